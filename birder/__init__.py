@@ -1,0 +1,80 @@
+"""Birder: embeddings, names and search for photographs of organisms.
+
+The documented interface. Everything is imported when it is first used, so `import birder` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from birder.version import __version__
+
+if TYPE_CHECKING:
+    from birder.images.open import open_image
+    from birder.images.transform import classification_transform
+    from birder.registry import create_network, list_networks, list_pretrained_models, register_weights
+    from birder.weights.checkpoint import (
+        get_channels_from_signature,
+        get_num_labels_from_signature,
+        get_size_from_signature,
+        save_model,
+    )
+    from birder.weights.load import (
+        ModelInfo,
+        load_model,
+        load_model_with_cfg,
+        load_pretrained_model,
+        load_pretrained_model_and_transform,
+    )
+
+_HOMES = {
+    "birder.images.open": ["open_image"],
+    "birder.images.transform": ["classification_transform"],
+    "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
+    "birder.weights.checkpoint": [
+        "get_channels_from_signature",
+        "get_num_labels_from_signature",
+        "get_size_from_signature",
+        "save_model",
+    ],
+    "birder.weights.load": [
+        "ModelInfo",
+        "load_model",
+        "load_model_with_cfg",
+        "load_pretrained_model",
+        "load_pretrained_model_and_transform",
+    ],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ModelInfo",
+    "__version__",
+    "classification_transform",
+    "create_network",
+    "get_channels_from_signature",
+    "get_num_labels_from_signature",
+    "get_size_from_signature",
+    "list_networks",
+    "list_pretrained_models",
+    "load_model",
+    "load_model_with_cfg",
+    "load_pretrained_model",
+    "load_pretrained_model_and_transform",
+    "open_image",
+    "register_weights",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'birder' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,66 @@
+"""The command line: `birder COMMAND`. One file a command; this one puts them together and prints errors.
+
+Nothing heavy is imported before a command runs, so `birder --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from birder.cli.classify import classify
+from birder.cli.embed import embed
+from birder.cli.failures import failures
+from birder.cli.fetch import fetch
+from birder.cli.info import info
+from birder.cli.models import models
+from birder.cli.similar import similar
+
+app = typer.Typer(
+    name="birder",
+    help="Embeddings, names and search for photographs of organisms.",
+    epilog="Start with: birder embed PHOTOS --to photos.birder, then: birder similar PHOTO --in photos.birder",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (embed, similar, failures, classify, models, info, fetch):
+    app.command()(_command)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from birder.version import __version__
+
+        typer.echo(f"birder {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run the command line; errors of ours end with their message and exit code 1, Ctrl-C with 130."""
+    from birder.errors import BirderError
+
+    try:
+        app()
+    except BirderError as error:
+        typer.echo(f"birder: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("birder: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # `birder models | head`: whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

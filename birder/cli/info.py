@@ -1,0 +1,75 @@
+"""`birder info`: what is known of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birder.cli.output import Format, write_rows
+
+
+def info(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Registered weights, or a checkpoint file.")],
+    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+) -> None:
+    """Tell what weights are: parameters, input, size, sha256, licence, citation, and where their file is.
+
+    Examples: birder info vit_b16_pn_bioclip-v1; birder info vit_b16_pn_mine.safetensors
+    """
+    from birder.registry import list_pretrained_models
+
+    path = Path(name)
+    is_file = name not in list_pretrained_models() and path.suffix in (".pt", ".safetensors")
+    facts = _of_file(path) if is_file else _of_weights(name)
+    if format == Format.json:
+        write_rows([facts], format)
+    else:
+        write_rows([{"what": key, "value": value} for key, value in facts.items()], format)
+
+
+def _of_weights(name: str) -> dict[str, Any]:
+    from birder.registry import weights_spec
+    from birder.weights.hub import cached_file
+
+    spec = weights_spec(name)
+    path = cached_file(spec)
+    return {
+        "name": spec.name,
+        "description": spec.description,
+        "network": spec.network,
+        "parameters": spec.parameters,
+        "input": " x ".join(map(str, spec.resolution)) if spec.resolution else None,
+        "source": spec.repository or spec.package or spec.path,
+        "file": spec.file or None,
+        "size in MiB": spec.size_mib if spec.size_mib or path is None else round(path.stat().st_size / 2**20, 1),
+        "sha256": spec.sha256 or "installed with the package, which pip has checked" if spec.module else spec.sha256,
+        "licence": spec.license,
+        "citation": spec.citation,
+        "cached at": str(path) if path else f"not on this machine: birder fetch {spec.name}",
+    }
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    from birder.weights.checkpoint import (
+        get_num_labels_from_signature,
+        get_size_from_signature,
+        read_checkpoint,
+    )
+    from birder.weights.hub import sha256_of
+
+    checkpoint = read_checkpoint(path)
+    return {
+        "file": str(path),
+        "parameters": sum(value.numel() for value in checkpoint.state.values()),
+        "input": " x ".join(map(str, get_size_from_signature(checkpoint.signature))),
+        "outputs": get_num_labels_from_signature(checkpoint.signature),
+        "class names": len(checkpoint.class_to_idx),
+        "rgb mean": ", ".join(f"{v:.4f}" for v in checkpoint.rgb_stats["mean"]),
+        "rgb std": ", ".join(f"{v:.4f}" for v in checkpoint.rgb_stats["std"]),
+        "configuration": str(checkpoint.config) if checkpoint.config else None,
+        "written by birder": checkpoint.birder_version,
+        "size in MiB": round(path.stat().st_size / 2**20, 1),
+        "sha256": sha256_of(path),
+    }

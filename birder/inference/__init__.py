@@ -1,0 +1,1 @@
+"""Running networks: single images, batches, data loaders, and engines that embed folders."""

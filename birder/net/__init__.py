@@ -1,0 +1,1 @@
+"""Networks: torch modules in the Birder format's parameter names."""

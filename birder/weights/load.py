@@ -1,0 +1,322 @@
+"""From a name or a file to a network that is ready to use."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from birder.errors import ConfigError, WeightsError, unknown_name
+from birder.images.transform import ClassificationTransform, classification_transform
+from birder.net.base import Backbone
+from birder.net.efficientnet_lite import rename_published_state
+from birder.registry import (
+    TASK,
+    WeightsSpec,
+    create_network,
+    list_networks,
+    list_pretrained_models,
+    network_spec,
+    weights_spec,
+)
+from birder.weights.checkpoint import (
+    Checkpoint,
+    RgbStats,
+    Signature,
+    get_channels_from_signature,
+    get_num_labels_from_signature,
+    get_size_from_signature,
+    make_signature,
+    read_checkpoint,
+    read_pickle,
+)
+from birder.weights.hub import fetch, sha256_of
+
+FILE_FORMATS = ("pt", "safetensors")
+
+
+class ModelInfo(NamedTuple):
+    """What comes with a network: class name -> index, input and output shapes, rgb statistics, stored configuration."""
+
+    class_to_idx: dict[str, int]
+    signature: Signature
+    rgb_stats: RgbStats
+    custom_config: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network for inference, with what a collection needs to know of it.
+
+    `sha256` is that of the checkpoint file; two models are the same if their sha256 is.
+    """
+
+    name: str
+    network: str
+    sha256: str
+    net: Backbone
+    info: ModelInfo
+
+    def transform(self) -> ClassificationTransform:
+        """The inference transform of the model."""
+        return classification_transform(get_size_from_signature(self.info.signature), self.info.rgb_stats)
+
+
+def load_pretrained_model(
+    weights: str,
+    *,
+    dst: str | Path | None = None,
+    file_format: str = "pt",
+    inference: bool = False,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    new_size: tuple[int, int] | None = None,
+    custom_config: dict[str, Any] | None = None,
+    progress_bar: bool = True,
+) -> tuple[Backbone, ModelInfo]:
+    """Load pretrained weights by name, fetching their file first if it is not on this machine.
+
+    Parameters
+    ----------
+    weights
+        A name of `list_pretrained_models()`, e.g. "vit_b16_pn_bioclip-v1".
+    dst
+        Where the file shall lie; the hub's cache without it. A file already there is used once its sha256 is right.
+    file_format
+        "pt" or "safetensors": the kind of file to use.
+    inference
+        Evaluation mode and no gradients.
+    device, dtype
+        Of the parameters; CPU and float32 without them.
+    new_size
+        Adjust the network to another input (height, width) in pixels.
+    custom_config
+        Overrides of the stored configuration, e.g. {"out_indices": [2, 5, 8, 11]}.
+    progress_bar
+        Show the progress of a download.
+
+    Returns
+    -------
+    The network and its `ModelInfo`.
+
+    Raises
+    ------
+    UnknownNameError
+        No such weights; the message names the closest ones.
+    HubError
+        The hub is out of reach; the message says how to place the file by hand.
+    WeightsError
+        Wrong checksum, damaged file, or a state that does not fit the network.
+    """
+    spec = weights_spec(weights)
+    if file_format not in FILE_FORMATS:
+        raise unknown_name("file format", file_format, FILE_FORMATS)
+    available = Path(spec.file or str(spec.path)).suffix.lstrip(".")
+    if spec.module is None and file_format != available:
+        raise WeightsError(f"{weights} is published as .{available} only: leave out file_format.")
+    path = fetch(spec, dst=dst, progress_bar=progress_bar)
+    config = spec.config | (custom_config or {})
+    return _build(spec.network, _read_spec(spec, path), path, config, inference, device, dtype, new_size)
+
+
+def load_pretrained_model_and_transform(
+    weights: str,
+    *,
+    dst: str | Path | None = None,
+    file_format: str = "pt",
+    inference: bool = True,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    custom_config: dict[str, Any] | None = None,
+    progress_bar: bool = True,
+    classification_kwargs: dict[str, Any] | None = None,
+) -> tuple[Backbone, ModelInfo, ClassificationTransform]:
+    """`load_pretrained_model`, and the inference transform that belongs to it.
+
+    `classification_kwargs` go to `classification_transform`; the rest is as in `load_pretrained_model`, but for
+    `inference`, which is on.
+    """
+    net, info = load_pretrained_model(
+        weights,
+        dst=dst,
+        file_format=file_format,
+        inference=inference,
+        device=device,
+        dtype=dtype,
+        custom_config=custom_config,
+        progress_bar=progress_bar,
+    )
+    size = get_size_from_signature(info.signature)
+    return net, info, classification_transform(size, info.rgb_stats, **(classification_kwargs or {}))
+
+
+def load_model(
+    network: str,
+    path: str | Path,
+    *,
+    config: dict[str, Any] | None = None,
+    inference: bool = False,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    new_size: tuple[int, int] | None = None,
+) -> tuple[Backbone, ModelInfo]:
+    """Load a checkpoint file of the Birder format (.pt or .safetensors) into a registered network.
+
+    Parameters
+    ----------
+    network
+        A registered network, e.g. "vit_b16_pn".
+    path
+        The checkpoint.
+    config
+        Overrides of the configuration stored in it.
+    inference, device, dtype, new_size
+        As in `load_pretrained_model`.
+    """
+    path = Path(path)
+    return _build(network, read_checkpoint(path), path, config or {}, inference, device, dtype, new_size)
+
+
+def load_model_with_cfg(
+    cfg: dict[str, Any] | str | Path, weights_path: str | Path | None
+) -> tuple[Backbone, dict[str, Any]]:
+    """Build a network from a configuration, a dictionary or a JSON file, and load weights into it if a path is given.
+
+    The configuration has `name` (or `registered_name`, which goes first), `signature`, `task` and optionally
+    `model_config`, as the published package exports it.
+
+    Returns
+    -------
+    The network and the configuration.
+    """
+    if not isinstance(cfg, dict):
+        try:
+            cfg = json.loads(Path(cfg).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"Cannot read the configuration {cfg}: {error}") from error
+    assert isinstance(cfg, dict)
+    name = cfg.get("registered_name") or cfg.get("name")
+    if not name or "signature" not in cfg:
+        raise ConfigError("A configuration needs name (or registered_name) and signature.")
+    if cfg.get("task", TASK) != TASK:
+        raise ConfigError(f"Birder builds networks for {TASK}, not for {cfg['task']}.")
+    signature = cfg["signature"]
+    net = create_network(
+        name,
+        get_num_labels_from_signature(signature),
+        input_channels=get_channels_from_signature(signature),
+        size=get_size_from_signature(signature),
+        config=cfg.get("model_config"),
+    )
+    if weights_path is not None:
+        load_state(net, read_checkpoint(weights_path).state, str(weights_path))
+    return net, cfg
+
+
+def load_any(name_or_path: str, *, device: torch.device | str | None = None) -> LoadedModel:
+    """Load what the command line calls a model: registered weights by name, or a checkpoint file by its path.
+
+    The network of a file is read from its name (`vit_b16_pn_mine.pt` is a `vit_b16_pn`), as the published package
+    names its files.
+    """
+    if name_or_path in list_pretrained_models():
+        spec = weights_spec(name_or_path)
+        path = fetch(spec)
+        net, info = _build(spec.network, _read_spec(spec, path), path, spec.config, True, device, None, None)
+        return LoadedModel(spec.name, spec.network, spec.sha256 or sha256_of(path), net, info)
+    path = Path(name_or_path)
+    if path.suffix not in (".pt", ".safetensors") or not path.exists():
+        raise unknown_name("model", name_or_path, list_pretrained_models())
+    network = network_of_file(path)
+    net, info = load_model(network, path, inference=True, device=device)
+    return LoadedModel(path.stem, network, sha256_of(path), net, info)
+
+
+def network_of_file(path: Path) -> str:
+    """The registered network whose name a checkpoint file's name begins with."""
+    fitting = [name for name in list_networks() if path.stem == name or path.stem.startswith(f"{name}_")]
+    if not fitting:
+        raise WeightsError(
+            f"Cannot tell the network of {path}: begin the file's name with it, as in vit_b16_pn_mine{path.suffix}. "
+            f"Networks: {', '.join(list_networks())}."
+        )
+    return max(fitting, key=len)
+
+
+def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
+    """Load parameters; `WeightsError` names those that are missing, unknown or of another shape."""
+    own = net.state_dict()
+    problems = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in state]
+    problems += [f"unknown {key} {tuple(state[key].shape)}" for key in state if key not in own]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, the network's {tuple(own[key].shape)}"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    if problems:
+        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+        raise WeightsError(
+            f"{source} does not fit the network: {'; '.join(problems[:6])}{more}. "
+            "Name the network that it was made with, and its configuration."
+        )
+    net.load_state_dict(state)
+
+
+def _read_spec(spec: WeightsSpec, path: Path) -> Checkpoint:
+    """The checkpoint of registered weights; a packaged file in its author's names gets the Birder format's."""
+    if spec.module is None:
+        return read_checkpoint(path)
+    state = rename_published_state(read_pickle(path))
+    names = resources.files("birder.data").joinpath(str(spec.classes)).read_text("utf-8").splitlines()
+    return Checkpoint(
+        state=state,
+        signature=make_signature(spec.resolution or (224, 224), len(names)),
+        class_to_idx=_class_to_idx(names),
+        rgb_stats={"mean": spec.rgb_mean, "std": spec.rgb_std},
+    )
+
+
+def _class_to_idx(lines: list[str]) -> dict[str, int]:
+    """Class name -> index of lines "SYNSET NAMES"; a name that two classes share (crane) gets its synset behind it."""
+    pairs = [tuple(line.split(" ", 1)) for line in lines]
+    shared = Counter(name for _, name in pairs)
+    return {name if shared[name] == 1 else f"{name} ({synset})": i for i, (synset, name) in enumerate(pairs)}
+
+
+def _build(
+    network: str,
+    checkpoint: Checkpoint,
+    path: Path,
+    config: dict[str, Any],
+    inference: bool,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    new_size: tuple[int, int] | None,
+) -> tuple[Backbone, ModelInfo]:
+    if checkpoint.task != TASK:
+        raise WeightsError(f"{path} is for {checkpoint.task}; Birder loads networks for {TASK}.")
+    network_spec(network)  # an unknown name is said before anything is built
+    merged = (checkpoint.config or {}) | config
+    with torch.device("meta"):  # no time goes into random weights that are replaced at once
+        net = create_network(
+            network,
+            get_num_labels_from_signature(checkpoint.signature),
+            input_channels=get_channels_from_signature(checkpoint.signature),
+            size=get_size_from_signature(checkpoint.signature),
+            config=merged,
+        )
+    net.to_empty(device="cpu")
+    load_state(net, checkpoint.state, str(path))
+    if new_size is not None:
+        net.adjust_size(new_size)
+    net.to(device=device, dtype=dtype)
+    if inference:
+        net.eval()
+        net.requires_grad_(False)
+    info = ModelInfo(checkpoint.class_to_idx, checkpoint.signature, checkpoint.rgb_stats, merged or None)
+    return net, info
