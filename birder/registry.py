@@ -85,13 +85,13 @@ def _weights_spec(name: str, entry: dict[str, Any], networks: dict[str, NetworkS
         if key not in known:
             raise unknown_name(f"key in weights {name!r}", key, known)
     if "network" not in entry:
-        raise ConfigError(f"Weights {name!r} name no network. Add: network = \"vit_b16_pn\" (or another known one).")
+        raise ConfigError(f'Weights {name!r} name no network. Add: network = "vit_b16_pn" (or another known one).')
     if entry["network"] not in networks:
         raise unknown_name("network", entry["network"], networks)
     if sum(key in entry for key in ("repository", "module", "path")) != 1:
         raise ConfigError(f"Weights {name!r} need exactly one source: repository (with file) or path.")
     if "path" not in entry and not entry.get("file"):
-        raise ConfigError(f"Weights {name!r} need the name of their file: file = \"{name}.pt\".")
+        raise ConfigError(f'Weights {name!r} need the name of their file: file = "{name}.pt".')
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     return WeightsSpec(name=name, **values)
 
@@ -137,8 +137,8 @@ def register_weights(source: str | Path) -> list[str]:
     """Add the weights that a TOML file describes; returns their names.
 
     The file has one table `[weights.NAME]` for each, with at least `network` and either `path` (relative to the TOML
-    file) or `repository` and `file`; optionally `sha256, size_mib, license, citation, description, config`. The same file
-    is read at start if the environment variable `BIRDER_WEIGHTS` names it. A known name is replaced.
+    file) or `repository` and `file`; optionally `sha256, size_mib, license, citation, description, config`. The same
+    file is read at start if the environment variable `BIRDER_WEIGHTS` names it. A known name is replaced.
 
     Raises
     ------
@@ -194,5 +194,7 @@ def create_network(
     spec = network_spec(name)
     module, _, class_name = spec.class_path.partition(":")
     network_class = getattr(importlib.import_module(module), class_name)
-    net: Backbone = network_class(num_classes, input_channels=input_channels, size=size, config=spec.config | (config or {}))
+    net: Backbone = network_class(
+        num_classes, input_channels=input_channels, size=size, config=spec.config | (config or {})
+    )
     return net

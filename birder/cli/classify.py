@@ -47,7 +47,12 @@ def classify(
             continue
         for rank, index in enumerate(out[0].argsort()[::-1][:k].tolist(), start=1):
             rows.append(
-                {"image": str(image), "rank": rank, "class": names.get(index, index), "probability": float(out[0, index])}
+                {
+                    "image": str(image),
+                    "rank": rank,
+                    "class": names.get(index, index),
+                    "probability": float(out[0, index]),
+                }
             )
     write_rows(rows, format)
     if unreadable:

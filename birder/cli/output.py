@@ -1,4 +1,4 @@
-"""How commands print: results on standard output, in a form that people or other tools read; notes on standard error."""
+"""How commands print: results on standard output, for people or for other tools; notes on standard error."""
 
 from __future__ import annotations
 

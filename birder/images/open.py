@@ -23,7 +23,25 @@ else:
     pillow_heif.register_heif_opener()
 
 IMAGE_EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .jp2 .j2k .heic .heif .avif .ppm .pgm".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".gif",
+        ".jp2",
+        ".j2k",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".ppm",
+        ".pgm",
+    ]
 )
 MAX_PIXELS = 178_956_970
 """More pixels than this are refused before they are decoded: 512 MiB of RGB, where Pillow draws its line too."""
@@ -161,7 +179,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB: alpha composited on white, 16-bit grey scaled to 8, CMYK through its own profile if any."""
+    """Any Pillow mode as RGB: alpha composited on white, 16-bit grey scaled to 8, CMYK through its own profile."""
     if image.mode == "RGB":
         # A palette-free RGB PNG may still name one colour as transparent.
         return _on_white(image.convert("RGBA")) if "transparency" in image.info else image
@@ -185,7 +203,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _grey16_to_rgb(image: Image.Image) -> Image.Image:
-    """Greyscale of more than 8 bits: 16-bit files span 0..65535; "I" and "F" that fit in 8 bits are taken as they are."""
+    """Greyscale of more than 8 bits: 16-bit files span 0..65535; "I" and "F" that fit in 8 bits are left as they are."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=65535.0, neginf=0.0)
     if image.mode == "F" and values.size and values.max() <= 1.0:
         values = values * 255.0
@@ -214,7 +232,7 @@ def _time(stamp: object) -> datetime | None:
     if not isinstance(stamp, str):
         return None
     try:
-        return datetime.strptime(stamp.strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - EXIF has no zone
+        return datetime.strptime(stamp.strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
 

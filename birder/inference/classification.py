@@ -235,7 +235,7 @@ def infer_dataloader(
     return next(chunks, ([], empty, np.empty(0, np.int64), []))
 
 
-class _progress:  # noqa: N801 - reads as a function
+class _progress:
     """A progress bar on standard error; none if the total is not known."""
 
     def __init__(self, total: int | None) -> None:

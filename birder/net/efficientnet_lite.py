@@ -105,7 +105,9 @@ class EfficientNetLite(Backbone):
                 body.append(MBConv(channels, out_channels, kernel, stride if i == 0 else 1, expansion))
                 channels = out_channels
         self.body = nn.Sequential(stages)
-        self.features = nn.Sequential(_conv_norm(channels, _HEAD, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Dropout(0.2))
+        self.features = nn.Sequential(
+            _conv_norm(channels, _HEAD, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Dropout(0.2)
+        )
         self.classifier = make_classifier(_HEAD, num_classes)
         self.return_stages = ["stage1", "stage2", "stage3", "stage4"]
         self.return_channels = [24, 40, 112, 320]

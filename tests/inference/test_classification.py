@@ -1,0 +1,131 @@
+"""infer_image, infer_batch and infer_dataloader, against the published outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import birder
+from birder.errors import ConfigError, ImageError
+from birder.inference.classification import infer_batch, infer_dataloader, infer_dataloader_iter, infer_image
+from birder.inference.engine import make_engine
+from birder.inference.engine_torch import find_device
+
+DATA = Path(__file__).parents[1] / "data"
+PHOTO = DATA / "chelsea.png"
+REFERENCES = {"vit_tiny_p16_pn_test": "vit_b16_pn", "vit_tiny_p16_test": "vit_b16"}
+
+
+@pytest.fixture(scope="module", params=REFERENCES)
+def model(request):
+    name = request.param
+    net, info = birder.load_model(REFERENCES[name], DATA / "birder" / f"{name}.pt", inference=True)
+    transform = birder.classification_transform(birder.get_size_from_signature(info.signature), info.rgb_stats)
+    return net, info, transform, np.load(DATA / "birder" / f"{name}.npz")
+
+
+@pytest.mark.parametrize("sample", [str(PHOTO), PHOTO, Image.open(PHOTO)], ids=["str", "Path", "image"])
+def test_infer_image_gives_the_published_outputs(model, sample):
+    net, _, transform, expected = model
+    out, embedding = infer_image(net, sample, transform, return_embedding=True)
+    assert out.dtype == embedding.dtype == np.float32
+    np.testing.assert_allclose(out, expected["probabilities"], atol=1e-5)
+    np.testing.assert_allclose(embedding, expected["embedding"], atol=1e-5)
+    logits, nothing = infer_image(net, sample, transform, return_logits=True)
+    np.testing.assert_allclose(logits, expected["logits"], atol=1e-5)
+    assert nothing is None
+
+
+def test_tta_is_the_mean_over_five_crops(model):
+    net, _, transform, _ = model
+    x = transform(Image.open(PHOTO))[None]
+    side = x.shape[-1]
+    crop = int(side * 0.8)
+    far, middle = side - crop, round((side - crop) / 2)
+    outs = []
+    for top, left in [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]:
+        part = x[..., top : top + crop, left : left + crop]
+        part = torch.nn.functional.interpolate(part, (side, side), mode="bicubic", antialias=True)
+        outs.append(infer_batch(net, part)[0])
+    out, embedding = infer_image(net, PHOTO, transform, tta=True)
+    assert embedding is None
+    np.testing.assert_allclose(out, np.mean(outs, axis=0), atol=1e-6)
+    assert out.sum() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(ConfigError, match="exclude each other"):
+        infer_image(net, PHOTO, transform, tta=True, return_embedding=True)
+
+
+def test_what_is_no_photograph(model, tmp_path):
+    net, _, transform, _ = model
+    with pytest.raises(ImageError, match="does not exist"):
+        infer_image(net, tmp_path / "gone.jpg", transform)
+    with pytest.raises(TypeError, match="int"):
+        infer_image(net, 3, transform)
+
+
+class Photos(torch.utils.data.Dataset):
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, i):
+        return f"photo-{i}", self.transform(Image.open(PHOTO).rotate(i)), i
+
+
+@pytest.fixture
+def loader(model):
+    return torch.utils.data.DataLoader(Photos(model[2]), batch_size=3)
+
+
+def test_dataloader_gives_what_single_images_give(model, loader):
+    net, _, transform, _ = model
+    seen = []
+    paths, outs, targets, embeddings = infer_dataloader(
+        torch.device("cpu"),
+        net,
+        loader,
+        return_embedding=True,
+        num_samples=7,
+        batch_callback=lambda paths, out, labels: seen.append((paths, out.shape[0], labels.tolist())),
+    )
+    assert paths == [f"photo-{i}" for i in range(7)]
+    assert targets.tolist() == list(range(7))
+    assert [len(e) for e in embeddings] == [3, 3, 1]
+    assert seen[-1] == (["photo-6"], 1, [6])
+    single, embedding = infer_image(net, Image.open(PHOTO).rotate(5), transform, return_embedding=True)
+    np.testing.assert_allclose(outs[5:6], single, atol=1e-6)
+    np.testing.assert_allclose(embeddings[1][2:3], embedding, atol=1e-5)
+
+
+def test_dataloader_in_chunks(model, loader):
+    net = model[0]
+    chunks = list(infer_dataloader("cpu", net, loader, chunk_size=4))
+    assert [len(chunk[0]) for chunk in chunks] == [6, 1]
+    assert [len(chunk[0]) for chunk in infer_dataloader_iter("cpu", net, loader)] == [7]
+
+
+def test_empty_dataloader(model):
+    paths, outs, targets, embeddings = infer_dataloader("cpu", model[0], [])
+    assert (paths, len(outs), len(targets), embeddings) == ([], 0, 0, [])
+
+
+def test_engine_embeds_what_the_network_embeds(model):
+    net, info, transform, expected = model
+    engine = make_engine(net, info.rgb_stats, device="cpu")
+    pixels = transform.to_uint8(Image.open(PHOTO))
+    embedding = engine.embed(np.stack([pixels, pixels]))
+    assert embedding.dtype == np.float32
+    assert embedding.shape == (2, engine.embedding_size)
+    np.testing.assert_allclose(embedding[:1], expected["embedding"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cuda:7", "toaster"])
+def test_unknown_device_is_an_error_of_ours(name):
+    with pytest.raises(ConfigError, match="best there is"):
+        find_device(name)
