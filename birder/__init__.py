@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from birder.version import __version__
 
 if TYPE_CHECKING:
+    from birder.collection.store import Collection, open_collection
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
     from birder.registry import create_network, list_networks, list_pretrained_models, register_weights
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "birder.collection.store": ["Collection", "open_collection"],
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
@@ -49,6 +51,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Collection",
     "ModelInfo",
     "__version__",
     "classification_transform",
@@ -62,6 +65,7 @@ __all__ = [
     "load_model_with_cfg",
     "load_pretrained_model",
     "load_pretrained_model_and_transform",
+    "open_collection",
     "open_image",
     "register_weights",
     "save_model",

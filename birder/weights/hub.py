@@ -44,8 +44,8 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
     else:
         assert spec.repository is not None  # the registry checked that one source is set
         # A file that the checksum pins cannot have a newer version: with it in the cache the hub need not be asked.
-        source = cached_file(spec) if spec.sha256 is not None else None
-        source = source or fetch_repository_file(spec.repository, spec.file, weights=spec, progress_bar=progress_bar)
+        cached = cached_file(spec) if spec.sha256 is not None else None
+        source = cached or fetch_repository_file(spec.repository, spec.file, weights=spec, progress_bar=progress_bar)
         source = _verified(source, spec, remove=[source, source.resolve()])
     if dst is None:
         return source

@@ -1,0 +1,235 @@
+"""`birder embed`: photographs into a collection."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from birder.cli.output import console_err, note
+from birder.registry import DEFAULT_WEIGHTS
+
+if TYPE_CHECKING:
+    from birder.collection.embed import Plan, Summary
+    from birder.collection.store import Collection
+    from birder.images.sources import Source
+
+
+def embed(
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The collection, made if it is not there.")],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help='Files, folders with all below them, patterns ("trap/**/*.jpg").'),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help=f"Weights by name, or a checkpoint file. Without it: the collection's own, or {DEFAULT_WEIGHTS}.",
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photographs embedded at once.")] = 32,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="Do not take the folder right above a file as its label.")
+    ] = False,
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", metavar="CSV", help="More columns for each row, joined by its column file_name."),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Decode JPEGs in full size: slower, for embeddings to the last digit.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed before; alone, without PATH, or with it.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads that read and decode; one a processor without it.")
+    ] = None,
+) -> None:
+    """Embed photographs into a collection. Run it again and it does what is missing, after Ctrl-C or a crash too.
+
+    Example: birder embed photos/ --to photos.birder --table photos.csv
+    """
+    begun = time.perf_counter()
+    from birder.collection.embed import plan
+    from birder.collection.store import Collection, exists
+    from birder.errors import BirderError
+    from birder.images.sources import Source, find_images, uri_to_path
+
+    collection = Collection.open(to) if exists(to) else None
+    if paths:
+        sources = find_images(paths, labels=not no_labels)
+    elif retry_failed and collection is not None:
+        failed = [uri_to_path(row["uri"]) for row in collection.failures()]
+        sources = [Source(path) for path in failed if Path(path).exists()]
+        if not no_labels:
+            sources = find_images([source.path for source in sources])
+    else:
+        raise typer.BadParameter("name the files or folders to embed, as in: birder embed photos/ --to photos.birder")
+    if not sources and not retry_failed:
+        raise BirderError(f"There are no photographs in {', '.join(paths or ())}: no file that ends in .jpg, .png, ...")
+    if table is not None:
+        _join(sources, table)
+    todo = plan(collection, sources, retry_failed=retry_failed)
+    note(f"{len(sources):,} photographs: {todo.done:,} already in {to}, {len(todo.pending):,} to do.")
+    if todo.failed_before:
+        note(f"{todo.failed_before:,} failed before; see: birder failures {to}; try them again with --retry-failed.")
+    if not todo.pending and collection is not None and model in (None, collection.model.name, collection.model.source):
+        note(f"Nothing to do ({collection.count():,} rows, model {collection.model.name}).")
+        return
+    _run(to, collection, todo, model, batch_size, device, exact, threads, begun)
+
+
+def _run(
+    to: Path,
+    collection: Collection | None,
+    todo: Plan,
+    model: str | None,
+    batch_size: int,
+    device: str | None,
+    exact: bool,
+    threads: int | None,
+    begun: float,
+) -> None:
+    from birder.collection.embed import embed_images
+    from birder.collection.model import load_encoder
+    from birder.collection.store import Collection
+
+    encoder = load_encoder(
+        model or (collection.model.source if collection else DEFAULT_WEIGHTS), device, draft=not exact
+    )
+    card = encoder.card
+    collection = Collection.create_or_open(to, card)
+    note(f"Model {card.name}, engine {card.engine} {card.precision}; ready after {time.perf_counter() - begun:.1f} s.")
+    with _stopping() as stop, _progress(len(todo.pending)) as show:
+        summary = embed_images(
+            collection,
+            encoder.engine,
+            encoder.transform,
+            todo,
+            draft=not exact,
+            batch_size=batch_size,
+            threads=threads,
+            on_progress=show,
+            stop=stop,
+        )
+    _report(summary, todo, collection)
+    if summary.stopped:
+        note(f"Stopped with {len(todo.pending) - summary.finished:,} left. To go on, run the same command again.")
+        raise typer.Exit(130)
+
+
+def _join(sources: list[Source], path: Path) -> None:
+    """Join the user's table and say what did not fit."""
+    from birder.images.sources import readable
+    from birder.images.table import join_table, read_table
+
+    joined = join_table(sources, read_table(path))
+    note(f"{path}: columns for {joined.matched:,} of {len(sources):,} photographs.")
+    for names, what in (
+        (joined.ambiguous, "names fit several files, so none was given them; write more of the path"),
+        (joined.without_file, "names fit no file"),
+        (joined.without_row, "photographs are not in it"),
+    ):
+        if names:
+            note(f"  {len(names):,} {what}: {_some([readable(name) for name in names])}")
+
+
+def _report(summary: Summary, todo: Plan, collection: Collection) -> None:
+    from birder.images.sources import readable
+
+    rate = summary.finished / summary.seconds if summary.seconds else 0.0
+    again = f" ({summary.reused:,} by the embedding of a file with the same content)" if summary.reused else ""
+    note(f"Embedded {summary.embedded:,}{again}, already there {todo.done:,}, failed {len(summary.failed):,}.")
+    reasons = defaultdict(list)
+    for path, reason in summary.failed:
+        reasons[reason].append(readable(path))
+    largest = sorted(reasons.items(), key=lambda pair: -len(pair[1]))
+    for reason, names in largest[:10]:
+        note(f"  {len(names):,} x {reason}: {_some(names)}")
+    if len(largest) > 10:
+        note(f"  and {len(largest) - 10} more reasons")
+    if summary.failed:
+        note(f"All failures: birder failures {collection.path}")
+    card = collection.model
+    note(
+        f"{collection.path}: {collection.count():,} rows, model {card.name} ({card.embedding_size} numbers a row), "
+        f"engine {card.engine} {card.precision}; {summary.seconds:.1f} s, {rate:.1f} images/s."
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets; a second Ctrl-C ends the process at once, which loses nothing that is committed."""
+    stop = threading.Event()
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        if stop.is_set():
+            os.write(2, b"\nStopped at once. To go on, run the same command again.\n")
+            os._exit(130)
+        stop.set()
+        os.write(2, b"\nFinishing the batch; press Ctrl-C again to stop at once.\n")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Summary], None]]:
+    """What shows the progress: a bar on a terminal, a line every ten seconds elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines(total)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.1f} images/s, left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Progress(*columns, console=console_err()) as bar:
+        task = bar.add_task("embed", total=total, rate=0.0, failed="")
+        begun = time.perf_counter()
+
+        def show(summary: Summary) -> None:
+            failed = f"{len(summary.failed):,} failed" if summary.failed else ""
+            rate = summary.finished / (time.perf_counter() - begun)
+            bar.update(task, completed=summary.finished, rate=rate, failed=failed)
+
+        yield show
+
+
+def _lines(total: int) -> Callable[[Summary], None]:
+    begun = last = time.perf_counter()
+
+    def show(summary: Summary) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last < 10.0 or not summary.finished:
+            return
+        last = now
+        rate = summary.finished / (now - begun)
+        left = f"{(total - summary.finished) / rate:,.0f} s left"
+        failed = f"{len(summary.failed):,} failed"
+        note(f"{summary.finished:,} of {total:,}, {rate:.1f} images/s, {left}, {failed}")
+
+    return show

@@ -1,0 +1,81 @@
+"""The model of a collection, ready to embed: network, engine and transform, and the card that names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from birder.collection.store import Collection, ModelCard
+from birder.errors import CollectionError
+from birder.images.open import open_image
+from birder.images.transform import ClassificationTransform
+from birder.inference.engine import Engine, make_engine
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What turns photographs into a collection's embeddings, and the card by which a collection knows it."""
+
+    engine: Engine
+    transform: ClassificationTransform
+    card: ModelCard
+
+    def embed_one(self, path: str | Path) -> npt.NDArray[np.float32]:
+        """The embedding (D,) float32 of one photograph, decoded as the card says."""
+        draft = self.transform.resize_to if self.card.transform["draft"] else None
+        pixels = self.transform.to_uint8(open_image(path, draft=draft))
+        vector: npt.NDArray[np.float32] = self.engine.embed(pixels[None].copy())[0]
+        return vector
+
+
+def load_encoder(model: str, device: str | None = None, *, draft: bool = True) -> Encoder:
+    """Load a model for a collection: weights by name or a checkpoint's path; `draft` as in `embed_images`."""
+    from birder.weights.load import load_any  # brings torch, which the rest of this file does without
+
+    loaded = load_any(model)
+    engine = make_engine(loaded.net, loaded.info.rgb_stats, device=device)
+    transform = loaded.transform()
+    return Encoder(engine, transform, model_card(loaded.name, model, loaded.sha256, transform, engine, draft=draft))
+
+
+def load_encoder_of(collection: Collection, device: str | None = None) -> Encoder:
+    """Load the model that a collection was made with.
+
+    Raises
+    ------
+    CollectionError
+        What its name or path stands for now is another model.
+    """
+    card = collection.model
+    encoder = load_encoder(card.source, device, draft=card.transform["draft"])
+    if encoder.card.sha256 != card.sha256:
+        raise CollectionError(
+            f"{card.source} is not the model that {collection.path} was made with (sha256 {encoder.card.sha256[:12]}, "
+            f"not {card.sha256[:12]}): put the former file back, or embed the photographs into a new collection."
+        )
+    return encoder
+
+
+def model_card(
+    name: str, source: str, sha256: str, transform: ClassificationTransform, engine: Engine, *, draft: bool
+) -> ModelCard:
+    """The card of a model as it is used here."""
+    return ModelCard(
+        name=name,
+        source=source if source == name else str(Path(source).resolve()),
+        sha256=sha256,
+        transform={
+            "size": list(transform.size),
+            "mean": list(transform.mean),
+            "std": list(transform.std),
+            "center_crop": transform.center_crop,
+            "simple_crop": transform.simple_crop,
+            "draft": draft,
+        },
+        engine=engine.name,
+        precision=engine.precision,
+        embedding_size=engine.embedding_size,
+    )

@@ -1,0 +1,517 @@
+"""A collection: a LanceDB table of embeddings, one row a file, and beside it the table of files that failed.
+
+What is promised, and how. Rows appear in atomic commits. A file that becomes a row leaves `failures` after the row is
+there; a row whose file turned unreadable goes before the failure is written. So a process that dies between two commits
+leaves a file in one table, or in none and due again; what is left in both is a failure overcome, removed by
+the next writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lancedb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from lancedb.table import Table
+
+from birder.errors import CollectionError, unknown_name
+
+RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
+USERS = {
+    "taken_at": pa.timestamp("us"),
+    "latitude": pa.float64(),
+    "longitude": pa.float64(),
+    "label": pa.string(),
+} | dict.fromkeys(RANKS, pa.string())
+"""Columns of ours that a user's table may fill."""
+
+_KEY = b"birder"
+_FORMAT = 1
+_TIME = pa.timestamp("us", tz="UTC")
+_CONTENT = ("embedding", "width", "height", "taken_at", "latitude", "longitude")
+_NAMESPACE = uuid.NAMESPACE_URL
+_FAILURES = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64()),
+        pa.field("modified", _TIME),
+        pa.field("failed_at", _TIME),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What made the embeddings of a collection.
+
+    `source` is what loads it again (a registered name or a checkpoint's path); `transform` holds size, mean, std,
+    center_crop, simple_crop and draft. Two cards are the same model if sha256, transform, precision and embedding_size
+    agree.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    transform: dict[str, Any]
+    engine: str
+    precision: str
+    embedding_size: int
+
+
+class Content(NamedTuple):
+    """What a file's bytes determine: its embedding (D,) float32, size in pixels, EXIF time and place."""
+
+    embedding: npt.NDArray[np.float32]
+    width: int
+    height: int
+    taken_at: datetime | None
+    latitude: float | None
+    longitude: float | None
+
+
+class Stamp(NamedTuple):
+    """By what a changed file is noticed: its size in bytes and time of modification in microseconds since 1970."""
+
+    bytes: int
+    modified: int
+
+
+@dataclass(slots=True)
+class Row:
+    """A row to write. `content` None stands for the content of another row with the same sha256.
+
+    `known` says that the collection has a row of this uri, which is then replaced; `failed`, that it has a failure.
+    """
+
+    uri: str
+    sha256: str
+    stamp: Stamp
+    content: Content | None
+    columns: dict[str, Any] = field(default_factory=dict)
+    known: bool = False
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Failure:
+    """A file that could not be read, and why; `known` says that its row describes what the file no longer holds."""
+
+    uri: str
+    reason: str
+    stamp: Stamp | None
+    known: bool = False
+
+
+class Index(NamedTuple):
+    """What a collection has: uri -> stamp of its rows and of its failures, and the sha256 (raw) of all contents."""
+
+    rows: dict[str, Stamp]
+    failures: dict[str, Stamp | None]
+    contents: set[bytes]
+
+
+class Collection:
+    """Embeddings of photographs on disk; `Collection.open` and `Collection.create_or_open` make one.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    model
+        What made its embeddings.
+    """
+
+    def __init__(self, path: Path, images: Table, failures: Table, model: ModelCard) -> None:
+        self.path = path
+        self.model = model
+        self._images = images
+        self._failures = failures
+        self._before: Table | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> Collection:
+        """Open a collection.
+
+        Raises
+        ------
+        CollectionError
+            The folder holds none, or one that this version cannot read.
+        """
+        path = Path(path)
+        if not exists(path):
+            raise CollectionError(f"{path} holds no collection. Make one with: birder embed PHOTOS --to {path}")
+        try:
+            database = lancedb.connect(path)
+            images, failures = database.open_table("images"), database.open_table("failures")
+            stored = json.loads((images.schema.metadata or {})[_KEY])
+            version = stored.pop("format")
+            if version != _FORMAT:
+                raise CollectionError(f"{path} was written by a newer Birder (format {version}): update with pip.")
+            model = ModelCard(**stored)
+        except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+            raise CollectionError(
+                f"{path} is damaged or not a collection of Birder's ({error}). "
+                "Restore it from a copy, or embed the photographs into another folder."
+            ) from error
+        return cls(path, images, failures, model)
+
+    @classmethod
+    def create_or_open(cls, path: str | Path, model: ModelCard) -> Collection:
+        """Open a collection for a model's rows, made empty if there is none.
+
+        Raises
+        ------
+        CollectionError
+            It belongs to another model, is damaged, or cannot be made there.
+        """
+        path = Path(path)
+        if not exists(path):
+            _create(path, model)
+        collection = cls.open(path)
+        collection.check_model(model)
+        return collection
+
+    def check_model(self, model: ModelCard) -> None:
+        """Refuse (`CollectionError`) a model whose embeddings could not be compared with those here."""
+        mine = self.model
+        if model.sha256 != mine.sha256 or model.embedding_size != mine.embedding_size:
+            raise CollectionError(
+                f"{self.path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {model.name} "
+                f"({model.sha256[:12]}); embeddings of two models cannot be compared. "
+                "Leave out --model to go on with it, or name another folder with --to."
+            )
+        for key, value in mine.transform.items():
+            if model.transform.get(key) != value:
+                how = "with" if key == "draft" and not value else "without"
+                raise CollectionError(
+                    f"{self.path} was made with {key} {value}, not {model.transform.get(key)}. "
+                    + (f"Run it {how} --exact, " if key == "draft" else "Use the same transform, ")
+                    + "or name another folder with --to."
+                )
+        if model.precision != mine.precision:
+            raise CollectionError(
+                f"{self.path} holds {mine.precision} embeddings, not {model.precision}. "
+                "Use the same precision, or name another folder with --to."
+            )
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the only right to write.
+
+        Raises
+        ------
+        CollectionError
+            Another process holds it.
+        """
+        with _locked(self.path):
+            self._images.checkout_latest()  # type: ignore[no-untyped-call]
+            self._failures.checkout_latest()  # type: ignore[no-untyped-call]
+            self._before = lancedb.connect(self.path).open_table("images", version=self._images.version)
+            index = self.index()
+            self._delete_failures([uri for uri in index.failures if uri in index.rows])
+            yield
+
+    def index(self) -> Index:
+        """What is there already: all that is needed to find what is missing without reading a file."""
+        rows: dict[str, Stamp] = {}
+        contents: set[bytes] = set()
+        for batch in self._images.search().select(["uri", "sha256", "bytes", "modified"]).to_batches():
+            stamps = zip(batch["bytes"].to_pylist(), batch["modified"].cast(pa.int64()).to_pylist(), strict=True)
+            rows.update(zip(batch["uri"].to_pylist(), (Stamp(*stamp) for stamp in stamps), strict=True))
+            contents.update(bytes.fromhex(sha256) for sha256 in batch["sha256"].to_pylist())
+        failures: dict[str, Stamp | None] = {}
+        for batch in self._failures.search().select(["uri", "bytes", "modified"]).to_batches():
+            stamps = zip(batch["bytes"].to_pylist(), batch["modified"].cast(pa.int64()).to_pylist(), strict=True)
+            failures.update(
+                zip(
+                    batch["uri"].to_pylist(),
+                    (None if size is None else Stamp(size, time) for size, time in stamps),
+                    strict=True,
+                )
+            )
+        return Index(rows, failures, contents)
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        """Names and Arrow types of the columns."""
+        return {column.name: column.type for column in self._images.schema}
+
+    def check_columns(self, columns: dict[str, pa.DataType]) -> None:
+        """Refuse (`CollectionError`) columns that the rows cannot have: a name that is ours, or another type."""
+        own = self.columns
+        for name, type_ in columns.items():
+            if name in own and not _fits(type_, own[name]):
+                raise CollectionError(
+                    f"The column {name} is {own[name]} in {self.path}, but {type_} in the table. "
+                    "Make its values fit, or give it another name in the table."
+                )
+            _refuse_reserved(name)
+
+    def add_columns(self, columns: dict[str, pa.DataType]) -> None:
+        """Add the columns that are not there yet, null in the rows that are; see `check_columns`."""
+        self.check_columns(columns)
+        new = [pa.field(name, type_) for name, type_ in columns.items() if name not in self.columns]
+        if new:
+            self._images.add_columns(pa.schema(new))
+
+    def write(self, rows: Sequence[Row], failures: Sequence[Failure] = ()) -> None:
+        """Commit rows and failures; within `writing` only. Each uri comes once.
+
+        A row whose content is None takes it from a row with its sha256, in `rows` or in the collection.
+        """
+        contents = {row.sha256: row.content for row in rows if row.content is not None}
+        missing = {row.sha256 for row in rows} - contents.keys()
+        contents |= self._find_contents(missing)
+        if stale := [failure.uri for failure in failures if failure.known]:
+            self._images.delete(_any_of("uri", stale))
+        if new := [row for row in rows if not row.known]:
+            self._images.add(self._table(new, contents))
+        if changed := [row for row in rows if row.known]:
+            merge = self._images.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(self._table(changed, contents))
+        if failures:
+            merge = self._failures.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(_failure_table(failures))
+        self._delete_failures([row.uri for row in rows if row.failed])
+
+    def compact(self) -> None:
+        """Join the small pieces that many commits leave, so that searching stays fast."""
+        self._images.optimize()
+        self._failures.optimize()
+
+    def count(self, where: str | None = None) -> int:
+        """Count the rows, or those that an SQL condition holds for."""
+        with _where(where):
+            return int(self._images.count_rows(where))
+
+    def nearest(
+        self, vector: npt.NDArray[np.float32], k: int = 10, *, where: str | None = None, columns: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """The rows whose embeddings are nearest by cosine, nearest first.
+
+        Parameters
+        ----------
+        vector
+            (D,) float32; need not be normalised.
+        k
+            How many.
+        where
+            An SQL condition on the columns, applied before the search: "label = 'owl' and latitude > 50".
+        columns
+            Which columns; all but the embedding without it.
+
+        Returns
+        -------
+        One dictionary a row, with `similarity`, the cosine in [-1, 1], first.
+
+        Raises
+        ------
+        CollectionError
+            The vector has another length, or the condition does not read.
+        """
+        if vector.shape != (self.model.embedding_size,):
+            raise CollectionError(
+                f"{self.path} holds embeddings of {self.model.embedding_size} numbers, not of shape {vector.shape}: "
+                f"embed the query with its model, {self.model.name}."
+            )
+        for name in columns:
+            if name not in self.columns:
+                raise unknown_name("column", name, self.columns)
+        selected = list(columns) or [name for name in self.columns if name != "embedding"]
+        query: Any = self._images.search(vector, vector_column_name="embedding")
+        query = query.distance_type("cosine").limit(k)
+        if where is not None:
+            query = query.where(where, prefilter=True)
+        with _where(where):
+            found = query.select([*selected, "_distance"]).to_arrow().to_pylist()
+        return [{"similarity": 1.0 - row.pop("_distance"), **row} for row in found]
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The files that could not be read: uri, reason, bytes, modified, failed_at; sorted by uri."""
+        rows: list[dict[str, Any]] = self._failures.to_arrow().sort_by("uri").to_pylist()
+        return rows
+
+    def to_arrow(self) -> pa.Table:
+        """All rows, in memory; `embedding` is a fixed-size list of float32."""
+        return self._images.to_arrow()
+
+    def _delete_failures(self, uris: Sequence[str]) -> None:
+        for start in range(0, len(uris), 1000):
+            self._failures.delete(_any_of("uri", uris[start : start + 1000]))
+
+    def _find_contents(self, wanted: set[str]) -> dict[str, Content]:
+        """Contents by sha256, also of rows that this run has replaced since it began."""
+        found: dict[str, Content] = {}
+        for table in (self._images, self._before):
+            missing = sorted(wanted - found.keys())
+            if table is None or not missing:
+                continue
+            rows = table.search().where(_any_of("sha256", missing)).select(["sha256", *_CONTENT]).to_arrow()
+            for row in rows.to_pylist():
+                vector = np.asarray(row["embedding"], dtype=np.float32)
+                found.setdefault(row["sha256"], Content(vector, *(row[name] for name in _CONTENT[1:])))
+        return found
+
+    def _table(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
+        schema = self._images.schema
+        values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name != "embedding"}
+        for row in rows:
+            content = contents[row.sha256]
+            filled = {name: value for name, value in row.columns.items() if value is not None}
+            line = content._asdict() | filled
+            line |= {"uri": row.uri, "id": str(uuid.uuid5(_NAMESPACE, row.uri)), "sha256": row.sha256}
+            line |= {"bytes": row.stamp.bytes, "modified": row.stamp.modified}
+            for name, column in values.items():
+                column.append(line.get(name))
+        vectors = np.concatenate([contents[row.sha256].embedding for row in rows]).astype(np.float32, copy=False)
+        arrays = [
+            pa.FixedSizeListArray.from_arrays(pa.array(vectors), self.model.embedding_size)
+            if column.name == "embedding"
+            else pa.array(values[column.name], column.type)
+            for column in schema
+        ]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def open_collection(path: str | Path) -> Collection:
+    """Open the collection in a folder; see `Collection.open`."""
+    return Collection.open(path)
+
+
+def exists(path: str | Path) -> bool:
+    """Whether a folder holds a collection; one whose making was cut short does not count."""
+    # LanceDB's folders tell it without making the folder, as connecting would
+    versions = Path(path) / "images.lance" / "_versions"
+    return versions.is_dir() and any(entry.suffix == ".manifest" for entry in versions.iterdir())
+
+
+def column_types(columns: dict[str, Sequence[Any]]) -> dict[str, pa.DataType]:
+    """Arrow types of a user's columns; of a column without values, string."""
+    types = {}
+    for name, values in columns.items():
+        _refuse_reserved(name)
+        type_ = pa.array(values).type
+        types[name] = pa.string() if pa.types.is_null(type_) else type_
+        if name in USERS and not _fits(types[name], USERS[name]):
+            raise CollectionError(
+                f"The column {name} must be {USERS[name]}, but is {type_} in the table: rename or mend it."
+            )
+    return types
+
+
+def _create(path: Path, model: ModelCard) -> None:
+    if path.is_file() or (
+        path.is_dir() and any(entry.suffix != ".lance" and entry.name != "lock" for entry in path.iterdir())
+    ):
+        raise CollectionError(f"{path} exists and is no collection: name a new or empty folder with --to.")
+    fields = [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("embedding", pa.list_(pa.float32(), model.embedding_size), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("bytes", pa.int64()),
+        pa.field("modified", _TIME),
+        *(pa.field(name, type_) for name, type_ in USERS.items()),
+    ]
+    card = json.dumps({"format": _FORMAT, **asdict(model)})
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            if exists(path):
+                return  # another process has made it meanwhile
+            database = lancedb.connect(path)
+            # The images come last: their first version is what makes it a collection.
+            _create_table(database, "failures", _FAILURES)
+            _create_table(database, "images", pa.schema(fields, metadata={_KEY: card.encode()}))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CollectionError(
+            f"Cannot make a collection in {path}: {error}. Name a folder you may write to."
+        ) from error
+
+
+def _create_table(database: lancedb.DBConnection, name: str, schema: pa.Schema) -> None:
+    """Make an empty table, in place of what is left of one whose making was cut short."""
+    left = (Path(database.uri) / f"{name}.lance").exists()
+    database.create_table(name, schema=schema, mode="overwrite" if left else "create")
+
+
+def _refuse_reserved(name: str) -> None:
+    if name in ("id", "uri", "sha256", "embedding", "width", "height", "bytes", "modified") or name.startswith("_"):
+        raise CollectionError(f"The table may not have a column {name}: it is Birder's own. Give it another name.")
+
+
+def _fits(given: pa.DataType, own: pa.DataType) -> bool:
+    return bool(given == own or (pa.types.is_integer(given) and pa.types.is_floating(own)))
+
+
+def _failure_table(failures: Sequence[Failure]) -> pa.Table:
+    now = datetime.now(UTC)
+    lines = [
+        {
+            "uri": failure.uri,
+            "reason": failure.reason.encode("utf-8", "replace").decode(),
+            "bytes": failure.stamp and failure.stamp.bytes,
+            "modified": failure.stamp and failure.stamp.modified,
+            "failed_at": now,
+        }
+        for failure in failures
+    ]
+    columns = {c.name: pa.array([line[c.name] for line in lines], c.type) for c in _FAILURES}
+    return pa.table(columns, schema=_FAILURES)
+
+
+def _any_of(column: str, values: Sequence[str]) -> str:
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})"
+
+
+@contextlib.contextmanager
+def _where(condition: str | None) -> Iterator[None]:
+    """Say which condition is wrong, in place of LanceDB's many lines."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if condition is None:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise CollectionError(
+            f"The condition {condition!r} does not work: {reason} Write it as SQL: label = 'owl'"
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a collection's folder; it ends with the process, however that ends."""
+    with (path / "lock").open("a") as file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            raise CollectionError(
+                f"Another process is writing to {path}. Wait for its end, or name another folder with --to."
+            ) from error
+        yield
+
+
+def _lock(handle: int) -> None:
+    """Lock a file; OSError if another process has."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def birder(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "birder", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small model, photographs of which two are broken, a table, and the collection made of them."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copy(DATA / "birder" / "vit_tiny_p16_pn_test.pt", home / "vit_b16_pn_tiny.pt")
+    source = Image.open(DATA / "chelsea.png").convert("RGB")
+    for i in range(6):
+        folder = home / "photos" / ("cats" if i % 2 else "dogs")
+        folder.mkdir(parents=True, exist_ok=True)
+        source.crop((20 * i, 10 * i, 20 * i + 200, 10 * i + 200)).save(folder / f"{i}.jpg")
+    (home / "photos" / "cats" / "empty.jpg").touch()
+    (home / "photos" / "cats" / "text.jpg").write_text("no image")
+    (home / "photos.csv").write_text("file_name,trap\ncats/1.jpg,7\n2.jpg,8\nnobody.jpg,9\n")
+    done = birder(
+        "embed",
+        home / "photos",
+        "--to",
+        home / "c",
+        "--model",
+        home / "vit_b16_pn_tiny.pt",
+        "--table",
+        home / "photos.csv",
+    )
+    assert "Embedded 6, already there 0, failed 2." in done.stderr
+    assert "1 x the file is empty" in done.stderr
+    assert "columns for 2 of 8 photographs" in done.stderr
+    assert "1 names fit no file: nobody.jpg" in done.stderr
+    assert "vit_b16_pn_tiny" in done.stderr and "engine torch fp32" in done.stderr and "images/s" in done.stderr
+    return home
+
+
+def test_a_second_run_says_that_there_is_nothing_to_do(home: Path) -> None:
+    done = birder("embed", home / "photos", "--to", home / "c")
+    assert "Nothing to do (6 rows" in done.stderr
+    assert "2 failed before" in done.stderr
+
+
+def test_the_collection_keeps_to_its_model(home: Path) -> None:
+    shutil.copytree(home / "photos" / "cats", home / "more")
+    done = birder("embed", home / "more", "--to", home / "c", "--model", "efficientnet_lite0_in1k", code=1)
+    assert "belongs to the model vit_b16_pn_tiny" in done.stderr
+    done = birder("embed", home / "more", "--to", home / "c", "--exact", code=1)
+    assert "Run it without --exact" in done.stderr
+    shutil.rmtree(home / "more")
+
+
+def test_similar_is_the_order_of_cosines_without_the_photograph_itself(home: Path) -> None:
+    from birder.collection.store import Collection
+
+    rows = Collection.open(home / "c").to_arrow().to_pylist()
+    vectors = np.array([row["embedding"] for row in rows])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = [row["uri"].rsplit("/", 1)[1] for row in rows]
+    cosines = vectors @ vectors[names.index("2.jpg")]
+    expected = [names[i] for i in np.argsort(-cosines) if names[i] != "2.jpg"][:3]
+    out = birder("similar", home / "photos/dogs/2.jpg", "--in", home / "c", "-k", "3", "--format", "json").stdout
+    found = json.loads(out)
+    assert [Path(row["file"]).name for row in found] == expected
+    assert found[0]["similarity"] == pytest.approx(sorted(cosines)[-2], abs=1e-5)
+    assert found[0]["label"] in ("cats", "dogs")
+    copy = home / "copy.jpg"
+    shutil.copy(home / "photos/dogs/2.jpg", copy)
+    text = birder("similar", copy, "--in", home / "c", "-k", "1", "--format", "csv").stdout
+    (nearest,) = csv.DictReader(io.StringIO(text))
+    assert Path(nearest["file"]).name == "2.jpg"
+    assert float(nearest["similarity"]) == pytest.approx(1.0, abs=1e-5)
+    assert nearest["trap"] == "8"
+
+
+def test_failures_are_listed_and_can_be_tried_again(home: Path) -> None:
+    listed = json.loads(birder("failures", home / "c", "--format", "json").stdout)
+    assert [(Path(row["file"]).name, row["reason"]) for row in listed] == [
+        ("empty.jpg", "the file is empty"),
+        ("text.jpg", "not an image that Birder knows"),
+    ]
+    done = birder("embed", "--to", home / "c", "--retry-failed")
+    assert "Embedded 0, already there 0, failed 2." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["embed", "nowhere", "--to", "new"], "no file or folder nowhere"),
+        (["similar", "x.jpg", "--in", "nowhere"], "holds no collection"),
+        (["failures", "nowhere"], "holds no collection"),
+    ],
+)
+def test_errors_of_the_user_are_one_message(arguments: list[str], reason: str) -> None:
+    assert reason in birder(*arguments, code=1).stderr
+
+
+def test_a_folder_without_photographs_and_no_path_are_said(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no photographs in" in birder("embed", tmp_path / "empty", "--to", tmp_path / "c", code=1).stderr
+    assert "name the files or folders" in birder("embed", "--to", tmp_path / "c", code=2).stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_commits_and_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
+    source = np.array(Image.open(DATA / "chelsea.png").convert("RGB"))
+    (tmp_path / "photos").mkdir()
+    for i in range(120):
+        source[i, 0] = 255 - source[i, 0]
+        Image.fromarray(source).save(tmp_path / "photos" / f"{i}.png", compress_level=0)
+    command = [sys.executable, "-m", "birder", "embed", tmp_path / "photos", "--to", tmp_path / "c"]
+    command += ["--model", home / "vit_b16_pn_tiny.pt", "--batch-size", "1", "--threads", "1"]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = ""
+    while "ready after" not in said:
+        said = process.stderr.readline()
+        assert said
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "To go on, run the same command again." in rest
+    done = birder("embed", tmp_path / "photos", "--to", tmp_path / "c")
+    assert "120 photographs: 0 already" not in done.stderr
+    from birder.collection.store import Collection
+
+    uris = Collection.open(tmp_path / "c").to_arrow()["uri"].to_pylist()
+    assert len(uris) == len(set(uris)) == 120
