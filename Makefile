@@ -1,0 +1,70 @@
+# `make` says what there is. Everything runs in .venv, which is made when it is missing or its inputs changed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PY := .venv/bin/python
+BIRDER := .venv/bin/birder
+MODEL := efficientnet_lite0_in1k
+COLLECTION := demo/photos.birder
+PHOTOS := examples/photos
+
+# pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
+PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
+
+.PHONY: help demo test fast lint format bench peers clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.venv/.installed: pyproject.toml constraints.txt
+	@for python in $${PYTHON:-} python3.11 python3 python3.12 python3.13; do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	  python=; \
+	done; \
+	[ -n "$$python" ] || { echo "Birder needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }; \
+	echo "Making .venv with $$("$$python" --version) and installing Birder with its dependencies"; \
+	echo "(PyTorch is the large one; the first time takes a few minutes)"; \
+	[ -x $(PY) ] || "$$python" -m venv .venv
+	@$(PY) -m pip install --constraint constraints.txt --editable '.[dev]' | $(PIP_LINES)
+	@touch $@
+
+demo: .venv/.installed ## embed the example photographs, classify, find similar ones, draw a contact sheet
+	@mkdir -p demo
+	@echo "== Embedding $(PHOTOS) with $(MODEL)"
+	$(BIRDER) embed $(PHOTOS) --to $(COLLECTION) --model $(MODEL) --table $(PHOTOS)/photos.csv
+	@echo "== Classifying three of them with $(MODEL)"
+	$(BIRDER) classify $(PHOTOS)/birds/owl.jpg $(PHOTOS)/insects/mantis.jpg $(PHOTOS)/mammals/badger.jpg --model $(MODEL) -k 3
+	@echo "== The photographs most similar to a flamingo"
+	$(BIRDER) similar $(PHOTOS)/birds/pink-flamingo.jpg --in $(COLLECTION) -k 6
+	@$(PY) examples/contact_sheet.py $(COLLECTION) demo/contact-sheet.jpg
+
+test: .venv/.installed ## every test
+	@$(PY) -m pytest
+
+fast: .venv/.installed ## the tests that take seconds
+	@$(PY) -m pytest -m "not slow"
+
+lint: .venv/.installed ## ruff and mypy --strict
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+format: .venv/.installed ## rewrite the code as ruff lays it out
+	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+
+bench: .venv/.installed ## what benchmarks/RESULTS.md claims, measured again
+	@$(PY) benchmarks/neighbours.py
+
+.venv-peers/.installed: tests/peers/requirements.txt
+	@echo "Making .venv-peers with the published packages: 6 GB, several minutes"
+	@[ -x .venv-peers/bin/python ] || .venv/bin/python -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --requirement tests/peers/requirements.txt | $(PIP_LINES)
+	@touch $@
+
+peers: .venv/.installed .venv-peers/.installed ## agreement with the published packages (6 GB, in .venv-peers)
+	@BIRDER_PEERS=$(CURDIR)/.venv-peers/bin/python $(PY) -m pytest tests/peers
+
+clean: ## remove the environments, caches and the demo's output
+	rm -rf .venv .venv-peers demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,90 @@
+"""The published package's half of the comparison: run by the interpreter of .venv-peers, where `birder` is theirs.
+
+Reads one JSON job from standard input:
+    {"do": "write", network, classes, size, config, seed, path}: build a network, fill it with seeded numbers, save it
+    {"do": "read", network, path}: load what we wrote
+and both: {inputs: file.npz with `x`, image: photograph or null, outputs: file.npz to write}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import birder
+import numpy as np
+import torch
+from birder.common import fs_ops
+from birder.inference.classification import infer_image
+from birder.model_registry import registry
+
+RGB_STATS = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+
+
+def fill(net: torch.nn.Module, seed: int) -> None:
+    """Give every parameter numbers that matter: as initialised, many are 0 or 1 and would hide a mistake."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(net.named_parameters()):
+            parameter.normal_(0.0, 0.02, generator=generator)
+            if parameter.ndim == 1 and name.endswith("weight"):
+                parameter.add_(1.0)
+
+
+def write(job: dict[str, Any]) -> torch.nn.Module:
+    size = tuple(job["size"])
+    net = registry.net_factory(job["network"], job["classes"], 3, config=job["config"], size=size)
+    fill(net, job["seed"])
+    path = Path(job["path"])
+    signature = {"inputs": [{"data_shape": [0, 3, *size]}], "outputs": [{"data_shape": [0, job["classes"]]}]}
+    names = {f"class {i}": i for i in range(job["classes"])}
+    if path.suffix == ".safetensors":
+        fs_ops.save_st(net, str(path), str(net.task), names, signature, RGB_STATS, external_config=job["config"])
+    else:
+        torch.save(
+            {
+                "state": net.state_dict(),
+                "birder_version": birder.__version__,
+                "task": str(net.task),
+                "signature": signature,
+                "class_to_idx": names,
+                "rgb_stats": RGB_STATS,
+                "config": job["config"],
+            },
+            path,
+        )
+    return net.eval()
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    torch.set_grad_enabled(False)
+    if job["do"] == "write":
+        net, rgb_stats = write(job), RGB_STATS
+    else:
+        path = job["path"]
+        st = path.endswith(".safetensors")
+        net, info = fs_ops.load_model(torch.device("cpu"), job["network"], path=path, inference=True, st=st)
+        rgb_stats = info.rgb_stats
+    x = torch.from_numpy(np.load(job["inputs"])["x"])
+    embedding = net.embedding(x)
+    results = {
+        "tokens": net.forward_features(x).numpy(),
+        "embedding": embedding.numpy(),
+        "logits": net.classify(embedding).numpy(),
+    }
+    for name, value in net.detection_features(x).items():
+        results[f"detection_{name}"] = value.numpy()
+    results["layer_norm_eps"] = np.array([m.eps for m in net.modules() if isinstance(m, torch.nn.LayerNorm)])
+    if job["image"] is not None:
+        transform = birder.classification_transform(net.size, rgb_stats)
+        results["image_out"], results["image_embedding"] = infer_image(
+            net, job["image"], transform, return_embedding=True
+        )
+        results["image_tta"], _ = infer_image(net, job["image"], transform, tta=True)
+    np.savez(job["outputs"], **results)
+
+
+main()
