@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         get_size_from_signature,
         save_model,
     )
+    from birder.weights.clip import LoadedClip, load_clip
     from birder.weights.load import (
         ModelInfo,
         load_model,
@@ -40,6 +41,7 @@ _HOMES = {
         "get_size_from_signature",
         "save_model",
     ],
+    "birder.weights.clip": ["LoadedClip", "load_clip"],
     "birder.weights.load": [
         "ModelInfo",
         "load_model",
@@ -52,6 +54,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Collection",
+    "LoadedClip",
     "ModelInfo",
     "__version__",
     "classification_transform",
@@ -61,6 +64,7 @@ __all__ = [
     "get_size_from_signature",
     "list_networks",
     "list_pretrained_models",
+    "load_clip",
     "load_model",
     "load_model_with_cfg",
     "load_pretrained_model",

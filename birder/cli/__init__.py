@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from birder.cli.classify import classify
+from birder.cli.convert import convert
 from birder.cli.embed import embed
 from birder.cli.failures import failures
 from birder.cli.fetch import fetch
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (embed, similar, failures, classify, models, info, fetch):
+for _command in (embed, similar, failures, classify, models, info, fetch, convert):
     app.command()(_command)
 
 

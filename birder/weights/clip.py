@@ -1,0 +1,177 @@
+"""A whole CLIP model that is ready to use: image half, text half, tokenizer and transform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from birder.errors import WeightsError
+from birder.images.transform import ClassificationTransform, classification_transform
+from birder.net.clip import CLIP, TextTower
+from birder.net.tokenizer import ClipTokenizer
+from birder.registry import create_network, list_pretrained_models, weights_spec
+from birder.weights.checkpoint import get_num_labels_from_signature, get_size_from_signature
+from birder.weights.hub import sha256_of
+from birder.weights.openclip import OpenClip, check_text_tower, openclip_repository, read_openclip
+from birder.weights.openclip_convert import text_state_to_birder, to_birder
+
+
+@dataclass(frozen=True)
+class LoadedClip:
+    """A CLIP model for inference.
+
+    Attributes
+    ----------
+    name
+        What it was loaded by.
+    network
+        The registered network of the image tower.
+    sha256
+        Of the file that the tensors were read from: two models are the same if it is.
+    net
+        The two towers, in evaluation mode.
+    tokenizer
+        Texts to tokens.
+    transform
+        From a Pillow image to the image tower's input, as the model's own configuration has it.
+    """
+
+    name: str
+    network: str
+    sha256: str
+    net: CLIP
+    tokenizer: ClipTokenizer
+    transform: ClassificationTransform
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosine similarities are multiplied by before the softmax over texts."""
+        return self.net.logit_scale
+
+    @property
+    def embedding_size(self) -> int:
+        """E, the numbers in an image's or a text's features."""
+        return self.net.text.projection.out_features
+
+    @torch.inference_mode()
+    def encode_image(self, x: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        """Image features, float32 (B, E). x: (B, 3, H, W) float, as `transform` gives it; `normalize` to length 1."""
+        return self.net.encode_image(x.to(self._device), normalize)
+
+    @torch.inference_mode()
+    def project(self, embedding: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        """Image features, float32 (B, E), of stored embeddings (B, D) of the same image tower."""
+        return self.net.project(embedding.to(self._device), normalize)
+
+    @torch.inference_mode()
+    def encode_text(
+        self, texts: str | Sequence[str] | torch.Tensor, normalize: bool = False, *, batch_size: int = 256
+    ) -> torch.Tensor:
+        """Text features, float32 (N, E).
+
+        Parameters
+        ----------
+        texts
+            Texts, or their tokens, int64 (N, context length), as `tokenizer` gives them.
+        normalize
+            Make their length 1.
+        batch_size
+            Texts that go through the network at once. Texts of similar length go together, which saves the arithmetic
+            on padding.
+        """
+        tokens = texts if isinstance(texts, torch.Tensor) else self.tokenizer(texts)
+        order = tokens.argmax(dim=-1).argsort()
+        features = torch.empty(len(tokens), self.embedding_size, device=self._device)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            features[rows.to(self._device)] = self.net.encode_text(tokens[rows].to(self._device), normalize)
+        return features
+
+    @property
+    def _device(self) -> torch.device:
+        return self.net.log_logit_scale.device
+
+
+def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = None) -> LoadedClip:
+    """Load a CLIP model, both halves, from OpenCLIP's layout.
+
+    Parameters
+    ----------
+    name_or_path
+        A folder, a hub repository (`imageomics/bioclip`), or registered weights that have a text half
+        (`vit_b16_pn_bioclip-v1`, whose whole model is `imageomics/bioclip`).
+    device
+        Where to run; the CPU without it.
+
+    Raises
+    ------
+    HubError
+        The hub is out of reach or has no such model.
+    WeightsError
+        There is no text half, it is of a kind that Birder does not support, or the files are damaged.
+    """
+    name = str(name_or_path)
+    source = openclip_repository(weights_spec(name)) if name in list_pretrained_models() else name_or_path
+    openclip = read_openclip(source)
+    network, net = build_clip(openclip)
+    size = (net.image.size[0], net.image.size[1])
+    return LoadedClip(
+        name=name,
+        network=network,
+        sha256=sha256_of(openclip.weights_path),
+        net=net.to(device=device),
+        tokenizer=ClipTokenizer(net.text.context_length),
+        transform=_transform(openclip, size),
+    )
+
+
+def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:
+    """Both towers in float32 and evaluation mode, and the name of the image tower's registered network."""
+    check_text_tower(openclip)
+    network, checkpoint = to_birder(openclip)
+    text_state = text_state_to_birder(openclip.state, openclip.source)
+    model = openclip.model_config
+    text = model.get("text_cfg") or {}
+    width = text.get("width", 512)
+    outputs = get_num_labels_from_signature(checkpoint.signature)
+    with torch.device("meta"):  # no time goes into random weights that are replaced at once
+        image_tower = create_network(
+            network, outputs, size=get_size_from_signature(checkpoint.signature), config=checkpoint.config
+        )
+        text_tower = TextTower(
+            model["embed_dim"],
+            vocabulary_size=text.get("vocab_size", 49408),
+            context_length=text.get("context_length", 77),
+            width=width,
+            num_heads=text.get("heads", 8),
+            num_layers=text.get("layers", 12),
+            mlp_dim=int(width * text.get("mlp_ratio", 4.0)),
+            act_layer_type="quick_gelu" if model.get("quick_gelu") else "gelu",
+        )
+    try:
+        image_tower.load_state_dict(checkpoint.state, assign=True)
+        text_tower.load_state_dict(text_state, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"Configuration and tensors of {openclip.source} are not of one model: {' '.join(str(error).split())[:400]}"
+        ) from error
+    net = CLIP(image_tower, text_tower)
+    net.log_logit_scale.data = openclip.state["logit_scale"].detach().clone().reshape(())
+    net = net.float().eval()
+    net.requires_grad_(False)
+    return network, net
+
+
+def _transform(openclip: OpenClip, size: tuple[int, int]) -> ClassificationTransform:
+    """The transform of the model's configuration; OpenCLIP's default keeps the aspect ratio and crops."""
+    preprocess = openclip.preprocess_config
+    mode = preprocess.get("resize_mode") or "shortest"
+    if mode not in ("shortest", "squash") or (preprocess.get("interpolation") or "bicubic") != "bicubic":
+        raise WeightsError(
+            f"{openclip.source} prepares images by {mode!r} resizing with {preprocess.get('interpolation')!r} "
+            "interpolation; Birder has 'shortest' and 'squash', both bicubic."
+        )
+    return classification_transform(size, openclip.rgb_stats, simple_crop=mode == "shortest")

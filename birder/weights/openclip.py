@@ -1,0 +1,298 @@
+"""Reading a model in OpenCLIP's layout: its configuration, its tensors, and whether Birder can run it.
+
+The layout is that of `open_clip_torch`: `open_clip_config.json` beside `open_clip_model.safetensors` or
+`open_clip_pytorch_model.bin`, in a folder or a hub repository. The field names are those of its `CLIPVisionCfg` and
+`CLIPTextCfg`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from birder.errors import HubError, WeightsError
+from birder.registry import WeightsSpec
+from birder.weights.checkpoint import RgbStats, read_pickle
+from birder.weights.hub import fetch_repository_file
+
+CONFIG_FILE = "open_clip_config.json"
+SAFETENSORS_FILE = "open_clip_model.safetensors"
+PICKLE_FILE = "open_clip_pytorch_model.bin"
+OPENAI_RGB: RgbStats = {
+    "mean": [0.48145466, 0.4578275, 0.40821073],
+    "std": [0.26862954, 0.26130258, 0.27577711],
+}
+"""What CLIP models are normalised with where their configuration does not say."""
+
+Config = dict[str, Any]
+State = dict[str, torch.Tensor]
+
+_SUPPORTED = (
+    "Birder supports OpenCLIP's own vision transformer (class token, learnable positions, LayerNorm before the blocks, "
+    "linear projection), such as ViT-B-32, ViT-B-16, ViT-L-14 and ViT-H-14, with or without QuickGELU"
+)
+_SUPPORTED_TEXT = "Birder supports CLIP's own text transformer with its byte-pair vocabulary of 49,408 tokens"
+# A key outside these tables changes the arithmetic in a way that nobody has checked here.
+_BLOCK_DEFAULTS: Config = {
+    "ls_init_value": None,
+    "final_ln_after_pool": False,
+    "qk_norm": False,
+    "scaled_cosine_attn": False,
+    "scale_heads": False,
+    "scale_attn_inner": False,
+    "scale_attn": False,
+    "scale_fc": False,
+    "act_kwargs": None,
+    "norm_kwargs": None,
+}
+_VISION_DEFAULTS: Config = {
+    **_BLOCK_DEFAULTS,
+    "timm_model_name": None,
+    "attentional_pool": False,
+    "no_ln_pre": False,
+    "pos_embed_type": "learnable",
+    "pool_type": "tok",
+}
+_VISION_FREE = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout"}
+_VISION_FREE |= {"output_tokens", "block_type", "attn_pooler_queries", "attn_pooler_heads"}
+_TEXT_DEFAULTS: Config = {
+    **_BLOCK_DEFAULTS,
+    "hf_model_name": None,
+    "hf_tokenizer_name": None,
+    "tokenizer_kwargs": None,
+    "tokenizer_mode": None,
+    "embed_cls": False,
+    "no_causal_mask": False,
+    "pool_type": "argmax",
+    "proj_bias": False,
+    "proj_type": "linear",
+    "vocab_size": 49408,
+}
+_TEXT_FREE = {
+    "context_length",
+    "width",
+    "heads",
+    "layers",
+    "mlp_ratio",
+    "output_tokens",
+    "block_type",
+    "pad_id",
+    "eos_id",
+}
+_PART_NAMES = {
+    "timm_model_name": "a timm trunk",
+    "attentional_pool": "attentional pooling",
+    "no_ln_pre": "no LayerNorm before the blocks",
+    "hf_model_name": "a text tower of the transformers library",
+    "hf_tokenizer_name": "a tokenizer of the transformers library",
+}
+
+
+@dataclass(frozen=True)
+class OpenClip:
+    """A model in OpenCLIP's layout, as it was read.
+
+    Attributes
+    ----------
+    source
+        Where it came from, for messages.
+    weights_path
+        The file that holds the tensors.
+    config
+        `open_clip_config.json`; None for a bare checkpoint.
+    state
+        Tensors by OpenCLIP's names, on the CPU, as stored.
+    """
+
+    source: str
+    weights_path: Path
+    config: Config | None
+    state: State
+
+    @property
+    def model_config(self) -> Config:
+        """The part that describes the network."""
+        if self.config is None:
+            raise WeightsError(
+                f"{self.source} is a bare checkpoint: it does not say how many heads or which activation it has. "
+                f"Put its {CONFIG_FILE} beside it and name the folder, or name the network (--network vit_b16_pn)."
+            )
+        return dict(self.config["model_cfg"])
+
+    @property
+    def preprocess_config(self) -> Config:
+        """The part that describes the images' preparation; empty where it is left to the defaults."""
+        return dict((self.config or {}).get("preprocess_cfg") or {})
+
+    @property
+    def rgb_stats(self) -> RgbStats:
+        """Mean and standard deviation of pixel values in [0, 1], OpenAI's where the configuration has none."""
+        preprocess = self.preprocess_config
+        return {key: [float(v) for v in preprocess.get(key) or OPENAI_RGB[key]] for key in ("mean", "std")}
+
+
+def read_openclip(source: str | Path) -> OpenClip:
+    """Read a model in OpenCLIP's layout.
+
+    Parameters
+    ----------
+    source
+        A folder, a bare checkpoint file, or a hub repository `OWNER/NAME`.
+
+    Raises
+    ------
+    HubError
+        The repository, or a file of it, cannot be fetched.
+    WeightsError
+        It is not in OpenCLIP's layout, damaged, or a pickle that carries code.
+    """
+    path = Path(source)
+    if path.is_dir():
+        weights = next((path / name for name in (SAFETENSORS_FILE, PICKLE_FILE) if (path / name).is_file()), None)
+        if weights is None or not (path / CONFIG_FILE).is_file():
+            lacks = CONFIG_FILE if weights is not None else f"{SAFETENSORS_FILE} or {PICKLE_FILE}"
+            raise WeightsError(f"{path} is not in OpenCLIP's layout: it has no {lacks}. Add it from the model's page.")
+        return OpenClip(str(path), weights, _read_config(path / CONFIG_FILE), read_state(weights))
+    if path.is_file():
+        return OpenClip(str(path), path, None, read_state(path))
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) or str(source).startswith("."):
+        raise WeightsError(
+            f"There is no folder or file {source}, and it is no hub repository either, which has the form OWNER/NAME: "
+            "imageomics/bioclip."
+        )
+    config = _read_config(fetch_repository_file(str(source), CONFIG_FILE))
+    try:
+        weights = fetch_repository_file(str(source), SAFETENSORS_FILE)
+    except HubError:  # older repositories have only the other kind; if that fails too, its error is the one to show
+        weights = fetch_repository_file(str(source), PICKLE_FILE)
+    return OpenClip(str(source), weights, config, read_state(weights))
+
+
+def read_state(path: Path) -> State:
+    """Tensors of an OpenCLIP checkpoint by name, without running code; a training checkpoint is unwrapped."""
+    if path.suffix == ".safetensors":
+        try:
+            state: Any = safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise WeightsError(f"{path} is truncated or no safetensors file ({error}). Fetch it again.") from error
+    else:
+        state = read_pickle(path)
+        if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+            state = state["state_dict"]
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds a {type(state).__name__}, not the tensors of an OpenCLIP model.")
+    tensors = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
+    if not any(key.startswith("visual.") for key in tensors):
+        raise WeightsError(
+            f"{path} is not a checkpoint of OpenCLIP: it has no tensor whose name begins with 'visual.'. "
+            "A checkpoint that is already in the Birder format needs no conversion."
+        )
+    return tensors
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        if not isinstance(config["model_cfg"]["vision_cfg"], dict) or not isinstance(
+            config["model_cfg"]["embed_dim"], int
+        ):
+            raise TypeError("vision_cfg is no table")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path} is not OpenCLIP's configuration: it needs model_cfg with embed_dim and vision_cfg ({error!r})."
+        ) from error
+    return dict(config)
+
+
+def check_image_tower(clip: OpenClip) -> None:
+    """Raise `WeightsError` unless Birder's ViT computes what this image tower does; it names the part that differs."""
+    for prefix, part in (
+        ("visual.trunk.", "a timm trunk"),
+        ("visual.layer1.", "a ResNet"),
+        ("visual.attn_pool.", "attentional pooling"),
+        ("visual.attnpool.", "attentional pooling"),
+    ):
+        if any(key.startswith(prefix) for key in clip.state):
+            raise WeightsError(f"The image tower of {clip.source} has {part} ({prefix}*). {_SUPPORTED}.")
+    if clip.config is None:
+        return
+    vision = clip.model_config["vision_cfg"]
+    if isinstance(vision.get("layers"), list):
+        raise WeightsError(f"The image tower of {clip.source} is a ResNet (vision_cfg.layers is a list). {_SUPPORTED}.")
+    _check_keys(f"The image tower of {clip.source}", "vision_cfg", vision, _VISION_DEFAULTS, _VISION_FREE, _SUPPORTED)
+
+
+def check_text_tower(clip: OpenClip) -> None:
+    """Raise `WeightsError` unless Birder's text tower computes what this one does; it names the part that differs."""
+    who = f"The text tower of {clip.source}"
+    config = clip.model_config
+    for key, part in (("multimodal_cfg", "is CoCa's, with a decoder"), ("custom_text", "is a custom one")):
+        if config.get(key):
+            raise WeightsError(f"{who} {part} (model_cfg.{key}). {_SUPPORTED_TEXT}.")
+    _check_keys(who, "text_cfg", config.get("text_cfg") or {}, _TEXT_DEFAULTS, _TEXT_FREE, _SUPPORTED_TEXT)
+    if "logit_bias" in clip.state:
+        raise WeightsError(
+            f"{clip.source} was trained with a sigmoid loss (logit_bias). {_SUPPORTED_TEXT} and softmax."
+        )
+    missing = [
+        key
+        for key in (
+            "token_embedding.weight",
+            "positional_embedding",
+            "ln_final.weight",
+            "text_projection",
+            "logit_scale",
+        )
+        if key not in clip.state
+    ]
+    if missing:
+        raise WeightsError(f"{who} lacks {', '.join(missing)}. {_SUPPORTED_TEXT}.")
+
+
+def _check_keys(who: str, where: str, config: Config, defaults: Config, free: set[str], supported: str) -> None:
+    for key, value in config.items():
+        # `timm_*` and `hf_*` mean nothing without a timm or transformers model, whose names are in `defaults`.
+        if key in free or (key not in defaults and key.startswith(("timm_", "hf_"))):
+            continue
+        if key not in defaults or (value or None) != (defaults[key] or None):
+            part = _PART_NAMES.get(key, f"{key} = {value!r}")
+            raise WeightsError(f"{who} has {part} ({where}.{key}). {supported}.")
+    if config.get("block_type") not in (None, "default"):
+        raise WeightsError(f"{who} has blocks of the type {config['block_type']!r} ({where}.block_type). {supported}.")
+
+
+#: Published towers and where their whole model is, text half included.
+OPENCLIP_REPOSITORIES = {
+    "vit_b16_pn_bioclip-v1": "imageomics/bioclip",
+    "vit_l14_pn_bioclip-v2": "imageomics/bioclip-2",
+    "vit_h14_pn_bioclip-v25": "imageomics/bioclip-2.5-vith14",
+}
+
+
+def openclip_repository(weights: WeightsSpec) -> str:
+    """The hub repository of the whole CLIP model that registered weights are the image tower of.
+
+    Raises
+    ------
+    WeightsError
+        The weights have no text half in OpenCLIP's layout; the message names those that have one.
+    """
+    if weights.name in OPENCLIP_REPOSITORIES:
+        return OPENCLIP_REPOSITORIES[weights.name]
+    why = f"{weights.name} has no text half"
+    if "biotrove-clip" in weights.name:
+        why = (
+            f"The text half of {weights.name} is published as a bare checkpoint only (BGLab/BioTrove-CLIP): put it "
+            f"as {PICKLE_FILE} into a folder with an {CONFIG_FILE} for ViT-B-16, and name that folder"
+        )
+    raise WeightsError(
+        f"{why}. Weights with one: {', '.join(OPENCLIP_REPOSITORIES)}; or name a folder or a hub repository in "
+        "OpenCLIP's layout."
+    )
