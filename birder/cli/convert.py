@@ -59,7 +59,7 @@ def convert(
 def _to_birder(source: str, dest: Path, network: str | None, verify: Path | None) -> None:
     from birder.errors import WeightsError
     from birder.weights.checkpoint import write_checkpoint
-    from birder.weights.load import network_of_file
+    from birder.weights.find import network_of_file
     from birder.weights.openclip import OPENAI_RGB, read_openclip
     from birder.weights.openclip_convert import to_birder
 
@@ -88,8 +88,8 @@ def _to_openclip(source: str, dest: Path, network: str | None, text_from: str, v
     from birder.errors import WeightsError
     from birder.registry import list_pretrained_models, weights_spec
     from birder.weights.checkpoint import read_checkpoint
+    from birder.weights.find import network_of_file
     from birder.weights.hub import fetch
-    from birder.weights.load import network_of_file
     from birder.weights.openclip import SAFETENSORS_FILE, read_openclip, read_state
     from birder.weights.openclip_convert import to_openclip, write_openclip
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birder.cli.output import console_err, note
+from birder.inference.names import EngineName, Precision
 from birder.registry import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ def embed(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads that read and decode; one a processor without it.")
     ] = None,
+    engine: Annotated[
+        EngineName, typer.Option("--engine", help="What runs the network; auto: OpenVINO on a CPU.")
+    ] = EngineName.auto,
+    precision: Annotated[
+        Precision, typer.Option("--precision", help="Its arithmetic; auto: bf16 where it is as good.")
+    ] = Precision.auto,
+    compile: Annotated[bool, typer.Option("--compile", help="With PyTorch, use torch.compile: for GPUs.")] = False,
 ) -> None:
     """Embed photographs into a collection. Run it again and it does what is missing, after Ctrl-C or a crash too.
 
@@ -87,7 +95,7 @@ def embed(
     if not todo.pending and collection is not None and model in (None, collection.model.name, collection.model.source):
         note(f"Nothing to do ({collection.count():,} rows, model {collection.model.name}).")
         return
-    _run(to, collection, todo, model, batch_size, device, exact, threads, begun)
+    _run(to, collection, todo, model, batch_size, device, exact, threads, engine, precision, compile, begun)
 
 
 def _run(
@@ -99,14 +107,25 @@ def _run(
     device: str | None,
     exact: bool,
     threads: int | None,
+    engine: EngineName,
+    precision: Precision,
+    compile: bool,
     begun: float,
 ) -> None:
     from birder.collection.embed import embed_images
-    from birder.collection.model import load_encoder
+    from birder.collection.model import load_encoder, precision_for
     from birder.collection.store import Collection
 
+    if precision == Precision.auto and collection is not None:
+        precision = Precision(precision_for(collection.model))
+    note("Loading the model (the first time on a machine takes longer).")
     encoder = load_encoder(
-        model or (collection.model.source if collection else DEFAULT_WEIGHTS), device, draft=not exact
+        model or (collection.model.source if collection else DEFAULT_WEIGHTS),
+        device,
+        draft=not exact,
+        engine=engine,
+        precision=precision,
+        compile=compile,
     )
     card = encoder.card
     collection = Collection.create_or_open(to, card)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from birder.collection.store import Collection, ModelCard
 from birder.errors import CollectionError
 from birder.images.open import open_image
-from birder.images.transform import ClassificationTransform
-from birder.inference.engine import Engine, make_engine
+from birder.images.transform import ClassificationTransform, classification_transform
+from birder.inference.engine import Engine, open_engine
+from birder.weights.find import find_model
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,30 @@ class Encoder:
         return vector
 
 
-def load_encoder(model: str, device: str | None = None, *, draft: bool = True) -> Encoder:
-    """Load a model for a collection: weights by name or a checkpoint's path; `draft` as in `embed_images`."""
-    from birder.weights.load import load_any  # brings torch, which the rest of this file does without
+def load_encoder(
+    model: str,
+    device: str | None = None,
+    *,
+    draft: bool = True,
+    engine: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
+) -> Encoder:
+    """Load a model for a collection: weights by name or a checkpoint's path; `draft` as in `embed_images`.
 
-    loaded = load_any(model)
-    engine = make_engine(loaded.net, loaded.info.rgb_stats, device=device)
-    transform = loaded.transform()
-    return Encoder(engine, transform, model_card(loaded.name, model, loaded.sha256, transform, engine, draft=draft))
+    `engine, precision, device, compile` are as in `birder.inference.engine.open_engine`.
+    """
+    found = find_model(model)
+    opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile)
+    transform = classification_transform(opened.engine.size, opened.rgb_stats)
+    card = model_card(found.name, model, found.sha256, transform, opened.engine, draft=draft)
+    return Encoder(opened.engine, transform, card)
 
 
-def load_encoder_of(collection: Collection, device: str | None = None) -> Encoder:
-    """Load the model that a collection was made with.
+def load_encoder_of(
+    collection: Collection, device: str | None = None, *, engine: str = "auto", compile: bool = False
+) -> Encoder:
+    """Load the model that a collection was made with, in its precision.
 
     Raises
     ------
@@ -50,13 +63,25 @@ def load_encoder_of(collection: Collection, device: str | None = None) -> Encode
         What its name or path stands for now is another model.
     """
     card = collection.model
-    encoder = load_encoder(card.source, device, draft=card.transform["draft"])
+    encoder = load_encoder(
+        card.source,
+        device,
+        draft=card.transform["draft"],
+        engine=engine,
+        precision=precision_for(card),
+        compile=compile,
+    )
     if encoder.card.sha256 != card.sha256:
         raise CollectionError(
             f"{card.source} is not the model that {collection.path} was made with (sha256 {encoder.card.sha256[:12]}, "
             f"not {card.sha256[:12]}): put the former file back, or embed the photographs into a new collection."
         )
     return encoder
+
+
+def precision_for(card: ModelCard) -> str:
+    """The precision to ask for, to go on as a card says; for bf16 what the processor has, bf16 or fp32."""
+    return "auto" if card.precision == "bf16" else card.precision
 
 
 def model_card(

@@ -199,10 +199,11 @@ class Collection:
                     + (f"Run it {how} --exact, " if key == "draft" else "Use the same transform, ")
                     + "or name another folder with --to."
                 )
-        if model.precision != mine.precision:
+        # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the photographs.
+        if model.precision != mine.precision and "int8" in (model.precision, mine.precision):
             raise CollectionError(
                 f"{self.path} holds {mine.precision} embeddings, not {model.precision}. "
-                "Use the same precision, or name another folder with --to."
+                f"Use --precision {mine.precision}, or name another folder with --to."
             )
 
     @contextlib.contextmanager

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import importlib.util
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from birder.errors import ConfigError
+from birder.inference.names import EngineName, Precision
+from birder.registry import network_spec
+from birder.weights.find import FoundModel
 
 if TYPE_CHECKING:
     from birder.net.base import Backbone
@@ -18,7 +27,7 @@ class Engine(Protocol):
     Attributes
     ----------
     name, precision
-        What runs it ("torch") and in which arithmetic ("fp32").
+        What runs it ("torch", "openvino") and in which arithmetic ("fp32", "bf16", "int8").
     size
         Input (height, width) in pixels.
     embedding_size
@@ -34,14 +43,129 @@ class Engine(Protocol):
         """Embeddings (B, D) float32 of RGB images (B, H, W, 3) uint8, not normalised."""
 
 
-def make_engine(net: Backbone, rgb_stats: RgbStats, *, device: str | None = None) -> Engine:
-    """The engine for a network on a device ("cpu", "cuda", "mps", ...; the best there is without one).
+@dataclass(frozen=True)
+class OpenedEngine:
+    """An engine, and the rgb statistics of its network, which its transform carries."""
+
+    engine: Engine
+    rgb_stats: RgbStats
+
+
+def open_engine(
+    model: FoundModel,
+    *,
+    engine: str = EngineName.auto,
+    precision: str = Precision.auto,
+    device: str | None = None,
+    compile: bool = False,
+) -> OpenedEngine:
+    """Open the engine for a model.
+
+    Parameters
+    ----------
+    model
+        From `find_model`.
+    engine
+        "torch", "openvino" (CPU only), or "auto": OpenVINO on the CPU, PyTorch elsewhere.
+    precision
+        "fp32", "bf16", "int8" (after `quantize`), or "auto": bf16 where the device has it and the network bears it.
+    device
+        "cpu", "cuda", "mps", ...; the best there is without it.
+    compile
+        With PyTorch, run through `torch.compile`.
 
     Raises
     ------
     ConfigError
-        The device is unknown or not on this machine.
+        What was asked for is not on this machine, or does not go together.
     """
+    if choose_engine(engine, device) == EngineName.openvino:
+        return _open_openvino(model, precision)
+    from birder.inference.engine_torch import TorchEngine, find_device
+    from birder.weights.load import load_found
+
+    found = find_device(device)
+    if precision == Precision.auto:
+        precision = _auto_precision(model, _torch_has_bf16(found.type))
+    loaded = load_found(model, device=found)
+    return OpenedEngine(
+        TorchEngine(loaded.net, loaded.info.rgb_stats, found, precision, compile=compile), loaded.info.rgb_stats
+    )
+
+
+def make_engine(net: Backbone, rgb_stats: RgbStats, *, precision: str = "fp32", device: str | None = None) -> Engine:
+    """The PyTorch engine for a network that is in memory."""
     from birder.inference.engine_torch import TorchEngine, find_device
 
-    return TorchEngine(net, rgb_stats, find_device(device))
+    return TorchEngine(net, rgb_stats, find_device(device), precision)
+
+
+def choose_engine(engine: str = EngineName.auto, device: str | None = None) -> EngineName:
+    """The engine for a device; `ConfigError` if it cannot be had. Costs no torch."""
+    known = [name.value for name in EngineName]
+    if engine not in known:
+        raise ConfigError(f"Unknown engine {engine!r}; known: {', '.join(known)}.")
+    installed = importlib.util.find_spec("openvino") is not None
+    on_cpu = device == "cpu" or (device is None and not _may_have_gpu())
+    if engine == EngineName.openvino:
+        if not installed:
+            raise ConfigError("OpenVINO is not installed: pip install openvino, or use --engine torch.")
+        if device not in (None, "cpu"):
+            raise ConfigError(f"OpenVINO runs on the CPU here, not on {device}: leave out --device or --engine.")
+        return EngineName.openvino
+    if engine == EngineName.torch:
+        return EngineName.torch
+    return EngineName.openvino if on_cpu and installed else EngineName.torch
+
+
+def _may_have_gpu() -> bool:
+    """Whether it is worth asking torch, which takes seconds to import, for a GPU."""
+    return sys.platform == "darwin" or shutil.which("nvidia-smi") is not None or shutil.which("rocm-smi") is not None
+
+
+def _auto_precision(model: FoundModel, has_bf16: bool) -> Precision:
+    return Precision.bf16 if has_bf16 and network_spec(model.network).bf16 else Precision.fp32
+
+
+def _torch_has_bf16(device: str) -> bool:
+    import torch
+
+    return device == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _open_openvino(model: FoundModel, precision: str) -> OpenedEngine:
+    from birder.inference import engine_openvino as ov
+
+    if precision == Precision.auto:
+        precision = _auto_precision(model, ov.has_bf16())
+    if precision not in ov.PRECISIONS:
+        raise ConfigError(f"Unknown precision {precision!r}; known: {', '.join(Precision)}.")
+    if precision == Precision.int8:
+        folder = ov.graph_folder(model.sha256, "int8")
+        if not ov.is_kept(folder):
+            raise ConfigError(
+                f"{model.name} is not quantised on this machine yet. Do so on photographs like yours: "
+                f"birder quantize PHOTOS --model {model.name if model.spec else model.path}"
+            )
+    else:
+        folder = ov.graph_folder(model.sha256)
+        if not ov.is_kept(folder):
+            keep_float_graph(model)
+    return OpenedEngine(ov.OpenVinoEngine(folder, precision), ov.read_facts(folder)["rgb_stats"])
+
+
+def keep_float_graph(model: FoundModel) -> None:
+    """Trace a model into its graph on disk."""
+    from birder.inference import engine_openvino as ov
+    from birder.inference.pixels import PixelNet
+    from birder.weights.load import load_found
+
+    loaded = load_found(model)
+    rgb_stats = {key: list(value) for key, value in loaded.info.rgb_stats.items()}
+    facts: dict[str, Any] = {
+        "name": model.name,
+        "size": list(loaded.net.size),
+        "embedding_size": loaded.net.embedding_size,
+        "rgb_stats": rgb_stats,
+    }
+    ov.keep_graph(ov.graph_folder(model.sha256), ov.trace(PixelNet(loaded.net, loaded.info.rgb_stats).eval()), facts)

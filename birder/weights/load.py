@@ -19,8 +19,6 @@ from birder.registry import (
     TASK,
     WeightsSpec,
     create_network,
-    list_networks,
-    list_pretrained_models,
     network_spec,
     weights_spec,
 )
@@ -35,7 +33,8 @@ from birder.weights.checkpoint import (
     read_checkpoint,
     read_pickle,
 )
-from birder.weights.hub import fetch, sha256_of
+from birder.weights.find import FoundModel, find_model
+from birder.weights.hub import fetch
 
 FILE_FORMATS = ("pt", "safetensors")
 
@@ -219,33 +218,19 @@ def load_model_with_cfg(
 
 
 def load_any(name_or_path: str, *, device: torch.device | str | None = None) -> LoadedModel:
-    """Load what the command line calls a model: registered weights by name, or a checkpoint file by its path.
+    """Load what the command line calls a model, for inference: registered weights by name, or a checkpoint's path.
 
-    The network of a file is read from its name (`vit_b16_pn_mine.pt` is a `vit_b16_pn`), as the published package
-    names its files.
+    Raises as `find_model` and `load_pretrained_model` do.
     """
-    if name_or_path in list_pretrained_models():
-        spec = weights_spec(name_or_path)
-        path = fetch(spec)
-        net, info = _build(spec.network, _read_spec(spec, path), path, spec.config, True, device, None, None)
-        return LoadedModel(spec.name, spec.network, spec.sha256 or sha256_of(path), net, info)
-    path = Path(name_or_path)
-    if path.suffix not in (".pt", ".safetensors") or not path.exists():
-        raise unknown_name("model", name_or_path, list_pretrained_models())
-    network = network_of_file(path)
-    net, info = load_model(network, path, inference=True, device=device)
-    return LoadedModel(path.stem, network, sha256_of(path), net, info)
+    return load_found(find_model(name_or_path), device=device)
 
 
-def network_of_file(path: Path) -> str:
-    """The registered network whose name a checkpoint file's name begins with."""
-    fitting = [name for name in list_networks() if path.stem == name or path.stem.startswith(f"{name}_")]
-    if not fitting:
-        raise WeightsError(
-            f"Cannot tell the network of {path}: begin the file's name with it, as in vit_b16_pn_mine{path.suffix}. "
-            f"Networks: {', '.join(list_networks())}."
-        )
-    return max(fitting, key=len)
+def load_found(model: FoundModel, *, device: torch.device | str | None = None) -> LoadedModel:
+    """Load a model that `find_model` found, for inference."""
+    checkpoint = read_checkpoint(model.path) if model.spec is None else _read_spec(model.spec, model.path)
+    config = model.spec.config if model.spec else {}
+    net, info = _build(model.network, checkpoint, model.path, config, True, device, None, None)
+    return LoadedModel(model.name, model.network, model.sha256, net, info)
 
 
 def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:

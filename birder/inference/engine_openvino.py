@@ -1,0 +1,127 @@
+"""The engine that runs a network on OpenVINO: the fastest on a CPU.
+
+A network is traced once, with its normalisation in the graph, and kept on disk by what determines it: checkpoint, input
+size, and the versions of Birder and OpenVINO. A later start reads that graph, and the plan that OpenVINO compiled from
+it, and needs neither torch nor the checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shutil
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Where its telemetry package is found, OpenVINO reports its use over the network, from forked processes. Nobody asked
+# the user; without the package OpenVINO uses a stub of its own.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
+
+from birder.errors import ConfigError  # noqa: E402
+from birder.version import __version__  # noqa: E402
+from birder.weights.hub import cache_folder  # noqa: E402
+
+if TYPE_CHECKING:
+    from birder.inference.pixels import PixelNet
+
+PRECISIONS = ("bf16", "fp32", "int8")
+_GRAPH, _FACTS = "graph.xml", "graph.json"
+
+
+@functools.cache
+def has_bf16() -> bool:
+    """Whether this processor multiplies in bf16."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def graph_folder(sha256: str, kind: str = "float") -> Path:
+    """Where the graph of a checkpoint is kept; `kind` is "float", or "int8" for a quantised one."""
+    versions = f"birder-{__version__}-openvino-{openvino.__version__.split('-')[0]}"
+    return cache_folder() / "graphs" / versions / f"{sha256}-{kind}"
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a folder holds a whole graph."""
+    return (folder / _FACTS).is_file()
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What was kept beside a graph; see `keep_graph`."""
+    facts: dict[str, Any] = json.loads((folder / _FACTS).read_text("utf-8"))
+    return facts
+
+
+def trace(module: PixelNet) -> openvino.Model:
+    """The graph of a network, for batches of any size."""
+    import torch
+
+    height, width = module.net.size
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # The tracer remarks on Python conditions; those here depend on the input's size, which is fixed.
+        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
+        graph = openvino.convert_model(module, example_input=example)
+    graph.reshape([-1, height, width, 3])
+    return graph
+
+
+def keep_graph(folder: Path, graph: openvino.Model, facts: dict[str, Any]) -> None:
+    """Write a graph and facts about it (JSON) to disk, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    try:
+        openvino.save_model(graph, part / _GRAPH, compress_to_fp16=False)
+        (part / _FACTS).write_text(json.dumps(facts), "utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was as fast: its graph is the same
+            part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+class OpenVinoEngine:
+    """A kept graph on the CPU, in fp32, bf16, or quantised to int8.
+
+    Parameters
+    ----------
+    folder
+        From `keep_graph`; its facts name `size` (height, width) and `embedding_size`.
+    precision
+        "fp32", "bf16" or, for a quantised graph, "int8".
+
+    Raises
+    ------
+    ConfigError
+        The processor has no bf16.
+    """
+
+    name = "openvino"
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        if precision == "bf16" and not has_bf16():
+            raise ConfigError("This processor has no bf16. Use --precision fp32, or leave it out.")
+        facts = read_facts(folder)
+        height, width = facts["size"]
+        self.size = (int(height), int(width))
+        self.embedding_size = int(facts["embedding_size"])
+        self.precision = precision
+        core = openvino.Core()
+        core.set_property({"CACHE_DIR": str(folder / "compiled")})
+        # What a quantised graph leaves in floating point runs in the processor's best arithmetic.
+        floating = "bf16" if precision == "bf16" or (precision == "int8" and has_bf16()) else "f32"
+        hints = {"INFERENCE_PRECISION_HINT": floating, "PERFORMANCE_HINT": "LATENCY"}
+        self._run = core.compile_model(folder / _GRAPH, "CPU", hints)
+
+    def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embeddings (B, D) float32 of RGB images (B, H, W, 3) uint8."""
+        embeddings: npt.NDArray[np.float32] = self._run(np.ascontiguousarray(images))[0]
+        return embeddings

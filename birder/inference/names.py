@@ -1,0 +1,22 @@
+"""What can run a network, and in which arithmetic: names that cost nothing to import."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EngineName(StrEnum):
+    """What can run a network; "auto" is OpenVINO on a CPU and PyTorch elsewhere."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+
+
+class Precision(StrEnum):
+    """The arithmetic that it is run in; "auto" is bf16 where the device has it and the network bears it, else fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
