@@ -18,6 +18,7 @@ from birder.cli.failures import failures
 from birder.cli.fetch import fetch
 from birder.cli.info import info
 from birder.cli.models import models
+from birder.cli.quantize import quantize
 from birder.cli.similar import similar
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (embed, similar, failures, classify, models, info, fetch, convert):
+for _command in (embed, similar, failures, classify, models, info, fetch, convert, quantize):
     app.command()(_command)
 
 

@@ -69,6 +69,8 @@ def trace(module: PixelNet) -> openvino.Model:
     with warnings.catch_warnings():
         # The tracer remarks on Python conditions; those here depend on the input's size, which is fixed.
         warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
+        # torch announces the end of tracing; OpenVINO's converter still begins with it.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
         graph = openvino.convert_model(module, example_input=example)
     graph.reshape([-1, height, width, 3])
     return graph

@@ -67,7 +67,7 @@ class TorchEngine:
     @torch.inference_mode()
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embeddings (B, D) float32 of RGB images (B, H, W, 3) uint8."""
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+        x = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             embeddings: torch.Tensor = self._run(x)
         return embeddings.float().cpu().numpy()

@@ -1,0 +1,132 @@
+"""The OpenVINO engine against PyTorch: the same embeddings, from a graph that starts without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import birder
+from birder.errors import ConfigError
+from birder.images.transform import classification_transform
+from birder.inference import engine_openvino as ov
+from birder.inference.engine import choose_engine, open_engine
+from birder.inference.quantize import quantize
+from birder.weights.checkpoint import make_signature
+from birder.weights.find import find_model
+
+DATA = Path(__file__).parents[1] / "data"
+CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A published tiny network, under a name that tells its network."""
+    path = tmp_path_factory.mktemp("tiny") / "vit_b16_pn_tiny.pt"
+    path.write_bytes((DATA / "birder" / "vit_tiny_p16_pn_test.pt").read_bytes())
+    return find_model(str(path))
+
+
+def cosines(a, b):
+    a, b = (x.astype(np.float64) / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    return (a * b).sum(axis=1)
+
+
+def photo_pixels(photos: Path, engine, rgb_stats) -> np.ndarray:
+    transform = classification_transform(engine.size, rgb_stats)
+    return np.stack([transform.to_uint8(Image.open(path)) for path in sorted(photos.rglob("*.jpg"))])
+
+
+def test_gives_the_published_embedding(tiny):
+    expected = np.load(DATA / "birder" / "vit_tiny_p16_pn_test.npz")["embedding"]
+    opened = open_engine(tiny, engine="openvino", precision="fp32")
+    pixels = classification_transform(opened.engine.size, opened.rgb_stats).to_uint8(Image.open(DATA / "chelsea.png"))
+    embeddings = opened.engine.embed(np.stack([pixels] * 3))
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, np.repeat(expected, 3, axis=0), atol=1e-5)
+
+
+def test_a_kept_graph_starts_without_torch_and_reports_to_nobody(tiny):
+    open_engine(tiny, engine="openvino", precision="fp32")
+    code = f"""
+import sys
+from birder.inference.engine import open_engine
+from birder.weights.find import find_model
+opened = open_engine(find_model({str(tiny.path)!r}), engine="openvino", precision="fp32")
+print(opened.engine.embedding_size, "torch" in sys.modules, sys.modules["openvino_telemetry"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "48 False None\n"
+
+
+def test_chooses_by_device():
+    assert choose_engine(device="cpu") == "openvino"
+    assert choose_engine("torch", "cpu") == "torch"
+    with pytest.raises(ConfigError, match="runs on the CPU"):
+        choose_engine("openvino", "cuda")
+    with pytest.raises(ConfigError, match="known: auto"):
+        choose_engine("onnx")
+
+
+def test_what_cannot_be_is_told(tiny, monkeypatch):
+    with pytest.raises(ConfigError, match="birder quantize"):
+        open_engine(tiny, engine="openvino", precision="int8")
+    with pytest.raises(ConfigError, match="fp64"):
+        open_engine(tiny, engine="openvino", precision="fp64")
+    with pytest.raises(ConfigError, match="int8"):
+        open_engine(tiny, engine="torch", precision="int8", device="cpu")
+    monkeypatch.setattr(ov, "has_bf16", lambda: False)
+    with pytest.raises(ConfigError, match="no bf16"):
+        open_engine(tiny, engine="openvino", precision="bf16")
+    assert open_engine(tiny, engine="openvino").engine.precision == "fp32"
+
+
+def test_torch_in_bf16_stays_close(tiny):
+    expected = np.load(DATA / "birder" / "vit_tiny_p16_pn_test.npz")["embedding"]
+    opened = open_engine(tiny, engine="torch", precision="bf16", device="cpu")
+    pixels = classification_transform(opened.engine.size, opened.rgb_stats).to_uint8(Image.open(DATA / "chelsea.png"))
+    embedding = opened.engine.embed(pixels[None])
+    assert cosines(embedding, expected).min() >= 0.999
+    assert not np.array_equal(embedding, expected)
+
+
+@pytest.mark.slow
+def test_automatic_precision_stays_within_a_cosine_of_0999_on_every_photo(photos, tmp_path):
+    """With random ViT-B/16 weights and with the real EfficientNet-Lite0's."""
+    torch.manual_seed(0)
+    net = birder.create_network("vit_b16_pn", 512, config={"head_bias": False})
+    path = tmp_path / "vit_b16_pn_random.safetensors"
+    signature = make_signature((224, 224), 512)
+    birder.save_model(net, path, signature=signature, rgb_stats=CLIP, config={"head_bias": False})
+    for name in (str(path), "efficientnet_lite0_in1k"):
+        model = find_model(name)
+        opened = open_engine(model, engine="openvino")
+        assert opened.engine.precision == ("bf16" if ov.has_bf16() and model.network == "vit_b16_pn" else "fp32")
+        exact = open_engine(model, engine="openvino", precision="fp32").engine
+        pixels = photo_pixels(photos, exact, opened.rgb_stats)
+        assert len(pixels) == 129
+        batches = [pixels[i : i + 16] for i in range(0, len(pixels), 16)]
+        fast, slow = (np.concatenate([engine.embed(b) for b in batches]) for engine in (opened.engine, exact))
+        assert cosines(fast, slow).min() >= 0.999
+
+
+@pytest.mark.slow
+def test_quantised_on_the_users_photographs(tiny, photos):
+    exact = open_engine(tiny, engine="openvino", precision="fp32")
+    pixels = photo_pixels(photos, exact.engine, exact.rgb_stats)[::3]
+    result = quantize(tiny, pixels)
+    engine = open_engine(tiny, engine="openvino", precision="int8").engine
+    assert engine.precision == "int8"
+    measured = cosines(engine.embed(pixels[::4]), exact.engine.embed(pixels[::4]))
+    assert result.cosine == pytest.approx(measured.mean(), abs=1e-6)
+    assert result.lowest == pytest.approx(measured.min(), abs=1e-6)
+    assert (result.calibrated_on, result.measured_on) == (32, 11)
+    assert ov.read_facts(ov.graph_folder(tiny.sha256, "int8"))["quantized"]["cosine"] == result.cosine
+    assert 0.9 < result.cosine < 1.0
+    with pytest.raises(ConfigError, match="at least 8"):
+        quantize(tiny, pixels[:7])
