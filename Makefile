@@ -13,11 +13,11 @@ PHOTOS := examples/photos
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
 PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
 
-.PHONY: help demo test fast lint format bench peers clean
+.PHONY: help demo test fast lint format bench bench-embedding bench-zeroshot peers clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 .venv/.installed: pyproject.toml constraints.txt
 	@for python in $${PYTHON:-} python3.11 python3 python3.12 python3.13; do \
@@ -31,7 +31,7 @@ help: ## this list
 	@$(PY) -m pip install --constraint constraints.txt --editable '.[dev]' | $(PIP_LINES)
 	@touch $@
 
-demo: .venv/.installed ## embed the example photographs, classify, find similar ones, draw a contact sheet
+demo: .venv/.installed ## embed the example photographs, classify, find similar ones, name them, draw a contact sheet
 	@mkdir -p demo
 	@echo "== Embedding $(PHOTOS) with $(MODEL)"
 	$(BIRDER) embed $(PHOTOS) --to $(COLLECTION) --model $(MODEL) --table $(PHOTOS)/photos.csv
@@ -39,6 +39,8 @@ demo: .venv/.installed ## embed the example photographs, classify, find similar 
 	$(BIRDER) classify $(PHOTOS)/birds/owl.jpg $(PHOTOS)/insects/mantis.jpg $(PHOTOS)/mammals/badger.jpg --model $(MODEL) -k 3
 	@echo "== The photographs most similar to a flamingo"
 	$(BIRDER) similar $(PHOTOS)/birds/pink-flamingo.jpg --in $(COLLECTION) -k 6
+	@echo "== Naming photographs by labelled examples of their groups; a quarter is left out to see how often it is right"
+	$(BIRDER) predict --like $(COLLECTION) --column group --hold-out 0.25 -k 1
 	@$(PY) examples/contact_sheet.py $(COLLECTION) demo/contact-sheet.jpg
 
 test: .venv/.installed ## every test
@@ -53,8 +55,14 @@ lint: .venv/.installed ## ruff and mypy --strict
 format: .venv/.installed ## rewrite the code as ruff lays it out
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 
-bench: .venv/.installed ## what benchmarks/RESULTS.md claims, measured again
+bench: .venv/.installed ## how often the nearest neighbour is of the same group
 	@$(PY) benchmarks/neighbours.py
+
+bench-embedding: .venv/.installed .venv-peers/.installed ## speed of embedding, against the published packages
+	@$(PY) benchmarks/embedding.py
+
+bench-zeroshot: .venv-peers/.installed ## speed and memory of naming, against pybioclip
+	@PYTHONPATH=. .venv-peers/bin/python benchmarks/zeroshot.py
 
 .venv-peers/.installed: tests/peers/requirements.txt
 	@echo "Making .venv-peers with the published packages: 6 GB, several minutes"
@@ -63,6 +71,7 @@ bench: .venv/.installed ## what benchmarks/RESULTS.md claims, measured again
 	@touch $@
 
 peers: .venv/.installed .venv-peers/.installed ## agreement with the published packages (6 GB, in .venv-peers)
+	@PYTHONPATH=. .venv-peers/bin/python tests/peers/openclip_full_size.py
 	@BIRDER_PEERS=$(CURDIR)/.venv-peers/bin/python $(PY) -m pytest tests/peers
 
 clean: ## remove the environments, caches and the demo's output

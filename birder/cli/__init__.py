@@ -18,6 +18,7 @@ from birder.cli.failures import failures
 from birder.cli.fetch import fetch
 from birder.cli.info import info
 from birder.cli.models import models
+from birder.cli.predict import predict
 from birder.cli.quantize import quantize
 from birder.cli.similar import similar
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (embed, similar, failures, classify, models, info, fetch, convert, quantize):
+for _command in (embed, similar, predict, failures, classify, models, info, fetch, convert, quantize):
     app.command()(_command)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import lancedb
 import numpy as np
@@ -12,25 +12,41 @@ import pyarrow as pa
 from birder.collection.store import Collection
 from birder.errors import unknown_name
 
+_ROWS_AT_ONCE = 1024
+
 
 def embedding_batches(
     collection: Collection, columns: Sequence[str] = ("uri",)
-) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.float32]]]:
-    """All rows, a batch at a time: the columns, and the embeddings (B, D) float32 as the network gave them.
+) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
+    """All rows, a thousand or more at a time: the columns, and the embeddings (B, D) float32 as the network gave them.
 
     Raises
     ------
     UnknownNameError
         The collection has no such column.
     """
+    columns = list(dict.fromkeys(columns))
     for name in columns:
         if name not in collection.columns:
             raise unknown_name("column", name, collection.columns)
     images = lancedb.connect(collection.path).open_table("images")
     width = collection.model.embedding_size
-    for batch in images.search().select([*columns, "embedding"]).to_batches():
-        if batch.num_rows:
-            yield batch.select(list(columns)), batch["embedding"].flatten().to_numpy().reshape(-1, width)
+    query = images.search().select(list(dict.fromkeys([*columns, "embedding"])))
+    for table in _joined(query.to_batches()):
+        vectors = table["embedding"].combine_chunks().flatten().to_numpy()
+        yield table.select(columns), vectors.reshape(-1, width)
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches put together: a collection that was filled bit by bit gives them in small pieces."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(each.num_rows for each in waiting) >= _ROWS_AT_ONCE:
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    if any(each.num_rows for each in waiting):
+        yield pa.Table.from_batches(waiting)
 
 
 def write_columns(collection: Collection, uris: Sequence[str], columns: Mapping[str, pa.Array]) -> None:

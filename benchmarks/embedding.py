@@ -1,0 +1,254 @@
+"""How fast photographs become rows, against the published packages on the same files and weights.
+
+    make bench-embedding           (or: .venv/bin/python benchmarks/embedding.py [--rounds 3] [--only NAME,NAME])
+
+Everything runs in its own process, the contestants of a row in turn (A B C A B C ...), so that a slow minute of the
+machine hits all of them. Photographs are mosaics of scikit-learn's two sample photographs with grain, as JPEG of
+quality 90. Writes benchmarks/embedding.json; benchmarks/RESULTS.md quotes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+PEERS = Path(os.environ.get("BIRDER_PEERS", ROOT / ".venv-peers" / "bin" / "python"))
+WORK = Path(os.environ.get("BIRDER_BENCH", ROOT / "demo" / "bench"))
+CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+SIZES = {"3mp": ((2048, 1536), 96), "12mp": ((4000, 3000), 64)}
+SMALL = 10_000
+
+
+def make_photographs() -> None:
+    """Mosaics at 3 and 12 megapixels, and small photographs, each file different."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    tiles = [np.asarray(image) for image in load_sample_images().images]
+    random = np.random.default_rng(0)
+
+    def mosaic(width: int, height: int) -> Image.Image:
+        canvas = np.zeros((height, width, 3), np.uint8)
+        for top in range(0, height, 427):
+            for left in range(0, width, 640):
+                tile = tiles[random.integers(2)][:: random.choice([-1, 1]), :: random.choice([-1, 1])]
+                part = tile[: height - top, : width - left]
+                canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
+        grain = random.integers(-6, 7, canvas.shape, dtype=np.int16)
+        return Image.fromarray(np.clip(canvas + grain, 0, 255).astype(np.uint8))
+
+    for name, (size, count) in SIZES.items():
+        folder = WORK / name
+        if len(list(folder.glob("*.jpg"))) != count:
+            folder.mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                mosaic(*size).save(folder / f"{i:04}.jpg", quality=90)
+    for count in (1_000, SMALL):
+        folder = WORK / f"small-{count}"
+        if len(list(folder.glob("*.jpg"))) != count:
+            folder.mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                tile = tiles[i % 2]
+                top, left = random.integers(0, 107), random.integers(0, 320)
+                crop = Image.fromarray(tile[top : top + 320, left : left + 320])
+                crop.save(folder / f"{i:05}.jpg", quality=int(random.integers(70, 95)))
+
+
+def make_weights() -> tuple[Path, Path]:
+    """One random ViT-B/16, as a Birder checkpoint and in OpenCLIP's layout."""
+    checkpoint, folder = WORK / "vit_b16_pn_random.pt", WORK / "openclip"
+    if checkpoint.exists() and folder.exists():
+        return checkpoint, folder
+    code = f"""
+import json, sys, torch, open_clip
+from pathlib import Path
+torch.manual_seed(0)
+folder = Path({str(folder)!r})
+folder.mkdir(parents=True, exist_ok=True)
+config = open_clip.get_model_config("ViT-B-16")
+net = open_clip.CLIP(**config)
+json.dump({{"model_cfg": config, "preprocess_cfg": {{"mean": {list(CLIP["mean"])}, "std": {list(CLIP["std"])}}}}},
+          open(folder / "open_clip_config.json", "w"))
+torch.save(net.state_dict(), folder / "open_clip_pytorch_model.bin")
+"""
+    subprocess.run([PEERS, "-c", code], check=True)
+    subprocess.run([ROOT / ".venv/bin/birder", "convert", folder, checkpoint], check=True)
+    return checkpoint, folder
+
+
+def ours(*arguments: object, model: object) -> dict[str, float]:
+    """One run of `birder embed` into an empty collection: images/s as it reports, and whole-process seconds."""
+    to = WORK / "run.birder"
+    shutil.rmtree(to, ignore_errors=True)
+    return embed(*arguments, "--to", to, "--model", model)
+
+
+def embed(*arguments: object) -> dict[str, float]:
+    """Run `birder embed`; what it says about its speed."""
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [ROOT / ".venv/bin/birder", "embed", *map(str, arguments)], capture_output=True, text=True, check=True
+    )
+    seconds = time.perf_counter() - begun
+    said = re.search(r"([\d.,]+) s, ([\d.,]+) images/s", done.stderr)
+    ready = re.search(r"ready after ([\d.]+) s", done.stderr)
+    result = {"process_seconds": seconds}
+    if said:
+        result["rate"] = float(said[2].replace(",", ""))
+    if ready:
+        result["ready"] = float(ready[1])
+    return result
+
+
+def theirs(which: str, checkpoint: Path, folder: Path) -> dict[str, float]:
+    """One run of a peer."""
+    script = ROOT / "benchmarks" / "embedding_theirs.py"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [PEERS, script, which, checkpoint, folder], capture_output=True, text=True, cwd=WORK, env=environment
+    )
+    if done.returncode:
+        raise SystemExit(f"{which} failed:\n{done.stderr[-3000:]}")
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    return {"rate": said["images"] / said["seconds"]}
+
+
+def share_of_encoder(model: Path, folder: Path) -> dict[str, float]:
+    """End to end as a share of the encoder alone, in one process: encoder, pipeline, encoder."""
+    code = f"""
+import json, shutil, time, numpy as np
+from pathlib import Path
+from birder.collection.embed import embed_images, plan
+from birder.collection.model import load_encoder
+from birder.collection.store import Collection
+from birder.images.sources import find_images
+encoder = load_encoder({str(model)!r})
+batch = np.random.default_rng(0).integers(0, 256, (32, *encoder.engine.size, 3), dtype=np.uint8)
+def alone(seconds=12.0):
+    encoder.engine.embed(batch)
+    count, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        encoder.engine.embed(batch)
+        count += len(batch)
+    return count / (time.perf_counter() - begun)
+before = alone()
+to = Path({str(WORK / "share.birder")!r})
+shutil.rmtree(to, ignore_errors=True)
+collection = Collection.create_or_open(to, encoder.card)
+todo = plan(collection, find_images([{str(folder)!r}]))
+summary = embed_images(collection, encoder.engine, encoder.transform, todo)
+after = alone()
+print(json.dumps({{"end_to_end": summary.finished / summary.seconds, "encoder": (before + after) / 2}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said: dict[str, float] = json.loads(done.stdout)
+    return said | {"rate": said["end_to_end"] / said["encoder"]}
+
+
+def rounds(contestants: dict[str, Callable[[], dict[str, float]]], count: int) -> dict[str, dict[str, list[float]]]:
+    """Run the contestants in turn; their figures by name, in order."""
+    results: dict[str, dict[str, list[float]]] = {name: {} for name in contestants}
+    for number in range(count):
+        for name, run in contestants.items():
+            for key, value in run().items():
+                results[name].setdefault(key, []).append(value)
+            print(f"  round {number + 1}: {name} {results[name]}", file=sys.stderr, flush=True)
+    return results
+
+
+def line(values: list[float]) -> str:
+    """Median and spread."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main() -> None:
+    """Run what was asked for and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="comma-separated: 3mp, 12mp, share, small, ray")
+    options = parser.parse_args()
+    wanted = options.only.split(",") if options.only else ["3mp", "12mp", "share", "small", "ray"]
+    WORK.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("BIRDER_CACHE", str(WORK / "cache"))
+    make_photographs()
+    checkpoint, openclip = make_weights()
+    kept = WORK / "embedding.json"
+    figures: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+
+    if {"3mp", "12mp"} & set(wanted):
+        subprocess.run(
+            [ROOT / ".venv/bin/birder", "quantize", WORK / "3mp", "--model", checkpoint, "--images", "48"], check=True
+        )
+    for name in ("3mp", "12mp"):
+        if name not in wanted:
+            continue
+        folder = WORK / name
+        ours(WORK / "small-1000" / "0000*.jpg", model=checkpoint)  # the graph is kept once before anything is timed
+        figures[name] = rounds(
+            {
+                "birder here": partial(ours, folder, model=checkpoint),
+                "birder here, int8": partial(ours, folder, "--precision", "int8", model=checkpoint),
+                "published birder": partial(theirs, "birder", checkpoint, folder),
+                "pybioclip": partial(theirs, "pybioclip", openclip, folder),
+            },
+            options.rounds,
+        )
+    if "share" in wanted:
+        figures["share"] = rounds({"share": lambda: share_of_encoder(checkpoint, WORK / "3mp")}, options.rounds)
+    if "small" in wanted:
+        default = "efficientnet_lite0_in1k"
+        ours(WORK / "small-1000" / "0000*.jpg", model=default)
+        figures["small"] = rounds(
+            {
+                "1,000": lambda: ours(WORK / "small-1000", model=default),
+                "10,000": lambda: ours(WORK / f"small-{SMALL}", model=default),
+                "second run": lambda: embed(WORK / f"small-{SMALL}", "--to", WORK / "run.birder"),
+            },
+            options.rounds,
+        )
+    if "ray" in wanted:
+        figures["ray"] = rounds(
+            {
+                "local": lambda: ours(WORK / "3mp", model=checkpoint),
+                "--ray": lambda: ours(WORK / "3mp", "--ray", model=checkpoint),
+            },
+            options.rounds,
+        )
+    figures["machine"] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "OPENBLAS": {k: v for k, v in os.environ.items() if k.startswith("OPENBLAS")},
+    }
+    kept.write_text(json.dumps(figures, indent=1))
+    for row, results in figures.items():
+        if row != "machine":
+            print(f"{row}:")
+            for name, values in results.items():
+                print(f"  {name}: " + "; ".join(f"{key} {line(value)}" for key, value in values.items()))
+
+
+def _processor() -> str:
+    for text in Path("/proc/cpuinfo").read_text().splitlines():
+        if text.startswith("model name"):
+            return text.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,355 @@
+"""`birder predict`: names for what is in photographs, by texts or by labelled examples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birder.cli.output import note, write_rows
+from birder.registry import DEFAULT_WEIGHTS
+
+if TYPE_CHECKING:
+    from birder.collection.store import Collection
+    from birder.errors import ImageError
+    from birder.weights.clip import LoadedClip
+    from birder.zeroshot.naming import ExampleNames, TextNames
+    from birder.zeroshot.vectors import Batches, OnUnreadable
+
+
+class Format(StrEnum):
+    """Forms of the output."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+class Rank(StrEnum):
+    """Ranks that taxa can be put together at."""
+
+    kingdom = "kingdom"
+    phylum = "phylum"
+    class_ = "class"
+    order = "order"
+    family = "family"
+    genus = "genus"
+    species = "species"
+
+
+def predict(
+    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help="Files, folders, patterns.")] = None,
+    collection: Annotated[
+        Path | None, typer.Option("--in", metavar="DIR", help="Name what this collection holds; nothing is embedded.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="A model with a text half: registered weights, a hub repository such as imageomics/bioclip, or a "
+            "folder in OpenCLIP's layout. With --in: the collection's own without it.",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="LABELS",
+            help="a,b,c; a text file, one a line; a table of taxa (.csv, .parquet) with columns named by rank; or "
+            "TreeOfLife's embeddings (.npy beside their .json). Without it: TreeOfLife's, from the hub.",
+        ),
+    ] = None,
+    bins: Annotated[
+        Path | None, typer.Option("--bins", metavar="TABLE", help="Two columns: labels, and the bin each counts for.")
+    ] = None,
+    subset: Annotated[
+        Path | None,
+        typer.Option("--subset", metavar="TABLE", help="Only these taxa: one column, named by its rank."),
+    ] = None,
+    rank: Annotated[
+        Rank | None, typer.Option("--rank", help="Name at this rank: a genus has the sum over its species.")
+    ] = None,
+    text_type: Annotated[
+        str | None,
+        typer.Option(
+            "--text-type",
+            help="How taxa of a table are written: common, scientific, taxonomic, scientific+common, or (without it) "
+            "taxonomic+common.",
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option("--template", help='"a photo of {}.": in place of the 80 of OpenAI, faster; may be repeated.'),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option("--like", metavar="DIR", help="Name by the labelled photographs of this collection; no texts."),
+    ] = None,
+    column: Annotated[str | None, typer.Option("--column", help="With --like: the column that labels are in.")] = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option(
+            "--hold-out",
+            metavar="SHARE",
+            help="With --like alone: leave out this share of the labelled photographs, name them, and tell how often "
+            "that was right.",
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many names for each photograph.")] = 5,
+    min_score: Annotated[
+        float, typer.Option("--min-score", min=0.0, max=1.0, help="Leave out names with a lower score.")
+    ] = 0.0,
+    save: Annotated[
+        bool,
+        typer.Option("--save", help="With --in: write the best name of each into columns predicted_... of its row."),
+    ] = False,
+    format: Annotated[
+        Format | None, typer.Option("--format", help="How to print it; by the ending of --to, or a table, without it.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write it there.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
+) -> None:
+    """Name what is in photographs.
+
+    Scores are probabilities over all labels; with --like they are 1 - distance / 2 to the mean of a class.
+
+    Examples: birder predict owl.jpg --model imageomics/bioclip --rank genus
+
+    birder predict --in photos.birder --labels owl,fox,badger --save
+
+    birder predict new/ --like photos.birder --column label
+    """
+    form = _form(format, to)
+    by_text: dict[str, Any] = {"--model": model, "--labels": labels, "--bins": bins, "--subset": subset, "--rank": rank}
+    by_text |= {"--text-type": text_type, "--template": template}
+    if like is not None and (given := [name for name, value in by_text.items() if value]):
+        raise typer.BadParameter(f"--like names by examples, with their collection's model: leave out {given[0]}.")
+    if like is None and (column is not None or hold_out is not None):
+        raise typer.BadParameter("--column and --hold-out need --like: the collection whose labels are the examples.")
+    if save and collection is None:
+        raise typer.BadParameter("--save writes into the collection of --in: name one.")
+    if like is not None and hold_out is not None:
+        if images or collection is not None:
+            raise typer.BadParameter("--hold-out names photographs of --like itself: leave out IMAGE and --in.")
+        _check_on_held_out(like, column or "label", hold_out, k, min_score, form, to)
+        return
+    if bool(images) == (collection is not None):
+        raise typer.BadParameter("name photographs, or a collection with --in (one of the two).")
+
+    from birder.collection.store import Collection
+    from birder.images.sources import readable
+    from birder.zeroshot.vectors import photograph_features, stored_features
+
+    opened = Collection.open(collection) if collection is not None else None
+    unreadable: list[str] = []
+
+    def on_unreadable(path: str, error: ImageError) -> None:
+        note(f"birder: {readable(path)}: {error}")
+        unreadable.append(path)
+
+    names: TextNames | ExampleNames
+    if like is not None:
+        names, batches = _by_examples(Collection.open(like), column or "label", images, opened, on_unreadable, device)
+    else:
+        clip = _load_clip(model, opened, device)
+        names = _text_names(clip, labels, bins, subset, rank, text_type, template)
+        if opened is not None:
+            batches = stored_features(opened, clip)
+        else:
+            batches = photograph_features(images or [], clip, on_unreadable)
+    to_show = not save or to is not None or format is not None
+    rows, best, nameless = [], [], 0
+    for keys, vectors in batches:
+        for key, found in zip(keys, names.predict(vectors, k if to_show else 1, min_score), strict=True):
+            rows += [{"image": _shown(key)} | each for each in found if to_show]
+            best.append((key, found[0] if found else None))
+            nameless += not found
+    if save and opened is not None:
+        _save(opened, best, names.columns)
+    if to_show:
+        _write(rows, names.columns, form, to)
+    if nameless:
+        note(f"{nameless:,} of {len(best):,} photographs have no name with a score of at least {min_score}.")
+    if unreadable:
+        note(f"{len(unreadable):,} of {len(best) + len(unreadable):,} could not be read.")
+        raise typer.Exit(1)
+
+
+def _form(format: Format | None, to: Path | None) -> Format:
+    ending = to.suffix.lower().lstrip(".") if to is not None else ""
+    form = format or (Format(ending) if ending in ("csv", "json", "parquet") else Format.table)
+    if form == Format.parquet and to is None:
+        raise typer.BadParameter("--format parquet needs a file: --to names.parquet")
+    return form
+
+
+def _load_clip(model: str | None, opened: Collection | None, device: str | None) -> LoadedClip:
+    """The model whose texts fit: the one named, or the collection's; its image half is that of the collection."""
+    from birder.errors import CollectionError, WeightsError
+    from birder.inference.engine_torch import find_device
+    from birder.registry import list_pretrained_models
+    from birder.weights.clip import load_clip
+    from birder.weights.load import load_any
+    from birder.zeroshot.naming import check_image_half
+
+    if model is None and opened is not None and opened.model.source not in list_pretrained_models():
+        raise CollectionError(
+            f"{opened.path} was embedded with {opened.model.source}, which is an image half alone: name the whole "
+            "model that it came from, as in --model imageomics/bioclip, or label by examples with --like."
+        )
+    try:
+        clip = load_clip(model or (opened.model.source if opened else DEFAULT_WEIGHTS), device=find_device(device))
+    except WeightsError as error:
+        if "no text half" in str(error):
+            more = "Without texts, labelled photographs do: birder predict --like COLLECTION"
+            raise WeightsError(f"{error} {more}") from error
+        raise
+    if opened is not None:
+        image_half = load_any(opened.model.source)
+        if image_half.sha256 != opened.model.sha256:
+            raise CollectionError(f"{opened.model.source} is no longer the model that {opened.path} was made with.")
+        check_image_half(clip, image_half.net, str(opened.path))
+    return clip
+
+
+def _text_names(
+    clip: LoadedClip,
+    labels: str | None,
+    bins: Path | None,
+    subset: Path | None,
+    rank: Rank | None,
+    text_type: str | None,
+    template: list[str] | None,
+) -> TextNames:
+    from birder.errors import unknown_name
+    from birder.zeroshot.naming import text_names
+    from birder.zeroshot.prompts import OPENAI_TEMPLATES, TextType
+
+    if text_type is not None and text_type not in list(TextType):
+        raise unknown_name("text type", text_type, TextType)
+    names = text_names(
+        clip,
+        source=labels,
+        bins=bins,
+        subset=subset,
+        rank=rank.value if rank else None,
+        text_type=TextType(text_type) if text_type else None,
+        templates=template or OPENAI_TEMPLATES,
+        progress=_progress(),
+    )
+    groups = f" in {names.groups.names.num_rows:,} groups" if names.groups else ""
+    note(f"Naming with {clip.name} among {names.labels.names.num_rows:,} labels{groups}.")
+    return names
+
+
+def _by_examples(
+    examples: Collection,
+    column: str,
+    images: list[str] | None,
+    opened: Collection | None,
+    on_unreadable: OnUnreadable,
+    device: str | None,
+) -> tuple[ExampleNames, Batches]:
+    """Names by the labelled rows of a collection, and the embeddings of what they are for."""
+    from birder.collection.model import load_encoder_of
+    from birder.errors import CollectionError
+    from birder.zeroshot.naming import ExampleNames
+    from birder.zeroshot.simpleshot import fit_simpleshot
+    from birder.zeroshot.vectors import labelled_embeddings, photograph_embeddings, stored_embeddings
+
+    if opened is not None:
+        examples.check_model(opened.model)
+    uris, vectors, labels = labelled_embeddings(examples, column)
+    names = ExampleNames(fit_simpleshot(vectors, labels))
+    note(f"Naming with {len(labels):,} examples of {len(names.shot.classes):,} classes, {examples.model.name}.")
+    if opened is None:
+        encoder = load_encoder_of(examples, device)
+        return names, photograph_embeddings(images or [], encoder.embed_one, on_unreadable)
+    if opened.path.resolve() == examples.path.resolve():
+        if len(uris) == opened.count():
+            raise CollectionError(
+                f"Every row of {opened.path} has its {column} already. To see how well the examples do, leave some "
+                f"out: birder predict --like {examples.path} --column {column} --hold-out 0.25"
+            )
+        note(f"The rows that have no {column} are named; the others are the examples.")
+        return names, stored_embeddings(opened, leave_out=set(uris))
+    return names, stored_embeddings(opened)
+
+
+def _check_on_held_out(
+    like: Path, column: str, share: float, k: int, min_score: float, form: Format, to: Path | None
+) -> None:
+    """Name labelled photographs that were left out of the examples, and tell how often it was right."""
+    from birder.collection.store import Collection
+    from birder.errors import ConfigError
+    from birder.zeroshot.naming import ExampleNames
+    from birder.zeroshot.simpleshot import fit_simpleshot, hold_out
+    from birder.zeroshot.vectors import labelled_embeddings
+
+    examples = Collection.open(like)
+    uris, vectors, labels = labelled_embeddings(examples, column)
+    out = hold_out(labels, share)
+    if not out.any():
+        raise ConfigError(f"No class of {column} is large enough to leave {share} of it out. Label more, or raise it.")
+    kept = [label for label, left in zip(labels, out, strict=True) if not left]
+    truths = [(uri, label) for uri, label, left in zip(uris, labels, out, strict=True) if left]
+    names = ExampleNames(fit_simpleshot(vectors[~out], kept))
+    by = f"{len(kept):,} examples of {len(names.shot.classes):,} classes, {examples.model.name}"
+    note(f"Naming {len(truths):,} photographs that were left out, by {by}.")
+    rows, first, among = [], 0, 0
+    for (uri, truth), found in zip(truths, names.predict(vectors[out], max(k, 5)), strict=True):
+        guesses = [each["label"] for each in found[:5]]
+        first += guesses[0] == truth
+        among += truth in guesses
+        shown = [each for each in found[:k] if each["score"] >= min_score]
+        rows += [{"image": _shown(uri), "is": truth, "label": each["label"], "score": each["score"]} for each in shown]
+    write_rows(rows, form, to=to)
+    total = len(truths)
+    more = f"; among the first five: {among:,} ({among / total:.0%})" if len(names.shot.classes) > 5 else ""
+    note(f"Right: {first:,} of {total:,} ({first / total:.0%}){more}.")
+
+
+def _save(opened: Collection, best: list[tuple[str, dict[str, Any] | None]], columns: list[str]) -> None:
+    import pyarrow as pa
+
+    from birder.collection.annotate import write_columns
+
+    values = {
+        f"predicted_{name}": pa.array([found[name] if found else None for _, found in best], pa.string())
+        for name in columns
+    }
+    values["predicted_score"] = pa.array([found["score"] if found else None for _, found in best], pa.float32())
+    write_columns(opened, [uri for uri, _ in best], values)
+    note(f"{opened.path}: {len(best):,} rows have {', '.join(values)} now.")
+
+
+def _write(rows: list[dict[str, Any]], columns: list[str], form: Format, to: Path | None) -> None:
+    if form == Format.table:  # for eyes: the name itself, not its whole lineage
+        own = [name for name in columns if name != "common_name"][-1]
+        shown = ["image", own, *(["common_name"] if "common_name" in columns else []), "score"]
+        rows = [{name: row[name] for name in shown} for row in rows]
+    write_rows(rows, form, to=to)
+
+
+def _shown(key: str) -> str:
+    from birder.images.sources import readable, uri_to_path
+
+    # What is behind # is a part of a file: then the uri itself is the name.
+    return readable(uri_to_path(key) if key.startswith("file://") and "#" not in key else key)
+
+
+def _progress() -> Callable[[int, int], None]:
+    last = time.perf_counter()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        if time.perf_counter() - last >= 10.0 and done < total:
+            last = time.perf_counter()
+            note(f"Encoded {done:,} of {total:,} labels.")
+
+    return show
