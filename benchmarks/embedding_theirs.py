@@ -22,7 +22,7 @@ BATCH = 32  # birder's default; pybioclip's own is 10, measured slower here by l
 
 def run_birder(checkpoint: str, paths: list[str]) -> float:
     """`birder` 0.8.4: torch loader with two workers."""
-    from birder.common import fs_ops
+    from birder.common import fs_ops  # type: ignore[import-not-found]
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
 

@@ -13,7 +13,7 @@ import typer
 
 from birder.cli.classify import classify
 from birder.cli.convert import convert
-from birder.cli.embed import embed
+from birder.cli.embed import HERE, embed
 from birder.cli.failures import failures
 from birder.cli.fetch import fetch
 from birder.cli.info import info
@@ -52,12 +52,25 @@ def _main(
     pass
 
 
+def _spelt_out(arguments: list[str]) -> list[str]:
+    """The arguments, with an address behind a `--ray` that stands alone: typer has no option with an optional value."""
+    following = [*arguments[1:], "-"]
+    return (
+        [
+            f"--ray={HERE}" if argument == "--ray" and after.startswith("-") else argument
+            for argument, after in zip(arguments, following, strict=True)
+        ]
+        if arguments
+        else []
+    )
+
+
 def run() -> None:
     """Run the command line; errors of ours end with their message and exit code 1, Ctrl-C with 130."""
     from birder.errors import BirderError
 
     try:
-        app()
+        app(_spelt_out(sys.argv[1:]))
     except BirderError as error:
         typer.echo(f"birder: {error}", err=True)
         sys.exit(1)

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,8 +20,12 @@ from birder.cli.output import console_err, note
 from birder.inference.names import EngineName, Precision
 from birder.registry import DEFAULT_WEIGHTS
 
+HERE = "here"
+"""The address that `--ray` alone stands for: a Ray of its own on this machine."""
+
 if TYPE_CHECKING:
     from birder.collection.embed import Plan, Summary
+    from birder.collection.model import EncoderSpec
     from birder.collection.store import Collection
     from birder.images.sources import Source
 
@@ -29,7 +34,11 @@ def embed(
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The collection, made if it is not there.")],
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH...", help='Files, folders with all below them, patterns ("trap/**/*.jpg").'),
+        typer.Argument(
+            metavar="PATH...",
+            help='Files, folders with all below them, patterns ("trap/**/*.jpg"), URLs; tables that name photographs '
+            "(.csv, .parquet), shards (.tar, .parquet), Camtrap DP packages.",
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -45,8 +54,19 @@ def embed(
     ] = False,
     table: Annotated[
         Path | None,
-        typer.Option("--table", metavar="CSV", help="More columns for each row, joined by its column file_name."),
+        typer.Option(
+            "--table", metavar="CSV", help="More columns for each row, also for those there, joined by file_name."
+        ),
     ] = None,
+    crops: Annotated[
+        Path | None,
+        typer.Option(
+            "--crops", metavar="JSON", help="MegaDetector's results: embed each animal box, not the photograph."
+        ),
+    ] = None,
+    min_conf: Annotated[
+        float, typer.Option("--min-conf", min=0.0, max=1.0, help="With --crops: leave out boxes less sure than this.")
+    ] = 0.2,
     exact: Annotated[
         bool, typer.Option("--exact", help="Decode JPEGs in full size: slower, for embeddings to the last digit.")
     ] = False,
@@ -63,89 +83,141 @@ def embed(
         Precision, typer.Option("--precision", help="Its arithmetic; auto: bf16 where it is as good.")
     ] = Precision.auto,
     compile: Annotated[bool, typer.Option("--compile", help="With PyTorch, use torch.compile: for GPUs.")] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="[ADDRESS]", help="Run on the Ray cluster at HOST:PORT (auto: this one's); alone: here."
+        ),
+    ] = None,
 ) -> None:
     """Embed photographs into a collection. Run it again and it does what is missing, after Ctrl-C or a crash too.
 
     Example: birder embed photos/ --to photos.birder --table photos.csv
     """
     begun = time.perf_counter()
+    if ray is not None:
+        from birder.cluster import check_installed
+
+        if threads is not None:
+            raise typer.BadParameter("--threads has no meaning with --ray, which shares out the processors itself")
+        check_installed()
     from birder.collection.embed import plan
+    from birder.collection.model import EncoderSpec, precision_for
     from birder.collection.store import Collection, exists
     from birder.errors import BirderError
-    from birder.images.sources import Source, find_images, uri_to_path
 
     collection = Collection.open(to) if exists(to) else None
-    if paths:
-        sources = find_images(paths, labels=not no_labels)
-    elif retry_failed and collection is not None:
-        failed = [uri_to_path(row["uri"]) for row in collection.failures()]
-        sources = [Source(path) for path in failed if Path(path).exists()]
-        if not no_labels:
-            sources = find_images([source.path for source in sources])
-    else:
+    if not paths and not (retry_failed and collection is not None):
         raise typer.BadParameter("name the files or folders to embed, as in: birder embed photos/ --to photos.birder")
-    if not sources and not retry_failed:
-        raise BirderError(f"There are no photographs in {', '.join(paths or ())}: no file that ends in .jpg, .png, ...")
+    sources = _sources(paths or [], collection, crops, min_conf, not no_labels)
     if table is not None:
         _join(sources, table)
     todo = plan(collection, sources, retry_failed=retry_failed)
-    note(f"{len(sources):,} photographs: {todo.done:,} already in {to}, {len(todo.pending):,} to do.")
+    if not todo.total and not retry_failed:
+        raise BirderError(f"There are no photographs in {', '.join(paths or ())}.")
+    what = "boxes" if crops else "photographs"
+    note(f"{todo.total:,} {what}: {todo.done:,} already in {to}, {len(todo.pending):,} to do.")
     if todo.failed_before:
         note(f"{todo.failed_before:,} failed before; see: birder failures {to}; try them again with --retry-failed.")
     if not todo.pending and collection is not None and model in (None, collection.model.name, collection.model.source):
+        _update(collection, todo)
         note(f"Nothing to do ({collection.count():,} rows, model {collection.model.name}).")
         return
-    _run(to, collection, todo, model, batch_size, device, exact, threads, engine, precision, compile, begun)
+    if collection is not None:
+        model = model or collection.model.source
+        precision = Precision(precision_for(collection.model)) if precision == Precision.auto else precision
+    spec = EncoderSpec(model or DEFAULT_WEIGHTS, device, engine, precision, compile)
+    _run(to, spec, todo, batch_size, not exact, threads, ray, begun)
 
 
 def _run(
     to: Path,
-    collection: Collection | None,
+    spec: EncoderSpec,
     todo: Plan,
-    model: str | None,
     batch_size: int,
-    device: str | None,
-    exact: bool,
+    draft: bool,
     threads: int | None,
-    engine: EngineName,
-    precision: Precision,
-    compile: bool,
+    ray: str | None,
     begun: float,
 ) -> None:
     from birder.collection.embed import embed_images
-    from birder.collection.model import load_encoder, precision_for
     from birder.collection.store import Collection
 
-    if precision == Precision.auto and collection is not None:
-        precision = Precision(precision_for(collection.model))
     note("Loading the model (the first time on a machine takes longer).")
-    encoder = load_encoder(
-        model or (collection.model.source if collection else DEFAULT_WEIGHTS),
-        device,
-        draft=not exact,
-        engine=engine,
-        precision=precision,
-        compile=compile,
-    )
+    encoder = spec.load(draft)
     card = encoder.card
     collection = Collection.create_or_open(to, card)
     note(f"Model {card.name}, engine {card.engine} {card.precision}; ready after {time.perf_counter() - begun:.1f} s.")
     with _stopping() as stop, _progress(len(todo.pending)) as show:
-        summary = embed_images(
-            collection,
-            encoder.engine,
-            encoder.transform,
-            todo,
-            draft=not exact,
-            batch_size=batch_size,
-            threads=threads,
-            on_progress=show,
-            stop=stop,
-        )
+        if ray is not None:
+            from birder.distributed import embed_on_ray
+
+            del encoder  # the workers load their own
+            summary = embed_on_ray(
+                collection,
+                replace(spec, model=card.source),
+                todo,
+                address=None if ray == HERE else ray,
+                batch_size=batch_size,
+                on_progress=show,
+                stop=stop,
+            )
+        else:
+            summary = embed_images(
+                collection,
+                encoder.engine,
+                encoder.transform,
+                todo,
+                draft=draft,
+                batch_size=batch_size,
+                threads=threads,
+                on_progress=show,
+                stop=stop,
+            )
     _report(summary, todo, collection)
     if summary.stopped:
         note(f"Stopped with {len(todo.pending) - summary.finished:,} left. To go on, run the same command again.")
         raise typer.Exit(130)
+
+
+def _sources(
+    paths: list[str], collection: Collection | None, crops: Path | None, min_conf: float, labels: bool
+) -> list[Source]:
+    """What is to be embedded; without paths, what failed before."""
+    from birder.errors import BirderError
+    from birder.images.sources import find_sources, read_crops, sources_again
+
+    if crops is not None:
+        if len(paths) != 1 or not Path(paths[0]).is_dir():
+            raise typer.BadParameter("with --crops, name the one folder that the files in the results are relative to")
+        sources = read_crops(crops, paths[0], min_conf, labels=labels)
+        if not sources:
+            raise BirderError(f"{crops} has no animal with a confidence of {min_conf} or more: lower --min-conf.")
+    elif paths:
+        sources = find_sources(paths, labels=labels)
+        if not sources:
+            raise BirderError(
+                f"There are no photographs in {', '.join(paths)}: no file that ends in .jpg, .png, ... "
+                "Tables and shards inside a folder are taken only by a pattern: birder embed 'FOLDER/*.tar'"
+            )
+    else:
+        assert collection is not None
+        sources, boxes = sources_again([row["uri"] for row in collection.failures()], labels=labels)
+        if boxes:
+            note(f"{len(boxes):,} boxes failed too; to try these, give PATH and --crops as before.")
+    return sources
+
+
+def _update(collection: Collection, todo: Plan) -> None:
+    """Bring the columns of rows that are there up to date, where nothing is to be embedded."""
+    if not todo.described and not todo.shards:
+        return
+    from birder.collection.embed import begin
+
+    with collection.writing():
+        updated = begin(collection, todo, todo.column_types())
+    if updated:
+        note(f"Updated the columns of {updated:,} rows that were there.")
 
 
 def _join(sources: list[Source], path: Path) -> None:
@@ -170,6 +242,8 @@ def _report(summary: Summary, todo: Plan, collection: Collection) -> None:
     rate = summary.finished / summary.seconds if summary.seconds else 0.0
     again = f" ({summary.reused:,} by the embedding of a file with the same content)" if summary.reused else ""
     note(f"Embedded {summary.embedded:,}{again}, already there {todo.done:,}, failed {len(summary.failed):,}.")
+    if summary.updated:
+        note(f"Updated the columns of {summary.updated:,} rows that were there.")
     reasons = defaultdict(list)
     for path, reason in summary.failed:
         reasons[reason].append(readable(path))

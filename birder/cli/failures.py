@@ -19,10 +19,10 @@ def failures(
     Example: birder failures photos.birder --format csv
     """
     from birder.collection.store import Collection
-    from birder.images.sources import readable, uri_to_path
+    from birder.images.sources import uri_to_name
 
     rows = [
-        {"file": readable(uri_to_path(row["uri"])), "reason": row["reason"], "failed_at": row["failed_at"]}
+        {"file": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"]}
         for row in Collection.open(collection).failures()
     ]
     if format == Format.table:

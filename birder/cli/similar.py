@@ -26,7 +26,7 @@ def similar(
     from birder.collection.model import load_encoder_of
     from birder.collection.store import Collection
     from birder.errors import ImageError
-    from birder.images.sources import path_to_uri, readable, uri_to_path
+    from birder.images.sources import path_to_uri, uri_to_name
 
     opened = Collection.open(collection)
     encoder = load_encoder_of(opened, device)
@@ -38,8 +38,7 @@ def similar(
     own = path_to_uri(image)
     nearest = [row for row in opened.nearest(vector, k + 1) if row["uri"] != own][:k]
     rows = [
-        {"similarity": round(row["similarity"], 6), "file": readable(uri_to_path(row["uri"])), **_rest(row)}
-        for row in nearest
+        {"similarity": round(row["similarity"], 6), "file": uri_to_name(row["uri"]), **_rest(row)} for row in nearest
     ]
     empty = {name for name in (rows[0] if rows else ()) if all(row[name] is None for row in rows)}
     if format == Format.table:  # for eyes: what tells photographs apart, not their bookkeeping

@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from birder.collection.store import Collection, Content, Failure, Row, Stamp, column_types
-from birder.errors import ImageError
-from birder.images.open import open_photo
-from birder.images.sources import Source, read_source
+from birder.collection.plan import Plan, plan
+from birder.collection.read import Decoded, Pending, Unreadable, read_group
+from birder.collection.store import Collection, Content, Failure, Row
+from birder.collection.update import update_columns
+from birder.images.sources import fitted, is_url
 from birder.images.transform import ClassificationTransform
 from birder.inference.engine import Engine
 
+__all__ = ["Plan", "Summary", "embed_images", "plan"]
 
-@dataclass(slots=True)
-class Pending:
-    """A file that is due: `known` and `failed` say that the collection has its row, or its failure, already."""
-
-    source: Source
-    uri: str
-    stamp: Stamp | None
-    known: bool
-    failed: bool
-
-
-@dataclass
-class Plan:
-    """What a run has to do: the files that are due, and how many are there already or failed before."""
-
-    pending: list[Pending]
-    done: int = 0
-    failed_before: int = 0
-    contents: set[bytes] = field(default_factory=set)
+_BOXES_AT_ONCE = 256
+_REMOTE_THREADS = 16
 
 
 @dataclass
 class Summary:
-    """What a run did: rows written (`reused` of them with an embedding that was there), failures, seconds."""
+    """What a run did: rows written (`reused` of them with an embedding that was there), failures, seconds.
+
+    `updated` counts the rows that were there and got other values in the user's columns.
+    """
 
     embedded: int = 0
     reused: int = 0
+    updated: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     stopped: bool = False
@@ -61,51 +48,6 @@ class Summary:
     def finished(self) -> int:
         """How many files were dealt with."""
         return self.embedded + len(self.failed)
-
-
-class _Decoded(NamedTuple):
-    item: Pending
-    sha256: str
-    pixels: npt.NDArray[np.uint8] | None  # None: another file with these bytes came first
-    width: int = 0
-    height: int = 0
-    taken_at: datetime | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-
-
-class _Unreadable(NamedTuple):
-    item: Pending
-    sha256: str | None  # None: not even the bytes could be read
-    reason: str
-
-
-def plan(collection: Collection | None, sources: Sequence[Source], *, retry_failed: bool = False) -> Plan:
-    """Find which files are due, by path, size and time alone: no file is opened.
-
-    Parameters
-    ----------
-    collection
-        None if it is yet to be made.
-    sources
-        What shall be in it.
-    retry_failed
-        Try the files again that failed before and have not changed since.
-    """
-    if collection is None:
-        return Plan([Pending(source, source.uri, _stamp(source), False, False) for source in sources])
-    index = collection.index()
-    result = Plan([], contents=index.contents)
-    for source in sources:
-        uri, stamp = source.uri, _stamp(source)
-        known, failed = uri in index.rows, uri in index.failures
-        if known and index.rows[uri] == stamp:
-            result.done += 1
-        elif not known and failed and index.failures[uri] == stamp and not retry_failed:
-            result.failed_before += 1
-        else:
-            result.pending.append(Pending(source, uri, stamp, known, failed))
-    return result
 
 
 def embed_images(
@@ -135,7 +77,7 @@ def embed_images(
     draft
         Decode JPEGs at a reduced size where that is enough for the transform.
     threads
-        That read and decode; as many as there are processors without it.
+        That read and decode; without it as many as there are processors, or 16 if photographs come from servers.
     commit_rows, commit_seconds
         Rows are committed once that many wait, or the first of them that long.
     on_progress
@@ -151,16 +93,14 @@ def embed_images(
     summary = Summary()
     begun = time.perf_counter()
     stop = stop or threading.Event()
-    names = dict.fromkeys(name for item in todo.pending for name in item.source.columns)
-    types = column_types({name: [item.source.columns.get(name) for item in todo.pending] for name in names})
-    size = transform.resize_to if draft else None
+    types = todo.column_types()
     with collection.writing():
-        collection.add_columns(types)
+        summary.updated = begin(collection, todo, types)
         writer = _Writer(collection, commit_rows, commit_seconds)
         with writer:
-            reader = _Reader(transform, size, set(todo.contents))
-            encoder = _Encoder(engine, batch_size, reader, writer, summary)
-            workers = threads or os.cpu_count() or 1
+            reader = _Reader(transform, draft, set(todo.contents))
+            encoder = _Encoder(engine, batch_size, reader, writer, summary, types)
+            workers = threads or _workers(todo)
             for outcome in _in_threads(reader, todo.pending, workers, 2 * batch_size, stop):
                 if encoder.take(outcome) and on_progress is not None:
                     on_progress(summary)
@@ -174,47 +114,46 @@ def embed_images(
     return summary
 
 
-class _Reader:
-    """Turns a file into pixels, in any thread; the first to meet a content claims it, later ones need no decoding."""
+def _workers(todo: Plan) -> int:
+    """As many threads as there are processors; more to wait for servers."""
+    remote = any(is_url(item.source.path) for item in todo.pending[:1000])
+    return max(os.cpu_count() or 1, _REMOTE_THREADS if remote else 1)
 
-    def __init__(self, transform: ClassificationTransform, draft: tuple[int, int] | None, claimed: set[bytes]) -> None:
+
+def begin(collection: Collection, todo: Plan, types: dict[str, pa.DataType]) -> int:
+    """Do what comes before embedding, within `writing`: new columns, new values in rows that are there; count these."""
+    collection.add_columns(types)
+    collection.remember_shards(todo.shards)
+    return update_columns(collection, todo.described)
+
+
+def columns_of(decoded: Decoded, types: Mapping[str, pa.DataType]) -> dict[str, Any]:
+    """The columns of a photograph's row: what its source says, before what its shard says."""
+    told = {name: fitted(value, types[name]) if name in types else value for name, value in decoded.columns.items()}
+    return {"label": decoded.item.source.label, **told, **decoded.item.source.columns}
+
+
+class _Reader:
+    """Reads in any thread; the first to meet a content claims it, later ones need no decoding."""
+
+    def __init__(self, transform: ClassificationTransform, draft: bool, claimed: set[bytes]) -> None:
         self._transform = transform
         self._draft = draft
         self._claimed = claimed
         self._in_flight: set[str] = set()
         self._lock = threading.Lock()
 
-    def __call__(self, item: Pending) -> _Decoded | _Unreadable:
-        problem = item.source.problem
-        if problem is None:
-            try:
-                # Taken before reading: a file that changes meanwhile is found changed by the next run.
-                item.stamp = _stamp(item.source)
-                return self._decode(item, read_source(item.source.path))
-            except FileNotFoundError:
-                problem = "the file does not exist (any more)"
-            except PermissionError:
-                problem = "no permission to read the file"
-            except OSError as error:
-                problem = f"it cannot be read ({error.strerror or error})"
-            except MemoryError:
-                problem = "not enough memory to read it"
-        return _Unreadable(item, None, problem)
+    def __call__(self, items: Sequence[Pending]) -> list[Decoded | Unreadable]:
+        return read_group(items, self._transform, self._draft, self._claim)
 
-    def _decode(self, item: Pending, data: bytes) -> _Decoded | _Unreadable:
-        digest = hashlib.sha256(data)
-        name = digest.hexdigest()
+    def _claim(self, sha256: str) -> bool:
+        digest = bytes.fromhex(sha256)
         with self._lock:
-            if digest.digest() in self._claimed:
-                return _Decoded(item, name, None)
-            self._claimed.add(digest.digest())
-            self._in_flight.add(name)
-        try:
-            photo = open_photo(data, draft=self._draft)
-            pixels = self._transform.to_uint8(photo.image)
-        except ImageError as error:
-            return _Unreadable(item, name, str(error))
-        return _Decoded(item, name, pixels, photo.width, photo.height, *photo.metadata)
+            if digest in self._claimed:
+                return False
+            self._claimed.add(digest)
+            self._in_flight.add(sha256)
+            return True
 
     def is_in_flight(self, sha256: str) -> bool:
         """Whether a content is claimed by a file that has not come out of the threads yet."""
@@ -233,20 +172,29 @@ class _Encoder:
     The order matters: a file whose content came before takes its embedding from a row written earlier.
     """
 
-    def __init__(self, engine: Engine, batch_size: int, reader: _Reader, writer: _Writer, summary: Summary) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        batch_size: int,
+        reader: _Reader,
+        writer: _Writer,
+        summary: Summary,
+        types: dict[str, pa.DataType],
+    ) -> None:
         self._engine = engine
         self._batch_size = batch_size
         self._reader = reader
         self._writer = writer
         self._summary = summary
-        self._batch: list[_Decoded] = []
+        self._types = types
+        self._batch: list[Decoded] = []
         self._fresh = 0
-        self._waiting: dict[str, list[_Decoded]] = {}
+        self._waiting: dict[str, list[Decoded]] = {}
         self._broken: dict[str, str] = {}
 
-    def take(self, outcome: _Decoded | _Unreadable) -> bool:
+    def take(self, outcome: Decoded | Unreadable) -> bool:
         """Take one outcome; True if that made a batch full."""
-        if isinstance(outcome, _Unreadable):
+        if isinstance(outcome, Unreadable):
             if outcome.sha256 is not None:
                 self._broken[outcome.sha256] = outcome.reason
                 self._release(outcome.sha256)
@@ -276,12 +224,12 @@ class _Encoder:
                 vector = next(vectors)
                 if not np.isfinite(vector).all():
                     self._broken[decoded.sha256] = "the model gives no finite embedding for it"
-                content = Content(vector, *decoded[3:])
+                content = Content(vector, *decoded[4:])
             if decoded.sha256 in self._broken:
                 failures.append(self._fail(item, self._broken[decoded.sha256], True))
                 continue
             assert item.stamp is not None
-            columns = {"label": item.source.label} | item.source.columns
+            columns = columns_of(decoded, self._types)
             rows.append(Row(item.uri, decoded.sha256, item.stamp, content, columns, item.known, item.failed))
             self._summary.reused += content is None
         self._summary.embedded += len(rows)
@@ -294,7 +242,7 @@ class _Encoder:
         self._batch += self._waiting.pop(sha256, [])
 
     def _fail(self, item: Pending, reason: str, was_read: bool) -> Failure:
-        self._summary.failed.append((item.source.path, reason))
+        self._summary.failed.append((item.source.name, reason))
         # A row is given up only for bytes that were read: a share that is away for a minute costs none.
         return Failure(item.uri, reason, item.stamp, known=item.known and was_read)
 
@@ -358,28 +306,38 @@ class _Writer:
 
 
 def _in_threads(
-    reader: _Reader, items: Sequence[Pending], threads: int, window: int, stop: threading.Event
-) -> Iterator[_Decoded | _Unreadable]:
+    reader: _Reader, items: Iterable[Pending], threads: int, window: int, stop: threading.Event
+) -> Iterator[Decoded | Unreadable]:
     """What the reader makes of each item, in their order, at most `window` ahead; after `stop` only what is begun."""
-    futures: deque[Future[_Decoded | _Unreadable]] = deque()
-    rest = iter(items)
+    futures: deque[tuple[Future[list[Decoded | Unreadable]], int]] = deque()
+    ahead = 0
+    groups = _by_file(items)
     with ThreadPoolExecutor(threads, thread_name_prefix="birder-reader") as pool:
         try:
             while True:
-                while len(futures) < window and not stop.is_set() and (item := next(rest, None)) is not None:
-                    futures.append(pool.submit(reader, item))
+                while ahead < window and not stop.is_set() and (group := next(groups, None)) is not None:
+                    futures.append((pool.submit(reader, group), len(group)))
+                    ahead += len(group)
                 if not futures:
                     return
-                future = futures.popleft()
+                future, size = futures.popleft()
+                ahead -= size
                 if not (stop.is_set() and future.cancel()):
-                    yield future.result()
+                    yield from future.result()
         finally:
-            for future in futures:
+            for future, _ in futures:
                 future.cancel()
 
 
-def _stamp(source: Source) -> Stamp | None:
-    with contextlib.suppress(OSError):
-        status = os.stat(source.path)  # noqa: PTH116 - once for each of a million files
-        return Stamp(status.st_size, status.st_mtime_ns // 1000)
-    return None
+def _by_file(items: Iterable[Pending]) -> Iterator[list[Pending]]:
+    """Each on its own, but the boxes of one photograph together, a few dozen at most."""
+    group: list[Pending] = []
+    for item in items:
+        source = item.source
+        together = group and source.box is not None and group[0].source.box is not None
+        if group and not (together and source.path == group[0].source.path and len(group) < _BOXES_AT_ONCE):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group

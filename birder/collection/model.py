@@ -32,6 +32,28 @@ class Encoder:
         return vector
 
 
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What to load and how, as for `load_encoder`; small enough to send to another process."""
+
+    model: str
+    device: str | None = None
+    engine: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+
+    def load(self, draft: bool) -> Encoder:
+        """Load it on this machine."""
+        return load_encoder(
+            self.model,
+            self.device,
+            draft=draft,
+            engine=self.engine,
+            precision=self.precision,
+            compile=self.compile,
+        )
+
+
 def load_encoder(
     model: str,
     device: str | None = None,

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,93 +23,28 @@ import numpy.typing as npt
 import pyarrow as pa
 from lancedb.table import Table
 
+from birder.collection.disk import disk_says, locked, storing
+from birder.collection.rows import (
+    FAILURES,
+    USERS,
+    Content,
+    Failure,
+    ModelCard,
+    Row,
+    column_types,
+    fits,
+    image_fields,
+    refuse_reserved,
+)
 from birder.errors import CollectionError, unknown_name
+from birder.images.sources import RANKS, Stamp
 
-RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
-USERS = {
-    "taken_at": pa.timestamp("us"),
-    "latitude": pa.float64(),
-    "longitude": pa.float64(),
-    "label": pa.string(),
-} | dict.fromkeys(RANKS, pa.string())
-"""Columns of ours that a user's table may fill."""
+__all__ = ["RANKS", "USERS", "Collection", "Content", "Failure", "Index", "ModelCard", "Row", "Stamp", "column_types"]
 
 _KEY = b"birder"
 _FORMAT = 1
-_TIME = pa.timestamp("us", tz="UTC")
 _CONTENT = ("embedding", "width", "height", "taken_at", "latitude", "longitude")
 _NAMESPACE = uuid.NAMESPACE_URL
-_FAILURES = pa.schema(
-    [
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("bytes", pa.int64()),
-        pa.field("modified", _TIME),
-        pa.field("failed_at", _TIME),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What made the embeddings of a collection.
-
-    `source` is what loads it again (a registered name or a checkpoint's path); `transform` holds size, mean, std,
-    center_crop, simple_crop and draft. Two cards are the same model if sha256, transform, precision and embedding_size
-    agree.
-    """
-
-    name: str
-    source: str
-    sha256: str
-    transform: dict[str, Any]
-    engine: str
-    precision: str
-    embedding_size: int
-
-
-class Content(NamedTuple):
-    """What a file's bytes determine: its embedding (D,) float32, size in pixels, EXIF time and place."""
-
-    embedding: npt.NDArray[np.float32]
-    width: int
-    height: int
-    taken_at: datetime | None
-    latitude: float | None
-    longitude: float | None
-
-
-class Stamp(NamedTuple):
-    """By what a changed file is noticed: its size in bytes and time of modification in microseconds since 1970."""
-
-    bytes: int
-    modified: int
-
-
-@dataclass(slots=True)
-class Row:
-    """A row to write. `content` None stands for the content of another row with the same sha256.
-
-    `known` says that the collection has a row of this uri, which is then replaced; `failed`, that it has a failure.
-    """
-
-    uri: str
-    sha256: str
-    stamp: Stamp
-    content: Content | None
-    columns: dict[str, Any] = field(default_factory=dict)
-    known: bool = False
-    failed: bool = False
-
-
-@dataclass(slots=True)
-class Failure:
-    """A file that could not be read, and why; `known` says that its row describes what the file no longer holds."""
-
-    uri: str
-    reason: str
-    stamp: Stamp | None
-    known: bool = False
 
 
 class Index(NamedTuple):
@@ -119,6 +53,13 @@ class Index(NamedTuple):
     rows: dict[str, Stamp]
     failures: dict[str, Stamp | None]
     contents: set[bytes]
+
+
+class Shard(NamedTuple):
+    """A shard as it was when a run went through it, and how many photographs are in it."""
+
+    stamp: Stamp
+    photographs: int
 
 
 class Collection:
@@ -215,32 +156,31 @@ class Collection:
         CollectionError
             Another process holds it.
         """
-        with _locked(self.path):
-            self._images.checkout_latest()  # type: ignore[no-untyped-call]
-            self._failures.checkout_latest()  # type: ignore[no-untyped-call]
+        with locked(self.path), contextlib.ExitStack() as opening:
+            opening.enter_context(storing(self.path))
+            self.see_latest()
             self._before = lancedb.connect(self.path).open_table("images", version=self._images.version)
             index = self.index()
             self._delete_failures([uri for uri in index.failures if uri in index.rows])
+            opening.close()
             yield
+
+    def see_latest(self) -> None:
+        """Look at what others have committed since."""
+        self._images.checkout_latest()  # type: ignore[no-untyped-call]
+        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
 
     def index(self) -> Index:
         """What is there already: all that is needed to find what is missing without reading a file."""
         rows: dict[str, Stamp] = {}
         contents: set[bytes] = set()
-        for batch in self._images.search().select(["uri", "sha256", "bytes", "modified"]).to_batches():
-            stamps = zip(batch["bytes"].to_pylist(), batch["modified"].cast(pa.int64()).to_pylist(), strict=True)
-            rows.update(zip(batch["uri"].to_pylist(), (Stamp(*stamp) for stamp in stamps), strict=True))
+        for batch in self._images.search().select(["uri", "sha256", *Stamp._fields]).to_batches():
+            rows.update(zip(batch["uri"].to_pylist(), _stamps(batch), strict=True))
             contents.update(bytes.fromhex(sha256) for sha256 in batch["sha256"].to_pylist())
         failures: dict[str, Stamp | None] = {}
-        for batch in self._failures.search().select(["uri", "bytes", "modified"]).to_batches():
-            stamps = zip(batch["bytes"].to_pylist(), batch["modified"].cast(pa.int64()).to_pylist(), strict=True)
-            failures.update(
-                zip(
-                    batch["uri"].to_pylist(),
-                    (None if size is None else Stamp(size, time) for size, time in stamps),
-                    strict=True,
-                )
-            )
+        for batch in self._failures.search().select(["uri", *Stamp._fields]).to_batches():
+            stamps = (None if stamp == (None, None, None) else stamp for stamp in _stamps(batch))
+            failures.update(zip(batch["uri"].to_pylist(), stamps, strict=True))
         return Index(rows, failures, contents)
 
     @property
@@ -252,44 +192,81 @@ class Collection:
         """Refuse (`CollectionError`) columns that the rows cannot have: a name that is ours, or another type."""
         own = self.columns
         for name, type_ in columns.items():
-            if name in own and not _fits(type_, own[name]):
+            if name in own and not fits(type_, own[name]):
                 raise CollectionError(
                     f"The column {name} is {own[name]} in {self.path}, but {type_} in the table. "
                     "Make its values fit, or give it another name in the table."
                 )
-            _refuse_reserved(name)
+            refuse_reserved(name)
 
     def add_columns(self, columns: dict[str, pa.DataType]) -> None:
         """Add the columns that are not there yet, null in the rows that are; see `check_columns`."""
         self.check_columns(columns)
         new = [pa.field(name, type_) for name, type_ in columns.items() if name not in self.columns]
         if new:
-            self._images.add_columns(pa.schema(new))
+            with storing(self.path):
+                self._images.add_columns(pa.schema(new))
 
     def write(self, rows: Sequence[Row], failures: Sequence[Failure] = ()) -> None:
         """Commit rows and failures; within `writing` only. Each uri comes once.
 
         A row whose content is None takes it from a row with its sha256, in `rows` or in the collection.
+
+        Raises
+        ------
+        CollectionError
+            The disk is full, or cannot be written to.
         """
+        with storing(self.path):
+            self._write(rows, failures)
+
+    def _write(self, rows: Sequence[Row], failures: Sequence[Failure]) -> None:
         contents = {row.sha256: row.content for row in rows if row.content is not None}
         missing = {row.sha256 for row in rows} - contents.keys()
         contents |= self._find_contents(missing)
         if stale := [failure.uri for failure in failures if failure.known]:
             self._images.delete(_any_of("uri", stale))
         if new := [row for row in rows if not row.known]:
-            self._images.add(self._table(new, contents))
+            self._images.add(self.table_of(new, contents))
         if changed := [row for row in rows if row.known]:
             merge = self._images.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(self._table(changed, contents))
+            merge.execute(self.table_of(changed, contents))
         if failures:
             merge = self._failures.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
             merge.execute(_failure_table(failures))
         self._delete_failures([row.uri for row in rows if row.failed])
 
+    def update(self, rows: pa.Table) -> None:
+        """Change columns of rows that are there, in one commit: `rows` has uri and those. Within `writing` only."""
+        with storing(self.path):
+            self._images.merge_insert("uri").when_matched_update_all().execute(rows)
+
+    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Columns of all rows, a batch at a time."""
+        return iter(self._images.search().select(list(columns)).to_batches())
+
+    def shards(self) -> dict[str, Shard]:
+        """The shards that were gone through, by uri: one that has not changed need not be again."""
+        try:
+            stored = json.loads((self.path / "shards.json").read_bytes())
+            return {uri: Shard(Stamp(*stamp), int(count)) for uri, (stamp, count) in stored.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}  # it only saves time
+
+    def remember_shards(self, shards: Mapping[str, Shard]) -> None:
+        """Keep what `shards` gives; within `writing` only."""
+        if not shards:
+            return
+        with storing(self.path):
+            draft = self.path / "shards.json.part"
+            draft.write_text(json.dumps(self.shards() | dict(shards)))
+            draft.replace(self.path / "shards.json")
+
     def compact(self) -> None:
         """Join the small pieces that many commits leave, so that searching stays fast."""
-        self._images.optimize()
-        self._failures.optimize()
+        with storing(self.path):
+            self._images.optimize()
+            self._failures.optimize()
 
     def count(self, where: str | None = None) -> int:
         """Count the rows, or those that an SQL condition holds for."""
@@ -364,7 +341,8 @@ class Collection:
                 found.setdefault(row["sha256"], Content(vector, *(row[name] for name in _CONTENT[1:])))
         return found
 
-    def _table(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
+    def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
+        """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
         schema = self._images.schema
         values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name != "embedding"}
         for row in rows:
@@ -372,7 +350,7 @@ class Collection:
             filled = {name: value for name, value in row.columns.items() if value is not None}
             line = content._asdict() | filled
             line |= {"uri": row.uri, "id": str(uuid.uuid5(_NAMESPACE, row.uri)), "sha256": row.sha256}
-            line |= {"bytes": row.stamp.bytes, "modified": row.stamp.modified}
+            line |= row.stamp._asdict()
             for name, column in values.items():
                 column.append(line.get(name))
         vectors = np.concatenate([contents[row.sha256].embedding for row in rows]).astype(np.float32, copy=False)
@@ -397,49 +375,26 @@ def exists(path: str | Path) -> bool:
     return versions.is_dir() and any(entry.suffix == ".manifest" for entry in versions.iterdir())
 
 
-def column_types(columns: dict[str, Sequence[Any]]) -> dict[str, pa.DataType]:
-    """Arrow types of a user's columns; of a column without values, string."""
-    types = {}
-    for name, values in columns.items():
-        _refuse_reserved(name)
-        type_ = pa.array(values).type
-        types[name] = pa.string() if pa.types.is_null(type_) else type_
-        if name in USERS and not _fits(types[name], USERS[name]):
-            raise CollectionError(
-                f"The column {name} must be {USERS[name]}, but is {type_} in the table: rename or mend it."
-            )
-    return types
-
-
 def _create(path: Path, model: ModelCard) -> None:
     if path.is_file() or (
         path.is_dir() and any(entry.suffix != ".lance" and entry.name != "lock" for entry in path.iterdir())
     ):
         raise CollectionError(f"{path} exists and is no collection: name a new or empty folder with --to.")
-    fields = [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("embedding", pa.list_(pa.float32(), model.embedding_size), nullable=False),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("bytes", pa.int64()),
-        pa.field("modified", _TIME),
-        *(pa.field(name, type_) for name, type_ in USERS.items()),
-    ]
     card = json.dumps({"format": _FORMAT, **asdict(model)})
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with locked(path):
             if exists(path):
                 return  # another process has made it meanwhile
             database = lancedb.connect(path)
             # The images come last: their first version is what makes it a collection.
-            _create_table(database, "failures", _FAILURES)
-            _create_table(database, "images", pa.schema(fields, metadata={_KEY: card.encode()}))
+            _create_table(database, "failures", FAILURES)
+            _create_table(
+                database, "images", pa.schema(image_fields(model.embedding_size), metadata={_KEY: card.encode()})
+            )
     except (OSError, RuntimeError, ValueError) as error:
         raise CollectionError(
-            f"Cannot make a collection in {path}: {error}. Name a folder you may write to."
+            f"Cannot make a collection in {path}: {disk_says(error)}. Name a folder with room that you may write to."
         ) from error
 
 
@@ -449,29 +404,24 @@ def _create_table(database: lancedb.DBConnection, name: str, schema: pa.Schema) 
     database.create_table(name, schema=schema, mode="overwrite" if left else "create")
 
 
-def _refuse_reserved(name: str) -> None:
-    if name in ("id", "uri", "sha256", "embedding", "width", "height", "bytes", "modified") or name.startswith("_"):
-        raise CollectionError(f"The table may not have a column {name}: it is Birder's own. Give it another name.")
-
-
-def _fits(given: pa.DataType, own: pa.DataType) -> bool:
-    return bool(given == own or (pa.types.is_integer(given) and pa.types.is_floating(own)))
-
-
 def _failure_table(failures: Sequence[Failure]) -> pa.Table:
     now = datetime.now(UTC)
     lines = [
         {
             "uri": failure.uri,
             "reason": failure.reason.encode("utf-8", "replace").decode(),
-            "bytes": failure.stamp and failure.stamp.bytes,
-            "modified": failure.stamp and failure.stamp.modified,
             "failed_at": now,
         }
+        | (failure.stamp or Stamp(None, None))._asdict()
         for failure in failures
     ]
-    columns = {c.name: pa.array([line[c.name] for line in lines], c.type) for c in _FAILURES}
-    return pa.table(columns, schema=_FAILURES)
+    columns = {c.name: pa.array([line.get(c.name) for line in lines], c.type) for c in FAILURES}
+    return pa.table(columns, schema=FAILURES)
+
+
+def _stamps(batch: pa.RecordBatch) -> Iterator[Stamp]:
+    columns = (batch["bytes"], batch["modified"].cast(pa.int64()), batch["etag"])
+    return map(Stamp, *(column.to_pylist() for column in columns))
 
 
 def _any_of(column: str, values: Sequence[str]) -> str:
@@ -491,28 +441,3 @@ def _where(condition: str | None) -> Iterator[None]:
         raise CollectionError(
             f"The condition {condition!r} does not work: {reason} Write it as SQL: label = 'owl'"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a collection's folder; it ends with the process, however that ends."""
-    with (path / "lock").open("a") as file:
-        try:
-            _lock(file.fileno())
-        except OSError as error:
-            raise CollectionError(
-                f"Another process is writing to {path}. Wait for its end, or name another folder with --to."
-            ) from error
-        yield
-
-
-def _lock(handle: int) -> None:
-    """Lock a file; OSError if another process has."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

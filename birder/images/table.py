@@ -1,8 +1,9 @@
-"""The user's own table: a CSV with a column of file names, joined to the photographs that it names."""
+"""The user's own table: a CSV or Parquet file with a column of file names, joined to the photographs that it names."""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -11,20 +12,27 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from birder.errors import ConfigError
-from birder.images.sources import Source
+from birder.images.sources.columns import plain_table
+from birder.images.sources.parquet import open_parquet
+from birder.images.sources.read import read_source
+from birder.images.sources.source import Source, TableRow
 
 NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image")
 """Columns that hold the file's name, the first that is there."""
+URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier")
+"""Columns that may name the photographs of a manifest as well."""
 
 
 @dataclass(frozen=True)
 class PhotoTable:
-    """A table as read: columns of one type each (int, float, bool, datetime or str; None where empty)."""
+    """A table as read: the files' names, and the other columns (int64, float64, bool, timestamp or string)."""
 
-    path: Path
+    path: str
     names: list[str]
-    columns: dict[str, list[Any]]
+    columns: pa.Table
 
 
 @dataclass(frozen=True)
@@ -37,20 +45,44 @@ class Join:
     ambiguous: list[str]
 
 
-def read_table(path: str | Path) -> PhotoTable:
-    """Read a CSV; a column has the type that all of its values have.
+def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS) -> PhotoTable:
+    """Read a CSV, TSV or Parquet file (or URL); a column of text has the type that all of its values have.
 
     Characters in a column's name other than letters, digits and _ become _, so that filters need no quoting.
+
+    Parameters
+    ----------
+    path
+        The file.
+    keys
+        What the column of file names may be called; the first that is there is taken.
 
     Raises
     ------
     ConfigError
-        It cannot be read, has no column of file names (`NAME_COLUMNS`), or names a file twice.
+        It cannot be read, has no column of file names, or names a file twice.
     """
-    path = Path(path)
+    path = os.fspath(path)
+    columns = _read_parquet(path) if path.lower().endswith(".parquet") else _read_csv(path)
+    key = next((name for name in keys if name in columns), None)
+    if key is None:
+        raise ConfigError(
+            f"The table {path} has no column of file names: call it {keys[0]}. It has: {', '.join(columns)}."
+        )
+    names = [_normal(str(name or "")) for name in columns.pop(key)]
+    first: dict[str, int] = {}
+    for number, name in enumerate(names, start=2):
+        if first.setdefault(name, number) != number:
+            raise ConfigError(f"The table {path} names {name} twice, in rows {first[name]} and {number}: keep one.")
+    arrays = {name: _as_array(values) for name, values in columns.items()}
+    return PhotoTable(path, names, pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(names))}).select([]))
+
+
+def _read_csv(path: str) -> dict[str, Any]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in csv.reader(file, strict=True) if line]
+        text = read_source(path).decode("utf-8-sig")
+        delimiter = "\t" if path.lower().endswith(".tsv") else ","
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"Cannot read the table {path}: {error}. It must be a CSV file in UTF-8.") from error
     if not lines:
@@ -58,21 +90,29 @@ def read_table(path: str | Path) -> PhotoTable:
     header = [re.sub(r"\W", "_", name.strip()) for name in lines[0]]
     if "" in header or len(set(header)) != len(header):
         raise ConfigError(f"The table {path} needs a distinct name for each column, not: {', '.join(lines[0])}.")
-    key = next((name for name in NAME_COLUMNS if name in header), None)
-    if key is None:
-        raise ConfigError(
-            f"The table {path} has no column of file names: call it {NAME_COLUMNS[0]}. It has: {', '.join(header)}."
-        )
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             raise ConfigError(f"The table {path}, row {number}: {len(line)} values for {len(header)} columns.")
-    values = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
-    names = [_normal(name) for name in values.pop(key)]
-    first: dict[str, int] = {}
-    for number, name in enumerate(names, start=2):
-        if first.setdefault(name, number) != number:
-            raise ConfigError(f"The table {path} names {name} twice, in rows {first[name]} and {number}: keep one.")
-    return PhotoTable(path, names, {name: typed(column) for name, column in values.items()})
+    return {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
+
+
+def _read_parquet(path: str) -> dict[str, Any]:
+    with open_parquet(path) as file:
+        try:
+            table = plain_table(file.read())
+        except pa.ArrowException as error:
+            raise ConfigError(f"Cannot read the table {path}: {error}. It must be a Parquet file.") from error
+    return {
+        name: column.to_pylist() if name in NAME_COLUMNS + URL_COLUMNS else column
+        for name, column in zip(table.schema.names, table.columns, strict=True)
+    }
+
+
+def _as_array(values: Any) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, pa.ChunkedArray):
+        return values
+    array = pa.array(typed([str(value or "") for value in values]))
+    return array.cast(pa.string()) if pa.types.is_null(array.type) else array
 
 
 def typed(values: Sequence[str]) -> list[Any]:
@@ -110,7 +150,7 @@ def _refuse(text: str) -> Any:
 
 
 def _normal(name: str) -> str:
-    return os.path.normpath(name.replace("\\", "/")) if name else ""
+    return os.path.normpath(name.replace("\\", "/")) if name and "://" not in name else name
 
 
 def join_table(sources: list[Source], table: PhotoTable) -> Join:
@@ -119,9 +159,11 @@ def join_table(sources: list[Source], table: PhotoTable) -> Join:
     A name is looked for beside the table first; otherwise it fits every file whose path ends in it. A name that fits
     several files is ambiguous and is given to none.
     """
-    by_path = {source.path: source for source in sources}
-    by_name: dict[str, list[Source]] = {}
-    folder = os.path.abspath(table.path.parent)  # noqa: PTH100 - as the sources' paths are made
+    by_path: dict[str, list[Source]] = {}  # boxes of one photograph share their path
+    for source in sources:
+        by_path.setdefault(source.path, []).append(source)
+    by_name: dict[str, list[str]] = {}
+    folder = os.path.dirname(os.path.abspath(table.path))  # noqa: PTH100, PTH120 - as the sources' paths are made
     chosen: dict[str, int] = {}
     unplaced: dict[str, int] = {}
     for row, name in enumerate(table.names):
@@ -131,19 +173,20 @@ def join_table(sources: list[Source], table: PhotoTable) -> Join:
         else:
             unplaced[name] = row
     wanted = set(unplaced)
-    for source in sources if wanted else ():
-        for name in _endings(source.path):
-            if name in wanted and source.path not in chosen:
-                by_name.setdefault(name, []).append(source)
+    for path in by_path if wanted else ():
+        for name in _endings(path):
+            if name in wanted and path not in chosen:
+                by_name.setdefault(name, []).append(path)
                 break  # the longest name that fits is the one meant
     for name, fitting in by_name.items():
         if len(fitting) == 1:
-            chosen[fitting[0].path] = unplaced[name]
+            chosen[fitting[0]] = unplaced[name]
     for path, row in chosen.items():
-        source = by_path[path]
-        source.columns |= {name: values[row] for name, values in table.columns.items()}
+        mine = TableRow(table.columns, row)
+        for source in by_path[path]:
+            source.columns = {**source.columns, **mine} if source.columns else mine
     return Join(
-        matched=len(chosen),
+        matched=sum(len(by_path[path]) for path in chosen),
         without_row=[source.path for source in sources if source.path not in chosen],
         without_file=[name for name in unplaced if name not in by_name],
         ambiguous=[name for name, fitting in by_name.items() if len(fitting) > 1],

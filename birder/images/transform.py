@@ -72,9 +72,14 @@ class ClassificationTransform:
                 width = max(width, height * image.width // image.height)
             else:
                 height = max(height, width * image.height // image.width)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
         top = round((height - self.size[0]) / 2)
         left = round((width - self.size[1]) / 2)
+        if width * height > 64 * self.size[0] * self.size[1]:
+            # One as narrow as a hair: only the part that is kept is resized, or the rest would fill the memory.
+            across, down = image.width / width, image.height / height
+            kept = (left * across, top * down, (left + self.size[1]) * across, (top + self.size[0]) * down)
+            return np.asarray(image.resize(self.size[::-1], Image.Resampling.BICUBIC, box=kept))
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
         return np.asarray(image)[top : top + self.size[0], left : left + self.size[1]]
 
     def __call__(self, image: Image.Image) -> torch.Tensor:

@@ -7,12 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+pytestmark = pytest.mark.slow  # every test runs whole commands
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -47,6 +50,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         home / "vit_b16_pn_tiny.pt",
         "--table",
         home / "photos.csv",
+        "--engine",
+        "torch",
+        "--precision",
+        "fp32",
     )
     assert "Embedded 6, already there 0, failed 2." in done.stderr
     assert "1 x the file is empty" in done.stderr
@@ -148,3 +155,60 @@ def test_ctrl_c_commits_and_says_how_to_go_on(home: Path, tmp_path: Path) -> Non
 
     uris = Collection.open(tmp_path / "c").to_arrow()["uri"].to_pylist()
     assert len(uris) == len(set(uris)) == 120
+
+
+def test_a_later_table_updates_rows_without_embedding(home: Path) -> None:
+    shutil.copytree(home / "c", home / "described")
+    (home / "later.csv").write_text("file_name,trap,site\ncats/1.jpg,70,north\n2.jpg,8,\n0.jpg,,south\n")
+    command = ["embed", home / "photos", "--to", home / "described", "--table", home / "later.csv"]
+    done = birder(*command)
+    assert "Updated the columns of 2 rows that were there." in done.stderr
+    assert "Nothing to do" in done.stderr and "Model" not in done.stderr
+    assert "Updated" not in birder(*command).stderr
+    from birder.collection.store import Collection
+
+    rows = {row["uri"].rsplit("/", 1)[1]: row for row in Collection.open(home / "described").to_arrow().to_pylist()}
+    assert [(rows[name]["trap"], rows[name]["site"]) for name in ("0.jpg", "1.jpg", "2.jpg")] == [
+        (None, "south"),
+        (70, "north"),
+        (8, None),
+    ]
+
+
+def test_crops_manifests_and_shards_go_into_one_collection(home: Path, tmp_path: Path) -> None:
+    from birder.collection.store import Collection
+
+    box = {"category": "1", "conf": 0.8, "bbox": [0.1, 0.1, 0.5, 0.5]}
+    images = [
+        {"file": "cats/1.jpg", "detections": [box, box | {"conf": 0.1}]},
+        {"file": "cats/3.jpg", "failure": "gone"},
+    ]
+    (tmp_path / "md.json").write_text(json.dumps({"detection_categories": {"1": "animal"}, "images": images}))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(home / "photos/dogs/4.jpg", "4.jpg")
+    (tmp_path / "list.csv").write_text(f"path,n\n{home}/photos/dogs/0.jpg,1\n{home}/photos/nobody.jpg,2\n")
+    to = tmp_path / "c"
+    model = ["--model", home / "vit_b16_pn_tiny.pt"]
+    done = birder("embed", home / "photos", "--to", to, "--crops", tmp_path / "md.json", "--min-conf", "0.2", *model)
+    assert "2 boxes: 0 already" in done.stderr and "Embedded 1, already there 0, failed 1." in done.stderr
+    assert "1 x MegaDetector failed on it: gone" in done.stderr
+    done = birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--to", to)
+    assert "3 photographs: 0 already" in done.stderr and "Embedded 2, already there 0, failed 1." in done.stderr
+    assert "Nothing to do (3 rows" in birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--to", to).stderr
+    uris = set(Collection.open(to).to_arrow()["uri"].to_pylist())
+    assert uris == {
+        f"file://{home}/photos/cats/1.jpg#xywh=percent:10,10,50,50",
+        f"file://{tmp_path}/x.tar#4.jpg",
+        f"file://{home}/photos/dogs/0.jpg",
+    }
+    listed = json.loads(birder("failures", to, "--format", "json").stdout)
+    assert [Path(row["file"]).name for row in listed] == ["3.jpg", "nobody.jpg"]
+    out = birder("similar", home / "photos/dogs/4.jpg", "--in", to, "-k", "1", "--format", "json").stdout
+    assert json.loads(out)[0]["file"] == f"file://{tmp_path}/x.tar#4.jpg"
+
+
+def test_crops_need_the_folder_of_their_files(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "md.json").write_text(json.dumps({"detection_categories": {"1": "animal"}, "images": []}))
+    arguments = ["--to", tmp_path / "c", "--crops", tmp_path / "md.json"]
+    assert "name the one folder" in birder("embed", home / "photos/cats/1.jpg", *arguments, code=2).stderr
+    assert "lower --min-conf" in birder("embed", home / "photos", *arguments, code=1).stderr

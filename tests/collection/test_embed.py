@@ -278,6 +278,7 @@ def test_an_empty_plan_is_nothing(tmp_path: Path) -> None:
     assert embed_images(collection_in(tmp_path), Means(), TRANSFORM, Plan([])).finished == 0
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_next_run_ends_with_every_file_once(tmp_path: Path) -> None:
     draw(tmp_path, 60)
     for i in range(20):

@@ -136,7 +136,7 @@ def test_columns_of_another_type_or_of_ours_are_refused(collection: Collection) 
         (replace(CARD, sha256="cd" * 32, name="other"), "belongs to the model tiny .*not other"),
         (replace(CARD, transform={"size": [8, 8], "draft": False}), "without --exact"),
         (replace(CARD, transform={"size": [9, 9], "draft": True}), "made with size"),
-        (replace(CARD, precision="bf16"), "fp32 embeddings, not bf16"),
+        (replace(CARD, precision="int8"), "fp32 embeddings, not int8"),
     ],
 )
 def test_another_model_is_refused(collection: Collection, card: ModelCard, reason: str) -> None:

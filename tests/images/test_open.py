@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import struct
 import zlib
 from datetime import datetime
@@ -15,7 +17,9 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from birder.errors import ImageError
-from birder.images.open import MAX_PIXELS, open_image, open_photo, to_rgb
+from birder.images.guard import formats
+from birder.images.open import MAX_PIXELS, decoded_photo, decoding, open_image, open_photo, to_rgb
+from birder.images.reasons import why_undecodable, why_unidentified
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -197,3 +201,150 @@ def test_damage_is_an_image_or_an_image_error(data, draw):
         assert open_image(bytes(damaged)).mode == "RGB"
     except ImageError as error:
         assert str(error)
+
+
+def test_the_frame_that_comes_first_and_the_file_behind_any_extension(tmp_path):
+    frames = [gradient(), gradient().transpose(Image.Transpose.ROTATE_180)]
+    for kind in ("GIF", "PNG", "TIFF", "MPO", "WEBP"):
+        data = encoded(frames[0].copy(), kind, save_all=True, append_images=[frames[1].copy()])
+        path = tmp_path / "photo.xyz"
+        path.write_bytes(data)
+        opened = np.asarray(open_image(path)).astype(int)
+        assert np.abs(opened - np.asarray(frames[0])).mean() < 8, kind
+
+
+@pytest.mark.parametrize(
+    ("mode", "value"), [("RGBA", (9, 8, 7, 128)), ("I;16", 999), ("F", 0.25), ("CMYK", (1, 2, 3, 4)), ("P", 3)]
+)
+def test_a_large_image_is_converted_in_strips_to_the_same(mode, value, monkeypatch):
+    image = Image.new(mode, (60, 41), value)
+    image.putpixel(
+        (7, 40), {"F": 1000.0, "I;16": 65535, "P": 77}.get(mode, (255, 0, 255, 0))
+    )  # the last strip counts too
+    whole = np.asarray(to_rgb(image))
+    monkeypatch.setattr("birder.images.open._STRIP", 60 * 7)
+    assert np.array_equal(np.asarray(to_rgb(image)), whole)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
+def test_a_large_draft_is_averaged_down_but_stays_four_times_as_needed(mode, monkeypatch):
+    image = gradient("L" if mode == "I;16" else mode, size=(1000, 410))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    data = encoded(image, exif=exif(Orientation=6))
+    exact = open_photo(data, draft=(20, 20))
+    assert exact.image.size == (exact.width, exact.height) == (410, 1000)
+    monkeypatch.setattr("birder.images.open._LARGE", 1000)
+    monkeypatch.setattr("birder.images.open._STRIP", 1000 * 30)
+    draft = open_photo(data, draft=(20, 20))
+    assert (draft.width, draft.height) == (410, 1000)
+    assert draft.image.size == (82, 200)
+    small = np.asarray(exact.image.resize((20, 20), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(np.asarray(draft.image.resize((20, 20), Image.Resampling.BICUBIC)) - small).max() <= 3
+
+
+def held_while_decoding(data, **options):
+    with decoded_photo(data, **options):
+        return decoding._held
+
+
+def test_memory_counts_what_is_decoded_until_the_block_ends():
+    image = Image.effect_noise((1600, 800), 50).convert("RGB")
+    full = held_while_decoding(encoded(image, "JPEG"))
+    assert full == 8 * 1600 * 800
+    assert held_while_decoding(encoded(image, "JPEG"), draft=(100, 100)) == full / 64
+    # all scans of a progressive one stay in memory, in full size
+    assert held_while_decoding(encoded(image, "JPEG", progressive=True), draft=(100, 100)) == full / 64 + full * 6 / 8
+    assert held_while_decoding(encoded(image, "JPEG2000")) > full
+    assert held_while_decoding(encoded(Image.new("RGB", (64, 64)), "ICO")) == decoding.limit
+    assert decoding._held == 0
+    with pytest.raises(ImageError):
+        open_image(JPEG[: len(JPEG) // 2])
+    assert decoding._held == 0
+
+
+def test_an_error_in_the_block_is_the_callers_own():
+    with pytest.raises(ZeroDivisionError), decoded_photo(JPEG):
+        _ = 1 / 0
+    assert decoding._held == 0
+
+
+def tiff_with_tile(side: int) -> bytes:
+    """A TIFF of 8 x 8 pixels that claims tiles of side x side."""
+    tags = [(256, 8), (257, 8), (258, 8), (259, 8), (262, 1), (277, 1), (322, side), (323, side), (324, 8), (325, 9)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + zlib.compress(bytes(64))
+
+
+def test_a_tile_larger_than_its_image_is_a_bomb_too():
+    with pytest.raises(ImageError, match="bomb"):
+        open_image(tiff_with_tile(40_000))
+
+
+def test_a_broken_png_whose_exif_is_asked_for_is_still_broken():
+    """Pillow decodes a PNG when it is asked for EXIF; the error that this gives must not be lost."""
+    data = bytearray(PNG)
+    place = data.index(b"IDAT") + len("IDAT") + 2
+    data[place : place + 50] = b"\xff" * 50
+    with pytest.raises(OSError):
+        Image.open(io.BytesIO(data)).load()
+    with pytest.raises(ImageError, match="damaged|truncated"):
+        open_image(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("gps", "place"),
+    [
+        ({1: "N", 2: (47.0, 30.0, 0.0), 3: "W", 4: (8.0, 0.0, 0.0)}, (47.5, -8.0)),
+        ({1: "N", 2: (95.0, 0.0, 0.0), 3: "E", 4: (8.0, 0.0, 0.0)}, None),
+        ({1: "N", 2: (47.0, 0.0), 3: "E", 4: (8.0, 0.0, 0.0)}, None),
+        ({2: (47.0, 30.0, 0.0), 4: (8.0, 0.0, 0.0)}, None),  # of which half of the earth?
+        ({1: "X", 2: (47.0, 30.0, 0.0), 3: "E", 4: (8.0, 0.0, 0.0)}, None),
+        ({}, None),
+    ],
+)
+def test_a_place_is_right_or_none(gps, place):
+    block = exif(Orientation=1)
+    block.get_ifd(ExifTags.IFD.GPSInfo).update(gps)
+    metadata = open_photo(encoded(gradient(), "JPEG", exif=block)).metadata
+    assert (metadata.latitude, metadata.longitude) == (place or (None, None))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="pipe"):
+        open_image(tmp_path / "pipe.jpg")
+
+
+class Strange:
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} object at {id(self):#x}>"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(5, "Input/output error"), r"^it cannot be read \(Input/output error\)$"),
+        (OSError(f"cannot understand {Strange()}\n\x1b[31m" + "x" * 500), "^damaged .cannot understand the file"),
+        (ValueError(""), "damaged"),
+        (KeyError(b"II"), "structure makes no sense"),
+        (EOFError(), "truncated"),
+        (NotImplementedError("Unimplemented DXGI format 93"), "kind that Birder does not read"),
+    ],
+)
+def test_reasons_are_for_people(error, reason):
+    text = why_undecodable(error)
+    assert re.search(reason, text)
+    assert text.isprintable() and "0x" not in text and len(text) < 150
+
+
+@given(st.binary(max_size=64))
+def test_any_beginning_has_a_reason(start):
+    assert why_unidentified(start).isprintable()
+
+
+def test_the_reader_of_heic_is_named_or_reads():
+    heic = b"\0\0\0\x18ftypheic" + bytes(500)
+    with pytest.raises(ImageError, match="birder\\[heic\\]" if "HEIF" not in formats() else "damaged|truncated|HEIC"):
+        open_image(heic)

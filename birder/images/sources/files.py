@@ -1,63 +1,15 @@
-"""Finding photographs: paths, folders and patterns in, one `Source` for each file out, each with its uri."""
+"""Photographs in the file system: files, folders with all below them, patterns."""
 
 from __future__ import annotations
 
 import glob
 import os
-import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from birder.errors import BirderError
 from birder.images.open import IMAGE_EXTENSIONS
-
-
-@dataclass(slots=True)
-class Source:
-    """A file that may be a photograph.
-
-    Attributes
-    ----------
-    path
-        Absolute; bytes that are not UTF-8 are surrogate-escaped, as Python's `os` gives them.
-    label
-        What is on it, if known.
-    columns
-        The user's own columns for its row.
-    problem
-        Why it cannot be read, where finding it has already shown that (a folder without permission).
-    """
-
-    path: str
-    label: str | None = None
-    columns: dict[str, Any] = field(default_factory=dict)
-    problem: str | None = None
-
-    @property
-    def uri(self) -> str:
-        """The key of its row; see `path_to_uri`."""
-        return path_to_uri(self.path)
-
-
-def path_to_uri(path: str | Path) -> str:
-    """Write an absolute path as a file URI, byte for byte: names that are no valid text survive, percent-encoded."""
-    return "file://" + quote_from_bytes(os.fsencode(os.path.abspath(path)))  # noqa: PTH100 - resolve() follows links
-
-
-def uri_to_path(uri: str) -> str:
-    """Give the path that `path_to_uri` made the uri of."""
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
-        raise BirderError(f"{uri} is not a file on this machine; its uri should begin with file://.")
-    return os.fsdecode(unquote_to_bytes(parts.path))
-
-
-def readable(text: str) -> str:
-    """Text that can be printed and stored: bytes that are not UTF-8 become the replacement character."""
-    return os.fsencode(text).decode("utf-8", "replace")
+from birder.images.sources.source import Source, readable
 
 
 def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Source]:
@@ -128,17 +80,3 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[Source]:
             yield from _walk(entry.path, above | {(status.st_dev, status.st_ino)})
         elif os.path.splitext(entry.name)[1].lower() in IMAGE_EXTENSIONS:  # noqa: PTH122 - a million times
             yield Source(entry.path)
-
-
-def read_source(path: str) -> bytes:
-    """The bytes of a regular file.
-
-    Raises
-    ------
-    OSError
-        As the system says; a pipe or device, whose reading might never end, is one too.
-    """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
-        raise OSError("not a regular file")
-    with open(path, "rb") as file:  # noqa: PTH123
-        return file.read()

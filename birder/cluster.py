@@ -1,0 +1,131 @@
+"""The Ray that a run uses: joined, or started on this machine for nobody else; and how its nodes are shared out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import re
+import socket
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from birder.errors import BirderError, ConfigError
+
+_LOOPBACK = "127.0.0.1"
+_EXTRA = {"ray": "ray[data]", "lance": "pylance"}
+
+
+def check_installed() -> None:
+    """Refuse (`ConfigError`) to go on without the packages of the extra `cluster`."""
+    missing = [package for module, package in _EXTRA.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ConfigError(f'--ray needs {" and ".join(missing)}: pip install "birder[cluster]"')
+
+
+@contextlib.contextmanager
+def running_ray(address: str | None) -> Iterator[None]:
+    """Be connected to a cluster, or have a Ray on this machine, for as long as the block takes."""
+    # Ray reads them as it is imported or started: it shall tell nobody about us, and us only what is fatal.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address is None:
+        # Ray replaces a loopback address by that of the network, unless it is told that this is no cluster.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    import ray.data
+
+    if ray.is_initialized():
+        yield
+        return
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        options |= {"address": "local", "num_cpus": max(2, os.cpu_count() or 1), "object_store_memory": 1 << 30}
+        options |= {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
+    try:
+        if address is not None:
+            _knock(address)
+        with _without_noise():
+            ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"No Ray at {address or 'this machine'}: {_first_line(error)}. "
+            "Start one with: ray start --head, or leave out the address to run on this machine alone."
+        ) from error
+    try:
+        if address is None and ray.util.get_node_ip_address() != _LOOPBACK:  # type: ignore[no-untyped-call]
+            raise ConfigError(
+                "Ray was imported before Birder could tell it to listen on this machine alone. "
+                "Set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before, or start Ray yourself."
+            )
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """See whether somebody listens at host:port, for which Ray itself would wait minutes; OSError if nobody does."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+    """Keep off the terminal what Ray's start says there: that its log level was set, and forks that at once execute."""
+    kept = os.dup(2)
+    with warnings.catch_warnings(), open(os.devnull, "w") as nothing:  # noqa: PTH123
+        warnings.filterwarnings("ignore", message="lance", category=Warning)
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def explain(error: BaseException) -> BirderError:
+    """What a worker said, out of what Ray wraps around it."""
+    link: BaseException | None = error
+    while link is not None:
+        cause = getattr(link, "cause", None)
+        if isinstance(cause, BirderError):
+            return cause
+        if isinstance(link, BirderError):
+            return link
+        link = cause if isinstance(cause, BaseException) else link.__cause__
+    # Of an error in an actor's beginning there is but the text, a traceback.
+    if said := re.findall(r"birder\.errors\.\w+: (.+)", str(error)):
+        return BirderError(said[-1].strip())
+    return BirderError(
+        f"A worker failed: {_first_line(error)}. What was committed stays; run the same command again to go on."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0].rstrip(".")
+
+
+class Layout(NamedTuple):
+    """How many actors encode, and what each of them holds."""
+
+    actors: int
+    cpus: float
+    gpus: int
+
+
+def lay_out(nodes: Iterable[dict[str, Any]], device: str | None) -> Layout:
+    """One actor for each GPU, or else for each node.
+
+    An actor on a CPU may use every core, but asks for seven of eight of them, and never for all: those that are left
+    are the readers', half a core each. More than half of a node's cores also keeps a second actor from it.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    gpus = int(sum(resources.get("GPU", 0) for resources in alive))
+    if gpus and device != "cpu":
+        return Layout(gpus, 1, 1)
+    cores = int(min(resources["CPU"] for resources in alive))
+    return Layout(len(alive), max(1, cores - max(1, cores // 8)), 0)

@@ -1,0 +1,57 @@
+"""A collection and the disk: one process writes at a time, and a disk that fills up is said plainly."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from birder.errors import CollectionError
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a collection's folder; it ends with the process, however that ends."""
+    with storing(path):
+        file = (path / "lock").open("a")
+    with file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            raise CollectionError(
+                f"Another process is writing to {path}. Wait for its end, or name another folder with --to."
+            ) from error
+        yield
+
+
+def _lock(handle: int) -> None:
+    """Lock a file; OSError if another process has."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Say what is wrong with the disk, in place of LanceDB's many lines."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        raise CollectionError(
+            f"Cannot write to {path}: {disk_says(error)}. What was written before is safe. "
+            "Make room, or the folder writable, and run the same command again: it goes on from there."
+        ) from error
+
+
+def disk_says(error: Exception) -> str:
+    """What the system says, from between the names of LanceDB's source files."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = re.search(r"([^:]*) \(os error \d+\)", text)
+    return said[1].strip() if said else re.sub(r", \S+\.rs:\d+:\d+", "", text)

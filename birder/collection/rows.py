@@ -1,0 +1,131 @@
+"""What a collection's tables hold: the model's card, rows, failures, and the columns with their types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from birder.errors import CollectionError
+from birder.images.sources import RANKS, RESERVED, Stamp
+
+TIME = pa.timestamp("us", tz="UTC")
+USERS = {
+    "taken_at": pa.timestamp("us"),
+    "latitude": pa.float64(),
+    "longitude": pa.float64(),
+    "label": pa.string(),
+} | dict.fromkeys(RANKS, pa.string())
+"""Columns of ours that a user's table may fill."""
+
+FAILURES = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64()),
+        pa.field("modified", TIME),
+        pa.field("etag", pa.string()),
+        pa.field("failed_at", TIME),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What made the embeddings of a collection.
+
+    `source` is what loads it again (a registered name or a checkpoint's path); `transform` holds size, mean, std,
+    center_crop, simple_crop and draft. Two cards are the same model if sha256, transform, precision and embedding_size
+    agree.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    transform: dict[str, Any]
+    engine: str
+    precision: str
+    embedding_size: int
+
+
+class Content(NamedTuple):
+    """What a file's bytes determine: its embedding (D,) float32, size in pixels, EXIF time and place."""
+
+    embedding: npt.NDArray[np.float32]
+    width: int
+    height: int
+    taken_at: datetime | None
+    latitude: float | None
+    longitude: float | None
+
+
+@dataclass(slots=True)
+class Row:
+    """A row to write. `content` None stands for the content of another row with the same sha256.
+
+    `known` says that the collection has a row of this uri, which is then replaced; `failed`, that it has a failure.
+    """
+
+    uri: str
+    sha256: str
+    stamp: Stamp
+    content: Content | None
+    columns: dict[str, Any] = field(default_factory=dict)
+    known: bool = False
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Failure:
+    """A file that could not be read, and why; `known` says that its row describes what the file no longer holds."""
+
+    uri: str
+    reason: str
+    stamp: Stamp | None
+    known: bool = False
+
+
+def image_fields(embedding_size: int) -> list[pa.Field]:
+    """The columns of a new collection's images."""
+    return [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("embedding", pa.list_(pa.float32(), embedding_size), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("bytes", pa.int64()),
+        pa.field("modified", TIME),
+        pa.field("etag", pa.string()),
+        *(pa.field(name, type_) for name, type_ in USERS.items()),
+    ]
+
+
+def column_types(columns: dict[str, Sequence[Any]]) -> dict[str, pa.DataType]:
+    """Arrow types of a user's columns; of a column without values, string."""
+    types = {}
+    for name, values in columns.items():
+        refuse_reserved(name)
+        type_ = pa.array(values).type
+        types[name] = pa.string() if pa.types.is_null(type_) else type_
+        if name in USERS and not fits(types[name], USERS[name]):
+            raise CollectionError(
+                f"The column {name} must be {USERS[name]}, but is {type_} in the table: rename or mend it."
+            )
+    return types
+
+
+def refuse_reserved(name: str) -> None:
+    """Refuse (`CollectionError`) a column of the user's with a name of Birder's own."""
+    if name in RESERVED or name.startswith("_"):
+        raise CollectionError(f"The table may not have a column {name}: it is Birder's own. Give it another name.")
+
+
+def fits(given: pa.DataType, own: pa.DataType) -> bool:
+    """Whether values of a type can go into a column of another."""
+    return bool(given == own or (pa.types.is_integer(given) and pa.types.is_floating(own)))

@@ -1,0 +1,164 @@
+"""What keeps Pillow within bounds: memory shared by all threads, its switches as Birder needs them, silence."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import logging
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterator
+
+from PIL import Image, ImageFile, _imaging
+
+MAX_PIXELS = 178_956_970
+"""More pixels than this are refused before they are decoded: where Pillow draws its line too."""
+
+# An application that configures logging still gets Pillow's lines; nobody else gets them on standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_FORMATS = (
+    "JPEG",
+    "PNG",
+    "TIFF",
+    "HEIF",
+    "WEBP",
+    "AVIF",
+    "GIF",
+    "BMP",
+    "JPEG2000",
+    "PPM",
+    "PSD",
+    "ICO",
+    "ICNS",
+    "SGI",
+    "SUN",
+    "PCX",
+    "PCD",
+    "DIB",
+    "TGA",
+)
+
+
+class MemoryBudget:
+    """Bytes that threads share: who asks for what is not free waits, first come, first served.
+
+    Attributes
+    ----------
+    limit
+        Bytes in all. Who needs more runs alone.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._held = 0
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, amount: int) -> Iterator[None]:
+        """Wait for so many bytes and hold them. Not to be nested: a thread that holds some must not wait for more."""
+        amount = min(amount, self.limit)
+        ticket = object()
+        with self._changed:
+            self._waiting.append(ticket)
+            try:
+                # In order, or small photographs would keep a large one waiting until the run's end.
+                self._changed.wait_for(lambda: self._waiting[0] is ticket and self._held + amount <= self.limit)
+                self._held += amount
+            finally:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= amount
+                self._changed.notify_all()
+
+
+class _Guard(contextlib.AbstractContextManager[None]):
+    """Pillow's switches while any thread decodes: no half pictures, its line for bombs, no warnings of its own.
+
+    They are the process's, and `warnings.catch_warnings` is too: where threads overlap, each would restore what another
+    had set. So the first in sets them and the last out restores what there was.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._outer: contextlib.ExitStack | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._outer is None:
+                silence_libtiff()
+                _keep_blocks()
+                self._outer = contextlib.ExitStack()
+                self._outer.enter_context(_switched())
+                self._outer.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL\b")
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._outer is not None:
+                self._outer.close()
+                self._outer = None
+
+
+pillow_guard = _Guard()
+"""The one guard; `with pillow_guard:` around each use of Pillow on a file from outside."""
+
+
+@contextlib.contextmanager
+def _switched() -> Iterator[None]:
+    """Pillow's own module variables, which any other library may have set to something else."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, MAX_PIXELS // 2
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = before
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read, of those that this installation has ("JPEG" brings MPO along).
+
+    A closed list: what others it knows starts programs (EPS runs Ghostscript), hands over to system libraries (WMF), is
+    only recognised and never decoded (GRIB, HDF5), is unpacked pixel by pixel in Python (BLP, QOI, DDS), or holds
+    textures, icons and drawings.
+    """
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def silence_libtiff() -> bool:
+    """Take from libtiff the handler that prints its errors to file descriptor 2; Pillow raises them all the same.
+
+    Pillow does this for libtiff's warnings alone. The library is found through Pillow's own extension module; False
+    where it is linked into that without a name (Windows), where its lines remain.
+    """
+    try:
+        handlers = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetErrorHandlerExt"):
+            function = getattr(handlers, name)
+            function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
+            function(None)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+@functools.cache
+def _keep_blocks() -> None:
+    """Let Pillow keep 20 of its 16 MB blocks for the next image rather than give each back to the C library.
+
+    That keeps what a thread has freed for that thread: eight threads that decoded one by one held 500 MB, not 20.
+    """
+    _imaging.set_blocks_max(max(20, _imaging.get_blocks_max()))

@@ -1,0 +1,49 @@
+"""Where photographs come from: what a user names in, one lean `Source` for each photograph out."""
+
+from birder.images.sources.columns import common_type, fitted
+from birder.images.sources.crops import read_crops
+from birder.images.sources.files import find_images
+from birder.images.sources.find import find_sources, sources_again
+from birder.images.sources.read import load_source, read_source, stamp_of
+from birder.images.sources.source import (
+    NO_COLUMNS,
+    RANKS,
+    RESERVED,
+    Box,
+    Loaded,
+    Part,
+    Source,
+    Stamp,
+    TableRow,
+    is_url,
+    path_to_uri,
+    readable,
+    uri_to_name,
+    uri_to_path,
+)
+
+__all__ = [
+    "NO_COLUMNS",
+    "RANKS",
+    "RESERVED",
+    "Box",
+    "Loaded",
+    "Part",
+    "Source",
+    "Stamp",
+    "TableRow",
+    "common_type",
+    "find_images",
+    "find_sources",
+    "fitted",
+    "is_url",
+    "load_source",
+    "path_to_uri",
+    "read_crops",
+    "read_source",
+    "readable",
+    "sources_again",
+    "stamp_of",
+    "uri_to_name",
+    "uri_to_path",
+]

@@ -1,0 +1,191 @@
+"""A `Source`: one photograph to be, wherever it lies, with its uri and what is known about it before it is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
+
+import pyarrow as pa
+
+from birder.errors import BirderError
+
+RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
+
+
+class Stamp(NamedTuple):
+    """By what a changed file is noticed: size in bytes, time of modification in microseconds since 1970, HTTP's ETag.
+
+    Remote files may lack any of them; local ones have no ETag.
+    """
+
+    bytes: int | None
+    modified: int | None
+    etag: str | None = None
+
+
+RESERVED = frozenset(["id", "uri", "sha256", "embedding", "width", "height", *Stamp._fields])
+"""Columns of a collection that nobody else fills."""
+
+
+class Part(Protocol):
+    """A photograph inside a larger file, such as a shard's sample."""
+
+    @property
+    def fragment(self) -> str:
+        """What follows # in its uri."""
+
+    @property
+    def types(self) -> Mapping[str, pa.DataType]:
+        """Arrow types of the columns that `load` gives."""
+
+    def load(self) -> Loaded:
+        """Read it; `OSError` as the system says."""
+
+
+class Members(Protocol):
+    """A shard: a file that holds many photographs."""
+
+    def sources(self) -> Iterator[Source]:
+        """Go through its photographs without reading them. What is wrong with it is a source with a problem, last."""
+
+
+class Box(NamedTuple):
+    """A rectangle of an upright photograph: left, top, width, height as fractions of it in [0, 1]."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def fragment(self) -> str:
+        """As W3C's media fragments write it."""
+        return "xywh=percent:" + ",".join(f"{100 * value:.4f}".rstrip("0").rstrip(".") for value in self)
+
+
+class TableRow(Mapping[str, Any]):
+    """One row of an Arrow table as a dictionary; a million of them share the table."""
+
+    __slots__ = ("row", "table")
+
+    def __init__(self, table: pa.Table, row: int) -> None:
+        self.table = table
+        self.row = row
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.table.schema.names:
+            raise KeyError(name)
+        return self.table[name][self.row].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.schema.names)
+
+    def __len__(self) -> int:
+        return int(self.table.num_columns)
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return dict, (dict(self),)  # another process gets the row, not the table
+
+
+class _NoColumns(Mapping[str, Any]):
+    """An empty dictionary that nobody can fill, so that a million sources may share it."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return 0
+
+
+NO_COLUMNS: Mapping[str, Any] = _NoColumns()
+
+
+class Loaded(NamedTuple):
+    """A photograph's bytes, and the columns that only reading it could tell."""
+
+    data: bytes
+    columns: Mapping[str, Any] = NO_COLUMNS
+
+
+@dataclass(slots=True)
+class Source:
+    """What may be a photograph: a file, part of one, or a whole shard of them that `plan` goes through.
+
+    Attributes
+    ----------
+    path
+        Absolute, or a URL. Bytes of a path that are not UTF-8 are surrogate-escaped, as Python's `os` gives them.
+    label
+        What is on it, if known.
+    columns
+        The user's own columns for its row.
+    problem
+        Why it cannot be read, where finding it has already shown that (a folder without permission).
+    part
+        Where in the file it is, unless it is the whole file.
+    box
+        Which rectangle of the photograph is meant, unless it is all of it.
+    members
+        What lists the photographs of a shard; None for a photograph.
+    """
+
+    path: str
+    label: str | None = None
+    columns: Mapping[str, Any] = NO_COLUMNS
+    problem: str | None = None
+    part: Part | None = None
+    box: Box | None = None
+    members: Members | None = None
+
+    @property
+    def uri(self) -> str:
+        """The key of its row: the file's uri, and behind # the part of it or the box."""
+        inside = self.part or self.box
+        uri = self.path if is_url(self.path) else path_to_uri(self.path)
+        return uri if inside is None else f"{uri.replace('#', '%23')}#{inside.fragment}"
+
+    @property
+    def name(self) -> str:
+        """For people: the path, or the uri of a part."""
+        return self.path if self.part is None and self.box is None else self.uri
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is one for fsspec (https://, s3://, hf://, ...) rather than for this machine's file system."""
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and scheme.isidentifier() and scheme not in ("file", "local")
+
+
+def path_to_uri(path: str | Path) -> str:
+    """Write an absolute path as a file URI, byte for byte: names that are no valid text survive, percent-encoded."""
+    return "file://" + quote_from_bytes(os.fsencode(os.path.abspath(path)))  # noqa: PTH100 - resolve() follows links
+
+
+def uri_to_path(uri: str) -> str:
+    """Give the path that `path_to_uri` made the uri of; of a part or box, that of its file."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file":
+        raise BirderError(f"{uri} is not a file on this machine; its uri should begin with file://.")
+    return os.fsdecode(unquote_to_bytes(parts.path))
+
+
+def uri_to_name(uri: str) -> str:
+    """A uri for people: of a file of this machine the path, else the uri itself."""
+    return readable(uri_to_path(uri)) if uri.startswith("file://") and "#" not in uri else uri
+
+
+def readable(text: str) -> str:
+    """Text that can be printed and stored: bytes that are not UTF-8 become the replacement character."""
+    return os.fsencode(text).decode("utf-8", "replace")

@@ -1,0 +1,95 @@
+"""Pillow's own test images, a thousand files of which many are broken on purpose, through one real run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from birder.images.guard import formats
+from tests.robustness.run import birder, failures_of, rows_of
+
+VERSION = "13.0.0"
+CACHE = Path(__file__).parents[2] / ".cache"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def images() -> Path:
+    """`Tests/images` of Pillow's source distribution; 47 MB, fetched once by pip and kept in `.cache`."""
+    folder = CACHE / f"pillow-{VERSION}" / "Tests" / "images"
+    if not folder.is_dir():
+        CACHE.mkdir(exist_ok=True)
+        (CACHE / ".gitignore").write_text("*\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "pillow"]
+        done = subprocess.run([*command, "--dest", CACHE, f"pillow=={VERSION}"], capture_output=True, text=True)
+        if done.returncode and not os.environ.get("CI"):
+            pytest.skip(f"Pillow's source distribution cannot be fetched: {done.stderr[-300:]}")
+        assert done.returncode == 0, done.stderr
+        part = folder.parent / "images.part"
+        with tarfile.open(CACHE / f"pillow-{VERSION}.tar.gz") as archive:
+            inside = f"pillow-{VERSION}/Tests/images/"
+            for member in archive.getmembers():
+                if member.name.startswith(inside):
+                    member.name = member.name.removeprefix(inside)
+                    archive.extract(member, part, filter="data")
+        part.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection after one run over all of them, whatever their extension."""
+    collection = tmp_path_factory.mktemp("pillow") / "c"
+    said = birder("embed", f"{images}/**/*", "--to", collection, timeout=600)
+    assert "Embedded" in said
+    return collection
+
+
+def files(images: Path) -> Iterator[Path]:
+    return (path for path in images.rglob("*") if path.is_file())
+
+
+def test_each_file_ends_as_a_row_or_as_a_failure_with_a_reason(images: Path, done: Path) -> None:
+    rows, failures = rows_of(done), failures_of(done)
+    assert not rows.keys() & failures.keys()
+    # hopper.tar is read as a shard: its photographs are hopper.tar#hopper.jpg and so on
+    assert {path.partition("#")[0] for path in (*rows, *failures)} == set(map(str, files(images)))
+    assert len(rows) + len(failures) > 1000
+    for row in rows.values():
+        vector = np.array(row["embedding"])
+        assert np.isfinite(vector).all() and vector.any()
+    for reason in failures.values():
+        assert 10 < len(reason) < 150
+        assert " object at " not in reason and "<" not in reason and reason.isprintable()
+    assert len(set(failures.values())) < 50  # reasons, not a message of its own for each file
+
+
+def test_a_file_is_a_row_just_where_pillow_alone_decodes_it(images: Path, done: Path) -> None:
+    rows = rows_of(done)
+    for path in files(images):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                with Image.open(path) as image:
+                    image.load()
+                    decodes = image.format in (*formats(), "MPO")
+            except Exception:
+                decodes = False
+        assert (str(path) in rows) == decodes, path
+
+
+def test_running_it_again_does_nothing(images: Path, done: Path) -> None:
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in done.rglob("*") if path.name != "lock")
+    said = birder("embed", f"{images}/**/*", "--to", done)
+    assert "0 to do" in said and "Nothing to do" in said
+    assert before == sorted((str(path), path.stat().st_mtime_ns) for path in done.rglob("*") if path.name != "lock")
