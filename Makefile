@@ -28,6 +28,11 @@ help: ## this list
 	echo "Making .venv with $$("$$python" --version) and installing Birder with its dependencies"; \
 	echo "(PyTorch is the large one; the first time takes a few minutes)"; \
 	[ -x $(PY) ] || "$$python" -m venv .venv
+	@$(PY) -m pip install --constraint constraints.txt --editable . | $(PIP_LINES)
+	@touch $@
+
+.venv/.tools: .venv/.installed
+	@echo "Installing what the tests and benchmarks need beside Birder"
 	@$(PY) -m pip install --constraint constraints.txt --editable '.[dev]' | $(PIP_LINES)
 	@touch $@
 
@@ -43,22 +48,22 @@ demo: .venv/.installed ## embed the example photographs, classify, find similar 
 	$(BIRDER) predict --like $(COLLECTION) --column group --hold-out 0.25 -k 1
 	@$(PY) examples/contact_sheet.py $(COLLECTION) demo/contact-sheet.jpg
 
-test: .venv/.installed ## every test
+test: .venv/.tools ## every test
 	@$(PY) -m pytest
 
-fast: .venv/.installed ## the tests that take seconds
+fast: .venv/.tools ## the tests that take seconds
 	@$(PY) -m pytest -m "not slow"
 
-lint: .venv/.installed ## ruff and mypy --strict
+lint: .venv/.tools ## ruff and mypy --strict
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-format: .venv/.installed ## rewrite the code as ruff lays it out
+format: .venv/.tools ## rewrite the code as ruff lays it out
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 
 bench: .venv/.installed ## how often the nearest neighbour is of the same group
 	@$(PY) benchmarks/neighbours.py
 
-bench-embedding: .venv/.installed .venv-peers/.installed ## speed of embedding, against the published packages
+bench-embedding: .venv/.tools .venv-peers/.installed ## speed of embedding, against the published packages
 	@$(PY) benchmarks/embedding.py
 
 bench-zeroshot: .venv-peers/.installed ## speed and memory of naming, against pybioclip
@@ -70,7 +75,7 @@ bench-zeroshot: .venv-peers/.installed ## speed and memory of naming, against py
 	@.venv-peers/bin/python -m pip install --requirement tests/peers/requirements.txt | $(PIP_LINES)
 	@touch $@
 
-peers: .venv/.installed .venv-peers/.installed ## agreement with the published packages (6 GB, in .venv-peers)
+peers: .venv/.tools .venv-peers/.installed ## agreement with the published packages (6 GB, in .venv-peers)
 	@PYTHONPATH=. .venv-peers/bin/python tests/peers/openclip_full_size.py
 	@BIRDER_PEERS=$(CURDIR)/.venv-peers/bin/python $(PY) -m pytest tests/peers
 

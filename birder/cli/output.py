@@ -95,7 +95,9 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(_plain(value))
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) <= 1 else f"{value:.6g}"  # scores line up; 86.2 stays 86.2
+    return str(_plain(value))
 
 
 def _plain(value: Any) -> Any:
