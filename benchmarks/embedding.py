@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 PEERS = Path(os.environ.get("BIRDER_PEERS", ROOT / ".venv-peers" / "bin" / "python"))
 WORK = Path(os.environ.get("BIRDER_BENCH", ROOT / "demo" / "bench"))
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
-SIZES = {"3mp": ((2048, 1536), 96), "12mp": ((4000, 3000), 64)}
+SIZES = {"3mp": ((2048, 1536), 128), "12mp": ((4000, 3000), 64)}
 SMALL = 10_000
 
 
