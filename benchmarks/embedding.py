@@ -4,7 +4,8 @@
 
 Everything runs in its own process, the contestants of a row in turn (A B C A B C ...), so that a slow minute of the
 machine hits all of them. Photographs are mosaics of scikit-learn's two sample photographs with grain, as JPEG of
-quality 90. Writes benchmarks/embedding.json; benchmarks/RESULTS.md quotes it.
+quality 90. Writes embedding.json into the working folder (BIRDER_BENCH, or demo/bench);
+benchmarks/RESULTS.md quotes it.
 """
 
 from __future__ import annotations
