@@ -70,6 +70,16 @@ class Attention(nn.Module):
         x = F.scaled_dot_product_attention(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
 
+    def first(self, x: torch.Tensor) -> torch.Tensor:
+        """The first token of what `forward` gives, (B, 1, D): one query in place of T."""
+        B, _, D = x.shape
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(x[:, :1], weight[:D], bias[:D])
+        k, v = F.linear(x, weight[D:], bias[D:]).chunk(2, dim=-1)
+        q, k, v = (each.reshape(B, -1, self.num_heads, D // self.num_heads).transpose(1, 2) for each in (q, k, v))
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(B, 1, D))  # type: ignore[no-any-return]
+
 
 class Block(nn.Module):
     """A pre-norm transformer block over tokens (B, T, D)."""
@@ -87,6 +97,11 @@ class Block(nn.Module):
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
+    def first(self, x: torch.Tensor) -> torch.Tensor:
+        """The first token of what `forward` gives, (B, 1, D)."""
+        x = x[:, :1] + self.drop_path(self.attn.first(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+
 
 class Encoder(nn.Module):
     """The blocks, with an optional LayerNorm before them."""
@@ -99,6 +114,13 @@ class Encoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.outputs(x, [len(self.block) - 1])[0]
+
+    def class_token(self, x: torch.Tensor) -> torch.Tensor:
+        """The class token alone after the last block, (B, D): that block computes nothing for the others."""
+        last = len(self.block) - 1
+        x = self.outputs(x, [last - 1])[0] if last else self.pre_block(x)
+        block: Block = self.block[last]  # type: ignore[assignment]
+        return block.first(x)[:, 0]
 
     def outputs(self, x: torch.Tensor, indices: list[int]) -> list[torch.Tensor]:
         """Tokens (B, T, D) after each block of `indices`, in their order."""
@@ -209,7 +231,7 @@ class ViT(Backbone):
 
     def embedding(self, x: torch.Tensor) -> torch.Tensor:
         """The class token after the final norm, (B, D). x: (B, C, H, W) float."""
-        return self.norm(self.encoder(self._tokens(x))[:, 0])  # type: ignore[no-any-return]
+        return self.norm(self.encoder.class_token(self._tokens(x)))  # type: ignore[no-any-return]
 
     def detection_features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Patch tokens as maps (B, D, H/p, W/p).
