@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.cluster import check_installed, explain, lay_out, running_ray
-from birder.collection.embed import Plan, Summary, begin, columns_of
+from birder.collection.embed import NOT_FINITE, Plan, Summary, begin, columns_of, embed_pixels
 from birder.collection.model import EncoderSpec
 from birder.collection.read import Decoded, Pending, read_group
 from birder.collection.store import Collection, Content, Failure, Row
@@ -35,7 +35,6 @@ from birder.images.transform import ClassificationTransform
 _WAVE = 1_000_000
 """Photographs given to Ray at once; their names, some 130 bytes each, and columns lie in its object store."""
 _FRAGMENT_ROWS = 4096
-_NOT_FINITE = "the model gives no finite embedding for it"
 
 
 def embed_on_ray(
@@ -253,13 +252,13 @@ class _EncodeActor:
         fresh = [i for i, outcome in enumerate(outcomes) if outcome.pixels is not None]
         for start in range(0, len(fresh), self._batch_size):
             batch = fresh[start : start + self._batch_size]
-            vectors = self._engine.embed(np.stack([outcomes[i].pixels for i in batch]))  # type: ignore[misc]
-            for i, vector in zip(batch, vectors, strict=True):
+            vectors = embed_pixels(self._engine, [outcomes[i].pixels for i in batch])  # type: ignore[misc]
+            for i, (vector, patches) in zip(batch, vectors, strict=True):
                 outcome = outcomes[i]._replace(pixels=None)
                 if np.isfinite(vector).all():
-                    outcomes[i] = outcome._replace(content=Content(vector, *outcome.about))
+                    outcomes[i] = outcome._replace(content=Content(vector, *outcome.about, patches=patches))
                 else:
-                    outcomes[i] = outcome._replace(reason=_NOT_FINITE)
+                    outcomes[i] = outcome._replace(reason=NOT_FINITE)
         return {"chunk": _pack(outcomes)}
 
 

@@ -317,3 +317,22 @@ def pending() -> Callable[[Source], Any]:
     from birder.collection.read import Pending
 
     return lambda source: Pending(source, None)
+
+
+def test_patch_tokens_come_along(tmp_path: Path, photos: Path) -> None:
+    checkpoint = tmp_path / "vit_b16_pn_tiny.pt"
+    shutil.copy(Path(__file__).parent / "data" / "birder" / "vit_tiny_p16_pn_test.pt", checkpoint)
+    shutil.copytree(photos / "fish", tmp_path / "photos")
+    spec = EncoderSpec(str(checkpoint), "cpu", precision="fp32", patches=True)
+    encoder = spec.load(draft=True)
+    for name, run_it in (("local.birder", embed_images), ("ray.birder", embed_on_ray)):
+        collection = Collection.create_or_open(tmp_path / name, encoder.card)
+        todo = plan(collection, find_images([tmp_path / "photos"]))
+        if run_it is embed_images:
+            embed_images(collection, encoder.engine, encoder.transform, todo)
+        else:
+            embed_on_ray(collection, spec, todo, batch_size=4)
+    tables = [Collection.open(tmp_path / name).to_arrow().sort_by("uri") for name in ("local.birder", "ray.birder")]
+    assert tables[0].num_rows > 0 and tables[0]["uri"].equals(tables[1]["uri"])
+    maps = [np.stack(table["patches"].to_pylist()) for table in tables]
+    np.testing.assert_allclose(maps[0], maps[1], atol=2e-3)

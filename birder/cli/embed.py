@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birder.cli.output import console_err, note
-from birder.inference.names import EngineName, Precision
+from birder.inference.names import EngineName, Features, Precision
 from birder.registry import DEFAULT_WEIGHTS
 
 HERE = "here"
@@ -82,6 +83,10 @@ def embed(
     precision: Annotated[
         Precision, typer.Option("--precision", help="Its arithmetic; auto: bf16 where it is as good.")
     ] = Precision.auto,
+    features: Annotated[
+        Features | None,
+        typer.Option("--features", help="patches: keep a ViT's patch tokens too, which makes the collection large."),
+    ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="With PyTorch, use torch.compile: for GPUs.")] = False,
     ray: Annotated[
         str | None,
@@ -126,7 +131,11 @@ def embed(
     if collection is not None:
         model = model or collection.model.source
         precision = Precision(precision_for(collection.model)) if precision == Precision.auto else precision
-    spec = EncoderSpec(model or DEFAULT_WEIGHTS, device, engine, precision, compile)
+    if features is None:
+        patches = collection is not None and bool(collection.model.patches)
+    else:
+        patches = features == Features.patches
+    spec = EncoderSpec(model or DEFAULT_WEIGHTS, device, engine, precision, compile, patches)
     _run(to, spec, todo, batch_size, not exact, threads, ray, begun)
 
 
@@ -147,6 +156,8 @@ def _run(
     encoder = spec.load(draft)
     card = encoder.card
     collection = Collection.create_or_open(to, card)
+    if card.patches:
+        _tell_size(card.patches, len(todo.pending), to)
     note(f"Model {card.name}, engine {card.engine} {card.precision}; ready after {time.perf_counter() - begun:.1f} s.")
     with _stopping() as stop, _progress(len(todo.pending)) as show:
         if ray is not None:
@@ -178,6 +189,17 @@ def _run(
     if summary.stopped:
         note(f"Stopped with {len(todo.pending) - summary.finished:,} left. To go on, run the same command again.")
         raise typer.Exit(130)
+
+
+def _tell_size(patches: list[int], photographs: int, to: Path) -> None:
+    from birder.collection.embed import patches_bytes
+
+    each = patches_bytes(patches)
+    rows, columns, width = patches
+    note(
+        f"Patch tokens: {rows} x {columns} x {width} numbers of 2 bytes, {each / 1024:,.0f} KiB a photograph: "
+        f"{photographs:,} make {each * photographs / 1e9:,.2f} GB; {shutil.disk_usage(to).free / 1e9:,.1f} GB are free."
+    )
 
 
 def _sources(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -26,7 +27,9 @@ from birder.inference.engine import Engine
 
 __all__ = ["Plan", "Summary", "embed_images", "plan"]
 
+NOT_FINITE = "the model gives no finite embedding for it"
 _BOXES_AT_ONCE = 256
+_COMMIT_BYTES = 64 << 20
 _REMOTE_THREADS = 16
 
 
@@ -96,6 +99,8 @@ def embed_images(
     types = todo.column_types()
     with collection.writing():
         summary.updated = begin(collection, todo, types)
+        if engine.patches is not None:  # a row is large then
+            commit_rows = min(commit_rows, max(1, _COMMIT_BYTES // patches_bytes(engine.patches)))
         writer = _Writer(collection, commit_rows, commit_seconds)
         with writer:
             reader = _Reader(transform, draft, set(todo.contents))
@@ -120,11 +125,28 @@ def _workers(todo: Plan) -> int:
     return max(os.cpu_count() or 1, _REMOTE_THREADS if remote else 1)
 
 
+def patches_bytes(shape: Sequence[int]) -> int:
+    """Bytes that the patch tokens (rows, columns, D) of one photograph take, in float16."""
+    return 2 * math.prod(shape)
+
+
 def begin(collection: Collection, todo: Plan, types: dict[str, pa.DataType]) -> int:
     """Do what comes before embedding, within `writing`: new columns, new values in rows that are there; count these."""
     collection.add_columns(types)
     collection.remember_shards(todo.shards)
     return update_columns(collection, todo.described)
+
+
+def embed_pixels(
+    engine: Engine, pixels: Sequence[npt.NDArray[np.uint8]]
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float16] | None]]:
+    """Of each image (H, W, 3) the embedding (D,), and the patch tokens in a row if the engine gives them."""
+    if not pixels:
+        return []
+    if engine.patches is None:
+        return [(vector, None) for vector in engine.embed(np.stack(pixels))]
+    vectors, patches = engine.embed_with_patches(np.stack(pixels))
+    return list(zip(vectors, patches.reshape(len(patches), -1), strict=True))
 
 
 def columns_of(decoded: Decoded, types: Mapping[str, pa.DataType]) -> dict[str, Any]:
@@ -215,16 +237,16 @@ class _Encoder:
     def flush(self) -> None:
         """Embed and hand over what has been gathered."""
         fresh = [decoded.pixels for decoded in self._batch if decoded.pixels is not None]
-        vectors: Iterator[npt.NDArray[np.float32]] = iter(self._engine.embed(np.stack(fresh)) if fresh else ())
+        vectors = iter(embed_pixels(self._engine, fresh))
         rows: list[Row] = []
         failures: list[Failure] = []
         for decoded in self._batch:
             item, content = decoded.item, None
             if decoded.pixels is not None:
-                vector = next(vectors)
+                vector, patches = next(vectors)
                 if not np.isfinite(vector).all():
-                    self._broken[decoded.sha256] = "the model gives no finite embedding for it"
-                content = Content(vector, *decoded[4:])
+                    self._broken[decoded.sha256] = NOT_FINITE
+                content = Content(vector, *decoded[4:], patches=patches)
             if decoded.sha256 in self._broken:
                 failures.append(self._fail(item, self._broken[decoded.sha256], True))
                 continue

@@ -41,6 +41,7 @@ class EncoderSpec:
     engine: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    patches: bool = False
 
     def load(self, draft: bool) -> Encoder:
         """Load it on this machine."""
@@ -51,6 +52,7 @@ class EncoderSpec:
             engine=self.engine,
             precision=self.precision,
             compile=self.compile,
+            patches=self.patches,
         )
 
 
@@ -62,13 +64,14 @@ def load_encoder(
     engine: str = "auto",
     precision: str = "auto",
     compile: bool = False,
+    patches: bool = False,
 ) -> Encoder:
     """Load a model for a collection: weights by name or a checkpoint's path; `draft` as in `embed_images`.
 
-    `engine, precision, device, compile` are as in `birder.inference.engine.open_engine`.
+    `engine, precision, device, compile, patches` are as in `birder.inference.engine.open_engine`.
     """
     found = find_model(model)
-    opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile)
+    opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile, patches=patches)
     transform = classification_transform(opened.engine.size, opened.rgb_stats)
     card = model_card(found.name, model, found.sha256, transform, opened.engine, draft=draft)
     return Encoder(opened.engine, transform, card)
@@ -125,4 +128,5 @@ def model_card(
         engine=engine.name,
         precision=engine.precision,
         embedding_size=engine.embedding_size,
+        patches=list(engine.patches) if engine.patches else None,
     )

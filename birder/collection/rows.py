@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,9 @@ USERS = {
 } | dict.fromkeys(RANKS, pa.string())
 """Columns of ours that a user's table may fill."""
 
+VECTORS = ("embedding", "patches")
+"""Columns that hold thousands of numbers: read only where they are asked for."""
+
 FAILURES = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False),
@@ -41,7 +45,7 @@ class ModelCard:
 
     `source` is what loads it again (a registered name or a checkpoint's path); `transform` holds size, mean, std,
     center_crop, simple_crop and draft. Two cards are the same model if sha256, transform, precision and embedding_size
-    agree.
+    agree. `patches` is the shape (rows, columns, D) of the patch tokens that rows have beside the embedding, if so.
     """
 
     name: str
@@ -51,10 +55,14 @@ class ModelCard:
     engine: str
     precision: str
     embedding_size: int
+    patches: list[int] | None = None
 
 
 class Content(NamedTuple):
-    """What a file's bytes determine: its embedding (D,) float32, size in pixels, EXIF time and place."""
+    """What a file's bytes determine: its embedding (D,) float32, size in pixels, EXIF time and place, patch tokens.
+
+    The patch tokens are (rows * columns * D,) float16, row by row; None in a collection without them.
+    """
 
     embedding: npt.NDArray[np.float32]
     width: int
@@ -62,6 +70,7 @@ class Content(NamedTuple):
     taken_at: datetime | None
     latitude: float | None
     longitude: float | None
+    patches: npt.NDArray[np.float16] | None = None
 
 
 @dataclass(slots=True)
@@ -90,13 +99,17 @@ class Failure:
     known: bool = False
 
 
-def image_fields(embedding_size: int) -> list[pa.Field]:
+def image_fields(card: ModelCard) -> list[pa.Field]:
     """The columns of a new collection's images."""
+    patches = (
+        [pa.field("patches", pa.list_(pa.float16(), math.prod(card.patches)), nullable=False)] if card.patches else []
+    )
     return [
         pa.field("id", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
-        pa.field("embedding", pa.list_(pa.float32(), embedding_size), nullable=False),
+        pa.field("embedding", pa.list_(pa.float32(), card.embedding_size), nullable=False),
+        *patches,
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("bytes", pa.int64()),

@@ -27,6 +27,7 @@ from birder.collection.disk import disk_says, locked, storing
 from birder.collection.rows import (
     FAILURES,
     USERS,
+    VECTORS,
     Content,
     Failure,
     ModelCard,
@@ -43,7 +44,7 @@ __all__ = ["RANKS", "USERS", "Collection", "Content", "Failure", "Index", "Model
 
 _KEY = b"birder"
 _FORMAT = 1
-_CONTENT = ("embedding", "width", "height", "taken_at", "latitude", "longitude")
+_ABOUT = ("width", "height", "taken_at", "latitude", "longitude")
 _NAMESPACE = uuid.NAMESPACE_URL
 
 
@@ -140,6 +141,11 @@ class Collection:
                     + (f"Run it {how} --exact, " if key == "draft" else "Use the same transform, ")
                     + "or name another folder with --to."
                 )
+        if (model.patches or None) != (mine.patches or None):
+            raise CollectionError(
+                f"{self.path} was made {'with' if mine.patches else 'without'} patch tokens. "
+                f"{'Add' if mine.patches else 'Leave out'} --features patches, or name another folder with --to."
+            )
         # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the photographs.
         if model.precision != mine.precision and "int8" in (model.precision, mine.precision):
             raise CollectionError(
@@ -306,7 +312,7 @@ class Collection:
         for name in columns:
             if name not in self.columns:
                 raise unknown_name("column", name, self.columns)
-        selected = list(columns) or [name for name in self.columns if name != "embedding"]
+        selected = list(columns) or [name for name in self.columns if name not in VECTORS]
         query: Any = self._images.search(vector, vector_column_name="embedding")
         query = query.distance_type("cosine").limit(k)
         if where is not None:
@@ -335,16 +341,19 @@ class Collection:
             missing = sorted(wanted - found.keys())
             if table is None or not missing:
                 continue
-            rows = table.search().where(_any_of("sha256", missing)).select(["sha256", *_CONTENT]).to_arrow()
-            for row in rows.to_pylist():
-                vector = np.asarray(row["embedding"], dtype=np.float32)
-                found.setdefault(row["sha256"], Content(vector, *(row[name] for name in _CONTENT[1:])))
+            vectors = [name for name in VECTORS if name in self.columns]
+            rows = table.search().where(_any_of("sha256", missing)).select(["sha256", *vectors, *_ABOUT]).to_arrow()
+            arrays = {name: _matrix(rows[name]) for name in vectors}
+            for i, row in enumerate(rows.select(["sha256", *_ABOUT]).to_pylist()):
+                patches = arrays["patches"][i] if "patches" in arrays else None
+                about = (row[name] for name in _ABOUT)
+                found.setdefault(row["sha256"], Content(arrays["embedding"][i], *about, patches=patches))
         return found
 
     def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
         """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
         schema = self._images.schema
-        values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name != "embedding"}
+        values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name not in VECTORS}
         for row in rows:
             content = contents[row.sha256]
             filled = {name: value for name, value in row.columns.items() if value is not None}
@@ -353,13 +362,14 @@ class Collection:
             line |= row.stamp._asdict()
             for name, column in values.items():
                 column.append(line.get(name))
-        vectors = np.concatenate([contents[row.sha256].embedding for row in rows]).astype(np.float32, copy=False)
-        arrays = [
-            pa.FixedSizeListArray.from_arrays(pa.array(vectors), self.model.embedding_size)
-            if column.name == "embedding"
-            else pa.array(values[column.name], column.type)
-            for column in schema
-        ]
+        arrays = []
+        for column in schema:
+            if column.name in VECTORS:
+                vectors = np.concatenate([getattr(contents[row.sha256], column.name) for row in rows])
+                flat = pa.array(vectors.astype(column.type.value_type.to_pandas_dtype(), copy=False))
+                arrays.append(pa.FixedSizeListArray.from_arrays(flat, column.type.list_size))
+            else:
+                arrays.append(pa.array(values[column.name], column.type))
         return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -389,9 +399,7 @@ def _create(path: Path, model: ModelCard) -> None:
             database = lancedb.connect(path)
             # The images come last: their first version is what makes it a collection.
             _create_table(database, "failures", FAILURES)
-            _create_table(
-                database, "images", pa.schema(image_fields(model.embedding_size), metadata={_KEY: card.encode()})
-            )
+            _create_table(database, "images", pa.schema(image_fields(model), metadata={_KEY: card.encode()}))
     except (OSError, RuntimeError, ValueError) as error:
         raise CollectionError(
             f"Cannot make a collection in {path}: {disk_says(error)}. Name a folder with room that you may write to."
@@ -422,6 +430,12 @@ def _failure_table(failures: Sequence[Failure]) -> pa.Table:
 def _stamps(batch: pa.RecordBatch) -> Iterator[Stamp]:
     columns = (batch["bytes"], batch["modified"].cast(pa.int64()), batch["etag"])
     return map(Stamp, *(column.to_pylist() for column in columns))
+
+
+def _matrix(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column of fixed-size lists as (N, size)."""
+    matrix: npt.NDArray[Any] = column.combine_chunks().flatten().to_numpy().reshape(-1, column.type.list_size)
+    return matrix
 
 
 def _any_of(column: str, values: Sequence[str]) -> str:

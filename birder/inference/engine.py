@@ -32,15 +32,23 @@ class Engine(Protocol):
         Input (height, width) in pixels.
     embedding_size
         D.
+    patches
+        Shape (rows, columns, D) of an image's patch tokens; None unless it was opened to give them.
     """
 
     name: str
     precision: str
     size: tuple[int, int]
     embedding_size: int
+    patches: tuple[int, int, int] | None
 
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embeddings (B, D) float32 of RGB images (B, H, W, 3) uint8, not normalised."""
+
+    def embed_with_patches(
+        self, images: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+        """The same, and the patch tokens after the final norm, (B, rows, columns, D) float16; only with `patches`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ def open_engine(
     precision: str = Precision.auto,
     device: str | None = None,
     compile: bool = False,
+    patches: bool = False,
 ) -> OpenedEngine:
     """Open the engine for a model.
 
@@ -73,6 +82,8 @@ def open_engine(
         "cpu", "cuda", "mps", ...; the best there is without it.
     compile
         With PyTorch, run through `torch.compile`.
+    patches
+        Give the patch tokens too, of networks that have them (ViT), in fp32 or bf16.
 
     Raises
     ------
@@ -80,7 +91,7 @@ def open_engine(
         What was asked for is not on this machine, or does not go together.
     """
     if choose_engine(engine, device) == EngineName.openvino:
-        return _open_openvino(model, precision)
+        return _open_openvino(model, precision, patches)
     from birder.inference.engine_torch import TorchEngine, find_device
     from birder.weights.load import load_found
 
@@ -89,7 +100,8 @@ def open_engine(
         precision = _auto_precision(model, _torch_has_bf16(found.type))
     loaded = load_found(model, device=found)
     return OpenedEngine(
-        TorchEngine(loaded.net, loaded.info.rgb_stats, found, precision, compile=compile), loaded.info.rgb_stats
+        TorchEngine(loaded.net, loaded.info.rgb_stats, found, precision, compile=compile, patches=patches),
+        loaded.info.rgb_stats,
     )
 
 
@@ -133,7 +145,7 @@ def _torch_has_bf16(device: str) -> bool:
     return device == "cuda" and torch.cuda.is_bf16_supported()
 
 
-def _open_openvino(model: FoundModel, precision: str) -> OpenedEngine:
+def _open_openvino(model: FoundModel, precision: str, patches: bool) -> OpenedEngine:
     from birder.inference import engine_openvino as ov
 
     if precision == Precision.auto:
@@ -141,6 +153,8 @@ def _open_openvino(model: FoundModel, precision: str) -> OpenedEngine:
     if precision not in ov.PRECISIONS:
         raise ConfigError(f"Unknown precision {precision!r}; known: {', '.join(Precision)}.")
     if precision == Precision.int8:
+        if patches:
+            raise ConfigError("Patch tokens are not quantised: use --precision fp32 or bf16 with --features patches.")
         folder = ov.graph_folder(model.sha256, "int8")
         if not ov.is_kept(folder):
             raise ConfigError(
@@ -148,24 +162,26 @@ def _open_openvino(model: FoundModel, precision: str) -> OpenedEngine:
                 f"birder quantize PHOTOS --model {model.name if model.spec else model.path}"
             )
     else:
-        folder = ov.graph_folder(model.sha256)
+        folder = ov.graph_folder(model.sha256, "patches" if patches else "float")
         if not ov.is_kept(folder):
-            keep_float_graph(model)
+            keep_float_graph(model, patches=patches)
     return OpenedEngine(ov.OpenVinoEngine(folder, precision), ov.read_facts(folder)["rgb_stats"])
 
 
-def keep_float_graph(model: FoundModel) -> None:
-    """Trace a model into its graph on disk."""
+def keep_float_graph(model: FoundModel, *, patches: bool = False) -> None:
+    """Trace a model into its graph on disk, with its patch tokens or without."""
     from birder.inference import engine_openvino as ov
     from birder.inference.pixels import PixelNet
     from birder.weights.load import load_found
 
     loaded = load_found(model)
+    net = PixelNet(loaded.net, loaded.info.rgb_stats, patches=patches).eval()
     rgb_stats = {key: list(value) for key, value in loaded.info.rgb_stats.items()}
     facts: dict[str, Any] = {
         "name": model.name,
         "size": list(loaded.net.size),
         "embedding_size": loaded.net.embedding_size,
         "rgb_stats": rgb_stats,
+        "patches": net.patches,
     }
-    ov.keep_graph(ov.graph_folder(model.sha256), ov.trace(PixelNet(loaded.net, loaded.info.rgb_stats).eval()), facts)
+    ov.keep_graph(ov.graph_folder(model.sha256, "patches" if patches else "float"), ov.trace(net), facts)

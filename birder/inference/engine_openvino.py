@@ -46,7 +46,7 @@ def has_bf16() -> bool:
 
 
 def graph_folder(sha256: str, kind: str = "float") -> Path:
-    """Where the graph of a checkpoint is kept; `kind` is "float", or "int8" for a quantised one."""
+    """Where the graph of a checkpoint is kept; `kind` is "float", "patches" (gives these too) or "int8"."""
     versions = f"birder-{__version__}-openvino-{openvino.__version__.split('-')[0]}"
     return cache_folder() / "graphs" / versions / f"{sha256}-{kind}"
 
@@ -98,7 +98,8 @@ class OpenVinoEngine:
     Parameters
     ----------
     folder
-        From `keep_graph`; its facts name `size` (height, width) and `embedding_size`.
+        From `keep_graph`; its facts name `size` (height, width), `embedding_size` and, if it gives them, the shape of
+        `patches`.
     precision
         "fp32", "bf16" or, for a quantised graph, "int8".
 
@@ -118,6 +119,8 @@ class OpenVinoEngine:
         self.size = (int(height), int(width))
         self.embedding_size = int(facts["embedding_size"])
         self.precision = precision
+        patches = facts.get("patches")
+        self.patches: tuple[int, int, int] | None = patches and (patches[0], patches[1], patches[2])
         core = openvino.Core()
         core.set_property({"CACHE_DIR": str(folder / "compiled")})
         # What a quantised graph leaves in floating point runs in the processor's best arithmetic.
@@ -131,13 +134,27 @@ class OpenVinoEngine:
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embeddings (B, D) float32 of RGB images (B, H, W, 3) uint8."""
         embeddings = np.empty((len(images), self.embedding_size), np.float32)
+        self._compute(images, [embeddings])
+        return embeddings
+
+    def embed_with_patches(
+        self, images: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+        """Embeddings, and patch tokens (B, rows, columns, D) float16, of RGB images (B, H, W, 3) uint8."""
+        embeddings = np.empty((len(images), self.embedding_size), np.float32)
+        patches = np.empty((len(images), *(self.patches or ())), np.float16)
+        self._compute(images, [embeddings, patches])
+        return embeddings, patches
+
+    def _compute(self, images: npt.NDArray[np.uint8], outputs: list[npt.NDArray[Any]]) -> None:
+        """Fill arrays (B, ...) with as many of the graph's outputs."""
         images = np.ascontiguousarray(images)
         for start in range(0, len(images), _CHUNK):
             part = slice(start, start + _CHUNK)
-            self._requests.start_async({0: images[part]}, embeddings[part], share_inputs=True)
+            self._requests.start_async({0: images[part]}, [output[part] for output in outputs], share_inputs=True)
         self._requests.wait_all()
-        return embeddings
 
     @staticmethod
-    def _store(request: openvino.InferRequest, into: npt.NDArray[np.float32]) -> None:
-        into[:] = request.get_output_tensor(0).data
+    def _store(request: openvino.InferRequest, into: list[npt.NDArray[Any]]) -> None:
+        for i, array in enumerate(into):
+            array[:] = request.get_output_tensor(i).data

@@ -42,6 +42,8 @@ class TorchEngine:
         "fp32" or "bf16".
     compile
         Run it through `torch.compile`: slower to start, faster on a GPU.
+    patches
+        Give patch tokens too.
     """
 
     name = "torch"
@@ -54,6 +56,7 @@ class TorchEngine:
         precision: str = "fp32",
         *,
         compile: bool = False,
+        patches: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"PyTorch runs networks in {' or '.join(PRECISIONS)}, not in {precision}.")
@@ -61,13 +64,26 @@ class TorchEngine:
         self.embedding_size = net.embedding_size
         self.precision = precision
         self._device = device
-        module = PixelNet(net, rgb_stats).to(device).eval()
+        module = PixelNet(net, rgb_stats, patches=patches).to(device).eval()
+        self.patches = module.patches
         self._run = torch.compile(module) if compile else module
 
-    @torch.inference_mode()
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embeddings (B, D) float32 of RGB images (B, H, W, 3) uint8."""
+        output = self._compute(images)
+        embeddings = output if self.patches is None else output[0]
+        return embeddings.float().cpu().numpy()
+
+    def embed_with_patches(
+        self, images: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+        """Embeddings, and patch tokens (B, rows, columns, D) float16, of RGB images (B, H, W, 3) uint8."""
+        embeddings, patches = self._compute(images)
+        return embeddings.float().cpu().numpy(), patches.half().cpu().numpy()
+
+    @torch.inference_mode()
+    def _compute(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         x = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            embeddings: torch.Tensor = self._run(x)
-        return embeddings.float().cpu().numpy()
+            output: torch.Tensor = self._run(x)  # a pair with `patches`, which unpacks alike
+        return output

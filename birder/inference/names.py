@@ -13,6 +13,13 @@ class EngineName(StrEnum):
     openvino = "openvino"
 
 
+class Features(StrEnum):
+    """What is kept of a photograph."""
+
+    embedding = "embedding"
+    patches = "patches"
+
+
 class Precision(StrEnum):
     """The arithmetic that it is run in; "auto" is bf16 where the device has it and the network bears it, else fp32."""
 

@@ -58,6 +58,11 @@ class Backbone(nn.Module, ABC):
     def detection_features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Maps for a detector, finest first: name -> (B, C, H/stride, W/stride). x: (B, C, H, W) float."""
 
+    @property
+    def patch_shape(self) -> tuple[int, int, int] | None:
+        """(rows, columns, D) of the patch tokens in `forward_features` behind the class token; None: it has none."""
+        return None
+
     @abstractmethod
     def adjust_size(self, new_size: tuple[int, int]) -> None:
         """Make the network take another input (height, width) in pixels."""

@@ -225,6 +225,10 @@ class ViT(Backbone):
         """Patch tokens (B, T, D) as a map (B, D, H/p, W/p)."""
         return tokens[:, 1:].transpose(1, 2).reshape(tokens.shape[0], -1, *self._grid(self.size))
 
+    @property
+    def patch_shape(self) -> tuple[int, int, int]:
+        return (*self._grid(self.size), self.embedding_size)
+
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """All tokens after the final norm, (B, T, D). x: (B, C, H, W) float."""
         return self.norm(self.encoder(self._tokens(x)))  # type: ignore[no-any-return]

@@ -32,7 +32,7 @@ TRANSFORM = ClassificationTransform((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 class Means:
     """An engine that can be followed by hand: the means of 4 x 4 tiles; it counts what it embeds."""
 
-    name, precision, size, embedding_size = "means", "fp32", (16, 16), 48
+    name, precision, size, embedding_size, patches = "means", "fp32", (16, 16), 48, None
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.images = 0
