@@ -4,8 +4,8 @@
 
 Everything runs in its own process, the contestants of a row in turn (A B C A B C ...), so that a slow minute of the
 machine hits all of them. Photographs are mosaics of scikit-learn's two sample photographs with grain, as JPEG of
-quality 90. Writes embedding.json into the working folder (BIRDER_BENCH, or demo/bench);
-benchmarks/RESULTS.md quotes it.
+quality 90. Writes embedding.json into the working folder (BIRDER_BENCH, or demo/bench), and with --write the table in
+benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ WORK = Path(os.environ.get("BIRDER_BENCH", ROOT / "demo" / "bench"))
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 SIZES = {"3mp": ((2048, 1536), 128), "12mp": ((4000, 3000), 64)}
 SMALL = 10_000
+BEGIN, END = "<!-- embedding: begin -->", "<!-- embedding: end -->"
 
 
 def make_photographs() -> None:
@@ -181,6 +182,7 @@ def main() -> None:
     """Run what was asked for and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="replace the table in benchmarks/RESULTS.md")
     parser.add_argument("--only", help="comma-separated: 3mp, 12mp, share, small, ray")
     options = parser.parse_args()
     wanted = options.only.split(",") if options.only else ["3mp", "12mp", "share", "small", "ray"]
@@ -225,8 +227,8 @@ def main() -> None:
     if "ray" in wanted:
         figures["ray"] = rounds(
             {
-                "local": lambda: ours(WORK / "3mp", model=checkpoint),
-                "--ray": lambda: ours(WORK / "3mp", "--ray", model=checkpoint),
+                "local": lambda: ours(WORK / "small-1000", model=checkpoint),
+                "--ray": lambda: ours(WORK / "small-1000", "--ray", model=checkpoint),
             },
             options.rounds,
         )
@@ -237,11 +239,51 @@ def main() -> None:
         "OPENBLAS": {k: v for k, v in os.environ.items() if k.startswith("OPENBLAS")},
     }
     kept.write_text(json.dumps(figures, indent=1))
-    for row, results in figures.items():
-        if row != "machine":
-            print(f"{row}:")
-            for name, values in results.items():
-                print(f"  {name}: " + "; ".join(f"{key} {line(value)}" for key, value in values.items()))
+    written = "\n".join(table(figures))
+    print(written)
+    if options.write:
+        path = ROOT / "benchmarks" / "RESULTS.md"
+        before, _, rest = path.read_text().partition(BEGIN)
+        path.write_text(before + BEGIN + "\n" + written + "\n" + END + rest.partition(END)[2])
+
+
+def table(figures: dict[str, Any]) -> list[str]:
+    """What was measured, as Markdown: medians with their spread, ratios of medians, and what is wanted."""
+    lines = ["| what | measured | ratio | wanted |", "|---|---|---|---|"]
+    for name, wanted in (("3mp", 3.0), ("12mp", 3.3)):
+        if name not in figures:
+            continue
+        rates = {who: run["rate"] for who, run in figures[name].items()}
+        peers = {who: rates[who] for who in ("published birder", "pybioclip")}
+        fastest = max(statistics.median(values) for values in peers.values())
+        for who, values in rates.items():
+            ratio = f"{statistics.median(values) / fastest:.2f} x" if who not in peers else ""
+            target = {"birder here": f"{wanted} x", "birder here, int8": "4.3 x" if name == "3mp" else ""}.get(who, "")
+            lines.append(f"| {name.upper()[:-2]} MP, {who} | {line(values)} images/s | {ratio} | {target} |")
+    if "share" in figures:
+        share = figures["share"]["share"]
+        what = f"{line(share['end_to_end'])} of {line(share['encoder'])} images/s"
+        ratio = f"{100 * statistics.median(share['rate']):.0f} %"
+        lines.append(f"| end to end of the encoder alone, 3 MP, one process | {what} | {ratio} | 85 % |")
+    if "small" in figures:
+        small = figures["small"]
+        few, many = small["1,000"]["rate"], small["10,000"]["rate"]
+        ratio = f"{100 * statistics.median(many) / statistics.median(few):.0f} %"
+        lines.append(f"| 10,000 small against 1,000 | {line(many)} against {line(few)} images/s | {ratio} | 95 % |")
+        lines.append(f"| second run over the 10,000 | {line(small['second run']['process_seconds'])} s | | 3 s |")
+        ready = [second for run in ("1,000", "10,000") for second in small[run]["ready"]]
+        lines.append(f"| ready after the command starts, default model | {line(ready)} s | | 4 s |")
+    if "3mp" in figures:
+        ready = figures["3mp"]["birder here"]["ready"]
+        lines.append(f"| ready after the command starts, ViT-B/16, graph kept | {line(ready)} s | | 4 s |")
+    if "ray" in figures:
+        ray, local = figures["ray"]["--ray"]["rate"], figures["ray"]["local"]["rate"]
+        ratio = f"{100 * statistics.median(ray) / statistics.median(local):.0f} %"
+        what = f"{line(ray)} against {line(local)} images/s"
+        lines.append(
+            f"| `--ray` against local, ViT-B/16, 1,000 small, Ray's start included | {what} | {ratio} | 80 % |"
+        )
+    return lines
 
 
 def _processor() -> str:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,8 @@ from birder.cluster import check_installed, explain, lay_out, running_ray
 from birder.collection.embed import NOT_FINITE, Plan, Summary, begin, columns_of, embed_pixels
 from birder.collection.model import EncoderSpec
 from birder.collection.read import Decoded, Pending, read_group
-from birder.collection.store import Collection, Content, Failure, Row
+from birder.collection.rows import ModelCard
+from birder.collection.store import Collection, Content, Failure, Row, check_model
 from birder.images.transform import ClassificationTransform
 
 _WAVE = 1_000_000
@@ -166,7 +168,12 @@ def _run(
             .map(reader, num_cpus=0.5)
             .map(
                 _EncodeActor,  # type: ignore[arg-type] # Ray makes an instance of it in each actor
-                fn_constructor_kwargs={"spec": encoder, "path": path, "batch_size": batch_size},
+                fn_constructor_kwargs={
+                    "spec": encoder,
+                    "path": collection.path,
+                    "card": collection.model,
+                    "batch_size": batch_size,
+                },
                 compute=ActorPoolStrategy(size=layout.actors),
                 num_cpus=layout.cpus,
                 num_gpus=layout.gpus,
@@ -236,10 +243,9 @@ class _Reader:
 class _EncodeActor:
     """An engine, in a process that has it for the whole run."""
 
-    def __init__(self, spec: EncoderSpec, path: str, batch_size: int) -> None:
-        collection = Collection.open(path)
-        encoder = spec.load(collection.model.transform["draft"])
-        collection.check_model(encoder.card)
+    def __init__(self, spec: EncoderSpec, path: Path, card: ModelCard, batch_size: int) -> None:
+        encoder = spec.load(card.transform["draft"])
+        check_model(path, card, encoder.card)
         if encoder.engine.name == "torch":
             import torch
 

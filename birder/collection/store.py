@@ -15,13 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from lancedb.table import Table
 
 from birder.collection.disk import disk_says, locked, storing
 from birder.collection.rows import (
@@ -39,6 +37,10 @@ from birder.collection.rows import (
 )
 from birder.errors import CollectionError, unknown_name
 from birder.images.sources import RANKS, Stamp
+
+if TYPE_CHECKING:
+    from lancedb import DBConnection
+    from lancedb.table import Table
 
 __all__ = ["RANKS", "USERS", "Collection", "Content", "Failure", "Index", "ModelCard", "Row", "Stamp", "column_types"]
 
@@ -94,7 +96,7 @@ class Collection:
         if not exists(path):
             raise CollectionError(f"{path} holds no collection. Make one with: birder embed PHOTOS --to {path}")
         try:
-            database = lancedb.connect(path)
+            database = connect(path)
             images, failures = database.open_table("images"), database.open_table("failures")
             stored = json.loads((images.schema.metadata or {})[_KEY])
             version = stored.pop("format")
@@ -126,32 +128,7 @@ class Collection:
 
     def check_model(self, model: ModelCard) -> None:
         """Refuse (`CollectionError`) a model whose embeddings could not be compared with those here."""
-        mine = self.model
-        if model.sha256 != mine.sha256 or model.embedding_size != mine.embedding_size:
-            raise CollectionError(
-                f"{self.path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {model.name} "
-                f"({model.sha256[:12]}); embeddings of two models cannot be compared. "
-                "Leave out --model to go on with it, or name another folder with --to."
-            )
-        for key, value in mine.transform.items():
-            if model.transform.get(key) != value:
-                how = "with" if key == "draft" and not value else "without"
-                raise CollectionError(
-                    f"{self.path} was made with {key} {value}, not {model.transform.get(key)}. "
-                    + (f"Run it {how} --exact, " if key == "draft" else "Use the same transform, ")
-                    + "or name another folder with --to."
-                )
-        if (model.patches or None) != (mine.patches or None):
-            raise CollectionError(
-                f"{self.path} was made {'with' if mine.patches else 'without'} patch tokens. "
-                f"{'Add' if mine.patches else 'Leave out'} --features patches, or name another folder with --to."
-            )
-        # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the photographs.
-        if model.precision != mine.precision and "int8" in (model.precision, mine.precision):
-            raise CollectionError(
-                f"{self.path} holds {mine.precision} embeddings, not {model.precision}. "
-                f"Use --precision {mine.precision}, or name another folder with --to."
-            )
+        check_model(self.path, self.model, model)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -165,7 +142,7 @@ class Collection:
         with locked(self.path), contextlib.ExitStack() as opening:
             opening.enter_context(storing(self.path))
             self.see_latest()
-            self._before = lancedb.connect(self.path).open_table("images", version=self._images.version)
+            self._before = connect(self.path).open_table("images", version=self._images.version)
             index = self.index()
             self._delete_failures([uri for uri in index.failures if uri in index.rows])
             opening.close()
@@ -373,6 +350,42 @@ class Collection:
         return pa.Table.from_arrays(arrays, schema=schema)
 
 
+def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
+    """Refuse (`CollectionError`) a model whose embeddings do not go with a collection's, those of `mine`."""
+    if model.sha256 != mine.sha256 or model.embedding_size != mine.embedding_size:
+        raise CollectionError(
+            f"{path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {model.name} "
+            f"({model.sha256[:12]}); embeddings of two models cannot be compared. "
+            "Leave out --model to go on with it, or name another folder with --to."
+        )
+    for key, value in mine.transform.items():
+        if model.transform.get(key) != value:
+            how = "with" if key == "draft" and not value else "without"
+            raise CollectionError(
+                f"{path} was made with {key} {value}, not {model.transform.get(key)}. "
+                + (f"Run it {how} --exact, " if key == "draft" else "Use the same transform, ")
+                + "or name another folder with --to."
+            )
+    if (model.patches or None) != (mine.patches or None):
+        raise CollectionError(
+            f"{path} was made {'with' if mine.patches else 'without'} patch tokens. "
+            f"{'Add' if mine.patches else 'Leave out'} --features patches, or name another folder with --to."
+        )
+    # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the photographs.
+    if model.precision != mine.precision and "int8" in (model.precision, mine.precision):
+        raise CollectionError(
+            f"{path} holds {mine.precision} embeddings, not {model.precision}. "
+            f"Use --precision {mine.precision}, or name another folder with --to."
+        )
+
+
+def connect(path: Path) -> DBConnection:
+    """The database in a collection's folder."""
+    import lancedb  # a second and more, which workers of a cluster that only read photographs do without
+
+    return lancedb.connect(path)
+
+
 def open_collection(path: str | Path) -> Collection:
     """Open the collection in a folder; see `Collection.open`."""
     return Collection.open(path)
@@ -396,7 +409,7 @@ def _create(path: Path, model: ModelCard) -> None:
         with locked(path):
             if exists(path):
                 return  # another process has made it meanwhile
-            database = lancedb.connect(path)
+            database = connect(path)
             # The images come last: their first version is what makes it a collection.
             _create_table(database, "failures", FAILURES)
             _create_table(database, "images", pa.schema(image_fields(model), metadata={_KEY: card.encode()}))
@@ -406,7 +419,7 @@ def _create(path: Path, model: ModelCard) -> None:
         ) from error
 
 
-def _create_table(database: lancedb.DBConnection, name: str, schema: pa.Schema) -> None:
+def _create_table(database: DBConnection, name: str, schema: pa.Schema) -> None:
     """Make an empty table, in place of what is left of one whose making was cut short."""
     left = (Path(database.uri) / f"{name}.lance").exists()
     database.create_table(name, schema=schema, mode="overwrite" if left else "create")
