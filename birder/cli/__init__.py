@@ -7,32 +7,50 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from birder.cli.classify import classify
 from birder.cli.convert import convert
+from birder.cli.duplicates import duplicates
 from birder.cli.embed import HERE, embed
+from birder.cli.export import export
 from birder.cli.failures import failures
 from birder.cli.fetch import fetch
+from birder.cli.import_ import import_
+from birder.cli.index import index
 from birder.cli.info import info
+from birder.cli.map_ import map_
 from birder.cli.models import models
 from birder.cli.predict import predict
 from birder.cli.quantize import quantize
+from birder.cli.search import search
+from birder.cli.serve import serve
 from birder.cli.similar import similar
+from birder.cli.stats import stats
+from birder.cli.tidy import tidy
 
 app = typer.Typer(
     name="birder",
     help="Embeddings, names and search for photographs of organisms.",
-    epilog="Start with: birder embed PHOTOS --to photos.birder, then: birder similar PHOTO --in photos.birder",
+    epilog="Start with: birder embed PHOTOS --to photos.birder, then look at them: birder serve photos.birder",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (embed, similar, predict, failures, classify, models, info, fetch, convert, quantize):
-    app.command()(_command)
+_PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Collections": {"embed": embed, "failures": failures, "index": index, "tidy": tidy},
+    "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify},
+    "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
+    "Take elsewhere": {"export": export, "import": import_},
+    "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},
+}
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def _version(show: bool) -> None:

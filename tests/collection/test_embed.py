@@ -287,6 +287,7 @@ def test_killed_at_twenty_random_moments_the_next_run_ends_with_every_file_once(
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
+import lancedb  # its import takes longer than the run shall live
 from tests.collection.test_embed import Means, run
 print("ready", flush=True)
 run(Path({str(tmp_path)!r}), Means(0.02), batch_size=4, threads=2, commit_rows=4)
