@@ -81,6 +81,10 @@ def embed_on_ray(
     BirderError
         What a worker says that stops the run, such as a model that its node does not have.
     """
+    from birder.collection.vector_index import (
+        ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
+    )
+
     check_installed()
     summary = Summary()
     begun = time.perf_counter()
@@ -103,6 +107,7 @@ def embed_on_ray(
                             break
         if committer.fragments > 20:
             collection.compact()
+        ensure_index(collection)
     summary.stopped = summary.finished < len(todo.pending)
     summary.seconds = time.perf_counter() - begun
     if on_progress is not None:
@@ -262,7 +267,7 @@ class _EncodeActor:
             for i, (vector, patches) in zip(batch, vectors, strict=True):
                 outcome = outcomes[i]._replace(pixels=None)
                 if np.isfinite(vector).all():
-                    outcomes[i] = outcome._replace(content=Content(vector, *outcome.about, patches=patches))
+                    outcomes[i] = outcome._replace(content=Content(vector, *outcome.about)._replace(patches=patches))
                 else:
                     outcomes[i] = outcome._replace(reason=NOT_FINITE)
         return {"chunk": _pack(outcomes)}

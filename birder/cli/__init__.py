@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -83,10 +84,26 @@ def _spelt_out(arguments: list[str]) -> list[str]:
     )
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as people read it, and others as Python does."""
+    text = str(message)
+    if not category.__module__.startswith("birder"):
+        text = warnings.formatwarning(message, category, filename, lineno, line).rstrip()
+    typer.echo(f"birder: {text}" if category.__module__.startswith("birder") else text, err=True)
+
+
 def run() -> None:
     """Run the command line; errors of ours end with their message and exit code 1, Ctrl-C with 130."""
     from birder.errors import BirderError
 
+    warnings.showwarning = _show_warning
     try:
         app(_spelt_out(sys.argv[1:]))
     except BirderError as error:

@@ -154,9 +154,12 @@ def predict(
 
     names: TextNames | ExampleNames
     if like is not None:
-        names, batches = _by_examples(Collection.open(like), column or "label", images, opened, on_unreadable, device)
+        examples = Collection.open(like)
+        names, batches = _by_examples(examples, column or "label", images, opened, on_unreadable, device)
+        by = f"examples of {column or 'label'}, {examples.model.name}"
     else:
         clip = _load_clip(model, opened, device)
+        by = clip.name
         names = _text_names(clip, labels, bins, subset, rank, text_type, template)
         if opened is not None:
             batches = stored_features(opened, clip)
@@ -170,7 +173,7 @@ def predict(
             best.append((key, found[0] if found else None))
             nameless += not found
     if save and opened is not None:
-        _save(opened, best, names.columns)
+        _save(opened, best, names.columns, by)
     if to_show:
         _write(rows, names.columns, form, to)
     if nameless:
@@ -190,31 +193,20 @@ def _form(format: Format | None, to: Path | None) -> Format:
 
 def _load_clip(model: str | None, opened: Collection | None, device: str | None) -> LoadedClip:
     """The model whose texts fit: the one named, or the collection's; its image half is that of the collection."""
-    from birder.errors import CollectionError, WeightsError
+    from birder.collection.text_half import load_text_half
+    from birder.errors import WeightsError
     from birder.inference.engine_torch import find_device
-    from birder.registry import list_pretrained_models
     from birder.weights.clip import load_clip
-    from birder.weights.load import load_any
-    from birder.zeroshot.naming import check_image_half
 
-    if model is None and opened is not None and opened.model.source not in list_pretrained_models():
-        raise CollectionError(
-            f"{opened.path} was embedded with {opened.model.source}, which is an image half alone: name the whole "
-            "model that it came from, as in --model imageomics/bioclip, or label by examples with --like."
-        )
+    if opened is not None:
+        return load_text_half(opened, model, device)
     try:
-        clip = load_clip(model or (opened.model.source if opened else DEFAULT_WEIGHTS), device=find_device(device))
+        return load_clip(model or DEFAULT_WEIGHTS, device=find_device(device))
     except WeightsError as error:
         if "no text half" in str(error):
             more = "Without texts, labelled photographs do: birder predict --like COLLECTION"
             raise WeightsError(f"{error} {more}") from error
         raise
-    if opened is not None:
-        image_half = load_any(opened.model.source)
-        if image_half.sha256 != opened.model.sha256:
-            raise CollectionError(f"{opened.model.source} is no longer the model that {opened.path} was made with.")
-        check_image_half(clip, image_half.net, str(opened.path))
-    return clip
 
 
 def _text_names(
@@ -314,16 +306,28 @@ def _check_on_held_out(
     note(f"Right: {first:,} of {total:,} ({first / total:.0%}){more}.")
 
 
-def _save(opened: Collection, best: list[tuple[str, dict[str, Any] | None]], columns: list[str]) -> None:
+def _save(opened: Collection, best: list[tuple[str, dict[str, Any] | None]], columns: list[str], by: str) -> None:
+    from datetime import UTC, datetime
+
     import pyarrow as pa
 
     from birder.collection.annotate import write_columns
 
+    named = [found is not None for _, found in best]
     values = {
         f"predicted_{name}": pa.array([found[name] if found else None for _, found in best], pa.string())
         for name in columns
     }
     values["predicted_score"] = pa.array([found["score"] if found else None for _, found in best], pa.float32())
+    values["predicted_by"] = pa.array([by if is_named else None for is_named in named], pa.string())
+    time = pa.timestamp("us", tz="UTC")
+    values["predicted_at"] = pa.array([datetime.now(UTC) if is_named else None for is_named in named], time)
+    # What an earlier run with other columns said of these rows is no longer what was predicted.
+    values |= {
+        name: pa.nulls(len(best), type_)
+        for name, type_ in opened.columns.items()
+        if name.startswith("predicted_") and name not in values
+    }
     write_columns(opened, [uri for uri, _ in best], values)
     note(f"{opened.path}: {len(best):,} rows have {', '.join(values)} now.")
 

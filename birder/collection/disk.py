@@ -7,8 +7,19 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from birder.errors import CollectionError
+
+if TYPE_CHECKING:
+    from lancedb import DBConnection
+
+
+def connect(path: Path) -> DBConnection:
+    """The database in a collection's folder."""
+    import lancedb  # a second and more, which workers of a cluster that only read photographs do without
+
+    return lancedb.connect(path)
 
 
 @contextlib.contextmanager
@@ -44,9 +55,26 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
+        if "/_indices/" in str(error).replace("\\", "/"):
+            raise CollectionError(
+                f"An index of {path} is damaged. The rows are safe; make it anew with: birder index {path}"
+            ) from error
         raise CollectionError(
             f"Cannot write to {path}: {disk_says(error)}. What was written before is safe. "
             "Make room, or the folder writable, and run the same command again: it goes on from there."
+        ) from error
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say that what was being read has been removed (`birder tidy --now` does that), in place of LanceDB's lines."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if "not found" not in str(error).lower():
+            raise
+        raise CollectionError(
+            f"A part of {path} was removed while it was read, as birder tidy --now does. Open it again."
         ) from error
 
 

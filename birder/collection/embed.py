@@ -93,6 +93,10 @@ def embed_images(
     CollectionError
         Another process is writing, or columns do not fit.
     """
+    from birder.collection.vector_index import (
+        ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
+    )
+
     summary = Summary()
     begun = time.perf_counter()
     stop = stop or threading.Event()
@@ -112,6 +116,7 @@ def embed_images(
             encoder.flush()
         if writer.commits > 20:
             collection.compact()
+        ensure_index(collection)
     summary.stopped = summary.finished < len(todo.pending)
     summary.seconds = time.perf_counter() - begun
     if on_progress is not None:

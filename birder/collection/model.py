@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from birder.collection.rows import IMPORTED
 from birder.collection.store import Collection, ModelCard
 from birder.errors import CollectionError
 from birder.images.open import open_image
@@ -85,9 +86,15 @@ def load_encoder_of(
     Raises
     ------
     CollectionError
-        What its name or path stands for now is another model.
+        What its name or path stands for now is another model, or its embeddings were imported.
     """
     card = collection.model
+    if card.engine == IMPORTED:
+        raise CollectionError(
+            f"{collection.path} was imported: its embeddings are by {card.name}, and no network makes more of them. "
+            "Search it by its own rows (--id), or embed photographs into a collection of their own: "
+            "birder embed PHOTOS --to DIR"
+        )
     encoder = load_encoder(
         card.source,
         device,

@@ -16,6 +16,9 @@ from birder.errors import CollectionError
 from birder.images.sources import RANKS, RESERVED, Stamp
 
 TIME = pa.timestamp("us", tz="UTC")
+IMPORTED = "import"
+"""The engine of a collection of embeddings that others made (`birder import`): there is a name, and no network."""
+
 USERS = {
     "taken_at": pa.timestamp("us"),
     "latitude": pa.float64(),

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.disk import disk_says, locked, storing
+from birder.collection.condition import checked_condition, explained
+from birder.collection.disk import connect, disk_says, locked, reading, storing
 from birder.collection.rows import (
     FAILURES,
     USERS,
@@ -35,12 +36,15 @@ from birder.collection.rows import (
     image_fields,
     refuse_reserved,
 )
+from birder.collection.whole import make_whole
 from birder.errors import CollectionError, unknown_name
 from birder.images.sources import RANKS, Stamp
 
 if TYPE_CHECKING:
     from lancedb import DBConnection
     from lancedb.table import Table
+
+    from birder.collection.search import Found
 
 __all__ = ["RANKS", "USERS", "Collection", "Content", "Failure", "Index", "ModelCard", "Row", "Stamp", "column_types"]
 
@@ -91,10 +95,16 @@ class Collection:
         ------
         CollectionError
             The folder holds none, or one that this version cannot read.
+
+        Warns
+        -----
+        TornCopyWarning
+            It is a copy that was taken while the collection was written: its newest whole version is opened.
         """
         path = Path(path)
         if not exists(path):
             raise CollectionError(f"{path} holds no collection. Make one with: birder embed PHOTOS --to {path}")
+        make_whole(path)
         try:
             database = connect(path)
             images, failures = database.open_table("images"), database.open_table("failures")
@@ -226,7 +236,8 @@ class Collection:
 
     def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Columns of all rows, a batch at a time."""
-        return iter(self._images.search().select(list(columns)).to_batches())
+        with reading(self.path):
+            yield from self._images.search().select(list(columns)).to_batches()
 
     def shards(self) -> dict[str, Shard]:
         """The shards that were gone through, by uri: one that has not changed need not be again."""
@@ -253,8 +264,22 @@ class Collection:
 
     def count(self, where: str | None = None) -> int:
         """Count the rows, or those that an SQL condition holds for."""
-        with _where(where):
-            return int(self._images.count_rows(where))
+        if where is None:
+            return int(self._images.count_rows())
+        condition = checked_condition(where, self.columns)
+        with explained(where, self.path):
+            return int(self._images.count_rows(condition))
+
+    def search(self, **query: Any) -> Found:
+        """Search by photographs, texts, rows and vectors; parameters as for `birder.collection.search.search`.
+
+        Returns
+        -------
+        What `to_arrow()`, `to_pandas()` and `to_list()` give, nearest first.
+        """
+        from birder.collection.search import search
+
+        return search(self, **query)
 
     def nearest(
         self, vector: npt.NDArray[np.float32], k: int = 10, *, where: str | None = None, columns: Sequence[str] = ()
@@ -289,13 +314,12 @@ class Collection:
         for name in columns:
             if name not in self.columns:
                 raise unknown_name("column", name, self.columns)
+        from birder.collection.vector_index import nearest_rows  # LanceDB comes with it: see `connect`
+
         selected = list(columns) or [name for name in self.columns if name not in VECTORS]
-        query: Any = self._images.search(vector, vector_column_name="embedding")
-        query = query.distance_type("cosine").limit(k)
-        if where is not None:
-            query = query.where(where, prefilter=True)
-        with _where(where):
-            found = query.select([*selected, "_distance"]).to_arrow().to_pylist()
+        with reading(self.path):
+            table, _ = nearest_rows(self._images, vector, k, path=self.path, where=where, columns=selected)
+        found = table.to_pylist()
         return [{"similarity": 1.0 - row.pop("_distance"), **row} for row in found]
 
     def failures(self) -> list[dict[str, Any]]:
@@ -305,7 +329,8 @@ class Collection:
 
     def to_arrow(self) -> pa.Table:
         """All rows, in memory; `embedding` is a fixed-size list of float32."""
-        return self._images.to_arrow()
+        with reading(self.path):
+            return self._images.to_arrow()
 
     def _delete_failures(self, uris: Sequence[str]) -> None:
         for start in range(0, len(uris), 1000):
@@ -324,7 +349,7 @@ class Collection:
             for i, row in enumerate(rows.select(["sha256", *_ABOUT]).to_pylist()):
                 patches = arrays["patches"][i] if "patches" in arrays else None
                 about = (row[name] for name in _ABOUT)
-                found.setdefault(row["sha256"], Content(arrays["embedding"][i], *about, patches=patches))
+                found.setdefault(row["sha256"], Content(arrays["embedding"][i], *about)._replace(patches=patches))
         return found
 
     def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
@@ -377,13 +402,6 @@ def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
             f"{path} holds {mine.precision} embeddings, not {model.precision}. "
             f"Use --precision {mine.precision}, or name another folder with --to."
         )
-
-
-def connect(path: Path) -> DBConnection:
-    """The database in a collection's folder."""
-    import lancedb  # a second and more, which workers of a cluster that only read photographs do without
-
-    return lancedb.connect(path)
 
 
 def open_collection(path: str | Path) -> Collection:
@@ -454,17 +472,3 @@ def _matrix(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 def _any_of(column: str, values: Sequence[str]) -> str:
     quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
     return f"{column} IN ({quoted})"
-
-
-@contextlib.contextmanager
-def _where(condition: str | None) -> Iterator[None]:
-    """Say which condition is wrong, in place of LanceDB's many lines."""
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        if condition is None:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise CollectionError(
-            f"The condition {condition!r} does not work: {reason} Write it as SQL: label = 'owl'"
-        ) from error

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
-from birder.errors import CollectionError, ConfigError
+from birder.errors import ConfigError
 from birder.zeroshot.labels import (
     LABEL,
     Groups,
@@ -31,7 +30,6 @@ from birder.zeroshot.tables import read_bins, read_label_list, read_taxa
 from birder.zeroshot.texts import cached_labels
 
 if TYPE_CHECKING:
-    from birder.net.base import Backbone
     from birder.weights.clip import LoadedClip
 
 Vectors = npt.NDArray[np.float32]
@@ -182,23 +180,3 @@ def _encode(
             progress(done, len(texts))
 
     return cached_labels(clip, texts, templates, model_id=clip.sha256, progress=advance)
-
-
-def check_image_half(clip: LoadedClip, net: Backbone, whose: str) -> None:
-    """Refuse a CLIP model whose image half is another network than the one that stored embeddings came from.
-
-    Raises
-    ------
-    CollectionError
-        A parameter differs by more than rounding.
-    """
-    own, other = clip.net.image.state_dict(), net.state_dict()
-    same = own.keys() == other.keys() and all(
-        own[key].shape == other[key].shape and torch.allclose(own[key].cpu(), other[key].cpu(), rtol=1e-4, atol=1e-6)
-        for key in own
-    )
-    if not same:
-        raise CollectionError(
-            f"The image half of {clip.name} is not the model of {whose}: its texts do not belong to those embeddings. "
-            "Name the whole model that they were made with (--model), or embed the photographs with this one."
-        )

@@ -1,0 +1,180 @@
+"""`birder search`: what of a collection is like photographs, texts and rows, and unlike others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birder.cli.output import Format, note, write_rows
+
+if TYPE_CHECKING:
+    from birder.collection.search import Found
+    from birder.collection.store import Collection
+    from birder.weights.clip import LoadedClip
+
+_BOOKKEEPING = {"id", "uri", "sha256", "bytes", "modified", "etag", "width", "height"}
+
+
+def search(
+    collection: Annotated[Path, typer.Option("--in", metavar="DIR", help="The collection to search.")],
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", metavar="FILE", help="Like this photograph; may be repeated.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="TEXT", help="What is on it, for models with a text half; may be repeated."),
+    ] = None,
+    id: Annotated[
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="Like this row: its id, uri or file name; may be repeated."),
+    ] = None,
+    unlike: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--unlike",
+            metavar="WHAT",
+            help="Not like this: a file that exists, else a row of the collection, else a text; may be repeated.",
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            metavar="SQL",
+            help="Only rows that this holds for: \"family = 'Corvidae' AND taken_at >= '2024-05-01'\".",
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all rows, also where there is an index.")] = False,
+    format: Annotated[
+        Format | None, typer.Option("--format", help="How to print them; a table without it, nothing with --html.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write them as a page of pictures; it opens anywhere."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The whole model whose text half fits; the collection's own without it."),
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
+) -> None:
+    """Search a collection by photographs, texts and its own rows; filter it by SQL.
+
+    Similarity is the mean of the cosines with what is wanted, less the mean with what is not. Photographs and rows that
+    are asked with are left out. With --where alone the rows that it holds for are printed.
+
+    Examples: birder search --in photos.birder --image owl.jpg --where "latitude > 50" -k 5
+
+    birder search --in photos.birder --text "a green frog on a leaf" --unlike "a green leaf" --html frogs.html
+    """
+    if not (image or text or id or unlike or where):
+        raise typer.BadParameter("say what to search by: --image, --text, --id, --unlike or --where.")
+
+    from birder.collection.search import find_row
+    from birder.collection.search import search as run
+    from birder.collection.store import Collection
+
+    opened = Collection.open(collection)
+    unwanted: list[str | Path] = [Path(what) if _is_file(what) else what for what in unlike or ()]
+    texts = bool(text) or any(isinstance(what, str) and find_row(opened, what) is None for what in unwanted)
+    photographs = bool(image) or any(isinstance(what, Path) for what in unwanted)
+    clip = _text_half(opened, model, device) if texts or (photographs and _imported(opened)) else None
+    encoder = None
+    if photographs and not _imported(opened):
+        from birder.collection.model import load_encoder_of
+
+        encoder = load_encoder_of(opened, device)
+    found = run(
+        opened,
+        images=image or (),
+        texts=text or (),
+        ids=id or (),
+        unlike=unwanted,
+        where=where,
+        k=k,
+        exact=exact,
+        encoder=encoder,
+        clip=clip,
+    )
+    for each in found.notes:
+        note(f"birder: {each}")
+    if found.matching is None:
+        note(f"Searched {opened.count(where):,} rows of {collection} with {opened.model.name}.")
+    else:
+        more = "" if found.matching <= len(found) else f"; the first {len(found):,} are shown, -k shows more"
+        note(f"{found.matching:,} rows of {collection} match{more}.")
+    if html is not None:
+        asked = _asked(image or (), text or (), id or (), unlike or (), where)
+        _write_page(html, opened, found, asked, [*(image or ()), *(u for u in unwanted if isinstance(u, Path))])
+    if html is None or format is not None:
+        write_rows(_rows(found, format or Format.table), format or Format.table)
+
+
+def _is_file(what: str) -> bool:
+    try:
+        return Path(what).is_file()
+    except (OSError, ValueError):  # a text may be longer than names of files can be
+        return False
+
+
+def _imported(opened: Collection) -> bool:
+    from birder.collection.rows import IMPORTED
+
+    return opened.model.engine == IMPORTED
+
+
+def _text_half(opened: Collection, model: str | None, device: str | None) -> LoadedClip:
+    from birder.collection.text_half import load_text_half
+
+    return load_text_half(opened, model, device)
+
+
+def _rows(found: Found, format: Format) -> list[dict[str, Any]]:
+    from birder.images.sources import uri_to_name
+
+    rows = []
+    for row in found.to_list():
+        similarity = {"similarity": round(row.pop("similarity"), 6)} if "similarity" in row else {}
+        rows.append({**similarity, "file": uri_to_name(row["uri"]), **row})
+    hidden = {name for name in (rows[0] if rows else ()) if all(row[name] is None for row in rows)}
+    if format == Format.table:  # for eyes: what tells photographs apart, not their bookkeeping
+        hidden |= _BOOKKEEPING
+    return [{name: value for name, value in row.items() if name not in hidden} for row in rows]
+
+
+def _asked(
+    images: Sequence[Path], texts: Sequence[str], ids: Sequence[str], unlike: Sequence[str], where: str | None
+) -> list[str]:
+    """The query in words, a line each."""
+    wanted = [*(image.name for image in images), *(f"“{text}”" for text in texts), *ids]
+    lines = [f"like {', '.join(wanted)}"] if wanted else []
+    lines += [f"unlike {', '.join(unlike)}"] if unlike else []
+    return lines + ([f"where {where}"] if where is not None else [])
+
+
+def _write_page(to: Path, opened: Collection, found: Found, asked: list[str], images: Sequence[Path]) -> None:
+    from birder.cli.pictures import Tile, write_page
+    from birder.images.sources import path_to_uri
+
+    queries = [Tile(path_to_uri(image), image.name) for image in images]
+    results = [_tile(row) for row in found.to_list()]
+    sections = [("Asked with", queries)] if queries else []
+    sections.append((f"{len(results):,} found" if queries else "", results))
+    about = f"{len(results):,} of {opened.count():,} photographs in {opened.path.name}, compared by {opened.model.name}"
+    missing = write_page(to, f"Search: {'; '.join(asked)}", [about], sections)
+    if missing:
+        note(f"{len(missing):,} photographs are shown as missing, as they cannot be read any more.")
+
+
+def _tile(row: dict[str, Any]) -> Any:
+    from birder.cli.pictures import Tile
+    from birder.images.sources import uri_to_name
+
+    name = uri_to_name(row["uri"])
+    lines = [str(row[column]) for column in ("label", "taken_at") if row.get(column) is not None]
+    similarity = f"{row['similarity']:.4f}" if "similarity" in row else ""
+    return Tile(row["uri"], similarity or Path(name).name, [*lines, name] if similarity else lines)

@@ -1,0 +1,420 @@
+"""Searching a collection: by photographs, texts, its own rows and vectors, with minus and with conditions.
+
+What is compared. Photographs and rows meet in the space of the stored embeddings. As soon as a text is among the
+queries, all are compared in the space that the model's two halves share, into which stored embeddings are projected.
+A row's similarity is the mean of its cosines with what is wanted less the mean of its cosines with what is not; with
+one query it is the cosine. For unit vectors that is the inner product with (mean of the wanted - mean of the unwanted).
+
+D is the width of an embedding, E that of the shared space, N a number of rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote_from_bytes
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from lancedb.query import ColumnOrdering
+
+from birder.collection.condition import checked_condition, explained, quoted
+from birder.collection.rows import IMPORTED
+from birder.collection.store import Collection
+from birder.collection.text_half import load_text_half
+from birder.collection.vector_index import AUTOMATIC, index_status, nearest_rows
+from birder.errors import BirderError, CollectionError, ConfigError, ImageError, unknown_name
+from birder.images.open import open_image
+from birder.images.sources import path_to_uri
+
+if TYPE_CHECKING:
+    import torch
+
+Vector = npt.NDArray[np.float32]
+Unlike = str | Path | Vector
+
+_TEXT_CANDIDATES = 8_000
+"""Rows that the index finds for a text, whatever k; see docs/search.md for how often the right ones are among them."""
+_ROWS_AT_ONCE = 16_384
+
+
+class ImageEncoder(Protocol):
+    """What embeds a photograph as a collection has it, such as `birder.collection.model.Encoder`."""
+
+    def embed_one(self, path: str | Path) -> Vector:
+        """The embedding (D,) float32."""
+
+
+class TextEncoder(Protocol):
+    """A model of two halves, such as `birder.weights.clip.LoadedClip`."""
+
+    @property
+    def transform(self) -> Callable[[Any], torch.Tensor]:
+        """From a Pillow image to the image half's input (3, H, W)."""
+
+    def encode_text(self, texts: Sequence[str], normalize: bool = False) -> torch.Tensor:
+        """Features (N, E) of texts."""
+
+    def encode_image(self, x: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        """Features (N, E) of photographs."""
+
+    def project(self, embedding: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        """Features (N, E) of embeddings (N, D)."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes
+    ----------
+    table
+        The rows: `similarity` (float64; not without a query), then the columns asked for.
+    notes
+        What the user should know about how it was found.
+    matching
+        Without a query, how many rows the condition holds for; else None.
+    """
+
+    table: pa.Table
+    notes: tuple[str, ...] = ()
+    matching: int | None = None
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def to_arrow(self) -> pa.Table:
+        """The rows, nearest first."""
+        return self.table
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas DataFrame.
+
+        Raises
+        ------
+        BirderError
+            pandas is not installed.
+        """
+        try:
+            return self.table.to_pandas()
+        except ImportError as error:
+            raise BirderError(
+                "pandas is not installed: pip install pandas, or use .to_arrow() or .to_list()."
+            ) from error
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries."""
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows
+
+
+def search(
+    collection: Collection,
+    *,
+    images: Sequence[str | Path] = (),
+    texts: Sequence[str] = (),
+    ids: Sequence[str] = (),
+    unlike: Sequence[Unlike] = (),
+    vectors: Sequence[Vector] = (),
+    where: str | None = None,
+    k: int = 20,
+    columns: Sequence[str] = (),
+    exact: bool = False,
+    encoder: ImageEncoder | None = None,
+    clip: TextEncoder | None = None,
+) -> Found:
+    """Find the rows nearest to what is wanted, and far from what is not.
+
+    Parameters
+    ----------
+    collection
+        Where to search.
+    images
+        Files of photographs.
+    texts
+        What should be on them, in words; the model needs a text half.
+    ids
+        Rows of the collection: their id, uri or file name.
+    unlike
+        What they should not be like: a row's id, uri or file name, else a text; a `Path` is a file; an array a vector.
+    vectors
+        (D,) float32 each, as the network gives them.
+    where
+        An SQL condition on the columns, applied first: "family = 'Corvidae' AND taken_at >= '2024-05-01'". Without
+        a query, the rows that it holds for come ordered by uri.
+    k
+        How many rows.
+    columns
+        Which columns; all but the embedding without them.
+    exact
+        Compare all rows even where there is an index.
+    encoder, clip
+        What embeds photographs and texts, loaded already; else the collection's model is loaded where needed.
+
+    Returns
+    -------
+    `Found`, nearest first. Rows of `images` and `ids`, and of those in `unlike`, are left out.
+
+    Raises
+    ------
+    CollectionError
+        A condition, id or vector does not fit, what is wanted and unwanted cancel out, or there is no query at all.
+    ImageError
+        A photograph cannot be read.
+    WeightsError
+        There are texts and the model has no text half.
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}: ask for at least one row.")
+    own = collection.columns
+    for name in columns:
+        if name not in own:
+            raise unknown_name("column", name, own)
+    selected = list(dict.fromkeys(columns)) or [name for name in own if name != "embedding"]
+    query = _Query(collection, encoder, clip)
+    for image in images:
+        query.add_image(image, wanted=True)
+    for key in ids:
+        query.add_row(key, wanted=True)
+    query.add_vectors(vectors, wanted=True)
+    query.texts += [(text, True) for text in texts]
+    for each in unlike:
+        query.add_unlike(each)
+    if query.empty:
+        if where is None:
+            raise ConfigError("Nothing to search by: give a photograph, a text, an id, a vector or a condition.")
+        return _matching(collection, where, k, selected)
+    wanted = k + len(query.left_out)
+    needed = list(dict.fromkeys([*selected, "uri"]))
+    if query.in_shared_space:
+        table, note = _in_shared_space(collection, query, wanted, where, needed, exact)
+    else:
+        direction = query.direction(query.stored)
+        table, note = nearest_rows(
+            collection._images, direction, wanted, path=collection.path, where=where, columns=needed, exact=exact
+        )
+        length = float(np.linalg.norm(direction.astype(np.float64)))
+        cosines = 1.0 - table["_distance"].to_numpy().astype(np.float64)
+        table = table.drop_columns(["_distance"]).add_column(0, "similarity", pa.array(length * cosines))
+    keep = [uri not in query.left_out for uri in table["uri"].to_pylist()]
+    table = table.filter(pa.array(keep, pa.bool_())).slice(0, k)
+    return Found(table.select(["similarity", *selected]), () if note is None else (note,))
+
+
+class _Query:
+    """What is wanted and what is not: stored embeddings (D,), features (E,), and texts that become features."""
+
+    def __init__(self, collection: Collection, encoder: ImageEncoder | None, clip: TextEncoder | None) -> None:
+        self.collection = collection
+        self.encoder = encoder
+        self.clip = clip
+        self.imported = collection.model.engine == IMPORTED
+        self.stored: list[tuple[Vector, bool]] = []
+        self.texts: list[tuple[str, bool]] = []
+        self.left_out: set[str] = set()
+
+    @property
+    def empty(self) -> bool:
+        return not self.stored and not self.texts
+
+    @property
+    def in_shared_space(self) -> bool:
+        return bool(self.texts)
+
+    def add_vectors(self, vectors: Sequence[Vector], wanted: bool) -> None:
+        size = self.collection.model.embedding_size
+        for vector in vectors:
+            vector = np.asarray(vector, dtype=np.float32)
+            if vector.shape != (size,) or not np.isfinite(vector).all() or not vector.any():
+                raise CollectionError(
+                    f"{self.collection.path} holds embeddings of {size} numbers; a vector of shape {vector.shape}, "
+                    f"or one that is 0 or not finite, cannot be compared with them: embed the query with its model, "
+                    f"{self.collection.model.name}."
+                )
+            self.stored.append((vector, wanted))
+
+    def add_image(self, image: str | Path, wanted: bool) -> None:
+        try:
+            vector = self._embed(image)
+        except ImageError as error:
+            raise ImageError(f"{image}: {error}. Name another photograph.") from error
+        self.stored.append((vector, wanted))
+        self.left_out.add(path_to_uri(image))
+
+    def add_row(self, key: str, wanted: bool) -> None:
+        row = find_row(self.collection, key)
+        if row is None:
+            raise CollectionError(
+                f"{self.collection.path} has no row {key!r}: name one by its id, its uri or its file's name, as "
+                "`birder search --where` prints them."
+            )
+        self._add_found(row, wanted)
+
+    def _add_found(self, row: dict[str, Any], wanted: bool) -> None:
+        self.add_vectors([np.asarray(row["embedding"], dtype=np.float32)], wanted)
+        self.left_out.add(row["uri"])
+
+    def add_unlike(self, what: Unlike) -> None:
+        if isinstance(what, Path):
+            self.add_image(what, wanted=False)
+        elif not isinstance(what, str):
+            self.add_vectors([what], wanted=False)
+        elif (row := find_row(self.collection, what)) is not None:
+            self._add_found(row, wanted=False)
+        else:
+            self.texts.append((what, False))
+
+    def text_half(self) -> TextEncoder:
+        if self.clip is None:
+            self.clip = load_text_half(self.collection)
+        return self.clip
+
+    def project(self, embeddings: Vector) -> Vector:
+        """Unit vectors (N, E) in the shared space of stored embeddings (N, D)."""
+        import torch
+
+        if self.imported:
+            return _unit(embeddings)
+        features: Vector = self.text_half().project(torch.from_numpy(embeddings)).float().cpu().numpy()
+        return _unit(features)
+
+    def features(self) -> list[tuple[Vector, bool]]:
+        """Everything that is wanted or not, in the shared space."""
+        result = [(self.project(vector[None])[0], wanted) for vector, wanted in self.stored]
+        texts = self.text_half().encode_text([text for text, _ in self.texts]).float().cpu().numpy()
+        return result + [(vector, wanted) for vector, (_, wanted) in zip(texts, self.texts, strict=True)]
+
+    def direction(self, parts: Sequence[tuple[Vector, bool]]) -> Vector:
+        """Mean of the unit vectors wanted less that of the unwanted: similarity is the inner product with it."""
+        total = np.zeros(len(parts[0][0]), np.float64)
+        for sign, side in ((1.0, True), (-1.0, False)):
+            vectors = [vector for vector, wanted in parts if wanted is side]
+            if vectors:
+                total += sign * _unit(np.stack(vectors).astype(np.float64)).mean(axis=0)
+        if np.linalg.norm(total) < 1e-6:
+            raise CollectionError(
+                "What is wanted and what is not cancel each other out, so that no row is nearer than another: "
+                "leave one of them out."
+            )
+        return total.astype(np.float32)
+
+    def _embed(self, image: str | Path) -> Vector:
+        if self.imported and self.encoder is None:
+            clip = self.text_half()
+            pixels = clip.transform(open_image(image))[None]
+            feature: Vector = clip.encode_image(pixels).float().cpu().numpy()[0]
+            return feature
+        if self.encoder is None:
+            from birder.collection.model import load_encoder_of
+
+            self.encoder = load_encoder_of(self.collection)
+        return self.encoder.embed_one(image)
+
+
+def find_row(collection: Collection, key: str) -> dict[str, Any] | None:
+    """The row (id, uri, embedding) whose id, uri or file name is `key`, or None.
+
+    Raises
+    ------
+    CollectionError
+        Several files have that name.
+    """
+    images = collection._images
+
+    def rows(condition: str, limit: int) -> list[dict[str, Any]]:
+        with explained(condition, collection.path):
+            query = images.search().where(condition).limit(limit).select(["id", "uri", "embedding"])
+            found: list[dict[str, Any]] = query.to_arrow().to_pylist()
+        return found
+
+    path_uri = "" if "\0" in key else path_to_uri(key)
+    found = rows(f"id = {quoted(key)}", 1) or rows(f"uri IN ({quoted(key)}, {quoted(path_uri)})", 1)
+    if not found and key.strip() and "\0" not in key:
+        name = "/" + quote_from_bytes(os.fsencode(key))
+        ends = [f"ends_with(uri, {quoted(end)})" for end in dict.fromkeys([name, f"/{key}", f"#{key}"])]
+        found = rows(" OR ".join(ends), 4)
+    if len(found) > 1:
+        several = ", ".join(row["uri"] for row in found[:3])
+        raise CollectionError(f"Several rows are named {key!r} ({several}, ...): name one by its id or its uri.")
+    return found[0] if found else None
+
+
+def _matching(collection: Collection, where: str, k: int, columns: list[str]) -> Found:
+    images = collection._images
+    condition = checked_condition(where, collection.columns)
+    with explained(where, collection.path):
+        matching = int(images.count_rows(condition))
+        query = images.search().where(condition).order_by([ColumnOrdering(column_name="uri")])
+        table = query.limit(k).select(list(dict.fromkeys([*columns, "uri"]))).to_arrow()
+    return Found(table.select(columns), (), matching)
+
+
+def _in_shared_space(
+    collection: Collection, query: _Query, k: int, where: str | None, columns: list[str], exact: bool
+) -> tuple[pa.Table, str | None]:
+    """The nearest rows in the shared space, with `similarity` first.
+
+    The inner product of a text's feature q with a projected row P x is that of P^T q with x itself: by that the index
+    finds candidates, which are then compared as the projection wants it. Small collections are compared as a whole.
+    """
+    images = collection._images
+    condition = None if where is None else checked_condition(where, collection.columns)
+    direction = query.direction(query.features())
+    with explained(where, collection.path):
+        matching = int(images.count_rows(condition))
+    if not exact and matching > AUTOMATIC and index_status(collection).indexed:
+        back = direction if query.imported else _back(query, direction)
+        needed = list(dict.fromkeys([*columns, "embedding"]))
+        count = max(_TEXT_CANDIDATES, 20 * k)
+        found, note = nearest_rows(
+            images, back, count, path=collection.path, where=where, columns=needed, probes=0, refine=1
+        )
+        scores = query.project(_embeddings(found)) @ direction
+        order = np.argsort(-scores, kind="stable")[:k]
+        return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), note
+    numbers, best = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    scan = images.search().select(["embedding"]).with_row_id(True)
+    if condition is not None:
+        scan = scan.where(condition)
+    with explained(where, collection.path):
+        for batch in scan.to_batches(_ROWS_AT_ONCE):
+            if not batch.num_rows:
+                continue
+            table = pa.Table.from_batches([batch])
+            scores = np.concatenate([best, query.project(_embeddings(table)) @ direction])
+            rows = np.concatenate([numbers, table["_rowid"].to_numpy().astype(np.int64)])
+            order = np.argsort(-scores, kind="stable")[:k]
+            numbers, best = rows[order], scores[order]
+        taken = images.take_row_ids(numbers.tolist()).select(columns).with_row_id().to_arrow()
+    places = pc.index_in(pa.array(numbers), taken["_rowid"].cast(pa.int64()).combine_chunks())
+    return _with_similarity(taken.take(places).select(columns), best), None
+
+
+def _back(query: _Query, direction: Vector) -> Vector:
+    """P^T q (D,) of a direction (E,): the projection has no bias, so that of the unit vectors is its matrix."""
+    import torch
+
+    size = query.collection.model.embedding_size
+    matrix: Vector = query.text_half().project(torch.eye(size)).float().cpu().numpy()
+    return matrix @ direction
+
+
+def _embeddings(table: pa.Table) -> Vector:
+    column = table["embedding"].combine_chunks()
+    vectors: Vector = column.flatten().to_numpy().reshape(-1, column.type.list_size)
+    return np.array(vectors)  # torch wants memory that it may write to
+
+
+def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    result: npt.NDArray[Any] = vectors / np.where(lengths > 0, lengths, 1)
+    return result
+
+
+def _with_similarity(table: pa.Table, scores: Vector) -> pa.Table:
+    return table.add_column(0, "similarity", pa.array(scores.astype(np.float64)))
