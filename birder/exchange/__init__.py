@@ -1,0 +1,1 @@
+"""Taking collections elsewhere: export to the field's formats, import of embeddings that others made."""

@@ -1,0 +1,255 @@
+"""Packages are validated by frictionless against the standard's own schemas (tests/data/camtrap-dp-1.0.2)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import zipfile
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import frictionless
+import jsonschema
+import lancedb
+import pyarrow as pa
+import pytest
+
+from birder.collection.store import Collection
+from birder.errors import CollectionError, ConfigError
+from birder.exchange.camtrap import Project
+from birder.exchange.deployments import read_zone
+from birder.exchange.export import export
+from birder.images.sources import find_sources, path_to_uri
+from tests.exchange.conftest import DATA, Make
+
+SCHEMAS = DATA / "camtrap-dp-1.0.2"
+BASE = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2/"
+PREDICTED = {"predicted_label": pa.string(), "predicted_score": pa.float32()}
+BOX = {f"box_{name}": pa.float64() for name in ("x", "y", "width", "height")}
+PROJECT = Project(
+    sampling_design="opportunistic",
+    capture_method="activityDetection",
+    contributors=["Ada"],
+    latitude=51.0,
+    longitude=4.0,
+    zone=timezone(timedelta(hours=2)),
+    labelled_by="Ada",
+)
+Lines = list[dict[str, str]]
+
+
+def check(folder: Path, work: Path) -> dict[str, Any]:
+    """Validate a package; without network, so from local copies of the schemas that it names."""
+    package: dict[str, Any] = json.loads((folder / "datapackage.json").read_text())
+    copy = work / f"checked-{folder.name}"
+    shutil.copytree(folder, copy)
+    local = json.loads(json.dumps(package))
+    assert local.pop("profile") == BASE + "camtrap-dp-profile.json"
+    for resource in local["resources"]:
+        name = resource["schema"].removeprefix(BASE)
+        shutil.copyfile(SCHEMAS / name, copy / name)
+        resource["schema"] = name
+    (copy / "datapackage.json").write_text(json.dumps(local))
+    report = frictionless.validate(copy / "datapackage.json")
+    assert report.valid, report.flatten(["title", "type", "rowNumber", "fieldName", "note"])[:5]
+    # the standard's part of the profile; its other parts are schemas of others, on the network
+    profile = json.loads((SCHEMAS / "camtrap-dp-profile.json").read_text())
+    own = {"$defs": profile["$defs"], **profile["allOf"][1]}
+    own["properties"]["spatial"].pop("$ref")
+    jsonschema.Draft4Validator(own).validate(package)
+    return package
+
+
+def lines(folder: Path, table: str) -> Lines:
+    with (folder / f"{table}.csv").open(encoding="utf-8", newline="") as text:
+        return list(csv.DictReader(text))
+
+
+@pytest.fixture
+def trap(make: Make, tmp_path: Path) -> Collection:
+    """A collection made from the standard's example package, three photographs of it."""
+    sources = [source for source in find_sources([str(DATA / "camtrap-dp")]) if dict(source.columns)["fileName"]]
+    chosen = [source for source in sources if source.columns["label"]][:40]
+    schema = chosen[0].columns.table.schema  # type: ignore[attr-defined]
+    types = dict(zip(schema.names, schema.types, strict=True))
+    rows = {source.uri: dict(source.columns) for source in chosen}
+    first = next(iter(rows))
+    rows[first] |= {"predicted_label": "Vulpes vulpes", "predicted_score": 0.75}
+    return make(rows, types | PREDICTED)
+
+
+def test_a_collection_from_a_package_goes_back_with_its_deployments_and_media(trap: Collection, tmp_path: Path) -> None:
+    export(trap, tmp_path / "out", for_="camtrap-dp", project=Project(package=DATA / "camtrap-dp"), classifier="net 1")
+    package = check(tmp_path / "out", tmp_path)
+    rows = trap.to_arrow().to_pylist()
+    deployments = {line["deploymentID"]: line for line in lines(DATA / "camtrap-dp", "deployments")}
+    assert lines(tmp_path / "out", "deployments") == [
+        deployments[name] for name in sorted({row["deploymentID"] for row in rows})
+    ]
+    media = {line["mediaID"]: line for line in lines(DATA / "camtrap-dp", "media")}
+    assert lines(tmp_path / "out", "media") == [media[row["mediaID"]] for row in rows]
+    observed = lines(tmp_path / "out", "observations")
+    assert len(observed) == len(rows) + 1
+    machine = [line for line in observed if line["classificationMethod"] == "machine"]
+    (first,) = machine
+    assert (first["mediaID"], first["scientificName"]) == (rows[0]["mediaID"], "Vulpes vulpes")
+    assert (first["classifiedBy"], first["classificationProbability"]) == ("net 1", "0.75")
+    human = [line for line in observed if line["classificationMethod"] == "human"]
+    assert [line["scientificName"] for line in human] == [row["label"] for row in rows]
+    assert [line["eventStart"] for line in human] == [media[row["mediaID"]]["timestamp"] for row in rows]
+    original = json.loads((DATA / "camtrap-dp" / "datapackage.json").read_text())
+    assert package["project"]["title"] == original["project"]["title"]
+    assert package["contributors"] == original["contributors"]
+    assert package["licenses"] == original["licenses"]
+    known = {taxon["scientificName"]: taxon for taxon in original["taxonomic"]}
+    assert [taxon for taxon in package["taxonomic"] if taxon["scientificName"] in known] == [
+        known[taxon["scientificName"]] for taxon in package["taxonomic"] if taxon["scientificName"] in known
+    ]
+
+
+def test_without_the_package_the_rows_and_options_tell_what_it_needs(trap: Collection, tmp_path: Path) -> None:
+    given = Project(sampling_design="targeted", contributors=["Ada"], zone=read_zone("Europe/Brussels"))
+    export(trap, tmp_path / "out", for_="camtrap-dp", project=given)
+    package = check(tmp_path / "out", tmp_path)
+    known = {line["deploymentID"]: line for line in lines(DATA / "camtrap-dp", "deployments")}
+    for line in lines(tmp_path / "out", "deployments"):
+        original = known[line["deploymentID"]]
+        assert (float(line["latitude"]), line["cameraID"]) == (float(original["latitude"]), original["cameraID"])
+        start, end = (datetime.fromisoformat(original[f"deployment{name}"]) for name in ("Start", "End"))
+        assert start <= datetime.fromisoformat(line["deploymentStart"]) <= datetime.fromisoformat(line["deploymentEnd"])
+        assert datetime.fromisoformat(line["deploymentEnd"]) <= end
+    assert set(package["project"]["captureMethod"]) <= {"activityDetection", "timeLapse"}
+
+
+def test_plain_photographs_with_boxes_labels_and_predictions(make: Make, tmp_path: Path) -> None:
+    box = {"box_x": 0.1, "box_y": 0.2, "box_width": 0.5, "box_height": 0.25}
+    other = {"box_x": 0.6, "box_y": 0.0, "box_width": 0.25, "box_height": 0.5}
+    a, b = (path_to_uri(f"/photos/{name}.jpg") for name in ("north/a", "south/b c"))
+    noon = datetime(2024, 5, 1, 12)
+    rows = {
+        f"{a}#xywh=percent:10,20,50,25": {**box, "label": "fox", "predicted_label": "fox", "predicted_score": 0.9},
+        f"{a}#xywh=percent:60,0,25,50": {**other, "latitude": 50.0, "longitude": 5.0},
+        b: {"label": "owl", "genus": "Bubo", "species": "Bubo bubo", "order": "Strigiformes", "taken_at": noon},
+        path_to_uri("/photos/south/d.jpg"): {"label": "blank", "predicted_label": "person", "predicted_score": 0.5},
+        path_to_uri("/photos/south/e.jpg"): {},
+    }
+    collection = make(rows, BOX | PREDICTED)
+    said = export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    package = check(tmp_path / "out", tmp_path)
+    assert said.startswith("6 observations of 4 media in 2 deployments")
+    north, south = lines(tmp_path / "out", "deployments")
+    assert (north["deploymentID"], north["latitude"], north["longitude"]) == ("north", "50", "5")
+    assert (south["deploymentID"], south["latitude"], south["longitude"]) == ("south", "51", "4")
+    assert south["deploymentStart"] == "2020-05-01T00:00:00+02:00"
+    assert south["deploymentEnd"] == "2024-05-01T12:00:00+02:00"
+    media = lines(tmp_path / "out", "media")
+    assert [line["filePath"] for line in media] == ["north/a.jpg", "south/b c.jpg", "south/d.jpg", "south/e.jpg"]
+    names = ("observationType", "scientificName", "classificationMethod", "classifiedBy", "bboxX", "observationTags")
+    told = [tuple(line[name] for name in names) for line in lines(tmp_path / "out", "observations")]
+    by = next(
+        line["classifiedBy"] for line in lines(tmp_path / "out", "observations") if "Birder" in line["classifiedBy"]
+    )
+    assert told == [
+        ("animal", "fox", "human", "Ada", "0.1", ""),
+        ("animal", "fox", "machine", by, "0.1", ""),
+        ("unclassified", "", "", "", "0.6", ""),
+        ("animal", "Bubo bubo", "human", "Ada", "", "label:owl"),
+        ("blank", "", "human", "Ada", "", ""),
+        ("human", "", "machine", by, "", ""),
+    ]
+    owl = next(taxon for taxon in package["taxonomic"] if taxon["scientificName"] == "Bubo bubo")
+    assert owl == {
+        "scientificName": "Bubo bubo",
+        "taxonRank": "species",
+        "order": "Strigiformes",
+        "genus": "Bubo",
+    }
+    assert package["temporal"] == {"start": "2020-05-01", "end": "2024-05-01"}
+    assert package["spatial"]["type"] == "Polygon"
+
+
+def test_when_people_labelled_and_the_machine_predicted_is_told_where_it_is_known(make: Make, tmp_path: Path) -> None:
+    uri = path_to_uri("/photos/a.jpg")
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    row = {
+        "label": "owl",
+        "predicted_label": "owl",
+        "predicted_score": 0.5,
+        "predicted_by": "net 2",
+        "predicted_at": at,
+    }
+    types = PREDICTED | {"predicted_by": pa.string(), "predicted_at": pa.timestamp("us", "UTC")}
+    collection = make({uri: row}, types)
+    journal = {
+        "at": pa.array([datetime(2026, 1, 1, tzinfo=UTC)] * 2, pa.timestamp("us", "UTC")),
+        "column": ["label", "other"],
+        "value": ["owl", "x"],
+        "state": ["done", "done"],
+        "uris": [[uri], [uri]],
+    }
+    lancedb.connect(collection.path).create_table("labels", pa.table(journal))
+    export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    check(tmp_path / "out", tmp_path)
+    human, machine = lines(tmp_path / "out", "observations")
+    assert human["classificationTimestamp"] == "2026-01-01T00:00:00Z"
+    assert (machine["classificationTimestamp"], machine["classifiedBy"]) == ("2026-01-02T03:04:05Z", "net 2")
+
+
+def test_all_that_is_missing_is_said_at_once(make: Make, tmp_path: Path) -> None:
+    collection = make({path_to_uri("/photos/a.jpg"): {"label": "owl"}})
+    with pytest.raises(ConfigError) as caught:
+        export(collection, tmp_path / "out", for_="camtrap-dp")
+    for option in (
+        "--time-zone",
+        "--latitude",
+        "--longitude",
+        "--sampling-design",
+        "--capture-method",
+        "--contributor",
+    ):
+        assert option in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.part").exists()
+    nothing = make({path_to_uri("/photos/a.jpg"): {}}, name="d.birder")
+    with pytest.raises(CollectionError, match="No row has a label"):
+        export(nothing, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    hidden = make({path_to_uri("/photos/x/.a.jpg"): {"label": "a"}}, name="e.birder")
+    with pytest.raises(ConfigError, match="rename it"):
+        export(hidden, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+
+
+def test_photographs_without_a_time_are_named(tmp_path: Path, make: Make) -> None:
+    collection = make({path_to_uri("/photos/a.jpg"): {"label": "owl"}})
+    with collection.writing():
+        row = {"uri": [path_to_uri("/photos/a.jpg")], "taken_at": pa.nulls(1, pa.timestamp("us"))}
+        collection.update(pa.table(row))
+    with pytest.raises(ConfigError, match=r"the time of 1 photographs, such as file:///photos/a\.jpg"):
+        export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+
+
+def test_a_package_may_be_a_zip_and_a_folder_keeps_what_else_is_in_it(make: Make, tmp_path: Path) -> None:
+    collection = make({path_to_uri("/photos/a.jpg"): {"label": "owl"}})
+    export(collection, tmp_path / "out.zip", for_="camtrap-dp", project=PROJECT)
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert sorted(archive.namelist()) == ["datapackage.json", "deployments.csv", "media.csv", "observations.csv"]
+        archive.extractall(tmp_path / "unpacked")
+    check(tmp_path / "unpacked", tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.txt").write_text("mine")
+    export(collection, tmp_path / "photos", for_="camtrap-dp", project=PROJECT)
+    with pytest.raises(ConfigError, match="--force"):
+        export(collection, tmp_path / "photos", for_="camtrap-dp", project=PROJECT)
+    export(collection, tmp_path / "photos", for_="camtrap-dp", project=PROJECT, force=True)
+    assert (tmp_path / "photos" / "mine.txt").read_text() == "mine"
+    left = {each.name for each in tmp_path.iterdir()}
+    assert left == {"out.zip", "unpacked", "checked-unpacked", "photos", "c.birder"}
+
+
+@pytest.mark.parametrize("text", ["Mars/Base", "+25:99", "", "../../etc/passwd", "two"])
+def test_time_zones_that_do_not_exist_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="no time zone"):
+        read_zone(text)
+    assert datetime(2024, 7, 1, tzinfo=read_zone("Europe/Berlin")).isoformat().endswith("+02:00")
+    assert datetime(2024, 7, 1, tzinfo=read_zone("-03:30")).isoformat().endswith("-03:30")
