@@ -1,0 +1,103 @@
+"""Keeping a collection's folder small and quick: small pieces joined, former versions and forgotten files removed."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import lancedb
+from lancedb.table import Table
+
+from birder.collection.disk import storing
+from birder.collection.store import Collection
+
+KEEP = timedelta(hours=1)
+"""The age up to which former versions stay: who opened the collection since then goes on reading."""
+
+_THUMBNAIL = re.compile(r"([0-9a-f]{64})-\d+\.jpg")
+_NONE = timedelta(milliseconds=1)  # 0 makes LanceDB warn of what the caller has decided
+_UNFINISHED = 3600.0  # seconds after which a file that is being made is one that was left
+
+
+@dataclass(frozen=True)
+class Tidied:
+    """What was done: size of the folder before and after in bytes, versions of its tables removed, thumbnails too."""
+
+    bytes_before: int
+    bytes_after: int
+    versions_removed: int
+    thumbnails_removed: int
+
+
+def tidy(collection: Collection, *, keep: timedelta = KEEP) -> Tidied:
+    """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of photographs that are gone.
+
+    Rows, failures, the map and labels stay as they are. Whoever has the collection open at a version that is removed
+    gets an error at the next reading, and has to open it again.
+
+    Parameters
+    ----------
+    collection
+        The collection.
+    keep
+        Former versions younger than this stay; 0 removes all.
+
+    Returns
+    -------
+    What it saved.
+
+    Raises
+    ------
+    CollectionError
+        Another process is writing, or the folder cannot be written to.
+    """
+    before = _size(collection.path)
+    removed = 0
+    with collection.writing(), storing(collection.path):
+        database = lancedb.connect(collection.path)
+        for folder in sorted(collection.path.glob("*.lance")):
+            table = database.open_table(folder.stem)
+            former = _versions(table)
+            # What is joined becomes a new version: in a second pass the pieces go with the version before.
+            for _ in range(2):
+                table.optimize(cleanup_older_than=max(keep, _NONE))
+            removed += len(former - _versions(table))
+        collection.see_latest()
+        thumbnails = _remove_thumbnails(collection)
+    return Tidied(before, _size(collection.path), removed, thumbnails)
+
+
+def _versions(table: Table) -> set[int]:
+    return {int(version["version"]) for version in table.list_versions()}
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and not path.is_symlink():
+                total += path.stat().st_size
+        except OSError:
+            continue  # a server's thumbnail that has just got its name
+    return total
+
+
+def _remove_thumbnails(collection: Collection) -> int:
+    """Remove thumbnails of contents that no row has; those are made again if they are needed after all."""
+    folder = collection.path / "thumbnails"
+    if not folder.is_dir() or folder.is_symlink():
+        return 0
+    contents: set[str] = set()
+    for batch in collection.scan(["sha256"]):
+        contents.update(batch["sha256"].to_pylist())
+    count = 0
+    for path in list(folder.glob("??/*")):
+        named = _THUMBNAIL.fullmatch(path.name)
+        left = path.name.endswith(".part") and time.time() - path.stat().st_mtime > _UNFINISHED
+        if left or (named is not None and named[1] not in contents):
+            path.unlink(missing_ok=True)
+            count += 1
+    return count
