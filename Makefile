@@ -13,7 +13,7 @@ PHOTOS := examples/photos
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
 PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
 
-.PHONY: help demo test fast lint format bench bench-embedding bench-zeroshot peers clean
+.PHONY: help demo test fast lint format bench bench-embedding bench-search bench-zeroshot peers clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -47,6 +47,8 @@ demo: .venv/.installed ## embed the example photographs, classify, find similar 
 	@echo "== Naming photographs by labelled examples of their groups; a quarter is left out to see how often it is right"
 	$(BIRDER) predict --like $(COLLECTION) --column group --hold-out 0.25 -k 1
 	@$(PY) examples/contact_sheet.py $(COLLECTION) demo/contact-sheet.jpg
+	@echo "== Done. Look at the collection in a browser: search, filter, map, label"
+	@echo "   $(BIRDER) serve $(COLLECTION)"
 
 test: .venv/.tools ## every test
 	@$(PY) -m pytest
@@ -65,6 +67,9 @@ bench: .venv/.installed ## how often the nearest neighbour is of the same group
 
 bench-embedding: .venv/.tools .venv-peers/.installed ## speed of embedding, against the published packages
 	@$(PY) benchmarks/embedding.py
+
+bench-search: .venv/.installed .venv-peers/.installed ## a million embeddings: index, exact search, faiss
+	@$(PY) benchmarks/search.py
 
 bench-zeroshot: .venv-peers/.installed ## speed and memory of naming, against pybioclip
 	@PYTHONPATH=. .venv-peers/bin/python benchmarks/zeroshot.py
