@@ -153,8 +153,9 @@ class Collection:
             opening.enter_context(storing(self.path))
             self.see_latest()
             self._before = connect(self.path).open_table("images", version=self._images.version)
-            index = self.index()
-            self._delete_failures([uri for uri in index.failures if uri in index.rows])
+            if self._failures.count_rows():  # which takes a look at every row: labelling one must not
+                index = self.index()
+                self._delete_failures([uri for uri in index.failures if uri in index.rows])
             opening.close()
             yield
 

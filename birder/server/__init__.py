@@ -1,0 +1,1 @@
+"""The server behind `birder serve`: a collection's page, and the HTTP interface under /api/v1."""

@@ -1,0 +1,131 @@
+"""The application: `create_app` puts together what answers, for `birder serve` and for any ASGI server."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
+
+from birder.errors import BirderError, UnknownNameError
+from birder.server import (
+    analysis,
+    columns,
+    describe,
+    failures,
+    files,
+    labelling,
+    naming,
+    photos,
+    projection,
+    searching,
+    uploads,
+)
+from birder.server.bodies import BodyLimit
+from birder.server.security import LOOPBACK_NAMES, Guard
+from birder.server.site import Site
+from birder.version import __version__
+
+
+def create_app(
+    collection_dir: str | Path, *, token: str | None = None, hosts: Collection[str] = LOOPBACK_NAMES
+) -> FastAPI:
+    """Make the application that serves a collection: the page at /, the interface under /api/v1, its page at /docs.
+
+    Parameters
+    ----------
+    collection_dir
+        The collection's folder.
+    token
+        What requests must present; anyone may ask without it.
+    hosts
+        Names by which the server may be called (the `Host` header); any if empty.
+
+    Returns
+    -------
+    An ASGI application.
+
+    Raises
+    ------
+    CollectionError
+        The folder holds no collection.
+    ValueError
+        `hosts` is empty and there is no token: then any page in a browser of this machine could ask.
+    """
+    if not hosts and not token:
+        raise ValueError("Without names of hosts there must be a token.")
+    site = Site(Path(collection_dir))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=_warm_up, daemon=True).start()
+        yield
+        site.stop()
+
+    app = FastAPI(
+        title="Birder",
+        version=__version__,
+        description="A collection of embedded photographs: lists, search, labels, a map. See docs/api.md.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.site = site
+    parts = (describe, photos, columns, searching, naming, uploads, labelling, analysis, projection, failures)
+    for part in parts:
+        app.include_router(part.router, prefix="/api/v1")
+    app.include_router(files.router)
+    app.add_exception_handler(BirderError, _birder_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _defect)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Guard, token=token, hosts=hosts)
+    return app
+
+
+def _warm_up() -> None:
+    """Import what the first search needs, while the page shows its first photographs."""
+    importlib.import_module("birder.collection.search")
+
+
+def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status, headers=headers)
+
+
+async def _birder_error(_: Request, error: Exception) -> JSONResponse:
+    return _problem(404 if isinstance(error, UnknownNameError) else 400, str(error))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    detail = str(error.detail)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # One route knows its own method alone; another may have the same address.
+        described = request.app.openapi()["paths"]
+        methods = {m for path, each in described.items() if compile_path(path)[0].match(request.url.path) for m in each}
+        headers["Allow"] = ", ".join(sorted(method.upper() for method in methods)) or headers.get("Allow", "GET")
+    elif detail == "Not Found":
+        detail = f"There is nothing at {request.url.path[:200]}: /docs lists what there is."
+    return _problem(error.status_code, detail, headers)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    parts = [f"{'.'.join(str(each) for each in one['loc'][1:]) or 'the body'}: {one['msg']}" for one in error.errors()]
+    return _problem(422, f"The request does not fit: {'; '.join(parts[:5])}. /docs describes it.")
+
+
+async def _defect(_: Request, error: Exception) -> JSONResponse:
+    return _problem(500, f"A defect of Birder ({type(error).__name__}). The terminal of birder serve says more.")

@@ -1,0 +1,37 @@
+"""What the collection is, what can be asked for, and tables of what is in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from birder.server.answers import CollectionInfo
+from birder.server.site import PROBLEMS, Here
+
+router = APIRouter(tags=["collection"], responses=PROBLEMS)
+
+
+@router.get("/collection", response_model=CollectionInfo)
+def collection(site: Here) -> dict[str, Any]:
+    """Describe the collection: its model, size, columns, and what this machine can do with it."""
+    snapshot = site.catalogue.current()
+    model = snapshot.collection.model
+    return {
+        "name": site.path.resolve().name,
+        "model": {
+            "name": model.name,
+            "precision": model.precision,
+            "engine": model.engine,
+            "embedding_size": model.embedding_size,
+        },
+        "rows": len(snapshot),
+        "failures": site.catalogue.count_failures(),
+        "columns": [
+            {"name": name, "type": kind, "filled": snapshot.filled[name]} for name, kind in snapshot.types.items()
+        ],
+        "can": site.model.abilities(),
+        "map": {key: value for key, value in site.map.state(snapshot).items() if key in ("state", "points", "missing")},
+        "writable": site.writable,
+        "version": snapshot.version,
+    }

@@ -1,0 +1,112 @@
+// Starts the page: asks what the collection is, then lets each part draw itself.
+
+import { api } from "./api.js";
+import { busy, count, failed, fill, icon, photographs } from "./dom.js";
+import { startDuplicates } from "./duplicates.js";
+import { startFailures } from "./failures.js";
+import { startFilters } from "./filters.js";
+import { startGallery } from "./gallery.js";
+import { startLabelHelp } from "./labelhelp.js";
+import { startKeys } from "./keys.js";
+import { showHistory, startLabels } from "./labels.js";
+import { startMap } from "./map.js";
+import { startPhoto } from "./photo.js";
+import { startSearch } from "./search.js";
+import { go, state, VIEWS, watch } from "./state.js";
+import { startTheme } from "./theme.js";
+
+const byId = (id) => document.getElementById(id);
+const ICONS = { gallery: "grid", map: "map", help: "tag", duplicates: "copies", failures: "warning" };
+
+async function start() {
+  const waiting = byId("waiting");
+  waiting.hidden = false;
+  fill(waiting, busy("Opening the collection"));
+  let collection;
+  try {
+    collection = await api.collection();
+  } catch (error) {
+    fill(waiting, failed(error, start));
+    return;
+  }
+  waiting.hidden = true;
+  build(collection);
+}
+
+function build(collection) {
+  document.title = `${collection.name}, Birder`;
+  byId("collection-name").textContent = collection.name;
+  const { model } = collection;
+  byId("collection-about").textContent = `${photographs(collection.rows)}, ${model.name}`;
+  byId("collection-about").title = `${model.engine} ${model.precision}, ${model.embedding_size} numbers a photograph`;
+  if (collection.failures) byId("failure-count").textContent = count(collection.failures);
+  watch(drawView);
+  drawView(state());
+  for (const part of [
+    startSearch,
+    startFilters,
+    startLabels,
+    startGallery,
+    startPhoto,
+    startMap,
+    startLabelHelp,
+    startDuplicates,
+    startFailures,
+  ]) {
+    part(collection);
+  }
+  startKeys();
+  byId("history").addEventListener("click", showHistory);
+  startDrawer();
+  document.body.classList.add("started");
+}
+
+function drawView({ view }) {
+  for (const each of VIEWS) {
+    byId(`view-${each}`).hidden = each !== view;
+    const tab = byId(`tab-${each}`);
+    if (each === view) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  }
+  document.body.dataset.view = view;
+}
+
+/** On a narrow page the filters are a drawer. */
+function startDrawer() {
+  const button = byId("filter-toggle");
+  const drawer = byId("filters");
+  const set = (open) => {
+    document.body.classList.toggle("drawer-open", open);
+    button.setAttribute("aria-expanded", String(open));
+    if (open) drawer.querySelector("button, summary")?.focus();
+  };
+  button.addEventListener("click", () => set(!document.body.classList.contains("drawer-open")));
+  byId("filter-close").addEventListener("click", () => {
+    set(false);
+    button.focus();
+  });
+  byId("drawer-veil").addEventListener("click", () => set(false));
+  drawer.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !document.body.classList.contains("drawer-open")) return;
+    event.preventDefault();
+    set(false);
+    button.focus();
+  });
+  watch((now, before) => now.view !== before.view && set(false));
+}
+
+for (const view of VIEWS) {
+  const tab = byId(`tab-${view}`);
+  tab.prepend(icon(ICONS[view]));
+  tab.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab, as with any link
+    event.preventDefault();
+    go({ view });
+  });
+}
+fill(byId("history"), icon("history"));
+fill(byId("keys"), icon("help"));
+fill(byId("filter-toggle"), icon("filter"));
+fill(byId("filter-close"), icon("x"));
+startTheme();
+start();

@@ -1,0 +1,108 @@
+"""Searching: by photographs of the collection, words, embeddings, and what is not wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, Field
+
+from birder.server.answers import Hits, SearchHits
+from birder.server.catalogue import Snapshot
+from birder.server.site import PROBLEMS, Here, Where, listed, row_of
+
+router = APIRouter(tags=["search"], responses=PROBLEMS)
+
+Vector = npt.NDArray[np.float32]
+Key = Annotated[str, Field(min_length=1, max_length=1000)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
+
+
+class Wanted(BaseModel):
+    """What to search for; at least one of ids, texts, embedding, unlike and where."""
+
+    ids: list[Key] = Field([], max_length=1000, description="Photographs of the collection, by id.")
+    texts: list[Key] = Field([], max_length=20, description="Words; the model needs a text half.")
+    unlike: list[Key] = Field([], max_length=1000, description="Ids or words that it should be unlike.")
+    embedding: list[Number] | None = Field(
+        None, min_length=1, max_length=16_384, description="As POST /embed gives it."
+    )
+    where: str | None = Field(None, max_length=10_000, description="An SQL condition on the columns.")
+    k: int = Field(50, ge=1, le=1000)
+
+
+@router.post("/search", response_model=SearchHits)
+async def find(site: Here, asked: Wanted) -> dict[str, Any]:
+    """Find the photographs nearest to what is wanted and far from what is not, nearest first."""
+    snapshot = await site.searches.run(site.catalogue.current)
+    vectors = [] if asked.embedding is None else [np.array(asked.embedding, np.float32)]
+    unlike_texts = [each for each in asked.unlike if snapshot.position(each) is None]
+
+    def found() -> list[dict[str, Any]]:
+        with_texts = bool(asked.texts or unlike_texts)
+        return nearest(
+            snapshot,
+            ids=asked.ids,
+            texts=asked.texts,
+            unlike=asked.unlike,
+            vectors=vectors,
+            where=asked.where,
+            k=asked.k,
+            clip=site.model.clip() if with_texts else None,
+        )
+
+    if asked.texts or unlike_texts:
+        can = site.model.abilities()
+        if not can["search_text"]:
+            raise HTTPException(400, str(can["why"]))
+        photos = await site.model.workers.run(found)
+    else:
+        photos = await site.searches.run(found)
+    return {"photos": photos, "query": asked.model_dump(exclude={"embedding"}, exclude_none=True)}
+
+
+@router.get("/photos/{id}/neighbours", response_model=Hits)
+def neighbours(
+    site: Here, id: str, k: Annotated[int, Query(ge=1, le=1000)] = 12, where: Where = None
+) -> dict[str, Any]:
+    """The photographs nearest to one, nearest first, without itself."""
+    snapshot = site.catalogue.current()
+    row_of(snapshot, id)
+    return {"photos": nearest(snapshot, ids=[id], where=where, k=k)}
+
+
+def nearest(
+    snapshot: Snapshot,
+    *,
+    k: int,
+    ids: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    unlike: Sequence[str] = (),
+    vectors: Sequence[Vector] = (),
+    where: str | None = None,
+    clip: Any = None,
+) -> list[dict[str, Any]]:
+    """Search, and give the photographs as a list shows them; arguments as for `birder.collection.search.search`."""
+    from birder.collection.search import search  # it brings torch, for which the page's first view need not wait
+
+    found = search(
+        snapshot.collection,
+        ids=ids,
+        texts=texts,
+        unlike=unlike,
+        vectors=vectors,
+        where=where or None,
+        k=k,
+        columns=["id"],
+        clip=clip,
+    ).to_arrow()
+    positions = snapshot.positions(found["id"].to_pylist())
+    there = positions >= 0  # what was added since the catalogue was read shows with the next one
+    photos = listed(snapshot, positions[there])
+    if "similarity" not in found.column_names:
+        return photos
+    similarities = found["similarity"].to_numpy()[there].tolist()
+    return [{**photo, "similarity": value} for photo, value in zip(photos, similarities, strict=True)]

@@ -1,0 +1,99 @@
+"""What the requests to one server share: the collection's catalogue, its thumbnails, its model, its work."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, Query, Request
+
+from birder.explore.duplicates import Group
+from birder.images.sources import uri_to_name
+from birder.server.answers import Problem
+from birder.server.catalogue import Catalogue, Positions, Snapshot
+from birder.server.decoder import PROCESSES, Decoder
+from birder.server.map_job import MapJob
+from birder.server.model import ModelWorker
+from birder.server.pictures import Pictures
+from birder.server.thumbnails import Thumbnails
+from birder.server.work import Workers
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "A condition, value or picture that does not work"},
+    401: {"model": Problem, "description": "The token is missing or wrong"},
+    403: {"model": Problem, "description": "A request from another site's page, or to another host's name"},
+    404: {"model": Problem, "description": "There is no such photograph, column or label"},
+    413: {"model": Problem, "description": "Too large"},
+    422: {"model": Problem, "description": "A parameter that is missing, or of another kind"},
+    503: {"model": Problem, "description": "Busy: try again after the seconds of Retry-After"},
+}
+"""What any request under /api/v1 may answer with."""
+
+CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Another process is writing"}}
+
+Where = Annotated[
+    str | None, Query(max_length=10_000, description="An SQL condition on the columns, as in: label = 'owl'")
+]
+Order = Annotated[
+    str, Query(max_length=300, description="A column's name, with - before it for descending; by uri without it")
+]
+
+
+class Site:
+    """One collection being served."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.catalogue = Catalogue(path)
+        self.pictures = Pictures()
+        self.thumbnails = Thumbnails(path, self.pictures)
+        self.images = Workers("images", threads=2, waiting=500)
+        self.searches = Workers("searches", threads=4, waiting=500)
+        self.analysis = Workers("analysis", threads=1, waiting=128)
+        self.map = MapJob(self.catalogue)
+        self.model = ModelWorker(self.catalogue)
+        self.uploads = Workers("uploads", threads=PROCESSES, waiting=128)
+        self.decoder = Decoder()
+        self.duplicates: tuple[tuple[int, float], list[Group]] | None = None
+        self.writing = threading.Lock()
+
+    @property
+    def writable(self) -> bool:
+        """Whether labels can be written."""
+        return os.access(self.path, os.W_OK)
+
+    @property
+    def _all_workers(self) -> list[Workers]:
+        return [self.thumbnails.workers, self.images, self.searches, self.analysis, self.uploads, self.model.workers]
+
+    def stop(self) -> None:
+        """End what is under way, as far as it can be ended."""
+        for workers in self._all_workers:
+            workers.stop()
+        self.decoder.stop()
+        self.map.stop()
+
+
+def _site(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+Here = Annotated[Site, Depends(_site)]
+
+
+def row_of(snapshot: Snapshot, id_: str) -> dict[str, Any]:
+    """The row of a photograph, or 404."""
+    position = snapshot.position(id_)
+    if position is None:
+        raise HTTPException(404, "There is no photograph with this id: it may have been removed. Load the list anew.")
+    row: dict[str, Any] = snapshot.table.slice(position, 1).to_pylist()[0]
+    return row
+
+
+def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
+    """Photographs as a list shows them."""
+    rows = snapshot.rows(positions, ["id", "uri", "label", "width", "height"])
+    return [{**row, "name": uri_to_name(row.pop("uri"))} for row in rows]

@@ -1,0 +1,84 @@
+"""Pictures from elsewhere: their embeddings, names for them, and what is like them. None of them is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, HTTPException, UploadFile
+
+from birder.errors import ImageError
+from birder.server.answers import Embedding, Predictions, SearchHits
+from birder.server.decoder import Upload
+from birder.server.model import Vector
+from birder.server.naming import names_of_head, names_of_neighbours
+from birder.server.searching import nearest
+from birder.server.site import PROBLEMS, Here, Site
+
+MAX_PICTURES = 8
+
+router = APIRouter(tags=["pictures from elsewhere"], responses=PROBLEMS)
+
+Picture = Annotated[UploadFile, File(description="JPEG, PNG, WebP, TIFF, HEIC, ...; at most 64 MB")]
+
+
+@router.post("/embed", response_model=Embedding)
+async def embed(site: Here, file: Picture) -> dict[str, Any]:
+    """The embedding of a picture, as the collection's model gives it, not normalised."""
+    decoded, vector = await _embedded(site, file)
+    model = site.catalogue.current().collection.model
+    return {
+        "embedding": vector.tolist(),
+        "model": model.name,
+        "precision": model.precision,
+        "width": decoded.width,
+        "height": decoded.height,
+    }
+
+
+@router.post("/predict", response_model=Predictions)
+async def predict(
+    site: Here,
+    file: Picture,
+    k: Annotated[int, Form(ge=1, le=100)] = 5,
+    column: Annotated[str, Form(min_length=1, max_length=300, description="The column of labels")] = "label",
+) -> dict[str, Any]:
+    """Names for a picture.
+
+    By the nearest labelled photographs of the collection where there are any, else by the classes of the network's
+    head.
+    """
+    _, vector = await _embedded(site, file)
+    snapshot = site.catalogue.current()
+    found = await site.searches.run(names_of_neighbours, snapshot, column, k, vectors=[vector])
+    return found or await names_of_head(site, vector, k)
+
+
+@router.post("/search/image", response_model=SearchHits)
+async def search_image(
+    site: Here,
+    file: Annotated[
+        list[UploadFile],
+        File(min_length=1, max_length=MAX_PICTURES, description="One or several pictures; at most 64 MB together"),
+    ],
+    where: Annotated[str | None, Form(max_length=10_000, description="An SQL condition on the columns")] = None,
+    k: Annotated[int, Form(ge=1, le=1000)] = 50,
+) -> dict[str, Any]:
+    """Find the photographs nearest to a picture, or to the mean of several, nearest first."""
+    vectors = [(await _embedded(site, each))[1] for each in file]
+    snapshot = site.catalogue.current()
+    photos = await site.searches.run(nearest, snapshot, vectors=vectors, where=where, k=k)
+    return {"photos": photos, "query": {"files": [each.filename for each in file], "where": where, "k": k}}
+
+
+async def _embedded(site: Site, file: UploadFile) -> tuple[Upload, Vector]:
+    """A picture decoded, in a process apart, and its embedding."""
+    site.model.check_can_embed()
+    transform = site.catalogue.current().collection.model.transform
+    data = await file.read()
+    try:
+        if not data:
+            raise ImageError("it is empty")
+        decoded = await site.uploads.run(site.decoder.decode, data, transform)
+    except ImageError as error:
+        raise HTTPException(400, f"This is no picture that can be used: {error}. Send another.") from None
+    return decoded, await site.model.workers.run(site.model.embed, decoded.pixels)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from birder.server.columns import count_values
+from tests.server.live import KINDS, make, serving
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    folder = tmp_path_factory.mktemp("columns")
+    make(folder)
+    with serving(folder / "c.birder") as client:
+        yield client
+
+
+def values(client: httpx.Client, name: str, **query: object) -> dict[str, object]:
+    answer = client.get(f"columns/{name}/values", params=query)  # type: ignore[arg-type]
+    assert answer.status_code == 200, answer.text
+    told: dict[str, object] = answer.json()
+    return told
+
+
+def test_a_text_column_has_its_values_with_counts_most_frequent_first(client: httpx.Client) -> None:
+    told = values(client, "site")
+    assert told["values"] == [{"value": "S0", "count": 14}, {"value": "S1", "count": 13}, {"value": "S2", "count": 13}]
+    assert (told["type"], told["nulls"], told["distinct"], told["histogram"]) == ("text", 0, 3, None)
+    told = values(client, "label", limit=1)
+    assert told["values"] == [{"value": min(KINDS), "count": 5}]
+    assert (told["nulls"], told["distinct"]) == (20, 4)
+
+
+def test_counts_heed_a_condition_and_a_part_of_the_value(client: httpx.Client) -> None:
+    told = values(client, "label", where="site = 'S1'")
+    expected = Counter(KINDS[n % 4] for n in range(20) if n % 3 == 1)
+    assert {each["value"]: each["count"] for each in told["values"]} == expected  # type: ignore[attr-defined]
+    told = values(client, "label", contains="ö")
+    assert [each["value"] for each in told["values"]] == ["Größe"]  # type: ignore[attr-defined]
+    assert values(client, "label", contains="OWL")["distinct"] == 1
+
+
+def test_numbers_times_and_booleans_have_ranges(client: httpx.Client) -> None:
+    told = values(client, "Temp C")
+    assert (told["min"], told["max"], told["nulls"]) == (0, 39, 2)  # nan is no value either
+    told = values(client, "seen")
+    assert (told["min"], told["max"]) == ("2024-05-01T00:00:00", "2024-06-09T00:00:00")
+    assert told["histogram"][0]["from"] == "2024-05-01T00:00:00"  # type: ignore[index]
+    assert told["histogram"][-1]["to"] == "2024-06-09T00:00:00"  # type: ignore[index]
+    told = values(client, "night")
+    assert told["values"] == [{"value": False, "count": 20}, {"value": True, "count": 20}]
+
+
+def test_a_range_of_the_histogram_selects_as_many_rows_as_it_says(client: httpx.Client) -> None:
+    bins = values(client, "Temp C")["histogram"]
+    for number, each in enumerate(bins):  # type: ignore[arg-type]
+        upper = "<=" if number == len(bins) - 1 else "<"  # type: ignore[arg-type]
+        where = f"NOT isnan(`Temp C`) AND `Temp C` >= {each['from']!r} AND `Temp C` {upper} {each['to']!r}"
+        assert client.get("photos", params={"where": where}).json()["total"] == each["count"]
+
+
+def test_columns_that_cannot_be_shown_are_refused(client: httpx.Client) -> None:
+    for name in ("embedding", "labl"):
+        answer = client.get(f"columns/{name}/values")
+        assert answer.status_code == 404 and "Unknown column" in answer.json()["detail"]
+
+
+NUMBERS = st.one_of(
+    st.lists(st.one_of(st.none(), st.floats(width=64)), max_size=30).map(lambda x: pa.array(x, pa.float64())),
+    st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), max_size=30).map(
+        lambda x: pa.array(x, pa.int64())
+    ),
+    st.lists(st.one_of(st.none(), st.integers(-5, 5)), max_size=30).map(lambda x: pa.array(x, pa.int32())),
+    st.lists(st.one_of(st.none(), st.datetimes()), max_size=30).map(lambda x: pa.array(x, pa.timestamp("us"))),
+    st.lists(st.one_of(st.none(), st.datetimes()), max_size=30).map(
+        lambda x: pa.array(x, pa.timestamp("us", tz="UTC"))
+    ),
+    st.lists(st.one_of(st.none(), st.text(max_size=3)), max_size=30).map(lambda x: pa.array(x, pa.string())),
+    st.lists(st.one_of(st.none(), st.booleans()), max_size=30).map(lambda x: pa.array(x, pa.bool_())),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(NUMBERS)
+def test_every_value_is_counted_once_and_lies_in_one_bin(column: pa.Array) -> None:
+    told = count_values(column, 100)
+    present = len(column) - told["nulls"]
+    assert sum(each["count"] for each in told["values"]) == present
+    assert len(told["values"]) == told["distinct"]
+    counts = [each["count"] for each in told["values"]]
+    assert counts == sorted(counts, reverse=True)
+    if told.get("histogram"):
+        assert sum(each["count"] for each in told["histogram"]) == present
+        assert all(each["count"] >= 0 for each in told["histogram"])

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from birder.collection.store import Collection
+from birder.registry import DEFAULT_WEIGHTS
+from tests.server.live import KINDS, SIZE, embed, make, serving
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    folder = tmp_path_factory.mktemp("search")
+    make(folder)
+    with serving(folder / "c.birder") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def rows(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], np.ndarray]:
+    told = client.get("photos", params={"limit": 1000}).json()["photos"]
+    path = Path(str(told[0]["name"])).parents[1] / "c.birder"
+    table = Collection.open(path).to_arrow().sort_by("uri")
+    vectors = np.array(table["embedding"].to_pylist())
+    return table["id"].to_pylist(), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_neighbours_are_those_of_the_largest_cosines(client: httpx.Client, rows: tuple[list[str], np.ndarray]) -> None:
+    ids, vectors = rows
+    cosines = vectors @ vectors[5]
+    order = [i for i in np.argsort(-cosines) if i != 5][:7]
+    found = client.get(f"photos/{ids[5]}/neighbours", params={"k": 7}).json()["photos"]
+    assert [photo["id"] for photo in found] == [ids[i] for i in order]
+    assert np.allclose([photo["similarity"] for photo in found], cosines[order], atol=1e-6)
+    assert set(found[0]) == {"id", "name", "label", "width", "height", "similarity"}
+
+
+def test_searching_takes_likes_unlikes_embeddings_and_conditions(
+    client: httpx.Client, rows: tuple[list[str], np.ndarray]
+) -> None:
+    ids, vectors = rows
+    asked = {"ids": [ids[0], ids[1]], "unlike": [ids[2]], "where": "site = 'S0'", "k": 5}
+    found = client.post("search", json=asked).json()["photos"]
+    scores = vectors @ ((vectors[0] + vectors[1]) / 2 - vectors[2])
+    allowed = [i for i in range(40) if i % 3 == 0 and i not in (0, 1, 2)]
+    order = sorted(allowed, key=lambda i: -scores[i])[:5]
+    assert [photo["id"] for photo in found] == [ids[i] for i in order]
+    found = client.post("search", json={"embedding": (3 * vectors[9]).tolist(), "k": 1}).json()["photos"]
+    assert found[0]["id"] == ids[9] and found[0]["similarity"] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({}, "Nothing to search by"),
+        ({"ids": ["nothing"]}, "no row 'nothing'"),
+        ({"embedding": [1.0]}, "embeddings of 16 numbers"),
+        ({"embedding": [0.0] * SIZE}, "embeddings of 16 numbers"),
+        ({"texts": ["a frog"]}, "weights of nowhere are not on this machine"),
+        ({"unlike": ["a frog"]}, "weights of nowhere are not on this machine"),
+        ({"where": "labl = 'owl'"}, "condition"),
+    ],
+)
+def test_what_cannot_be_searched_for_says_why(client: httpx.Client, asked: dict[str, object], why: str) -> None:
+    answer = client.post("search", json=asked)
+    assert answer.status_code == 400 and why in answer.json()["detail"]
+
+
+def test_numbers_that_are_none_are_refused(client: httpx.Client) -> None:
+    for number in ("NaN", "Infinity", "1e400", '"x"'):
+        body = f'{{"embedding": [{", ".join([number] * SIZE)}]}}'
+        answer = client.post("search", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422, number
+
+
+def test_an_unlabelled_photograph_gets_the_name_of_its_labelled_neighbours(
+    client: httpx.Client, rows: tuple[list[str], np.ndarray]
+) -> None:
+    for number in range(20, 40):
+        told = client.get(f"photos/{rows[0][number]}/predictions", params={"k": 2}).json()
+        assert (told["method"], told["column"]) == ("examples", "label")
+        assert told["predictions"][0]["name"] == KINDS[number % 4]
+        assert 0.5 < told["predictions"][0]["score"] <= 1
+    told = client.get(f"photos/{rows[0][0]}/predictions", params={"column": "species"}).json()
+    assert (told["method"], told["predictions"]) == ("none", []) and "label some" in told["note"]
+    assert client.get(f"photos/{rows[0][0]}/predictions", params={"column": "night"}).status_code == 404
+
+
+def test_duplicates_are_grouped(tmp_path: Path) -> None:
+    from tests.server.live import card, jpeg, row_of
+
+    collection = Collection.create_or_open(tmp_path / "c", card())
+    made = []
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(jpeg(0 if number in (0, 1) else number))
+        vector = np.eye(SIZE)[0 if number < 2 else number] + (0 if number < 2 else 1e-3) * rng.normal(size=SIZE)
+        made.append(row_of(path, np.eye(SIZE)[2] + 1e-3 if number == 3 else vector))
+    with collection.writing():
+        collection.write(made)
+    with serving(tmp_path / "c") as client:
+        told = client.get("duplicates").json()
+        kinds = [(group["kind"], sorted(photo["name"][-5] for photo in group["photos"])) for group in told["groups"]]
+        assert kinds == [("same content", ["0", "1"]), ("similar", ["2", "3"])] and told["total"] == 2
+        assert all(0.97 <= photo["similarity"] <= 1 for group in told["groups"] for photo in group["photos"])
+        assert client.get("duplicates", params={"limit": 1}).json()["total"] == 2
+        assert client.get("duplicates", params={"threshold": 0.1}).status_code == 422
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[tuple[httpx.Client, Path]]:
+    """A collection of eight photographs with the model that is installed."""
+    folder = tmp_path_factory.mktemp("real")
+    chosen = sorted((photos / "birds").glob("*.jpg"))[:4] + sorted((photos / "fish").glob("*.jpg"))[:4]
+    with serving(embed(folder, chosen)) as client:
+        yield client, chosen[0]
+
+
+def upload(path: Path) -> dict[str, tuple[str, bytes]]:
+    return {"file": (path.name, path.read_bytes())}
+
+
+def test_an_uploaded_picture_has_the_embedding_of_the_collection(real: tuple[httpx.Client, Path]) -> None:
+    client, path = real
+    assert client.get("collection").json()["can"]["search_image"] is True
+    answer = client.post("embed", files=upload(path))
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    with Image.open(path) as image:
+        assert (told["width"], told["height"]) == image.size
+    found = client.post("search", json={"embedding": told["embedding"], "k": 2}).json()["photos"]
+    assert found[0]["name"].endswith(path.name) and found[0]["similarity"] == pytest.approx(1, abs=1e-3)
+    found = client.post("search/image", files=upload(path), data={"k": "2"}).json()
+    assert found["photos"][0]["name"].endswith(path.name)
+    assert found["query"]["files"] == [path.name]
+
+
+def test_an_uploaded_picture_is_named(real: tuple[httpx.Client, Path]) -> None:
+    client, path = real
+    told = client.post("predict", files=upload(path), data={"k": "1"}).json()
+    assert (told["method"], told["predictions"][0]["name"]) == ("examples", "birds")
+    told = client.post("predict", files=upload(path), data={"column": "species", "k": "3"}).json()
+    assert told["method"] == "classes" and len(told["predictions"]) == 3
+    assert 0 < told["predictions"][-1]["score"] <= told["predictions"][0]["score"] <= 1
+    id_ = client.get("photos").json()["photos"][0]["id"]
+    same = client.get(f"photos/{id_}/predictions", params={"column": "species", "k": 3}).json()
+    assert [each["name"] for each in same["predictions"]] == [each["name"] for each in told["predictions"]]
+
+
+def test_several_pictures_are_searched_for_at_once(real: tuple[httpx.Client, Path]) -> None:
+    client, path = real
+    files = [("file", (path.name, path.read_bytes()))] * 2
+    assert client.post("search/image", files=files).json()["photos"][0]["name"].endswith(path.name)
+    assert client.post("search/image", files=files * 5).status_code == 422
+    answer = client.post("search/image", files=files[:1], data={"where": "nothing = 1"})
+    assert answer.status_code == 400 and "condition" in answer.json()["detail"]
+
+
+def test_pictures_cannot_be_compared_with_imported_embeddings(tmp_path: Path, photos: Path) -> None:
+    from tests.server.live import card, jpeg, row_of
+
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    imported = card(engine="import", source=DEFAULT_WEIGHTS, transform={})
+    collection = Collection.create_or_open(tmp_path / "c", imported)
+    with collection.writing():
+        collection.write([row_of(tmp_path / "a.jpg", np.ones(SIZE))])
+    with serving(tmp_path / "c") as client:
+        can = client.get("collection").json()["can"]
+        assert (can["search_image"], can["predict"]) == (False, False) and "imported" in can["why"]
+        answer = client.post("embed", files={"file": ("a.jpg", jpeg())})
+        assert answer.status_code == 400 and "imported" in answer.json()["detail"]
+
+
+def test_a_picture_without_its_model_is_refused(client: httpx.Client) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "PNG")
+    for address in ("embed", "predict", "search/image"):
+        answer = client.post(address, files={"file": ("a.png", buffer.getvalue())})
+        assert answer.status_code == 400 and "birder fetch" in answer.json()["detail"]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server.live import make
+
+PROGRAM = [sys.executable, "-m", "birder", "serve"]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("serve")
+    make(folder, 12)
+    return folder / "c.birder"
+
+
+class Served:
+    """`birder serve` as a child, the address it printed, and what it said."""
+
+    def __init__(self, *arguments: object) -> None:
+        command = [*PROGRAM, *map(str, arguments)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        self.first = self.process.stderr.readline()
+        found = re.search(r"http\S+", self.first)
+        assert found, self.first + self.process.stderr.read()
+        self.address = httpx.URL(found[0])
+
+    def end(self, number: int = signal.SIGINT) -> tuple[int, str, float]:
+        begin = time.monotonic()
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out + err, time.monotonic() - begin
+
+
+def test_it_prints_its_address_serves_the_page_and_ends_at_ctrl_c(collection: Path) -> None:
+    served = Served(collection)
+    try:
+        assert "12 photographs" in served.first and served.address.host == "127.0.0.1"
+        assert httpx.get(served.address).status_code == 200
+        assert httpx.get(served.address.join("/api/v1/collection")).json()["rows"] == 12
+    finally:
+        code, said, seconds = served.end()
+    assert code == 0 and "Traceback" not in said and seconds < 5
+    assert said.strip().endswith("Stopped.")
+
+
+def test_ctrl_c_ends_it_at_once_while_it_works_and_leaves_no_process(collection: Path) -> None:
+    served = Served(collection)
+    client = httpx.Client(base_url=served.address.join("/api/v1/"))
+    id_ = client.get("photos").json()["photos"][0]["id"]
+    assert client.get(f"photos/{id_}/thumbnail").status_code == 200
+    assert client.post("map").json()["state"] == "computing"
+    children = subprocess.run(["pgrep", "-P", str(served.process.pid)], capture_output=True, text=True).stdout.split()
+    assert children
+    code, said, seconds = served.end()
+    client.close()
+    assert (code, "Traceback" in said) == (0, False) and seconds < 5
+    time.sleep(0.2)
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+def test_the_next_free_port_is_taken_unless_one_is_named(collection: Path) -> None:
+    first = Served(collection)
+    second = Served(collection)
+    try:
+        assert second.address.port != first.address.port
+        command = [*PROGRAM, str(collection), "--port", str(first.address.port)]
+        third = subprocess.run(command, capture_output=True, text=True)
+        assert third.returncode == 1 and "Name another with --port" in third.stderr and "Traceback" not in third.stderr
+    finally:
+        first.end()
+        second.end()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    named = Served(collection, "--port", port)
+    assert named.address.port == port
+    assert named.end(signal.SIGTERM)[0] in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2"])
+def test_beyond_this_machine_a_token_is_demanded(collection: Path, host: str) -> None:
+    run = subprocess.run([*PROGRAM, str(collection), "--host", host], capture_output=True, text=True)
+    assert run.returncode == 1 and "--token" in run.stderr and "Traceback" not in run.stderr
+    short = [*PROGRAM, str(collection), "--host", host, "--token", "short"]
+    run = subprocess.run(short, capture_output=True, text=True)
+    assert run.returncode == 1 and "at least 16" in run.stderr
+
+
+def test_with_a_token_the_printed_address_opens_and_others_do_not(collection: Path) -> None:
+    token = "correct-horse-battery"
+    served = Served(collection, "--host", "0.0.0.0", "--token", token)
+    try:
+        address = served.address.copy_with(host="127.0.0.1")
+        assert served.address.params["token"] == token
+        with httpx.Client(follow_redirects=True) as client:
+            assert client.get(address).status_code == 200
+            assert client.get(address.join("/api/v1/collection")).status_code == 200
+        assert httpx.get(address.join("/api/v1/collection")).status_code == 401
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert httpx.get(address.join("/api/v1/collection"), headers=bearer).status_code == 200
+    finally:
+        served.end()
+
+
+def test_what_is_no_collection_is_told_in_a_line(tmp_path: Path) -> None:
+    run = subprocess.run([*PROGRAM, str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 1 and "holds no collection" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_the_token_may_come_from_the_environment(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIRDER_TOKEN", "correct-horse-battery")
+    served = Served(collection)
+    try:
+        assert served.address.params["token"] == "correct-horse-battery"
+        assert httpx.get(served.address.join("/api/v1/collection")).status_code == 401
+    finally:
+        served.end()

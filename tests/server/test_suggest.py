@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from birder.collection.store import Collection
+from birder.errors import ConfigError, UnknownNameError
+from birder.explore.labels import give_label
+from birder.explore.suggest import suggest
+from tests.server.live import KINDS, card, make, row_of, serving
+
+
+def truths(collection: Collection) -> dict[str, str]:
+    table = collection.to_arrow()
+    names = (uri.rpartition("%20")[2] for uri in table["uri"].to_pylist())
+    from urllib.parse import unquote
+
+    return {id_: unquote(name).removesuffix(".jpg") for id_, name in zip(table["id"].to_pylist(), names, strict=True)}
+
+
+def test_unlabelled_photographs_get_the_label_of_their_cluster_surest_first(tmp_path: Path) -> None:
+    collection = make(tmp_path, 80, labelled=12)
+    found = suggest(collection, "label")
+    truth = truths(collection)
+    assert len(found.rows) == 68
+    assert all(row.label == truth[row.id] for row in found.rows)
+    scores = [row.score for row in found.rows]
+    assert scores == sorted(scores, reverse=True) and 1 / 4 < scores[-1] <= scores[0] <= 1
+    assert found.classes == sorted(((kind, 3) for kind in KINDS), key=lambda item: item[0])
+    assert "12 labelled photographs of 4 kinds" in found.note
+
+
+def test_one_label_is_asked_for(tmp_path: Path) -> None:
+    collection = make(tmp_path, 80, labelled=12)
+    found = suggest(collection, "label", label="fox", limit=5)
+    truth = truths(collection)
+    assert [row.label for row in found.rows] == ["fox"] * 5
+    assert {truth[row.id] for row in found.rows} == {"fox"}
+
+
+def test_the_most_useful_lie_between_two_classes(tmp_path: Path) -> None:
+    collection = Collection.create_or_open(tmp_path / "c", card(embedding_size=2))
+    photo = tmp_path / "a.jpg"
+    rows = []
+    from tests.server.live import jpeg
+
+    for number, degrees in enumerate([0, 2, 4, 88, 90, 86, 10, 30, 45, 60, 80]):
+        photo = tmp_path / f"{number:02d}.jpg"
+        photo.write_bytes(jpeg(number))
+        angle = np.radians(degrees)
+        label = {0: "a", 1: "a", 2: "a", 3: "b", 4: "b", 5: "b"}.get(number)
+        rows.append(row_of(photo, 5 * np.array([np.cos(angle), np.sin(angle)]), label=label))
+    with collection.writing():
+        collection.write(rows)
+    names = {row["id"]: row["uri"][-6:-4] for row in collection.to_arrow().to_pylist()}
+    useful = [names[row.id] for row in suggest(collection, "label", order="useful").rows]
+    certain = [names[row.id] for row in suggest(collection, "label", order="certain").rows]
+    assert useful[0] == "08" and set(useful[1:3]) == {"07", "09"}
+    assert certain == useful[::-1]
+    assert [names[row.id] for row in suggest(collection, "label", label="b").rows] in (["10", "09"], ["10", "09", "08"])
+
+
+def test_with_one_class_the_others_stand_against_it(tmp_path: Path) -> None:
+    collection = make(tmp_path, 80, labelled=0)
+    truth = truths(collection)
+    owls = [id_ for id_, name in truth.items() if name == "owl"]
+    give_label(collection, owls[:4], "label", "owl")
+    found = suggest(collection, "label", label="owl", limit=16)
+    assert {truth[row.id] for row in found.rows[:10]} == {"owl"}
+    assert "others taken at random" in found.note
+    assert {row.label for row in suggest(collection, "label", order="useful").rows} == {"owl"}
+
+
+def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
+    collection = make(tmp_path, 8, labelled=0)
+    with pytest.raises(ConfigError, match="No row has a label yet"):
+        suggest(collection, "label")
+    with pytest.raises(UnknownNameError, match="Unknown column"):
+        suggest(collection, "labl")
+    ids = list(truths(collection))
+    give_label(collection, ids[:4], "label", "owl")
+    with pytest.raises(UnknownNameError, match="Unknown label"):
+        suggest(collection, "label", label="fox")
+    give_label(collection, ids, "label", "owl")
+    assert suggest(collection, "label").rows == []
+
+
+def test_more_examples_than_are_needed_are_drawn_from_each_class_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from birder.explore import suggest as module
+
+    monkeypatch.setattr(module, "MOST_EXAMPLES", 12)
+    collection = make(tmp_path, 80, labelled=60)
+    found = suggest(collection, "label")
+    assert "12 labelled photographs of 4 kinds, drawn from 60" in found.note
+    truth = truths(collection)
+    assert all(row.label == truth[row.id] for row in found.rows)
+
+
+def test_the_server_lists_suggestions(tmp_path: Path) -> None:
+    make(tmp_path, 40, labelled=12)
+    with serving(tmp_path / "c.birder") as client:
+        told = client.get("suggest", params={"label": "owl", "limit": 3}).json()
+        assert [photo["label"] for photo in told["photos"]] == ["owl"] * 3
+        assert set(told["photos"][0]) == {"id", "name", "label", "width", "height", "score"}
+        assert {each["name"] for each in told["classes"]} == set(KINDS)
+        answer: httpx.Response = client.get("suggest", params={"column": "species"})
+        assert answer.status_code == 400 and "No row has a species yet" in answer.json()["detail"]
+        assert client.get("suggest", params={"column": "embedding"}).status_code == 404
