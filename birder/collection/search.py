@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering
 
 from birder.collection.condition import checked_condition, explained, quoted
-from birder.collection.rows import IMPORTED
+from birder.collection.rows import IMPORTED, VECTORS
 from birder.collection.store import Collection
 from birder.collection.text_half import load_text_half
 from birder.collection.vector_index import AUTOMATIC, index_status, nearest_rows
@@ -150,7 +150,7 @@ def search(
     k
         How many rows.
     columns
-        Which columns; all but the embedding without them.
+        Which columns; all but embedding and patches without them.
     exact
         Compare all rows even where there is an index.
     encoder, clip
@@ -175,7 +175,7 @@ def search(
     for name in columns:
         if name not in own:
             raise unknown_name("column", name, own)
-    selected = list(dict.fromkeys(columns)) or [name for name in own if name != "embedding"]
+    selected = list(dict.fromkeys(columns)) or [name for name in own if name not in VECTORS]
     query = _Query(collection, encoder, clip)
     for image in images:
         query.add_image(image, wanted=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from birder.collection.rows import VECTORS
 from birder.collection.store import Collection
 from birder.errors import unknown_name
 
@@ -90,7 +91,7 @@ def colour_values(
 
 def point_values(collection: Collection, column: str, ids: list[str]) -> pa.Array:
     """The values of a column for the rows of these ids, in their order; null where there is no such row."""
-    known = [name for name in collection.columns if name != "embedding"]
+    known = [name for name in collection.columns if name not in VECTORS]
     if column not in known:
         raise unknown_name("column", column, known)
     images = lancedb.connect(collection.path).open_table("images")

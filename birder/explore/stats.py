@@ -9,6 +9,7 @@ import lancedb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from birder.collection.rows import VECTORS
 from birder.collection.store import RANKS, Collection
 from birder.errors import unknown_name
 
@@ -76,7 +77,7 @@ def stats(collection: Collection) -> Stats:
     Its counts, model and columns, in the order of the table.
     """
     images = lancedb.connect(collection.path).open_table("images")
-    columns = tuple(_column_stats(name, _column(images, name)) for name in collection.columns if name != "embedding")
+    columns = tuple(_column_stats(name, _column(images, name)) for name in collection.columns if name not in VECTORS)
     card = collection.model
     return Stats(
         rows=int(images.count_rows()),
@@ -98,8 +99,8 @@ def value_counts(collection: Collection, column: str) -> list[ValueCount]:
     UnknownNameError
         There is no such column.
     """
-    if column not in collection.columns or column == "embedding":
-        raise unknown_name("column", column, [name for name in collection.columns if name != "embedding"])
+    if column not in collection.columns or column in VECTORS:
+        raise unknown_name("column", column, [name for name in collection.columns if name not in VECTORS])
     values = _column(lancedb.connect(collection.path).open_table("images"), column)
     counted = [
         (pair["values"], int(pair["counts"]))

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from lancedb.table import Table
 
 from birder.collection.condition import checked_condition, explained
+from birder.collection.rows import VECTORS
 from birder.collection.store import Collection
 from birder.errors import BirderError, unknown_name
 
@@ -47,7 +48,7 @@ class Snapshot:
         self.collection = Collection.open(path)
         self._images: Table = lancedb.connect(path).open_table("images")
         self.version = int(self._images.version)
-        names = [name for name in self._images.schema.names if name != "embedding"]
+        names = [name for name in self._images.schema.names if name not in VECTORS]
         table = self._images.search().select(names).to_arrow()
         self.table: pa.Table = table.take(pc.sort_indices(table["uri"])).combine_chunks()
         self._position = {id_: position for position, id_ in enumerate(self.table["id"].to_pylist())}

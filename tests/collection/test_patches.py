@@ -113,6 +113,8 @@ def test_search_does_not_drag_them_along(folder: Path, encoder: Encoder) -> None
     collection = run(folder, encoder)
     nearest = collection.nearest(np.ones(48, np.float32), k=1)
     assert "patches" not in nearest[0] and "uri" in nearest[0]
+    found = collection.search(vectors=[np.ones(48, np.float32)], k=1).to_list()
+    assert "patches" not in found[0] and found[0]["uri"] == nearest[0]["uri"]
 
 
 def test_the_command_says_how_large_it_becomes_and_goes_on_by_itself(folder: Path, checkpoint: Path) -> None:
