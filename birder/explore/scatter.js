@@ -204,8 +204,14 @@ export class Scatter {
     this.width = entry.contentRect.width;
     this.height = entry.contentRect.height;
     const exact = entry.devicePixelContentBoxSize?.[0];
-    this.canvas.width = Math.max(exact?.inlineSize ?? Math.round(this.width * this.ratio), 1);
-    this.canvas.height = Math.max(exact?.blockSize ?? Math.round(this.height * this.ratio), 1);
+    // The exact size differs from the computed one by a rounding, but for browsers that emulate a device: these give
+    // CSS pixels.
+    const pixels = (exactly, length) => {
+      const computed = Math.round(length * this.ratio);
+      return Math.max(Math.abs((exactly ?? computed) - computed) < 2 ? (exactly ?? computed) : computed, 1);
+    };
+    this.canvas.width = pixels(exact?.inlineSize, this.width);
+    this.canvas.height = pixels(exact?.blockSize, this.height);
     this.view.scale = before ? this.view.scale * (this.#fitting() / before) : this.#fitting();
     cancelAnimationFrame(this.frame);
     this.#draw(); // at once: a canvas that was resized is empty

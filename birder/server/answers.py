@@ -68,6 +68,7 @@ class CollectionInfo(BaseModel):
     """What the collection is and has."""
 
     name: str
+    path: str = Field(description="Its folder, as `birder serve` was given it.")
     model: Model
     rows: int
     failures: int
@@ -86,6 +87,7 @@ class Photo(BaseModel):
     label: str | None
     width: int | None
     height: int | None
+    v: str = Field(description="Of its content: with ?v= behind it, a thumbnail's address may be kept for good.")
 
 
 class Hit(Photo):

@@ -19,6 +19,7 @@ def collection(site: Here) -> dict[str, Any]:
     model = snapshot.collection.model
     return {
         "name": site.path.resolve().name,
+        "path": str(site.path),
         "model": {
             "name": model.name,
             "precision": model.precision,

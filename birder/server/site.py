@@ -95,5 +95,5 @@ def row_of(snapshot: Snapshot, id_: str) -> dict[str, Any]:
 
 def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
     """Photographs as a list shows them."""
-    rows = snapshot.rows(positions, ["id", "uri", "label", "width", "height"])
-    return [{**row, "name": uri_to_name(row.pop("uri"))} for row in rows]
+    rows = snapshot.rows(positions, ["id", "uri", "label", "width", "height", "sha256"])
+    return [{**row, "name": uri_to_name(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]

@@ -65,7 +65,7 @@ def test_photographs_come_by_uri_a_page_at_a_time(client: httpx.Client) -> None:
     assert (page["total"], page["offset"]) == (40, 15)
     assert client.get("photos", params={"offset": 99}).json()["photos"] == []
     first = page["photos"][0]
-    assert set(first) == {"id", "name", "label", "width", "height"}
+    assert set(first) == {"id", "name", "label", "width", "height", "v"}
     assert (first["label"], first["width"], first["height"]) == (KINDS[3], 64, 48)
 
 

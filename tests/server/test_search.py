@@ -38,7 +38,7 @@ def test_neighbours_are_those_of_the_largest_cosines(client: httpx.Client, rows:
     found = client.get(f"photos/{ids[5]}/neighbours", params={"k": 7}).json()["photos"]
     assert [photo["id"] for photo in found] == [ids[i] for i in order]
     assert np.allclose([photo["similarity"] for photo in found], cosines[order], atol=1e-6)
-    assert set(found[0]) == {"id", "name", "label", "width", "height", "similarity"}
+    assert set(found[0]) == {"id", "name", "label", "width", "height", "v", "similarity"}
 
 
 def test_searching_takes_likes_unlikes_embeddings_and_conditions(

@@ -106,7 +106,7 @@ def test_the_server_lists_suggestions(tmp_path: Path) -> None:
     with serving(tmp_path / "c.birder") as client:
         told = client.get("suggest", params={"label": "owl", "limit": 3}).json()
         assert [photo["label"] for photo in told["photos"]] == ["owl"] * 3
-        assert set(told["photos"][0]) == {"id", "name", "label", "width", "height", "score"}
+        assert set(told["photos"][0]) == {"id", "name", "label", "width", "height", "v", "score"}
         assert {each["name"] for each in told["classes"]} == set(KINDS)
         answer: httpx.Response = client.get("suggest", params={"column": "species"})
         assert answer.status_code == 400 and "No row has a species yet" in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""Make the pictures of docs/page.md: python docs/images/page_screenshots.py (needs playwright and chromium).
+"""Make the pictures of docs/page.md: python docs/screenshots.py (needs playwright and chromium).
 
 The example photographs are embedded into a new collection, `birder serve` serves it, and Chromium looks at it.
 """
@@ -19,8 +19,8 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-HERE = Path(__file__).parent
-PHOTOS = HERE.parents[1] / "examples" / "photos"
+ROOT = Path(__file__).parents[1]
+PHOTOS = ROOT / "examples" / "photos"
 PORT = 8765
 ADDRESS = f"http://127.0.0.1:{PORT}"
 LARGE = 250_000
@@ -28,7 +28,7 @@ BIRDER = [sys.executable, "-m", "birder"]
 
 
 def main() -> None:
-    """Embed, serve, look, and write page-*.png beside this file."""
+    """Embed, serve, look, and write images/page-*.png."""
     chromium = os.environ.get("BIRDER_CHROMIUM") or shutil.which("chromium")
     with tempfile.TemporaryDirectory() as folder:
         collection = f"{folder}/photos.birder"
@@ -168,7 +168,7 @@ def shoot(page: Any, name: str) -> None:
 
 def save(image: Image.Image, name: str) -> None:
     """Write page-NAME.png; in 256 colours if it would be large otherwise."""
-    file = HERE / f"page-{name}.png"
+    file = ROOT / "docs" / "images" / f"page-{name}.png"
     image.save(file, optimize=True)
     if file.stat().st_size > LARGE:
         few = image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
