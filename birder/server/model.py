@@ -129,6 +129,8 @@ def _text_half_is_here(source: str) -> bool:
             repository = openclip_repository(weights_spec(source))
         except WeightsError:
             return False
+    elif Path(source).is_dir():
+        return any((Path(source) / name).is_file() for name in (SAFETENSORS_FILE, PICKLE_FILE))
     elif Path(source).exists() or source.count("/") != 1:
         return False
     found = (try_to_load_from_cache(repository, name) for name in (SAFETENSORS_FILE, PICKLE_FILE))

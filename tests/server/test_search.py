@@ -6,11 +6,18 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from birder.collection.store import Collection
+from birder.exchange.read import import_embeddings
+from birder.images.open import open_image
+from birder.images.sources import path_to_uri
 from birder.registry import DEFAULT_WEIGHTS
+from birder.weights.clip import load_clip
 from tests.server.live import KINDS, SIZE, embed, make, serving
 
 
@@ -184,3 +191,21 @@ def test_a_picture_without_its_model_is_refused(client: httpx.Client) -> None:
     for address in ("embed", "predict", "search/image"):
         answer = client.post(address, files={"file": ("a.png", buffer.getvalue())})
         assert answer.status_code == 400 and "birder fetch" in answer.json()["detail"]
+
+
+def test_words_find_what_the_text_half_finds(tmp_path: Path, photos: Path) -> None:
+    model = Path(__file__).parents[1] / "data" / "openclip"
+    clip = load_clip(model)
+    files = sorted((photos / "birds").glob("*.jpg"))[:6]
+    with torch.inference_mode():
+        features = clip.encode_image(torch.stack([clip.transform(open_image(file)) for file in files])).numpy()
+    table = pa.table({"uri": [path_to_uri(file) for file in files], "emb": list(features)})
+    pq.write_table(table, tmp_path / "theirs.parquet")
+    import_embeddings(tmp_path / "theirs.parquet", tmp_path / "c.birder", model=str(model))
+    words = clip.encode_text(["a gull"]).numpy()[0]
+    cosines = features @ words / np.linalg.norm(features, axis=1) / np.linalg.norm(words)
+    with serving(tmp_path / "c.birder") as client:
+        assert client.get("collection").json()["can"]["search_text"]
+        found = client.post("search", json={"texts": ["a gull"], "k": 6}).json()["photos"]
+    assert [photo["name"] for photo in found] == [str(files[i]) for i in np.argsort(-cosines)]
+    np.testing.assert_allclose([photo["similarity"] for photo in found], np.sort(cosines)[::-1], atol=1e-5)
