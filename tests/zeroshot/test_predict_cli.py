@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,14 @@ def test_best_names_are_saved_beside_the_rows(collection: Path, tree: Path) -> N
     assert after.column("predicted_score").to_pylist() == pytest.approx(
         [row["score"] for row in sorted(rows, key=lambda row: row["image"])]
     )
+    assert set(after.column("predicted_by").to_pylist()) == {str(CLIP)}
+    age = datetime.now(UTC) - min(after.column("predicted_at").to_pylist())
+    assert timedelta() < age < timedelta(minutes=10)
+    # By other names: what the ranks were is no longer what was predicted.
+    run("predict", "--in", collection, "--model", CLIP, "--labels", "cat,dog", "--save")
+    other = Collection.open(collection).to_arrow()
+    assert set(other.column("predicted_label").to_pylist()) <= {"cat", "dog"}
+    assert other.column("predicted_genus").null_count == 8
     # Once more, with no name good enough: what no longer holds goes.
     run("predict", *arguments, "--rank", "genus", "--save", "--min-score", "1.0")
     assert Collection.open(collection).to_arrow().column("predicted_genus").to_pylist() == [None] * 8
