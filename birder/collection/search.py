@@ -195,9 +195,7 @@ def search(
         table, note = _in_shared_space(collection, query, wanted, where, needed, exact)
     else:
         direction = query.direction(query.stored)
-        table, note = nearest_rows(
-            collection._images, direction, wanted, path=collection.path, where=where, columns=needed, exact=exact
-        )
+        table, note = nearest_rows(collection, direction, wanted, where=where, columns=needed, exact=exact)
         length = float(np.linalg.norm(direction.astype(np.float64)))
         cosines = 1.0 - table["_distance"].to_numpy().astype(np.float64)
         table = table.drop_columns(["_distance"]).add_column(0, "similarity", pa.array(length * cosines))
@@ -371,9 +369,7 @@ def _in_shared_space(
         back = direction if query.imported else _back(query, direction)
         needed = list(dict.fromkeys([*columns, "embedding"]))
         count = max(_TEXT_CANDIDATES, 20 * k)
-        found, note = nearest_rows(
-            images, back, count, path=collection.path, where=where, columns=needed, probes=0, refine=1
-        )
+        found, note = nearest_rows(collection, back, count, where=where, columns=needed, probes=0, refine=1)
         scores = query.project(_embeddings(found)) @ direction
         order = np.argsort(-scores, kind="stable")[:k]
         return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), note

@@ -9,6 +9,7 @@ the next writer.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from lancedb import DBConnection
     from lancedb.table import Table
 
+    from birder.collection.quick import QuickTable
     from birder.collection.search import Found
 
 __all__ = ["RANKS", "USERS", "Collection", "Content", "Failure", "Index", "ModelCard", "Row", "Stamp", "column_types"]
@@ -176,6 +178,13 @@ class Collection:
             stamps = (None if stamp == (None, None, None) else stamp for stamp in _stamps(batch))
             failures.update(zip(batch["uri"].to_pylist(), stamps, strict=True))
         return Index(rows, failures, contents)
+
+    @functools.cached_property
+    def quick(self) -> QuickTable:
+        """The images, kept open for finding what is nearest."""
+        from birder.collection.quick import QuickTable
+
+        return QuickTable(self.path)
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
@@ -319,7 +328,7 @@ class Collection:
 
         selected = list(columns) or [name for name in self.columns if name not in VECTORS]
         with reading(self.path):
-            table, _ = nearest_rows(self._images, vector, k, path=self.path, where=where, columns=selected)
+            table, _ = nearest_rows(self, vector, k, where=where, columns=selected)
         found = table.to_pylist()
         return [{"similarity": 1.0 - row.pop("_distance"), **row} for row in found]
 

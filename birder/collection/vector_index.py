@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.index import Bitmap, BTree, IvfFlat, IvfRq, LabelList
-from lancedb.table import Table
+from lancedb.table import AsyncTable
 
 from birder.collection.condition import checked_condition, explained
 from birder.collection.disk import storing
@@ -135,11 +135,10 @@ def index_status(collection: Collection) -> IndexStatus:
 
 
 def nearest_rows(
-    images: Table,
+    collection: Collection,
     vector: npt.NDArray[np.float32],
     k: int,
     *,
-    path: Path,
     where: str | None = None,
     columns: Sequence[str],
     exact: bool = False,
@@ -150,14 +149,12 @@ def nearest_rows(
 
     Parameters
     ----------
-    images
-        The table of a collection, kept open: opening it anew loads the index anew.
+    collection
+        Kept open: opening it anew loads the index anew.
     vector
         (D,) float32, not 0.
     k
         How many; fewer only if no more rows fulfil the condition.
-    path
-        The collection's folder, to name it in errors.
     where
         An SQL condition, applied before the search.
     columns
@@ -171,9 +168,8 @@ def nearest_rows(
     -------
     The columns and `_distance`, 1 - cosine, nearest first; and a note for the user where the index did not work.
     """
-    condition = None
-    if where is not None:
-        condition = checked_condition(where, {column.name: column.type for column in images.schema})
+    images, path = collection._images, collection.path
+    condition = None if where is None else checked_condition(where, collection.columns)
     refine = refine or max(_REFINED, 5 * 768 // len(vector))
     matching = None
     if condition is not None:
@@ -185,14 +181,15 @@ def nearest_rows(
     note = None
 
     def run(bypass: bool) -> pa.Table:
-        query: Any = images.search(vector, vector_column_name="embedding")
-        query = query.distance_type("cosine").limit(k)
-        if condition is not None:
-            query = query.where(condition, prefilter=True)
-        query = query.nprobes(probes) if probes else query.minimum_nprobes(PROBES).maximum_nprobes(0)
-        query = query.refine_factor(refine)
-        query = query.bypass_vector_index() if bypass else query
-        return query.select([*columns, "_distance"]).to_arrow()
+        def make(table: AsyncTable) -> Any:
+            query: Any = table.query().nearest_to(vector).column("embedding").distance_type("cosine").limit(k)
+            query = query if condition is None else query.where(condition)
+            query = query.nprobes(probes) if probes else query.maximum_nprobes(0).minimum_nprobes(PROBES)
+            query = query.refine_factor(refine)
+            query = query.bypass_vector_index() if bypass else query
+            return query.select([*columns, "_distance"])
+
+        return collection.quick.run(int(images.version), make)
 
     found = None
     if not exact:
