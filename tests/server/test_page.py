@@ -175,7 +175,7 @@ def test_names_are_shown_as_text(page: Any) -> None:
 
 def test_a_filter_keeps_its_rows_and_stays_in_the_address(page: Any) -> None:
     everything = total(page)
-    page.locator("label.choice", has_text="flowers").locator("input").check()
+    page.locator("label.choice", has_text="flowers").first.locator("input").check()
     expect(page.locator("#view-gallery .count")).to_have_text(re.compile(f"of {everything}"))
     flowers = total(page)
     assert 0 < flowers < everything
@@ -227,7 +227,7 @@ def test_a_dropped_picture_finds_itself(page: Any, photos: Path) -> None:
     # A filter on top searches again, without a second upload, and a reload keeps the picture.
     uploads: list[str] = []
     page.on("request", lambda request: request.url.endswith("/embed") and uploads.append(request.url))
-    page.locator("label.choice", has_text="flowers").locator("input").check()
+    page.locator("label.choice", has_text="flowers").first.locator("input").check()
     expect(tiles(page).first.locator(".name")).to_have_text("flowers")
     page.reload()
     expect(page.locator("#chips .chip.query")).to_contain_text("tucan.jpg")
@@ -393,7 +393,7 @@ def test_the_map_is_computed_coloured_lassoed_and_opens_photographs(page: Any) -
     expect(page.locator(".selected-count")).to_have_text(f"{everything} selected")
     page.get_by_role("button", name="Clear the selection (Esc)").click()
     page.get_by_role("button", name="Move", exact=True).click()
-    page.locator("label.choice", has_text="flowers").locator("input").check()
+    page.locator("label.choice", has_text="flowers").first.locator("input").check()
     expect(page.locator("#view-map .count")).to_have_text(re.compile(f" of {everything} points in colour"))
     # Somewhere on the map there is a point: hovering shows it, a click opens it.
     for x in range(5, 96, 3):
@@ -500,7 +500,7 @@ def test_filters_are_a_drawer_on_a_phone(browser: Any, address: str) -> None:
     for page in opened(browser, address, viewport={"width": 360, "height": 740}):
         everything = total(page)
         page.locator("#filter-toggle").click()
-        page.locator("label.choice", has_text="flowers").locator("input").check()
+        page.locator("label.choice", has_text="flowers").first.locator("input").check()
         page.keyboard.press("Escape")
         expect(page.locator("#view-gallery .count")).to_have_text(re.compile(f"of {everything}"))
 
