@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 AUTOMATIC = 50_000
 """Rows from which on a collection gets its index by itself: comparing all takes some 0.2 s there."""
-PROBES = 55
+PROBES = 50
 """Partitions of the index that are looked into, of the square root of the number of rows. Over 1,000,000 rows of 768
-numbers (benchmarks/search.py): recall@10 0.94 with 40, 0.96 with 55, 0.97 with 60; every 20 cost some 2 ms."""
+numbers (benchmarks/search.py): recall@10 0.945 with 44, 0.953 to 0.957 with 50, 0.968 with 55."""
 _UNINDEXED = 5_000  # rows that every search compares one by one before they are added to the index
 _GROWN = 4  # times the rows that the partitions were made for, until they are made anew
 _MANY_VALUES = 1_000  # a bitmap for each value up to here, a tree for more
 _ENOUGH_BITS = 256
-_REFINED = 5  # rows compared exactly for each that is wanted; more where fewer bits stand for each row
+_REFINED = 4  # rows compared exactly for each that is wanted; more where fewer bits stand for each row
 _MEMORY = "index.json"
 _CONFIGS: dict[str, type[BTree] | type[Bitmap] | type[LabelList]] = {
     "BTREE": BTree,
@@ -170,7 +170,7 @@ def nearest_rows(
     """
     images, path = collection._images, collection.path
     condition = None if where is None else checked_condition(where, collection.columns)
-    refine = refine or max(_REFINED, 5 * 768 // len(vector))
+    refine = refine or max(_REFINED, _REFINED * 768 // len(vector))
     matching = None
     if condition is not None:
         with explained(where, path):
