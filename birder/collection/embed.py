@@ -28,7 +28,6 @@ from birder.inference.engine import Engine
 __all__ = ["Plan", "Summary", "embed_images", "plan"]
 
 NOT_FINITE = "the model gives no finite embedding for it"
-_FIRST_BATCH = 8
 _BOXES_AT_ONCE = 256
 _COMMIT_BYTES = 64 << 20
 _REMOTE_THREADS = 16
@@ -211,8 +210,6 @@ class _Encoder:
     ) -> None:
         self._engine = engine
         self._batch_size = batch_size
-        # The first batches are small: the engine begins while the threads have decoded but a few.
-        self._due = min(batch_size, _FIRST_BATCH)
         self._reader = reader
         self._writer = writer
         self._summary = summary
@@ -237,9 +234,8 @@ class _Encoder:
             self._waiting.setdefault(outcome.sha256, []).append(outcome)
         else:
             self._batch.append(outcome)
-        if self._fresh < self._due and len(self._batch) < 8 * self._batch_size:
+        if self._fresh < self._batch_size and len(self._batch) < 8 * self._batch_size:
             return False
-        self._due = min(self._batch_size, 2 * self._due)
         self.flush()
         return True
 
