@@ -30,8 +30,8 @@ from birder.cluster import check_installed, explain, lay_out, running_ray
 from birder.collection.embed import NOT_FINITE, Plan, Summary, begin, columns_of, embed_pixels
 from birder.collection.model import EncoderSpec
 from birder.collection.read import Decoded, Pending, read_group
-from birder.collection.rows import ModelCard
-from birder.collection.store import Collection, Content, Failure, Row, check_model
+from birder.collection.rows import ModelCard, check_model
+from birder.collection.store import Collection, Content, Failure, Row
 from birder.images.transform import ClassificationTransform
 
 _WAVE = 1_000_000

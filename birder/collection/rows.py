@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,35 @@ class ModelCard:
     precision: str
     embedding_size: int
     patches: list[int] | None = None
+
+
+def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
+    """Refuse (`CollectionError`) a model whose embeddings do not go with a collection's, those of `mine`."""
+    if model.sha256 != mine.sha256 or model.embedding_size != mine.embedding_size:
+        raise CollectionError(
+            f"{path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {model.name} "
+            f"({model.sha256[:12]}); embeddings of two models cannot be compared. "
+            "Leave out --model to go on with it, or name another folder with --to."
+        )
+    for key, value in mine.transform.items():
+        if model.transform.get(key) != value:
+            how = "with" if key == "draft" and not value else "without"
+            raise CollectionError(
+                f"{path} was made with {key} {value}, not {model.transform.get(key)}. "
+                + (f"Run it {how} --exact, " if key == "draft" else "Use the same transform, ")
+                + "or name another folder with --to."
+            )
+    if (model.patches or None) != (mine.patches or None):
+        raise CollectionError(
+            f"{path} was made {'with' if mine.patches else 'without'} patch tokens. "
+            f"{'Add' if mine.patches else 'Leave out'} --features patches, or name another folder with --to."
+        )
+    # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the photographs.
+    if model.precision != mine.precision and "int8" in (model.precision, mine.precision):
+        raise CollectionError(
+            f"{path} holds {mine.precision} embeddings, not {model.precision}. "
+            f"Use --precision {mine.precision}, or name another folder with --to."
+        )
 
 
 class Content(NamedTuple):

@@ -322,7 +322,7 @@ def find_row(collection: Collection, key: str) -> dict[str, Any] | None:
     CollectionError
         Several files have that name.
     """
-    images = collection._images
+    images = collection.images
 
     def rows(condition: str, limit: int) -> list[dict[str, Any]]:
         with explained(condition, collection.path):
@@ -343,7 +343,7 @@ def find_row(collection: Collection, key: str) -> dict[str, Any] | None:
 
 
 def _matching(collection: Collection, where: str, k: int, columns: list[str]) -> Found:
-    images = collection._images
+    images = collection.images
     condition = checked_condition(where, collection.columns)
     with explained(where, collection.path):
         matching = int(images.count_rows(condition))
@@ -360,7 +360,7 @@ def _in_shared_space(
     The inner product of a text's feature q with a projected row P x is that of P^T q with x itself: by that the index
     finds candidates, which are then compared as the projection wants it. Small collections are compared as a whole.
     """
-    images = collection._images
+    images = collection.images
     condition = None if where is None else checked_condition(where, collection.columns)
     direction = query.direction(query.features())
     with explained(where, collection.path):

@@ -32,6 +32,7 @@ from birder.collection.rows import (
     Failure,
     ModelCard,
     Row,
+    check_model,
     column_types,
     fits,
     image_fields,
@@ -80,12 +81,14 @@ class Collection:
         Its folder.
     model
         What made its embeddings.
+    images
+        LanceDB's table of the rows, as of the last `see_latest`.
     """
 
     def __init__(self, path: Path, images: Table, failures: Table, model: ModelCard) -> None:
         self.path = path
         self.model = model
-        self._images = images
+        self.images = images
         self._failures = failures
         self._before: Table | None = None
 
@@ -154,7 +157,7 @@ class Collection:
         with locked(self.path), contextlib.ExitStack() as opening:
             opening.enter_context(storing(self.path))
             self.see_latest()
-            self._before = connect(self.path).open_table("images", version=self._images.version)
+            self._before = connect(self.path).open_table("images", version=self.images.version)
             if self._failures.count_rows():  # which takes a look at every row: labelling one must not
                 index = self.index()
                 self._delete_failures([uri for uri in index.failures if uri in index.rows])
@@ -163,14 +166,14 @@ class Collection:
 
     def see_latest(self) -> None:
         """Look at what others have committed since."""
-        self._images.checkout_latest()  # type: ignore[no-untyped-call]
+        self.images.checkout_latest()  # type: ignore[no-untyped-call]
         self._failures.checkout_latest()  # type: ignore[no-untyped-call]
 
     def index(self) -> Index:
         """What is there already: all that is needed to find what is missing without reading a file."""
         rows: dict[str, Stamp] = {}
         contents: set[bytes] = set()
-        for batch in self._images.search().select(["uri", "sha256", *Stamp._fields]).to_batches():
+        for batch in self.images.search().select(["uri", "sha256", *Stamp._fields]).to_batches():
             rows.update(zip(batch["uri"].to_pylist(), _stamps(batch), strict=True))
             contents.update(bytes.fromhex(sha256) for sha256 in batch["sha256"].to_pylist())
         failures: dict[str, Stamp | None] = {}
@@ -189,7 +192,7 @@ class Collection:
     @property
     def columns(self) -> dict[str, pa.DataType]:
         """Names and Arrow types of the columns."""
-        return {column.name: column.type for column in self._images.schema}
+        return {column.name: column.type for column in self.images.schema}
 
     def check_columns(self, columns: dict[str, pa.DataType]) -> None:
         """Refuse (`CollectionError`) columns that the rows cannot have: a name that is ours, or another type."""
@@ -208,7 +211,7 @@ class Collection:
         new = [pa.field(name, type_) for name, type_ in columns.items() if name not in self.columns]
         if new:
             with storing(self.path):
-                self._images.add_columns(pa.schema(new))
+                self.images.add_columns(pa.schema(new))
 
     def write(self, rows: Sequence[Row], failures: Sequence[Failure] = ()) -> None:
         """Commit rows and failures; within `writing` only. Each uri comes once.
@@ -228,11 +231,11 @@ class Collection:
         missing = {row.sha256 for row in rows} - contents.keys()
         contents |= self._find_contents(missing)
         if stale := [failure.uri for failure in failures if failure.known]:
-            self._images.delete(_any_of("uri", stale))
+            self.images.delete(_any_of("uri", stale))
         if new := [row for row in rows if not row.known]:
-            self._images.add(self.table_of(new, contents))
+            self.images.add(self.table_of(new, contents))
         if changed := [row for row in rows if row.known]:
-            merge = self._images.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
+            merge = self.images.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
             merge.execute(self.table_of(changed, contents))
         if failures:
             merge = self._failures.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
@@ -242,12 +245,12 @@ class Collection:
     def update(self, rows: pa.Table) -> None:
         """Change columns of rows that are there, in one commit: `rows` has uri and those. Within `writing` only."""
         with storing(self.path):
-            self._images.merge_insert("uri").when_matched_update_all().execute(rows)
+            self.images.merge_insert("uri").when_matched_update_all().execute(rows)
 
     def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Columns of all rows, a batch at a time."""
         with reading(self.path):
-            yield from self._images.search().select(list(columns)).to_batches()
+            yield from self.images.search().select(list(columns)).to_batches()
 
     def shards(self) -> dict[str, Shard]:
         """The shards that were gone through, by uri: one that has not changed need not be again."""
@@ -269,16 +272,16 @@ class Collection:
     def compact(self) -> None:
         """Join the small pieces that many commits leave, so that searching stays fast."""
         with storing(self.path):
-            self._images.optimize()
+            self.images.optimize()
             self._failures.optimize()
 
     def count(self, where: str | None = None) -> int:
         """Count the rows, or those that an SQL condition holds for."""
         if where is None:
-            return int(self._images.count_rows())
+            return int(self.images.count_rows())
         condition = checked_condition(where, self.columns)
         with explained(where, self.path):
-            return int(self._images.count_rows(condition))
+            return int(self.images.count_rows(condition))
 
     def search(self, **query: Any) -> Found:
         """Search by photographs, texts, rows and vectors; parameters as for `birder.collection.search.search`.
@@ -340,7 +343,7 @@ class Collection:
     def to_arrow(self) -> pa.Table:
         """All rows, in memory; `embedding` is a fixed-size list of float32."""
         with reading(self.path):
-            return self._images.to_arrow()
+            return self.images.to_arrow()
 
     def _delete_failures(self, uris: Sequence[str]) -> None:
         for start in range(0, len(uris), 1000):
@@ -349,7 +352,7 @@ class Collection:
     def _find_contents(self, wanted: set[str]) -> dict[str, Content]:
         """Contents by sha256, also of rows that this run has replaced since it began."""
         found: dict[str, Content] = {}
-        for table in (self._images, self._before):
+        for table in (self.images, self._before):
             missing = sorted(wanted - found.keys())
             if table is None or not missing:
                 continue
@@ -364,7 +367,7 @@ class Collection:
 
     def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
         """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
-        schema = self._images.schema
+        schema = self.images.schema
         values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name not in VECTORS}
         for row in rows:
             content = contents[row.sha256]
@@ -383,35 +386,6 @@ class Collection:
             else:
                 arrays.append(pa.array(values[column.name], column.type))
         return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
-    """Refuse (`CollectionError`) a model whose embeddings do not go with a collection's, those of `mine`."""
-    if model.sha256 != mine.sha256 or model.embedding_size != mine.embedding_size:
-        raise CollectionError(
-            f"{path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {model.name} "
-            f"({model.sha256[:12]}); embeddings of two models cannot be compared. "
-            "Leave out --model to go on with it, or name another folder with --to."
-        )
-    for key, value in mine.transform.items():
-        if model.transform.get(key) != value:
-            how = "with" if key == "draft" and not value else "without"
-            raise CollectionError(
-                f"{path} was made with {key} {value}, not {model.transform.get(key)}. "
-                + (f"Run it {how} --exact, " if key == "draft" else "Use the same transform, ")
-                + "or name another folder with --to."
-            )
-    if (model.patches or None) != (mine.patches or None):
-        raise CollectionError(
-            f"{path} was made {'with' if mine.patches else 'without'} patch tokens. "
-            f"{'Add' if mine.patches else 'Leave out'} --features patches, or name another folder with --to."
-        )
-    # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the photographs.
-    if model.precision != mine.precision and "int8" in (model.precision, mine.precision):
-        raise CollectionError(
-            f"{path} holds {mine.precision} embeddings, not {model.precision}. "
-            f"Use --precision {mine.precision}, or name another folder with --to."
-        )
 
 
 def open_collection(path: str | Path) -> Collection:

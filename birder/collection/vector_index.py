@@ -118,7 +118,7 @@ def ensure_index(collection: Collection) -> IndexReport | None:
         return None
     begun = time.perf_counter()
     with storing(collection.path):
-        collection._images.optimize()
+        collection.images.optimize()
     now = index_status(collection)
     kinds = {name: kind for name, (kind, _) in now.columns.items()}
     return IndexReport(now.indexed or 0, kinds, time.perf_counter() - begun)
@@ -126,7 +126,7 @@ def ensure_index(collection: Collection) -> IndexReport | None:
 
 def index_status(collection: Collection) -> IndexStatus:
     """How the indexes of a collection stand."""
-    images = collection._images
+    images = collection.images
     columns = {
         index.columns[0]: (index.index_type, int(index.num_indexed_rows or 0)) for index in images.list_indices()
     }
@@ -168,7 +168,7 @@ def nearest_rows(
     -------
     The columns and `_distance`, 1 - cosine, nearest first; and a note for the user where the index did not work.
     """
-    images, path = collection._images, collection.path
+    images, path = collection.images, collection.path
     condition = None if where is None else checked_condition(where, collection.columns)
     refine = refine or max(_REFINED, _REFINED * 768 // len(vector))
     matching = None
@@ -210,7 +210,7 @@ def nearest_rows(
 def _make(collection: Collection, columns: Sequence[str]) -> IndexReport:
     begun = time.perf_counter()
     kinds = _kinds(collection, columns)
-    images = collection._images
+    images = collection.images
     rows = int(images.count_rows())
     if rows < 256:  # what LanceDB needs at least
         raise CollectionError(

@@ -215,12 +215,12 @@ def test_what_cannot_be_searched_for_is_said(collection: Collection, tmp_path: P
 def test_what_is_no_condition_is_refused_and_changes_nothing(
     collection: Collection, where: str, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = collection._images.version
+    before = collection.images.version
     for query in ({"where": where}, {"where": where, "vectors": [VECTORS[0]]}):
         with pytest.raises(CollectionError, match=reason) as error:
             search(collection, **query)  # type: ignore[arg-type]
         assert len(str(error.value)) < 1_000
-    assert Collection.open(collection.path)._images.version == before
+    assert Collection.open(collection.path).images.version == before
     assert collection.count() == ROWS
     assert "panicked" not in capfd.readouterr().err
 

@@ -61,7 +61,7 @@ def test_rows_that_came_changed_or_went_are_counted(tmp_path: Path) -> None:
     make(collection.path, vectors[:4], names=[f"new{i}" for i in range(4)])
     make(collection.path, vectors[:1] + 1, names=["p/00000.jpg"], known=True)
     with collection.writing():
-        collection._images.delete("uri = 'file:///p/00001.jpg'")
+        collection.images.delete("uri = 'file:///p/00001.jpg'")
     points = read_map(collection)
     assert points is not None
     assert (len(points.ids), len(points.xy), points.missing) == (29, 29, 5)
