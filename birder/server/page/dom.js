@@ -25,6 +25,10 @@ function append(element, children) {
   }
 }
 
+/** What stands above a view: how many there are, and what can be done with them. */
+export const toolbar = (counter, ...tools) =>
+  el("div", { class: "toolbar" }, counter, el("div", { class: "tools" }, ...tools));
+
 /** Put these children in place of those that are there. */
 export function fill(element, ...children) {
   element.replaceChildren();

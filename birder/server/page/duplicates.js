@@ -1,7 +1,7 @@
 // Near-duplicates: groups of photographs side by side, with how alike and how large they are.
 
 import { api, isAbort, thumbnail } from "./api.js";
-import { busy, cosine, count, el, emptyState, failed, fill, icon, later } from "./dom.js";
+import { busy, cosine, count, el, emptyState, failed, fill, icon, later, toolbar } from "./dom.js";
 import { openPhoto } from "./photo.js";
 import { selection } from "./selection.js";
 import { List } from "./sources.js";
@@ -28,15 +28,9 @@ export function startDuplicates() {
   });
   scroller = el("div", { class: "scroller groups" });
   section.append(
-    el(
-      "div",
-      { class: "toolbar" },
+    toolbar(
       counter,
-      el(
-        "div",
-        { class: "tools" },
-        el("label", { class: "tool", for: "threshold" }, el("span", {}, "Similarity of at least"), slider, value),
-      ),
+      el("label", { class: "tool", for: "threshold" }, el("span", {}, "Similarity of at least"), slider, value),
     ),
     scroller,
   );

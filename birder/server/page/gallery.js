@@ -1,7 +1,21 @@
 // The gallery: the photographs that the filters keep, in an order, or the nearest to what is searched for.
 
 import { api, isAbort } from "./api.js";
-import { busy, cosine, count, el, emptyState, failed, fill, icon, iconButton, later, photographs, say } from "./dom.js";
+import {
+  busy,
+  cosine,
+  count,
+  el,
+  emptyState,
+  failed,
+  fill,
+  icon,
+  iconButton,
+  later,
+  photographs,
+  say,
+  toolbar,
+} from "./dom.js";
 import { where } from "./conditions.js";
 import { Grid } from "./grid.js";
 import { openPhoto } from "./photo.js";
@@ -47,7 +61,7 @@ export function startGallery(of) {
   scroller = el("div", { class: "scroller" });
   notice = el("div", { class: "notice", hidden: true });
   counter = el("p", { class: "count" });
-  section.append(toolbar(), notice, scroller);
+  section.append(galleryTools(), notice, scroller);
   grid = new Grid(scroller, {
     label: "Photographs",
     caption: (photo) => [
@@ -82,7 +96,7 @@ export function startGallery(of) {
 const fileName = (name) => name.split("/").pop();
 const detail = (photo) => (photo.label ? fileName(photo.name) : photo.width ? `${photo.width} × ${photo.height}` : "");
 
-function toolbar() {
+function galleryTools() {
   const orderable = collection.columns.filter((column) => column.filled > 0);
   sort = el(
     "select",
@@ -107,28 +121,22 @@ function toolbar() {
     },
   });
   drawSort();
-  return el(
-    "div",
-    { class: "toolbar" },
+  return toolbar(
     counter,
+    el("label", { class: "tool", for: "sort" }, el("span", {}, "Sort by"), sort),
+    direction,
+    el("label", { class: "tool size", for: "size" }, el("span", {}, "Size"), size),
     el(
-      "div",
-      { class: "tools" },
-      el("label", { class: "tool", for: "sort" }, el("span", {}, "Sort by"), sort),
-      direction,
-      el("label", { class: "tool size", for: "size" }, el("span", {}, "Size"), size),
-      el(
-        "button",
-        {
-          type: "button",
-          class: "quiet",
-          onclick: selectAll,
-          title: "Select all (Ctrl+A)",
-          "aria-label": "Select all",
-        },
-        icon("select"),
-        el("span", {}, "Select all"),
-      ),
+      "button",
+      {
+        type: "button",
+        class: "quiet",
+        onclick: selectAll,
+        title: "Select all (Ctrl+A)",
+        "aria-label": "Select all",
+      },
+      icon("select"),
+      el("span", {}, "Select all"),
     ),
   );
 }

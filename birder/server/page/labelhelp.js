@@ -1,7 +1,7 @@
 // Label help: given a few labels, the photographs without one, ranked by a classifier on their embeddings.
 
 import { api, isAbort } from "./api.js";
-import { busy, count, el, emptyState, failed, fill, percent, photographs, say } from "./dom.js";
+import { busy, count, el, emptyState, failed, fill, percent, photographs, say, toolbar } from "./dom.js";
 import { Grid } from "./grid.js";
 import { give, labelColumns } from "./labels.js";
 import { openPhoto } from "./photo.js";
@@ -39,23 +39,17 @@ export function startLabelHelp(of) {
   notice = el("div", { class: "notice", hidden: true });
   scroller = el("div", { class: "scroller" });
   section.append(
-    el(
-      "div",
-      { class: "toolbar" },
+    toolbar(
       counter,
+      el("label", { class: "tool", for: "help-column" }, el("span", {}, "Column"), columns),
+      el("label", { class: "tool", for: "help-class" }, el("span", {}, "Class"), classes),
+      el("div", { class: "segmented", role: "group", "aria-label": "Which come first" }, Object.values(orders)),
       el(
-        "div",
-        { class: "tools" },
-        el("label", { class: "tool", for: "help-column" }, el("span", {}, "Column"), columns),
-        el("label", { class: "tool", for: "help-class" }, el("span", {}, "Class"), classes),
-        el("div", { class: "segmented", role: "group", "aria-label": "Which come first" }, Object.values(orders)),
-        el(
-          "button",
-          { type: "button", class: "quiet", onclick: () => load() },
-          el("span", { class: "always" }, "Rank again"),
-        ),
-        acceptAll,
+        "button",
+        { type: "button", class: "quiet", onclick: () => load() },
+        el("span", { class: "always" }, "Rank again"),
       ),
+      acceptAll,
     ),
     note,
     notice,

@@ -16,6 +16,7 @@ import {
   photographs,
   say,
   time,
+  toolbar,
 } from "./dom.js";
 import { where } from "./conditions.js";
 import { searchBody } from "./gallery.js";
@@ -66,19 +67,13 @@ export function startMap(of) {
     ),
   };
   section.append(
-    el(
-      "div",
-      { class: "toolbar" },
+    toolbar(
       counter,
-      el(
-        "div",
-        { class: "tools" },
-        el("label", { class: "tool", for: "colour" }, el("span", {}, "Colour by"), colourBy),
-        el("div", { class: "segmented", role: "group", "aria-label": "What dragging does" }, modes.pan, modes.lasso),
-        iconButton("plus", "Zoom in (+)", () => scatter?.zoom(1.5), { class: "icon-button zoom" }),
-        iconButton("minus", "Zoom out (-)", () => scatter?.zoom(1 / 1.5), { class: "icon-button zoom" }),
-        iconButton("fit", "Show all (0)", () => scatter?.fit()),
-      ),
+      el("label", { class: "tool", for: "colour" }, el("span", {}, "Colour by"), colourBy),
+      el("div", { class: "segmented", role: "group", "aria-label": "What dragging does" }, modes.pan, modes.lasso),
+      iconButton("plus", "Zoom in (+)", () => scatter?.zoom(1.5), { class: "icon-button zoom" }),
+      iconButton("minus", "Zoom out (-)", () => scatter?.zoom(1 / 1.5), { class: "icon-button zoom" }),
+      iconButton("fit", "Show all (0)", () => scatter?.fit()),
     ),
     banner,
     stage,
