@@ -172,6 +172,7 @@ class Catalogue:
         self._latest: Table = lancedb.connect(path).open_table("images")
         self._failures: Table = lancedb.connect(path).open_table("failures")
         self._next_look = 0.0
+        self._looked = 0.0
 
     def current(self) -> Snapshot:
         """The latest snapshot; one that is being read meanwhile is not waited for."""
@@ -183,13 +184,15 @@ class Catalogue:
         return self._snapshot
 
     def refresh(self) -> Snapshot:
-        """The latest snapshot, after this server has written."""
+        """The snapshot of all that was committed before the call; calls that wait for one another share a look."""
+        asked = time.monotonic()
         with self._lock:
-            self._look()
+            if self._looked <= asked:
+                self._look()
         return self._snapshot
 
     def _look(self) -> None:
-        begin = time.monotonic()
+        self._looked = begin = time.monotonic()
         try:
             self._latest.checkout_latest()  # type: ignore[no-untyped-call]
             if int(self._latest.version) != self._snapshot.version:

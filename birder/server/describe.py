@@ -15,7 +15,8 @@ router = APIRouter(tags=["collection"], responses=PROBLEMS)
 @router.get("/collection", response_model=CollectionInfo)
 def collection(site: Here) -> dict[str, Any]:
     """Describe the collection: its model, size, columns, and what this machine can do with it."""
-    snapshot = site.catalogue.current()
+    # The page asks for this as it opens: who loads it anew wants what is there now.
+    snapshot = site.catalogue.refresh()
     model = snapshot.collection.model
     return {
         "name": site.path.resolve().name,

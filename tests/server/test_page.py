@@ -24,6 +24,7 @@ from birder.collection.store import Collection, Content, ModelCard, Row, Stamp
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 expect = playwright_api.expect
+expect.set_options(timeout=20_000)  # as patient as the page is with a server on a busy machine
 
 CHROMIUM = os.environ.get("BIRDER_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [

@@ -302,6 +302,18 @@ def test_rows_that_another_process_adds_appear_and_the_version_changes(tmp_path:
         assert client.get(f"photos/{after['photos'][-1]['id']}/thumbnail").status_code == 200
 
 
+def test_whoever_opens_the_page_finds_what_was_committed_a_moment_ago(tmp_path: Path) -> None:
+    collection = make(tmp_path, 5)
+    with serving(tmp_path / "c.birder") as client:
+        for rows in range(6, 12):  # each time right after a look, within the time that lists are not looked for again
+            assert client.get("collection").json()["rows"] == rows - 1
+            new = tmp_path / "photos" / f"{rows:04d} new.jpg"
+            new.write_bytes(jpeg(rows))
+            with collection.writing():
+                collection.write([row_of(new, np.ones(SIZE))])
+            assert client.get("collection").json()["rows"] == client.get("photos").json()["total"] == rows
+
+
 def test_the_failures_are_listed(client: httpx.Client) -> None:
     told = client.get("failures").json()
     assert told["total"] == 1
