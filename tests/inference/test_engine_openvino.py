@@ -97,7 +97,7 @@ def test_torch_in_bf16_stays_close(tiny):
 
 @pytest.mark.slow
 def test_automatic_precision_stays_within_a_cosine_of_0999_on_every_photo(photos, tmp_path):
-    """With random ViT-B/16 weights and with the real EfficientNet-Lite0's."""
+    """With random ViT-B/16 weights and with the real EfficientNet-Lite0's, which are never run in bf16 unasked."""
     torch.manual_seed(0)
     net = birder.create_network("vit_b16_pn", 512, config={"head_bias": False})
     path = tmp_path / "vit_b16_pn_random.safetensors"
@@ -107,6 +107,8 @@ def test_automatic_precision_stays_within_a_cosine_of_0999_on_every_photo(photos
         model = find_model(name)
         opened = open_engine(model, engine="openvino")
         assert opened.engine.precision == ("bf16" if ov.has_bf16() and model.network == "vit_b16_pn" else "fp32")
+        if opened.engine.precision == "fp32":
+            continue  # the exact one itself
         exact = open_engine(model, engine="openvino", precision="fp32").engine
         pixels = photo_pixels(photos, exact, opened.rgb_stats)
         assert len(pixels) == 129
@@ -126,7 +128,9 @@ def test_quantised_on_the_users_photographs(tiny, photos):
     assert result.cosine == pytest.approx(measured.mean(), abs=1e-6)
     assert result.lowest == pytest.approx(measured.min(), abs=1e-6)
     assert (result.calibrated_on, result.measured_on) == (32, 11)
-    assert ov.read_facts(ov.graph_folder(tiny.sha256, "int8"))["quantized"]["cosine"] == result.cosine
+    assert ov.read_facts(ov.graph_folder(tiny.sha256, "int8"))["quantized"] == result._asdict()
+    assert result.usual == open_engine(tiny, engine="openvino").engine.precision
+    assert 1 < result.rate < 1e6 and 1 < result.usual_rate < 1e6
     assert 0.9 < result.cosine < 1.0
     with pytest.raises(ConfigError, match="at least 8"):
         quantize(tiny, pixels[:7])

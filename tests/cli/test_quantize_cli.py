@@ -1,0 +1,43 @@
+"""`birder quantize`, then embedding with what it made."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_embed_cli import DATA, birder
+
+pytestmark = pytest.mark.slow  # every test runs whole commands
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BIRDER_CACHE", str(tmp_path / "cache"))  # other tests need a model that is not quantised
+    return Path(shutil.copy(DATA / "birder" / "vit_tiny_p16_pn_test.pt", tmp_path / "vit_b16_pn_tiny.pt"))
+
+
+def test_tells_how_close_and_how_fast_and_what_it_made_embeds(model: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "birds", tmp_path / "birds")
+    (tmp_path / "birds" / "broken.jpg").write_text("no image")
+    done = birder("quantize", tmp_path / "birds", "--model", model)
+    assert "broken.jpg: not an image" in done.stderr and "left out" in done.stderr
+    assert re.search(r"cosine to fp32 0\.9\d+ on average, 0\.\d+ at the lowest, over 7 photographs", done.stderr)
+    rates = re.search(r"([\d.]+) images/s in int8, ([\d.]+) in (fp32|bf16), ([\d.]+) times as fast", done.stderr)
+    assert rates is not None
+    assert float(rates[4]) == pytest.approx(float(rates[1]) / float(rates[2]), rel=0.1)
+    assert ("int8 gains nothing" in done.stderr) == (float(rates[1]) / float(rates[2]) < 1.1)
+    to = tmp_path / "c"
+    done = birder("embed", tmp_path / "birds", "--to", to, "--model", model, "--precision", "int8")
+    assert "Embedded 27" in done.stderr and "int8" in done.stderr
+    found = birder("search", "--in", to, "--image", photos / "birds" / "owl.jpg", "-k", "1", "--format", "json")
+    (row,) = json.loads(found.stdout)
+    assert row["file"].endswith("owl.jpg") and row["similarity"] > 0.99
+
+
+def test_too_few_photographs_are_refused_before_the_work(model: Path, photos: Path) -> None:
+    done = birder("quantize", photos / "amphibians", "--model", model, code=1)
+    assert "at least 8 photographs" in done.stderr
