@@ -23,6 +23,7 @@ from PIL import Image
 from birder.collection.store import Collection, Content, ModelCard, Row, Stamp
 
 playwright_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 expect = playwright_api.expect
 expect.set_options(timeout=20_000)  # as patient as the page is with a server on a busy machine
 
@@ -676,3 +677,48 @@ def test_a_hundred_thousand_photographs_scroll(browser: Any, many: str) -> None:
         page.wait_for_timeout(400)
         page.reload()
         expect(page.locator("#view-gallery .tile[aria-posinset='99999']")).to_be_visible()
+
+
+def audit(page: Any) -> list[str]:
+    """What axe-core (https://github.com/dequelabs/axe-core) finds wrong for people who do not see, or use no mouse."""
+    # It takes the first tab, scrolled out of sight on a phone, for a link that skips; these addresses are of views.
+    found = axe.Axe().run(page, options={"rules": {"skip-link": {"enabled": False}}}).response["violations"]
+    nodes = [(each["id"], node) for each in found for node in each["nodes"]]
+    return [f"{name}: {node['html'][:120]} {node['failureSummary'][:300]}" for name, node in nodes]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, scheme: str, width: int) -> None:
+    how = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    for page in opened(browser, address, **how):
+        expect(tiles(page).first).to_have_class(re.compile("loaded"))
+        page.wait_for_load_state("networkidle")
+        assert audit(page) == []
+        tiles(page).first.click()
+        expect(page.locator(".neighbour img.loaded").first).to_be_visible()
+        expect(page.locator(".predictions li").first).to_be_visible()
+        assert audit(page) == []
+        page.keyboard.press("Escape")
+        page.keyboard.press("?")
+        expect(page.locator(".panel")).to_be_visible()
+        assert audit(page) == []
+        page.keyboard.press("Escape")
+        page.locator("#tab-map").click()
+        page.locator("#view-map .empty button, #view-map .map-canvas").first.wait_for()
+        compute = page.get_by_role("button", name="Compute the map")
+        if compute.is_visible():
+            assert audit(page) == []
+            compute.click()
+        expect(page.locator(".map-canvas")).to_be_visible(timeout=120_000)
+        expect(page.locator(".legend")).to_be_visible()
+        assert audit(page) == []
+        page.locator("#tab-help").click()
+        expect(page.locator("#view-help .tile.loaded, #view-help .empty h2").first).to_be_visible()
+        assert audit(page) == []
+        page.locator("#tab-duplicates").click()
+        expect(page.locator("#view-duplicates img.loaded").first).to_be_visible()
+        assert audit(page) == []
+        page.locator("#tab-failures").click()
+        expect(page.get_by_text("broken.jpg").first).to_be_visible()
+        assert audit(page) == []

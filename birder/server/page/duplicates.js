@@ -85,7 +85,7 @@ function group({ kind, photos }) {
     el(
       "header",
       {},
-      el("h3", {}, same ? "The same file" : "Alike", el("span", { class: "hint" }, ` ${photos.length} photographs`)),
+      el("h2", {}, same ? "The same file" : "Alike", el("span", { class: "hint" }, ` ${photos.length} photographs`)),
       el(
         "button",
         {

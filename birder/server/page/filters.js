@@ -22,7 +22,7 @@ export function startFilters(of) {
   fill(
     panel,
     mine.map((column, index) => facet(column, index < 3)),
-    technical.length ? el("h3", {}, "About the files") : null,
+    technical.length ? el("h2", {}, "About the files") : null,
     technical.map((column) => facet(column, false)),
     empty.length ? el("p", { class: "hint" }, `Without values: ${empty.join(", ")}.`) : null,
     filled.length ? null : el("p", { class: "hint" }, "There are no columns with values yet."),

@@ -100,7 +100,7 @@ function galleryTools() {
   const orderable = collection.columns.filter((column) => column.filled > 0);
   sort = el(
     "select",
-    { id: "sort", onchange: () => go({ order: sort.value }) },
+    { id: "sort", "aria-label": "Sort by", onchange: () => go({ order: sort.value }) },
     el("option", { value: "" }, "path"),
     orderable.map((column) => el("option", { value: column.name }, column.name)),
   );

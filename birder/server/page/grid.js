@@ -189,7 +189,7 @@ export class Grid {
     tile.name.textContent = name;
     tile.detail.textContent = detail;
     tile.title = photo.name;
-    tile.setAttribute("aria-label", [name, detail].filter(Boolean).join(", "));
+    tile.removeAttribute("aria-label"); // its caption is its name
     tile.wanted = thumbnail(photo, this.tile * (devicePixelRatio || 1));
     tile.classList.toggle("marked", this.mark(photo));
     this.#mark(tile);

@@ -36,7 +36,7 @@ addEventListener("keydown", (event) => {
 
 /** A panel with a title and a button that closes it; gives the element to fill and the function that closes it. */
 export function panel(title, kind) {
-  const body = el("div", { class: "panel-body" });
+  const body = el("div", { class: "panel-body", tabindex: "0" }); // so that keys scroll it
   const close = () => remove();
   const box = el(
     "div",

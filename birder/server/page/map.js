@@ -40,10 +40,11 @@ export function startMap(of) {
   section = document.getElementById("view-map");
   colourBy = el("select", {
     id: "colour",
+    "aria-label": "Colour by", // phones have no room for the words beside it
     onchange: () => go({ colour: colourBy.value || "none" }, { replace: true }),
   });
   drawColumns();
-  legend = el("div", { class: "legend", "aria-label": "What the colours mean" });
+  legend = el("div", { class: "legend", role: "region", tabindex: "0", "aria-label": "What the colours mean" });
   banner = el("div", { class: "banner", hidden: true });
   counter = el("p", { class: "count" });
   stage = el("div", { class: "map-stage" });
@@ -291,7 +292,7 @@ async function drawColours() {
 function drawLegend(name, column) {
   legend.hidden = !column;
   if (!column) return;
-  const title = el("h3", {}, name);
+  const title = el("h2", {}, name);
   if (column.type === "number") {
     const timed = collection.columns.find((each) => each.name === name)?.type === "time";
     const shown = (value) =>
