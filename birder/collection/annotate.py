@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from birder.collection.disk import open_images
 from birder.collection.store import Collection
 from birder.errors import unknown_name
 
@@ -29,7 +29,7 @@ def embedding_batches(
     for name in columns:
         if name not in collection.columns:
             raise unknown_name("column", name, collection.columns)
-    images = lancedb.connect(collection.path).open_table("images")
+    images = open_images(collection.path)
     width = collection.model.embedding_size
     query = images.search().select(list(dict.fromkeys([*columns, "embedding"])))
     for table in _joined(query.to_batches()):
@@ -61,6 +61,6 @@ def write_columns(collection: Collection, uris: Sequence[str], columns: Mapping[
     """
     with collection.writing():
         collection.add_columns({name: values.type for name, values in columns.items()})
-        images = lancedb.connect(collection.path).open_table("images")
+        images = open_images(collection.path)
         table = pa.table({"uri": pa.array(uris, pa.string()), **columns})
         images.merge_insert("uri").when_matched_update_all().execute(table)

@@ -13,6 +13,7 @@ from birder.errors import CollectionError
 
 if TYPE_CHECKING:
     from lancedb import DBConnection
+    from lancedb.table import Table
 
 
 def connect(path: Path) -> DBConnection:
@@ -20,6 +21,11 @@ def connect(path: Path) -> DBConnection:
     import lancedb  # a second and more, which workers of a cluster that only read photographs do without
 
     return lancedb.connect(path)
+
+
+def open_images(path: Path) -> Table:
+    """The table of a collection's rows, opened anew: as of now, for whoever reads beside others."""
+    return connect(path).open_table("images")
 
 
 @contextlib.contextmanager

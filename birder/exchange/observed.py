@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import lancedb
 import pyarrow.compute as pc
 
+from birder.collection.disk import connect
 from birder.collection.store import Collection
 from birder.exchange.predictions import COLUMNS as PREDICTED
 from birder.exchange.predictions import prediction_of
@@ -41,7 +41,7 @@ class By(NamedTuple):
 
 def label_times(collection: Collection) -> dict[str, datetime]:
     """When each row got its label, by uri, as far as the journal of labels given on the page tells it."""
-    database = lancedb.connect(collection.path)
+    database = connect(collection.path)
     if not (collection.path / "labels.lance").is_dir():
         return {}
     changes = database.open_table("labels").to_arrow().sort_by("at")

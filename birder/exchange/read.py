@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from birder.collection.disk import storing
+from birder.collection.disk import open_images, storing
 from birder.collection.rows import IMPORTED, image_fields
 from birder.collection.store import Collection, Failure, ModelCard, Stamp, exists
 from birder.collection.vector_index import ensure_index
@@ -233,7 +232,7 @@ def _write(
     with collection.writing():
         there = collection.columns
         new = [pa.field(name, type_) for name, type_ in types.items() if name not in there]
-        images = lancedb.connect(collection.path).open_table("images")
+        images = open_images(collection.path)
         with storing(collection.path):
             if new:
                 images.add_columns(pa.schema(new))
@@ -262,7 +261,7 @@ def _write(
             if failures:
                 collection.see_latest()
                 collection.write([], failures)
-                images = lancedb.connect(collection.path).open_table("images")
+                images = open_images(collection.path)
             read += len(uris) + len(batch.failures)
             done.new += int((~known).sum())
             done.changed += int((known & ~same).sum())

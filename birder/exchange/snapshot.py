@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 
-import lancedb
 import pyarrow as pa
 
 from birder.collection.condition import checked_condition, explained
+from birder.collection.disk import open_images
 from birder.collection.store import Collection
 
 ROWS_AT_ONCE = 8192
@@ -29,7 +29,7 @@ class Snapshot:
 
     def __init__(self, collection: Collection, where: str | None = None) -> None:
         self._path = collection.path
-        self._images = lancedb.connect(collection.path).open_table("images")
+        self._images = open_images(collection.path)
         self._images.checkout(self._images.version)
         self.schema: pa.Schema = self._images.schema
         types = {column.name: column.type for column in self.schema}

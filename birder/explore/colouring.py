@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from birder.collection.disk import open_images
 from birder.collection.rows import VECTORS
 from birder.collection.store import Collection
 from birder.errors import unknown_name
@@ -94,7 +94,7 @@ def point_values(collection: Collection, column: str, ids: list[str]) -> pa.Arra
     known = [name for name in collection.columns if name not in VECTORS]
     if column not in known:
         raise unknown_name("column", column, known)
-    images = lancedb.connect(collection.path).open_table("images")
+    images = open_images(collection.path)
     table = images.search().select(list(dict.fromkeys(["id", column]))).to_arrow()
     places = pc.index_in(pa.array(ids, pa.string()), table["id"].combine_chunks())
     return table[column].combine_chunks().take(places)

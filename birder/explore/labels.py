@@ -16,13 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import lancedb
 import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.table import Table
 
 from birder.collection.condition import quoted
-from birder.collection.disk import storing
+from birder.collection.disk import connect, open_images, storing
 from birder.collection.rows import TIME, refuse_reserved
 from birder.collection.store import Collection
 from birder.errors import CollectionError, ConfigError
@@ -222,7 +221,7 @@ def _write(collection: Collection, uris: list[str], column: str, values: Sequenc
         return
     # Joining a table with all rows takes a second for 100,000 of them; this writes the few rows alone.
     with storing(collection.path):
-        images = lancedb.connect(collection.path).open_table("images")
+        images = open_images(collection.path)
         images.update(where=_one_of(uris), values_sql={column: _literal(values[0])})
     collection.see_latest()
 
@@ -249,7 +248,7 @@ def _has_journal(path: Path) -> bool:
 
 
 def _open(collection: Collection) -> Table:
-    return lancedb.connect(collection.path).open_table(JOURNAL)
+    return connect(collection.path).open_table(JOURNAL)
 
 
 def _journal(collection: Collection) -> Table:
@@ -258,4 +257,4 @@ def _journal(collection: Collection) -> Table:
             return _open(collection)
         left = (collection.path / f"{JOURNAL}.lance").exists()  # by a process that died while making it
         mode = "overwrite" if left else "create"
-        return lancedb.connect(collection.path).create_table(JOURNAL, schema=_SCHEMA, mode=mode)
+        return connect(collection.path).create_table(JOURNAL, schema=_SCHEMA, mode=mode)

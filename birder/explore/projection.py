@@ -23,12 +23,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.disk import storing
+from birder.collection.disk import connect, storing
 from birder.collection.store import Collection
 from birder.errors import CollectionError, ConfigError
 from birder.explore.vectors import Vectors, nearest_rows, principal, unit_vectors
@@ -140,7 +139,7 @@ def read_map(collection: Collection) -> MapPoints | None:
     if not (collection.path / f"{_TABLE}.lance" / "_versions").is_dir():
         return None
     try:
-        database = lancedb.connect(collection.path)
+        database = connect(collection.path)
         stored = database.open_table(_TABLE).to_arrow()
         made = json.loads((stored.schema.metadata or {})[_KEY])
         xy = np.stack([stored["x"].to_numpy(), stored["y"].to_numpy()], axis=1).astype(np.float32, copy=False)
@@ -227,7 +226,7 @@ class _Percentages:
 
 def _store(collection: Collection, table: pa.Table) -> None:
     with _waiting_to_write(collection), storing(collection.path):
-        database = lancedb.connect(collection.path)
+        database = connect(collection.path)
         # Overwriting is one commit of a new version: until it is there, readers have the former one.
         exists = (collection.path / f"{_TABLE}.lance").exists()
         database.create_table(_TABLE, table, mode="overwrite" if exists else "create")

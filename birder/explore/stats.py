@@ -9,6 +9,7 @@ import lancedb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from birder.collection.disk import open_images
 from birder.collection.rows import VECTORS
 from birder.collection.store import RANKS, Collection
 from birder.errors import unknown_name
@@ -76,7 +77,7 @@ def stats(collection: Collection) -> Stats:
     -------
     Its counts, model and columns, in the order of the table.
     """
-    images = lancedb.connect(collection.path).open_table("images")
+    images = open_images(collection.path)
     columns = tuple(_column_stats(name, _column(images, name)) for name in collection.columns if name not in VECTORS)
     card = collection.model
     return Stats(
@@ -101,7 +102,7 @@ def value_counts(collection: Collection, column: str) -> list[ValueCount]:
     """
     if column not in collection.columns or column in VECTORS:
         raise unknown_name("column", column, [name for name in collection.columns if name not in VECTORS])
-    values = _column(lancedb.connect(collection.path).open_table("images"), column)
+    values = _column(open_images(collection.path), column)
     counted = [
         (pair["values"], int(pair["counts"]))
         for pair in values.value_counts().to_pylist()

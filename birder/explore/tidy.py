@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import lancedb
 from lancedb.table import Table
 
-from birder.collection.disk import storing
+from birder.collection.disk import connect, storing
 from birder.collection.store import Collection
 
 KEEP = timedelta(hours=1)
@@ -57,7 +56,7 @@ def tidy(collection: Collection, *, keep: timedelta = KEEP) -> Tidied:
     before = _size(collection.path)
     removed = 0
     with collection.writing(), storing(collection.path):
-        database = lancedb.connect(collection.path)
+        database = connect(collection.path)
         for folder in sorted(collection.path.glob("*.lance")):
             table = database.open_table(folder.stem)
             former = _versions(table)

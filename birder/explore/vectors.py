@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.condition import checked_condition, explained
+from birder.collection.disk import open_images
 from birder.collection.store import Collection
 from birder.errors import unknown_name
 
@@ -55,7 +55,7 @@ def unit_vectors(
     for name in columns:
         if name not in collection.columns:
             raise unknown_name("column", name, collection.columns)
-    images = lancedb.connect(collection.path).open_table("images")
+    images = open_images(collection.path)
     query: Any = images.search().select([*columns, "embedding"])
     condition = None if where is None else checked_condition(where, collection.columns)
     if condition is not None:

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 from lancedb.table import Table
 
 from birder.collection.condition import checked_condition, explained
+from birder.collection.disk import connect, open_images
 from birder.collection.rows import VECTORS
 from birder.collection.store import Collection
 from birder.errors import BirderError, unknown_name
@@ -46,7 +46,7 @@ class Snapshot:
 
     def __init__(self, path: Path) -> None:
         self.collection = Collection.open(path)
-        self._images: Table = lancedb.connect(path).open_table("images")
+        self._images: Table = open_images(path)
         self.version = int(self._images.version)
         names = [name for name in self._images.schema.names if name not in VECTORS]
         table = self._images.search().select(names).to_arrow()
@@ -169,8 +169,8 @@ class Catalogue:
         self.path = path
         self._lock = threading.Lock()
         self._snapshot = Snapshot(path)
-        self._latest: Table = lancedb.connect(path).open_table("images")
-        self._failures: Table = lancedb.connect(path).open_table("failures")
+        self._latest: Table = open_images(path)
+        self._failures: Table = connect(path).open_table("failures")
         self._next_look = 0.0
         self._looked = 0.0
 
