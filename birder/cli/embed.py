@@ -108,8 +108,10 @@ def embed(
         check_installed()
     from birder.collection.embed import plan
     from birder.collection.model import EncoderSpec, precision_for
+    from birder.collection.rows import other_model
     from birder.collection.store import Collection, exists
     from birder.errors import BirderError
+    from birder.weights.find import pinned_sha256
 
     collection = Collection.open(to) if exists(to) else None
     if not paths and not (retry_failed and collection is not None):
@@ -129,6 +131,8 @@ def embed(
         note(f"Nothing to do ({collection.count():,} rows, model {collection.model.name}).")
         return
     if collection is not None:
+        if model is not None and (sha256 := pinned_sha256(model)) not in (None, collection.model.sha256):
+            raise other_model(to, collection.model, model, str(sha256))  # before hundreds of megabytes are fetched
         model = model or collection.model.source
         precision = Precision(precision_for(collection.model)) if precision == Precision.auto else precision
     if features is None:

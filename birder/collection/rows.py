@@ -62,14 +62,19 @@ class ModelCard:
     patches: list[int] | None = None
 
 
+def other_model(path: Path, mine: ModelCard, name: str, sha256: str) -> CollectionError:
+    """What to say of weights that are not those of a collection, `mine`."""
+    return CollectionError(
+        f"{path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {name} "
+        f"({sha256[:12]}); embeddings of two models cannot be compared. "
+        "Leave out --model to go on with it, or name another folder with --to."
+    )
+
+
 def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
     """Refuse (`CollectionError`) a model whose embeddings do not go with a collection's, those of `mine`."""
     if model.sha256 != mine.sha256 or model.embedding_size != mine.embedding_size:
-        raise CollectionError(
-            f"{path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {model.name} "
-            f"({model.sha256[:12]}); embeddings of two models cannot be compared. "
-            "Leave out --model to go on with it, or name another folder with --to."
-        )
+        raise other_model(path, mine, model.name, model.sha256)
     for key, value in mine.transform.items():
         if model.transform.get(key) != value:
             how = "with" if key == "draft" and not value else "without"

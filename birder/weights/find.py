@@ -43,6 +43,11 @@ def find_model(name_or_path: str) -> FoundModel:
     return FoundModel(path.stem, network_of_file(path), path, sha256_of(path), None)
 
 
+def pinned_sha256(name: str) -> str | None:
+    """The sha256 that the registry has for weights, told without fetching them; None for others."""
+    return weights_spec(name).sha256 if name in list_pretrained_models() else None
+
+
 def network_of_file(path: Path) -> str:
     """The registered network whose name a checkpoint file's name begins with."""
     fitting = [name for name in list_networks() if path.stem == name or path.stem.startswith(f"{name}_")]

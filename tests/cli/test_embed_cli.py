@@ -15,14 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.hub import Hub
+
 pytestmark = pytest.mark.slow  # every test runs whole commands
 
 DATA = Path(__file__).parents[1] / "data"
 
 
-def birder(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+def birder(
+    *arguments: str | Path, code: int = 0, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "birder", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -69,10 +73,14 @@ def test_a_second_run_says_that_there_is_nothing_to_do(home: Path) -> None:
     assert "2 failed before" in done.stderr
 
 
-def test_the_collection_keeps_to_its_model(home: Path) -> None:
+def test_the_collection_keeps_to_its_model(home: Path, hub: Hub) -> None:
     shutil.copytree(home / "photos" / "cats", home / "more")
     done = birder("embed", home / "more", "--to", home / "c", "--model", "efficientnet_lite0_in1k", code=1)
     assert "belongs to the model vit_b16_pn_tiny" in done.stderr
+    asked = len(hub.requests)
+    done = birder("embed", home / "more", "--to", home / "c", "--model", "vit_b16_pn_bioclip-v1", code=1, env=hub.env)
+    assert "belongs to the model vit_b16_pn_tiny" in done.stderr and "not vit_b16_pn_bioclip-v1" in done.stderr
+    assert len(hub.requests) == asked  # nothing is fetched for a run that is refused
     done = birder("embed", home / "more", "--to", home / "c", "--exact", code=1)
     assert "Run it without --exact" in done.stderr
     shutil.rmtree(home / "more")
