@@ -13,6 +13,8 @@ import pytest
 
 from tests.weights.test_load import TINY
 
+pytestmark = pytest.mark.slow  # every test runs whole commands
+
 DATA = Path(__file__).parents[1] / "data"
 
 

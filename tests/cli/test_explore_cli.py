@@ -42,6 +42,7 @@ def collection(tmp_path: Path) -> Collection:
     return made
 
 
+@pytest.mark.slow
 def test_map_tells_computes_draws_and_recomputes(collection: Collection, tmp_path: Path) -> None:
     assert "has no map yet" in run("map", collection.path).stderr
     first = run("map", collection.path, "--to", tmp_path / "a.png", "--colour", "label")

@@ -94,6 +94,7 @@ def test_several_at_once_with_minus_and_a_condition(home: Path) -> None:
     assert len(with_text) == 5
 
 
+@pytest.mark.slow
 def test_texts_need_a_text_half(home: Path, tmp_path: Path) -> None:
     rows = found("--in", home / "c.birder", "--text", "a cat", "--text", "a dog", "--model", CLIP, "-k", "3")
     assert len(rows) == 3

@@ -241,6 +241,7 @@ def test_an_error_of_the_engine_surfaces_and_what_was_done_is_kept(tmp_path: Pat
     check_complete(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_writer_surfaces(tmp_path: Path) -> None:
     draw(tmp_path, 30)
     collection = collection_in(tmp_path)

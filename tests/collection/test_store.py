@@ -170,6 +170,7 @@ def test_a_damaged_collection_is_said(collection: Collection) -> None:
         Collection.open(collection.path)
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_while_the_first_lives(collection: Collection) -> None:
     code = f"""
 from birder.collection.store import Collection

@@ -62,6 +62,7 @@ def numbers(collection: Collection, query: npt.NDArray[np.float32], **more: obje
 
 
 @pytest.mark.parametrize(("size", "kind"), [(256, "IvfRq"), (SIZE, "IvfFlat")])
+@pytest.mark.slow
 def test_recall_of_the_index_and_the_conditions_it_leaves_room_for(tmp_path: Path, size: int, kind: str) -> None:
     vectors = clustered(60_000, size=size)
     collection = made(tmp_path, vectors)

@@ -89,6 +89,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("copy", [data_first, versions_first, as_listed], ids=lambda copy: copy.__name__)
+@pytest.mark.slow
 def test_a_copy_of_a_collection_that_is_being_written_is_whole(
     written: Path, tmp_path: Path, copy: Callable[[Path, Path], None]
 ) -> None:

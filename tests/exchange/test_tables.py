@@ -113,6 +113,7 @@ def test_a_snapshot_does_not_see_what_is_written_after_it(make: Make) -> None:
     assert Snapshot(collection).count() == 2
 
 
+@pytest.mark.slow
 def test_many_rows_go_through_in_pieces(tmp_path: Path) -> None:
     size, rows = 256, 60_000
     vectors = np.random.default_rng(0).normal(size=(rows, size)).astype("f4")

@@ -19,6 +19,8 @@ from birder.explore.map_page import write_map_page
 from birder.explore.projection import MapPoints, compute_map
 from tests.explore.made import CHROMIUM, clusters, make, needs_chromium
 
+pytestmark = pytest.mark.slow  # maps need UMAP, pictures matplotlib, pages a browser
+
 NASTY = "</script><script>alert(1)</script><!--{{xy}}"
 
 

@@ -17,6 +17,8 @@ from birder.explore import projection
 from birder.explore.projection import compute_map, read_map
 from tests.explore.made import clusters, make
 
+pytestmark = pytest.mark.slow  # maps need UMAP
+
 
 def test_clusters_stay_apart_and_the_map_is_stored_whole(tmp_path: Path) -> None:
     vectors, labels = clusters(6, 40)

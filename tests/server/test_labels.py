@@ -246,6 +246,7 @@ for number in range(1000):
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_collection_is_whole_and_the_journal_agrees(tmp_path: Path) -> None:
     collection = make(tmp_path, 8)
     for attempt in range(6):

@@ -11,6 +11,8 @@ import pytest
 from birder.collection.store import Collection
 from tests.server.live import KINDS, make, serving
 
+pytestmark = pytest.mark.slow  # maps are computed by a process that imports UMAP
+
 
 def wait_for_map(client: httpx.Client) -> list[dict[str, object]]:
     """The states of a map until it is computed."""

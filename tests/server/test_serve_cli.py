@@ -13,6 +13,8 @@ import pytest
 
 from tests.server.live import make
 
+pytestmark = pytest.mark.slow  # every test runs the whole command
+
 PROGRAM = [sys.executable, "-m", "birder", "serve"]
 
 

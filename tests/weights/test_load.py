@@ -158,6 +158,7 @@ def test_a_local_file_is_a_model_by_its_name(tmp_path):
         load_any("efficientnet_lite_in1k")
 
 
+@pytest.mark.slow
 def test_fetched_once_then_offline(hub, tmp_path):
     served = hub.add("someone/model", "mine.pt", TINY)
     table = weights_table(
@@ -218,6 +219,7 @@ def test_refusals_of_the_hub_say_what_to_do(hub, tmp_path, served, token, said):
     assert said in result.stdout
 
 
+@pytest.mark.slow
 def test_a_hand_placed_file_needs_no_hub(hub, tmp_path):
     placed = tmp_path / "mine.pt"
     placed.write_bytes(TINY.read_bytes())

@@ -425,6 +425,7 @@ for repository in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_hub_repository_is_fetched_with_whichever_file_it_has(hub: Hub, tmp_path: Path) -> None:
     torch.save(safetensors.torch.load_file(DATA / SAFETENSORS), tmp_path / PICKLE)
     for name, weights in (("someone/new", DATA / SAFETENSORS), ("someone/old", tmp_path / PICKLE)):
