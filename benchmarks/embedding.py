@@ -5,7 +5,7 @@
 Everything runs in its own process, the contestants of a row in turn (A B C A B C ...), so that a slow minute of the
 machine hits all of them. Photographs are mosaics of scikit-learn's two sample photographs with grain, as JPEG of
 quality 90. Writes embedding.json into the working folder (BIRDER_BENCH, or demo/bench), and with --write the table in
-benchmarks/RESULTS.md.
+benchmarks/RESULTS.md: the one for processors that have bf16, or the one for those that have not.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ WORK = Path(os.environ.get("BIRDER_BENCH", ROOT / "demo" / "bench"))
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 SIZES = {"3mp": ((2048, 1536), 128), "12mp": ((4000, 3000), 64)}
 SMALL = 10_000
-BEGIN, END = "<!-- embedding: begin -->", "<!-- embedding: end -->"
 
 
 def make_photographs() -> None:
@@ -242,9 +241,13 @@ def main() -> None:
     written = "\n".join(table(figures))
     print(written)
     if options.write:
+        from birder.inference.engine_openvino import has_bf16
+
+        kind = f"embedding {'with' if has_bf16() else 'without'} bf16"
+        begin, end = f"<!-- {kind}: begin -->", f"<!-- {kind}: end -->"
         path = ROOT / "benchmarks" / "RESULTS.md"
-        before, _, rest = path.read_text().partition(BEGIN)
-        path.write_text(before + BEGIN + "\n" + written + "\n" + END + rest.partition(END)[2])
+        before, _, rest = path.read_text().partition(begin)
+        path.write_text(before + begin + "\n" + written + "\n" + end + rest.partition(end)[2])
 
 
 def table(figures: dict[str, Any]) -> list[str]:
@@ -287,10 +290,9 @@ def table(figures: dict[str, Any]) -> list[str]:
 
 
 def _processor() -> str:
-    for text in Path("/proc/cpuinfo").read_text().splitlines():
-        if text.startswith("model name"):
-            return text.partition(":")[2].strip()
-    return platform.processor()
+    facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    said = {name.strip(): value.strip() for name, value in facts.items()}
+    return ", ".join(f"{name} {said[name]}" for name in ("model name", "cpu family", "model") if name in said)
 
 
 if __name__ == "__main__":
