@@ -114,6 +114,10 @@ def embed(
     from birder.weights.find import pinned_sha256
 
     collection = Collection.open(to) if exists(to) else None
+    if collection is not None and model is not None:
+        sha256 = pinned_sha256(model)
+        if sha256 not in (None, collection.model.sha256):  # said before files are listed and weights are fetched
+            raise other_model(to, collection.model, model, str(sha256))
     if not paths and not (retry_failed and collection is not None):
         raise typer.BadParameter("name the files or folders to embed, as in: birder embed photos/ --to photos.birder")
     sources = _sources(paths or [], collection, crops, min_conf, not no_labels)
@@ -131,8 +135,6 @@ def embed(
         note(f"Nothing to do ({collection.count():,} rows, model {collection.model.name}).")
         return
     if collection is not None:
-        if model is not None and (sha256 := pinned_sha256(model)) not in (None, collection.model.sha256):
-            raise other_model(to, collection.model, model, str(sha256))  # before hundreds of megabytes are fetched
         model = model or collection.model.source
         precision = Precision(precision_for(collection.model)) if precision == Precision.auto else precision
     if features is None:

@@ -31,7 +31,7 @@ AUTOMATIC = 50_000
 """Rows from which on a collection gets its index by itself: comparing all takes some 0.2 s there."""
 PROBES = 60
 """Partitions of the index that are looked into. Of the 244 of 1,000,000 rows (benchmarks/search.py), which begin at
-random: recall@10 0.948 to 0.957 with 50 in several indexes, 0.961 with 60 in the worst of them, for 5 % more time."""
+random: recall@10 0.948 to 0.957 with 50 in several indexes, 0.961 with 60 in the worst of them, for 6 % more time."""
 _UNINDEXED = 5_000  # rows that every search compares one by one before they are added to the index
 _GROWN = 4  # times the rows that the partitions were made for, until they are made anew
 _MANY_VALUES = 1_000  # a bitmap for each value up to here, a tree for more

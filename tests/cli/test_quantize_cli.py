@@ -28,8 +28,10 @@ def test_tells_how_close_and_how_fast_and_what_it_made_embeds(model: Path, photo
     assert re.search(r"cosine to fp32 0\.9\d+ on average, 0\.\d+ at the lowest, over 7 photographs", done.stderr)
     rates = re.search(r"([\d.]+) images/s in int8, ([\d.]+) in (fp32|bf16), ([\d.]+) times as fast", done.stderr)
     assert rates is not None
-    assert float(rates[4]) == pytest.approx(float(rates[1]) / float(rates[2]), rel=0.1)
-    assert ("int8 gains nothing" in done.stderr) == (float(rates[1]) / float(rates[2]) < 1.1)
+    gain = float(rates[1]) / float(rates[2])
+    assert float(rates[4]) == pytest.approx(gain, abs=0.06)  # it is told with one digit
+    if abs(gain - 1.1) > 0.01:
+        assert ("int8 gains nothing" in done.stderr) == (gain < 1.1)
     to = tmp_path / "c"
     done = birder("embed", tmp_path / "birds", "--to", to, "--model", model, "--precision", "int8")
     assert "Embedded 27" in done.stderr and "int8" in done.stderr
