@@ -194,21 +194,9 @@ def _wrong(values: dict[str, Any], file_size: int) -> str | None:
     # A number takes a byte at least; some tensors may share theirs.
     if sum(value.numel() for value in state.values()) > 4 * file_size:
         return "its tensors claim more numbers than the file holds"
-    try:
-        shape = signature["inputs"][0]["data_shape"]
-        height, width = get_size_from_signature(signature)
-        channels, outputs = get_channels_from_signature(signature), get_num_labels_from_signature(signature)
-        whole = all(type(each) is int for each in shape)
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
-        return "its signature has not the Birder format's form"
-    if (
-        not whole
-        or len(shape) != 4
-        or not (min(height, width) >= 1 and max(height, width) <= _MAX_SIDE and 1 <= channels <= _MAX_CHANNELS)
-    ):
-        return f"its signature names an input of {_shown(shape)}, which no network takes"
-    if not 0 <= outputs <= _MAX_OUTPUTS:
-        return f"its signature names {outputs} outputs, which no network has"
+    if wrong := wrong_signature(signature):
+        return f"its {wrong}"
+    channels = get_channels_from_signature(signature)
     for key in ("mean", "std"):
         numbers = stats.get(key) if isinstance(stats, dict) else None
         if not isinstance(numbers, list | tuple) or not all(type(each) in (int, float) for each in numbers):
@@ -224,6 +212,26 @@ def _wrong(values: dict[str, Any], file_size: int) -> str | None:
             return f"its {key} is no text"
     if config is not None and not (_is_table(config) and _is_plain(config)):
         return "its config is no table of plain values"
+    return None
+
+
+def wrong_signature(signature: Any) -> str | None:
+    """What in a signature has not the format's form or no network has; None if nothing."""
+    try:
+        shape = signature["inputs"][0]["data_shape"]
+        height, width = get_size_from_signature(signature)
+        channels, outputs = get_channels_from_signature(signature), get_num_labels_from_signature(signature)
+        whole = all(type(each) is int for each in shape)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+        return "signature has not the Birder format's form"
+    if (
+        not whole
+        or len(shape) != 4
+        or not (min(height, width) >= 1 and max(height, width) <= _MAX_SIDE and 1 <= channels <= _MAX_CHANNELS)
+    ):
+        return f"signature names an input of {_shown(shape)}, which no network takes"
+    if not 0 <= outputs <= _MAX_OUTPUTS:
+        return f"signature names {outputs} outputs, which no network has"
     return None
 
 

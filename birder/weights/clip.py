@@ -13,7 +13,7 @@ from birder.images.transform import ClassificationTransform, classification_tran
 from birder.net.clip import CLIP, TextTower
 from birder.net.tokenizer import ClipTokenizer
 from birder.registry import create_network, list_pretrained_models, weights_spec
-from birder.weights.checkpoint import get_num_labels_from_signature, get_size_from_signature
+from birder.weights.checkpoint import check_finite, get_num_labels_from_signature, get_size_from_signature
 from birder.weights.hub import sha256_of
 from birder.weights.openclip import OpenClip, check_text_tower, openclip_repository, read_openclip
 from birder.weights.openclip_convert import text_state_to_birder, to_birder
@@ -131,6 +131,7 @@ def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = N
 def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:
     """Both towers in float32 and evaluation mode, and the name of the image tower's registered network."""
     check_text_tower(openclip)
+    check_finite(openclip.state, openclip.source)
     network, checkpoint = to_birder(openclip)
     text_state = text_state_to_birder(openclip.state, openclip.source)
     model = openclip.model_config

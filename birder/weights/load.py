@@ -33,6 +33,7 @@ from birder.weights.checkpoint import (
     make_signature,
     read_checkpoint,
     read_pickle,
+    wrong_signature,
 )
 from birder.weights.find import FoundModel, find_model
 from birder.weights.hub import fetch
@@ -197,12 +198,13 @@ def load_model_with_cfg(
     if not isinstance(cfg, dict):
         try:
             cfg = json.loads(Path(cfg).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"Cannot read the configuration {cfg}: {error}") from error
-    assert isinstance(cfg, dict)
-    name = cfg.get("registered_name") or cfg.get("name")
-    if not name or "signature" not in cfg:
+    name = (cfg.get("registered_name") or cfg.get("name")) if isinstance(cfg, dict) else None
+    if not isinstance(cfg, dict) or not name or "signature" not in cfg:
         raise ConfigError("A configuration needs name (or registered_name) and signature.")
+    if wrong := wrong_signature(cfg["signature"]):
+        raise ConfigError(f"The configuration of {name} cannot be used: {wrong}.")
     if cfg.get("task", TASK) != TASK:
         raise ConfigError(f"Birder builds networks for {TASK}, not for {cfg['task']}.")
     signature = cfg["signature"]

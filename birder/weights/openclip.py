@@ -20,7 +20,7 @@ import torch
 from birder.errors import HubError, WeightsError
 from birder.registry import WeightsSpec
 from birder.weights.checkpoint import RgbStats, read_pickle
-from birder.weights.hub import fetch_repository_file
+from birder.weights.hub import check_is_file, fetch_repository_file
 
 CONFIG_FILE = "open_clip_config.json"
 SAFETENSORS_FILE = "open_clip_model.safetensors"
@@ -160,7 +160,7 @@ def read_openclip(source: str | Path) -> OpenClip:
             lacks = CONFIG_FILE if weights is not None else f"{SAFETENSORS_FILE} or {PICKLE_FILE}"
             raise WeightsError(f"{path} is not in OpenCLIP's layout: it has no {lacks}. Add it from the model's page.")
         return OpenClip(str(path), weights, _read_config(path / CONFIG_FILE), read_state(weights))
-    if path.is_file():
+    if path.exists():
         return OpenClip(str(path), path, None, read_state(path))
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) or str(source).startswith("."):
         raise WeightsError(
@@ -177,6 +177,7 @@ def read_openclip(source: str | Path) -> OpenClip:
 
 def read_state(path: Path) -> State:
     """Tensors of an OpenCLIP checkpoint by name, without running code; a training checkpoint is unwrapped."""
+    check_is_file(path)
     if path.suffix == ".safetensors":
         try:
             state: Any = safetensors.torch.load_file(path)
@@ -204,7 +205,11 @@ def _read_config(path: Path) -> Config:
             config["model_cfg"]["embed_dim"], int
         ):
             raise TypeError("vision_cfg is no table")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for key in ("mean", "std"):
+            numbers = (config.get("preprocess_cfg") or {}).get(key) or OPENAI_RGB[key]
+            if len(numbers) != 3 or not all(type(each) in (int, float) for each in numbers):
+                raise TypeError(f"preprocess_cfg.{key} is no list of three numbers")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not OpenCLIP's configuration: it needs model_cfg with embed_dim and vision_cfg ({error!r})."
         ) from error
