@@ -79,7 +79,8 @@ def load_encoder(
     found = find_model(model)
     opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile, patches=patches)
     transform = classification_transform(opened.engine.size, opened.rgb_stats)
-    card = model_card(found.name, model, found.sha256, transform, opened.engine, draft=draft)
+    source = str(found.path.resolve()) if found.spec is None else found.name
+    card = model_card(found.name, source, found.sha256, transform, opened.engine, draft=draft)
     return Encoder(opened.engine, transform, card)
 
 
@@ -127,7 +128,7 @@ def model_card(
     """The card of a model as it is used here."""
     return ModelCard(
         name=name,
-        source=source if source == name else str(Path(source).resolve()),
+        source=source,
         sha256=sha256,
         transform={
             "size": list(transform.size),

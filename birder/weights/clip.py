@@ -12,7 +12,7 @@ from birder.errors import WeightsError
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.net.clip import CLIP, TextTower
 from birder.net.tokenizer import ClipTokenizer
-from birder.registry import create_network, list_pretrained_models, weights_spec
+from birder.registry import HUB_PREFIX, create_network, registered_name, weights_spec
 from birder.weights.checkpoint import check_finite, get_num_labels_from_signature, get_size_from_signature
 from birder.weights.hub import sha256_of
 from birder.weights.openclip import OpenClip, check_text_tower, openclip_repository, read_openclip
@@ -101,8 +101,8 @@ def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = N
     Parameters
     ----------
     name_or_path
-        A folder, a hub repository (`imageomics/bioclip`), or registered weights that have a text half
-        (`vit_b16_pn_bioclip-v1`, whose whole model is `imageomics/bioclip`).
+        A folder, a hub repository (`imageomics/bioclip`, or `hf-hub:imageomics/bioclip`), or registered weights that
+        have a text half (`vit_b16_pn_bioclip-v1`, whose whole model is `imageomics/bioclip`).
     device
         Where to run; the CPU without it.
 
@@ -113,8 +113,12 @@ def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = N
     WeightsError
         There is no text half, it is of a kind that Birder does not support, or the files are damaged.
     """
-    name = str(name_or_path)
-    source = openclip_repository(weights_spec(name)) if name in list_pretrained_models() else name_or_path
+    name = str(name_or_path).removeprefix(HUB_PREFIX)
+    registered = registered_name(name)
+    if registered is not None and name != weights_spec(registered).openclip:
+        name, source = registered, openclip_repository(weights_spec(registered))
+    else:
+        source = str(name_or_path)
     openclip = read_openclip(source)
     network, net = build_clip(openclip)
     size = (net.image.size[0], net.image.size[1])
