@@ -99,7 +99,7 @@ def infer_batch(
         network: Any = _unwrapped(net)
         if not (hasattr(network, "embedding") and hasattr(network, "classify")):
             raise ConfigError(
-                f"A {type(network).__name__} gives logits alone: leave out return_embedding, or give the network itself."
+                f"A {type(network).__name__} gives logits alone: leave out return_embedding, or give the network."
             )
         embedding = network.embedding(inputs, **kwargs)
         out = _output(network.classify(embedding), return_logits)
