@@ -29,13 +29,15 @@ DEFAULT_WEIGHTS = "efficientnet_lite0_in1k"
 class NetworkSpec:
     """A network that can be built: the class (`module:Class`) and the configuration that distinguishes it.
 
-    `bf16` says that its embeddings in bf16 stay within a cosine of 0.999 of those in fp32.
+    `bf16` says that its embeddings in bf16 stay within a cosine of 0.999 of those in fp32, `published` that the
+    published birder package has a network of this name.
     """
 
     name: str
     class_path: str
     config: dict[str, Any]
     bf16: bool = True
+    published: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,7 @@ class WeightsSpec:
 @functools.cache
 def _tables() -> tuple[dict[str, NetworkSpec], dict[str, WeightsSpec]]:
     table = tomllib.loads(Path(__file__).with_name("registry.toml").read_text("utf-8"))
-    networks = {
-        name: NetworkSpec(name, entry["class"], dict(entry["config"]), entry.get("bf16", True))
-        for name, entry in table["networks"].items()
-    }
+    networks = {name: NetworkSpec(name, entry.pop("class"), **entry) for name, entry in table["networks"].items()}
     weights = {name: _weights_spec(name, entry, networks) for name, entry in table["weights"].items()}
     if extra := os.environ.get("BIRDER_WEIGHTS"):
         weights |= _read_weights(Path(extra), networks)
@@ -202,4 +201,5 @@ def create_network(
     net: Backbone = network_class(
         num_classes, input_channels=input_channels, size=size, config=spec.config | (config or {})
     )
+    net.network = name
     return net
