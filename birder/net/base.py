@@ -169,10 +169,19 @@ class Backbone(nn.Module):
         """
         raise self._lacks("gradient checkpointing")
 
-    def create_classifier(self, embed_dim: int | None = None) -> nn.Module:
-        """A fresh linear classifier; without a bias if the configuration has `head_bias=False`; none for 0 classes."""
+    def create_classifier(self, embed_dim: int | None = None, mlp_head: bool | None = None) -> nn.Module:
+        """A fresh linear classifier, or the identity for 0 classes.
+
+        The configuration's `head_bias=False` leaves out its bias, `mlp_head=True` sets a hidden layer before it;
+        `embed_dim` and `mlp_head` override what the network has.
+        """
         width = self.embedding_size if embed_dim is None else embed_dim
-        return make_classifier(width, self.num_classes, bias=self.config.get("head_bias", True))
+        bias = self.config.get("head_bias", True)
+        if self.num_classes > 0 and (self.config.get("mlp_head", False) if mlp_head is None else mlp_head):
+            hidden = 3 * width
+            last = nn.Linear(hidden, self.num_classes, bias=bias)
+            return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.LayerNorm(hidden, eps=1e-6), last)
+        return make_classifier(width, self.num_classes, bias=bias)
 
     def strip_for_forward_features(self) -> None:
         """Drop the parameters that `forward_features` does not use."""
@@ -251,6 +260,11 @@ def make_divisible(value: float, divisor: int, min_value: int | None = None, rou
     """The multiple of `divisor` nearest to a number of channels, at least `round_limit` of it and `min_value`."""
     nearest = max(divisor if min_value is None else min_value, int(value + divisor / 2) // divisor * divisor)
     return nearest if nearest >= round_limit * value else nearest + divisor
+
+
+def reparameterize_available(net: nn.Module) -> bool:
+    """Whether a network has another form for inference; Birder's have not."""
+    return hasattr(net, "reparameterize_model")
 
 
 def get_signature(input_shape: Sequence[int], num_outputs: int) -> dict[str, Any]:

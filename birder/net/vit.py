@@ -65,10 +65,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
         B, T, D = x.shape
         q, k, v = self.qkv(x).reshape(B, T, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=self.is_causal)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=self.is_causal)
         return self.proj(x.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
 
     def first(self, x: torch.Tensor) -> torch.Tensor:
@@ -95,8 +95,8 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, mlp_dim), act(), nn.Identity(), nn.Linear(mlp_dim, dim))
         self.drop_path = DropPath(drop)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), attn_mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
     def first(self, x: torch.Tensor) -> torch.Tensor:
@@ -114,8 +114,8 @@ class Encoder(nn.Module):
         self.block = nn.ModuleList(blocks)
         self.checkpointing: dict[str, Any] | None = None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.forward_features(x, [len(self.block) - 1])[0]
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.forward_features(x, [len(self.block) - 1], attn_mask)[0]
 
     def class_token(self, x: torch.Tensor) -> torch.Tensor:
         """The class token alone after the last block, (B, D): that block computes nothing for the others."""
@@ -124,16 +124,18 @@ class Encoder(nn.Module):
         block: Block = self.block[last]  # type: ignore[assignment]
         return block.first(x)[:, 0]
 
-    def forward_features(self, x: torch.Tensor, out_indices: list[int] | None = None) -> list[torch.Tensor]:
+    def forward_features(
+        self, x: torch.Tensor, out_indices: list[int] | None = None, attn_mask: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """Tokens (B, T, D) after each block of `out_indices`, in their order; after every block without it."""
         indices = list(range(len(self.block))) if out_indices is None else out_indices
         x = self.pre_block(x)
         after: dict[int, torch.Tensor] = {}
         for i, block in enumerate(self.block[: max(indices, default=-1) + 1]):
             if self.checkpointing is not None and torch.is_grad_enabled():
-                x = checkpoint(block, x, **self.checkpointing)
+                x = checkpoint(block, x, attn_mask, **self.checkpointing)
             else:
-                x = block(x)
+                x = block(x, attn_mask)
             if i in indices:
                 after[i] = x
         return [after[i] for i in indices]
@@ -248,9 +250,23 @@ class ViT(Backbone):
     def patch_shape(self) -> tuple[int, int, int]:
         return (*self._grid(self.size), self.embedding_size)
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """All tokens after the final norm, (B, T, D). x: (B, C, H, W) float."""
-        return self.norm(self.encoder(self._tokens(x)))  # type: ignore[no-any-return]
+    def forward_features(
+        self, x: torch.Tensor, attn_mask: torch.Tensor | None = None, return_input_embedding: bool = False
+    ) -> torch.Tensor:
+        """All tokens after the final norm, (B, T, D).
+
+        Parameters
+        ----------
+        x
+            (B, C, H, W) float.
+        attn_mask
+            Which token sees which, bool (T, T), or what is added to the attention's logits, float (T, T).
+        return_input_embedding
+            Give the tokens before the encoder too: (B, T, D, 2).
+        """
+        tokens = self._tokens(x)
+        features: torch.Tensor = self.norm(self.encoder(tokens, attn_mask))
+        return torch.stack([tokens, features], dim=-1) if return_input_embedding else features
 
     def embedding_from_features(self, features: torch.Tensor) -> torch.Tensor:
         """The class token, (B, D), of all tokens after the final norm."""
