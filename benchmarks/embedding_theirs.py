@@ -22,7 +22,7 @@ BATCH = 32  # the same for both, and for Birder
 
 def run_birder(checkpoint: str, paths: list[str]) -> float:
     """`birder` 0.8.4: torch loader with two workers."""
-    from birder.common import fs_ops  # type: ignore[import-not-found]
+    from birder.common import fs_ops
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
 

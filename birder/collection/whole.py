@@ -145,9 +145,9 @@ def _go_back(table: Path) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         raise CollectionError(f"Cannot mend the copy {table.parent}: {disk_says(error)}. Copy it again.") from error
     warnings.warn(
-        f"{table.parent} was copied while it was being written, or the power failed then: its table {table.stem} is as "
-        f"of version {whole}, without {manifests[0][0] - whole} later ones. To complete it, run what wrote there again, "
-        "or copy again.",
+        f"{table.parent} was copied while it was being written, or the power failed then: its table {table.stem} is "
+        f"as of version {whole}, without {manifests[0][0] - whole} later ones. To complete it, run what wrote there "
+        "again, or copy again.",
         TornCopyWarning,
         stacklevel=4,
     )
