@@ -21,7 +21,7 @@ from birder.errors import ImageError
 from birder.images.decode import Photo, PhotoMetadata
 from birder.images.guard import QUARTER, decoding
 
-SECONDS = 5.0
+SECONDS = 3.0
 """What reading a file's header may take, and decoding the smallest picture."""
 SECONDS_A_MEGAPIXEL = 2.0
 MOST_SECONDS = 120.0
