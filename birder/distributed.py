@@ -163,9 +163,7 @@ def _run(
     layout = lay_out(ray.nodes(), encoder.device)  # type: ignore[no-untyped-call]
     path = str(collection.path.resolve())
     card = collection.model.transform
-    transform = ClassificationTransform(
-        card["size"], card["mean"], card["std"], card["center_crop"], card["simple_crop"]
-    )
+    transform = ClassificationTransform.from_card(card)
     reader = _Reader(transform, card["draft"], types, known)
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Query, Request
 
 from birder.explore.duplicates import Group
+from birder.images.apart import Decoders
 from birder.images.sources import uri_to_name
 from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
-from birder.server.decoder import PROCESSES, Decoder
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
 from birder.server.pictures import Pictures
@@ -41,6 +41,9 @@ Order = Annotated[
 ]
 
 
+_DECODERS = 2  # processes for uploads
+
+
 class Site:
     """One collection being served."""
 
@@ -54,8 +57,8 @@ class Site:
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
-        self.uploads = Workers("uploads", threads=PROCESSES, waiting=128)
-        self.decoder = Decoder()
+        self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
+        self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.duplicates: tuple[tuple[int, float], list[Group]] | None = None
         self.writing = threading.Lock()
 
@@ -72,7 +75,7 @@ class Site:
         """End what is under way, as far as it can be ended."""
         for workers in self._all_workers:
             workers.stop()
-        self.decoder.stop()
+        self.decoders.stop()
         self.map.stop()
 
 
