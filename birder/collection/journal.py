@@ -8,8 +8,8 @@ is pending, and whoever reads lays the pending values over the rows. There are t
     {"fold": offset, "version"}      what stands before that offset is in the rows, from that version of `images` on
 
 The file only grows, so a reader goes on where it stopped. Writers take turns by the lock `labels.lock`, which is held
-for milliseconds and is not the one that guards the rows: labels can be given while others embed. A last line without its
-end is of a writer that died; the next one cuts it off.
+for milliseconds and is not the one that guards the rows: labels can be given while others embed. A last line without
+its end is of a writer that died; the next one cuts it off.
 """
 
 from __future__ import annotations

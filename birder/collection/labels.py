@@ -14,12 +14,13 @@ import tempfile
 import unicodedata
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection as AnyCollection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection as AnyCollection
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -440,13 +441,14 @@ def _stand_in(path: Path, images: Table, cells: Cells) -> None:
         atexit.register(shutil.rmtree, _temporary[0], ignore_errors=True)
     folder = Path(tempfile.mkdtemp(dir=_temporary[0]))
     source = (path / "images.lance").resolve()
-    table = connect(folder).clone_table(  # type: ignore[attr-defined]"images", str(source), source_version=images.version)
+    database: Any = connect(folder)  # whose base class does not tell of clones
+    table = database.clone_table("images", str(source), source_version=images.version)
     table.merge_insert("uri").when_matched_update_all().execute(_rows_with(images, cells))
     stand_in(path, folder)
 
 
 def _rows_with(images: Table, cells: Cells) -> pa.Table:
-    """Of the rows that cells change: their uris, and the columns of the cells with the values that the rows then have."""
+    """Of the rows that cells change: their uris, and the columns of these cells with the values that rows then have."""
     names = [name for name in cells if name in images.schema.names]
     ids = pa.array({id_ for name in names for id_ in cells[name]}, pa.string())
     changed: dict[str, list[str | None]] = {name: [] for name in ("uri", *names)}

@@ -29,7 +29,7 @@ USERS = {
 """Columns of ours that a user's table may fill."""
 
 LABEL_SOURCE = "label_source"
-"""Where a row's label came from when it was embedded: "folder" or "table"; null without one and in older collections."""
+"""Where a row's label came from when it was embedded, "folder" or "table"; null in collections made before."""
 
 VECTORS = ("embedding", "patches")
 """Columns that hold thousands of numbers: read only where they are asked for."""
