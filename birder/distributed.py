@@ -308,7 +308,7 @@ class _Writer:
     def _write(self, rows: list[Row]) -> list[str]:
         from lance.fragment import write_fragments
 
-        collection = Collection.open(self._path)
+        collection = Collection.open(self._path, labels=False)
         table = collection.table_of(rows, {row.sha256: row.content for row in rows if row.content is not None})
         fragments = write_fragments(table, _images(collection), schema=table.schema, mode="append")
         # By who wrote it: where the folder is on a server, only this process holds what has not reached it.

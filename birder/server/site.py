@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,8 @@ from birder.images.apart import Decoders
 from birder.images.sources import uri_to_name
 from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
+from birder.server.event_streams import Events
+from birder.server.label_desk import LabelDesk
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
 from birder.server.pictures import Pictures
@@ -60,7 +61,8 @@ class Site:
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.duplicates: tuple[tuple[int, float], list[Group]] | None = None
-        self.writing = threading.Lock()
+        self.events = Events(self.catalogue)
+        self.labels = LabelDesk(path, self.catalogue, self.events.look)
 
     @property
     def writable(self) -> bool:
@@ -76,6 +78,8 @@ class Site:
         for workers in self._all_workers:
             workers.stop()
         self.decoders.stop()
+        self.events.stop()
+        self.labels.stop()
         self.map.stop()
 
 
