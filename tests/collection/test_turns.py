@@ -15,10 +15,10 @@ from lancedb.index import Bitmap
 
 from birder.collection.disk import locked
 from birder.collection.embed import embed_images, plan
+from birder.collection.labels import give_label
 from birder.collection.rows import Failure
 from birder.collection.store import Collection, Stamp
 from birder.errors import CollectionError
-from birder.explore.labels import give_label
 from birder.images.sources import find_images
 from tests.collection.test_embed import TRANSFORM, Means, collection_in, draw, run
 from tests.collection.test_store import CARD, row, write
