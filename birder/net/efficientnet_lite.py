@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from birder.errors import WeightsError
-from birder.net.base import Backbone, DropPath, drop_path_rates, known_config, make_classifier
+from birder.net.base import Backbone, DropPath, known_config, make_classifier, stochastic_depth_rates
 
 # One row a group of blocks: stage, blocks, kernel, stride of the first, expansion, output channels.
 _GROUPS = (
@@ -122,21 +122,26 @@ class EfficientNetLite(Backbone):
         A value that this network does not have.
     """
 
+    block_group_regex = r"body\.stage(\d+)\.(\d+)"
     embedding_size = _HEAD
+    feature_dim = _GROUPS[-1][-1]
+    max_stride = 32
+    stem_stride = 2
+    stem_width = _STEM
     conv_norm = staticmethod(conv_norm)
 
     def __init__(
         self,
-        num_classes: int = 0,
+        input_channels: int,
+        num_classes: int,
         *,
-        input_channels: int = 3,
+        config: dict[str, Any] | None = None,
         size: tuple[int, int] | None = None,
-        config: dict[str, Any],
     ) -> None:
-        super().__init__(num_classes, input_channels=input_channels, size=size)
-        config = known_config("EfficientNetLite", config, _DEFAULTS, _NEUTRAL)
+        super().__init__(input_channels, num_classes, config=config, size=size)
+        config = known_config("EfficientNetLite", self.config, _DEFAULTS, _NEUTRAL)
         self.stem = self.conv_norm(input_channels, _STEM, 3, stride=2)
-        drops = iter(drop_path_rates(config["drop_path_rate"], sum(group[1] for group in _GROUPS) + 1))
+        drops = iter(stochastic_depth_rates(config["drop_path_rate"], sum(group[1] for group in _GROUPS) + 1))
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         channels = _STEM
         for stage, blocks, kernel, stride, expansion, out_channels in _GROUPS:
@@ -156,15 +161,15 @@ class EfficientNetLite(Backbone):
         self.classifier = make_classifier(_HEAD, num_classes, bias=config["head_bias"])
         self.return_stages = ["stage1", "stage2", "stage3", "stage4"]
         self.return_channels = [24, 40, 112, 320]
-        self._grad_checkpointing = False
+        self._checkpointing: dict[str, Any] | None = None
 
     def _stages(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """The map after each stage of the body, by name."""
         x = self.stem(x)
         out = {}
         for name, stage in self.body.named_children():
-            if self._grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(stage, x, use_reentrant=False)
+            if self._checkpointing is not None and torch.is_grad_enabled():
+                x = checkpoint(stage, x, **self._checkpointing)
             else:
                 x = stage(x)
             out[name] = x
@@ -174,24 +179,34 @@ class EfficientNetLite(Backbone):
         """The last map of the body, (B, 320, H/32, W/32)."""
         return self._stages(x)["stage4"]
 
-    def embedding(self, x: torch.Tensor) -> torch.Tensor:
+    def embedding_from_features(self, features: torch.Tensor) -> torch.Tensor:
         """The mean over the head's map, (B, 1280)."""
-        return self.features(self.forward_features(x))  # type: ignore[no-any-return]
+        return self.features(features)  # type: ignore[no-any-return]
 
     def detection_features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Maps at strides 4, 8, 16 and 32: "stage1" (B, 24, ...), "stage2" (40), "stage3" (112), "stage4" (320)."""
         stages = self._stages(x)
         return {name: stages[name] for name in self.return_stages}
 
-    def adjust_size(self, new_size: tuple[int, int]) -> None:
-        """A convolutional network takes any size: only `size` changes."""
-        self.size = (int(new_size[0]), int(new_size[1]))
+    def freeze_stages(self, up_to_stage: int) -> None:
+        self.stem.requires_grad_(False)
+        for stage in list(self.body)[:up_to_stage]:
+            stage.requires_grad_(False)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self._grad_checkpointing = enable
+    def _get_input_conv(self) -> nn.Conv2d:
+        return self.stem[0]  # type: ignore[return-value]
 
-    def features_head(self) -> nn.Module:
-        return self.features
+    def set_grad_checkpointing(
+        self,
+        enable: bool = True,
+        *,
+        segments: int | None = None,
+        preserve_rng_state: bool = True,
+        use_reentrant: bool = False,
+    ) -> None:
+        self._checkpointing = (
+            {"preserve_rng_state": preserve_rng_state, "use_reentrant": use_reentrant} if enable else None
+        )
 
 
 class TFEfficientNetLite(EfficientNetLite):

@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 
 from birder.errors import WeightsError
+from birder.net.base import get_signature
 from birder.registry import TASK
 from birder.version import __version__
 from birder.weights.hub import check_is_file
@@ -66,10 +67,7 @@ class Checkpoint:
 
 def make_signature(size: tuple[int, int], num_classes: int, channels: int = 3) -> Signature:
     """The signature of a network for input (height, width) and N classes."""
-    return {
-        "inputs": [{"data_shape": [0, channels, int(size[0]), int(size[1])]}],
-        "outputs": [{"data_shape": [0, num_classes]}],
-    }
+    return get_signature((0, channels, int(size[0]), int(size[1])), num_classes)
 
 
 def get_size_from_signature(signature: Signature) -> tuple[int, int]:
