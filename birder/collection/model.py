@@ -15,7 +15,7 @@ from birder.errors import CollectionError, WeightsError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.inference.engine import Engine, is_usable, open_engine
-from birder.registry import list_pretrained_models
+from birder.registry import HUB_PREFIX, list_pretrained_models, registered_name, weights_spec
 from birder.weights.find import find_model
 
 if TYPE_CHECKING:
@@ -227,21 +227,18 @@ def _encoder_of_imported(collection: Collection, model: str | None, device: str 
 
 def _names_a_model(name: str) -> bool:
     """Whether a name could be loaded: registered weights, a repository of the hub, or a path on this machine."""
-    return name in list_pretrained_models() or Path(name).exists() or _hub_name(name).count("/") == 1
+    return registered_name(name) is not None or Path(name).exists() or _hub_name(name).count("/") == 1
 
 
 def _has_text_half(name: str) -> bool:
-    from birder.weights.openclip import OPENCLIP_REPOSITORIES
-
-    return name in OPENCLIP_REPOSITORIES
+    return name in list_pretrained_models() and weights_spec(name).openclip is not None
 
 
 def _hub_name(name: str) -> str:
     """One name for a model, its weights and its repository: `hf-hub:imageomics/bioclip` is `imageomics/bioclip`."""
-    from birder.weights.openclip import OPENCLIP_REPOSITORIES
-
-    bare = name.removeprefix("hf-hub:").strip("/")
-    return OPENCLIP_REPOSITORIES.get(bare, bare).lower()
+    bare = name.removeprefix(HUB_PREFIX).strip("/")
+    registered = registered_name(bare)
+    return (bare if registered is None else weights_spec(registered).openclip or registered).lower()
 
 
 def precision_for(card: ModelCard) -> str:
