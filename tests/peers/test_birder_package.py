@@ -160,9 +160,10 @@ def test_the_backbone_of_a_detector_gives_its_maps(
     net, info = birder.load_model(network, path, inference=True)
     with torch.inference_mode():
         ours = net.detection_features(torch.from_numpy(np.load(inputs)["x"]))
-    assert list(ours) == list(theirs) == net.return_stages
-    for name, value in ours.items():
-        assert relative_error(value.numpy(), theirs[name]) <= TOLERANCE
+    assert list(ours) == net.return_stages
+    assert list(theirs) == list(ours)[-len(theirs) :]  # this detector leaves out the finest map, if there are four
+    for name, value in theirs.items():
+        assert relative_error(ours[name].numpy(), value) <= TOLERANCE
     assert info.class_to_idx == {}
 
 
