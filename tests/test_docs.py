@@ -28,9 +28,11 @@ for name in sys.argv[1:]:
 
 def names_in(text: str) -> set[str]:
     """What a page names of the package, as module:attribute; `birder.a.b` is what `import birder` alone must give."""
-    blocks = [block for block in PYTHON.findall(text) if not re.search(r"^birder = ", block, re.MULTILINE)]
+    blocks = PYTHON.findall(text)
     imported = ((module, names) for block in blocks for module, names in IMPORT.findall(block))
     found = {f"{module}:{name.strip()}" for module, names in imported for name in names.split(",")}
+    if re.search(r"^birder = ", text, re.MULTILINE):  # a page that calls something else so
+        return found
     for code in [*blocks, *re.findall(r"`([^`\n]+)`", PYTHON.sub("", text))]:
         found |= {f"birder:{name}" for name in CALL.findall(code)}
     return found
