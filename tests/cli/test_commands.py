@@ -51,6 +51,8 @@ def test_info_of_registered_weights_and_of_a_file():
     assert facts["sha256"].startswith("9b2e5598")
     assert facts["licence"] == "MIT"
     assert "2311.18803" in facts["citation"]
+    assert "neck, after the final norm (the published package gives stage1" in facts["detection features"]
+    assert facts["whole CLIP model"] == "imageomics/bioclip"
     of_file = birder("info", TINY)
     assert of_file.returncode == 0
     assert "'patch_size': 16" in of_file.stdout

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from typer.testing import CliRunner
 
 import birder
+from birder.cli import app
 from birder.errors import ConfigError, WeightsError
 from birder.weights.load import load_any
 
@@ -67,3 +69,19 @@ def test_it_gives_no_embedding(tmp_path: Path) -> None:
         backbone.embedding(torch.rand(1, 3, 64, 64))
     with pytest.raises(WeightsError, match="is a detector, not for image_classification"):
         load_any(str(path))
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (TINY, "stage1: after the last block, before the final norm, as it was trained"),
+        (TINY | {"out_indices": [0, -1]}, "stage1, stage2: after the blocks 0, -1, before the final norm"),
+    ],
+)
+def test_info_says_which_maps_it_gives(tmp_path: Path, own: dict[str, Any], said: str) -> None:
+    net = birder.create_network("vit_b16_pn", size=(32, 48), config=TINY)
+    path = write(tmp_path / "vit_b16_pn_detector.pt", net, (32, 48), own)
+    result = CliRunner().invoke(app, ["info", str(path), "--format", "json"])
+    (facts,) = json.loads(result.stdout)
+    assert (facts["network"], facts["task"]) == ("vit_b16_pn", "object_detection")
+    assert (facts["detection features"], facts["outputs"]) == (said, 4)
