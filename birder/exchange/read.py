@@ -197,15 +197,18 @@ def _vectors(column: pa.Array, size: int) -> tuple[npt.NDArray[np.float32], list
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is told below
             vectors[fits] = given.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(-1, size)
     finite = np.asarray(np.isfinite(vectors).all(axis=1))
+    zero = np.asarray(~vectors.any(axis=1))
     reasons = [
         "is missing"
         if length < 0
         else f"has {length} numbers, not {size}"
         if length != size
-        else None
-        if whole
         else "has a number that is not finite"
-        for length, whole in zip(lengths.tolist(), finite.tolist(), strict=True)
+        if not whole
+        else "is zero, which is like nothing"
+        if nothing
+        else None
+        for length, whole, nothing in zip(lengths.tolist(), finite.tolist(), zero.tolist(), strict=True)
     ]
     return vectors, reasons
 

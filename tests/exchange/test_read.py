@@ -127,11 +127,11 @@ def test_a_changed_row_changes_and_keeps_what_the_file_does_not_have(tmp_path: P
 
 
 def test_unusable_embeddings_are_failures_and_never_lost(tmp_path: Path) -> None:
-    vectors = [[1.0, 2], None, [1, 2, 3], [float("inf"), 1], [1, None], [1e300, 1], [0.5, -1]]
-    names = [f"{i}.jpg" for i in range(7)]
+    vectors = [[1.0, 2], None, [1, 2, 3], [float("inf"), 1], [1, None], [1e300, 1], [0.5, -1], [0, 0]]
+    names = [f"{i}.jpg" for i in range(8)]
     file = theirs(tmp_path, {"file_name": names, "vector": pa.array(vectors, pa.list_(pa.float64()))})
     done = import_embeddings(file, tmp_path / "c.birder", model="m")
-    assert (done.new, done.failed) == (2, 5)
+    assert (done.new, done.failed) == (2, 6)
     reasons = {Path(row["uri"]).name: row["reason"] for row in done.collection.failures()}
     assert reasons == {
         "1.jpg": "Its embedding is missing",
@@ -139,6 +139,7 @@ def test_unusable_embeddings_are_failures_and_never_lost(tmp_path: Path) -> None
         "3.jpg": "Its embedding has a number that is not finite",
         "4.jpg": "Its embedding has a number that is not finite",
         "5.jpg": "Its embedding has a number that is not finite",
+        "7.jpg": "Its embedding is zero, which is like nothing",
     }
     assert done.collection.to_arrow()["uri"][0].as_py() == f"file://{tmp_path}/0.jpg"
     mended = [vector if i in (0, 6) else [7.0, 7] for i, vector in enumerate(vectors)]

@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from typer.testing import CliRunner
 
 import birder
+from birder.cli import app
+from birder.collection.embed import NOT_USABLE
+from birder.collection.model import load_encoder
 from birder.errors import BirderError, ConfigError, WeightsError
 from birder.weights.checkpoint import Checkpoint, read_checkpoint
 from birder.weights.clip import load_clip
@@ -236,3 +240,21 @@ def test_openclip_configurations_that_cannot_be(tmp_path: Path, config: str) -> 
     (tmp_path / "open_clip_config.json").write_text(config)
     with pytest.raises(WeightsError, match="OpenCLIP's configuration"):
         load_clip(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_weights_that_embed_everything_as_zero_give_no_row(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIRDER_CACHE", str(tmp_path / "cache"))
+    nothing = {key: torch.zeros_like(GOOD.state[key]) for key in ("norm.weight", "norm.bias")}
+    path = write(tmp_path / "vit_b16_pn_zero.pt", state=GOOD.state | nothing)
+    arguments = ["embed", DATA / "chelsea.png", "--to", tmp_path / "c.birder", "--model", path, "--engine", engine]
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert "failed 1" in result.output
+    collection = birder.open_collection(tmp_path / "c.birder")
+    assert collection.count() == 0
+    assert [failure["reason"] for failure in collection.failures()] == [NOT_USABLE]
+    with pytest.raises(WeightsError, match="zero or not finite"):
+        load_encoder(str(path), engine=engine).embed_one(DATA / "chelsea.png")
