@@ -27,12 +27,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.cluster import check_installed, explain, lay_out, running_ray
-from birder.collection.embed import NOT_FINITE, Plan, Summary, begin, columns_of, embed_pixels
+from birder.collection.embed import NOT_USABLE, Plan, Summary, begin, columns_of, embed_pixels
 from birder.collection.model import EncoderSpec
 from birder.collection.read import Decoded, Pending, read_group
 from birder.collection.rows import ModelCard, check_model
 from birder.collection.store import Collection, Content, Failure, Row
 from birder.images.transform import ClassificationTransform
+from birder.inference.engine import is_usable
 
 _WAVE = 1_000_000
 """Photographs given to Ray at once; their names, some 130 bytes each, and columns lie in its object store."""
@@ -266,10 +267,10 @@ class _EncodeActor:
             vectors = embed_pixels(self._engine, [outcomes[i].pixels for i in batch])  # type: ignore[misc]
             for i, (vector, patches) in zip(batch, vectors, strict=True):
                 outcome = outcomes[i]._replace(pixels=None)
-                if np.isfinite(vector).all():
+                if is_usable(vector):
                     outcomes[i] = outcome._replace(content=Content(vector, *outcome.about)._replace(patches=patches))
                 else:
-                    outcomes[i] = outcome._replace(reason=NOT_FINITE)
+                    outcomes[i] = outcome._replace(reason=NOT_USABLE)
         return {"chunk": _pack(outcomes)}
 
 

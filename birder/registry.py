@@ -29,13 +29,23 @@ DEFAULT_WEIGHTS = "efficientnet_lite0_in1k"
 class NetworkSpec:
     """A network that can be built: the class (itself, or `module:Class`) and the configuration that distinguishes it.
 
-    `bf16` says that its embeddings in bf16 stay within a cosine of 0.999 of those in fp32.
+    `bf16` says that its embeddings in bf16 stay within a cosine of 0.999 of those in fp32, `published` that the
+    published birder package has a network of this name.
     """
 
     name: str
     source: str | type[Backbone]
     config: dict[str, Any]
     bf16: bool = True
+    published: bool = True
+
+    def build(
+        self, num_classes: int, input_channels: int, size: tuple[int, int] | None, config: dict[str, Any] | None
+    ) -> Backbone:
+        """The network with random weights, its configuration overridden by `config`."""
+        net = self.network_class()(input_channels, num_classes, config=self.config | (config or {}), size=size)
+        net.network = self.name
+        return net
 
     def network_class(self) -> type[Backbone]:
         """The class, which is imported now."""
@@ -82,10 +92,7 @@ class WeightsSpec:
 @functools.cache
 def _tables() -> tuple[dict[str, NetworkSpec], dict[str, WeightsSpec]]:
     table = tomllib.loads(Path(__file__).with_name("registry.toml").read_text("utf-8"))
-    networks = {
-        name: NetworkSpec(name, entry["class"], dict(entry["config"]), entry.get("bf16", True))
-        for name, entry in table["networks"].items()
-    }
+    networks = {name: NetworkSpec(name, entry.pop("class"), **entry) for name, entry in table["networks"].items()}
     weights = {name: _weights_spec(name, entry, networks) for name, entry in table["weights"].items()}
     if extra := os.environ.get("BIRDER_WEIGHTS"):
         weights |= _read_weights(Path(extra), networks)
@@ -209,5 +216,4 @@ def create_network(
     config
         Overrides of the registered configuration; an unknown key is an error that names the known ones.
     """
-    spec = network_spec(name)
-    return spec.network_class()(input_channels, num_classes, config=spec.config | (config or {}), size=size)
+    return network_spec(name).build(num_classes, input_channels, size, config)

@@ -23,11 +23,11 @@ from birder.collection.store import Collection, Content, Failure, Row
 from birder.collection.update import update_columns
 from birder.images.sources import fitted, is_url
 from birder.images.transform import ClassificationTransform
-from birder.inference.engine import Engine
+from birder.inference.engine import Engine, is_usable
 
 __all__ = ["Plan", "Summary", "embed_images", "plan"]
 
-NOT_FINITE = "the model gives no finite embedding for it"
+NOT_USABLE = "the model gives it an embedding that is zero or not finite"
 _BOXES_AT_ONCE = 256
 _COMMIT_BYTES = 64 << 20
 _REMOTE_THREADS = 16
@@ -249,8 +249,8 @@ class _Encoder:
             item, content = decoded.item, None
             if decoded.pixels is not None:
                 vector, patches = next(vectors)
-                if not np.isfinite(vector).all():
-                    self._broken[decoded.sha256] = NOT_FINITE
+                if not is_usable(vector):
+                    self._broken[decoded.sha256] = NOT_USABLE
                 content = Content(vector, *decoded[4:], patches=patches)
             if decoded.sha256 in self._broken:
                 failures.append(self._fail(item, self._broken[decoded.sha256], True))

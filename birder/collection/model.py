@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from birder.collection.rows import IMPORTED
 from birder.collection.store import Collection, ModelCard
-from birder.errors import CollectionError
+from birder.errors import CollectionError, WeightsError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform, classification_transform
-from birder.inference.engine import Engine, open_engine
+from birder.inference.engine import Engine, is_usable, open_engine
 from birder.weights.find import find_model
 
 
@@ -30,6 +30,11 @@ class Encoder:
         draft = self.transform.resize_to if self.card.transform["draft"] else None
         pixels = self.transform.to_uint8(open_image(path, draft=draft))
         vector: npt.NDArray[np.float32] = self.engine.embed(pixels[None].copy())[0]
+        if not is_usable(vector):
+            raise WeightsError(
+                f"{self.card.name} gives {path} an embedding that is zero or not finite, which is like nothing: its "
+                "weights are damaged. Fetch them again."
+            )
         return vector
 
 

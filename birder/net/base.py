@@ -52,8 +52,11 @@ class Backbone(nn.Module):
         Which parameters are of which block, by their names.
     dynamic_size
         Whether inputs of other sizes than `size` are taken as they come (`set_dynamic_size`).
+    network
+        The registered name that `create_network` built it by; None if it was built from its class.
     """
 
+    network: str | None = None
     task: ClassVar[str] = "image_classification"
     default_size: tuple[int, int] = (224, 224)
     square_only: ClassVar[bool] = False
@@ -277,9 +280,56 @@ def make_classifier(in_features: int, num_classes: int, bias: bool = True) -> nn
     return nn.Linear(in_features, num_classes, bias=bias) if num_classes > 0 else nn.Identity()
 
 
-def check_config(network: str, config: dict[str, Any], known: set[str]) -> None:
-    """Raise `UnknownNameError` for a key that the network does not have, naming the known ones."""
-    for key in config:
-        if key not in known:
-            error = unknown_name(f"configuration key of {network}", key, known)
-            raise type(error)(f"{error} Known keys: {', '.join(sorted(known)) or 'none'}.")
+class DropPath(nn.Module):
+    """Stochastic depth per sample (Huang et al., arXiv 1603.09382): drop a residual branch with probability `rate`."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.rate
+        mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * mask / keep
+
+
+def known_config(
+    network: str, config: dict[str, Any], defaults: dict[str, Any], neutral: dict[str, Any]
+) -> dict[str, Any]:
+    """The configuration of a network, with its defaults filled in.
+
+    Parameters
+    ----------
+    network
+        Its name, for messages.
+    config
+        What a file or a user says.
+    defaults
+        The keys that the network has, and their defaults; `...` for one that must be given.
+    neutral
+        Keys of the published package whose arithmetic the network does not have, and the value at which they change
+        nothing (`...` where none does): accepted with that, and left out.
+
+    Raises
+    ------
+    UnknownNameError
+        An unknown key; the message names the known ones.
+    ConfigError
+        A key of the published package with a value that changes the arithmetic, or a required key is missing.
+    """
+    for key, value in config.items():
+        if key in neutral:
+            if neutral[key] is not ... and value != neutral[key]:
+                raise ConfigError(
+                    f"{network} has no {key} = {value!r}: Birder supports {key} = {neutral[key]!r} only. "
+                    "Such a network runs in the published birder package."
+                )
+        elif key not in defaults:
+            error = unknown_name(f"configuration key of {network}", key, defaults)
+            raise type(error)(f"{error} Known keys: {', '.join(sorted(defaults)) or 'none'}.")
+    missing = [key for key, value in defaults.items() if value is ... and key not in config]
+    if missing:
+        raise ConfigError(f"A {network} needs {', '.join(missing)} in its configuration.")
+    return defaults | {key: value for key, value in config.items() if key in defaults}

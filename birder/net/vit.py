@@ -17,17 +17,55 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from birder.errors import ConfigError
-from birder.net.base import Backbone, check_config, stochastic_depth_rates
+from birder.net.base import Backbone, DropPath, known_config, stochastic_depth_rates
 
 _DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim"), ...),
     "drop_path_rate": 0.0,
     "head_bias": True,
+    "mlp_head": False,
     "pre_norm": False,
     "norm_layer_eps": 1e-6,
     "act_layer_type": "gelu",
     "out_indices": None,
 }
-_SIZES = ("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
+# What the published package's ViT can be told beside, at which value it is this one.
+_NEUTRAL: dict[str, Any] = {
+    "abs_pos_embed": True,
+    "pos_embed_special_tokens": True,
+    "pos_embed_interpolation_mode": "bicubic",
+    "pos_embed_antialias": False,
+    "stem_type": "patchify",
+    "stem_norm_layer_type": None,
+    "layer_scale_init_value": None,
+    "post_norm": True,
+    "norm_after_pool": False,
+    "qkv_bias": True,
+    "qk_norm": False,
+    "attn_norm": False,
+    "num_reg_tokens": 0,
+    "class_token": True,
+    "attn_pool_head": False,
+    # The pool's own settings say nothing without the pool.
+    **dict.fromkeys(
+        (
+            "attn_pool_type",
+            "attn_pool_num_heads",
+            "attn_pool_special_tokens",
+            "attn_pool_norm_eps",
+            "attn_pool_act_layer_type",
+        ),
+        ...,
+    ),
+    "norm_layer_type": "LayerNorm",
+    "mlp_layer_type": "FFN",
+    "soft_moe_num_experts": None,
+    "soft_moe_num_slots": ...,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "projection_dropout": 0.0,
+    "drop_path_uniform": False,
+}
 
 
 class QuickGELU(nn.Module):
@@ -38,21 +76,6 @@ class QuickGELU(nn.Module):
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
-
-
-class DropPath(nn.Module):
-    """Stochastic depth per sample (Huang et al., arXiv 1603.09382): drop a residual branch with probability `rate`."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.rate == 0.0 or not self.training:
-            return x
-        keep = 1.0 - self.rate
-        mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
-        return x * mask / keep
 
 
 class Attention(nn.Module):
@@ -154,15 +177,17 @@ class ViT(Backbone):
         Input (height, width) in pixels, each divisible by the patch size; 224 x 224 without it.
     config
         `patch_size, num_layers, num_heads, hidden_dim, mlp_dim` (all required), and optionally `drop_path_rate` (of the
-        last block, growing linearly from 0), `head_bias`, `pre_norm`, `norm_layer_eps`, `act_layer_type` ("gelu" or
-        "quick_gelu"), `out_indices` (blocks whose patch tokens `detection_features` returns; negative from the end).
+        last block, growing linearly from 0), `head_bias`, `mlp_head` (a hidden layer before the classifier),
+        `pre_norm`, `norm_layer_eps`, `act_layer_type` ("gelu" or "quick_gelu"), `out_indices` (blocks whose patch
+        tokens `detection_features` returns; negative from the end).
+        Other keys of the published package may stand at the value that changes nothing.
 
     Raises
     ------
     UnknownNameError
         The configuration has an unknown key.
     ConfigError
-        A value that no network can be built with.
+        A value that no network can be built with, or that Birder's does not have.
     """
 
     block_group_regex = r"encoder\.block\.(\d+)"
@@ -177,17 +202,15 @@ class ViT(Backbone):
         size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(input_channels, num_classes, config=config, size=size)
-        config = self.config
-        check_config("ViT", config, {*_SIZES, *_DEFAULTS})
-        missing = [key for key in _SIZES if key not in config]
-        if missing:
-            raise ConfigError(f"A ViT needs {', '.join(missing)} in its configuration.")
-        config = {**_DEFAULTS, **config}
+        config = known_config("ViT", self.config, _DEFAULTS, _NEUTRAL)
         p, dim, heads, layers = (config[k] for k in ("patch_size", "hidden_dim", "num_heads", "num_layers"))
         if min(p, dim, heads, layers, config["mlp_dim"]) < 1 or dim % heads:
             raise ConfigError(f"hidden_dim {dim} must be a multiple of num_heads {heads}, and every size at least 1.")
-        if config["act_layer_type"] not in ACTIVATIONS:
-            raise ConfigError(f"act_layer_type {config['act_layer_type']!r} is none of {', '.join(ACTIVATIONS)}.")
+        if layers > 1000:
+            raise ConfigError(f"num_layers {layers} is more than the 1,000 that Birder builds.")
+        activation = config["act_layer_type"] or "gelu"
+        if activation not in ACTIVATIONS:
+            raise ConfigError(f"act_layer_type {activation!r} is none of {', '.join(ACTIVATIONS)}.")
 
         self.patch_size: int = p
         self.max_stride = self.stem_stride = p
@@ -200,7 +223,7 @@ class ViT(Backbone):
         self.return_channels = [dim] * len(self.return_stages)
 
         eps = config["norm_layer_eps"]
-        act = ACTIVATIONS[config["act_layer_type"]]
+        act = ACTIVATIONS[activation]
         drops = stochastic_depth_rates(config["drop_path_rate"], layers)
         grid = self._grid(self.size)
 
