@@ -27,15 +27,25 @@ DEFAULT_WEIGHTS = "efficientnet_lite0_in1k"
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network that can be built: the class (`module:Class`) and the configuration that distinguishes it.
+    """A network that can be built: the class (itself, or `module:Class`) and the configuration that distinguishes it.
 
-    `bf16` says that its embeddings in bf16 stay within a cosine of 0.999 of those in fp32.
+    `bf16` says that its embeddings in bf16 stay within a cosine of 0.999 of those in fp32, `published` that the
+    published birder package has a network of this name.
     """
 
     name: str
-    class_path: str
+    source: str | type[Backbone]
     config: dict[str, Any]
     bf16: bool = True
+    published: bool = True
+
+    def network_class(self) -> type[Backbone]:
+        """The class, which is imported now."""
+        if not isinstance(self.source, str):
+            return self.source
+        module, _, name = self.source.partition(":")
+        network_class: type[Backbone] = getattr(importlib.import_module(module), name)
+        return network_class
 
 
 @dataclass(frozen=True)
@@ -74,10 +84,7 @@ class WeightsSpec:
 @functools.cache
 def _tables() -> tuple[dict[str, NetworkSpec], dict[str, WeightsSpec]]:
     table = tomllib.loads(Path(__file__).with_name("registry.toml").read_text("utf-8"))
-    networks = {
-        name: NetworkSpec(name, entry["class"], dict(entry["config"]), entry.get("bf16", True))
-        for name, entry in table["networks"].items()
-    }
+    networks = {name: NetworkSpec(name, entry.pop("class"), **entry) for name, entry in table["networks"].items()}
     weights = {name: _weights_spec(name, entry, networks) for name, entry in table["weights"].items()}
     if extra := os.environ.get("BIRDER_WEIGHTS"):
         weights |= _read_weights(Path(extra), networks)
@@ -99,6 +106,11 @@ def _weights_spec(name: str, entry: dict[str, Any], networks: dict[str, NetworkS
         raise ConfigError(f'Weights {name!r} need the name of their file: file = "{name}.pt".')
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     return WeightsSpec(name=name, **values)
+
+
+def networks() -> dict[str, NetworkSpec]:
+    """The networks by name: the table itself, so that what is added to it can be built."""
+    return _tables()[0]
 
 
 def list_networks() -> list[str]:
@@ -197,9 +209,6 @@ def create_network(
         Overrides of the registered configuration; an unknown key is an error that names the known ones.
     """
     spec = network_spec(name)
-    module, _, class_name = spec.class_path.partition(":")
-    network_class = getattr(importlib.import_module(module), class_name)
-    net: Backbone = network_class(
-        num_classes, input_channels=input_channels, size=size, config=spec.config | (config or {})
-    )
+    net = spec.network_class()(input_channels, num_classes, config=spec.config | (config or {}), size=size)
+    net.network = name
     return net

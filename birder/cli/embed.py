@@ -238,11 +238,11 @@ def _sources(
 
 def _update(collection: Collection, todo: Plan) -> None:
     """Bring the columns of rows that are there up to date, where nothing is to be embedded."""
-    if not todo.described and not todo.shards:
+    if not todo.described and not todo.shards and not todo.overcome:
         return
     from birder.collection.embed import begin
 
-    with collection.writing():
+    with collection.running():  # which begins by removing failures that have become rows
         updated = begin(collection, todo, todo.column_types())
     if updated:
         note(f"Updated the columns of {updated:,} rows that were there.")

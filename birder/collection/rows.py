@@ -28,6 +28,9 @@ USERS = {
 } | dict.fromkeys(RANKS, pa.string())
 """Columns of ours that a user's table may fill."""
 
+PREDICTED = "predicted_"
+"""How the names of columns begin that a model fills."""
+
 VECTORS = ("embedding", "patches")
 """Columns that hold thousands of numbers: read only where they are asked for."""
 

@@ -86,6 +86,8 @@ async def _embedded(site: Site, file: UploadFile) -> tuple[Upload, Vector]:
     """A picture decoded, in a process apart, and its embedding."""
     site.model.check_can_embed()
     transform = site.catalogue.current().collection.model.transform
+    if "size" not in transform:  # of imported embeddings; the model that made them says it
+        transform = await site.model.workers.run(site.model.transform)
     try:
         decoded = await site.uploads.run(decode_upload, site.decoders, file.file, transform)
     except ImageError as error:

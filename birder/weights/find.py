@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from birder.errors import WeightsError, unknown_name
 from birder.registry import WeightsSpec, list_networks, list_pretrained_models, weights_spec
-from birder.weights.hub import fetch, sha256_of
+from birder.weights.hub import check_is_file, fetch, sha256_of
 
 
 class FoundModel(NamedTuple):
@@ -40,6 +40,7 @@ def find_model(name_or_path: str) -> FoundModel:
     path = Path(name_or_path)
     if path.suffix not in (".pt", ".safetensors") or not path.exists():
         raise unknown_name("model", name_or_path, list_pretrained_models())
+    check_is_file(path)
     return FoundModel(path.stem, network_of_file(path), path, sha256_of(path), None)
 
 

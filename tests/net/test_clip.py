@@ -143,7 +143,7 @@ def test_a_width_that_heads_do_not_divide_is_refused() -> None:
 def test_towers_of_two_models_are_refused() -> None:
     config = {"patch_size": 16, "num_layers": 1, "num_heads": 1, "hidden_dim": 8, "mlp_dim": 8}
     with pytest.raises(ConfigError, match="not of one model"):
-        CLIP(ViT(5, size=(32, 32), config=config), text_tower())
+        CLIP(ViT(3, 5, size=(32, 32), config=config), text_tower())
 
 
 def test_loaded_model_says_what_it_is(clip: LoadedClip) -> None:
