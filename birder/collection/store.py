@@ -54,7 +54,7 @@ __all__ = ["RANKS", "USERS", "Collection", "Content", "Failure", "Index", "Model
 
 _KEY = b"birder"
 _FORMAT = 1
-_ABOUT = ("width", "height", "taken_at", "latitude", "longitude")
+_ABOUT = ("width", "height", "taken_at", "latitude", "longitude", "suspect")
 _NAMESPACE = uuid.NAMESPACE_URL
 
 
@@ -393,21 +393,24 @@ class Collection:
             if table is None or not missing:
                 continue
             vectors = [name for name in VECTORS if name in self.columns]
-            rows = table.search().where(_any_of("sha256", missing)).select(["sha256", *vectors, *_ABOUT]).to_arrow()
+            about = [name for name in _ABOUT if name in table.schema.names]
+            rows = table.search().where(_any_of("sha256", missing)).select(["sha256", *vectors, *about]).to_arrow()
             arrays = {name: _matrix(rows[name]) for name in vectors}
-            for i, row in enumerate(rows.select(["sha256", *_ABOUT]).to_pylist()):
+            for i, row in enumerate(rows.select(["sha256", *about]).to_pylist()):
                 patches = arrays["patches"][i] if "patches" in arrays else None
-                about = (row[name] for name in _ABOUT)
-                found.setdefault(row["sha256"], Content(arrays["embedding"][i], *about)._replace(patches=patches))
+                known = (row.get(name) for name in _ABOUT)
+                found.setdefault(row["sha256"], Content(arrays["embedding"][i], *known)._replace(patches=patches))
         return found
 
     def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
         """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
         schema = self.images.schema
+        told = schema.field("suspect").type == USERS["suspect"] if "suspect" in schema.names else False
         values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name not in VECTORS}
         for row in rows:
             content = contents[row.sha256]
-            line = content._asdict() | _filled(row.columns)
+            about = content if told else content._replace(suspect=None)  # a column of the user's own of that name
+            line = about._asdict() | _filled(row.columns)
             line |= {"uri": row.uri, "id": str(uuid.uuid5(_NAMESPACE, row.uri)), "sha256": row.sha256}
             line |= row.stamp._asdict()
             for name, column in values.items():
