@@ -15,7 +15,7 @@ from birder.errors import CollectionError, WeightsError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.inference.engine import Engine, is_usable, open_engine
-from birder.registry import list_pretrained_models
+from birder.registry import HUB_PREFIX, list_pretrained_models, weights_spec
 from birder.weights.find import find_model
 
 if TYPE_CHECKING:
@@ -231,17 +231,14 @@ def _names_a_model(name: str) -> bool:
 
 
 def _has_text_half(name: str) -> bool:
-    from birder.weights.openclip import OPENCLIP_REPOSITORIES
-
-    return name in OPENCLIP_REPOSITORIES
+    return name in list_pretrained_models() and weights_spec(name).openclip is not None
 
 
 def _hub_name(name: str) -> str:
     """One name for a model, its weights and its repository: `hf-hub:imageomics/bioclip` is `imageomics/bioclip`."""
-    from birder.weights.openclip import OPENCLIP_REPOSITORIES
-
-    bare = name.removeprefix("hf-hub:").strip("/")
-    return OPENCLIP_REPOSITORIES.get(bare, bare).lower()
+    bare = name.removeprefix(HUB_PREFIX).strip("/")
+    twin = weights_spec(bare).openclip if bare in list_pretrained_models() else None
+    return (twin or bare).lower()
 
 
 def precision_for(card: ModelCard) -> str:

@@ -17,6 +17,7 @@ from birder.errors import ConfigError, ImageError
 from birder.images.guard import reading
 from birder.images.open import Photo, decoded_photo
 from birder.images.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, load_source, stamp_of
+from birder.images.suspect import why_suspect
 from birder.images.transform import ClassificationTransform
 
 
@@ -38,8 +39,9 @@ class Pending:
 class Decoded(NamedTuple):
     """A photograph, or a box of it, as pixels (H, W, 3) uint8 for the network; width and height are its own.
 
-    `sha256` stands for the content: of the file's bytes; for a box, of the file's sha256 and the box. `pixels` is None
-    where another photograph with this content was claimed before.
+    `suspect` says what makes it look damaged, though it decodes. `sha256` stands for the content: of the file's bytes;
+    for a box, of the file's sha256 and the box. `pixels` is None where another photograph with this content was claimed
+    before.
     """
 
     item: Pending
@@ -51,6 +53,7 @@ class Decoded(NamedTuple):
     taken_at: datetime | None = None
     latitude: float | None = None
     longitude: float | None = None
+    suspect: str | None = None
 
 
 class Unreadable(NamedTuple):
@@ -142,7 +145,8 @@ def _decode(
             for (item, name), box in zip(mine, boxes, strict=True):
                 image, width, height = _cut(photo, box)
                 pixels = transform.to_uint8(image)
-                decoded.append(Decoded(item, name, loaded.columns, pixels, width, height, *photo.metadata))
+                suspect = why_suspect(loaded.data, pixels)
+                decoded.append(Decoded(item, name, loaded.columns, pixels, width, height, *photo.metadata, suspect))
     except ImageError as error:
         return outcomes + decoded + [Unreadable(item, name, str(error)) for item, name in mine[len(decoded) :]]
     return outcomes + decoded

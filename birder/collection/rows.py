@@ -24,6 +24,7 @@ USERS = {
     "taken_at": pa.timestamp("us"),
     "latitude": pa.float64(),
     "longitude": pa.float64(),
+    "suspect": pa.string(),
     "label": pa.string(),
 } | dict.fromkeys(RANKS, pa.string())
 """Columns of ours that a user's table may fill."""
@@ -105,7 +106,8 @@ def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
 class Content(NamedTuple):
     """What a file's bytes determine: its embedding (D,) float32, size in pixels, EXIF time and place, patch tokens.
 
-    The patch tokens are (rows * columns * D,) float16, row by row; None in a collection without them.
+    `suspect` says what makes it look damaged, though it decodes. The patch tokens are (rows * columns * D,) float16,
+    row by row; None in a collection without them.
     """
 
     embedding: npt.NDArray[np.float32]
@@ -114,6 +116,7 @@ class Content(NamedTuple):
     taken_at: datetime | None
     latitude: float | None
     longitude: float | None
+    suspect: str | None = None
     patches: npt.NDArray[np.float16] | None = None
 
 
