@@ -15,7 +15,7 @@ from birder.errors import CollectionError, WeightsError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.inference.engine import Engine, is_usable, open_engine
-from birder.registry import HUB_PREFIX, list_pretrained_models, weights_spec
+from birder.registry import HUB_PREFIX, list_pretrained_models, registered_name, weights_spec
 from birder.weights.find import find_model
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _encoder_of_imported(collection: Collection, model: str | None, device: str 
 
 def _names_a_model(name: str) -> bool:
     """Whether a name could be loaded: registered weights, a repository of the hub, or a path on this machine."""
-    return name in list_pretrained_models() or Path(name).exists() or _hub_name(name).count("/") == 1
+    return registered_name(name) is not None or Path(name).exists() or _hub_name(name).count("/") == 1
 
 
 def _has_text_half(name: str) -> bool:
@@ -237,8 +237,8 @@ def _has_text_half(name: str) -> bool:
 def _hub_name(name: str) -> str:
     """One name for a model, its weights and its repository: `hf-hub:imageomics/bioclip` is `imageomics/bioclip`."""
     bare = name.removeprefix(HUB_PREFIX).strip("/")
-    twin = weights_spec(bare).openclip if bare in list_pretrained_models() else None
-    return (twin or bare).lower()
+    registered = registered_name(bare)
+    return (bare if registered is None else weights_spec(registered).openclip or registered).lower()
 
 
 def precision_for(card: ModelCard) -> str:
