@@ -15,7 +15,7 @@ from PIL import Image
 
 from birder.errors import ConfigError, ImageError
 from birder.images.open import Photo, decoded_photo
-from birder.images.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, load_source, stamp_of
+from birder.images.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, held_source, stamp_of
 from birder.images.transform import ClassificationTransform
 
 
@@ -98,7 +98,11 @@ def read_group(
         stamp = stamp_of(first)
         for item in items:
             item.stamp = stamp
-        loaded = load_source(first)
+        with held_source(first, stamp) as loaded:
+            for item in items:
+                if item.stamp is None:  # it was not there a moment ago, or its server tells nothing about it
+                    item.stamp = Stamp(len(loaded.data), None)
+            return _decode(items, loaded, transform, draft, claim)
     except FileNotFoundError:
         reason = "the file does not exist (any more)"
     except PermissionError:
@@ -109,11 +113,6 @@ def read_group(
         reason = "not enough memory to read it"
     except ConfigError as error:  # a URL that no installed library opens
         reason = str(error)
-    else:
-        for item in items:
-            if item.stamp is None:  # it was not there a moment ago, or its server tells nothing about it
-                item.stamp = Stamp(len(loaded.data), None)
-        return _decode(items, loaded, transform, draft, claim)
     return [Unreadable(item, None, reason) for item in items]
 
 

@@ -4,7 +4,7 @@ from birder.images.sources.columns import common_type, fitted
 from birder.images.sources.crops import read_crops
 from birder.images.sources.files import find_images
 from birder.images.sources.find import find_sources, sources_again
-from birder.images.sources.read import load_source, read_source, stamp_of
+from birder.images.sources.read import held_source, load_source, read_json, read_source, stamp_of
 from birder.images.sources.source import (
     NO_COLUMNS,
     RANKS,
@@ -36,10 +36,12 @@ __all__ = [
     "find_images",
     "find_sources",
     "fitted",
+    "held_source",
     "is_url",
     "load_source",
     "path_to_uri",
     "read_crops",
+    "read_json",
     "read_source",
     "readable",
     "sources_again",

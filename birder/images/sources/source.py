@@ -42,6 +42,10 @@ class Part(Protocol):
     def types(self) -> Mapping[str, pa.DataType]:
         """Arrow types of the columns that `load` gives."""
 
+    @property
+    def size(self) -> int | None:
+        """How many bytes `load` reads, if that is known."""
+
     def load(self) -> Loaded:
         """Read it; `OSError` as the system says."""
 
