@@ -21,6 +21,8 @@ from birder.cli.output import console_err, note
 from birder.inference.names import EngineName, Features, Precision
 from birder.registry import DEFAULT_WEIGHTS
 
+LEAN = {"LANCE_DEFAULT_BATCH_SIZE": "512", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 << 20)}
+"""What LanceDB is told before it is imported: it would read a gigabyte ahead while it makes an index."""
 HERE = "here"
 """The address that `--ray` alone stands for: a Ray of its own on this machine."""
 
@@ -106,6 +108,8 @@ def embed(
         if threads is not None:
             raise typer.BadParameter("--threads has no meaning with --ray, which shares out the processors itself")
         check_installed()
+    for name, value in LEAN.items():
+        os.environ.setdefault(name, value)
     from birder.collection.embed import plan
     from birder.collection.model import EncoderSpec, precision_for
     from birder.collection.rows import other_model

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -141,22 +143,31 @@ def _plain(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array | pa.Chunked
     return pa.array([fitted(value, type_) for value in values_of(column)], type_)
 
 
-def only_on_earth(table: pa.Table) -> tuple[pa.Table, int]:
-    """A table without the places that are not on the earth, and how many they were; half a place is none."""
-    if not set(_PLACE) & set(table.schema.names):
-        return table, 0
-    inside = pa.array([True] * len(table))
-    for name, most in _PLACE.items():
-        if name in table.schema.names and _is_number(table[name].type):
-            on = pc.less_equal(pc.abs(table[name].cast(pa.float64(), safe=False)), most)  # false for NaN
-            inside = pc.and_(inside, pc.fill_null(on, fill_value=True))
-    outside = len(table) - int(pc.sum(inside).as_py() or 0)
-    for name in _PLACE if outside else ():
-        if name in table.schema.names and _is_number(table[name].type):
-            table = table.set_column(
-                table.schema.get_field_index(name), name, pc.if_else(inside, table[name], pa.scalar(None))
-            )
-    return table, outside
+def without_odd_places(table: pa.Table, path: str) -> pa.Table:
+    """A user's table without the places that are not on the earth; half a place is none.
+
+    Warns
+    -----
+    PlaceWarning
+        There were some.
+    """
+    own = [name for name in _PLACE if name in table.schema.names and _is_number(table[name].type)]
+    fine = pa.array([True]).take(pa.array(np.zeros(len(table), np.int64)))
+    for name in own:
+        on_earth = pc.less_equal(pc.abs(table[name].cast(pa.float64(), safe=False)), _PLACE[name])  # false for NaN
+        fine = pc.and_(fine, pc.fill_null(on_earth, True))
+    odd = len(table) - (pc.sum(fine).as_py() or 0)
+    if odd:
+        for name in own:
+            values = pc.if_else(fine, table[name], pa.scalar(None, table[name].type))
+            table = table.set_column(table.schema.get_field_index(name), name, values)
+        warnings.warn(
+            f"{path}: {odd:,} rows have a latitude beyond 90 or a longitude beyond 180 degrees; their place is left "
+            "empty.",
+            PlaceWarning,
+            stacklevel=2,
+        )
+    return table
 
 
 def _is_number(type_: pa.DataType) -> bool:

@@ -104,8 +104,11 @@ def _shard(path: str) -> list[Source]:
     if name.endswith(".tar"):
         return [Source(path, members=TarShard(path))]
     if name.endswith(".parquet"):
-        with open_parquet(path) as file:
-            schema = file.schema_arrow
+        try:
+            with open_parquet(path) as file:
+                schema = file.schema_arrow
+        except ConfigError as error:  # one of a thousand files: the others are read all the same
+            return [Source(path, problem=str(error))]
         if image_column(schema) is not None:
             return [Source(path, members=ParquetShard(path, schema))]
     return []
