@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birder.cli.output import console_err, note
+from birder.cli.output import console_err, note, one_line
 from birder.inference.names import EngineName, Features, Precision
 from birder.registry import DEFAULT_WEIGHTS
 
@@ -265,7 +265,7 @@ def _join(sources: list[Source], path: Path) -> None:
         (joined.without_row, "photographs are not in it"),
     ):
         if names:
-            note(f"  {len(names):,} {what}: {_some([readable(name) for name in names])}")
+            note(f"  {len(names):,} {what}: {_some([one_line(readable(name)) for name in names])}")
 
 
 def _report(summary: Summary, todo: Plan, collection: Collection) -> None:
@@ -276,9 +276,11 @@ def _report(summary: Summary, todo: Plan, collection: Collection) -> None:
     note(f"Embedded {summary.embedded:,}{again}, already there {todo.done:,}, failed {len(summary.failed):,}.")
     if summary.updated:
         note(f"Updated the columns of {summary.updated:,} rows that were there.")
+    if summary.off_earth:
+        note(f"{summary.off_earth:,} rows came with a place that is not on the earth: it is left empty.")
     reasons = defaultdict(list)
     for path, reason in summary.failed:
-        reasons[reason].append(readable(path))
+        reasons[one_line(reason)].append(one_line(readable(path)))
     largest = sorted(reasons.items(), key=lambda pair: -len(pair[1]))
     for reason, names in largest[:10]:
         note(f"  {len(names):,} x {reason}: {_some(names)}")

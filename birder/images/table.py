@@ -179,7 +179,7 @@ def join_table(sources: list[Source], table: PhotoTable) -> Join:
     for path, row in chosen.items():
         mine = TableRow(table.columns, row)
         for source in by_path[path]:
-            source.columns = {**source.columns, **mine} if source.columns else mine
+            source.describe(mine)
     return Join(
         matched=sum(len(by_path[path]) for path in chosen),
         without_row=[source.path for source in sources if source.path not in chosen],

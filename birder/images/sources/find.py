@@ -40,7 +40,7 @@ def find_sources(paths: Iterable[str | Path], *, labels: bool = True) -> list[So
         for source in _find(os.fspath(path), labels):
             first = found.setdefault(source.path, source)
             if first is not source and source.columns:  # a table that describes what a folder named before
-                first.columns = {**first.columns, **source.columns} if first.columns else source.columns
+                first.describe(source.columns)
     return list(found.values())
 
 

@@ -80,7 +80,7 @@ def _longest(path: str, column: str) -> int:
             values = batch.column(0)
             while not pa.types.is_dictionary(values.type):
                 values = values.values if hasattr(values, "values") else values.field(0)
-            longest = max(longest, pc.max(pc.binary_length(values.dictionary)).as_py() or 0)
+            longest = max(longest, int(pc.max(pc.binary_length(values.dictionary)).as_py() or 0))
     return longest
 
 

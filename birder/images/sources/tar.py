@@ -43,7 +43,7 @@ class TarShard:
         """Go through the headers, and the small JSON members; photographs are skipped over."""
         seen: set[str] = set()
         try:
-            with _opened(self.path) as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as archive:
+            with _opened(self.path) as file, _archive(file) as archive:
                 for members, end in _samples(archive, file):
                     self._note_types(archive, members)
                     for member in members:
@@ -117,6 +117,10 @@ class TarMember:
             raise OSError("it is no longer at its place in the tar file")
         # A type of another shard's column of that name is taken care of where all types are known.
         return Loaded(data, with_taxonomy(columns))
+
+
+def _archive(file: BinaryIO) -> tarfile.TarFile:
+    return tarfile.open(fileobj=_Bounded(file), mode="r:")  # type: ignore[call-overload, no-any-return]
 
 
 class _Bounded:
