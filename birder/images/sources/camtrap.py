@@ -100,7 +100,7 @@ def read_camtrap(path: str) -> Iterator[Source]:
         if not line.get("filePath"):
             raise ConfigError(f"{path}: the medium {line.get('mediaID')} has no filePath. Mend its media table.")
         if not line.get("fileMediatype", "image/").startswith("image/"):
-            problem = problem or f"it is {line['fileMediatype']}, not a photograph"
+            problem = problem or f"it is {line['fileMediatype'][:100]}, not a photograph"
         yield Source(place, columns=TableRow(table, number), problem=problem)
 
 

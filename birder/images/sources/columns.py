@@ -91,7 +91,8 @@ def fitted(value: object, type_: pa.DataType) -> Any:
         return None
     if pa.types.is_floating(type_):
         return number
-    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else int(number) if number % 1 == 0 else None
+    whole = value if isinstance(value, int) else int(number) if number % 1 == 0 else None
+    return whole if whole is not None and -(2**63) <= whole < 2**63 else None
 
 
 def _text(value: object) -> str | None:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from birder.images.sources.read import read_source
+from birder.images.sources.read import open_source
 
 MAX_LINE = 1 << 20
 """Characters that a line of a table may have, with what its quoted values hold."""
@@ -20,18 +20,24 @@ def csv_lines(path: str, *, delimiter: str = ",", strict: bool = False) -> Itera
     OSError, UnicodeDecodeError, csv.Error
         It cannot be read; it is not UTF-8; a line has more than a million characters, or is none of CSV's.
     """
-    text = io.TextIOWrapper(io.BytesIO(read_source(path)), "utf-8-sig", newline="")
-    taken = 0
+    with io.TextIOWrapper(open_source(path), "utf-8-sig", newline="") as text:
+        pieces = _Pieces(text)
+        for line in csv.reader(pieces, delimiter=delimiter, strict=strict):
+            pieces.taken = 0
+            if line:
+                yield line
 
-    def physical_lines() -> Iterator[str]:
-        nonlocal taken
-        while piece := text.readline(MAX_LINE + 1 - taken):
-            taken += len(piece)
-            if taken > MAX_LINE:
+
+class _Pieces:
+    """The lines of a file; `taken` counts the characters of those that make up one line of the table."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while piece := self._text.readline(MAX_LINE + 1 - self.taken):
+            self.taken += len(piece)
+            if self.taken > MAX_LINE:
                 raise csv.Error(f"a line has more than {MAX_LINE:,} characters")
             yield piece
-
-    for line in csv.reader(physical_lines(), delimiter=delimiter, strict=strict):
-        taken = 0
-        if line:
-            yield line

@@ -89,16 +89,8 @@ def read_source(path: str, most: int = MAX_BYTES, *, images: bool = False) -> by
     """
     if is_url(path):
         return read_range(path, 0, None, most)
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except ValueError:
-        raise OSError("its name holds characters that no file's name has") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("not a regular file")
-    if status.st_size > most:
-        raise _TooLargeError(f"{status.st_size:,} bytes, more than {most:,}")
-    with open(path, "rb") as file:  # noqa: PTH123
-        if images and status.st_size > _USUAL:
+    with open_source(path, most) as file:
+        if images and os.fstat(file.fileno()).st_size > _USUAL:
             head = file.read(_HEAD)
             if not _begins_like_an_image(head):
                 return head
@@ -107,6 +99,21 @@ def read_source(path: str, most: int = MAX_BYTES, *, images: bool = False) -> by
     if len(data) > most:  # it has grown since
         raise _TooLargeError(f"more than {most:,} bytes")
     return data
+
+
+def open_source(path: str, most: int = MAX_BYTES) -> BinaryIO:
+    """A regular file of this machine, or what a URL gave, to be read in pieces; raises as `read_source` does."""
+    if is_url(path):
+        return io.BytesIO(read_source(path, most))
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except ValueError:
+        raise OSError("its name holds characters that no file's name has") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("not a regular file")
+    if status.st_size > most:
+        raise _TooLargeError(f"{status.st_size:,} bytes, more than {most:,}")
+    return open(path, "rb")  # noqa: PTH123
 
 
 def _begins_like_an_image(head: bytes) -> bool:
