@@ -22,7 +22,7 @@ from birder.collection.read import Decoded, Pending, Unreadable, read_group
 from birder.collection.rows import LABEL_SOURCE, USERS
 from birder.collection.store import Collection, Content, Failure, Row
 from birder.collection.update import update_columns
-from birder.images.sources import fitted, is_url
+from birder.images.sources import drop_off_earth, fitted, is_url
 from birder.images.transform import ClassificationTransform
 from birder.inference.engine import Engine, is_usable
 
@@ -40,12 +40,14 @@ _REMOTE_THREADS = 16
 class Summary:
     """What a run did: rows written (`reused` of them with an embedding that was there), failures, seconds.
 
-    `updated` counts the rows that were there and got other values in the user's columns.
+    `updated` counts the rows that were there and got other values in the user's columns; `off_earth`, those whose shard
+    gives a latitude or longitude that is not on the earth, and which have no place.
     """
 
     embedded: int = 0
     reused: int = 0
     updated: int = 0
+    off_earth: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     stopped: bool = False
@@ -268,6 +270,7 @@ class _Encoder:
                 continue
             assert item.stamp is not None
             columns = columns_of(decoded, self._types)
+            self._summary.off_earth += drop_off_earth(columns)
             rows.append(Row(item.uri, decoded.sha256, item.stamp, content, columns, item.known, item.failed))
             self._summary.reused += content is None
         self._summary.embedded += len(rows)

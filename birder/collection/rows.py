@@ -168,12 +168,12 @@ def image_fields(card: ModelCard) -> list[pa.Field]:
 
 
 def column_types(columns: dict[str, Sequence[Any]]) -> dict[str, pa.DataType]:
-    """Arrow types of a user's columns; of a column without values, string."""
+    """Arrow types of a user's columns; of a column without values, ours if there is one of that name, else string."""
     types = {}
     for name, values in columns.items():
         refuse_reserved(name)
         type_ = pa.array(values).type
-        types[name] = pa.string() if pa.types.is_null(type_) else type_
+        types[name] = USERS.get(name, pa.string()) if pa.types.is_null(type_) else type_
         if name in USERS and not fits(types[name], USERS[name]):
             raise CollectionError(
                 f"The column {name} must be {USERS[name]}, but is {type_} in the table: rename or mend it."

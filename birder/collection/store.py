@@ -462,7 +462,10 @@ class Collection:
                 continue
             vectors = [name for name in VECTORS if name in self.columns]
             about = [name for name in _ABOUT if name in table.schema.names]
-            rows = table.search().where(_any_of("sha256", missing)).select(["sha256", *vectors, *about]).to_arrow()
+            # Of a content that thousands of files have, one row's numbers, not those of all.
+            held = table.search().where(_any_of("sha256", missing)).select(["sha256"]).with_row_id(True).to_arrow()
+            ids = dict(zip(held["sha256"].to_pylist(), held["_rowid"].to_pylist(), strict=True))
+            rows = table.take_row_ids(list(ids.values())).select(["sha256", *vectors, *about]).to_arrow()
             arrays = {name: _matrix(rows[name]) for name in vectors}
             for i, row in enumerate(rows.select(["sha256", *about]).to_pylist()):
                 patches = arrays["patches"][i] if "patches" in arrays else None
