@@ -216,7 +216,7 @@ class Snapshot:
                 for field in self._images.schema:
                     if field.name in VECTORS:  # a condition may name it
                         rows = rows.append_column(pa.field(field.name, field.type), pa.nulls(len(rows), field.type))
-                self._pending_rows = lancedb.connect("memory://").create_table("rows", rows)
+                self._pending_rows = lancedb.connect("memory://").create_table("rows", rows, on_bad_vectors="null")
             table = self._pending_rows
         with explained(where, self.collection.path):
             ids = table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist()
