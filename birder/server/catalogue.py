@@ -266,7 +266,7 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.journal = Journal(path)
+        self.journal = Journal(path)  # to read; whoever writes has another, so that no two wait for each other
         self._lock = threading.RLock()
         self._snapshot = Snapshot(path, self.journal)
         self._latest: Table = open_images(path)

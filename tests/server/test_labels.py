@@ -324,7 +324,7 @@ def follow(client: httpx.Client, told: list[tuple[str, dict[str, Any]]], ready: 
                 name = line[7:]
             elif line.startswith("data: "):
                 told.append((name, json.loads(line[6:])))
-                if told[-1][1].get("act") == "the end" or (told[-1][1].get("count"), name) == (2, "label"):
+                if told[-1][1].get("act") == "the-end" or (told[-1][1].get("count"), name) == (2, "label"):
                     return
 
 
@@ -371,7 +371,7 @@ def test_new_rows_are_told_and_folding_labels_is_not(client: httpx.Client, colle
     with collection.writing():
         collection.images.delete(f"id = '{ids[5]}'")
     time.sleep(1.2)
-    post(client, "labels", ids=ids[:1], value="wolf", act="the end")
+    post(client, "labels", ids=ids[:1], value="wolf", act="the-end")
     reader.join(15)
     assert [name for name, _ in told] == ["label", "rows", "label"]
     assert told[1][1]["rows"] == 11
