@@ -202,7 +202,7 @@ class Journal:
         try:
             return self.file.stat().st_size
         except OSError:
-            return self.offset
+            return len(self._before or b"")
 
     def since(self, offset: int) -> tuple[Cells, int]:
         """What labels were given from an offset on, and up to which offset."""
