@@ -81,7 +81,8 @@ def serve(
                 "photographs: use --tls-cert and --tls-key, or an SSH tunnel."
             )
         note("Ctrl-C ends it.")
-        _run(server_for(app, listener, tls_cert, tls_key), listener, address if open_page else None)
+        server = server_for(app, listener, app.state.site.events.stop, tls_cert, tls_key)
+        _run(server, listener, address if open_page else None)
 
 
 def _run(server: uvicorn.Server, listener: Listener, open_address: str | None) -> None:

@@ -15,7 +15,9 @@ import os
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import h11
@@ -202,9 +204,35 @@ def check_certificate(cert: Path | None, key: Path | None) -> None:
         raise ConfigError(f"{cert} and {key} cannot be used for TLS: {why}.") from error
 
 
-def server_for(app: Any, listener: Listener, cert: Path | None = None, key: Path | None = None) -> uvicorn.Server:
-    """The server of an application, with TLS if there is a certificate; start it with `.run(sockets=[listener])`."""
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    """A server that ends what would otherwise be waited for."""
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._end_streams()
+        super().handle_exit(sig, frame)
+
+
+def server_for(
+    app: Any,
+    listener: Listener,
+    end_streams: Callable[[], None],
+    cert: Path | None = None,
+    key: Path | None = None,
+) -> uvicorn.Server:
+    """The server of an application; start it with `.run(sockets=[listener])`.
+
+    Parameters
+    ----------
+    end_streams
+        Called once it is told to end.
+    cert, key
+        For TLS.
+    """
+    return _Server(
         uvicorn.Config(
             app,
             http=functools.partial(PatientProtocol, listener=listener),  # type: ignore[arg-type]
@@ -218,5 +246,6 @@ def server_for(app: Any, listener: Listener, cert: Path | None = None, key: Path
             h11_max_incomplete_event_size=64 << 10,
             ssl_certfile=cert,
             ssl_keyfile=key,
-        )
+        ),
+        end_streams,
     )

@@ -48,6 +48,7 @@ def running(server: uvicorn.Server, listening: socket.socket) -> Iterator[None]:
     try:
         yield
     finally:
+        app.state.site.events.stop()  # as birder serve does at Ctrl-C
         server.should_exit = True
         thread.join(20)
         listening.close()

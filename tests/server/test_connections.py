@@ -64,7 +64,7 @@ def test_small_answers_are_sent_at_once() -> None:
             await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
             await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
 
-    with running(server_for(app, listener), listener):
+    with running(server_for(app, listener, lambda: None), listener):
         assert httpx.get(f"http://127.0.0.1:{listener.getsockname()[1]}/").status_code == 204
     assert len(accepted) == 1 and accepted[0] != 0
 
@@ -85,7 +85,7 @@ def test_a_request_whose_head_does_not_come_is_given_up_and_one_being_answered_i
                 await asyncio.sleep(0.25)
             await send({"type": "http.response.body", "body": b"data: end\n\n"})  # type: ignore[operator]
 
-    with running(server_for(app, listener), listener):
+    with running(server_for(app, listener, lambda: None), listener):
         port = listener.getsockname()[1]
         with slow_clients(port, 3) as clients, slow_clients(port, 1, b"") as silent:
             begin = time.monotonic()
@@ -108,7 +108,7 @@ def test_an_address_has_so_many_connections_and_the_idle_ones_go_first() -> None
             await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
             await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
 
-    with running(server_for(app, listener), listener), contextlib.ExitStack() as stack:
+    with running(server_for(app, listener, lambda: None), listener), contextlib.ExitStack() as stack:
         request = b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         busy = stack.enter_context(slow_clients(port, 5, request))
         idle = stack.enter_context(slow_clients(port, 60))
