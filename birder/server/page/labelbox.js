@@ -34,9 +34,9 @@ function use(column) {
 
 /**
  * A label box: for the selection, and for one photograph. `apply(column, text)` writes (null takes away) and gives
- * whether it did; `valueOf(column)` is the value that the box offers. `renew()` of the element offers it again.
+ * whether it did; `valueIn(column)` is the value that the box offers. `renew()` of the element offers it again.
  */
-export function labelBox({ apply, valueOf = () => "", compact = false }) {
+export function labelBox({ apply, valueIn = () => "", compact = false }) {
   if (!collection.writable) {
     return el("p", { class: "hint" }, "This collection is served for reading only, so labels cannot be changed.");
   }
@@ -84,7 +84,7 @@ export function labelBox({ apply, valueOf = () => "", compact = false }) {
   };
   const offer = () => {
     if (input.value !== offered) return; // typed: it stays
-    offered = input.value = valueOf(columns.value) ?? "";
+    offered = input.value = valueIn(columns.value) ?? "";
   };
   const newColumn = () => {
     const name = el("input", {

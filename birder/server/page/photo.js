@@ -244,7 +244,7 @@ function drawDetails(id) {
         view.box.renew?.(); // the same photograph: what is typed stays
       else {
         const apply = (column, value) => give([id], column, value);
-        view.box = labelBox({ compact: true, apply, valueOf: (column) => view?.row?.[column] });
+        view.box = labelBox({ compact: true, apply, valueIn: (column) => view?.row?.[column] });
         fill(parts.label, view.box);
       }
       fill(parts.row, rowTable(photo));
