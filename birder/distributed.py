@@ -307,7 +307,7 @@ class _Writer:
     def _write(self, rows: list[Row]) -> list[str]:
         from lance.fragment import write_fragments
 
-        collection = Collection.open(self._path)
+        collection = Collection.open(self._path, labels=False)
         table = collection.table_of(rows, {row.sha256: row.content for row in rows if row.content is not None})
         fragments = write_fragments(table, _images(collection), schema=table.schema, mode="append")
         return [json.dumps(fragment.to_json()) for fragment in fragments]

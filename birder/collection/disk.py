@@ -25,7 +25,23 @@ def connect(path: Path) -> DBConnection:
 
 def open_images(path: Path) -> Table:
     """The table of a collection's rows, opened anew: as of now, for whoever reads beside others."""
-    return connect(path).open_table("images")
+    return connect(images_folder(path)).open_table("images")
+
+
+_stand_ins: dict[Path, Path] = {}
+
+
+def images_folder(path: Path) -> Path:
+    """The folder that this process reads a collection's rows from: its own, or that of what stands in for it."""
+    return _stand_ins.get(path, path)
+
+
+def stand_in(path: Path, folder: Path | None) -> bool:
+    """Let another folder's table of rows stand in for a collection's, or its own again; whether that was a change."""
+    former = _stand_ins.pop(path, None)
+    if folder is not None:
+        _stand_ins[path] = folder
+    return former != folder
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from birder.collection.plan import Plan, plan
 from birder.collection.read import Decoded, Pending, Unreadable, read_group
+from birder.collection.rows import LABEL_SOURCE
 from birder.collection.store import Collection, Content, Failure, Row
 from birder.collection.update import update_columns
 from birder.images.sources import fitted, is_url
@@ -137,6 +138,7 @@ def patches_bytes(shape: Sequence[int]) -> int:
 
 def begin(collection: Collection, todo: Plan, types: dict[str, pa.DataType]) -> int:
     """Do what comes before embedding, within `writing`: new columns, new values in rows that are there; count these."""
+    collection.add_label_source()
     collection.add_columns(types)
     collection.remember_shards(todo.shards)
     return update_columns(collection, todo.described)
@@ -157,7 +159,10 @@ def embed_pixels(
 def columns_of(decoded: Decoded, types: Mapping[str, pa.DataType]) -> dict[str, Any]:
     """The columns of a photograph's row: what its source says, before what its shard says."""
     told = {name: fitted(value, types[name]) if name in types else value for name, value in decoded.columns.items()}
-    return {"label": decoded.item.source.label, **told, **decoded.item.source.columns}
+    told |= decoded.item.source.columns
+    by_folder = "label" not in told and decoded.item.source.label is not None
+    source = "folder" if by_folder else "table" if told.get("label") is not None else None
+    return {"label": decoded.item.source.label, LABEL_SOURCE: source, **told}
 
 
 class _Reader:

@@ -23,9 +23,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.condition import checked_condition, explained
-from birder.collection.disk import connect, disk_says, locked, reading, storing
+from birder.collection.disk import connect, disk_says, images_folder, locked, open_images, reading, stand_in, storing
+from birder.collection.journal import Journal
 from birder.collection.rows import (
     FAILURES,
+    LABEL_SOURCE,
     USERS,
     VECTORS,
     Content,
@@ -91,10 +93,18 @@ class Collection:
         self.images = images
         self._failures = failures
         self._before: Table | None = None
+        self._held = False
 
     @classmethod
-    def open(cls, path: str | Path) -> Collection:
+    def open(cls, path: str | Path, *, labels: bool = True) -> Collection:
         """Open a collection.
+
+        Parameters
+        ----------
+        path
+            Its folder.
+        labels
+            Let the rows have the labels that are in the journal alone so far: see `see_latest`.
 
         Raises
         ------
@@ -123,7 +133,10 @@ class Collection:
                 f"{path} is damaged or not a collection of Birder's ({error}). "
                 "Restore it from a copy, or embed the photographs into another folder."
             ) from error
-        return cls(path, images, failures, model)
+        collection = cls(path, images, failures, model)
+        if labels:
+            collection.see_latest()
+        return collection
 
     @classmethod
     def create_or_open(cls, path: str | Path, model: ModelCard) -> Collection:
@@ -154,7 +167,7 @@ class Collection:
         CollectionError
             Another process holds it.
         """
-        with locked(self.path), contextlib.ExitStack() as opening:
+        with locked(self.path), self._holding(), contextlib.ExitStack() as opening:
             opening.enter_context(storing(self.path))
             self.see_latest()
             self._before = connect(self.path).open_table("images", version=self.images.version)
@@ -164,8 +177,37 @@ class Collection:
             opening.close()
             yield
 
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Look at the rows themselves while they are written."""
+        if stand_in(self.path, None):
+            self.use_images()
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def use_images(self) -> None:
+        """Read the rows from where `open_images` finds them from now on."""
+        self.images = open_images(self.path)
+        self.__dict__.pop("quick", None)
+
+    @functools.cached_property
+    def journal(self) -> Journal:
+        """The labels that people gave."""
+        return Journal(self.path)
+
     def see_latest(self) -> None:
-        """Look at what others have committed since."""
+        """Look at what others have committed since, and at the labels that people gave (outside of `writing`).
+
+        Labels that are in the journal alone so far are written into the rows. Where that cannot be, as in a folder that
+        may not be written to, a copy of the table that has them stands in for it.
+        """
+        if not self._held:
+            from birder.collection.labels import show_labels
+
+            show_labels(self)
         self.images.checkout_latest()  # type: ignore[no-untyped-call]
         self._failures.checkout_latest()  # type: ignore[no-untyped-call]
 
@@ -187,7 +229,7 @@ class Collection:
         """The images, kept open for finding what is nearest."""
         from birder.collection.quick import QuickTable
 
-        return QuickTable(self.path)
+        return QuickTable(images_folder(self.path))
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
@@ -212,6 +254,12 @@ class Collection:
         if new:
             with storing(self.path):
                 self.images.add_columns(pa.schema(new))
+
+    def add_label_source(self) -> None:
+        """Add the column that tells where labels came from to a collection that was made before there was one."""
+        if LABEL_SOURCE not in self.columns:
+            with storing(self.path):
+                self.images.add_columns(pa.schema([pa.field(LABEL_SOURCE, pa.string())]))
 
     def write(self, rows: Sequence[Row], failures: Sequence[Failure] = ()) -> None:
         """Commit rows and failures; within `writing` only. Each uri comes once.
@@ -368,13 +416,15 @@ class Collection:
     def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
         """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
         schema = self.images.schema
+        ids = [str(uuid.uuid5(_NAMESPACE, row.uri)) for row in rows]
+        words = self.journal.words(ids, schema.names)
         values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name not in VECTORS}
-        for row in rows:
+        for row, id_ in zip(rows, ids, strict=True):
             content = contents[row.sha256]
             filled = {name: value for name, value in row.columns.items() if value is not None}
             line = content._asdict() | filled
-            line |= {"uri": row.uri, "id": str(uuid.uuid5(_NAMESPACE, row.uri)), "sha256": row.sha256}
-            line |= row.stamp._asdict()
+            line |= {"uri": row.uri, "id": id_, "sha256": row.sha256} | row.stamp._asdict()
+            line |= words.get(id_, {})  # a person's word stands above what a file or a table says
             for name, column in values.items():
                 column.append(line.get(name))
         arrays = []

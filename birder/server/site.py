@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,8 @@ from birder.images.sources import uri_to_name
 from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
 from birder.server.decoder import PROCESSES, Decoder
+from birder.server.event_streams import Events
+from birder.server.label_desk import LabelDesk
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
 from birder.server.pictures import Pictures
@@ -57,7 +58,8 @@ class Site:
         self.uploads = Workers("uploads", threads=PROCESSES, waiting=128)
         self.decoder = Decoder()
         self.duplicates: tuple[tuple[int, float], list[Group]] | None = None
-        self.writing = threading.Lock()
+        self.events = Events(self.catalogue)
+        self.labels = LabelDesk(path, self.catalogue, self.events.look)
 
     @property
     def writable(self) -> bool:
@@ -73,6 +75,8 @@ class Site:
         for workers in self._all_workers:
             workers.stop()
         self.decoder.stop()
+        self.events.stop()
+        self.labels.stop()
         self.map.stop()
 
 

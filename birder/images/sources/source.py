@@ -27,7 +27,7 @@ class Stamp(NamedTuple):
     etag: str | None = None
 
 
-RESERVED = frozenset(["id", "uri", "sha256", "embedding", "patches", "width", "height", *Stamp._fields])
+RESERVED = frozenset(["id", "uri", "sha256", "embedding", "patches", "width", "height", "label_source", *Stamp._fields])
 """Columns of a collection that nobody else fills."""
 
 
