@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from birder.collection.store import Collection, Content, ModelCard, Row, Stamp
+from tests.server import live
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -170,6 +171,17 @@ def audit(page: Any) -> list[str]:
     found = axe.Axe().run(page, options={"rules": {"skip-link": {"enabled": False}}}).response["violations"]
     nodes = [(each["id"], node) for each in found for node in each["nodes"]]
     return [f"{name}: {node['html'][:120]} {node['failureSummary'][:300]}" for name, node in nodes]
+
+
+@contextlib.contextmanager
+def on_forty(browser: Any, folder: Path, *, labelled: int = 20, expected: str = "$^", **how: Any) -> Iterator[Any]:
+    """A page on 40 little images in four clusters, some of them labelled; `ids` are in the gallery's order."""
+    with live.serving(live.make(folder, labelled=labelled).path) as client:
+        for page in opened(browser, str(client.base_url).removesuffix("/api/v1/"), expected=expected, **how):
+            page.api = client
+            page.ids = client.get("ids").json()["ids"]
+            total(page)
+            yield page
 
 
 def label_selected(page: Any, value: str) -> None:

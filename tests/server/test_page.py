@@ -24,7 +24,7 @@ def test_names_are_shown_as_text(page: Any) -> None:
     page.get_by_role("option", name="“onerror” in the file name").click()
     expect(page.locator("#view-gallery .count")).to_have_text(re.compile("^1 of"))
     expect(tiles(page).first.locator(".detail")).to_have_text(f"{HOSTILE}.jpg")
-    tiles(page).first.click()
+    tiles(page).first.dblclick()
     expect(page.locator(".photo-title")).to_have_text(f"{HOSTILE}.jpg")
     assert page.title() == "demo.birder, Birder"
     assert page.locator("img[onerror]").count() == 0
@@ -102,14 +102,14 @@ def test_a_dropped_text_file_is_refused_in_words(page: Any, tmp_path: Path) -> N
 
 def test_more_like_this_and_unlike(page: Any) -> None:
     total(page)
-    tiles(page).nth(3).click()
+    tiles(page).nth(3).dblclick()
     name = page.locator(".photo-title").inner_text()
     expect(page.locator(".neighbour")).to_have_count(12)
     page.get_by_role("button", name="More like this").click()
     expect(page.locator(".photo")).to_have_count(0)
     expect(page.locator("#view-gallery .count")).to_contain_text("nearest")
     before = tiles(page).first.get_attribute("title")
-    tiles(page).nth(6).click()
+    tiles(page).nth(6).dblclick()
     expect(page.locator(".photo-title")).not_to_have_text(name)
     page.get_by_role("button", name="Unlike this").click()
     expect(page.locator("#chips .chip")).to_have_count(2)
@@ -126,7 +126,7 @@ def test_words_without_a_text_half_explain_and_filter(page: Any) -> None:
 
 def test_the_photo_view_has_the_row_neighbours_and_predictions_and_turns(page: Any) -> None:
     total(page)
-    tiles(page).first.click()
+    tiles(page).first.dblclick()
     view = page.locator(".photo")
     expect(view.locator(".photo-title")).to_have_text(re.compile("jpg$"))
     first = view.locator(".photo-title").inner_text()

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server.browsing import expect, in_browser, label_selected, labels_of, opened, tile, total
-from tests.server.live import make, serving
+from tests.server.browsing import expect, in_browser, label_selected, labels_of, on_forty, tile
 
 pytestmark = in_browser
 
 
 @pytest.fixture
 def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    """A page on 40 images, of which the first 20 are labelled; `page.ids` are their ids in the gallery's order."""
-    with serving(make(tmp_path).path) as client:
-        for page in opened(browser, str(client.base_url).removesuffix("/api/v1/")):
-            total(page)
-            page.ids = client.get("ids").json()["ids"]
-            yield page
+    with on_forty(browser, tmp_path) as page:
+        yield page
 
 
 def without_label(page: Any) -> Any:
@@ -49,15 +43,14 @@ def test_a_click_selects_one_and_a_double_click_opens(page: Any) -> None:
 
 
 def test_a_tap_opens_and_the_round_mark_selects(browser: Any, tmp_path: Path) -> None:
-    with serving(make(tmp_path).path) as client:
-        how = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
-        for page in opened(browser, str(client.base_url).removesuffix("/api/v1/"), **how):
-            tile(page, 0).tap()
-            expect(page.locator(".photo .position")).to_have_text("1 of 40")
-            page.get_by_role("button", name="Close (Esc)").tap()
-            tile(page, 1).locator(".check").tap()
-            tile(page, 2).tap()
-            expect(page.locator(".selected-count")).to_have_text("2 selected")
+    how = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    with on_forty(browser, tmp_path, **how) as page:
+        tile(page, 0).tap()
+        expect(page.locator(".photo .position")).to_have_text("1 of 40")
+        page.get_by_role("button", name="Close (Esc)").tap()
+        tile(page, 1).locator(".check").tap()
+        tile(page, 2).tap()
+        expect(page.locator(".selected-count")).to_have_text("2 selected")
 
 
 def test_a_label_empties_the_selection_unless_it_is_kept(page: Any) -> None:

@@ -5,7 +5,6 @@ import { busy, count, el, emptyState, failed, fill, percent, photographs, say, t
 import { Grid } from "./grid.js";
 import { giveAll, labelColumns } from "./labels.js";
 import { toast } from "./layers.js";
-import { newId } from "./outbox.js";
 import { openPhoto } from "./photo.js";
 import { inSight, selection } from "./selection.js";
 import { List } from "./sources.js";
@@ -14,7 +13,6 @@ import { go, listen, state, tellAll, watch } from "./state.js";
 const LIMIT = 200;
 let collection, grid, scroller, notice, counter, columns, classes, orders, acceptAll, note;
 let accepted = new Map(); // id -> the label it has been given since the ranking, or by whom
-let run = ""; // the act of the history that what is accepted one by one belongs to
 let shown = "";
 let abort = new AbortController();
 
@@ -125,7 +123,6 @@ async function load() {
   const now = state();
   shown = keyOf(now);
   accepted = new Map();
-  run = newId();
   scroller.hidden = true;
   note.textContent = counter.textContent = "";
   fill(notice, busy("Learning from the labels")).hidden = false;
@@ -206,7 +203,7 @@ function accept(index, held) {
     const value = photo.label || state().helpClass;
     mark([photo.id], { value });
     say(`${photo.name} is ${value}`);
-    write([{ ids: [photo.id], column: state().helpColumn, value }], { gather: true, act: run });
+    write([{ ids: [photo.id], column: state().helpColumn, value }], { gather: true });
   }
   grid.move(index + 1);
 }

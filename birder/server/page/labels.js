@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { count, photographs, say } from "./dom.js";
 import { toast } from "./layers.js";
-import { newId, own, post, retract } from "./outbox.js";
+import { gathering, newId, own, post, retract } from "./outbox.js";
 import { introduced, me } from "./person.js";
 import { tellAll } from "./state.js";
 
@@ -13,7 +13,7 @@ const LONGEST = 300; // characters
 const REMEMBERED = 200; // of one's own, to be taken back
 const MINE = "birder:mine";
 let collection;
-let mine = []; // {act} or {change}, with the ids, the last given last
+let mine = []; // {act, changes: [{change, ids}]}, the last given last
 
 export function startLabels(of) {
   collection = of;
@@ -41,11 +41,12 @@ export function objection(text) {
 export const give = (ids, column, value, options) => giveAll([{ ids, column, value }], options);
 
 /**
- * Write labels as one act, which is undone at once. `gather` sends them together with those that come within half a
- * second, and without a word; `act` is then the act that they are part of, and Ctrl+Z takes back one of them.
+ * Write labels as one act, which is undone at once; true when it is done. `gather` sends them, without a word, together
+ * with what comes within half a second, as an act of all.
  */
-export async function giveAll(labels, { gather = false, act = newId() } = {}) {
+export async function giveAll(labels, { gather = false } = {}) {
   await introduced();
+  const act = gather ? gathering() : newId();
   const by = me();
   const changes = labels.flatMap(({ ids, column, value }) =>
     Array.from({ length: Math.ceil(ids.length / AT_ONCE) }, (_, part) => ({
@@ -57,8 +58,10 @@ export async function giveAll(labels, { gather = false, act = newId() } = {}) {
       value,
     })),
   );
-  const given = gather ? { change: changes[0].change } : { act };
-  remember({ ...given, act, ids: labels.flatMap(({ ids }) => ids).slice(0, AT_ONCE / 100) });
+  remember(
+    act,
+    changes.map(({ change, ids }) => ({ change, ids: ids.slice(0, 1000) })),
+  );
   const answered = post(changes, { gather });
   underway.add(answered);
   try {
@@ -71,8 +74,8 @@ export async function giveAll(labels, { gather = false, act = newId() } = {}) {
     else toast(`Nothing to change: ${labels[0].column} was so already`);
     return true;
   } catch (error) {
-    forget((each) => each.act === act && (!gather || each.change === given.change));
-    toast(error.message, { error: true, action: { label: "Try again", act: () => giveAll(labels, { gather, act }) } });
+    changes.forEach(({ change }) => forgetChange(act, change));
+    toast(error.message, { error: true, action: { label: "Try again", act: () => giveAll(labels, { gather }) } });
     return false;
   } finally {
     underway.delete(answered);
@@ -89,14 +92,22 @@ function summary(labels, changed) {
     : `${photographs(changed)}: ${column} is now “${value}”`;
 }
 
-function remember(given) {
-  mine = [...mine, given].slice(-REMEMBERED);
+function remember(act, changes) {
+  const last = mine.at(-1);
+  if (last?.act === act) last.changes.push(...changes);
+  else mine = [...mine, { act, changes }].slice(-REMEMBERED);
   store();
 }
 
 /** An act is undone: there is nothing left of it to take back. */
-export function forget(which) {
-  mine = mine.filter((each) => !which(each));
+export function forget(act) {
+  mine = mine.filter((each) => each.act !== act);
+  store();
+}
+
+function forgetChange(act, change) {
+  for (const each of mine) if (each.act === act) each.changes = each.changes.filter((one) => one.change !== change);
+  mine = mine.filter(({ changes }) => changes.length);
   store();
 }
 
@@ -112,32 +123,34 @@ function store() {
 export async function undoLast() {
   const last = mine.at(-1);
   if (last) {
-    forget((each) => each === last);
-    if (last.change && retract(last.change)) {
-      tellAll("undone", { ids: last.ids });
+    const { change, ids } = last.changes.at(-1);
+    if (retract(change)) {
+      forgetChange(last.act, change);
+      tellAll("undone", { ids });
       return say("Taken back before it was written");
     }
     await Promise.allSettled(underway); // what is being written can be undone when it is written
-    return takeBack(last.change ? { change: last.change } : { act: last.act }, last);
+    return takeBack({ act: last.act });
   }
   if (me()) return takeBack({ by: me() });
   toast("You have labelled nothing in this tab. The history of labels lists all, and takes back any.");
 }
 
-/** Undo an act, a change, or the last act of a person; `given` is what this tab knows of it. */
-export async function takeBack(which, given = undefined) {
+/** Undo an act, or the last act of a person. */
+export async function takeBack(which) {
+  const ids = mine.find(({ act }) => act === which.act)?.changes.flatMap((each) => each.ids);
   try {
     if (which.act) own(which.act);
-    const { act, restored, skipped } = await api.undo(which);
+    const { act, restored, skipped } = await api.undo({ by: me(), ...which });
     own(act);
-    if (which.act) forget((each) => each.act === which.act);
-    tellAll("undone", { ids: given?.ids });
+    forget(act);
+    tellAll("undone", { ids });
     toast(
       `Undone: ${photographs(restored)} ${restored === 1 ? "has" : "have"} the label from before${skipped ? `; ${count(skipped)} had been changed since and stay as they are` : ""}`,
     );
   } catch (error) {
     const final = error.status === 404 || error.status === 409;
-    if (given && !final) remember(given);
+    if (final && which.act) forget(which.act);
     toast(error.message, { error: !final });
   }
 }

@@ -69,13 +69,13 @@ async function catchUp() {
 /** News of an act: of others' the views hear which photographs it changed, and the person by whom. */
 async function told({ act, at, by, column, count, undone }) {
   if (at > (latest ?? "")) latest = at;
-  if (undone) forget((each) => each.act === act);
+  if (undone) forget(act);
   if (isMine(act)) return;
   const who = by ?? "Somebody without a name";
   notice();
   notice = toast(
     undone
-      ? `A label of ${by ?? "somebody without a name"} was taken back: ${column} of ${photographs(count)}`
+      ? `${who} took labels back: ${column} of ${photographs(count)}`
       : `${who} labelled ${photographs(count)}: ${column}`,
   );
   try {

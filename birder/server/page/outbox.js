@@ -57,7 +57,7 @@ export function startOutbox(collection) {
 export function post(changes, { gather = false } = {}) {
   const answers = changes.map((each) => new Promise((resolve, reject) => told.set(each.change, { resolve, reject })));
   changes.forEach(({ act }) => own(act));
-  waiting.push(...changes);
+  waiting.push(...changes.map((each) => ({ ...each, gathered: gather })));
   keep();
   draw();
   hurry ||= !gather;
@@ -65,6 +65,9 @@ export function post(changes, { gather = false } = {}) {
   else if (!underway.length && !timer) timer = setTimeout(send, GATHER);
   return Promise.all(answers);
 }
+
+/** The act for a change that is sent with those gathered so far, which are undone together. */
+export const gathering = () => waiting.slice(underway.length).findLast((each) => each.gathered)?.act ?? newId();
 
 /** Take a change back that has not been sent; whether it could be. */
 export function retract(change) {
