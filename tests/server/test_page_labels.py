@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,15 +88,15 @@ def test_the_history_undoes_any_change(page: Any) -> None:
     page.get_by_role("button", name="History of labels").click()
     entries = page.locator(".history li")
     for value in ("twice", "once"):
-        entry = entries.filter(has_text=value).first
+        entry = entries.filter(has=page.locator(".given", has_text=value)).first
         entry.get_by_role("button", name="Undo").click()
-        expect(entries.filter(has_text=value).first).to_have_class("undone")
+        expect(entry).to_have_class("undone")
     assert labels_of(page, ids) == before
 
 
 @pytest.fixture
 def forty(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    with on_forty(browser, tmp_path) as page:
+    with on_forty(browser, tmp_path, expected="400 .Bad Request") as page:
         yield page
 
 
@@ -163,13 +164,14 @@ def test_a_new_column_is_there_without_a_reload(forty: Any) -> None:
     page.locator("#search-input").fill("singing")
     page.get_by_role("option", name="singing behaviour, 1").click()
     expect(page.locator("#view-gallery .count")).to_have_text("1 of 40 photographs")
+    page.locator("#view-gallery .grid").focus()
     page.keyboard.press("Control+z")  # without a value left, the column is no filter any more
     expect(facet).to_have_count(0)
 
 
 def test_the_first_label_of_a_collection_is_there_without_a_reload(browser: Any, tmp_path: Path) -> None:
     with on_forty(browser, tmp_path, labelled=0) as page:
-        expect(page.locator("#filter-list")).to_contain_text("Without values: label")
+        expect(page.locator("#filter-list")).to_have_text(re.compile("Without values: .*label"))
         tile(page, 0).click()
         label_selected(page, "owl")
         expect(page.locator("summary", has_text="label")).to_have_count(1)

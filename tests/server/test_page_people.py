@@ -15,7 +15,7 @@ pytestmark = in_browser
 
 @pytest.fixture
 def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    with on_forty(browser, tmp_path) as page:
+    with on_forty(browser, tmp_path, expected="409 .Conflict") as page:
         yield page
 
 
@@ -83,6 +83,7 @@ def test_what_others_label_is_seen_within_seconds_with_who(page: Any, other: Any
 
 def test_what_others_label_does_not_take_the_text_that_somebody_types(page: Any, other: Any) -> None:
     tile(other, 3).dblclick()
+    expect(other.locator(".photo .label-input")).to_have_value("Größe")
     other.keyboard.press("l")
     other.keyboard.type("tawny")
     tile(page, 3).click()

@@ -113,9 +113,10 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
   };
   const suggest = async () => {
     const name = columns.value;
-    if (!collection.columns.some((each) => each.name === name)) return list.replaceChildren();
+    const contains = input.value.trim();
+    if (objection(contains) || !collection.columns.some((each) => each.name === name)) return list.replaceChildren();
     try {
-      const { values } = await api.values(name, { contains: input.value.trim(), limit: 20 });
+      const { values } = await api.values(name, { contains, limit: 20 });
       fill(
         list,
         values.map((each) => el("option", { value: each.value })),
