@@ -96,6 +96,9 @@ def export(
     labelled_by: Annotated[
         str | None, typer.Option("--labelled-by", help=f"{_OF_CAMTRAP}: who gave the labels.")
     ] = None,
+    folder_labels: Annotated[
+        bool, typer.Option("--folder-labels", help=f"{_OF_CAMTRAP}: names of folders are observations, too.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Take a collection elsewhere: everything as Parquet, CSV or .npz, or what another tool reads.
@@ -111,7 +114,9 @@ def export(
     if classifier is not None and for_ not in (Tool.megadetector, Tool.camtrap_dp):
         raise typer.BadParameter("--classifier has a meaning only with --for megadetector and --for camtrap-dp.")
     described = (package, title, sampling_design, capture_method, contributor, latitude, longitude, time_zone)
-    if for_ is not Tool.camtrap_dp and any(each not in (None, []) for each in (*described, labelled_by)):
+    if for_ is not Tool.camtrap_dp and (
+        folder_labels or any(each not in (None, []) for each in (*described, labelled_by))
+    ):
         raise typer.BadParameter("Options that describe a project have a meaning only with --for camtrap-dp.")
     from birder.collection.store import Collection
     from birder.exchange.camtrap import Project
@@ -128,6 +133,7 @@ def export(
         longitude,
         read_zone(time_zone) if time_zone else None,
         labelled_by,
+        folder_labels,
     )
     note(
         run(

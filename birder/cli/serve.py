@@ -7,7 +7,9 @@ import errno
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -61,7 +63,8 @@ def serve(
         rows = app.state.site.catalogue.current()
         note(f"{collection}: {len(rows):,} photographs. Open {address}{f'?token={token}' if token else ''}")
         note("Ctrl-C ends it.")
-        _run(app, listening, address + (f"?token={token}" if token else "") if open_page else None)
+        end_streams = app.state.site.events.stop
+        _run(app, end_streams, listening, address + (f"?token={token}" if token else "") if open_page else None)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
@@ -91,7 +94,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
     raise ConfigError(f"The ports {_FIRST_PORT} to {_FIRST_PORT + _TRIES - 1} are all taken: name one with --port.")
 
 
-def _run(app: object, listening: socket.socket, open_address: str | None) -> None:
+def _run(app: object, end_streams: Callable[[], None], listening: socket.socket, open_address: str | None) -> None:
     import threading
     import webbrowser
 
@@ -107,7 +110,13 @@ def _run(app: object, listening: socket.socket, open_address: str | None) -> Non
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 << 10,
     )
-    server = uvicorn.Server(config)
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            end_streams()  # which would otherwise be waited for
+            super().handle_exit(sig, frame)
+
+    server = Server(config)
     if open_address is not None:
         # The socket listens already: the browser waits for the answer.
         threading.Thread(target=webbrowser.open, args=(open_address,), daemon=True).start()

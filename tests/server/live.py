@@ -42,6 +42,7 @@ def serving(path: Path, **options: Any) -> Iterator[httpx.Client]:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60) as client:
             yield client
     finally:
+        app.state.site.events.stop()  # as birder serve does at Ctrl-C
         server.should_exit = True
         thread.join(20)
         listening.close()
