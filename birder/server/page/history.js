@@ -129,7 +129,7 @@ function entry({ act, at, by, column, values, former, count: number, ids, undone
     { class: undone ? "undone" : "" },
     el("p", { class: "given" }, listed(values, number, "b"), ` in ${column}`),
     el("p", { class: "hint" }, "before: ", listed(former, number, "span")),
-    el("p", { class: "hint" }, `${by ?? "without a name"}, ${time(at).slice(0, 16)}`),
+    el("p", { class: "hint" }, `${by ?? "without a name"}, ${here(at)}`),
     el(
       "div",
       { class: "thumbs" },
@@ -161,6 +161,12 @@ function entry({ act, at, by, column, values, former, count: number, ids, undone
       undone ? el("span", { class: "hint" }, "undone") : undo,
     ),
   );
+}
+
+/** A moment in this machine's time zone. */
+function here(at) {
+  const moment = new Date(at);
+  return time(new Date(moment - moment.getTimezoneOffset() * 60_000).toISOString()).slice(0, 16);
 }
 
 /** Values with how many photographs have each; the number alone where it says nothing new is left out. */

@@ -186,7 +186,8 @@ function draw(now, { classes: all, photos, note: words }) {
 }
 
 function tally() {
-  counter.textContent = `${photographs(grid.source.total)} suggested${accepted.size ? `, ${count(accepted.size)} accepted` : ""}`;
+  const mine = [...accepted.values()].filter(({ by }) => !by).length;
+  counter.textContent = `${photographs(grid.source.total)} suggested${mine ? `, ${count(mine)} accepted` : ""}`;
 }
 
 /** Accept what is suggested, once its picture is there to be judged; a key held down waits for it. */
