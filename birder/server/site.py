@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Query, Request
 
 from birder.explore.duplicates import Group
+from birder.explore.tidy import Worth
 from birder.images.sources import uri_to_name
 from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
@@ -57,6 +58,7 @@ class Site:
         self.model = ModelWorker(self.catalogue)
         self.uploads = Workers("uploads", threads=PROCESSES, waiting=128)
         self.decoder = Decoder()
+        self.worth: tuple[int, Worth] | None = None
         self.duplicates: tuple[tuple[int, float], list[Group]] | None = None
         self.events = Events(self.catalogue)
         self.labels = LabelDesk(path, self.catalogue, self.events.look)
