@@ -399,6 +399,20 @@ def files(path: Path) -> tuple[int, int]:
     return sum(sizes), len(sizes)
 
 
+def test_the_page_is_told_when_tidying_is_worth_it(
+    client: httpx.Client, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = client.get("collection").json()["tidy"]
+    assert (told["worth"], told["pending"], told["pieces"] > 0) == (False, 0, True)
+    post(client, "labels", ids=list(labels(collection))[:3], value="lynx")
+    assert client.get("collection").json()["tidy"]["pending"] == 3
+    monkeypatch.setattr("birder.explore.tidy._MANY_PIECES", 2)
+    collection.see_latest()  # which folds
+    told = client.get("collection").json()["tidy"]
+    assert (told["worth"], told["pending"]) == (True, 0)
+    assert told["bytes"] > 0
+
+
 @pytest.mark.slow
 def test_ten_thousand_single_labels_cost_less_than_fifty_megabytes(tmp_path: Path) -> None:
     collection = make(tmp_path, 400, labelled=0)
