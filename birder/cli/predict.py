@@ -316,27 +316,10 @@ def _check_on_held_out(
 def _save(opened: Collection, best: list[tuple[str, dict[str, Any] | None]], columns: list[str], by: str) -> None:
     from datetime import UTC, datetime
 
-    import pyarrow as pa
+    from birder.exchange.predictions import save_predictions
 
-    from birder.collection.annotate import write_columns
-
-    named = [found is not None for _, found in best]
-    values = {
-        f"predicted_{name}": pa.array([found[name] if found else None for _, found in best], pa.string())
-        for name in columns
-    }
-    values["predicted_score"] = pa.array([found["score"] if found else None for _, found in best], pa.float32())
-    values["predicted_by"] = pa.array([by if is_named else None for is_named in named], pa.string())
-    time = pa.timestamp("us", tz="UTC")
-    values["predicted_at"] = pa.array([datetime.now(UTC) if is_named else None for is_named in named], time)
-    # What an earlier run with other columns said of these rows is no longer what was predicted.
-    values |= {
-        name: pa.nulls(len(best), type_)
-        for name, type_ in opened.columns.items()
-        if name.startswith("predicted_") and name not in values
-    }
-    write_columns(opened, [uri for uri, _ in best], values)
-    note(f"{opened.path}: {len(best):,} rows have {', '.join(values)} now.")
+    written = save_predictions(opened, best, columns, by, datetime.now(UTC))
+    note(f"{opened.path}: {len(best):,} rows have {', '.join(written)} now.")
 
 
 def _write(rows: list[dict[str, Any]], columns: list[str], form: Format, to: Path | None) -> None:

@@ -345,6 +345,11 @@ class Collection:
         with reading(self.path):
             return self.images.to_arrow()
 
+    def forget_failures(self, uris: Sequence[str]) -> None:
+        """Remove failures that are none any more, of files that are no rows themselves; within `writing` only."""
+        with storing(self.path):
+            self._delete_failures(uris)
+
     def _delete_failures(self, uris: Sequence[str]) -> None:
         for start in range(0, len(uris), 1000):
             self._failures.delete(_any_of("uri", uris[start : start + 1000]))

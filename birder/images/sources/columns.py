@@ -123,6 +123,6 @@ def as_number(value: object) -> float | None:
     """A finite number, or None."""
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
