@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from birder.collection.rows import IMPORTED
 from birder.collection.store import Collection, ModelCard
-from birder.errors import CollectionError
+from birder.errors import CollectionError, WeightsError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform, classification_transform
-from birder.inference.engine import Engine, open_engine
-from birder.registry import list_pretrained_models
+from birder.inference.engine import Engine, is_usable, open_engine
+from birder.registry import HUB_PREFIX, list_pretrained_models, registered_name, weights_spec
 from birder.weights.find import find_model
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ class Encoder:
         draft = self.transform.resize_to if self.card.transform["draft"] else None
         pixels = self.transform.to_uint8(open_image(path, draft=draft))
         vector: npt.NDArray[np.float32] = self.engine.embed(pixels[None].copy())[0]
+        if not is_usable(vector):
+            raise WeightsError(
+                f"{self.card.name} gives {path} an embedding that is zero or not finite, which is like nothing: its "
+                "weights are damaged. Fetch them again."
+            )
         return vector
 
 
@@ -79,7 +84,8 @@ def load_encoder(
     found = find_model(model)
     opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile, patches=patches)
     transform = classification_transform(opened.engine.size, opened.rgb_stats)
-    card = model_card(found.name, model, found.sha256, transform, opened.engine, draft=draft)
+    source = str(found.path.resolve()) if found.spec is None else found.name
+    card = model_card(found.name, source, found.sha256, transform, opened.engine, draft=draft)
     return Encoder(opened.engine, transform, card)
 
 
@@ -221,21 +227,16 @@ def _encoder_of_imported(collection: Collection, model: str | None, device: str 
 
 def _names_a_model(name: str) -> bool:
     """Whether a name could be loaded: registered weights, a repository of the hub, or a path on this machine."""
-    return name in list_pretrained_models() or Path(name).exists() or _hub_name(name).count("/") == 1
+    return registered_name(name) is not None or Path(name).exists() or _hub_name(name).count("/") == 1
 
 
 def _has_text_half(name: str) -> bool:
-    from birder.weights.openclip import OPENCLIP_REPOSITORIES
-
-    return name in OPENCLIP_REPOSITORIES
+    return name in list_pretrained_models() and weights_spec(name).openclip is not None
 
 
 def _hub_name(name: str) -> str:
-    """One name for a model, its weights and its repository: `hf-hub:imageomics/bioclip` is `imageomics/bioclip`."""
-    from birder.weights.openclip import OPENCLIP_REPOSITORIES
-
-    bare = name.removeprefix("hf-hub:").strip("/")
-    return OPENCLIP_REPOSITORIES.get(bare, bare).lower()
+    """One name for weights, their repository, and that of the whole model."""
+    return registered_name(name) or name.removeprefix(HUB_PREFIX).strip("/").lower()
 
 
 def precision_for(card: ModelCard) -> str:
@@ -249,7 +250,7 @@ def model_card(
     """The card of a model as it is used here."""
     return ModelCard(
         name=name,
-        source=source if source == name else str(Path(source).resolve()),
+        source=source,
         sha256=sha256,
         transform=_described(transform, draft=draft),
         engine=engine.name,

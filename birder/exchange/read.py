@@ -247,7 +247,7 @@ def _write(
     """Write batches; `files` are those that could be read, whose old failures go."""
     done = Imported(collection)
     read = overcome = 0
-    with collection.writing():
+    with collection.running(), collection.writing():
         there = collection.columns
         new = [pa.field(name, type_) for name, type_ in types.items() if name not in there]
         images = open_images(collection.path)
@@ -297,7 +297,7 @@ def _write(
         with collection.writing():
             collection.forget_failures(mended)
     if overcome:
-        with collection.writing():  # which begins by removing failures that have become rows
+        with collection.running():  # which begins by removing failures that have become rows
             pass
     return done
 

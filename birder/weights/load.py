@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from birder.errors import ConfigError, WeightsError, unknown_name
+from birder.errors import BirderError, ConfigError, WeightsError, unknown_name
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.net.base import Backbone
 from birder.net.efficientnet_lite import rename_published_state
@@ -26,12 +26,14 @@ from birder.weights.checkpoint import (
     Checkpoint,
     RgbStats,
     Signature,
+    check_finite,
     get_channels_from_signature,
     get_num_labels_from_signature,
     get_size_from_signature,
     make_signature,
     read_checkpoint,
     read_pickle,
+    wrong_signature,
 )
 from birder.weights.find import FoundModel, find_model
 from birder.weights.hub import fetch
@@ -196,12 +198,13 @@ def load_model_with_cfg(
     if not isinstance(cfg, dict):
         try:
             cfg = json.loads(Path(cfg).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"Cannot read the configuration {cfg}: {error}") from error
-    assert isinstance(cfg, dict)
-    name = cfg.get("registered_name") or cfg.get("name")
-    if not name or "signature" not in cfg:
+    name = (cfg.get("registered_name") or cfg.get("name")) if isinstance(cfg, dict) else None
+    if not isinstance(cfg, dict) or not name or "signature" not in cfg:
         raise ConfigError("A configuration needs name (or registered_name) and signature.")
+    if wrong := wrong_signature(cfg["signature"]):
+        raise ConfigError(f"The configuration of {name} cannot be used: {wrong}.")
     if cfg.get("task", TASK) != TASK:
         raise ConfigError(f"Birder builds networks for {TASK}, not for {cfg['task']}.")
     signature = cfg["signature"]
@@ -213,8 +216,29 @@ def load_model_with_cfg(
         config=cfg.get("model_config"),
     )
     if weights_path is not None:
-        load_state(net, read_checkpoint(weights_path).state, str(weights_path))
+        checkpoint = read_checkpoint(weights_path)
+        check_network(checkpoint, name, str(weights_path))
+        load_state(net, checkpoint.state, str(weights_path))
     return net, cfg
+
+
+def check_network(checkpoint: Checkpoint, network: str, source: str) -> None:
+    """Refuse (`WeightsError`) a checkpoint of another network, whose parameters may fit though its arithmetic does not.
+
+    A checkpoint that Birder wrote names its network. One of the published package does not: of a network that the
+    published package does not have it cannot be.
+    """
+    if checkpoint.network is None:
+        if not network_spec(network).published:
+            raise WeightsError(
+                f"{source} does not say which network it is of, as files of the published birder package do not, and "
+                f"that has no {network}: load it as {network.removeprefix('tf_')}, whose arithmetic is another."
+            )
+    elif checkpoint.network != network:
+        raise WeightsError(
+            f"{source} is of the network {checkpoint.network}, not {network}: load it as {checkpoint.network} (on the "
+            f"command line, begin the file's name with it)."
+        )
 
 
 def load_any(name_or_path: str, *, device: torch.device | str | None = None) -> LoadedModel:
@@ -233,8 +257,8 @@ def load_found(model: FoundModel, *, device: torch.device | str | None = None) -
     return LoadedModel(model.name, model.network, model.sha256, net, info)
 
 
-def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
-    """Load parameters; `WeightsError` names those that are missing, unknown or of another shape."""
+def check_fits(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
+    """Raise `WeightsError` for parameters that are missing, unknown or of another shape, naming them."""
     own = net.state_dict()
     problems = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in state]
     problems += [f"unknown {key} {tuple(state[key].shape)}" for key in state if key not in own]
@@ -249,7 +273,16 @@ def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> No
             f"{source} does not fit the network: {'; '.join(problems[:6])}{more}. "
             "Name the network that it was made with, and its configuration."
         )
-    net.load_state_dict(state)
+
+
+def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
+    """Load parameters; `WeightsError` as `check_fits`, or for numbers that are not finite."""
+    check_fits(net, state, source)
+    check_finite(state, source)
+    try:
+        net.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise WeightsError(f"{source} cannot be loaded: {' '.join(str(error).split())[:400]}") from error
 
 
 def _read_spec(spec: WeightsSpec, path: Path) -> Checkpoint:
@@ -263,6 +296,7 @@ def _read_spec(spec: WeightsSpec, path: Path) -> Checkpoint:
         signature=make_signature(spec.resolution or (224, 224), len(names)),
         class_to_idx=_class_to_idx(names),
         rgb_stats={"mean": spec.rgb_mean, "std": spec.rgb_std},
+        network=spec.network,
     )
 
 
@@ -285,16 +319,24 @@ def _build(
 ) -> tuple[Backbone, ModelInfo]:
     if checkpoint.task != TASK:
         raise WeightsError(f"{path} is for {checkpoint.task}; Birder loads networks for {TASK}.")
-    network_spec(network)  # an unknown name is said before anything is built
+    check_network(checkpoint, network, str(path))
     merged = (checkpoint.config or {}) | config
-    with torch.device("meta"):  # no time goes into random weights that are replaced at once
-        net = create_network(
-            network,
-            get_num_labels_from_signature(checkpoint.signature),
-            input_channels=get_channels_from_signature(checkpoint.signature),
-            size=get_size_from_signature(checkpoint.signature),
-            config=merged,
-        )
+    try:
+        with torch.device("meta"):  # no time goes into random weights that are replaced at once
+            net = create_network(
+                network,
+                get_num_labels_from_signature(checkpoint.signature),
+                input_channels=get_channels_from_signature(checkpoint.signature),
+                size=get_size_from_signature(checkpoint.signature),
+                config=merged,
+            )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        if isinstance(error, BirderError):
+            raise
+        raise ConfigError(f"{path}: no {network} can be built from its configuration ({error}).") from error
+    check_fits(net, checkpoint.state, str(path))  # before the network takes memory
     net.to_empty(device="cpu")
     load_state(net, checkpoint.state, str(path))
     if new_size is not None:

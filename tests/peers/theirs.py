@@ -28,9 +28,16 @@ def fill(net: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(net.named_parameters()):
-            parameter.normal_(0.0, 0.02, generator=generator)
+            # A convolution keeps the size of what it is given, so that nothing fades on its way through many.
+            std = 0.02 if parameter.ndim != 4 else (2.0 / parameter[0].numel()) ** 0.5
+            parameter.normal_(0.0, std, generator=generator)
             if parameter.ndim == 1 and name.endswith("weight"):
                 parameter.add_(1.0)
+        for name, buffer in sorted(net.named_buffers()):
+            if name.endswith("running_mean"):
+                buffer.normal_(0.0, 0.1, generator=generator)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 1.5, generator=generator)
 
 
 def write(job: dict[str, Any]) -> torch.nn.Module:

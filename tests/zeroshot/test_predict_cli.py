@@ -30,7 +30,6 @@ from birder.errors import BirderError, CollectionError, ConfigError, UnknownName
 from birder.exchange.read import import_embeddings
 from birder.registry import register_weights
 from birder.weights.clip import load_clip
-from birder.weights.openclip import OPENCLIP_REPOSITORIES
 
 DATA = Path(__file__).parents[1] / "data"
 CLIP = DATA / "openclip"
@@ -117,14 +116,13 @@ def test_a_collection_is_named_without_its_photographs(home: Path, tree: Path, t
         assert a["score"] == pytest.approx(b["score"], abs=1e-5)
 
 
-def test_registered_weights_bring_their_text_half(
-    home: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_registered_weights_bring_their_text_half(home: Path, tree: Path, tmp_path: Path) -> None:
     # What the hub would give for vit_b16_pn_bioclip-v1, from this machine: the checkpoint, and the whole model.
     path = home / "vit_s16_pn_tiny.pt"
-    (tmp_path / "w.toml").write_text(f'[weights.tiny_bioclip]\nnetwork = "vit_s16_pn"\npath = "{path}"\n')
+    (tmp_path / "w.toml").write_text(
+        f'[weights.tiny_bioclip]\nnetwork = "vit_s16_pn"\npath = "{path}"\nopenclip = "{CLIP}"\n'
+    )
     register_weights(tmp_path / "w.toml")
-    monkeypatch.setitem(OPENCLIP_REPOSITORIES, "tiny_bioclip", str(CLIP))
     shutil.copy(DATA / "chelsea.png", tmp_path / "wide.png")
     run("embed", tmp_path / "wide.png", "--to", tmp_path / "c.birder", "--model", "tiny_bioclip", *EXACT)
     (stored,) = name("--in", tmp_path / "c.birder", "--labels", tree, "-k", "1")
