@@ -19,6 +19,7 @@ from birder.cli.duplicates import duplicates
 from birder.cli.embed import HERE, embed
 from birder.cli.export import export
 from birder.cli.failures import failures
+from birder.cli.features import features
 from birder.cli.fetch import fetch
 from birder.cli.import_ import import_
 from birder.cli.index import index
@@ -32,6 +33,7 @@ from birder.cli.search import search
 from birder.cli.serve import serve
 from birder.cli.similar import similar
 from birder.cli.stats import stats
+from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
 
 app = typer.Typer(
@@ -45,9 +47,9 @@ app = typer.Typer(
 )
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Collections": {"embed": embed, "failures": failures, "index": index, "tidy": tidy},
-    "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify},
+    "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
-    "Take elsewhere": {"export": export, "import": import_},
+    "Take elsewhere": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},
 }
 for _panel, _commands in _PANELS.items():

@@ -431,6 +431,11 @@ class Collection:
         with reading(self.path):
             return self.images.to_arrow()
 
+    def forget_failures(self, uris: Sequence[str]) -> None:
+        """Remove failures that are none any more, of files that are no rows themselves; within `writing` only."""
+        with storing(self.path):
+            self._delete_failures(uris)
+
     def _with_kept(self, rows: list[Row]) -> list[Row]:
         """Rows of changed files, with what somebody wrote into the rows that they replace and the run does not bring.
 

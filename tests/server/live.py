@@ -35,7 +35,10 @@ def serving(path: Path, **options: Any) -> Iterator[httpx.Client]:
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
     port = listening.getsockname()[1]
     with running(server, listening), httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60) as client:
-        yield client
+        try:
+            yield client
+        finally:
+            app.state.site.events.stop()  # as birder serve does at Ctrl-C
 
 
 @contextlib.contextmanager
@@ -48,7 +51,6 @@ def running(server: uvicorn.Server, listening: socket.socket) -> Iterator[None]:
     try:
         yield
     finally:
-        app.state.site.events.stop()  # as birder serve does at Ctrl-C
         server.should_exit = True
         thread.join(20)
         listening.close()
