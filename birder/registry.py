@@ -43,6 +43,14 @@ class NetworkSpec:
     bf16: bool = True
     published: bool = True
 
+    def build(
+        self, num_classes: int, input_channels: int, size: tuple[int, int] | None, config: dict[str, Any] | None
+    ) -> Backbone:
+        """The network with random weights, its configuration overridden by `config`."""
+        net = self.network_class()(input_channels, num_classes, config=self.config | (config or {}), size=size)
+        net.network = self.name
+        return net
+
     def network_class(self) -> type[Backbone]:
         """The class, which is imported now."""
         if not isinstance(self.source, str):
@@ -233,7 +241,4 @@ def create_network(
     config
         Overrides of the registered configuration; an unknown key is an error that names the known ones.
     """
-    spec = network_spec(name)
-    net = spec.network_class()(input_channels, num_classes, config=spec.config | (config or {}), size=size)
-    net.network = name
-    return net
+    return network_spec(name).build(num_classes, input_channels, size, config)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from birder.net.base import Backbone
+from torch import nn
+
+from birder.errors import ConfigError
 
 
 def group_by_regex(strings: Iterable[str], pattern: str) -> list[list[str]]:
@@ -30,17 +32,25 @@ def group_by_regex(strings: Iterable[str], pattern: str) -> list[list[str]]:
     return groups
 
 
-def freeze_layers_by_block_group_regex(net: Backbone, num_layers: int) -> int:
+def freeze_layers_by_block_group_regex(model: nn.Module, num_layers: int) -> int:
     """Turn gradients off in all that stands before a network's first block, and in its first blocks.
 
     Returns
     -------
     How many blocks were frozen: `num_layers`, or all there are.
+
+    Raises
+    ------
+    ConfigError
+        The network does not say by its `block_group_regex` which parameters are of which block.
     """
-    parameters = dict(net.named_parameters())
+    pattern = getattr(model, "block_group_regex", None)
+    if not isinstance(pattern, str):
+        raise ConfigError(f"{type(model).__name__} has no block_group_regex, which says what its blocks are.")
+    parameters = dict(model.named_parameters())
     frozen = 0
-    for group in group_by_regex(parameters, net.block_group_regex):
-        if re.search(net.block_group_regex, group[0]):
+    for group in group_by_regex(parameters, pattern):
+        if re.search(pattern, group[0]):
             if frozen == num_layers:
                 break
             frozen += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -133,8 +133,7 @@ class ModelRegistry:
         size: tuple[int, int] | None = None,
     ) -> Backbone:
         """Build a network with random weights; mind that the classes stand before the channels."""
-        spec = self._spec(name)
-        return spec.network_class()(input_channels, num_classes, config=spec.config | (config or {}), size=size)
+        return self._spec(name).build(num_classes, input_channels, size, config)
 
     def get_model_base_name(self, model: Backbone) -> str:
         """The name of the class that a network is a configuration of, in small letters."""
@@ -142,13 +141,8 @@ class ModelRegistry:
         return (network.__bases__[0] if network.__name__.lower() in self._specs else network).__name__.lower()
 
     def get_registered_name(self, model: Backbone) -> str | None:
-        """The registered network that a network is; None if there is none with its class and configuration."""
-        fitting = [
-            spec
-            for spec in self._specs.values()
-            if spec.network_class() is type(model) and _holds(model.config, spec.config)
-        ]
-        return max(fitting, key=lambda spec: len(spec.config)).name if fitting else None
+        """The registered name that a network was built by; None if it was built from its class."""
+        return model.network
 
     def list_pretrained_models(self, include_filter: str | None = None, task: Task | None = None) -> list[str]:
         """Names of pretrained weights: `birder.list_pretrained_models`."""
@@ -171,10 +165,6 @@ class ModelRegistry:
             "formats": {kind: file},
             "net": {"network": spec.network, "tag": tag},
         }
-
-
-def _holds(config: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
-    return all(config.get(key) == value for key, value in part.items())
 
 
 registry = ModelRegistry(networks())

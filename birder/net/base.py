@@ -44,8 +44,6 @@ class Backbone(nn.Module):
         F.
     return_stages, return_channels
         Names and channel counts of the maps of `detection_features`.
-    network
-        The registered name that `create_network` built it by; None if it was built from its class.
     max_stride, stem_stride, stem_width
         Input pixels per cell of the features and of the stem's output, and the stem's channels.
     num_special_tokens
@@ -54,6 +52,8 @@ class Backbone(nn.Module):
         Which parameters are of which block, by their names.
     dynamic_size
         Whether inputs of other sizes than `size` are taken as they come (`set_dynamic_size`).
+    network
+        The registered name that `create_network` built it by; None if it was built from its class.
     """
 
     network: str | None = None

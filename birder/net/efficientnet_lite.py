@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from birder.errors import WeightsError
-from birder.net.base import Backbone, DropPath, known_config, make_classifier, stochastic_depth_rates
+from birder.net.base import Backbone, DropPath, known_config, stochastic_depth_rates
 
 # One row a group of blocks: stage, blocks, kernel, stride of the first, expansion, output channels.
 _GROUPS = (
@@ -34,8 +34,8 @@ _GROUPS = (
     ("stage4", 1, 3, 1, 6, 320),
 )
 _STEM, _HEAD = 32, 1280
-_DEFAULTS: dict[str, Any] = {"drop_path_rate": 0.2, "dropout_rate": 0.2, "head_bias": True}
-_NEUTRAL: dict[str, Any] = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "mlp_head": False}
+_DEFAULTS: dict[str, Any] = {"drop_path_rate": 0.2, "dropout_rate": 0.2, "head_bias": True, "mlp_head": False}
+_NEUTRAL: dict[str, Any] = {"width_coefficient": 1.0, "depth_coefficient": 1.0}
 
 
 class SameConv2d(nn.Conv2d):
@@ -104,15 +104,15 @@ class EfficientNetLite(Backbone):
 
     Parameters
     ----------
-    num_classes
-        Outputs of the classifier; 0 for none.
     input_channels
         Channels of the input.
+    num_classes
+        Outputs of the classifier; 0 for none.
     size
         Input (height, width) in pixels; 224 x 224 without it.
     config
-        `drop_path_rate` (growing linearly over the blocks, from 0), `dropout_rate` (before the classifier) and
-        `head_bias`. `width_coefficient` and `depth_coefficient` may stand at 1.
+        `drop_path_rate` (growing linearly over the blocks, from 0), `dropout_rate` (before the classifier),
+        `head_bias` and `mlp_head`. `width_coefficient` and `depth_coefficient` may stand at 1.
 
     Raises
     ------
@@ -141,7 +141,8 @@ class EfficientNetLite(Backbone):
         super().__init__(input_channels, num_classes, config=config, size=size)
         config = known_config("EfficientNetLite", self.config, _DEFAULTS, _NEUTRAL)
         self.stem = self.conv_norm(input_channels, _STEM, 3, stride=2)
-        drops = iter(stochastic_depth_rates(config["drop_path_rate"], sum(group[1] for group in _GROUPS) + 1))
+        blocks_in_all = sum(group[1] for group in _GROUPS)
+        drops = iter(stochastic_depth_rates(config["drop_path_rate"], blocks_in_all, endpoint=False))
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         channels = _STEM
         for stage, blocks, kernel, stride, expansion, out_channels in _GROUPS:
@@ -158,7 +159,7 @@ class EfficientNetLite(Backbone):
             nn.Flatten(1),
             nn.Dropout(config["dropout_rate"]),
         )
-        self.classifier = make_classifier(_HEAD, num_classes, bias=config["head_bias"])
+        self.classifier = self.create_classifier()
         self.return_stages = ["stage1", "stage2", "stage3", "stage4"]
         self.return_channels = [24, 40, 112, 320]
         self._checkpointing: dict[str, Any] | None = None

@@ -23,6 +23,7 @@ _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim"), ...),
     "drop_path_rate": 0.0,
     "head_bias": True,
+    "mlp_head": False,
     "pre_norm": False,
     "norm_layer_eps": 1e-6,
     "act_layer_type": "gelu",
@@ -64,7 +65,6 @@ _NEUTRAL: dict[str, Any] = {
     "attention_dropout": 0.0,
     "projection_dropout": 0.0,
     "drop_path_uniform": False,
-    "mlp_head": False,
 }
 
 
@@ -177,8 +177,9 @@ class ViT(Backbone):
         Input (height, width) in pixels, each divisible by the patch size; 224 x 224 without it.
     config
         `patch_size, num_layers, num_heads, hidden_dim, mlp_dim` (all required), and optionally `drop_path_rate` (of the
-        last block, growing linearly from 0), `head_bias`, `pre_norm`, `norm_layer_eps`, `act_layer_type` ("gelu" or
-        "quick_gelu"), `out_indices` (blocks whose patch tokens `detection_features` returns; negative from the end).
+        last block, growing linearly from 0), `head_bias`, `mlp_head` (a hidden layer before the classifier),
+        `pre_norm`, `norm_layer_eps`, `act_layer_type` ("gelu" or "quick_gelu"), `out_indices` (blocks whose patch
+        tokens `detection_features` returns; negative from the end).
         Other keys of the published package may stand at the value that changes nothing.
 
     Raises

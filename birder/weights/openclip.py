@@ -175,6 +175,20 @@ def read_openclip(source: str | Path) -> OpenClip:
     return OpenClip(name, weights, config, read_state(weights))
 
 
+def read_config(source: str | Path) -> Config:
+    """The configuration of a model in OpenCLIP's layout, a folder or a hub repository, without its tensors.
+
+    Raises
+    ------
+    HubError
+        The repository, or the file, cannot be fetched.
+    WeightsError
+        It is no configuration of OpenCLIP's.
+    """
+    folder = Path(source)
+    return _read_config(folder / CONFIG_FILE if folder.is_dir() else fetch_repository_file(str(source), CONFIG_FILE))
+
+
 def read_state(path: Path) -> State:
     """Tensors of an OpenCLIP checkpoint by name, without running code; a training checkpoint is unwrapped."""
     check_is_file(path)
