@@ -13,7 +13,7 @@ from birder.images.transform import ClassificationTransform, classification_tran
 from birder.net.base import Backbone
 from birder.net.clip import CLIP, TextTower
 from birder.net.tokenizer import CONTEXT_LENGTH, ClipTokenizer
-from birder.registry import HUB_PREFIX, create_network, list_pretrained_models, registered_name, weights_spec
+from birder.registry import HUB_PREFIX, create_network, registered_name, weights_spec
 from birder.weights.checkpoint import check_finite, get_num_labels_from_signature, get_size_from_signature
 from birder.weights.hub import sha256_of
 from birder.weights.openclip import OpenClip, check_text_tower, openclip_repository, read_config, read_openclip
@@ -153,12 +153,7 @@ def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = N
     WeightsError
         There is no text half, it is of a kind that Birder does not support, or the files are damaged.
     """
-    name = str(name_or_path).removeprefix(HUB_PREFIX)
-    registered = registered_name(name)
-    if registered is not None and name != weights_spec(registered).openclip:
-        name, source = registered, openclip_repository(weights_spec(registered))
-    else:
-        source = str(name_or_path)
+    name, source = _whole_model(str(name_or_path))
     openclip = read_openclip(source)
     network, net = build_clip(openclip)
     size = (net.image.size[0], net.image.size[1])
@@ -202,7 +197,7 @@ def create_model_and_transforms(
             f"Birder has no architectures by name with weights {pretrained!r} beside: name a folder, a hub repository "
             "(hf-hub:imageomics/bioclip) or registered weights, and leave out pretrained."
         )
-    clip = load_clip(_bare(model_name), device=device)
+    clip = load_clip(_without_scheme(model_name), device=device)
     return clip, None, clip.transform
 
 
@@ -214,13 +209,22 @@ def get_tokenizer(model_name: str | Path) -> ClipTokenizer:
     HubError, WeightsError
         As in `load_clip`.
     """
-    name = _bare(model_name)
-    config = read_config(openclip_repository(weights_spec(name)) if name in list_pretrained_models() else name)
+    _, source = _whole_model(_without_scheme(model_name))
+    config = read_config(source)
     return ClipTokenizer((config["model_cfg"].get("text_cfg") or {}).get("context_length", CONTEXT_LENGTH))
 
 
-def _bare(model_name: str | Path) -> str:
-    return str(model_name).removeprefix("hf-hub:").removeprefix("local-dir:")
+def _whole_model(word: str) -> tuple[str, str]:
+    """By what name a whole model goes that a user calls so, and where it is: a folder, a file or a hub repository."""
+    name = word.removeprefix(HUB_PREFIX)
+    registered = registered_name(name)
+    if registered is not None and name != weights_spec(registered).openclip:
+        return registered, openclip_repository(weights_spec(registered))
+    return name, word
+
+
+def _without_scheme(model_name: str | Path) -> str:
+    return str(model_name).removeprefix("local-dir:")
 
 
 def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:

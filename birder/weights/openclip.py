@@ -186,7 +186,11 @@ def read_config(source: str | Path) -> Config:
         It is no configuration of OpenCLIP's.
     """
     folder = Path(source)
-    return _read_config(folder / CONFIG_FILE if folder.is_dir() else fetch_repository_file(str(source), CONFIG_FILE))
+    return _read_config(
+        folder / CONFIG_FILE
+        if folder.is_dir()
+        else fetch_repository_file(str(source).removeprefix(HUB_PREFIX), CONFIG_FILE)
+    )
 
 
 def read_state(path: Path) -> State:
