@@ -66,6 +66,7 @@ class LoadedClip(nn.Module):
         self.net = net
         self.tokenizer = tokenizer
         self.transform = transform
+        self.eval()
 
     @property
     def visual(self) -> Backbone:
