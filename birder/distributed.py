@@ -27,7 +27,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.cluster import check_installed, explain, lay_out, running_ray
-from birder.collection.embed import NOT_USABLE, Plan, Summary, begin, columns_of, embed_pixels
+from birder.collection.embed import LONG, NOT_USABLE, Plan, Summary, begin, columns_of, embed_pixels
+from birder.collection.flush import flush
 from birder.collection.model import EncoderSpec
 from birder.collection.read import Decoded, Pending, read_group
 from birder.collection.rows import ModelCard, check_model
@@ -78,7 +79,7 @@ def embed_on_ray(
     ConfigError
         The extra `cluster` is not installed, or there is no Ray at the address.
     CollectionError
-        Another process is writing, or columns do not fit.
+        Another process is adding images, or columns do not fit.
     BirderError
         What a worker says that stops the run, such as a model that its node does not have.
     """
@@ -91,7 +92,7 @@ def embed_on_ray(
     begun = time.perf_counter()
     stop = stop or threading.Event()
     types = todo.column_types()
-    with collection.writing():
+    with collection.running():
         summary.updated = begin(collection, todo, types)
         pending = iter(todo.pending)
         with running_ray(address), contextlib.closing(_Committer(collection, summary, commit_seconds)) as committer:
@@ -106,9 +107,10 @@ def embed_on_ray(
                             on_progress(summary)
                         if stop.is_set():
                             break
-        if committer.fragments > 20:
-            collection.compact()
-        ensure_index(collection)
+        with collection.writing(patience=LONG):
+            if committer.fragments > 20:
+                collection.compact()
+            ensure_index(collection)
     summary.stopped = summary.finished < len(todo.pending)
     summary.seconds = time.perf_counter() - begun
     if on_progress is not None:
@@ -161,9 +163,7 @@ def _run(
     layout = lay_out(ray.nodes(), encoder.device)  # type: ignore[no-untyped-call]
     path = str(collection.path.resolve())
     card = collection.model.transform
-    transform = ClassificationTransform(
-        card["size"], card["mean"], card["std"], card["center_crop"], card["simple_crop"]
-    )
+    transform = ClassificationTransform.from_card(card)
     reader = _Reader(transform, card["draft"], types, known)
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
@@ -308,9 +308,11 @@ class _Writer:
     def _write(self, rows: list[Row]) -> list[str]:
         from lance.fragment import write_fragments
 
-        collection = Collection.open(self._path)
+        collection = Collection.open(self._path, labels=False)
         table = collection.table_of(rows, {row.sha256: row.content for row in rows if row.content is not None})
         fragments = write_fragments(table, _images(collection), schema=table.schema, mode="append")
+        # By who wrote it: where the folder is on a server, only this process holds what has not reached it.
+        flush(f"{_images(collection)}/data/{file.path}" for fragment in fragments for file in fragment.files)
         return [json.dumps(fragment.to_json()) for fragment in fragments]
 
 
@@ -343,12 +345,14 @@ class _Committer:
 
     def close(self) -> None:
         """Commit what waits."""
-        if self._waiting:
-            self._append()
-        for start in range(0, len(self._rows), 512):
-            self._collection.write(self._rows[start : start + 512])
-        if self._failures:
-            self._collection.write([], self._failures)
+        if self._waiting or self._rows or self._failures:
+            with self._collection.writing(patience=LONG):
+                if self._waiting:
+                    self._append()
+                for start in range(0, len(self._rows), 512):
+                    self._collection.write(self._rows[start : start + 512])
+                if self._failures:
+                    self._collection.write([], self._failures)
         self._rows, self._failures = [], []
         self._due = time.monotonic() + self._seconds
 

@@ -111,9 +111,11 @@ def embed(
     from birder.collection.rows import other_model
     from birder.collection.store import Collection, exists
     from birder.errors import BirderError
+    from birder.registry import registered_name
     from birder.weights.find import pinned_sha256
 
     collection = Collection.open(to) if exists(to) else None
+    model = model and (registered_name(model) or model)
     if collection is not None and model is not None:
         sha256 = pinned_sha256(model)
         if sha256 not in (None, collection.model.sha256):  # said before files are listed and weights are fetched
@@ -238,11 +240,11 @@ def _sources(
 
 def _update(collection: Collection, todo: Plan) -> None:
     """Bring the columns of rows that are there up to date, where nothing is to be embedded."""
-    if not todo.described and not todo.shards:
+    if not todo.described and not todo.shards and not todo.overcome:
         return
     from birder.collection.embed import begin
 
-    with collection.writing():
+    with collection.running():  # which begins by removing failures that have become rows
         updated = begin(collection, todo, todo.column_types())
     if updated:
         note(f"Updated the columns of {updated:,} rows that were there.")

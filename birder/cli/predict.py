@@ -193,12 +193,16 @@ def _form(format: Format | None, to: Path | None) -> Format:
 
 def _load_clip(model: str | None, opened: Collection | None, device: str | None) -> LoadedClip:
     """The model whose texts fit: the one named, or the collection's; its image half is that of the collection."""
+    from birder.collection.model import made_elsewhere
+    from birder.collection.rows import IMPORTED
     from birder.collection.text_half import load_text_half
     from birder.errors import WeightsError
     from birder.inference.engine_torch import find_device
     from birder.weights.clip import load_clip
 
     if opened is not None:
+        if opened.model.engine == IMPORTED:
+            note(f"birder: {made_elsewhere(opened)}")
         return load_text_half(opened, model, device)
     try:
         return load_clip(model or DEFAULT_WEIGHTS, device=find_device(device))
@@ -248,7 +252,8 @@ def _by_examples(
     device: str | None,
 ) -> tuple[ExampleNames, Batches]:
     """Names by the labelled rows of a collection, and the embeddings of what they are for."""
-    from birder.collection.model import load_encoder_of
+    from birder.collection.model import load_encoder_of, made_elsewhere
+    from birder.collection.rows import IMPORTED
     from birder.errors import CollectionError
     from birder.zeroshot.naming import ExampleNames
     from birder.zeroshot.simpleshot import fit_simpleshot
@@ -260,6 +265,8 @@ def _by_examples(
     names = ExampleNames(fit_simpleshot(vectors, labels))
     note(f"Naming with {len(labels):,} examples of {len(names.shot.classes):,} classes, {examples.model.name}.")
     if opened is None:
+        if examples.model.engine == IMPORTED:
+            note(f"birder: {made_elsewhere(examples)}")
         encoder = load_encoder_of(examples, device)
         return names, photograph_embeddings(images or [], encoder.embed_one, on_unreadable)
     if opened.path.resolve() == examples.path.resolve():

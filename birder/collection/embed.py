@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from birder.collection.plan import Plan, plan
 from birder.collection.read import Decoded, Pending, Unreadable, read_group
+from birder.collection.rows import LABEL_SOURCE
 from birder.collection.store import Collection, Content, Failure, Row
 from birder.collection.update import update_columns
 from birder.images.sources import fitted, is_url
@@ -28,6 +29,8 @@ from birder.inference.engine import Engine, is_usable
 __all__ = ["Plan", "Summary", "embed_images", "plan"]
 
 NOT_USABLE = "the model gives it an embedding that is zero or not finite"
+LONG = 3600.0
+"""Seconds that a run waits to commit: another process may be making an index of millions of rows."""
 _BOXES_AT_ONCE = 256
 _COMMIT_BYTES = 64 << 20
 _REMOTE_THREADS = 16
@@ -91,7 +94,7 @@ def embed_images(
     Raises
     ------
     CollectionError
-        Another process is writing, or columns do not fit.
+        Another process is adding images, or columns do not fit.
     """
     from birder.collection.vector_index import (
         ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
@@ -101,7 +104,7 @@ def embed_images(
     begun = time.perf_counter()
     stop = stop or threading.Event()
     types = todo.column_types()
-    with collection.writing():
+    with collection.running():
         summary.updated = begin(collection, todo, types)
         if engine.patches is not None:  # a row is large then
             commit_rows = min(commit_rows, max(1, _COMMIT_BYTES // patches_bytes(engine.patches)))
@@ -114,9 +117,10 @@ def embed_images(
                 if encoder.take(outcome) and on_progress is not None:
                     on_progress(summary)
             encoder.flush()
-        if writer.commits > 20:
-            collection.compact()
-        ensure_index(collection)
+        with collection.writing(patience=LONG):
+            if writer.commits > 20:
+                collection.compact()
+            ensure_index(collection)
     summary.stopped = summary.finished < len(todo.pending)
     summary.seconds = time.perf_counter() - begun
     if on_progress is not None:
@@ -136,10 +140,13 @@ def patches_bytes(shape: Sequence[int]) -> int:
 
 
 def begin(collection: Collection, todo: Plan, types: dict[str, pa.DataType]) -> int:
-    """Do what comes before embedding, within `writing`: new columns, new values in rows that are there; count these."""
-    collection.add_columns(types)
-    collection.remember_shards(todo.shards)
-    return update_columns(collection, todo.described)
+    """Do what comes before embedding, within `running`: new columns, new values in rows that are there; count these."""
+    todo.renew(collection)
+    with collection.writing():
+        collection.add_label_source()
+        collection.add_columns(types)
+        collection.remember_shards(todo.shards)
+        return update_columns(collection, todo.described)
 
 
 def embed_pixels(
@@ -157,7 +164,10 @@ def embed_pixels(
 def columns_of(decoded: Decoded, types: Mapping[str, pa.DataType]) -> dict[str, Any]:
     """The columns of a photograph's row: what its source says, before what its shard says."""
     told = {name: fitted(value, types[name]) if name in types else value for name, value in decoded.columns.items()}
-    return {"label": decoded.item.source.label, **told, **decoded.item.source.columns}
+    told |= decoded.item.source.columns
+    by_folder = "label" not in told and decoded.item.source.label is not None
+    source = "folder" if by_folder else "table" if told.get("label") is not None else None
+    return {"label": decoded.item.source.label, LABEL_SOURCE: source, **told}
 
 
 class _Reader:
@@ -323,7 +333,8 @@ class _Writer:
             full = len(rows) + len(failures) >= self._commit_rows
             if self._error is None and (rows or failures) and (ended or full or time.monotonic() >= due):
                 try:
-                    self._collection.write(rows, failures)
+                    with self._collection.writing(patience=LONG):
+                        self._collection.write(rows, failures)
                     self.commits += 1
                 except BaseException as error:  # it is raised in the thread that puts
                     self._error = error

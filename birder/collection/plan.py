@@ -23,7 +23,8 @@ _REMOTE_AT_ONCE = 32
 class Plan:
     """What a run has to do: the photographs that are due, and how many are there already or failed before.
 
-    `described` are those that are there and come with columns, which may be new; `shards`, those gone through.
+    `described` are those that are there and come with columns, which may be new; `shards`, those gone through;
+    `overcome`, how many failures are of images that have become rows; `version`, that of the rows it was made from.
     """
 
     pending: list[Pending]
@@ -32,11 +33,28 @@ class Plan:
     contents: set[bytes] = field(default_factory=set)
     described: list[Source] = field(default_factory=list)
     shards: dict[str, Shard] = field(default_factory=dict)
+    overcome: int = 0
+    version: int | None = None
 
     @property
     def total(self) -> int:
         """How many photographs the sources are."""
         return len(self.pending) + self.done + self.failed_before
+
+    def renew(self, collection: Collection) -> None:
+        """Take in what others have committed since the plan was made; within `running` only."""
+        if collection.version == self.version:
+            return
+        index = collection.index()
+        pending = []
+        for item in self.pending:
+            item.known, item.failed = item.uri in index.rows, item.uri in index.failures
+            if item.known and index.rows[item.uri] == item.stamp and item.source.problem is None:
+                self.done += 1
+            else:
+                pending.append(item)
+        self.pending = pending
+        self.contents = index.contents
 
     def column_types(self) -> dict[str, pa.DataType]:
         """Names and Arrow types of the columns that the photographs bring.
@@ -63,9 +81,13 @@ def plan(collection: Collection | None, sources: Iterable[Source], *, retry_fail
     retry_failed
         Try those again that failed before and have not changed since.
     """
+    version = None if collection is None else collection.version
     index = Index({}, {}, set()) if collection is None else collection.index()
     known_shards = {} if collection is None else collection.shards()
     result = Plan([], contents=index.contents)
+    if collection is not None:
+        result.overcome = sum(uri in index.rows for uri in index.failures)
+        result.version = version
     rows = _per_shard(index.rows, known_shards)
     failures = _per_shard(index.failures, known_shards)
     for source, stamp in _stamped(sources, index):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from birder.errors import ConfigError, ImageError
+from birder.images.guard import reading
 from birder.images.open import Photo, decoded_photo
 from birder.images.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, load_source, stamp_of
 from birder.images.transform import ClassificationTransform
@@ -93,27 +94,29 @@ def read_group(
         rest = [item for item in items if item.source.problem is None]
         return hopeless + (read_group(rest, transform, draft, claim) if rest else [])
     first = items[0].source
-    try:
-        # Taken before reading: a file that changes meanwhile is found changed by the next run.
-        stamp = stamp_of(first)
-        for item in items:
-            item.stamp = stamp
-        loaded = load_source(first)
-    except FileNotFoundError:
-        reason = "the file does not exist (any more)"
-    except PermissionError:
-        reason = "no permission to read the file"
-    except OSError as error:
-        reason = f"it cannot be read ({error.strerror or error})"
-    except MemoryError:
-        reason = "not enough memory to read it"
-    except ConfigError as error:  # a URL that no installed library opens
-        reason = str(error)
-    else:
-        for item in items:
-            if item.stamp is None:  # it was not there a moment ago, or its server tells nothing about it
-                item.stamp = Stamp(len(loaded.data), None)
-        return _decode(items, loaded, transform, draft, claim)
+    # Taken before reading: a file that changes meanwhile is found changed by the next run.
+    stamp = stamp_of(first)
+    for item in items:
+        item.stamp = stamp
+    size = first.part.size if first.part is not None else (stamp.bytes or 0 if stamp is not None else 0)
+    with reading.hold(2 * size):  # a process apart that decodes it has it too
+        try:
+            loaded = load_source(first)
+        except FileNotFoundError:
+            reason = "the file does not exist (any more)"
+        except PermissionError:
+            reason = "no permission to read the file"
+        except OSError as error:
+            reason = f"it cannot be read ({error.strerror or error})"
+        except MemoryError:
+            reason = "not enough memory to read it"
+        except ConfigError as error:  # a URL that no installed library opens
+            reason = str(error)
+        else:
+            for item in items:
+                if item.stamp is None:  # it was not there a moment ago, or its server tells nothing about it
+                    item.stamp = Stamp(len(loaded.data), None)
+            return _decode(items, loaded, transform, draft, claim)
     return [Unreadable(item, None, reason) for item in items]
 
 

@@ -28,6 +28,12 @@ USERS = {
 } | dict.fromkeys(RANKS, pa.string())
 """Columns of ours that a user's table may fill."""
 
+PREDICTED = "predicted_"
+"""How the names of columns begin that a model fills."""
+
+LABEL_SOURCE = "label_source"
+"""Where a row's label came from when it was embedded, "folder" or "table"; null in collections made before."""
+
 VECTORS = ("embedding", "patches")
 """Columns that hold thousands of numbers: read only where they are asked for."""
 
@@ -154,6 +160,7 @@ def image_fields(card: ModelCard) -> list[pa.Field]:
         pa.field("modified", TIME),
         pa.field("etag", pa.string()),
         *(pa.field(name, type_) for name, type_ in USERS.items()),
+        pa.field(LABEL_SOURCE, pa.string()),
     ]
 
 

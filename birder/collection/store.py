@@ -13,7 +13,7 @@ import functools
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,9 +23,25 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.condition import checked_condition, explained
-from birder.collection.disk import connect, disk_says, locked, reading, storing
+from birder.collection.disk import (
+    connect,
+    disk_says,
+    has_table,
+    images_folder,
+    locked,
+    make_table,
+    open_images,
+    reading,
+    running,
+    stand_in,
+    storing,
+)
+from birder.collection.flush import flush_folder, flushing
+from birder.collection.journal import Journal
 from birder.collection.rows import (
     FAILURES,
+    LABEL_SOURCE,
+    PREDICTED,
     USERS,
     VECTORS,
     Content,
@@ -40,10 +56,9 @@ from birder.collection.rows import (
 )
 from birder.collection.whole import make_whole
 from birder.errors import CollectionError, unknown_name
-from birder.images.sources import RANKS, Stamp
+from birder.images.sources import RANKS, RESERVED, Stamp
 
 if TYPE_CHECKING:
-    from lancedb import DBConnection
     from lancedb.table import Table
 
     from birder.collection.quick import QuickTable
@@ -91,10 +106,18 @@ class Collection:
         self.images = images
         self._failures = failures
         self._before: Table | None = None
+        self._held = False
 
     @classmethod
-    def open(cls, path: str | Path) -> Collection:
+    def open(cls, path: str | Path, *, labels: bool = True) -> Collection:
         """Open a collection.
+
+        Parameters
+        ----------
+        path
+            Its folder.
+        labels
+            Let the rows have the labels that are in the journal alone so far: see `see_latest`.
 
         Raises
         ------
@@ -123,7 +146,10 @@ class Collection:
                 f"{path} is damaged or not a collection of Birder's ({error}). "
                 "Restore it from a copy, or embed the photographs into another folder."
             ) from error
-        return cls(path, images, failures, model)
+        collection = cls(path, images, failures, model)
+        if labels:
+            collection.see_latest()
+        return collection
 
     @classmethod
     def create_or_open(cls, path: str | Path, model: ModelCard) -> Collection:
@@ -146,26 +172,80 @@ class Collection:
         check_model(self.path, self.model, model)
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the only right to write.
+    def running(self) -> Iterator[None]:
+        """Hold the only right to add images, for a whole run; each of its commits is `writing`.
 
         Raises
         ------
         CollectionError
             Another process holds it.
         """
-        with locked(self.path), contextlib.ExitStack() as opening:
-            opening.enter_context(storing(self.path))
-            self.see_latest()
-            self._before = connect(self.path).open_table("images", version=self.images.version)
-            if self._failures.count_rows():  # which takes a look at every row: labelling one must not
-                index = self.index()
-                self._delete_failures([uri for uri in index.failures if uri in index.rows])
-            opening.close()
+        with running(self.path):
+            with self.writing():
+                self._before = connect(self.path).open_table("images", version=self.images.version)
+                if self._failures.count_rows():
+                    index = self.index()
+                    self._delete_failures([uri for uri in index.failures if uri in index.rows])
             yield
 
+    @contextlib.contextmanager
+    def writing(self, *, patience: float | None = None) -> Iterator[None]:
+        """Hold the only right to commit, for a moment: others wait. What is committed within is on the disk after it.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for another process that commits; default: half a minute.
+
+        Raises
+        ------
+        CollectionError
+            Another process held it for all that time, or the disk is full or broken.
+        """
+        with locked(self.path, patience=patience), self._holding(), contextlib.ExitStack() as after:
+            with storing(self.path):
+                self.see_latest()
+                after.enter_context(flushing(self.path))
+            yield
+            with storing(self.path):
+                after.close()
+
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Look at the rows themselves while they are written."""
+        if stand_in(self.path, None):
+            self.use_images()
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def use_images(self) -> None:
+        """Read the rows from where `open_images` finds them from now on."""
+        self.images = open_images(self.path)
+        self.__dict__.pop("quick", None)
+
+    @functools.cached_property
+    def journal(self) -> Journal:
+        """The labels that people gave."""
+        return Journal(self.path)
+
+    @property
+    def version(self) -> int:
+        """The number of the version of the rows, as of the last `see_latest`."""
+        return int(self.images.version)
+
     def see_latest(self) -> None:
-        """Look at what others have committed since."""
+        """Look at what others have committed since, and at the labels that people gave (outside of `writing`).
+
+        Labels that are in the journal alone so far are written into the rows. Where that cannot be, as in a folder that
+        may not be written to, a copy of the table that has them stands in for it.
+        """
+        if not self._held:
+            from birder.collection.labels import show_labels
+
+            show_labels(self)
         self.images.checkout_latest()  # type: ignore[no-untyped-call]
         self._failures.checkout_latest()  # type: ignore[no-untyped-call]
 
@@ -187,7 +267,7 @@ class Collection:
         """The images, kept open for finding what is nearest."""
         from birder.collection.quick import QuickTable
 
-        return QuickTable(self.path)
+        return QuickTable(images_folder(self.path))
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
@@ -213,6 +293,12 @@ class Collection:
             with storing(self.path):
                 self.images.add_columns(pa.schema(new))
 
+    def add_label_source(self) -> None:
+        """Add the column that tells where labels came from to a collection that was made before there was one."""
+        if LABEL_SOURCE not in self.columns:
+            with storing(self.path):
+                self.images.add_columns(pa.schema([pa.field(LABEL_SOURCE, pa.string())]))
+
     def write(self, rows: Sequence[Row], failures: Sequence[Failure] = ()) -> None:
         """Commit rows and failures; within `writing` only. Each uri comes once.
 
@@ -236,7 +322,7 @@ class Collection:
             self.images.add(self.table_of(new, contents))
         if changed := [row for row in rows if row.known]:
             merge = self.images.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(self.table_of(changed, contents))
+            merge.execute(self.table_of(self._with_kept(changed), contents))
         if failures:
             merge = self._failures.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
             merge.execute(_failure_table(failures))
@@ -345,6 +431,16 @@ class Collection:
         with reading(self.path):
             return self.images.to_arrow()
 
+    def _with_kept(self, rows: list[Row]) -> list[Row]:
+        """Rows of changed files, with what somebody wrote into the rows that they replace and the run does not bring.
+
+        What was told from the former content goes: EXIF's time and place, and predictions.
+        """
+        names = [name for name in self.columns if name not in (*RESERVED, *_ABOUT) and not name.startswith(PREDICTED)]
+        former = self.images.search().where(_any_of("uri", [row.uri for row in rows])).select(["uri", *names])
+        kept = {row.pop("uri"): row for row in former.to_arrow().to_pylist()}
+        return [replace(row, columns=_filled(kept.get(row.uri, {})) | _filled(row.columns)) for row in rows]
+
     def _delete_failures(self, uris: Sequence[str]) -> None:
         for start in range(0, len(uris), 1000):
             self._failures.delete(_any_of("uri", uris[start : start + 1000]))
@@ -368,13 +464,14 @@ class Collection:
     def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
         """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
         schema = self.images.schema
+        ids = [str(uuid.uuid5(_NAMESPACE, row.uri)) for row in rows]
+        words = self.journal.words(ids, schema.names)
         values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name not in VECTORS}
-        for row in rows:
+        for row, id_ in zip(rows, ids, strict=True):
             content = contents[row.sha256]
-            filled = {name: value for name, value in row.columns.items() if value is not None}
-            line = content._asdict() | filled
-            line |= {"uri": row.uri, "id": str(uuid.uuid5(_NAMESPACE, row.uri)), "sha256": row.sha256}
-            line |= row.stamp._asdict()
+            line = content._asdict() | _filled(row.columns)
+            line |= {"uri": row.uri, "id": id_, "sha256": row.sha256} | row.stamp._asdict()
+            line |= words.get(id_, {})  # a person's word stands above what a file or a table says
             for name, column in values.items():
                 column.append(line.get(name))
         arrays = []
@@ -395,15 +492,11 @@ def open_collection(path: str | Path) -> Collection:
 
 def exists(path: str | Path) -> bool:
     """Whether a folder holds a collection; one whose making was cut short does not count."""
-    # LanceDB's folders tell it without making the folder, as connecting would
-    versions = Path(path) / "images.lance" / "_versions"
-    return versions.is_dir() and any(entry.suffix == ".manifest" for entry in versions.iterdir())
+    return has_table(Path(path), "images")
 
 
 def _create(path: Path, model: ModelCard) -> None:
-    if path.is_file() or (
-        path.is_dir() and any(entry.suffix != ".lance" and entry.name != "lock" for entry in path.iterdir())
-    ):
+    if path.is_file() or (path.is_dir() and any(entry.suffix not in (".lance", ".lock") for entry in path.iterdir())):
         raise CollectionError(f"{path} exists and is no collection: name a new or empty folder with --to.")
     card = json.dumps({"format": _FORMAT, **asdict(model)})
     try:
@@ -411,20 +504,15 @@ def _create(path: Path, model: ModelCard) -> None:
         with locked(path):
             if exists(path):
                 return  # another process has made it meanwhile
-            database = connect(path)
-            # The images come last: their first version is what makes it a collection.
-            _create_table(database, "failures", FAILURES)
-            _create_table(database, "images", pa.schema(image_fields(model), metadata={_KEY: card.encode()}))
+            with flushing(path):
+                make_table(path, "failures", FAILURES)
+            with flushing(path):  # the images come last: their first version is what makes it a collection
+                make_table(path, "images", pa.schema(image_fields(model), metadata={_KEY: card.encode()}))
+        flush_folder(path.parent)
     except (OSError, RuntimeError, ValueError) as error:
         raise CollectionError(
             f"Cannot make a collection in {path}: {disk_says(error)}. Name a folder with room that you may write to."
         ) from error
-
-
-def _create_table(database: DBConnection, name: str, schema: pa.Schema) -> None:
-    """Make an empty table, in place of what is left of one whose making was cut short."""
-    left = (Path(database.uri) / f"{name}.lance").exists()
-    database.create_table(name, schema=schema, mode="overwrite" if left else "create")
 
 
 def _failure_table(failures: Sequence[Failure]) -> pa.Table:
@@ -440,6 +528,10 @@ def _failure_table(failures: Sequence[Failure]) -> pa.Table:
     ]
     columns = {c.name: pa.array([line.get(c.name) for line in lines], c.type) for c in FAILURES}
     return pa.table(columns, schema=FAILURES)
+
+
+def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in columns.items() if value is not None}
 
 
 def _stamps(batch: pa.RecordBatch) -> Iterator[Stamp]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from birder.collection.rows import LABEL_SOURCE
 from birder.collection.store import Collection
 from birder.images.sources import Source
 
@@ -14,7 +15,7 @@ from birder.images.sources import Source
 def update_columns(collection: Collection, sources: Sequence[Source]) -> int:
     """Write the columns of sources into their rows, in one commit; within `writing`, after `add_columns`.
 
-    A value that the source does not have leaves what is in the row.
+    A value that the source does not have leaves what is in the row, and so does one where a person has given a label.
 
     Returns
     -------
@@ -25,14 +26,17 @@ def update_columns(collection: Collection, sources: Sequence[Source]) -> int:
     names = list(dict.fromkeys(name for columns in wanted.values() for name in columns))
     if not names:
         return 0
+    if "label" in names:
+        names.append(LABEL_SOURCE)
     uris: list[str] = []
     changed: dict[str, list[Any]] = {name: [] for name in names}
-    for batch in collection.scan(["uri", *names]):
-        for row in batch.to_pylist():
-            columns = wanted.get(row["uri"])
-            if columns is None:
-                continue
-            given = {name: value for name, value in columns.items() if value is not None}
+    for batch in collection.scan(["id", "uri", *names]):
+        found = [row for row in batch.to_pylist() if row["uri"] in wanted]
+        words = collection.journal.words([row["id"] for row in found], names)
+        for row in found:
+            given = {name: value for name, value in wanted[row["uri"]].items() if value is not None}
+            given |= {LABEL_SOURCE: "table"} if "label" in given else {}
+            given |= words.get(row["id"], {})
             if all(row[name] == value for name, value in given.items()):
                 continue
             uris.append(row["uri"])

@@ -229,7 +229,7 @@ def _write(
 ) -> Imported:
     done = Imported(collection)
     read = overcome = 0
-    with collection.writing():
+    with collection.running(), collection.writing():
         there = collection.columns
         new = [pa.field(name, type_) for name, type_ in types.items() if name not in there]
         images = open_images(collection.path)
@@ -275,7 +275,7 @@ def _write(
             collection.compact()
             ensure_index(collection)
     if overcome:
-        with collection.writing():  # which begins by removing failures that have become rows
+        with collection.running():  # which begins by removing failures that have become rows
             pass
     return done
 

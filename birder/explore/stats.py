@@ -102,7 +102,11 @@ def value_counts(collection: Collection, column: str) -> list[ValueCount]:
     """
     if column not in collection.columns or column in VECTORS:
         raise unknown_name("column", column, [name for name in collection.columns if name not in VECTORS])
-    values = _column(open_images(collection.path), column)
+    return count_values(_column(open_images(collection.path), column))
+
+
+def count_values(values: pa.Array | pa.ChunkedArray) -> list[ValueCount]:
+    """The values of a column's array and how many rows have each, as `value_counts` gives them."""
     counted = [
         (pair["values"], int(pair["counts"]))
         for pair in values.value_counts().to_pylist()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -69,6 +70,7 @@ def suggest(
     order: Order = "certain",
     limit: int = 100,
     seed: int = 0,
+    labels: Mapping[str, object] | None = None,
 ) -> Suggestions:
     """Rank the rows without a label by a classifier that was fitted to those with one.
 
@@ -86,6 +88,8 @@ def suggest(
         How many rows.
     seed
         For drawing examples where there are very many.
+    labels
+        The label of each row by its id; without it as the collection's rows have it.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def suggest(
     """
     if column not in collection.columns:
         raise unknown_name("column", column, collection.columns)
-    names = _labels(collection, column)
+    names = _read(collection, column) if labels is None else {id_: _name(value) for id_, value in labels.items()}
     counts = Counter(name for name in names.values() if name is not None)
     if not counts:
         raise ConfigError(f"No row has a {column} yet: give some photographs one, then ask again.")
@@ -108,16 +112,21 @@ def suggest(
         return Suggestions(classes, [], f"Every photograph has its {column} already.")
     examples = _examples(names, counts, unlabelled, seed)
     model = _fit(collection, examples)
-    rows = _ranked(collection, column, model, label, order, limit)
+    rows = _ranked(collection, names, model, label, order, limit)
     return Suggestions(classes, rows, _note(column, counts, examples))
 
 
-def _labels(collection: Collection, column: str) -> dict[str, str | None]:
-    """The label of each row by its id; empty ones are none."""
+def _name(value: object) -> str | None:
+    """A label; an empty one is none."""
+    return None if value is None or str(value).strip() == "" else str(value)
+
+
+def _read(collection: Collection, column: str) -> dict[str, str | None]:
+    """The label of each row by its id."""
     found: dict[str, str | None] = {}
     for batch in collection.scan(["id", column]):
         for id_, value in zip(batch["id"].to_pylist(), batch[column].to_pylist(), strict=True):
-            found[id_] = None if value is None or str(value).strip() == "" else str(value)
+            found[id_] = _name(value)
     return found
 
 
@@ -175,17 +184,21 @@ def _written(name: str | None) -> str:
 
 
 def _ranked(
-    collection: Collection, column: str, model: LogisticRegression, label: str | None, order: Order, limit: int
+    collection: Collection,
+    names: Mapping[str, str | None],
+    model: LogisticRegression,
+    label: str | None,
+    order: Order,
+    limit: int,
 ) -> list[Suggestion]:
     """The first rows without a label in an order; only they are kept while all go by."""
     classes = [str(name) for name in model.classes_]
     best: list[tuple[float, str, str, float]] = []
-    for table, embeddings in embedding_batches(collection, ("id", column)):
-        values = table[column].to_pylist()
-        open_ = [number for number, value in enumerate(values) if value is None or str(value).strip() == ""]
+    for table, embeddings in embedding_batches(collection, ("id",)):
+        ids = table["id"].to_pylist()
+        open_ = [number for number, id_ in enumerate(ids) if names.get(id_, "") is None]
         if not open_:
             continue
-        ids = table["id"].to_pylist()
         chances = model.predict_proba(_unit(embeddings[open_]))
         top = chances.argmax(axis=1)
         ordered = np.sort(chances, axis=1)

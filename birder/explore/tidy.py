@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lancedb.table import Table
 
-from birder.collection.disk import connect, storing
+from birder.collection.disk import connect, has_table, storing
 from birder.collection.store import Collection
 
 KEEP = timedelta(hours=1)
@@ -51,13 +51,15 @@ def tidy(collection: Collection, *, keep: timedelta = KEEP) -> Tidied:
     Raises
     ------
     CollectionError
-        Another process is writing, or the folder cannot be written to.
+        Another process is adding images, or the folder cannot be written to.
     """
     before = _size(collection.path)
     removed = 0
-    with collection.writing(), storing(collection.path):
+    with collection.running(), collection.writing(), storing(collection.path):
         database = connect(collection.path)
         for folder in sorted(collection.path.glob("*.lance")):
+            if not has_table(collection.path, folder.stem):
+                continue  # its making was cut short: whoever needs it makes it anew
             table = database.open_table(folder.stem)
             former = _versions(table)
             # What is joined becomes a new version: in a second pass the pieces go with the version before.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 
 from birder.explore.duplicates import THRESHOLD, Group, find_duplicates
-from birder.explore.stats import value_counts
+from birder.explore.stats import count_values
 from birder.explore.suggest import suggest
 from birder.server.answers import Duplicates, Statistics, Suggestions, plain
 from birder.server.catalogue import Snapshot
@@ -33,8 +33,8 @@ def _duplicates(site: Site, threshold: float, limit: int) -> dict[str, Any]:
     snapshot = site.catalogue.current()
     groups = site.duplicates
     # Comparing all with all takes a while, and the page asks again when it is opened again.
-    if groups is None or groups[0] != (snapshot.version, threshold):
-        groups = ((snapshot.version, threshold), find_duplicates(snapshot.collection, threshold=threshold))
+    if groups is None or groups[0] != (snapshot.rows_version, threshold):
+        groups = ((snapshot.rows_version, threshold), find_duplicates(snapshot.collection, threshold=threshold))
         site.duplicates = groups
     return {"groups": [_group(snapshot, group) for group in groups[1][:limit]], "total": len(groups[1])}
 
@@ -54,8 +54,7 @@ def stats(
 ) -> dict[str, Any]:
     """The values of a column, how many photographs have each, and their share of all; those without one last."""
     snapshot = site.catalogue.current()
-    snapshot.column(column)
-    counts = value_counts(snapshot.collection, column)[:limit]
+    counts = count_values(snapshot.column(column))[:limit]
     return {"rows": [{"value": plain(each.value), "count": each.count, "share": each.share} for each in counts]}
 
 
@@ -75,8 +74,8 @@ def _suggest(
     site: Site, column: str, label: str | None, order: Literal["certain", "useful"], limit: int
 ) -> dict[str, Any]:
     snapshot = site.catalogue.current()
-    snapshot.column(column)
-    found = suggest(snapshot.collection, column, label=label, order=order, limit=limit)
+    labels = dict(zip(snapshot.table["id"].to_pylist(), snapshot.column(column).to_pylist(), strict=True))
+    found = suggest(snapshot.collection, column, label=label, order=order, limit=limit, labels=labels)
     positions = snapshot.positions([row.id for row in found.rows])
     rows = [row for row, position in zip(found.rows, positions, strict=True) if position >= 0]
     photos = listed(snapshot, positions[positions >= 0])

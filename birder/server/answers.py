@@ -188,37 +188,67 @@ class MapColumn(BaseModel):
     max: float | None = None
 
 
-class LabelChange(BaseModel):
-    """What giving a label changed."""
+class GivenLabel(BaseModel):
+    """What a label changed."""
 
     change: str
     column: str
     value: str | None
     changed: int
+
+
+class GivenLabels(BaseModel):
+    """What giving labels changed; of one label alone also what it is."""
+
+    act: str
+    changed: int
     can_undo: bool
+    changes: list[GivenLabel]
+    change: str = ""
+    column: str = ""
+    value: str | None = None
 
 
-class PastChange(BaseModel):
-    """A change of labels."""
+class TextCount(BaseModel):
+    """A label, or none, and in how many rows it is."""
 
-    change: str
-    at: str
-    column: str
     value: str | None
     count: int
+
+
+class PastAct(BaseModel):
+    """An act of labelling."""
+
+    act: str
+    at: str
+    by: str | None
+    column: str
+    values: list[TextCount] = Field(description="What it wrote; the most frequent, at most 5.")
+    former: list[TextCount] = Field(description="What was there before; the most frequent, at most 5.")
+    count: int
+    ids: list[str] = Field(description="The first few photographs.")
     undone: bool
 
 
 class History(BaseModel):
-    """Changes of labels, the latest first."""
+    """Acts of labelling, the latest first."""
 
-    changes: list[PastChange]
+    acts: list[PastAct]
+    next: int | None = Field(description="Where the next part begins: ask for it with ?after=")
+    total: int
+
+
+class ActIds(BaseModel):
+    """The photographs that an act of labelling changed."""
+
+    act: str
+    ids: list[str]
 
 
 class Restored(BaseModel):
-    """What undoing a change restored; rows that have been changed since are skipped."""
+    """What undoing an act restored; rows that have been changed since are skipped."""
 
-    change: str
+    act: str
     restored: int
     skipped: int
 

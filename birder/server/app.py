@@ -20,6 +20,7 @@ from birder.server import (
     analysis,
     columns,
     describe,
+    events,
     failures,
     files,
     labelling,
@@ -81,7 +82,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.site = site
-    parts = (describe, photos, columns, searching, naming, uploads, labelling, analysis, projection, failures)
+    parts = (describe, photos, columns, searching, naming, uploads, labelling, events, analysis, projection, failures)
     for part in parts:
         app.include_router(part.router, prefix="/api/v1")
     app.include_router(files.router)

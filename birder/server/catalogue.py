@@ -1,26 +1,31 @@
 """The catalogue: all columns of a collection but the embeddings, in memory, in a stable order, as of one version.
 
 Whoever writes to the collection (this server, or another process) makes a new version; the next request then reads the
-columns anew, and requests under way keep what they began with.
+columns anew, and requests under way keep what they began with. Labels that are in the journal and not in the rows yet
+are laid over the columns; of a filter, they are asked about in a small table of their own.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.table import Table
 
-from birder.collection.condition import checked_condition, explained
+from birder.collection.condition import checked_condition, explained, quoted
 from birder.collection.disk import connect, open_images
-from birder.collection.rows import VECTORS
+from birder.collection.journal import Cells, Journal
+from birder.collection.labels import fold
+from birder.collection.rows import LABEL_SOURCE, VECTORS
 from birder.collection.store import Collection
 from birder.errors import BirderError, unknown_name
 
@@ -28,6 +33,7 @@ Positions = npt.NDArray[np.int64]
 """Rows of a snapshot, as numbers."""
 
 _CHECK_EVERY = 0.5  # seconds between two looks for a new version
+_MOST_NAMED = 2000  # rows with pending labels that a condition names by their ids
 _FILTERS = 64  # results of conditions that a snapshot remembers
 
 
@@ -36,40 +42,93 @@ class Snapshot:
 
     Attributes
     ----------
-    version
-        The number of the version.
+    rows_version
+        The number of the version of the rows.
+    labels_until
+        The bytes of the journal of labels that are in this.
     table
         All columns but the embedding, one row a photograph, sorted by uri.
     collection
-        For searches among the embeddings.
+        For searches among the embeddings. Its rows lack pending labels: see `with_labels`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.collection = Collection.open(path)
+    def __init__(self, path: Path, journal: Journal) -> None:
+        self.collection = Collection.open(path, labels=False)
         self._images: Table = open_images(path)
-        self.version = int(self._images.version)
+        self.rows_version = int(self._images.version)
         names = [name for name in self._images.schema.names if name not in VECTORS]
         table = self._images.search().select(names).to_arrow()
         self.table: pa.Table = table.take(pc.sort_indices(table["uri"])).combine_chunks()
         self._position = {id_: position for position, id_ in enumerate(self.table["id"].to_pylist())}
         self._lock = threading.Lock()
         self._filtered: OrderedDict[str, Positions] = OrderedDict()
+        self._start()
+        cells, self.labels_until = journal.pending(self.rows_version)
+        self._lay_over(cells)
+
+    def _start(self) -> None:
+        self._pending: Positions = np.zeros(0, np.int64)
+        self._pending_rows: Table | None = None
         self._orders: dict[str, Positions] = {}
-        self._filled: dict[str, int] | None = None
+        self._filled: dict[str, int] = {}
+
+    def labelled(self, cells: Cells, until: int) -> Snapshot:
+        """The same rows with more labels, up to an offset of the journal."""
+        other = copy.copy(self)
+        other._start()
+        other._pending = self._pending
+        other._orders = {name: found for name, found in self._orders.items() if name.lstrip("-") not in cells}
+        other._filled = {name: count for name, count in self._filled.items() if name not in cells}
+        other.labels_until = until
+        other._lay_over(cells)
+        return other
+
+    def _lay_over(self, cells: Cells) -> None:
+        touched = [self._pending]
+        for name, values in cells.items():
+            if name not in self.table.schema.names:
+                continue  # of a column that the rows get with the next version
+            positions = self.positions(list(values))
+            there = positions >= 0
+            order = np.argsort(positions[there], kind="stable")
+            positions = positions[there][order]
+            new = pa.array(
+                [value for value, is_there in zip(values.values(), there, strict=True) if is_there], pa.string()
+            )
+            mask = np.zeros(len(self), np.bool_)
+            mask[positions] = True
+            column = pc.replace_with_mask(self.column(name), pa.array(mask), new.take(pa.array(order)))
+            self.table = self.table.set_column(self.table.schema.get_field_index(name), name, column)
+            touched.append(positions)
+        self._pending = np.unique(np.concatenate(touched))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     @property
+    def pending(self) -> int:
+        """How many rows have labels that are in the journal alone so far."""
+        return len(self._pending)
+
+    @property
+    def version(self) -> int:
+        """A number that grows whenever rows or labels change."""
+        return self.rows_version + self.labels_until
+
+    @property
     def types(self) -> dict[str, str]:
         """Columns that people can make use of, and whether they hold text, numbers, times or booleans."""
-        return {field.name: kind for field in self.table.schema if (kind := kind_of(field.type)) is not None}
+        return {
+            field.name: kind
+            for field in self.table.schema
+            if (kind := kind_of(field.type)) is not None and field.name != LABEL_SOURCE
+        }
 
     @property
     def filled(self) -> dict[str, int]:
         """In how many rows each column has a value."""
-        if self._filled is None:
-            self._filled = {name: len(self) - self.table[name].null_count for name in self.types}
+        missing = {name: len(self) - self.table[name].null_count for name in self.types if name not in self._filled}
+        self._filled = self._filled | missing
         return self._filled
 
     def position(self, id_: str) -> int | None:
@@ -127,6 +186,13 @@ class Snapshot:
         return sequence[mask[sequence]]
 
     def _where(self, where: str) -> Positions:
+        found = self._where_in_rows(where)
+        if not len(self._pending):
+            return found
+        untouched = np.setdiff1d(found, self._pending, assume_unique=True)
+        return np.union1d(untouched, self._matching_labelled(where))
+
+    def _where_in_rows(self, where: str) -> Positions:
         with self._lock:
             if where in self._filtered:
                 self._filtered.move_to_end(where)
@@ -140,6 +206,39 @@ class Snapshot:
             if len(self._filtered) > _FILTERS:
                 self._filtered.popitem(last=False)
         return found
+
+    def _matching_labelled(self, where: str) -> Positions:
+        """The rows with pending labels that a condition holds for."""
+        condition = checked_condition(where, self.collection.columns)
+        with self._lock:
+            if self._pending_rows is None:
+                rows = self.table.take(pa.array(self._pending))
+                for field in self._images.schema:
+                    if field.name in VECTORS:  # a condition may name it
+                        rows = rows.append_column(pa.field(field.name, field.type), pa.nulls(len(rows), field.type))
+                self._pending_rows = lancedb.connect("memory://").create_table("rows", rows)
+            table = self._pending_rows
+        with explained(where, self.collection.path):
+            ids = table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist()
+        return np.sort(self.positions(ids))
+
+    def with_labels(self, where: str | None) -> str | None:
+        """A condition that holds for the same rows of `collection`, which lack pending labels.
+
+        Raises
+        ------
+        CollectionError
+            It does not work, or so many labels are pending that they must be folded first, and cannot be.
+        """
+        if not where or not len(self._pending):
+            return where or None
+        if len(self._pending) > _MOST_NAMED:
+            fold(self.collection)
+            return where
+        ids = pc.take(self.table["id"], pa.array(self._pending)).to_pylist()
+        matching = pc.take(self.table["id"], pa.array(self._matching_labelled(where))).to_pylist()
+        condition = f"({where}) AND id NOT IN ({', '.join(map(quoted, ids))})"
+        return f"({condition}) OR id IN ({', '.join(map(quoted, matching))})" if matching else condition
 
     def _order(self, order: str) -> Positions:
         if order not in self._orders:
@@ -167,8 +266,9 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
-        self._snapshot = Snapshot(path)
+        self.journal = Journal(path)
+        self._lock = threading.RLock()
+        self._snapshot = Snapshot(path, self.journal)
         self._latest: Table = open_images(path)
         self._failures: Table = connect(path).open_table("failures")
         self._next_look = 0.0
@@ -191,12 +291,23 @@ class Catalogue:
                 self._look()
         return self._snapshot
 
+    def labelled(self) -> Snapshot:
+        """The current rows with all labels that are in the journal by now."""
+        with self._lock:
+            snapshot = self._snapshot
+            if self.journal.size() != snapshot.labels_until:
+                cells, until = self.journal.since(snapshot.labels_until)
+                self._snapshot = snapshot = snapshot.labelled(cells, until)
+        return snapshot
+
     def _look(self) -> None:
         self._looked = begin = time.monotonic()
         try:
             self._latest.checkout_latest()  # type: ignore[no-untyped-call]
-            if int(self._latest.version) != self._snapshot.version:
-                self._snapshot = Snapshot(self.path)
+            if int(self._latest.version) != self._snapshot.rows_version:
+                self._snapshot = Snapshot(self.path, self.journal)
+            else:
+                self.labelled()
         except (BirderError, RuntimeError, ValueError, OSError):
             # Someone is moving or cleaning it up: what is in memory still holds, and the next look may succeed.
             pass

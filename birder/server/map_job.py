@@ -42,7 +42,7 @@ class MapJob:
         """The map that the collection has."""
         snapshot = self._catalogue.current()
         stored = _stamp(self._catalogue.path)
-        stamp = None if stored is None else (stored, snapshot.version)
+        stamp = None if stored is None else (stored, snapshot.rows_version)
         with self._lock:
             if stamp != self._stamp:
                 self._map = None if stamp is None else _read(snapshot)

@@ -94,7 +94,7 @@ def nearest(
         texts=texts,
         unlike=unlike,
         vectors=vectors,
-        where=where or None,
+        where=snapshot.with_labels(where),
         k=k,
         columns=["id"],
         clip=clip,

@@ -14,6 +14,7 @@ import torch
 
 from birder.collection.annotate import embedding_batches
 from birder.collection.store import Collection
+from birder.collection.text_half import shared_features
 from birder.errors import CollectionError, ConfigError, ImageError
 from birder.images.open import open_image
 from birder.images.sources import find_images
@@ -67,7 +68,7 @@ def stored_embeddings(collection: Collection, leave_out: set[str] | None = None)
 def stored_features(collection: Collection, clip: LoadedClip) -> Batches:
     """Image features (B, E) of all rows: the projection alone is computed, no photograph is read."""
     for uris, embeddings in stored_embeddings(collection):
-        yield uris, clip.project(torch.from_numpy(embeddings)).float().cpu().numpy()
+        yield uris, shared_features(collection, clip, embeddings)
 
 
 def photograph_embeddings(

@@ -166,6 +166,11 @@ class ParquetRow:
         """Those of its file."""
         return self.shard.types
 
+    @property
+    def size(self) -> int:
+        """Unknown."""
+        return 0
+
     def load(self) -> Loaded:
         """Read it."""
         return self.shard.load(self.row)

@@ -13,10 +13,8 @@ from typing import Any, BinaryIO
 import fsspec  # type: ignore[import-untyped, unused-ignore]
 
 from birder.errors import ConfigError
+from birder.images.guard import MAX_BYTES
 from birder.images.sources.source import Loaded, Source, Stamp, is_url
-
-MAX_BYTES = 1 << 30
-"""Larger files are refused, so that one cannot fill the memory."""
 
 _TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
 _ETAGS = ("ETag", "etag", "blob_id", "Content-MD5", "md5Hash")

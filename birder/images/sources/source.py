@@ -27,7 +27,7 @@ class Stamp(NamedTuple):
     etag: str | None = None
 
 
-RESERVED = frozenset(["id", "uri", "sha256", "embedding", "patches", "width", "height", *Stamp._fields])
+RESERVED = frozenset(["id", "uri", "sha256", "embedding", "patches", "width", "height", "label_source", *Stamp._fields])
 """Columns of a collection that nobody else fills."""
 
 
@@ -41,6 +41,10 @@ class Part(Protocol):
     @property
     def types(self) -> Mapping[str, pa.DataType]:
         """Arrow types of the columns that `load` gives."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes `load` reads; 0 where only reading tells."""
 
     def load(self) -> Loaded:
         """Read it; `OSError` as the system says."""

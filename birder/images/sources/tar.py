@@ -84,6 +84,11 @@ class TarMember:
         """Those of its shard."""
         return self.shard.types
 
+    @property
+    def size(self) -> int:
+        """Of the whole sample."""
+        return self.end - self.start
+
     def load(self) -> Loaded:
         """Read the sample, in one piece."""
         data: bytes | None = None

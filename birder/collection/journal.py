@@ -1,0 +1,470 @@
+"""The journal of labels: a file of lines of JSON, `labels.jsonl`, to which each change of labels is appended.
+
+A change is durable once its line is; the rows get it later, many changes in one commit, by `labels.fold`. Until then it
+is pending, and whoever reads lays the pending values over the rows. There are three kinds of lines:
+
+    {"act", "at", "by", "changes": [{"change", "column", "value", "was": [[former value, [id, ...]], ...]}, ...]}
+    {"undo": act, "at", "by", "changes": [{"change", "column", "to": [[restored value, [id, ...]], ...]}, ...]}
+    {"fold": offset, "version"}      what stands before that offset is in the rows, from that version of `images` on
+
+The file only grows, so a reader goes on where it stopped. Writers take turns by the lock `labels.lock`, which is held
+for milliseconds and is not the one that guards the rows: labels can be given while others embed. A last line without
+its end is of a writer that died; the next one cuts it off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from birder.collection.disk import _lock, storing
+from birder.errors import CollectionError
+
+FILE = "labels.jsonl"
+FEW_IDS = 8
+"""So many ids of an act are kept in memory; the others are read again."""
+
+_MOST_FORMER = 50  # different values whose counts a change keeps in memory
+_PATIENCE = 20.0  # seconds that a writer waits for the others
+_TAIL = 4096
+
+Cells = dict[str, dict[str, str | None]]
+"""Column -> id -> value."""
+Line = dict[str, Any]
+
+
+@dataclass
+class Change:
+    """One label for some rows of one column.
+
+    Attributes
+    ----------
+    change, act
+        Its id, and that of the act it is a part of.
+    at
+        When.
+    by
+        The name that the person gave; None without one.
+    column, value
+        What was written; None took a label away.
+    count
+        How many rows it changed.
+    former
+        The values that were there before, and in how many of the rows.
+    some
+        The first ids.
+    undone
+        Whether it was undone.
+    """
+
+    change: str
+    act: str
+    at: datetime
+    by: str | None
+    column: str
+    value: str | None
+    count: int
+    former: dict[str | None, int]
+    some: list[str]
+    place: tuple[int, int]
+    undone: bool = False
+
+
+@dataclass
+class Act:
+    """Changes that a person made in one go, such as accepting a page of suggestions."""
+
+    act: str
+    at: datetime
+    by: str | None
+    changes: list[int] = field(default_factory=list)
+
+
+class Journal:
+    """The journal of one collection; threads may share it.
+
+    Attributes
+    ----------
+    changes
+        All changes, the oldest first, as of the last `read`.
+    acts
+        Their acts, in the order of each one's first change.
+    given
+        Column -> id -> numbers of the changes by which a person's word stands there; the last one is what the row has.
+    offset
+        The bytes that have been read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path / FILE
+        self.lock = threading.RLock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.offset = 0
+        self.changes: list[Change] = []
+        self.acts: list[Act] = []
+        self.given: dict[str, dict[str, tuple[int, ...]]] = {}
+        self._folds: list[tuple[int, int]] = []
+        self._change_of: dict[str, int] = {}
+        self._act_of: dict[str, int] = {}
+        self._before: bytes | None = None  # what a former version's table holds, as this file would have it
+
+    def read(self) -> None:
+        """Read what has been appended since."""
+        with self.lock:
+            lines, end = self._lines(self.offset)
+            for offset, line in lines:
+                self._take(offset, line)
+            self.offset = end
+
+    def lines(self, since: int) -> tuple[list[Line], int]:
+        """The whole lines from an offset on, and where they end."""
+        with self.lock:
+            lines, end = self._lines(since)
+            return [line for _, line in lines], end
+
+    def line_of(self, change: Change) -> Line:
+        """What the file says of a change: `was` has all its ids."""
+        offset, number = change.place
+        with self.lock:
+            _, data = self._read_from(offset, whole=False)
+        line: Line = json.loads(data[: data.index(b"\n")])
+        return dict(line["changes"][number])
+
+    def change(self, change: str) -> Change | None:
+        """The change of an id."""
+        number = self._change_of.get(change)
+        return None if number is None else self.changes[number]
+
+    def act(self, act: str) -> Act | None:
+        """The act of an id."""
+        number = self._act_of.get(act)
+        return None if number is None else self.acts[number]
+
+    def of(self, act: Act) -> list[Change]:
+        """The changes of an act, the oldest first."""
+        return [self.changes[number] for number in act.changes]
+
+    def word(self, column: str, id_: str) -> Change | None:
+        """The change by which a person's word stands in a cell; its value may be None. None: no person's."""
+        numbers = self.given.get(column, {}).get(id_)
+        return self.changes[numbers[-1]] if numbers else None
+
+    def words(self, ids: Sequence[str], columns: Iterable[str]) -> dict[str, dict[str, str | None]]:
+        """What people said of rows: id -> column -> value, for the rows and columns of which they said anything."""
+        with self.lock:
+            self.read()
+            said: dict[str, dict[str, str | None]] = {}
+            for column in self.given.keys() & set(columns):
+                cells = self.given[column]
+                for id_ in ids:
+                    if numbers := cells.get(id_):
+                        said.setdefault(id_, {})[column] = self.changes[numbers[-1]].value
+        return said
+
+    def is_fold(self, version: int) -> bool:
+        """Whether a version of the rows differs from the one before in labels alone."""
+        return any(version == each for _, each in self._folds[-50:])
+
+    def pending(self, version: int) -> tuple[Cells, int]:
+        """What the rows do not have yet at a version of theirs, and up to which offset that is."""
+        with self.lock:
+            if (end := self._folded_until(version)) is not None:
+                return {}, end
+            self.read()
+            return self.since(next((offset for offset, at in reversed(self._folds) if at <= version), 0))
+
+    def size(self) -> int:
+        """The bytes that there are; a last line that is being written counts as well."""
+        try:
+            return self.file.stat().st_size
+        except OSError:
+            return self.offset
+
+    def since(self, offset: int) -> tuple[Cells, int]:
+        """What labels were given from an offset on, and up to which offset."""
+        lines, end = self.lines(offset)
+        cells: Cells = {}
+        for line in lines:
+            for column, ids, value in effects(line):
+                cells.setdefault(column, {}).update(dict.fromkeys(ids, value))
+        return cells, end
+
+    def _folded_until(self, version: int) -> int | None:
+        """Where the file ends if its last line says that all before it is in the rows: then no other need be read."""
+        try:
+            with self.file.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                start = file.seek(max(0, size - _TAIL))
+                tail = file.read()
+        except OSError:
+            return None
+        if not tail.endswith(b"\n"):
+            return None
+        begin = tail.rfind(b"\n", 0, -1) + 1
+        line = _parsed(tail[begin:]) or {}
+        is_folded = line.get("fold") == start + begin and line.get("version", version + 1) <= version
+        return size if is_folded else None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Callable[[Line], None]]:
+        """Hold the right to append, with all read that is there; what is given to the function goes in at the end.
+
+        All lines go in together, and are on the disk when this ends; after an error, none of them is there.
+
+        Raises
+        ------
+        CollectionError
+            The disk is full, cannot be written to, or others do not give up the lock.
+        """
+        with self.lock, self._locked():
+            self._settle_file()
+            self.read()
+            new: list[bytes] = []
+            place = self.offset
+
+            def append(line: Line) -> None:
+                nonlocal place
+                data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+                new.append(data)
+                self._take(place, line)
+                place += len(data)
+
+            try:
+                yield append
+                if new:
+                    self._append(b"".join(new))
+                    self.offset = place
+            except BaseException:
+                if new:
+                    self._forget()  # and read again: what was taken above is not there
+                raise
+
+    def folded(self, offset: int, version: int) -> None:
+        """Note that what stands before an offset is in the rows from a version on."""
+        with self.writing() as append:
+            append({"fold": offset, "version": version})
+
+    def unfold(self) -> None:
+        """Note that the rows have been taken back to an earlier state: all labels are to be looked after again."""
+        if self.exists():
+            self.folded(0, 0)
+
+    def exists(self) -> bool:
+        """Whether labels have been given."""
+        from birder.collection.old_journal import has_table
+
+        return self.file.exists() or has_table(self.path)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with storing(self.path):
+            handle = (self.path / "labels.lock").open("a")
+        with handle:
+            end = time.monotonic() + _PATIENCE
+            while True:
+                try:
+                    _lock(handle.fileno())
+                    break
+                except OSError as error:
+                    if time.monotonic() > end:
+                        raise CollectionError(
+                            f"Another process has been writing labels to {self.path} for long. Try again; if that does "
+                            "not help, end it."
+                        ) from error
+                time.sleep(0.002)
+            yield
+
+    def _settle_file(self) -> None:
+        """Cut off a torn last line; make the file if there is none, from a former version's table if there is one."""
+        with storing(self.path):
+            if self.file.exists():
+                with self.file.open("rb+") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    if size and (end := _end_of_last_line(file, size)) < size:
+                        file.truncate(end)
+                        os.fsync(file.fileno())
+                return
+            from birder.collection.old_journal import read_table, remove_table
+
+            draft = self.file.with_suffix(".part")
+            with draft.open("wb") as file:
+                file.write(read_table(self.path))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.file)
+            _sync_folder(self.path)
+            remove_table(self.path)
+
+    def _append(self, data: bytes) -> None:
+        with storing(self.path), self.file.open("rb+") as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(end)
+                raise
+
+    def _lines(self, start: int) -> tuple[list[tuple[int, Line]], int]:
+        """Whole lines from an offset on, which is the end of one, with their offsets; and where they end."""
+        start, data = self._read_from(start)
+        end = data.rfind(b"\n") + 1
+        found = []
+        at = 0
+        while at < end:
+            stop = data.index(b"\n", at) + 1
+            if (line := _parsed(data[at:stop])) is not None:
+                found.append((start + at, line))
+            else:
+                warnings.warn(
+                    f"{self.file} is damaged: the line at byte {start + at:,} cannot be read and is left out. "
+                    "The rows are safe; restore the file from a copy to have its history back.",
+                    stacklevel=4,
+                )
+            at = stop
+        return found, start + end
+
+    def _read_from(self, start: int, *, whole: bool = True) -> tuple[int, bytes]:
+        """What is there from an offset on, or in one line; and the offset, 0 if all is to be read again."""
+        try:
+            with self.file.open("rb") as file:
+                if whole and start and os.fstat(file.fileno()).st_size < start:
+                    self._forget()  # an older copy has been put in its place
+                    start = 0
+                file.seek(start)
+                return start, file.read() if whole else file.readline()
+        except FileNotFoundError:
+            if self._before is None:
+                from birder.collection.old_journal import read_table
+
+                self._before = read_table(self.path)
+            return start, self._before[start:]
+        except OSError as error:
+            raise CollectionError(f"Cannot read {self.file}: {error.strerror}. Make it readable.") from error
+
+    def _take(self, offset: int, line: Line) -> None:
+        if "fold" in line:
+            self._folds = [each for each in self._folds if each[0] <= line["fold"]]
+            self._folds.append((line["fold"], line["version"]))
+        elif "undo" in line:
+            for part in line["changes"]:
+                number = self._change_of[part["change"]]
+                self.changes[number].undone = True
+                for value, ids in part["to"]:
+                    self._take_back(number, value, ids)
+        elif "changes" in line:
+            for place, part in enumerate(line["changes"]):
+                self._add(line, part, (offset, place))
+
+    def _add(self, line: Line, part: Line, place: tuple[int, int]) -> None:
+        number = len(self.changes)
+        was: list[tuple[str | None, list[str]]] = part["was"]
+        former = Counter({value: len(ids) for value, ids in was})
+        change = Change(
+            part["change"],
+            line["act"],
+            datetime.fromisoformat(line["at"]),
+            line.get("by"),
+            part["column"],
+            part["value"],
+            former.total(),
+            dict(former.most_common(_MOST_FORMER)),
+            [id_ for _, ids in was for id_ in ids[:FEW_IDS]][:FEW_IDS],
+            place,
+        )
+        self.changes.append(change)
+        self._change_of[change.change] = number
+        if not change.count:
+            return  # kept to answer a client that sends it again
+        if change.act not in self._act_of:
+            self._act_of[change.act] = len(self.acts)
+            self.acts.append(Act(change.act, change.at, change.by))
+        act = self.acts[self._act_of[change.act]]
+        act.changes.append(number)
+        act.at = change.at
+        cells = self.given.setdefault(change.column, {})
+        for _, ids in was:
+            for id_ in ids:
+                cells[id_] = (*cells.get(id_, ()), number)
+
+    def _take_back(self, number: int, value: str | None, ids: Iterable[str]) -> None:
+        """Cells have a former value again: whose it is, the changes before tell."""
+        cells = self.given[self.changes[number].column]
+        for id_ in ids:
+            left = [each for each in cells.get(id_, ()) if each != number]
+            while left and self.changes[left[-1]].value != value:
+                left.pop()
+            if left:
+                cells[id_] = tuple(left)
+            else:
+                cells.pop(id_, None)
+
+
+def effects(line: Line) -> Iterator[tuple[str, Sequence[str], str | None]]:
+    """What a line does to the rows: columns, ids, the value that these have then."""
+    if "undo" in line:
+        for part in line["changes"]:
+            for value, ids in part["to"]:
+                yield part["column"], ids, value
+    else:
+        for part in line.get("changes", ()):
+            for _, ids in part["was"]:
+                yield part["column"], ids, part["value"]
+
+
+def grouped(former: Mapping[str, str | None]) -> list[tuple[str | None, list[str]]]:
+    """Ids by the value that each has."""
+    groups: dict[str | None, list[str]] = {}
+    for id_, value in former.items():
+        groups.setdefault(value, []).append(id_)
+    return list(groups.items())
+
+
+def now() -> str:
+    """The time, as lines have it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _parsed(data: bytes) -> Line | None:
+    try:
+        line = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def _end_of_last_line(file: Any, size: int) -> int:
+    """Where the last whole line ends, in bytes."""
+    end = size
+    while end:
+        start = max(0, end - (1 << 16))
+        file.seek(start)
+        place = file.read(end - start).rfind(b"\n")
+        if place >= 0:
+            return int(start + place + 1)
+        end = start
+    return 0
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

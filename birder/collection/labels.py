@@ -1,0 +1,482 @@
+"""Labels that people give: checked, written into the journal, undone, and folded into the rows.
+
+A label is durable once it is in the journal (`birder.collection.journal`). The rows get it when labels are folded: many
+in one commit, since a commit costs megabytes and a second, whether it is of one row or of a thousand.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import re
+import shutil
+import tempfile
+import unicodedata
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection as AnyCollection
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from lancedb.table import Table
+
+from birder.collection.disk import connect, stand_in
+from birder.collection.journal import FEW_IDS, Act, Cells, Change, Journal, grouped, now
+from birder.collection.rows import refuse_reserved
+from birder.errors import CollectionError, ConfigError
+
+if TYPE_CHECKING:
+    from birder.collection.store import Collection
+
+MAX_VALUE = 300
+"""Characters of a label, in Unicode's composed form (NFC)."""
+MAX_NAME = 100
+"""Characters of the name of whoever gives labels."""
+
+_JOINERS = "\u200c\u200d"  # in Persian, in Malayalam, between the emoji of a family: invisible, and not to be lost
+_SHOWN = 5  # values that the history tells of an act
+
+Values = Callable[[str, AnyCollection[str]], dict[str, str | None]]
+"""From a column and ids to what the rows of these ids have there now; ids that are not there are left out."""
+
+
+class Wish(NamedTuple):
+    """A label to give: to which rows, in which column; and an id of it, by which it is known when it comes again."""
+
+    ids: Sequence[str]
+    column: str
+    value: str | None
+    change: str | None = None
+
+
+class Undone(NamedTuple):
+    """An act that was undone: in how many rows, and how many were left as they had been changed since."""
+
+    act: str
+    restored: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class PastAct:
+    """An act of the history.
+
+    Attributes
+    ----------
+    act, at, by
+        Its id, when it was, and the name that the person gave.
+    column
+        Which column; of several the first.
+    values, former
+        The values that it wrote, and those that were there before, with in how many rows; the most frequent, at most 5.
+    count
+        In how many rows.
+    ids
+        The first few of them.
+    undone
+        Whether it was undone.
+    """
+
+    act: str
+    at: datetime
+    by: str | None
+    column: str
+    values: list[tuple[str | None, int]]
+    former: list[tuple[str | None, int]]
+    count: int
+    ids: list[str]
+    undone: bool
+
+
+class HistoryPage(NamedTuple):
+    """A part of the history, the latest act first; `next` is where the next part begins, `total` counts all acts."""
+
+    acts: list[PastAct]
+    next: int | None
+    total: int
+
+
+def checked_value(value: str) -> str:
+    """A label as it is stored.
+
+    Raises
+    ------
+    ConfigError
+        It is empty, too long, or has characters that cannot be seen.
+    """
+    return _checked(
+        value, MAX_VALUE, f"A label has between 1 and {MAX_VALUE} printable characters; null takes it away."
+    )
+
+
+def checked_name(name: str) -> str:
+    """The name of whoever gives labels, as it is stored; raises as `checked_value`."""
+    return _checked(name, MAX_NAME, f"A name has between 1 and {MAX_NAME} printable characters.")
+
+
+def _checked(text: str, most: int, rule: str) -> str:
+    text = unicodedata.normalize("NFC", text)
+    visible = [char for char in text if char not in _JOINERS and not unicodedata.name(char, "").startswith("VARIATION")]
+    if not "".join(visible).strip() or len(text) > most or not "".join(visible).isprintable():
+        raise ConfigError(rule)
+    return text
+
+
+def check_column(columns: Mapping[str, pa.DataType], column: str) -> None:
+    """Refuse a column that labels may not be written to.
+
+    Raises
+    ------
+    CollectionError
+        A column of Birder's own.
+    ConfigError
+        A column that holds no text, or a name that no column may have.
+    """
+    refuse_reserved(column)
+    own = columns.get(column)
+    if own is not None and not pa.types.is_string(own):
+        raise ConfigError(f"The column {column} holds {own}, not text: labels go into a column of text.")
+    if own is None and not re.fullmatch(r"[^\W\d]\w{0,62}", column):
+        raise ConfigError(f"A new column cannot be called {column!r}: use letters, digits and _, a letter first.")
+
+
+class Recorder:
+    """Writes labels and undoes them, while the journal is held: see `recording`."""
+
+    def __init__(self, journal: Journal, append: Callable[[dict[str, object]], None], values: Values) -> None:
+        self._journal = journal
+        self._append = append
+        self._values = values
+        self._new: Cells = {}
+
+    def give(self, wishes: Sequence[Wish], *, act: str | None = None, by: str | None = None) -> list[Change]:
+        """Write labels, as one act; those that are known by their `change` already are left as they were given.
+
+        Parameters
+        ----------
+        wishes
+            Which; checked before. Ids that are not there are left out, and so are rows that have the value already.
+        act
+            The act that they belong to; a new one without it.
+        by
+            Who gives them.
+
+        Returns
+        -------
+        Of each its change; `count` is how many rows it changed.
+        """
+        act = act or str(uuid.uuid4())
+        parts: dict[str, dict[str, object]] = {}
+        named = [(wish.change or str(uuid.uuid4()), wish) for wish in wishes]
+        for name, wish in named:
+            if self._journal.change(name) is not None or name in parts:
+                continue
+            current = self._current(wish.column, wish.ids)
+            former = {id_: value for id_, value in current.items() if value != wish.value}
+            self._new.setdefault(wish.column, {}).update(dict.fromkeys(former, wish.value))
+            if former or wish.change is not None:  # one with an id may come again, when others have labelled since
+                parts[name] = {"change": name, "column": wish.column, "value": wish.value, "was": grouped(former)}
+        at = now()
+        if parts:
+            self._append({"act": act, "at": at, "by": by, "changes": list(parts.values())})
+        moment = datetime.fromisoformat(at)
+        return [
+            self._journal.change(name) or Change(name, act, moment, by, wish.column, wish.value, 0, {}, [], (0, 0))
+            for name, wish in named
+        ]
+
+    def undo(self, act: str | None = None, *, whose: tuple[str | None] | None = None, by: str | None = None) -> Undone:
+        """Give rows back what an act took from them; rows that have been changed since stay as they are.
+
+        Parameters
+        ----------
+        act
+            Which act, or the id of one of its changes; without it the last one that is not undone.
+        whose
+            Only acts of this person: (name,), or (None,) for those without a name.
+        by
+            Who undoes it.
+
+        Raises
+        ------
+        CollectionError
+            There is nothing to undo, no such act, or it is undone already.
+        """
+        chosen = self._chosen(act, whose)
+        restored = skipped = 0
+        parts = []
+        for change in reversed([each for each in self._journal.of(chosen) if not each.undone]):
+            former = {id_: value for value, ids in self._journal.line_of(change)["was"] for id_ in ids}
+            current = self._current(change.column, former)
+            back = {id_: value for id_, value in former.items() if id_ in current and current[id_] == change.value}
+            self._new.setdefault(change.column, {}).update(back)
+            parts.append({"change": change.change, "column": change.column, "to": grouped(back)})
+            restored += len(back)
+            skipped += len(former) - len(back)
+        self._append({"undo": chosen.act, "at": now(), "by": by, "changes": parts})
+        return Undone(chosen.act, restored, skipped)
+
+    def _chosen(self, act: str | None, whose: tuple[str | None] | None) -> Act:
+        journal = self._journal
+        if act is None:
+            for each in reversed(journal.acts):
+                if (whose is None or each.by == whose[0]) and not is_undone(journal, each):
+                    return each
+            who = "" if whose is None else " without a name" if whose[0] is None else f" by {whose[0]}"
+            raise CollectionError(f"There is nothing to undo: no label was given{who} in {journal.path}.")
+        change = journal.change(act)
+        found = journal.act(act) or (journal.act(change.act) if change is not None else None)
+        if found is None or is_undone(journal, found):
+            raise CollectionError(f"There is no act {act!r} that could be undone. The history lists them.")
+        return found
+
+    def _current(self, column: str, ids: AnyCollection[str]) -> dict[str, str | None]:
+        current = self._values(column, ids)
+        new = self._new.get(column)
+        return {id_: new.get(id_, value) for id_, value in current.items()} if new else current
+
+
+@contextmanager
+def recording(journal: Journal, values: Values) -> Iterator[Recorder]:
+    """Hold the journal; what is recorded within is on the disk once this ends, all of it or nothing.
+
+    Raises
+    ------
+    CollectionError
+        The disk is full, or cannot be written to.
+    """
+    with journal.writing() as append:
+        yield Recorder(journal, append, values)
+
+
+def give_label(
+    collection: Collection,
+    ids: Sequence[str],
+    column: str,
+    value: str | None,
+    *,
+    by: str | None = None,
+    act: str | None = None,
+) -> Change:
+    """Give a label to rows. The collection's rows have it after `see_latest`, or when it is opened again.
+
+    Parameters
+    ----------
+    collection
+        Whose rows.
+    ids
+        Which rows; ids that are not there are left out, and so are rows that have the value already.
+    column
+        A column of text, added if it is not there.
+    value
+        The label; None takes away what is there.
+    by
+        Who gives it.
+    act
+        The id of an act that it is a part of.
+
+    Returns
+    -------
+    The change; its `count` is how many rows it changed.
+
+    Raises
+    ------
+    CollectionError
+        The folder cannot be written to, or the disk is full.
+    ConfigError
+        A column or value that does not fit.
+    """
+    check_column(collection.columns, column)
+    wish = Wish(ids, column, None if value is None else checked_value(value))
+    add_column(collection, column)
+    with recording(collection.journal, _values_of(collection)) as recorder:
+        (change,) = recorder.give([wish], act=act, by=None if by is None else checked_name(by))
+    return change
+
+
+def add_column(collection: Collection, column: str) -> None:
+    """Add a column for labels if it is not there."""
+    if column not in collection.columns:
+        with collection.writing():
+            collection.add_columns({column: pa.string()})
+
+
+def undo(collection: Collection, act: str | None = None, *, whose: tuple[str | None] | None = None) -> Undone:
+    """Undo an act of labelling: see `Recorder.undo`."""
+    with recording(collection.journal, _values_of(collection)) as recorder:
+        return recorder.undo(act, whose=whose)
+
+
+def history(
+    journal: Journal, limit: int = 50, *, before: int | None = None, whose: tuple[str | None] | None = None
+) -> HistoryPage:
+    """The acts of labelling, the latest first.
+
+    Parameters
+    ----------
+    journal
+        The collection's.
+    limit
+        How many.
+    before
+        `next` of the part before; the latest without it.
+    whose
+        Only acts of this person: (name,), or (None,) for those without a name.
+    """
+    journal.read()
+    with journal.lock:
+        numbers = [n for n, act in enumerate(journal.acts) if whose is None or act.by == whose[0]]
+        there = [n for n in numbers if before is None or n < before]
+        shown = there[::-1][:limit]
+        acts = [_past(journal, journal.acts[number]) for number in shown]
+    return HistoryPage(acts, shown[-1] if len(there) > len(shown) and shown else None, len(numbers))
+
+
+def ids_of(journal: Journal, act: str, most: int) -> list[str]:
+    """The ids of the rows that an act changed, at most so many.
+
+    Raises
+    ------
+    CollectionError
+        There is no such act.
+    """
+    journal.read()
+    found = journal.act(act)
+    if found is None:
+        raise CollectionError(f"There is no act {act!r}. The history lists them.")
+    ids: dict[str, None] = {}
+    for change in journal.of(found):
+        for _, some in journal.line_of(change)["was"]:
+            ids |= dict.fromkeys(some)
+        if len(ids) >= most:
+            break
+    return list(ids)[:most]
+
+
+def is_undone(journal: Journal, act: Act) -> bool:
+    """Whether all changes of an act are undone."""
+    return all(change.undone for change in journal.of(act))
+
+
+def _past(journal: Journal, act: Act) -> PastAct:
+    values: Counter[str | None] = Counter()
+    former: Counter[str | None] = Counter()
+    ids: dict[str, None] = {}
+    changes = journal.of(act)
+    for change in changes:
+        values[change.value] += change.count
+        former.update(change.former)
+        ids |= dict.fromkeys(change.some)
+    return PastAct(
+        act.act,
+        act.at,
+        act.by,
+        changes[0].column,
+        values.most_common(_SHOWN),
+        former.most_common(_SHOWN),
+        values.total(),
+        list(ids)[:FEW_IDS],
+        is_undone(journal, act),
+    )
+
+
+def fold(collection: Collection) -> int:
+    """Write all pending labels into the rows, in one commit.
+
+    Cut short at any moment it has no effect, or that of having been finished: what is pending is a value for a cell.
+
+    Returns
+    -------
+    How many rows changed.
+
+    Raises
+    ------
+    CollectionError
+        Another process is writing, or the folder cannot be written to.
+    """
+    with collection.writing():
+        cells, end = collection.journal.pending(collection.images.version)
+        if not cells:
+            return 0
+        collection.add_columns(dict.fromkeys((name for name in cells if name not in collection.columns), pa.string()))
+        changed = _rows_with(collection.images, cells)
+        if changed.num_rows:
+            collection.update(changed)
+        version = collection.images.version
+    collection.journal.folded(end, version)
+    return int(changed.num_rows)
+
+
+def show_labels(collection: Collection) -> None:
+    """Fold pending labels; where that cannot be now, let a copy of the table that has them stand in for it.
+
+    The copy shares the files of the table, and is in a folder for this process alone.
+    """
+    path = collection.path
+    images = connect(path).open_table("images")
+    cells, _ = collection.journal.pending(images.version)
+    if cells:
+        try:
+            fold(collection)
+        except CollectionError:
+            _stand_in(path, images, cells)
+            collection.use_images()
+            return
+    if stand_in(path, None):
+        collection.use_images()
+
+
+_temporary: list[Path] = []
+
+
+def _stand_in(path: Path, images: Table, cells: Cells) -> None:
+    if not _temporary:
+        _temporary.append(Path(tempfile.mkdtemp(prefix="birder-")))
+        atexit.register(shutil.rmtree, _temporary[0], ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=_temporary[0]))
+    source = (path / "images.lance").resolve()
+    database: Any = connect(folder)  # whose base class does not tell of clones
+    table = database.clone_table("images", str(source), source_version=images.version)
+    table.merge_insert("uri").when_matched_update_all().execute(_rows_with(images, cells))
+    stand_in(path, folder)
+
+
+def _rows_with(images: Table, cells: Cells) -> pa.Table:
+    """Of the rows that cells change: their uris, and the columns of these cells with the values that rows then have."""
+    names = [name for name in cells if name in images.schema.names]
+    ids = pa.array({id_ for name in names for id_ in cells[name]}, pa.string())
+    changed: dict[str, list[str | None]] = {name: [] for name in ("uri", *names)}
+    for batch in images.search().select(["id", "uri", *names]).to_batches():
+        for row in batch.filter(pc.is_in(batch["id"], ids)).to_pylist():
+            new = {name: cells[name].get(row["id"], row[name]) for name in names}
+            if any(new[name] != row[name] for name in names):
+                for name, value in {"uri": row["uri"], **new}.items():
+                    changed[name].append(value)
+    return pa.table({name: pa.array(values, pa.string()) for name, values in changed.items()})
+
+
+def _values_of(collection: Collection) -> Values:
+    """What rows have: in the table, and pending; as of the first question, when the journal is held."""
+
+    @functools.cache
+    def now_there() -> tuple[Table, Cells]:
+        images = connect(collection.path).open_table("images")
+        return images, collection.journal.pending(images.version)[0]
+
+    def values(column: str, ids: AnyCollection[str]) -> dict[str, str | None]:
+        images, cells = now_there()
+        wanted = pa.array(dict.fromkeys(ids), pa.string())
+        found: dict[str, str | None] = {}
+        for batch in images.search().select(["id", column]).to_batches():
+            rows = batch.filter(pc.is_in(batch["id"], wanted))
+            found.update(zip(rows["id"].to_pylist(), rows[column].to_pylist(), strict=True))
+        pending = cells.get(column, {})
+        return {id_: pending.get(id_, found[id_]) for id_ in wanted.to_pylist() if id_ in found}
+
+    return values
