@@ -235,10 +235,8 @@ def _has_text_half(name: str) -> bool:
 
 
 def _hub_name(name: str) -> str:
-    """One name for a model, its weights and its repository: `hf-hub:imageomics/bioclip` is `imageomics/bioclip`."""
-    bare = name.removeprefix(HUB_PREFIX).strip("/")
-    registered = registered_name(bare)
-    return (bare if registered is None else weights_spec(registered).openclip or registered).lower()
+    """One name for weights, their repository, and that of the whole model."""
+    return registered_name(name) or name.removeprefix(HUB_PREFIX).strip("/").lower()
 
 
 def precision_for(card: ModelCard) -> str:

@@ -123,11 +123,10 @@ def model_file(source: str) -> Path | None:
 
 
 def _text_half_is_here(source: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
     from birder.errors import WeightsError
     from birder.registry import list_pretrained_models, weights_spec
     from birder.weights.openclip import PICKLE_FILE, SAFETENSORS_FILE, openclip_repository
+    from birder.zeroshot.default import is_here
 
     repository = source
     if source in list_pretrained_models():
@@ -139,5 +138,4 @@ def _text_half_is_here(source: str) -> bool:
         return any((Path(source) / name).is_file() for name in (SAFETENSORS_FILE, PICKLE_FILE))
     elif Path(source).exists() or source.count("/") != 1:
         return False
-    found = (try_to_load_from_cache(repository, name) for name in (SAFETENSORS_FILE, PICKLE_FILE))
-    return any(isinstance(each, str) for each in found)
+    return is_here(repository)

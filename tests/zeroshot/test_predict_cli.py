@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from birder.cli.convert import convert
 from birder.cli.embed import embed
-from birder.cli.predict import _shown, predict
+from birder.cli.predict import predict
+from birder.cli.predict import shown as shown_as
 from birder.cli.search import search
 from birder.cli.similar import similar
 from birder.collection import annotate
@@ -287,7 +288,7 @@ def test_another_model_is_refused(home: Path, tree: Path, tmp_path: Path) -> Non
 
 def test_a_model_without_texts_says_which_have_them(home: Path) -> None:
     with pytest.raises(WeightsError, match=r"efficientnet_lite0_in1k has no text half.*vit_b16_pn_bioclip-v1.*--like"):
-        run("predict", home / "photos", "--labels", "owl,fox")
+        run("predict", home / "photos", "--labels", "owl,fox", "--model", "efficientnet_lite0_in1k")
 
 
 @pytest.mark.parametrize(
@@ -355,7 +356,7 @@ def test_embeddings_come_in_batches_as_they_are_stored(home: Path) -> None:
     ],
 )
 def test_photographs_are_shown_by_their_path_where_they_are_files(key: str, shown: str) -> None:
-    assert _shown(key) == shown
+    assert shown_as(key) == shown
 
 
 def test_small_pieces_are_put_together(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
