@@ -52,6 +52,8 @@ class Decoders:
 
     def forget(self) -> None:
         """Begin anew without ending anything: after a fork, the processes are those of another."""
+        # Kept, because a pipe that is thrown away writes what another thread had begun to say.
+        self._others = getattr(self, "_running", None)
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
