@@ -199,6 +199,7 @@ def test_parquet_that_expands_a_thousandfold_is_refused_unread(
 def test_a_value_that_many_rows_share_is_read_a_few_rows_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(parquet, "_SLICE_BYTES", 2_000_000)
     monkeypatch.setattr(parquet, "_KEPT_BYTES", 10_000_000)
     data = png() + bytes(1_000_000)
     image = pa.array([{"bytes": data, "path": "a"}], IMAGES)
@@ -251,7 +252,7 @@ def test_headers_that_lie_are_a_failure_of_their_shard(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:1024] + lie + bytes(1024))
         reasons = outcomes(find_sources([path]))
         assert reasons[0] is None
-        assert all("damaged" in str(reason) or reason is None for reason in reasons[1:]), (number, reasons)
+        assert set(reasons[1:-1]) <= {None, "the file is empty"} and "damaged" in str(reasons[-1])
 
 
 def test_any_damage_to_headers_is_said_in_words(tmp_path: Path) -> None:
