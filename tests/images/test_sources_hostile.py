@@ -293,7 +293,7 @@ RESULTS = {
 }
 
 
-def changed(document: Any) -> Iterator[Any]:
+def changed(document: Any, values: tuple[Any, ...] = HOSTILE) -> Iterator[Any]:
     """A document with each of its parts replaced by each hostile value, one at a time."""
 
     def places(part: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -302,7 +302,7 @@ def changed(document: Any) -> Iterator[Any]:
         for key, value in items:
             yield from places(value, (*path, key))
 
-    for path, value in itertools.product(places(document), HOSTILE):
+    for path, value in itertools.product(places(document), values):
         if not path:
             yield value
             continue

@@ -242,7 +242,7 @@ class ParquetShard:
         assert self._file is not None
         chunks = [self._file.metadata.row_group(group).column(c) for c in range(self._file.metadata.num_columns)]
         largest = sum(chunk.total_uncompressed_size for chunk in chunks if _has_dictionary(chunk))
-        return max(1, min(_SLICE, _SLICE_BYTES // max(1, largest)))
+        return int(max(1, min(_SLICE, _SLICE_BYTES // max(1, largest))))
 
 
 class ParquetRow:
