@@ -198,7 +198,8 @@ def check_certificate(cert: Path | None, key: Path | None) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_passphrase)
     except OSError as error:
-        why = error.strerror or "they are no certificate and key in PEM format that belong together"
+        mismatch = "they are no certificate and key in PEM format that belong together"
+        why = mismatch if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError(f"{cert} and {key} cannot be used for TLS: {why}.") from error
 
 

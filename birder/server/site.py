@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Query, Request
 
-from birder.explore.duplicates import Group
 from birder.images.sources import uri_to_name
 from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
 from birder.server.decoder import PROCESSES, Decoder
+from birder.server.duplicates_job import DuplicatesJob
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
 from birder.server.pictures import Pictures
@@ -25,8 +25,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The token is missing or wrong"},
     403: {"model": Problem, "description": "A request from another site's page, or to another host's name"},
     404: {"model": Problem, "description": "There is no such photograph, column or label"},
+    408: {"model": Problem, "description": "The request came too slowly"},
     413: {"model": Problem, "description": "Too large"},
     422: {"model": Problem, "description": "A parameter that is missing, or of another kind"},
+    429: {"model": Problem, "description": "Too many wrong tokens: wait for the seconds of Retry-After"},
     503: {"model": Problem, "description": "Busy: try again after the seconds of Retry-After"},
 }
 """What any request under /api/v1 may answer with."""
@@ -53,10 +55,10 @@ class Site:
         self.searches = Workers("searches", threads=4, waiting=500)
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
+        self.duplicates = DuplicatesJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
         self.uploads = Workers("uploads", threads=PROCESSES, waiting=128)
         self.decoder = Decoder()
-        self.duplicates: tuple[tuple[int, float], list[Group]] | None = None
         self.writing = threading.Lock()
 
     @property
@@ -74,6 +76,7 @@ class Site:
             workers.stop()
         self.decoder.stop()
         self.map.stop()
+        self.duplicates.stop()
 
 
 def _site(request: Request) -> Site:

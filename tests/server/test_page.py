@@ -457,7 +457,7 @@ def eventually(page: Any, seen: str, number: int) -> bool:
 def test_duplicates_stand_side_by_side(page: Any) -> None:
     page.locator("#tab-duplicates").click()
     same = page.locator(".group", has_text="The same file").filter(has_text="crow-again.jpg")
-    expect(same.locator(".copy")).to_have_count(2)
+    expect(same.locator(".copy")).to_have_count(2, timeout=60_000)  # a process compares all photographs first
     same.get_by_role("button", name="Select the others").click()
     expect(page.locator(".selected-count")).to_have_text("1 selected")
     same.locator(".open").first.click()
@@ -717,7 +717,7 @@ def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, sch
         expect(page.locator("#view-help .tile.loaded, #view-help .empty h2").first).to_be_visible()
         assert audit(page) == []
         page.locator("#tab-duplicates").click()
-        expect(page.locator("#view-duplicates img.loaded").first).to_be_visible()
+        expect(page.locator("#view-duplicates img.loaded").first).to_be_visible(timeout=60_000)
         assert audit(page) == []
         page.locator("#tab-failures").click()
         expect(page.get_by_text("broken.jpg").first).to_be_visible()
