@@ -19,9 +19,12 @@ MOST_GROUPS = 10_000
 
 
 def main(what: str, folder: str, *arguments: str) -> int:
-    """Compute it and tell how far that is; the exit code."""
+    """Compute a map, or duplicates with a threshold, and tell how far that is; the exit code."""
     try:
-        {"map": _map, "duplicates": _duplicates}[what](Collection.open(folder), *arguments)
+        if what == "map":
+            _map(Collection.open(folder))
+        else:
+            _duplicates(Collection.open(folder), float(arguments[0]))
     except BirderError as error:
         _tell(error=str(error))
         return 1
@@ -38,13 +41,13 @@ def _map(collection: Collection) -> None:
     compute_map(collection, progress=lambda stage, done: _tell(stage=stage, progress=done))
 
 
-def _duplicates(collection: Collection, threshold: str) -> None:
+def _duplicates(collection: Collection, threshold: float) -> None:
     from birder.explore.duplicates import find_duplicates
 
     def tell(done: float) -> None:
         _tell(stage="comparing the photographs with each other", progress=done)
 
-    groups = find_duplicates(collection, threshold=float(threshold), progress=tell)
+    groups = find_duplicates(collection, threshold=threshold, progress=tell)
     told = [[group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups[:MOST_GROUPS]]
     _tell(result={"total": len(groups), "groups": told})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import resource
@@ -9,13 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import StreamingResponse
 
 from birder.server import bodies, connections
+from birder.server.bodies import BodyLimit
 from birder.server.connections import Listener, listen, server_for
 from tests.server.live import jpeg, make, running, serving
 
@@ -70,21 +73,20 @@ def test_small_answers_are_sent_at_once() -> None:
 
 
 def test_a_request_whose_head_does_not_come_is_given_up_and_one_being_answered_is_not(
-    collection: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "_PATIENCE", 0.5)
+    monkeypatch.setattr(bodies, "_SILENCE", 0.3)
     listener = listen("127.0.0.1", None)
 
-    async def app(scope: dict[str, object], receive: object, send: object) -> None:
-        import asyncio
+    async def events() -> AsyncIterator[bytes]:
+        for _ in range(8):
+            yield b":\n\n"
+            await asyncio.sleep(0.25)
+        yield b"data: end\n\n"
 
-        if scope["type"] == "http":  # a stream of events
-            await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[operator]
-            for _ in range(8):
-                await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})  # type: ignore[operator]
-                await asyncio.sleep(0.25)
-            await send({"type": "http.response.body", "body": b"data: end\n\n"})  # type: ignore[operator]
-
+    # It listens meanwhile for the client's going away, which is no body that does not come.
+    app = BodyLimit(StreamingResponse(events(), media_type="text/event-stream"))
     with running(server_for(app, listener), listener):
         port = listener.getsockname()[1]
         with slow_clients(port, 3) as clients, slow_clients(port, 1, b"") as silent:
@@ -102,8 +104,6 @@ def test_an_address_has_so_many_connections_and_the_idle_ones_go_first() -> None
     begun: list[object] = []
 
     async def app(scope: dict[str, object], receive: object, send: object) -> None:
-        import asyncio
-
         if scope["type"] == "http":
             begun.append(scope["path"])
             await asyncio.sleep(2.0 if scope["path"] == "/slow" else 0)

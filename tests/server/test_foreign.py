@@ -39,7 +39,7 @@ def foreign(path: Path, change: dict[str, pa.Array | None] | None = None) -> Pat
     return path
 
 
-def test_rows_whose_sha256_is_no_hash_are_labelled_shown_and_mapped(tmp_path: Path) -> None:
+def test_rows_whose_sha256_is_no_hash_are_labelled_and_shown(tmp_path: Path) -> None:
     path = foreign(tmp_path / "c")
     assert Collection.open(path).index().contents == {b"\xab", b"\xab" * 32, bytes(32)}
     with serving(path) as client:
@@ -49,6 +49,11 @@ def test_rows_whose_sha256_is_no_hash_are_labelled_shown_and_mapped(tmp_path: Pa
         for id_ in ids:
             assert client.get(f"photos/{id_}").status_code == 200
             assert client.get(f"photos/{id_}/thumbnail").status_code == 404
+
+
+@pytest.mark.slow  # UMAP is imported
+def test_rows_whose_sha256_is_no_hash_are_mapped(tmp_path: Path) -> None:
+    with serving(foreign(tmp_path / "c")) as client:
         assert client.post("map").status_code == 202
         end = time.monotonic() + 120
         while (state := client.get("map").json())["state"] == "computing" and time.monotonic() < end:
