@@ -15,7 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
 from birder.server import bodies, connections
 from birder.server.bodies import BodyLimit
@@ -86,7 +88,7 @@ def test_a_request_whose_head_does_not_come_is_given_up_and_one_being_answered_i
         yield b"data: end\n\n"
 
     # It listens meanwhile for the client's going away, which is no body that does not come.
-    app = BodyLimit(StreamingResponse(events(), media_type="text/event-stream"))
+    app = BodyLimit(Starlette(routes=[Route("/", lambda _: StreamingResponse(events()))]))
     with running(server_for(app, listener), listener):
         port = listener.getsockname()[1]
         with slow_clients(port, 3) as clients, slow_clients(port, 1, b"") as silent:
