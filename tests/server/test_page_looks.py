@@ -172,7 +172,7 @@ def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, sch
         expect(page.locator("#view-help .tile.loaded, #view-help .empty h2").first).to_be_visible()
         assert audit(page) == []
         page.locator("#tab-duplicates").click()
-        expect(page.locator("#view-duplicates img.loaded").first).to_be_visible()
+        expect(page.locator("#view-duplicates img.loaded").first).to_be_visible(timeout=60_000)
         assert audit(page) == []
         page.locator("#tab-failures").click()
         expect(page.get_by_text("broken.jpg").first).to_be_visible()
