@@ -22,11 +22,11 @@ BATCH = 32  # the same for both, and for Birder
 
 def run_birder(checkpoint: str, paths: list[str]) -> float:
     """`birder` 0.8.4: torch loader with two workers."""
-    from birder.common import fs_ops  # type: ignore[import-not-found]
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
 
     import birder  # the published package
+    from birder.common import fs_ops
     from birder.inference.classification import infer_dataloader
 
     net, info = fs_ops.load_model(torch.device("cpu"), "vit_b16_pn", path=checkpoint, inference=True)

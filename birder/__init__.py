@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         get_size_from_signature,
         save_model,
     )
-    from birder.weights.clip import LoadedClip, load_clip
+    from birder.weights.clip import LoadedClip, create_model_and_transforms, get_tokenizer, load_clip
     from birder.weights.load import (
         ModelInfo,
         load_model,
@@ -41,7 +41,7 @@ _HOMES = {
         "get_size_from_signature",
         "save_model",
     ],
-    "birder.weights.clip": ["LoadedClip", "load_clip"],
+    "birder.weights.clip": ["LoadedClip", "create_model_and_transforms", "get_tokenizer", "load_clip"],
     "birder.weights.load": [
         "ModelInfo",
         "load_model",
@@ -58,10 +58,12 @@ __all__ = [
     "ModelInfo",
     "__version__",
     "classification_transform",
+    "create_model_and_transforms",
     "create_network",
     "get_channels_from_signature",
     "get_num_labels_from_signature",
     "get_size_from_signature",
+    "get_tokenizer",
     "list_networks",
     "list_pretrained_models",
     "load_clip",

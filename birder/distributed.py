@@ -27,12 +27,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.cluster import check_installed, explain, lay_out, running_ray
-from birder.collection.embed import NOT_FINITE, Plan, Summary, begin, columns_of, embed_pixels
+from birder.collection.embed import LONG, NOT_USABLE, Plan, Summary, begin, columns_of, embed_pixels
+from birder.collection.flush import flush
 from birder.collection.model import EncoderSpec
 from birder.collection.read import Decoded, Pending, read_group
 from birder.collection.rows import ModelCard, check_model
 from birder.collection.store import Collection, Content, Failure, Row
+from birder.images.sources import drop_off_earth
 from birder.images.transform import ClassificationTransform
+from birder.inference.engine import is_usable
 
 _WAVE = 1_000_000
 """Photographs given to Ray at once; their names, some 130 bytes each, and columns lie in its object store."""
@@ -77,7 +80,7 @@ def embed_on_ray(
     ConfigError
         The extra `cluster` is not installed, or there is no Ray at the address.
     CollectionError
-        Another process is writing, or columns do not fit.
+        Another process is adding images, or columns do not fit.
     BirderError
         What a worker says that stops the run, such as a model that its node does not have.
     """
@@ -90,7 +93,7 @@ def embed_on_ray(
     begun = time.perf_counter()
     stop = stop or threading.Event()
     types = todo.column_types()
-    with collection.writing():
+    with collection.running():
         summary.updated = begin(collection, todo, types)
         pending = iter(todo.pending)
         with running_ray(address), contextlib.closing(_Committer(collection, summary, commit_seconds)) as committer:
@@ -105,9 +108,10 @@ def embed_on_ray(
                             on_progress(summary)
                         if stop.is_set():
                             break
-        if committer.fragments > 20:
-            collection.compact()
-        ensure_index(collection)
+        with collection.writing(patience=LONG):
+            if committer.fragments > 20:
+                collection.compact()
+            ensure_index(collection)
     summary.stopped = summary.finished < len(todo.pending)
     summary.seconds = time.perf_counter() - begun
     if on_progress is not None:
@@ -128,6 +132,7 @@ class _Outcome(NamedTuple):
     pixels: npt.NDArray[np.uint8] | None = None
     about: tuple[Any, ...] = ()
     content: Content | None = None
+    off_earth: bool = False
 
 
 @dataclass(slots=True)
@@ -139,6 +144,7 @@ class _Written:
     rows: list[Row] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     reused: int = 0
+    off_earth: int = 0
 
 
 def _run(
@@ -160,9 +166,7 @@ def _run(
     layout = lay_out(ray.nodes(), encoder.device)  # type: ignore[no-untyped-call]
     path = str(collection.path.resolve())
     card = collection.model.transform
-    transform = ClassificationTransform(
-        card["size"], card["mean"], card["std"], card["center_crop"], card["simple_crop"]
-    )
+    transform = ClassificationTransform.from_card(card)
     reader = _Reader(transform, card["draft"], types, known)
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
@@ -239,7 +243,9 @@ class _Reader:
                 item = read.item
                 if isinstance(read, Decoded):
                     columns = columns_of(read, self._types)
-                    outcomes.append(_Outcome(item, read.sha256, columns, None, read.pixels, tuple(read[4:])))
+                    off = drop_off_earth(columns)
+                    about = tuple(read[4:])
+                    outcomes.append(_Outcome(item, read.sha256, columns, None, read.pixels, about, off_earth=off))
                 else:
                     outcomes.append(_Outcome(item, read.sha256, reason=read.reason))
         return {"chunk": _pack(outcomes)}
@@ -266,10 +272,10 @@ class _EncodeActor:
             vectors = embed_pixels(self._engine, [outcomes[i].pixels for i in batch])  # type: ignore[misc]
             for i, (vector, patches) in zip(batch, vectors, strict=True):
                 outcome = outcomes[i]._replace(pixels=None)
-                if np.isfinite(vector).all():
+                if is_usable(vector):
                     outcomes[i] = outcome._replace(content=Content(vector, *outcome.about)._replace(patches=patches))
                 else:
-                    outcomes[i] = outcome._replace(reason=NOT_FINITE)
+                    outcomes[i] = outcome._replace(reason=NOT_USABLE)
         return {"chunk": _pack(outcomes)}
 
 
@@ -297,6 +303,7 @@ class _Writer:
             content = contents.get(sha256)
             row = Row(item.uri, sha256, item.stamp, content, outcome.columns, item.known, item.failed)
             written.reused += outcome.content is None
+            written.off_earth += outcome.off_earth
             # An append can do no more than add.
             (written.rows if content is None or row.known or row.failed else rows).append(row)
         if rows:
@@ -310,6 +317,8 @@ class _Writer:
         collection = Collection.open(self._path, labels=False)
         table = collection.table_of(rows, {row.sha256: row.content for row in rows if row.content is not None})
         fragments = write_fragments(table, _images(collection), schema=table.schema, mode="append")
+        # By who wrote it: where the folder is on a server, only this process holds what has not reached it.
+        flush(f"{_images(collection)}/data/{file.path}" for fragment in fragments for file in fragment.files)
         return [json.dumps(fragment.to_json()) for fragment in fragments]
 
 
@@ -334,6 +343,7 @@ class _Committer:
             self._summary.failed.append((left.pop(failure.uri).source.name, failure.reason))
         self._summary.embedded += len(written.uris) + len(written.rows)
         self._summary.reused += written.reused
+        self._summary.off_earth += written.off_earth
         self._waiting += written.fragments
         self._rows += written.rows
         self._failures += written.failures
@@ -342,12 +352,14 @@ class _Committer:
 
     def close(self) -> None:
         """Commit what waits."""
-        if self._waiting:
-            self._append()
-        for start in range(0, len(self._rows), 512):
-            self._collection.write(self._rows[start : start + 512])
-        if self._failures:
-            self._collection.write([], self._failures)
+        if self._waiting or self._rows or self._failures:
+            with self._collection.writing(patience=LONG):
+                if self._waiting:
+                    self._append()
+                for start in range(0, len(self._rows), 512):
+                    self._collection.write(self._rows[start : start + 512])
+                if self._failures:
+                    self._collection.write([], self._failures)
         self._rows, self._failures = [], []
         self._due = time.monotonic() + self._seconds
 

@@ -21,21 +21,43 @@ if TYPE_CHECKING:
     from birder.net.base import Backbone
 
 TASK = "image_classification"
+DETECTION_TASK = "object_detection"
+"""What a detector's checkpoint says; of such, Birder loads the backbone."""
+HUB_PREFIX = "hf-hub:"
+"""What OpenCLIP and pybioclip put before the name of a hub repository."""
 DEFAULT_WEIGHTS = "efficientnet_lite0_in1k"
 """What the command line uses when no model is named: it works with no hub in reach."""
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network that can be built: the class (`module:Class`) and the configuration that distinguishes it.
+    """A network that can be built: the class (itself, or `module:Class`) and the configuration that distinguishes it.
 
-    `bf16` says that its embeddings in bf16 stay within a cosine of 0.999 of those in fp32.
+    `bf16` says that its embeddings in bf16 stay within a cosine of 0.999 of those in fp32, `published` that the
+    published birder package has a network of this name.
     """
 
     name: str
-    class_path: str
+    source: str | type[Backbone]
     config: dict[str, Any]
     bf16: bool = True
+    published: bool = True
+
+    def build(
+        self, num_classes: int, input_channels: int, size: tuple[int, int] | None, config: dict[str, Any] | None
+    ) -> Backbone:
+        """The network with random weights, its configuration overridden by `config`."""
+        net = self.network_class()(input_channels, num_classes, config=self.config | (config or {}), size=size)
+        net.network = self.name
+        return net
+
+    def network_class(self) -> type[Backbone]:
+        """The class, which is imported now."""
+        if not isinstance(self.source, str):
+            return self.source
+        module, _, name = self.source.partition(":")
+        network_class: type[Backbone] = getattr(importlib.import_module(module), name)
+        return network_class
 
 
 @dataclass(frozen=True)
@@ -43,7 +65,8 @@ class WeightsSpec:
     """Pretrained weights that can be loaded: what they are, and where their file comes from.
 
     Exactly one source is set: `repository` (a hub repository that holds `file`), `module` (an installed Python package
-    that holds `file`, from the distribution `package`), or `path` (a file on this machine).
+    that holds `file`, from the distribution `package`), or `path` (a file on this machine). `openclip` is the hub
+    repository or the folder of the whole CLIP model, in OpenCLIP's layout, that they are the image encoder of.
     """
 
     name: str
@@ -54,6 +77,7 @@ class WeightsSpec:
     package: str | None = None
     module: str | None = None
     path: str | None = None
+    openclip: str | None = None
     sha256: str | None = None
     size_mib: float | None = None
     resolution: tuple[int, int] | None = None
@@ -74,10 +98,7 @@ class WeightsSpec:
 @functools.cache
 def _tables() -> tuple[dict[str, NetworkSpec], dict[str, WeightsSpec]]:
     table = tomllib.loads(Path(__file__).with_name("registry.toml").read_text("utf-8"))
-    networks = {
-        name: NetworkSpec(name, entry["class"], dict(entry["config"]), entry.get("bf16", True))
-        for name, entry in table["networks"].items()
-    }
+    networks = {name: NetworkSpec(name, entry.pop("class"), **entry) for name, entry in table["networks"].items()}
     weights = {name: _weights_spec(name, entry, networks) for name, entry in table["weights"].items()}
     if extra := os.environ.get("BIRDER_WEIGHTS"):
         weights |= _read_weights(Path(extra), networks)
@@ -101,6 +122,11 @@ def _weights_spec(name: str, entry: dict[str, Any], networks: dict[str, NetworkS
     return WeightsSpec(name=name, **values)
 
 
+def networks() -> dict[str, NetworkSpec]:
+    """The networks by name: the table itself, so that what is added to it can be built."""
+    return _tables()[0]
+
+
 def list_networks() -> list[str]:
     """Names of the networks that can be built."""
     return sorted(_tables()[0])
@@ -114,11 +140,28 @@ def network_spec(name: str) -> NetworkSpec:
     return networks[name]
 
 
-def weights_spec(name: str) -> WeightsSpec:
-    """What the registry says of pretrained weights; `UnknownNameError` with the closest names otherwise."""
+def registered_name(word: str) -> str | None:
+    """The name of the registered weights that a user's word for a model stands for; None if it is none of them.
+
+    Beside that name itself, the hub repository of the weights' file or of the whole CLIP model that they belong to,
+    with or without `hf-hub:` before it: `hf-hub:imageomics/bioclip-2` is `vit_l14_pn_bioclip-v2`.
+    """
     weights = _tables()[1]
-    if name not in weights:
-        raise unknown_name("pretrained weights", name, weights)
+    if word in weights:
+        return word
+    repository = word.removeprefix(HUB_PREFIX)
+    return next((name for name, spec in weights.items() if repository in (spec.repository, spec.openclip)), None)
+
+
+def weights_spec(word: str) -> WeightsSpec:
+    """What the registry says of pretrained weights; `UnknownNameError` with the closest names otherwise.
+
+    `word` is anything that `registered_name` knows.
+    """
+    weights = _tables()[1]
+    name = registered_name(word)
+    if name is None:
+        raise unknown_name("pretrained weights", word, weights)
     return weights[name]
 
 
@@ -142,8 +185,9 @@ def register_weights(source: str | Path) -> list[str]:
     """Add the weights that a TOML file describes; returns their names.
 
     The file has one table `[weights.NAME]` for each, with at least `network` and either `path` (relative to the TOML
-    file) or `repository` and `file`; optionally `sha256, size_mib, license, citation, description, config`. The same
-    file is read at start if the environment variable `BIRDER_WEIGHTS` names it. A known name is replaced.
+    file) or `repository` and `file`; optionally `sha256, size_mib, license, citation, description, config` and
+    `openclip`, the whole CLIP model (a hub repository, or a folder relative to the TOML file). The same file is read at
+    start if the environment variable `BIRDER_WEIGHTS` names it. A known name is replaced.
 
     Raises
     ------
@@ -167,8 +211,9 @@ def _read_weights(source: Path, networks: dict[str, NetworkSpec]) -> dict[str, W
         raise ConfigError(f"{source} has no table [weights.NAME]; see docs/weights.md for its form.")
     added = {}
     for name, entry in table["weights"].items():
-        if "path" in entry:
-            entry = {**entry, "path": str(source.parent.joinpath(entry["path"]).resolve())}
+        for key in ("path", "openclip"):  # a hub repository is no folder here
+            if key in entry and (key == "path" or (source.parent / entry[key]).is_dir()):
+                entry = {**entry, key: str((source.parent / entry[key]).resolve())}
         added[name] = _weights_spec(name, entry, networks)
     return added
 
@@ -196,10 +241,4 @@ def create_network(
     config
         Overrides of the registered configuration; an unknown key is an error that names the known ones.
     """
-    spec = network_spec(name)
-    module, _, class_name = spec.class_path.partition(":")
-    network_class = getattr(importlib.import_module(module), class_name)
-    net: Backbone = network_class(
-        num_classes, input_channels=input_channels, size=size, config=spec.config | (config or {})
-    )
-    return net
+    return network_spec(name).build(num_classes, input_channels, size, config)

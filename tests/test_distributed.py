@@ -278,7 +278,7 @@ def test_a_model_that_a_worker_does_not_have_is_told_in_one_sentence(tmp_path: P
 def test_another_writer_is_refused(tmp_path: Path, encoder: Encoder) -> None:
     draw(tmp_path, 1)
     collection = Collection.create_or_open(tmp_path / "ray.birder", encoder.card)
-    with collection.writing(), pytest.raises(CollectionError, match="Another process is writing"):
+    with collection.running(), pytest.raises(CollectionError, match="Another process is adding images"):
         run(tmp_path, encoder)
 
 

@@ -19,18 +19,21 @@ from birder.cli.duplicates import duplicates
 from birder.cli.embed import HERE, embed
 from birder.cli.export import export
 from birder.cli.failures import failures
+from birder.cli.features import features
 from birder.cli.fetch import fetch
 from birder.cli.import_ import import_
 from birder.cli.index import index
 from birder.cli.info import info
 from birder.cli.map_ import map_
 from birder.cli.models import models
+from birder.cli.output import note
 from birder.cli.predict import predict
 from birder.cli.quantize import quantize
 from birder.cli.search import search
 from birder.cli.serve import serve
 from birder.cli.similar import similar
 from birder.cli.stats import stats
+from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
 
 app = typer.Typer(
@@ -44,9 +47,9 @@ app = typer.Typer(
 )
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Collections": {"embed": embed, "failures": failures, "index": index, "tidy": tidy},
-    "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify},
+    "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
-    "Take elsewhere": {"export": export, "import": import_},
+    "Take elsewhere": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},
 }
 for _panel, _commands in _PANELS.items():
@@ -96,7 +99,7 @@ def _show_warning(
     text = str(message)
     if not category.__module__.startswith("birder"):
         text = warnings.formatwarning(message, category, filename, lineno, line).rstrip()
-    typer.echo(f"birder: {text}" if category.__module__.startswith("birder") else text, err=True)
+    note(f"birder: {text}" if category.__module__.startswith("birder") else text)
 
 
 def run() -> None:
@@ -107,7 +110,7 @@ def run() -> None:
     try:
         app(_spelt_out(sys.argv[1:]))
     except BirderError as error:
-        typer.echo(f"birder: {error}", err=True)
+        note(f"birder: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("birder: interrupted", err=True)

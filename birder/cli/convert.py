@@ -86,7 +86,7 @@ def _to_birder(source: str, dest: Path, network: str | None, verify: Path | None
 
 def _to_openclip(source: str, dest: Path, network: str | None, text_from: str, verify: Path | None) -> None:
     from birder.errors import WeightsError
-    from birder.registry import list_pretrained_models, weights_spec
+    from birder.registry import registered_name, weights_spec
     from birder.weights.checkpoint import read_checkpoint
     from birder.weights.find import network_of_file
     from birder.weights.hub import fetch
@@ -97,7 +97,7 @@ def _to_openclip(source: str, dest: Path, network: str | None, text_from: str, v
         raise WeightsError(
             f"{dest}: OpenCLIP's layout is a folder with a configuration and the weights; name a folder."
         )
-    if source in list_pretrained_models():
+    if registered_name(source) is not None:
         spec = weights_spec(source)
         path, network = fetch(spec), spec.network
     else:

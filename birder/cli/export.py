@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from birder.cli.output import note
+
+if TYPE_CHECKING:
+    from birder.exchange.export import Tool as ExportTool
 
 
 class Tool(StrEnum):
@@ -17,6 +21,8 @@ class Tool(StrEnum):
     emb_explorer = "emb-explorer"
     camtrap_dp = "camtrap-dp"
     megadetector = "megadetector"
+    embedding_atlas = "embedding-atlas"
+    xmp = "xmp"
 
 
 class SamplingDesign(StrEnum):
@@ -37,18 +43,42 @@ class CaptureMethod(StrEnum):
     time_lapse = "timeLapse"
 
 
+_FAILURES_SHOWN = 20
+_SMALL = 128  # pixels
 _OF_CAMTRAP = "With --for camtrap-dp"
 
 
 def export(
     collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="FILE",
-            help="What to write: .parquet, .csv (without embeddings) or .npz; with --for camtrap-dp a folder or .zip.",
+            help="What to write: .parquet, .csv (without embeddings) or .npz; with --for camtrap-dp a folder or .zip; "
+            "with --for xmp the folder that the photographs are in.",
         ),
-    ],
+    ] = None,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option("--sort-into", metavar="DIR", help="Put copies of the photographs into folders here, by name."),
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by", help="With --sort-into and --for xmp: names are the label, the prediction, or a column of text."
+        ),
+    ] = "label",
+    link: Annotated[
+        bool, typer.Option("--link", help="With --sort-into: hard links, which need no room, rather than copies.")
+    ] = False,
+    pictures_at: Annotated[
+        str | None,
+        typer.Option(
+            "--pictures-at",
+            metavar="URL",
+            help="With --for emb-explorer: the address of birder serve for this collection, which shows its pictures.",
+        ),
+    ] = None,
     for_: Annotated[Tool | None, typer.Option("--for", help="The tool that shall read it.")] = None,
     where: Annotated[
         str | None, typer.Option("--where", metavar="SQL", help="Only the rows that this holds for: \"label = 'owl'\".")
@@ -108,7 +138,19 @@ def export(
     birder export photos.birder owls.csv --where "label = 'owl'"
 
     birder export trap.birder classified.json --for megadetector --results megadetector.json
+
+    birder export photos.birder --sort-into sorted/ --by prediction
     """
+    if (file is None) == (sort_into is None):
+        raise typer.BadParameter("name what to write: a FILE, or a folder with --sort-into (one of the two).")
+    if sort_into is not None and for_ is not None:
+        raise typer.BadParameter("--sort-into and --for are two exports: ask for one at a time.")
+    if by != "label" and sort_into is None and for_ is not Tool.xmp:
+        raise typer.BadParameter("--by has a meaning only with --sort-into and --for xmp.")
+    if link and sort_into is None:
+        raise typer.BadParameter("--link has a meaning only with --sort-into.")
+    if pictures_at is not None and for_ is not Tool.emb_explorer:
+        raise typer.BadParameter("--pictures-at has a meaning only with --for emb-explorer.")
     if results is not None and for_ is not Tool.megadetector:
         raise typer.BadParameter("--results has a meaning only with --for megadetector.")
     if classifier is not None and for_ not in (Tool.megadetector, Tool.camtrap_dp):
@@ -118,6 +160,13 @@ def export(
         folder_labels or any(each not in (None, []) for each in (*described, labelled_by))
     ):
         raise typer.BadParameter("Options that describe a project have a meaning only with --for camtrap-dp.")
+    if sort_into is not None:
+        _sort(collection, sort_into, where, by, link)
+        return
+    assert file is not None
+    if for_ is Tool.xmp:
+        _write_sidecars(collection, file, where, by)
+        return
     from birder.collection.store import Collection
     from birder.exchange.camtrap import Project
     from birder.exchange.deployments import read_zone
@@ -135,15 +184,65 @@ def export(
         labelled_by,
         folder_labels,
     )
+    opened = Collection.open(collection)
+    places = thumbnails = None
+    if for_ is Tool.embedding_atlas:
+        from birder.cli.pictures import thumbnails as shrink
+        from birder.explore.projection import read_map
+
+        points = read_map(opened)
+        places = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True)) if points is not None else None
+        thumbnails = functools.partial(shrink, side=_SMALL)
     note(
         run(
-            Collection.open(collection),
+            opened,
             file,
-            for_=for_.value if for_ else None,
+            for_=cast("ExportTool | None", for_.value if for_ else None),
             where=where,
             results=results,
             project=project,
             classifier=classifier,
+            pictures_at=pictures_at,
+            places=places,
+            thumbnails=thumbnails,
             force=force,
         )
     )
+
+
+def _sort(collection: Path, folder: Path, where: str | None, by: str, link: bool) -> None:
+    from birder.collection.store import Collection
+    from birder.exchange.snapshot import Snapshot
+    from birder.exchange.sorting import sort_into
+
+    done = sort_into(Snapshot(Collection.open(collection), where), folder, by=by, link=link)
+    there = f", {done.there:,} were there already" if done.there else ""
+    note(f"{done.placed:,} {'links' if link else 'copies'} in {folder}{there}.")
+    if done.nameless:
+        note(f"{done.nameless:,} rows have no {by} and were left out.")
+    _tell_failures(done.failures)
+
+
+def _write_sidecars(collection: Path, folder: Path, where: str | None, by: str) -> None:
+    from birder.collection.store import Collection
+    from birder.exchange.snapshot import Snapshot
+    from birder.exchange.xmp import write_sidecars
+
+    done = write_sidecars(Snapshot(Collection.open(collection), where), folder, by=by)
+    there = f", {done.there:,} say it already" if done.there else ""
+    note(f"{done.written:,} sidecars written in {folder}{there}.")
+    if done.elsewhere:
+        note(f"{done.elsewhere:,} photographs lie elsewhere and were left alone.")
+    _tell_failures(done.failures)
+
+
+def _tell_failures(failures: list[tuple[str, str]]) -> None:
+    """What could not be done, each with its reason, and the exit code that says so."""
+    from birder.images.sources import readable, uri_to_name
+
+    for where, reason in failures[:_FAILURES_SHOWN]:
+        note(f"birder: {uri_to_name(where) if where.startswith('file://') else readable(where)}: {reason}")
+    if failures:
+        more = f" (the first {_FAILURES_SHOWN} are shown)" if len(failures) > _FAILURES_SHOWN else ""
+        note(f"{len(failures):,} failed{more}.")
+        raise typer.Exit(1)

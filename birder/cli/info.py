@@ -18,10 +18,10 @@ def info(
 
     Examples: birder info vit_b16_pn_bioclip-v1; birder info vit_b16_pn_mine.safetensors
     """
-    from birder.registry import list_pretrained_models
+    from birder.registry import registered_name
 
     path = Path(name)
-    is_file = name not in list_pretrained_models() and path.suffix in (".pt", ".safetensors")
+    is_file = registered_name(name) is None and path.suffix in (".pt", ".safetensors")
     facts = _of_file(path) if is_file else _of_weights(name)
     if format == Format.json:
         write_rows([facts], format)

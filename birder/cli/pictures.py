@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +85,7 @@ def write_page(
     BirderError
         The file cannot be written.
     """
-    pictures = _thumbnails({tile.uri for _, group in sections for tile in group})
+    pictures = thumbnails({tile.uri for _, group in sections for tile in group})
     body = []
     for heading, group in sections:
         body += [f"<h2>{_text(heading)}</h2>"] if heading else []
@@ -107,8 +107,8 @@ def _tile(tile: Tile, picture: bytes | str) -> str:
     return f'<li><div class="frame">{frame}</div><div class="words">{words}</div></li>'
 
 
-def _thumbnails(uris: set[str]) -> dict[str, bytes | str]:
-    """Small JPEGs, or why there is none."""
+def thumbnails(uris: Iterable[str], side: int = THUMBNAIL) -> dict[str, bytes | str]:
+    """Small JPEGs, at most `side` pixels on their longest side, by uri; or why there is none."""
     from birder.errors import ImageError
     from birder.server.pictures import Pictures, place_of, shrunk, to_jpeg
 
@@ -119,10 +119,11 @@ def _thumbnails(uris: set[str]) -> dict[str, bytes | str]:
         if place is None:
             return "it does not lie on this machine"
         try:
-            return to_jpeg(shrunk(opened.read(place), place.fragment, THUMBNAIL), 80)
+            return to_jpeg(shrunk(opened.read(place), place.fragment, side), 80)
         except ImageError as error:
             return str(error)
 
+    uris = dict.fromkeys(uris)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(uris, pool.map(make, uris), strict=True))
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birder.cli.output import note, write_rows
-from birder.registry import DEFAULT_WEIGHTS
+from birder.cli.output import note, one_line, write_rows
 
 if TYPE_CHECKING:
     from birder.collection.store import Collection
     from birder.errors import ImageError
     from birder.weights.clip import LoadedClip
     from birder.zeroshot.naming import ExampleNames, TextNames
+    from birder.zeroshot.record import Record
     from birder.zeroshot.vectors import Batches, OnUnreadable
 
 
@@ -52,7 +52,7 @@ def predict(
         typer.Option(
             "--model",
             help="A model with a text half: registered weights, a hub repository such as imageomics/bioclip, or a "
-            "folder in OpenCLIP's layout. With --in: the collection's own without it.",
+            "folder in OpenCLIP's layout (default: the collection's; else BioCLIP 2 where it is on this machine).",
         ),
     ] = None,
     labels: Annotated[
@@ -112,6 +112,17 @@ def predict(
         Format | None, typer.Option("--format", help="How to print it; by the ending of --to, or a table, without it.")
     ] = None,
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write it there.")] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="With IMAGE and texts: images that are embedded at once.")
+    ] = 16,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            metavar="FILE",
+            help="Write down what named what, and how: a new .json, or a text file that is added to.",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
 ) -> None:
     """Name what is in photographs.
@@ -133,6 +144,8 @@ def predict(
         raise typer.BadParameter("--column and --hold-out need --like: the collection whose labels are the examples.")
     if save and collection is None:
         raise typer.BadParameter("--save writes into the collection of --in: name one.")
+    if log is not None and hold_out is not None:
+        raise typer.BadParameter("--log is of photographs that are named: leave out --hold-out.")
     if like is not None and hold_out is not None:
         if images or collection is not None:
             raise typer.BadParameter("--hold-out names photographs of --like itself: leave out IMAGE and --in.")
@@ -145,11 +158,12 @@ def predict(
     from birder.images.sources import readable
     from birder.zeroshot.vectors import photograph_features, stored_features
 
+    record = _begin_record(log) if log is not None else None
     opened = Collection.open(collection) if collection is not None else None
     unreadable: list[str] = []
 
     def on_unreadable(path: str, error: ImageError) -> None:
-        note(f"birder: {readable(path)}: {error}")
+        note(f"birder: {one_line(readable(path))}: {one_line(str(error))}")
         unreadable.append(path)
 
     names: TextNames | ExampleNames
@@ -157,25 +171,41 @@ def predict(
         examples = Collection.open(like)
         names, batches = _by_examples(examples, column or "label", images, opened, on_unreadable, device)
         by = f"examples of {column or 'label'}, {examples.model.name}"
+        sha256 = examples.model.sha256
     else:
-        clip = _load_clip(model, opened, device)
+        clip = load_clip_for(model, opened, device)
         by = clip.name
+        sha256 = clip.sha256
         names = _text_names(clip, labels, bins, subset, rank, text_type, template)
         if opened is not None:
             batches = stored_features(opened, clip)
         else:
-            batches = photograph_features(images or [], clip, on_unreadable)
+            batches = photograph_features(images or [], clip, on_unreadable, batch_size)
     to_show = not save or to is not None or format is not None
     rows, best, nameless = [], [], 0
     for keys, vectors in batches:
         for key, found in zip(keys, names.predict(vectors, k if to_show else 1, min_score), strict=True):
-            rows += [{"image": _shown(key)} | each for each in found if to_show]
+            rows += [{"image": shown(key)} | each for each in found if to_show]
             best.append((key, found[0] if found else None))
             nameless += not found
     if save and opened is not None:
         _save(opened, best, names.columns, by)
     if to_show:
         _write(rows, names.columns, form, to)
+    if record is not None:
+        by_text |= {"--in": collection, "--like": like, "--column": column, "-k": k, "--min-score": min_score}
+        record.write(
+            {
+                "model": by,
+                "sha256": sha256,
+                "device": device,
+                "settings": {name: _told(value) for name, value in by_text.items() if value is not None},
+                "output": None if to is None else str(to),
+                "saved": save,
+                "images": [shown(key) for key, _ in best],
+                "unreadable": [readable(path) for path in unreadable],
+            }
+        )
     if nameless:
         note(f"{nameless:,} of {len(best):,} photographs have no name with a score of at least {min_score}.")
     if unreadable:
@@ -191,22 +221,40 @@ def _form(format: Format | None, to: Path | None) -> Format:
     return form
 
 
-def _load_clip(model: str | None, opened: Collection | None, device: str | None) -> LoadedClip:
-    """The model whose texts fit: the one named, or the collection's; its image half is that of the collection."""
+def load_clip_for(model: str | None, opened: Collection | None, device: str | None) -> LoadedClip:
+    """The model whose texts fit: the one named, or the collection's, or the default."""
+    from birder.collection.model import made_elsewhere
+    from birder.collection.rows import IMPORTED
     from birder.collection.text_half import load_text_half
     from birder.errors import WeightsError
     from birder.inference.engine_torch import find_device
     from birder.weights.clip import load_clip
+    from birder.zeroshot.default import default_clip
 
     if opened is not None:
+        if opened.model.engine == IMPORTED:
+            note(f"birder: {made_elsewhere(opened)}")
         return load_text_half(opened, model, device)
     try:
-        return load_clip(model or DEFAULT_WEIGHTS, device=find_device(device))
+        return load_clip(model or default_clip(), device=find_device(device))
     except WeightsError as error:
         if "no text half" in str(error):
             more = "Without texts, labelled photographs do: birder predict --like COLLECTION"
             raise WeightsError(f"{error} {more}") from error
         raise
+
+
+def _begin_record(log: Path) -> Record:
+    import shlex
+    import sys
+
+    from birder.zeroshot.record import Record
+
+    return Record(log, shlex.join(["birder", *sys.argv[1:]]))
+
+
+def _told(value: Any) -> Any:
+    return list(value) if isinstance(value, list) else value if isinstance(value, int | float) else str(value)
 
 
 def _text_names(
@@ -248,7 +296,8 @@ def _by_examples(
     device: str | None,
 ) -> tuple[ExampleNames, Batches]:
     """Names by the labelled rows of a collection, and the embeddings of what they are for."""
-    from birder.collection.model import load_encoder_of
+    from birder.collection.model import load_encoder_of, made_elsewhere
+    from birder.collection.rows import IMPORTED
     from birder.errors import CollectionError
     from birder.zeroshot.naming import ExampleNames
     from birder.zeroshot.simpleshot import fit_simpleshot
@@ -260,6 +309,8 @@ def _by_examples(
     names = ExampleNames(fit_simpleshot(vectors, labels))
     note(f"Naming with {len(labels):,} examples of {len(names.shot.classes):,} classes, {examples.model.name}.")
     if opened is None:
+        if examples.model.engine == IMPORTED:
+            note(f"birder: {made_elsewhere(examples)}")
         encoder = load_encoder_of(examples, device)
         return names, photograph_embeddings(images or [], encoder.embed_one, on_unreadable)
     if opened.path.resolve() == examples.path.resolve():
@@ -298,8 +349,9 @@ def _check_on_held_out(
         guesses = [each["label"] for each in found[:5]]
         first += guesses[0] == truth
         among += truth in guesses
-        shown = [each for each in found[:k] if each["score"] >= min_score]
-        rows += [{"image": _shown(uri), "is": truth, "label": each["label"], "score": each["score"]} for each in shown]
+        kept_names = [each for each in found[:k] if each["score"] >= min_score]
+        row = {"image": shown(uri), "is": truth}
+        rows += [row | {"label": each["label"], "score": each["score"]} for each in kept_names]
     write_rows(rows, form, to=to)
     total = len(truths)
     more = f"; among the first five: {among:,} ({among / total:.0%})" if len(names.shot.classes) > 5 else ""
@@ -309,38 +361,22 @@ def _check_on_held_out(
 def _save(opened: Collection, best: list[tuple[str, dict[str, Any] | None]], columns: list[str], by: str) -> None:
     from datetime import UTC, datetime
 
-    import pyarrow as pa
+    from birder.exchange.predictions import save_predictions
 
-    from birder.collection.annotate import write_columns
-
-    named = [found is not None for _, found in best]
-    values = {
-        f"predicted_{name}": pa.array([found[name] if found else None for _, found in best], pa.string())
-        for name in columns
-    }
-    values["predicted_score"] = pa.array([found["score"] if found else None for _, found in best], pa.float32())
-    values["predicted_by"] = pa.array([by if is_named else None for is_named in named], pa.string())
-    time = pa.timestamp("us", tz="UTC")
-    values["predicted_at"] = pa.array([datetime.now(UTC) if is_named else None for is_named in named], time)
-    # What an earlier run with other columns said of these rows is no longer what was predicted.
-    values |= {
-        name: pa.nulls(len(best), type_)
-        for name, type_ in opened.columns.items()
-        if name.startswith("predicted_") and name not in values
-    }
-    write_columns(opened, [uri for uri, _ in best], values)
-    note(f"{opened.path}: {len(best):,} rows have {', '.join(values)} now.")
+    written = save_predictions(opened, best, columns, by, datetime.now(UTC))
+    note(f"{opened.path}: {len(best):,} rows have {', '.join(written)} now.")
 
 
 def _write(rows: list[dict[str, Any]], columns: list[str], form: Format, to: Path | None) -> None:
     if form == Format.table:  # for eyes: the name itself, not its whole lineage
         own = [name for name in columns if name != "common_name"][-1]
-        shown = ["image", own, *(["common_name"] if "common_name" in columns else []), "score"]
-        rows = [{name: row[name] for name in shown} for row in rows]
+        visible = ["image", own, *(["common_name"] if "common_name" in columns else []), "score"]
+        rows = [{name: row[name] for name in visible} for row in rows]
     write_rows(rows, form, to=to)
 
 
-def _shown(key: str) -> str:
+def shown(key: str) -> str:
+    """A uri or path for people."""
     from birder.images.sources import readable, uri_to_path
 
     # What is behind # is a part of a file: then the uri itself is the name.

@@ -82,12 +82,12 @@ def search(
     unwanted: list[str | Path] = [Path(what) if _is_file(what) else what for what in unlike or ()]
     texts = bool(text) or any(isinstance(what, str) and find_row(opened, what) is None for what in unwanted)
     photographs = bool(image) or any(isinstance(what, Path) for what in unwanted)
-    clip = _text_half(opened, model, device) if texts or (photographs and _imported(opened)) else None
+    clip = _text_half(opened, model, device) if texts else None
     encoder = None
-    if photographs and not _imported(opened):
+    if photographs:
         from birder.collection.model import load_encoder_of
 
-        encoder = load_encoder_of(opened, device)
+        encoder = load_encoder_of(opened, device, model=model, clip=clip)
     found = run(
         opened,
         images=image or (),
@@ -119,12 +119,6 @@ def _is_file(what: str) -> bool:
         return Path(what).is_file()
     except (OSError, ValueError):  # a text may be longer than names of files can be
         return False
-
-
-def _imported(opened: Collection) -> bool:
-    from birder.collection.rows import IMPORTED
-
-    return opened.model.engine == IMPORTED
 
 
 def _text_half(opened: Collection, model: str | None, device: str | None) -> LoadedClip:

@@ -15,6 +15,10 @@ def similar(
     collection: Annotated[Path, typer.Option("--in", metavar="DIR", help="The collection to search.")],
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
     format: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.table,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Of imported embeddings: what made them, as a name or folder of this machine."),
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
 ) -> None:
     """Find the photographs most similar to one by the cosine of their embeddings, 1 for the same picture.
@@ -23,17 +27,20 @@ def similar(
 
     Example: birder similar photos/birds/owl.jpg --in photos.birder -k 5
     """
-    from birder.collection.model import load_encoder_of
+    from birder.collection.model import load_encoder_of, made_elsewhere
+    from birder.collection.rows import IMPORTED
     from birder.collection.store import Collection
     from birder.errors import ImageError
     from birder.images.sources import path_to_uri, uri_to_name
 
     opened = Collection.open(collection)
-    encoder = load_encoder_of(opened, device)
+    encoder = load_encoder_of(opened, device, model=model)
     try:
         vector = encoder.embed_one(image)
     except ImageError as error:
         raise ImageError(f"{image}: {error}. Name another photograph.") from error
+    if opened.model.engine == IMPORTED:
+        note(f"birder: {made_elsewhere(opened)}")
     note(f"Searching {opened.count():,} rows of {collection} with {opened.model.name}.")
     own = path_to_uri(image)
     nearest = [row for row in opened.nearest(vector, k + 1) if row["uri"] != own][:k]

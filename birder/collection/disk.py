@@ -1,10 +1,11 @@
-"""A collection and the disk: one process writes at a time, and a disk that fills up is said plainly."""
+"""A collection and the disk: writers take turns, tables are made whole, and a disk that fills up is said plainly."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,13 @@ from typing import TYPE_CHECKING
 from birder.errors import CollectionError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from lancedb import DBConnection
     from lancedb.table import Table
+
+PATIENCE = 30.0
+"""Seconds for which a writer waits while another process makes its commit."""
+_PAUSE = 0.05
 
 
 def connect(path: Path) -> DBConnection:
@@ -44,19 +50,77 @@ def stand_in(path: Path, folder: Path | None) -> bool:
     return former != folder
 
 
+def has_table(path: Path, name: str) -> bool:
+    """Whether a table is there; what is left of one whose making was cut short does not count.
+
+    LanceDB's files tell it without making the folder, as connecting would.
+    """
+    versions = path / f"{name}.lance" / "_versions"
+    return versions.is_dir() and any(entry.suffix == ".manifest" for entry in versions.iterdir())
+
+
+def make_table(path: Path, name: str, schema: pa.Schema, rows: pa.Table | None = None) -> None:
+    """Make a table, in place of the former one or of what is left of one whose making was cut short."""
+    left = (path / f"{name}.lance").exists()
+    connect(path).create_table(name, rows, schema=schema, mode="overwrite" if left else "create")
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a collection's folder; it ends with the process, however that ends."""
-    with storing(path):
-        file = (path / "lock").open("a")
-    with file:
+def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
+    """Hold the lock under which one process commits; it ends with the process, however that ends.
+
+    Parameters
+    ----------
+    path
+        The collection's folder.
+    patience
+        Seconds to wait for another process that commits; default: `PATIENCE`.
+
+    Raises
+    ------
+    CollectionError
+        Another process held it for all that time, or the folder cannot be written to.
+    """
+    until = time.monotonic() + (PATIENCE if patience is None else patience)
+    with _lock_file(path, "write.lock") as handle:
+        while True:
+            try:
+                _lock(handle)
+                break
+            except OSError as error:
+                if time.monotonic() >= until:
+                    raise CollectionError(
+                        f"Another process is writing to {path}. Wait for its end, or name another folder with --to."
+                    ) from error
+            time.sleep(_PAUSE)
+        yield
+
+
+@contextlib.contextmanager
+def running(path: Path) -> Iterator[None]:
+    """Hold the right to add images, from the first commit of a run to its last; labels may be given in between.
+
+    Raises
+    ------
+    CollectionError
+        Another process is adding images.
+    """
+    with _lock_file(path, "run.lock") as handle:
         try:
-            _lock(file.fileno())
+            _lock(handle)
         except OSError as error:
             raise CollectionError(
-                f"Another process is writing to {path}. Wait for its end, or name another folder with --to."
+                f"Another process is adding images to {path}. Wait for its end, or name another folder with --to."
             ) from error
         yield
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path, name: str) -> Iterator[int]:
+    with storing(path):
+        file = (path / name).open("a")
+    with file:
+        yield file.fileno()
 
 
 def _lock(handle: int) -> None:

@@ -19,16 +19,18 @@ import pyarrow as pa
 
 from birder.collection.plan import Plan, plan
 from birder.collection.read import Decoded, Pending, Unreadable, read_group
-from birder.collection.rows import LABEL_SOURCE
+from birder.collection.rows import LABEL_SOURCE, USERS
 from birder.collection.store import Collection, Content, Failure, Row
 from birder.collection.update import update_columns
-from birder.images.sources import fitted, is_url
+from birder.images.sources import drop_off_earth, fitted, is_url
 from birder.images.transform import ClassificationTransform
-from birder.inference.engine import Engine
+from birder.inference.engine import Engine, is_usable
 
 __all__ = ["Plan", "Summary", "embed_images", "plan"]
 
-NOT_FINITE = "the model gives no finite embedding for it"
+NOT_USABLE = "the model gives it an embedding that is zero or not finite"
+LONG = 3600.0
+"""Seconds that a run waits to commit: another process may be making an index of millions of rows."""
 _BOXES_AT_ONCE = 256
 _COMMIT_BYTES = 64 << 20
 _REMOTE_THREADS = 16
@@ -38,12 +40,14 @@ _REMOTE_THREADS = 16
 class Summary:
     """What a run did: rows written (`reused` of them with an embedding that was there), failures, seconds.
 
-    `updated` counts the rows that were there and got other values in the user's columns.
+    `updated` counts the rows that were there and got other values in the user's columns; `off_earth`, those whose shard
+    gives a latitude or longitude that is not on the earth, and which have no place.
     """
 
     embedded: int = 0
     reused: int = 0
     updated: int = 0
+    off_earth: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     stopped: bool = False
@@ -92,7 +96,7 @@ def embed_images(
     Raises
     ------
     CollectionError
-        Another process is writing, or columns do not fit.
+        Another process is adding images, or columns do not fit.
     """
     from birder.collection.vector_index import (
         ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
@@ -102,7 +106,7 @@ def embed_images(
     begun = time.perf_counter()
     stop = stop or threading.Event()
     types = todo.column_types()
-    with collection.writing():
+    with collection.running():
         summary.updated = begin(collection, todo, types)
         if engine.patches is not None:  # a row is large then
             commit_rows = min(commit_rows, max(1, _COMMIT_BYTES // patches_bytes(engine.patches)))
@@ -115,9 +119,10 @@ def embed_images(
                 if encoder.take(outcome) and on_progress is not None:
                     on_progress(summary)
             encoder.flush()
-        if writer.commits > 20:
-            collection.compact()
-        ensure_index(collection)
+        with collection.writing(patience=LONG):
+            if writer.commits > 20:
+                collection.compact()
+            ensure_index(collection)
     summary.stopped = summary.finished < len(todo.pending)
     summary.seconds = time.perf_counter() - begun
     if on_progress is not None:
@@ -137,11 +142,14 @@ def patches_bytes(shape: Sequence[int]) -> int:
 
 
 def begin(collection: Collection, todo: Plan, types: dict[str, pa.DataType]) -> int:
-    """Do what comes before embedding, within `writing`: new columns, new values in rows that are there; count these."""
-    collection.add_label_source()
-    collection.add_columns(types)
-    collection.remember_shards(todo.shards)
-    return update_columns(collection, todo.described)
+    """Do what comes before embedding, within `running`: new columns, new values in rows that are there; count these."""
+    todo.renew(collection)
+    with collection.writing():
+        new = {name: type_ for name, type_ in USERS.items() if name not in collection.columns}  # an older collection
+        collection.add_label_source()
+        collection.add_columns(new | types)
+        collection.remember_shards(todo.shards)
+        return update_columns(collection, todo.described)
 
 
 def embed_pixels(
@@ -254,14 +262,15 @@ class _Encoder:
             item, content = decoded.item, None
             if decoded.pixels is not None:
                 vector, patches = next(vectors)
-                if not np.isfinite(vector).all():
-                    self._broken[decoded.sha256] = NOT_FINITE
+                if not is_usable(vector):
+                    self._broken[decoded.sha256] = NOT_USABLE
                 content = Content(vector, *decoded[4:], patches=patches)
             if decoded.sha256 in self._broken:
                 failures.append(self._fail(item, self._broken[decoded.sha256], True))
                 continue
             assert item.stamp is not None
             columns = columns_of(decoded, self._types)
+            self._summary.off_earth += drop_off_earth(columns)
             rows.append(Row(item.uri, decoded.sha256, item.stamp, content, columns, item.known, item.failed))
             self._summary.reused += content is None
         self._summary.embedded += len(rows)
@@ -328,7 +337,8 @@ class _Writer:
             full = len(rows) + len(failures) >= self._commit_rows
             if self._error is None and (rows or failures) and (ended or full or time.monotonic() >= due):
                 try:
-                    self._collection.write(rows, failures)
+                    with self._collection.writing(patience=LONG):
+                        self._collection.write(rows, failures)
                     self.commits += 1
                 except BaseException as error:  # it is raised in the thread that puts
                     self._error = error

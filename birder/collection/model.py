@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from birder.collection.rows import IMPORTED
 from birder.collection.store import Collection, ModelCard
-from birder.errors import CollectionError
+from birder.errors import CollectionError, WeightsError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform, classification_transform
-from birder.inference.engine import Engine, open_engine
+from birder.inference.engine import Engine, is_usable, open_engine
+from birder.registry import HUB_PREFIX, list_pretrained_models, registered_name, weights_spec
 from birder.weights.find import find_model
+
+if TYPE_CHECKING:
+    from birder.weights.clip import LoadedClip
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,11 @@ class Encoder:
         draft = self.transform.resize_to if self.card.transform["draft"] else None
         pixels = self.transform.to_uint8(open_image(path, draft=draft))
         vector: npt.NDArray[np.float32] = self.engine.embed(pixels[None].copy())[0]
+        if not is_usable(vector):
+            raise WeightsError(
+                f"{self.card.name} gives {path} an embedding that is zero or not finite, which is like nothing: its "
+                "weights are damaged. Fetch them again."
+            )
         return vector
 
 
@@ -74,27 +84,34 @@ def load_encoder(
     found = find_model(model)
     opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile, patches=patches)
     transform = classification_transform(opened.engine.size, opened.rgb_stats)
-    card = model_card(found.name, model, found.sha256, transform, opened.engine, draft=draft)
+    source = str(found.path.resolve()) if found.spec is None else found.name
+    card = model_card(found.name, source, found.sha256, transform, opened.engine, draft=draft)
     return Encoder(opened.engine, transform, card)
 
 
 def load_encoder_of(
-    collection: Collection, device: str | None = None, *, engine: str = "auto", compile: bool = False
+    collection: Collection,
+    device: str | None = None,
+    *,
+    engine: str = "auto",
+    compile: bool = False,
+    model: str | None = None,
+    clip: LoadedClip | None = None,
 ) -> Encoder:
-    """Load the model that a collection was made with, in its precision.
+    """Load the model that a collection was made with, in its precision; of an imported one, see `stand_in`.
+
+    `clip` is the whole model, where it is loaded already: it serves an imported collection of its image features.
 
     Raises
     ------
     CollectionError
-        What its name or path stands for now is another model, or its embeddings were imported.
+        What its name or path stands for now is another model; or, of an imported one, as `stand_in`.
     """
     card = collection.model
     if card.engine == IMPORTED:
-        raise CollectionError(
-            f"{collection.path} was imported: its embeddings are by {card.name}, and no network makes more of them. "
-            "Search it by its own rows (--id), or embed photographs into a collection of their own: "
-            "birder embed PHOTOS --to DIR"
-        )
+        if clip is not None and clip.embedding_size == card.embedding_size:
+            return _clip_encoder(clip, card)
+        return _encoder_of_imported(collection, model, device)
     encoder = load_encoder(
         card.source,
         device,
@@ -111,6 +128,117 @@ def load_encoder_of(
     return encoder
 
 
+def stand_in(collection: Collection, model: str | None = None) -> str:
+    """Which model new images and texts may be compared with imported embeddings by: the one rule for all uses.
+
+    It is the model that the user named at the import, or names now: the same name, a folder or a checkpoint on this
+    machine, or, where the import gave a name that no model has, any. Whoever loads it checks its width with
+    `check_width`, and tells the user that the embeddings were `made_elsewhere`.
+
+    Raises
+    ------
+    CollectionError
+        Another model is named than at the import.
+    """
+    card = collection.model
+    if model is None or Path(model).exists() or not _names_a_model(card.source):
+        return model or card.source
+    if _hub_name(model) != _hub_name(card.source):
+        raise CollectionError(
+            f"{collection.path} was imported as embeddings by {card.source}, not {model}: embeddings of two models "
+            f"cannot be compared. Name {card.source}, or its folder on this machine."
+        )
+    return model
+
+
+def made_elsewhere(collection: Collection) -> str:
+    """What must be said where imported embeddings are compared with what a model gives here."""
+    card = collection.model
+    return (
+        f"The embeddings in {collection.path} were made elsewhere, as the import said by {card.source}: that the model "
+        f"fits rests on that name and on their {card.embedding_size} dimensions, and on nothing else."
+    )
+
+
+def check_width(collection: Collection, name: str, *widths: int) -> None:
+    """Refuse (`CollectionError`) a model none of whose vectors is as wide as imported embeddings."""
+    card = collection.model
+    if card.embedding_size not in widths:
+        gives = " and ".join(dict.fromkeys(f"{width}-dimensional" for width in widths))
+        raise CollectionError(
+            f"{collection.path} holds {card.embedding_size}-dimensional embeddings, imported as {card.source}, but "
+            f"{name} gives {gives} ones: name the model that they were made with (--model)."
+        )
+
+
+def _clip_encoder(clip: LoadedClip, card: ModelCard) -> Encoder:
+    """A CLIP model as the encoder of a collection that holds its image features."""
+    how = replace(card, transform=_described(clip.transform, draft=False))
+    return Encoder(_ClipEngine(clip), clip.transform, how)
+
+
+class _ClipEngine:
+    """The engine that gives image features in the space of the texts."""
+
+    name = "torch"
+    precision = "fp32"
+    patches: tuple[int, int, int] | None = None
+
+    def __init__(self, clip: LoadedClip) -> None:
+        self._clip = clip
+        self.size = clip.transform.size
+        self.embedding_size = clip.embedding_size
+
+    def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        import torch
+
+        mean, std = (np.array(each, np.float32) for each in (self._clip.transform.mean, self._clip.transform.std))
+        x = torch.from_numpy(((images.astype(np.float32) / 255.0 - mean) / std).transpose(0, 3, 1, 2).copy())
+        features: npt.NDArray[np.float32] = self._clip.encode_image(x).float().cpu().numpy()
+        return features
+
+    def embed_with_patches(
+        self, images: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+        raise CollectionError("Image features in the space of the texts have no patch tokens.")
+
+
+def _encoder_of_imported(collection: Collection, model: str | None, device: str | None) -> Encoder:
+    from birder.inference.engine_torch import find_device
+    from birder.weights.clip import load_clip
+
+    name = stand_in(collection, model)
+    widths = []
+    if name in list_pretrained_models() or Path(name).is_file():
+        encoder = load_encoder(name, device, draft=False, precision="fp32")
+        widths.append(encoder.engine.embedding_size)
+        if widths[0] == collection.model.embedding_size or not _has_text_half(name):
+            check_width(collection, name, *widths)
+            return encoder
+    elif not Path(name).is_dir() and not _names_a_model(name):
+        raise CollectionError(
+            f"{collection.path} was imported, and {name!r}, which its embeddings are said to be by, is no model that "
+            "can be loaded. Search it by its own rows (--id), or name the model: --model imageomics/bioclip-2"
+        )
+    clip = load_clip(name, device=find_device(device))
+    check_width(collection, name, *widths, clip.embedding_size)
+    return _clip_encoder(clip, collection.model)
+
+
+def _names_a_model(name: str) -> bool:
+    """Whether a name could be loaded: registered weights, a repository of the hub, or a path on this machine."""
+    return registered_name(name) is not None or Path(name).exists() or _hub_name(name).count("/") == 1
+
+
+def _has_text_half(name: str) -> bool:
+    return name in list_pretrained_models() and weights_spec(name).openclip is not None
+
+
+def _hub_name(name: str) -> str:
+    """One name for weights, their repository, and that of the whole model."""
+    return registered_name(name) or name.removeprefix(HUB_PREFIX).strip("/").lower()
+
+
 def precision_for(card: ModelCard) -> str:
     """The precision to ask for, to go on as a card says; for bf16 what the processor has, bf16 or fp32."""
     return "auto" if card.precision == "bf16" else card.precision
@@ -122,18 +250,22 @@ def model_card(
     """The card of a model as it is used here."""
     return ModelCard(
         name=name,
-        source=source if source == name else str(Path(source).resolve()),
+        source=source,
         sha256=sha256,
-        transform={
-            "size": list(transform.size),
-            "mean": list(transform.mean),
-            "std": list(transform.std),
-            "center_crop": transform.center_crop,
-            "simple_crop": transform.simple_crop,
-            "draft": draft,
-        },
+        transform=_described(transform, draft=draft),
         engine=engine.name,
         precision=engine.precision,
         embedding_size=engine.embedding_size,
         patches=list(engine.patches) if engine.patches else None,
     )
+
+
+def _described(transform: ClassificationTransform, *, draft: bool) -> dict[str, Any]:
+    return {
+        "size": list(transform.size),
+        "mean": list(transform.mean),
+        "std": list(transform.std),
+        "center_crop": transform.center_crop,
+        "simple_crop": transform.simple_crop,
+        "draft": draft,
+    }

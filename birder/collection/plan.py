@@ -14,7 +14,7 @@ import pyarrow as pa
 from birder.collection.read import Pending
 from birder.collection.rows import column_types
 from birder.collection.store import Collection, Index, Shard
-from birder.images.sources import Source, Stamp, TableRow, common_type, is_url, stamp_of
+from birder.images.sources import Rows, Source, Stamp, TableRow, common_type, is_url, stamp_of
 
 _REMOTE_AT_ONCE = 32
 
@@ -23,7 +23,8 @@ _REMOTE_AT_ONCE = 32
 class Plan:
     """What a run has to do: the photographs that are due, and how many are there already or failed before.
 
-    `described` are those that are there and come with columns, which may be new; `shards`, those gone through.
+    `described` are those that are there and come with columns, which may be new; `shards`, those gone through;
+    `overcome`, how many failures are of images that have become rows; `version`, that of the rows it was made from.
     """
 
     pending: list[Pending]
@@ -32,11 +33,28 @@ class Plan:
     contents: set[bytes] = field(default_factory=set)
     described: list[Source] = field(default_factory=list)
     shards: dict[str, Shard] = field(default_factory=dict)
+    overcome: int = 0
+    version: int | None = None
 
     @property
     def total(self) -> int:
         """How many photographs the sources are."""
         return len(self.pending) + self.done + self.failed_before
+
+    def renew(self, collection: Collection) -> None:
+        """Take in what others have committed since the plan was made; within `running` only."""
+        if collection.version == self.version:
+            return
+        index = collection.index()
+        pending = []
+        for item in self.pending:
+            item.known, item.failed = item.uri in index.rows, item.uri in index.failures
+            if item.known and index.rows[item.uri] == item.stamp and item.source.problem is None:
+                self.done += 1
+            else:
+                pending.append(item)
+        self.pending = pending
+        self.contents = index.contents
 
     def column_types(self) -> dict[str, pa.DataType]:
         """Names and Arrow types of the columns that the photographs bring.
@@ -63,9 +81,13 @@ def plan(collection: Collection | None, sources: Iterable[Source], *, retry_fail
     retry_failed
         Try those again that failed before and have not changed since.
     """
+    version = None if collection is None else collection.version
     index = Index({}, {}, set()) if collection is None else collection.index()
     known_shards = {} if collection is None else collection.shards()
     result = Plan([], contents=index.contents)
+    if collection is not None:
+        result.overcome = sum(uri in index.rows for uri in index.failures)
+        result.version = version
     rows = _per_shard(index.rows, known_shards)
     failures = _per_shard(index.failures, known_shards)
     for source, stamp in _stamped(sources, index):
@@ -142,19 +164,20 @@ def column_types_of(sources: Iterable[Source]) -> dict[str, pa.DataType]:
     types: dict[str, pa.DataType | None] = {}
     seen: set[int] = set()
     loose: dict[str, Sequence[Any]] = {}
-    for source in sources:
-        columns = source.columns
-        if isinstance(columns, TableRow):
-            known = dict(zip(columns.table.schema.names, columns.table.schema.types, strict=True))
-            key = id(columns.table)
-        elif source.part is not None:
-            known, key = dict(source.part.types), id(source.part.types)
-        else:
-            for name, value in columns.items():
-                loose.setdefault(name, []).append(value)  # type: ignore[attr-defined]
-            continue
+
+    def note(key: int, known: Iterable[tuple[str, pa.DataType]]) -> None:
         if key not in seen:
             seen.add(key)
-            for name, type_ in known.items():
+            for name, type_ in known:
                 types[name] = common_type(types.get(name), type_)
+
+    for source in sources:
+        if source.part is not None:
+            note(id(source.part.types), source.part.types.items())
+        for columns in source.columns.rows if isinstance(source.columns, Rows) else (source.columns,):
+            if isinstance(columns, TableRow):
+                note(id(columns.table), zip(columns.table.schema.names, columns.table.schema.types, strict=True))
+                continue
+            for name, value in columns.items():
+                loose.setdefault(name, []).append(value)  # type: ignore[attr-defined]
     return column_types(loose) | column_types({name: pa.nulls(0, type_) for name, type_ in types.items()})

@@ -15,7 +15,8 @@ from PIL import Image
 
 from birder.errors import ConfigError, ImageError
 from birder.images.open import Photo, decoded_photo
-from birder.images.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, load_source, stamp_of
+from birder.images.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, held_source, stamp_of
+from birder.images.suspect import why_suspect
 from birder.images.transform import ClassificationTransform
 
 
@@ -37,8 +38,9 @@ class Pending:
 class Decoded(NamedTuple):
     """A photograph, or a box of it, as pixels (H, W, 3) uint8 for the network; width and height are its own.
 
-    `sha256` stands for the content: of the file's bytes; for a box, of the file's sha256 and the box. `pixels` is None
-    where another photograph with this content was claimed before.
+    `suspect` says what makes it look damaged, though it decodes. `sha256` stands for the content: of the file's bytes;
+    for a box, of the file's sha256 and the box. `pixels` is None where another photograph with this content was claimed
+    before.
     """
 
     item: Pending
@@ -50,6 +52,7 @@ class Decoded(NamedTuple):
     taken_at: datetime | None = None
     latitude: float | None = None
     longitude: float | None = None
+    suspect: str | None = None
 
 
 class Unreadable(NamedTuple):
@@ -98,7 +101,11 @@ def read_group(
         stamp = stamp_of(first)
         for item in items:
             item.stamp = stamp
-        loaded = load_source(first)
+        with held_source(first, stamp) as loaded:
+            for item in items:
+                if item.stamp is None:  # it was not there a moment ago, or its server tells nothing about it
+                    item.stamp = Stamp(len(loaded.data), None)
+            return _decode(items, loaded, transform, draft, claim)
     except FileNotFoundError:
         reason = "the file does not exist (any more)"
     except PermissionError:
@@ -109,11 +116,6 @@ def read_group(
         reason = "not enough memory to read it"
     except ConfigError as error:  # a URL that no installed library opens
         reason = str(error)
-    else:
-        for item in items:
-            if item.stamp is None:  # it was not there a moment ago, or its server tells nothing about it
-                item.stamp = Stamp(len(loaded.data), None)
-        return _decode(items, loaded, transform, draft, claim)
     return [Unreadable(item, None, reason) for item in items]
 
 
@@ -139,7 +141,8 @@ def _decode(
             for (item, name), box in zip(mine, boxes, strict=True):
                 image, width, height = _cut(photo, box)
                 pixels = transform.to_uint8(image)
-                decoded.append(Decoded(item, name, loaded.columns, pixels, width, height, *photo.metadata))
+                suspect = why_suspect(loaded.data, pixels)
+                decoded.append(Decoded(item, name, loaded.columns, pixels, width, height, *photo.metadata, suspect))
     except ImageError as error:
         return outcomes + decoded + [Unreadable(item, name, str(error)) for item, name in mine[len(decoded) :]]
     return outcomes + decoded

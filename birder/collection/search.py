@@ -11,7 +11,7 @@ D is the width of an embedding, E that of the shared space, N a number of rows.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,12 +24,12 @@ import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering
 
 from birder.collection.condition import checked_condition, explained, quoted
+from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.rows import IMPORTED, VECTORS
 from birder.collection.store import Collection
-from birder.collection.text_half import load_text_half
+from birder.collection.text_half import load_text_half, shared_features
 from birder.collection.vector_index import AUTOMATIC, index_status, nearest_rows
 from birder.errors import BirderError, CollectionError, ConfigError, ImageError, unknown_name
-from birder.images.open import open_image
 from birder.images.sources import path_to_uri
 
 if TYPE_CHECKING:
@@ -54,14 +54,11 @@ class TextEncoder(Protocol):
     """A model of two halves, such as `birder.weights.clip.LoadedClip`."""
 
     @property
-    def transform(self) -> Callable[[Any], torch.Tensor]:
-        """From a Pillow image to the image half's input (3, H, W)."""
+    def embedding_size(self) -> int:
+        """E."""
 
     def encode_text(self, texts: Sequence[str], normalize: bool = False) -> torch.Tensor:
         """Features (N, E) of texts."""
-
-    def encode_image(self, x: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-        """Features (N, E) of photographs."""
 
     def project(self, embedding: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         """Features (N, E) of embeddings (N, D)."""
@@ -201,7 +198,8 @@ def search(
         table = table.drop_columns(["_distance"]).add_column(0, "similarity", pa.array(length * cosines))
     keep = [uri not in query.left_out for uri in table["uri"].to_pylist()]
     table = table.filter(pa.array(keep, pa.bool_())).slice(0, k)
-    return Found(table.select(["similarity", *selected]), () if note is None else (note,))
+    notes = tuple(each for each in (query.note, note) if each is not None)
+    return Found(table.select(["similarity", *selected]), notes)
 
 
 class _Query:
@@ -215,6 +213,7 @@ class _Query:
         self.stored: list[tuple[Vector, bool]] = []
         self.texts: list[tuple[str, bool]] = []
         self.left_out: set[str] = set()
+        self.note: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -270,16 +269,13 @@ class _Query:
     def text_half(self) -> TextEncoder:
         if self.clip is None:
             self.clip = load_text_half(self.collection)
+        if self.imported:
+            self.note = made_elsewhere(self.collection)
         return self.clip
 
     def project(self, embeddings: Vector) -> Vector:
         """Unit vectors (N, E) in the shared space of stored embeddings (N, D)."""
-        import torch
-
-        if self.imported:
-            return _unit(embeddings)
-        features: Vector = self.text_half().project(torch.from_numpy(embeddings)).float().cpu().numpy()
-        return _unit(features)
+        return _unit(shared_features(self.collection, self.text_half(), embeddings))
 
     def features(self) -> list[tuple[Vector, bool]]:
         """Everything that is wanted or not, in the shared space."""
@@ -302,15 +298,13 @@ class _Query:
         return total.astype(np.float32)
 
     def _embed(self, image: str | Path) -> Vector:
-        if self.imported and self.encoder is None:
-            clip = self.text_half()
-            pixels = clip.transform(open_image(image))[None]
-            feature: Vector = clip.encode_image(pixels).float().cpu().numpy()[0]
-            return feature
         if self.encoder is None:
-            from birder.collection.model import load_encoder_of
+            from birder.weights.clip import LoadedClip
 
-            self.encoder = load_encoder_of(self.collection)
+            clip = self.clip if isinstance(self.clip, LoadedClip) else None
+            self.encoder = load_encoder_of(self.collection, clip=clip)
+        if self.imported:
+            self.note = made_elsewhere(self.collection)
         return self.encoder.embed_one(image)
 
 
@@ -366,7 +360,7 @@ def _in_shared_space(
     with explained(where, collection.path):
         matching = int(images.count_rows(condition))
     if not exact and matching > AUTOMATIC and index_status(collection).indexed:
-        back = direction if query.imported else _back(query, direction)
+        back = _back(query, direction)
         needed = list(dict.fromkeys([*columns, "embedding"]))
         count = max(_TEXT_CANDIDATES, 20 * k)
         found, note = nearest_rows(collection, back, count, where=where, columns=needed, probes=0, refine=1)
@@ -393,11 +387,8 @@ def _in_shared_space(
 
 def _back(query: _Query, direction: Vector) -> Vector:
     """P^T q (D,) of a direction (E,): the projection has no bias, so that of the unit vectors is its matrix."""
-    import torch
-
-    size = query.collection.model.embedding_size
-    matrix: Vector = query.text_half().project(torch.eye(size)).float().cpu().numpy()
-    return matrix @ direction
+    identity = np.eye(query.collection.model.embedding_size, dtype=np.float32)
+    return shared_features(query.collection, query.text_half(), identity) @ direction
 
 
 def _embeddings(table: pa.Table) -> Vector:

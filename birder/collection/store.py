@@ -13,7 +13,7 @@ import functools
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,11 +23,25 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.condition import checked_condition, explained
-from birder.collection.disk import connect, disk_says, images_folder, locked, open_images, reading, stand_in, storing
+from birder.collection.disk import (
+    connect,
+    disk_says,
+    has_table,
+    images_folder,
+    locked,
+    make_table,
+    open_images,
+    reading,
+    running,
+    stand_in,
+    storing,
+)
+from birder.collection.flush import flush_folder, flushing
 from birder.collection.journal import Journal
 from birder.collection.rows import (
     FAILURES,
     LABEL_SOURCE,
+    PREDICTED,
     USERS,
     VECTORS,
     Content,
@@ -42,10 +56,9 @@ from birder.collection.rows import (
 )
 from birder.collection.whole import make_whole
 from birder.errors import CollectionError, unknown_name
-from birder.images.sources import RANKS, Stamp
+from birder.images.sources import RANKS, RESERVED, Stamp
 
 if TYPE_CHECKING:
-    from lancedb import DBConnection
     from lancedb.table import Table
 
     from birder.collection.quick import QuickTable
@@ -55,7 +68,7 @@ __all__ = ["RANKS", "USERS", "Collection", "Content", "Failure", "Index", "Model
 
 _KEY = b"birder"
 _FORMAT = 1
-_ABOUT = ("width", "height", "taken_at", "latitude", "longitude")
+_ABOUT = ("width", "height", "taken_at", "latitude", "longitude", "suspect")
 _NAMESPACE = uuid.NAMESPACE_URL
 
 
@@ -159,23 +172,43 @@ class Collection:
         check_model(self.path, self.model, model)
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the only right to write.
+    def running(self) -> Iterator[None]:
+        """Hold the only right to add images, for a whole run; each of its commits is `writing`.
 
         Raises
         ------
         CollectionError
             Another process holds it.
         """
-        with locked(self.path), self._holding(), contextlib.ExitStack() as opening:
-            opening.enter_context(storing(self.path))
-            self.see_latest()
-            self._before = connect(self.path).open_table("images", version=self.images.version)
-            if self._failures.count_rows():  # which takes a look at every row: labelling one must not
-                index = self.index()
-                self._delete_failures([uri for uri in index.failures if uri in index.rows])
-            opening.close()
+        with running(self.path):
+            with self.writing():
+                self._before = connect(self.path).open_table("images", version=self.images.version)
+                if self._failures.count_rows():
+                    index = self.index()
+                    self._delete_failures([uri for uri in index.failures if uri in index.rows])
             yield
+
+    @contextlib.contextmanager
+    def writing(self, *, patience: float | None = None) -> Iterator[None]:
+        """Hold the only right to commit, for a moment: others wait. What is committed within is on the disk after it.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for another process that commits; default: half a minute.
+
+        Raises
+        ------
+        CollectionError
+            Another process held it for all that time, or the disk is full or broken.
+        """
+        with locked(self.path, patience=patience), self._holding(), contextlib.ExitStack() as after:
+            with storing(self.path):
+                self.see_latest()
+                after.enter_context(flushing(self.path))
+            yield
+            with storing(self.path):
+                after.close()
 
     @contextlib.contextmanager
     def _holding(self) -> Iterator[None]:
@@ -197,6 +230,11 @@ class Collection:
     def journal(self) -> Journal:
         """The labels that people gave."""
         return Journal(self.path)
+
+    @property
+    def version(self) -> int:
+        """The number of the version of the rows, as of the last `see_latest`."""
+        return int(self.images.version)
 
     def see_latest(self) -> None:
         """Look at what others have committed since, and at the labels that people gave (outside of `writing`).
@@ -284,7 +322,7 @@ class Collection:
             self.images.add(self.table_of(new, contents))
         if changed := [row for row in rows if row.known]:
             merge = self.images.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(self.table_of(changed, contents))
+            merge.execute(self.table_of(self._with_kept(changed), contents))
         if failures:
             merge = self._failures.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
             merge.execute(_failure_table(failures))
@@ -393,6 +431,29 @@ class Collection:
         with reading(self.path):
             return self.images.to_arrow()
 
+    def forget_failures(self, uris: Sequence[str]) -> None:
+        """Remove failures that are none any more, of files that are no rows themselves; within `writing` only."""
+        with storing(self.path):
+            self._delete_failures(uris)
+
+    def _with_kept(self, rows: list[Row]) -> list[Row]:
+        """Rows of changed files, with what somebody wrote into the rows that they replace and the run does not bring.
+
+        What was told from the former content goes: EXIF's time and place, and predictions. A label of a table or of a
+        person is not replaced by the name of a folder.
+        """
+        left_out = {*RESERVED, *_ABOUT} - {LABEL_SOURCE}
+        names = [name for name in self.columns if name not in left_out and not name.startswith(PREDICTED)]
+        former = self.images.search().where(_any_of("uri", [row.uri for row in rows])).select(["uri", *names])
+        kept = {row.pop("uri"): row for row in former.to_arrow().to_pylist()}
+        changed = []
+        for row in rows:
+            before, now = _filled(kept.get(row.uri, {})), _filled(row.columns)
+            if now.get(LABEL_SOURCE) == "folder" and before.get("label") and before.get(LABEL_SOURCE) != "folder":
+                now = {name: value for name, value in now.items() if name not in ("label", LABEL_SOURCE)}
+            changed.append(replace(row, columns=before | now))
+        return changed
+
     def _delete_failures(self, uris: Sequence[str]) -> None:
         for start in range(0, len(uris), 1000):
             self._failures.delete(_any_of("uri", uris[start : start + 1000]))
@@ -405,12 +466,16 @@ class Collection:
             if table is None or not missing:
                 continue
             vectors = [name for name in VECTORS if name in self.columns]
-            rows = table.search().where(_any_of("sha256", missing)).select(["sha256", *vectors, *_ABOUT]).to_arrow()
+            about = [name for name in _ABOUT if name in table.schema.names]
+            # Of a content that thousands of files have, one row's numbers, not those of all.
+            held = table.search().where(_any_of("sha256", missing)).select(["sha256"]).with_row_id(True).to_arrow()
+            ids = dict(zip(held["sha256"].to_pylist(), held["_rowid"].to_pylist(), strict=True))
+            rows = table.take_row_ids(list(ids.values())).select(["sha256", *vectors, *about]).to_arrow()
             arrays = {name: _matrix(rows[name]) for name in vectors}
-            for i, row in enumerate(rows.select(["sha256", *_ABOUT]).to_pylist()):
+            for i, row in enumerate(rows.select(["sha256", *about]).to_pylist()):
                 patches = arrays["patches"][i] if "patches" in arrays else None
-                about = (row[name] for name in _ABOUT)
-                found.setdefault(row["sha256"], Content(arrays["embedding"][i], *about)._replace(patches=patches))
+                known = (row.get(name) for name in _ABOUT)
+                found.setdefault(row["sha256"], Content(arrays["embedding"][i], *known)._replace(patches=patches))
         return found
 
     def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
@@ -418,11 +483,12 @@ class Collection:
         schema = self.images.schema
         ids = [str(uuid.uuid5(_NAMESPACE, row.uri)) for row in rows]
         words = self.journal.words(ids, schema.names)
+        told = schema.field("suspect").type == USERS["suspect"] if "suspect" in schema.names else False
         values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name not in VECTORS}
         for row, id_ in zip(rows, ids, strict=True):
             content = contents[row.sha256]
-            filled = {name: value for name, value in row.columns.items() if value is not None}
-            line = content._asdict() | filled
+            about = content if told else content._replace(suspect=None)  # a column of the user's own of that name
+            line = about._asdict() | _filled(row.columns)
             line |= {"uri": row.uri, "id": id_, "sha256": row.sha256} | row.stamp._asdict()
             line |= words.get(id_, {})  # a person's word stands above what a file or a table says
             for name, column in values.items():
@@ -445,15 +511,11 @@ def open_collection(path: str | Path) -> Collection:
 
 def exists(path: str | Path) -> bool:
     """Whether a folder holds a collection; one whose making was cut short does not count."""
-    # LanceDB's folders tell it without making the folder, as connecting would
-    versions = Path(path) / "images.lance" / "_versions"
-    return versions.is_dir() and any(entry.suffix == ".manifest" for entry in versions.iterdir())
+    return has_table(Path(path), "images")
 
 
 def _create(path: Path, model: ModelCard) -> None:
-    if path.is_file() or (
-        path.is_dir() and any(entry.suffix != ".lance" and entry.name != "lock" for entry in path.iterdir())
-    ):
+    if path.is_file() or (path.is_dir() and any(entry.suffix not in (".lance", ".lock") for entry in path.iterdir())):
         raise CollectionError(f"{path} exists and is no collection: name a new or empty folder with --to.")
     card = json.dumps({"format": _FORMAT, **asdict(model)})
     try:
@@ -461,20 +523,15 @@ def _create(path: Path, model: ModelCard) -> None:
         with locked(path):
             if exists(path):
                 return  # another process has made it meanwhile
-            database = connect(path)
-            # The images come last: their first version is what makes it a collection.
-            _create_table(database, "failures", FAILURES)
-            _create_table(database, "images", pa.schema(image_fields(model), metadata={_KEY: card.encode()}))
+            with flushing(path):
+                make_table(path, "failures", FAILURES)
+            with flushing(path):  # the images come last: their first version is what makes it a collection
+                make_table(path, "images", pa.schema(image_fields(model), metadata={_KEY: card.encode()}))
+        flush_folder(path.parent)
     except (OSError, RuntimeError, ValueError) as error:
         raise CollectionError(
             f"Cannot make a collection in {path}: {disk_says(error)}. Name a folder with room that you may write to."
         ) from error
-
-
-def _create_table(database: DBConnection, name: str, schema: pa.Schema) -> None:
-    """Make an empty table, in place of what is left of one whose making was cut short."""
-    left = (Path(database.uri) / f"{name}.lance").exists()
-    database.create_table(name, schema=schema, mode="overwrite" if left else "create")
 
 
 def _failure_table(failures: Sequence[Failure]) -> pa.Table:
@@ -490,6 +547,10 @@ def _failure_table(failures: Sequence[Failure]) -> pa.Table:
     ]
     columns = {c.name: pa.array([line.get(c.name) for line in lines], c.type) for c in FAILURES}
     return pa.table(columns, schema=FAILURES)
+
+
+def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in columns.items() if value is not None}
 
 
 def _stamps(batch: pa.RecordBatch) -> Iterator[Stamp]:

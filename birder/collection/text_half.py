@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from birder.collection.model import check_width, stand_in
 from birder.collection.rows import IMPORTED
 from birder.collection.store import Collection
 from birder.errors import CollectionError, WeightsError
@@ -14,14 +19,38 @@ from birder.weights.clip import LoadedClip, load_clip
 from birder.weights.load import load_any
 
 
+class Projects(Protocol):
+    """What projects embeddings into the space of the texts, such as `birder.weights.clip.LoadedClip`."""
+
+    @property
+    def embedding_size(self) -> int:
+        """E."""
+
+    def project(self, embedding: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        """Features (N, E) of embeddings (N, D)."""
+
+
+def shared_features(
+    collection: Collection, clip: Projects, embeddings: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Features (N, E) float32, in the space of the texts, of a collection's embeddings (N, D).
+
+    Imported embeddings that are E-dimensional are such features already.
+    """
+    card = collection.model
+    if card.engine == IMPORTED and card.embedding_size == clip.embedding_size:
+        return embeddings
+    features: npt.NDArray[np.float32] = clip.project(torch.from_numpy(embeddings)).float().cpu().numpy()
+    return features
+
+
 def load_text_half(collection: Collection, model: str | None = None, device: str | None = None) -> LoadedClip:
     """Load the whole model, text half and image half, that a collection's embeddings belong to.
 
     Parameters
     ----------
     collection
-        Its image half must be that of the model. An imported one holds image features, in the space of the texts: of
-        these only the number of values can be compared.
+        Its image half must be that of the model; of an imported one, see `birder.collection.model.stand_in`.
     model
         Registered weights, a hub repository or a folder in OpenCLIP's layout; the collection's own without it.
     device
@@ -43,7 +72,8 @@ def load_text_half(collection: Collection, model: str | None = None, device: str
             "--id), name by examples (birder predict --like)."
         )
     try:
-        clip = load_clip(model or card.source, device=find_device(device))
+        name = stand_in(collection, model) if imported else model or card.source
+        clip = load_clip(name, device=find_device(device))
     except WeightsError as error:
         if "no text half" in str(error):
             raise WeightsError(
@@ -52,11 +82,7 @@ def load_text_half(collection: Collection, model: str | None = None, device: str
             ) from error
         raise
     if imported:
-        if clip.embedding_size != card.embedding_size:
-            raise CollectionError(
-                f"{collection.path} holds embeddings of {card.embedding_size} numbers, {clip.name} gives "
-                f"{clip.embedding_size}: name the model that they were made with (--model)."
-            )
+        check_width(collection, clip.name, clip.embedding_size, clip.net.image.embedding_size)
         return clip
     image_half = load_any(card.source)
     if image_half.sha256 != card.sha256:

@@ -26,7 +26,7 @@ _Value = int | memoryview
 
 
 class TornCopyWarning(UserWarning):
-    """A copy was taken while its collection was written; what came last is not in it."""
+    """A copy was taken, or the power failed, while a collection was written; what came last is not in it."""
 
 
 class File(NamedTuple):
@@ -105,7 +105,7 @@ class _BusyError(Exception):
 def _lock(path: Path) -> Iterator[None]:
     lock = contextlib.ExitStack()
     try:
-        lock.enter_context(locked(path))
+        lock.enter_context(locked(path, patience=0.0))
     except CollectionError as error:
         if isinstance(error.__cause__, BlockingIOError):
             raise _BusyError from error
@@ -165,8 +165,9 @@ def _go_back(table: Path) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         raise CollectionError(f"Cannot mend the copy {table.parent}: {disk_says(error)}. Copy it again.") from error
     warnings.warn(
-        f"{table.parent} was copied while it was being written: its table {table.stem} is as of version {whole}, "
-        f"without {manifests[0][0] - whole} later ones. To complete it, run what wrote there again, or copy again.",
+        f"{table.parent} was copied while it was being written, or the power failed then: its table {table.stem} is "
+        f"as of version {whole}, without {manifests[0][0] - whole} later ones. To complete it, run what wrote there "
+        "again, or copy again.",
         TornCopyWarning,
         stacklevel=4,
     )

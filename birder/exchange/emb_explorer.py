@@ -8,6 +8,7 @@ tree, in which rows with a kingdom appear. All other columns become filters, unl
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,16 +16,17 @@ import pyarrow.parquet as pq
 from birder.collection.rows import VECTORS
 from birder.errors import CollectionError
 from birder.exchange.snapshot import Snapshot
-from birder.images.sources import RANKS
+from birder.images.sources import RANKS, is_url, uri_to_name
 
 _OURS = (*VECTORS, "id", "uri", "sha256", "bytes", "modified", "etag")
 
 
-def write_emb_explorer(snapshot: Snapshot, file: Path) -> int:
+def write_emb_explorer(snapshot: Snapshot, file: Path, pictures_at: str | None = None) -> int:
     """Write Parquet that emb-explorer loads: `uuid`, `emb`, `identifier`, the seven ranks, and what else has values.
 
     `uuid` and `identifier` are the collection's own columns of these names where it has them and `uuid` is filled;
-    else `id` and `uri`.
+    else `id` and `uri`; of a file of this machine, its path as people write it. That tool fetches pictures over HTTP
+    alone: `pictures_at` is the address of a `birder serve` of this collection, which then shows them.
 
     Returns
     -------
@@ -48,11 +50,27 @@ def write_emb_explorer(snapshot: Snapshot, file: Path) -> int:
     types = {ours: snapshot.schema.field(ours).type for ours in columns.values()} | {"embedding": embedding}
     schema = pa.schema([pa.field(theirs, types[ours]) for theirs, ours in columns.items()])
     dictionary = [name for name in columns if name != "emb"]
+    needed = [*columns.values(), "id", "uri"]
     with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=dictionary) as writer:
-        for table in snapshot.batches(list(dict.fromkeys(columns.values()))):
+        for table in snapshot.batches(list(dict.fromkeys(needed))):
             arrays = [table[ours].cast(types[ours]) for ours in columns.values()]
+            if columns["identifier"] == "uri" or pictures_at is not None:
+                places = _places(table, columns["identifier"], pictures_at)
+                arrays[list(columns).index("identifier")] = pa.chunked_array([pa.array(places, pa.string())])
             writer.write_table(pa.table(arrays, schema=schema))
     return rows
+
+
+def _places(table: pa.Table, column: str, pictures_at: str | None) -> list[str | None]:
+    """Where that tool finds the picture of each row: its web address, the page's picture of it, or its path."""
+    given = [None if value is None else str(value) for value in table[column].to_pylist()]
+    if pictures_at is None:
+        return [None if value is None else uri_to_name(value) for value in given]
+    root = pictures_at.rstrip("/")
+    return [
+        value if value is not None and is_url(value) else f"{root}/api/v1/photos/{quote(id_, safe='')}/image"
+        for value, id_ in zip(given, table["id"].to_pylist(), strict=True)
+    ]
 
 
 def _is_unique(snapshot: Snapshot, name: str) -> bool:

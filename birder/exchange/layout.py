@@ -1,4 +1,4 @@
-"""How a Parquet file of others' embeddings is laid out: which column is what, and under which names they are kept."""
+"""How a file of others' embeddings is laid out: which column is what, and under which names they are kept."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from birder.collection.store import USERS
 from birder.errors import ConfigError, unknown_name
+from birder.exchange.foreign import Foreign
 from birder.images.sources import RESERVED
 
 EMBEDDINGS = ("embedding", "emb", "embeddings", "vector", "vectors", "features", "feature", "image_features")
@@ -26,6 +26,8 @@ ADDRESSES = (
     "path",
     "file_name",
     "filename",
+    "image_path",
+    "sample",
 )
 IDENTITIES = ("uuid", "id")
 _ROWS_TO_LOOK_AT = 4096
@@ -56,7 +58,7 @@ class Layout:
     kept: dict[str, tuple[str, pa.DataType]]
 
 
-def find_layout(file: pq.ParquetFile, name: Path, *, embedding: str | None, uri: str | None) -> Layout:
+def find_layout(file: Foreign, name: Path, *, embedding: str | None, uri: str | None) -> Layout:
     """Find out which column is what; `embedding` and `uri` name columns that are not to be guessed.
 
     Raises
@@ -66,7 +68,7 @@ def find_layout(file: pq.ParquetFile, name: Path, *, embedding: str | None, uri:
     UnknownNameError
         A named column is not there.
     """
-    schema = file.schema_arrow
+    schema = file.schema
     for named in (embedding, uri):
         if named is not None and named not in schema.names:
             raise unknown_name("column", named, schema.names)
@@ -106,13 +108,13 @@ def _is_text(schema: pa.Schema, name: str) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
-def _size(file: pq.ParquetFile, embedding: str, name: Path) -> int:
+def _size(file: Foreign, embedding: str, name: Path) -> int:
     """The length that most of the first embeddings have."""
-    type_ = file.schema_arrow.field(embedding).type
+    type_ = file.schema.field(embedding).type
     if pa.types.is_fixed_size_list(type_):
         return int(type_.list_size)
-    for batch in file.iter_batches(_ROWS_TO_LOOK_AT, columns=[embedding]):
-        lengths = pc.list_value_length(batch.column(0)).drop_null()
+    for table in file.batches(_ROWS_TO_LOOK_AT, columns=[embedding]):
+        lengths = pc.list_value_length(table[embedding]).drop_null()
         if counted := Counter(length for length in lengths.to_pylist() if length > 0):
             return int(counted.most_common(1)[0][0])
     raise ConfigError(f"{name} has no embedding in its column {embedding}: name another one with --embedding.")

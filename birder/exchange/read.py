@@ -1,11 +1,11 @@
-"""Import: embeddings that others made, or that `birder export` wrote, from a Parquet file into a collection."""
+"""Import: embeddings that others made, or that `birder export` wrote, from files into a collection."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from birder.collection.disk import open_images, storing
 from birder.collection.rows import IMPORTED, image_fields
 from birder.collection.store import Collection, Failure, ModelCard, Stamp, exists
 from birder.collection.vector_index import ensure_index
 from birder.errors import CollectionError, ConfigError
+from birder.exchange.foreign import Foreign, open_foreign
 from birder.exchange.keys import Keys
 from birder.exchange.layout import Layout, find_layout
 from birder.exchange.snapshot import ROWS_AT_ONCE, rows_at_once
+from birder.images.sources import path_to_uri
 
 _CARD = b"birder"
 
@@ -54,9 +55,10 @@ def import_embeddings(
     model: str | None = None,
     embedding: str | None = None,
     uri: str | None = None,
+    table: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
-    """Bring a Parquet file of embeddings into a collection, batch by batch; what is there already is left alone.
+    """Bring a file of embeddings into a collection, batch by batch; what is there already is left alone.
 
     Rows get `id` and `uri` as all rows do (see `Keys`), `sha256` of the embedding's bytes, as there is no photograph,
     and in `etag` a digest of all their values, by which a row that changed is noticed. All other columns stay, with
@@ -66,15 +68,19 @@ def import_embeddings(
     Parameters
     ----------
     file
-        Parquet; embeddings are lists of floats, kept as float32.
+        Parquet or a folder of it, with embeddings as lists of floats; the JSON of `bioclip embed`; or an array (.npy).
+        They are kept as float32. A file of a folder that cannot be read is a failure.
     to
         The collection's folder, made if it is not there.
     model
-        What made the embeddings; not needed for files of `birder export`, and for a collection that has them already.
+        What made the embeddings; not needed for files that say it (those of `birder export` and `bioclip embed`), and
+        for a collection that has them already.
     embedding
         Their column; without it, the one with a usual name.
     uri
         The column that says where each photograph is; without it, the one with a usual name.
+    table
+        Of an array: a CSV or Parquet file that says what its rows are, in the same order.
     on_progress
         Called with the rows read so far and their number.
 
@@ -86,30 +92,41 @@ def import_embeddings(
         The collection belongs to another model, or its columns have other types.
     """
     file, to = Path(file), Path(to)
+    opened = open_foreign(file, None if table is None else Path(table), uri)
+    card = _own_card(opened, file)
+    if card is not None:
+        if model is not None and model not in (card.name, card.source):
+            raise ConfigError(f"{file} was exported with its model's name, {card.name}: leave out --model {model}.")
+        _check_own(opened.schema, card, file)
+        collection = Collection.create_or_open(to, card)
+        types = {column.name: column.type for column in opened.schema}
+        batches = _own_batches(opened)
+    else:
+        layout = find_layout(opened, file, embedding=embedding, uri=uri if table is None else None)
+        collection = Collection.create_or_open(to, _card_for(_named(model, opened, file), layout.size, to))
+        types = {name: type_ for name, type_ in layout.kept.values() if name not in collection.columns}
+        collection.check_columns(dict(layout.kept.values()))
+        batches = _foreign_batches(opened, layout, file)
     try:
-        # A buffered stream: without it, a whole row group's column is held in memory.
-        opened = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"Cannot read {file}: {error}. It must be a Parquet file.") from error
-    with opened:
-        card = _own_card(opened, file)
-        if card is not None:
-            if model is not None and model not in (card.name, card.source):
-                raise ConfigError(f"{file} was exported with its model's name, {card.name}: leave out --model {model}.")
-            _check_own(opened.schema_arrow, card, file)
-            collection = Collection.create_or_open(to, card)
-            types = {column.name: column.type for column in opened.schema_arrow}
-            batches = _own_batches(opened)
-        else:
-            layout = find_layout(opened, file, embedding=embedding, uri=uri)
-            collection = Collection.create_or_open(to, _card_for(model, layout.size, to))
-            types = {name: type_ for name, type_ in layout.kept.values() if name not in collection.columns}
-            collection.check_columns(dict(layout.kept.values()))
-            batches = _foreign_batches(opened, layout, file)
-        try:
-            return _write(collection, types, batches, opened.metadata.num_rows, on_progress)
-        except pa.ArrowException as error:
-            raise ConfigError(f"Cannot read {file}: {error}. Rows up to there are in {to}.") from error
+        return _write(collection, types, _with_broken(batches, opened), opened.rows, opened.files, on_progress)
+    except pa.ArrowException as error:
+        raise ConfigError(f"Cannot read {file}: {error}. Rows up to there are in {to}.") from error
+
+
+def _named(model: str | None, file: Foreign, name: Path) -> str | None:
+    """The model that the user named, or the file."""
+    stated = file.model.removeprefix("hf-hub:") if file.model else None
+    if model is not None and stated is not None and model.removeprefix("hf-hub:") != stated:
+        raise ConfigError(f"{name} says that its embeddings are by {stated}: leave out --model {model}.")
+    return model or stated
+
+
+def _with_broken(batches: Iterator[_Batch], file: Foreign) -> Iterator[_Batch]:
+    """The batches, and files that could not be read as failures."""
+    yield from batches
+    if file.broken:
+        nothing = pa.table({"uri": pa.array([], pa.string())})
+        yield _Batch(nothing, [Failure(path_to_uri(path), reason, stamp) for path, reason, stamp in file.broken])
 
 
 def imported_card(model: str, embedding_size: int) -> ModelCard:
@@ -127,8 +144,8 @@ def _card_for(model: str | None, size: int, to: Path) -> ModelCard:
     return imported_card(model, size)
 
 
-def _own_card(file: pq.ParquetFile, name: Path) -> ModelCard | None:
-    stored = (file.schema_arrow.metadata or {}).get(_CARD)
+def _own_card(file: Foreign, name: Path) -> ModelCard | None:
+    stored = (file.schema.metadata or {}).get(_CARD)
     if stored is None:
         return None
     try:
@@ -149,15 +166,14 @@ def _check_own(schema: pa.Schema, card: ModelCard, name: Path) -> None:
             )
 
 
-def _own_batches(file: pq.ParquetFile) -> Iterator[_Batch]:
-    for batch in file.iter_batches(rows_at_once(file.schema_arrow)):
-        yield _Batch(pa.Table.from_batches([batch]), [])
+def _own_batches(file: Foreign) -> Iterator[_Batch]:
+    for table in file.batches(rows_at_once(file.schema)):
+        yield _Batch(table, [])
 
 
-def _foreign_batches(file: pq.ParquetFile, layout: Layout, name: Path) -> Iterator[_Batch]:
-    keys = Keys(name.absolute().parent)
-    for batch in file.iter_batches(ROWS_AT_ONCE):
-        table = pa.Table.from_batches([batch])
+def _foreign_batches(file: Foreign, layout: Layout, name: Path) -> Iterator[_Batch]:
+    keys = Keys(name.absolute() if name.is_dir() else name.absolute().parent)
+    for table in file.batches(ROWS_AT_ONCE):
         columns = {ours: table[theirs].cast(type_) for theirs, (ours, type_) in layout.kept.items()}
         column = table[layout.embedding].combine_chunks()
         vectors, reasons = _vectors(column, layout.size)
@@ -225,11 +241,13 @@ def _write(
     types: dict[str, pa.DataType],
     batches: Iterator[_Batch],
     total: int,
+    files: Sequence[Path],
     on_progress: Callable[[int, int], None] | None,
 ) -> Imported:
+    """Write batches; `files` are those that could be read, whose old failures go."""
     done = Imported(collection)
     read = overcome = 0
-    with collection.writing():
+    with collection.running(), collection.writing():
         there = collection.columns
         new = [pa.field(name, type_) for name, type_ in types.items() if name not in there]
         images = open_images(collection.path)
@@ -274,8 +292,12 @@ def _write(
         if done.new or done.changed:
             collection.compact()
             ensure_index(collection)
+    mended = [uri for uri in map(path_to_uri, files) if uri in index.failures]
+    if mended:
+        with collection.writing():
+            collection.forget_failures(mended)
     if overcome:
-        with collection.writing():  # which begins by removing failures that have become rows
+        with collection.running():  # which begins by removing failures that have become rows
             pass
     return done
 

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.disk import connect, storing
+from birder.collection.disk import connect, has_table, make_table, storing
 from birder.collection.store import Collection
 from birder.errors import CollectionError, ConfigError
 from birder.explore.vectors import Vectors, nearest_rows, principal, unit_vectors
@@ -40,7 +39,6 @@ _REDUCED_FROM = 10_000
 _DIRECTIONS = 50
 _TABLE = "map"
 _KEY = b"birder"
-_PATIENCE = 30.0  # seconds to wait for another writer at the end: what took minutes is not thrown away at once
 _SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -99,7 +97,7 @@ def compute_map(collection: Collection, *, seed: int = 0, progress: Progress | N
     """
     say: Progress = progress or (lambda stage, done: None)
     say("reading", 0.0)
-    with collection.writing():
+    with collection.writing(patience=2.0):
         pass  # if it cannot be stored, that is better known before than after
     table, vectors = unit_vectors(collection, ["id", "sha256"])
     if len(vectors) < FEWEST:
@@ -136,7 +134,7 @@ def read_map(collection: Collection) -> MapPoints | None:
     CollectionError
         It is damaged.
     """
-    if not (collection.path / f"{_TABLE}.lance" / "_versions").is_dir():
+    if not has_table(collection.path, _TABLE):
         return None
     try:
         database = connect(collection.path)
@@ -225,27 +223,9 @@ class _Percentages:
 
 
 def _store(collection: Collection, table: pa.Table) -> None:
-    with _waiting_to_write(collection), storing(collection.path):
-        database = connect(collection.path)
-        # Overwriting is one commit of a new version: until it is there, readers have the former one.
-        exists = (collection.path / f"{_TABLE}.lance").exists()
-        database.create_table(_TABLE, table, mode="overwrite" if exists else "create")
-
-
-@contextlib.contextmanager
-def _waiting_to_write(collection: Collection) -> Iterator[None]:
-    """The right to write, waited for a while if another process has it."""
-    until = time.monotonic() + _PATIENCE
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(collection.writing())
-                break
-            except CollectionError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.5)
-        yield
+    # Overwriting is one commit of a new version: until it is there, readers have the former one.
+    with collection.writing(), storing(collection.path):
+        make_table(collection.path, _TABLE, table.schema, table)
 
 
 def _umap_version() -> str:

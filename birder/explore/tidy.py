@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lancedb.table import Table
 
-from birder.collection.disk import connect, storing
+from birder.collection.disk import connect, has_table, storing
 from birder.collection.labels import fold
 from birder.collection.store import Collection
 from birder.collection.whole import needed_files
@@ -57,12 +57,12 @@ def tidy(collection: Collection, *, keep: timedelta = KEEP) -> Tidied:
     Raises
     ------
     CollectionError
-        Another process is writing, or the folder cannot be written to.
+        Another process is adding images, or the folder cannot be written to.
     """
     before = _size(collection.path)
     fold(collection)
     removed = 0
-    with collection.writing(), storing(collection.path):
+    with collection.running(), collection.writing(), storing(collection.path):
         database = connect(collection.path)
         for name in _tables(collection.path):
             table = database.open_table(name)
@@ -103,7 +103,7 @@ def worth_tidying(path: Path) -> Worth:
 
 def _tables(path: Path) -> list[str]:
     """The tables that are whole; what is left of one whose making was cut short is none."""
-    return sorted(each.stem for each in path.glob("*.lance") if any((each / "_versions").glob("*.manifest")))
+    return sorted(each.stem for each in path.glob("*.lance") if has_table(path, each.stem))
 
 
 def _versions(table: Table) -> set[int]:

@@ -6,15 +6,19 @@ import contextlib
 import ctypes
 import functools
 import logging
+import os
 import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 from PIL import Image, ImageFile, _imaging
 
 MAX_PIXELS = 178_956_970
 """More pixels than this are refused before they are decoded: where Pillow draws its line too."""
+MAX_BYTES = 1 << 30
+"""Larger files are refused, so that one cannot fill the memory."""
 
 # An application that configures logging still gets Pillow's lines; nobody else gets them on standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -77,6 +81,26 @@ class MemoryBudget:
             with self._changed:
                 self._held -= amount
                 self._changed.notify_all()
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this process may have: the machine's, or what its container is given; 8 GiB if unknown."""
+    found = [8 << 30]
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # a file that is not there, or says "max"
+            found.append(int((Path("/sys/fs/cgroup") / limit).read_text()))
+    return min(found)
+
+
+QUARTER = machine_memory() // 4
+"""Bytes of memory that decoding may take altogether."""
+
+decoding = MemoryBudget(min(600_000_000, QUARTER))
+"""The bytes that all threads together may have in decoded photographs; a larger one is decoded alone."""
+reading = MemoryBudget(min(600_000_000, QUARTER))
+"""The same for files that have been read and not been decoded yet. To be held before `decoding`, never after it."""
 
 
 class _Guard(contextlib.AbstractContextManager[None]):

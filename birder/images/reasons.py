@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Collection
 
 TRUNCATED = "truncated (the file ends before the picture does)"
 UNDECODABLE = "damaged (what should be the picture does not decode)"
@@ -81,16 +82,20 @@ def why_undecodable(error: Exception) -> str:
     return f"of a kind that Birder does not read ({text})" if unsupported else f"damaged ({text or 'unknown error'})"
 
 
-def why_unidentified(start: bytes) -> str:
-    """The reason why nothing recognised a file, from its first 64 bytes."""
+def why_unidentified(start: bytes, formats: Collection[str] = ()) -> str:
+    """The reason why nothing recognised a file, from its first 64 bytes; `formats` are those that can be read here."""
     if not start:
         return "the file is empty"
     if not any(start):
         return "the file holds only zeros"
     kind = start[8:12] if start[4:8] == b"ftyp" else b""
     if kind in (b"heic", b"heix", b"mif1", b"heif", b"msf1"):
-        return 'HEIC: install its reader with pip install "birder[heic]"'
-    if kind and kind not in (b"avif", b"avis"):
+        if "HEIF" not in formats:
+            return 'HEIC: install its reader with pip install "birder[heic]"'
+        return "damaged (HEIC whose header cannot be read)"
+    if kind in (b"avif", b"avis"):
+        return "damaged (AVIF whose header cannot be read)"
+    if kind:
         return "not a photograph but a video"
     if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
         return "not a photograph but a video"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from birder.errors import ConfigError
-from birder.images.open import to_rgb
+from birder.images.decode import to_rgb
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,11 @@ class ClassificationTransform:
         self.std = tuple(float(v) for v in std)
         self.center_crop = float(center_crop)
         self.simple_crop = simple_crop
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> ClassificationTransform:
+        """The transform that a collection's card describes: size, mean, std, center_crop, simple_crop."""
+        return cls(card["size"], card["mean"], card["std"], card["center_crop"], card["simple_crop"])
 
     def __repr__(self) -> str:
         return (

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from birder.errors import ConfigError
 from birder.images.open import open_image
-from birder.net.base import Backbone
 
 FloatArray = npt.NDArray[np.float32]
 DataloaderResult = tuple[list[str], FloatArray, npt.NDArray[np.int64], list[FloatArray]]
@@ -29,7 +29,7 @@ DataloaderResult = tuple[list[str], FloatArray, npt.NDArray[np.int64], list[Floa
 
 @torch.inference_mode()
 def infer_image(
-    net: Backbone,
+    net: torch.nn.Module,
     sample: Image.Image | str | Path,
     transform: Callable[..., torch.Tensor],
     return_embedding: bool = False,
@@ -43,7 +43,8 @@ def infer_image(
     Parameters
     ----------
     net
-        A network in evaluation mode.
+        A network in evaluation mode: Birder's, also within `DataParallel`, or any module that gives logits, such as a
+        traced one or a `Sequential`. Only what has `embedding` and `classify`, as Birder's have, gives an embedding.
     sample
         A path, opened safely and turned upright, or a Pillow image of any mode, taken as it is.
     transform
@@ -69,6 +70,8 @@ def infer_image(
         The file cannot be used as a photograph.
     TypeError
         `sample` is neither a path nor a Pillow image.
+    ConfigError
+        The network gives no embedding.
     """
     if isinstance(sample, str | Path):
         image = open_image(sample)
@@ -82,7 +85,7 @@ def infer_image(
 
 @torch.inference_mode()
 def infer_batch(
-    net: Backbone,
+    net: torch.nn.Module,
     inputs: torch.Tensor,
     return_embedding: bool = False,
     tta: bool = False,
@@ -93,13 +96,24 @@ def infer_batch(
     if return_embedding and tta:
         raise ConfigError("return_embedding and tta exclude each other: the embedding is of the whole image.")
     if return_embedding:
-        embedding = net.embedding(inputs, **kwargs)
-        out = _output(net.classify(embedding), return_logits)
+        network: Any = _unwrapped(net)
+        if not (hasattr(network, "embedding") and hasattr(network, "classify")):
+            raise ConfigError(
+                f"A {type(network).__name__} gives logits alone: leave out return_embedding, or give the network."
+            )
+        embedding = network.embedding(inputs, **kwargs)
+        out = _output(network.classify(embedding), return_logits)
         return _numpy(out), _numpy(embedding)
     if tta:
         outs = [_output(net(crop, **kwargs), return_logits) for crop in _five_crops(inputs)]
         return _numpy(torch.stack(outs).mean(dim=0)), None
     return _numpy(_output(net(inputs, **kwargs), return_logits)), None
+
+
+def _unwrapped(net: torch.nn.Module) -> torch.nn.Module:
+    """The network within what spreads it over devices."""
+    inner: torch.nn.Module = net.module if isinstance(net, DataParallel | DistributedDataParallel) else net
+    return inner
 
 
 def _output(logits: torch.Tensor, return_logits: bool) -> torch.Tensor:
@@ -123,7 +137,7 @@ def _five_crops(inputs: torch.Tensor) -> Iterator[torch.Tensor]:
 
 def infer_dataloader_iter(
     device: torch.device | str,
-    net: Backbone,
+    net: torch.nn.Module,
     dataloader: Iterable[Any],
     return_embedding: bool = False,
     tta: bool = False,
@@ -144,7 +158,7 @@ def infer_dataloader_iter(
     device
         Where to run; the network is moved there.
     net
-        A network in evaluation mode.
+        As in `infer_image`.
     dataloader
         Yields (paths, inputs (B, 3, H, W), targets (B,)).
     return_embedding, tta, return_logits, kwargs
@@ -195,7 +209,7 @@ def infer_dataloader_iter(
 
 def infer_dataloader(
     device: torch.device | str,
-    net: Backbone,
+    net: torch.nn.Module,
     dataloader: Iterable[Any],
     return_embedding: bool = False,
     tta: bool = False,
@@ -211,7 +225,7 @@ def infer_dataloader(
 ) -> DataloaderResult | Iterator[DataloaderResult]:
     """Run a network over a data loader; all results at once, or an iterator over chunks if `chunk_size` is given.
 
-    Arguments and results as in `infer_dataloader_iter`.
+    Arguments and results as in `infer_dataloader_iter`. From an empty loader come arrays of length 0.
     """
     chunks = infer_dataloader_iter(
         device,
@@ -231,8 +245,9 @@ def infer_dataloader(
     )
     if chunk_size is not None:
         return chunks
-    empty = np.empty((0, net.num_classes or net.embedding_size), np.float32)
-    return next(chunks, ([], empty, np.empty(0, np.int64), []))
+    network = _unwrapped(net)  # how many outputs a module has that does not say is known only by running it
+    outputs = getattr(network, "num_classes", 0) or getattr(network, "embedding_size", 0)
+    return next(chunks, ([], np.empty((0, outputs), np.float32), np.empty(0, np.int64), []))
 
 
 class _progress:

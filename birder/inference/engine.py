@@ -105,6 +105,11 @@ def open_engine(
     )
 
 
+def is_usable(embedding: npt.NDArray[np.floating[Any]]) -> bool:
+    """Whether an embedding can be compared with others: every value is finite, and not all are 0."""
+    return bool(np.isfinite(embedding).all() and embedding.any())
+
+
 def make_engine(net: Backbone, rgb_stats: RgbStats, *, precision: str = "fp32", device: str | None = None) -> Engine:
     """The PyTorch engine for a network that is in memory."""
     from birder.inference.engine_torch import TorchEngine, find_device
@@ -155,14 +160,14 @@ def _open_openvino(model: FoundModel, precision: str, patches: bool) -> OpenedEn
     if precision == Precision.int8:
         if patches:
             raise ConfigError("Patch tokens are not quantised: use --precision fp32 or bf16 with --features patches.")
-        folder = ov.graph_folder(model.sha256, "int8")
+        folder = ov.graph_folder(model, "int8")
         if not ov.is_kept(folder):
             raise ConfigError(
                 f"{model.name} is not quantised on this machine yet. Do so on photographs like yours: "
                 f"birder quantize PHOTOS --model {model.name if model.spec else model.path}"
             )
     else:
-        folder = ov.graph_folder(model.sha256, "patches" if patches else "float")
+        folder = ov.graph_folder(model, "patches" if patches else "float")
         if not ov.is_kept(folder):
             keep_float_graph(model, patches=patches)
     return OpenedEngine(ov.OpenVinoEngine(folder, precision), ov.read_facts(folder)["rgb_stats"])
@@ -184,4 +189,4 @@ def keep_float_graph(model: FoundModel, *, patches: bool = False) -> None:
         "rgb_stats": rgb_stats,
         "patches": net.patches,
     }
-    ov.keep_graph(ov.graph_folder(model.sha256, "patches" if patches else "float"), ov.trace(net), facts)
+    ov.keep_graph(ov.graph_folder(model, "patches" if patches else "float"), ov.trace(net), facts)

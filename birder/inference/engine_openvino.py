@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import shutil
 import sys
@@ -32,6 +33,7 @@ from birder.weights.hub import cache_folder  # noqa: E402
 
 if TYPE_CHECKING:
     from birder.inference.pixels import PixelNet
+    from birder.weights.find import FoundModel
 
 PRECISIONS = ("bf16", "fp32", "int8")
 _CHUNK = 4
@@ -45,10 +47,19 @@ def has_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def graph_folder(sha256: str, kind: str = "float") -> Path:
-    """Where the graph of a checkpoint is kept; `kind` is "float", "patches" (gives these too) or "int8"."""
+def graph_folder(model: FoundModel, kind: str = "float") -> Path:
+    """Where the graph of a model is kept; `kind` is "float", "patches" (gives these too) or "int8".
+
+    The same file is another graph in another network, or with another configuration.
+    """
     versions = f"birder-{__version__}-openvino-{openvino.__version__.split('-')[0]}"
-    return cache_folder() / "graphs" / versions / f"{sha256}-{kind}"
+    config = model.spec.config if model.spec is not None else {}
+    suffix = (
+        f"-{hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:12]}"
+        if config
+        else ""
+    )
+    return cache_folder() / "graphs" / versions / f"{model.sha256}-{model.network}{suffix}-{kind}"
 
 
 def is_kept(folder: Path) -> bool:

@@ -69,7 +69,7 @@ def quantize(model: FoundModel, images: npt.NDArray[np.uint8]) -> Quantized:
 
     # It would print a page of progress of its own.
     nncf.set_log_level(logging.ERROR)
-    floating = ov.graph_folder(model.sha256)
+    floating = ov.graph_folder(model)
     if not ov.is_kept(floating):
         keep_float_graph(model)
     held_out = images[::4]
@@ -82,7 +82,7 @@ def quantize(model: FoundModel, images: npt.NDArray[np.uint8]) -> Quantized:
         subset_size=len(calibration),
         model_type=nncf.ModelType.TRANSFORMER if is_transformer else None,
     )
-    folder = ov.graph_folder(model.sha256, "int8")
+    folder = ov.graph_folder(model, "int8")
     facts = ov.read_facts(floating)
     ov.keep_graph(folder, quantized, facts)
     engine = ov.OpenVinoEngine(folder, "int8")

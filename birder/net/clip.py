@@ -13,19 +13,9 @@ from torch import nn
 
 from birder.errors import ConfigError
 from birder.net.base import Backbone
-from birder.net.vit import ACTIVATIONS, Attention, Block
+from birder.net.vit import ACTIVATIONS, Block
 
 _EPS = 1e-5
-
-
-class CausalAttention(Attention):
-    """Self-attention over tokens (B, L, D) in which a token sees only itself and those before it."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        B, L, D = x.shape
-        q, k, v = self.qkv(x).reshape(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.proj(x.transpose(1, 2).reshape(B, L, D))  # type: ignore[no-any-return]
 
 
 class TextTower(nn.Module):
@@ -72,7 +62,7 @@ class TextTower(nn.Module):
             Block(width, num_heads, mlp_dim, _EPS, ACTIVATIONS[act_layer_type], drop=0.0) for _ in range(num_layers)
         )
         for block in self.block:
-            block.attn = CausalAttention(width, num_heads)
+            block.attn.is_causal = True  # type: ignore[union-attr]
         self.norm = nn.LayerNorm(width, eps=_EPS)
         self.projection = nn.Linear(width, embedding_size, bias=False)
 

@@ -1,14 +1,18 @@
 """EfficientNet-Lite0, in the Birder format's parameter names.
 
 Tan & Le, "EfficientNet" (arXiv 1905.11946), table 1, in the Lite variant that its authors published for devices: no
-squeeze-and-excitation, ReLU6 for every activation, stem and head of fixed width. The published weights were trained in
-TensorFlow, so strided convolutions pad as TensorFlow's "SAME" does (the odd pixel goes to the bottom and right) and
-batch norm has an epsilon of 1e-3.
+squeeze-and-excitation, ReLU6 for every activation, stem and head of fixed width.
+
+There are two arithmetics with the same parameters. `EfficientNetLite` is the published Birder package's: even padding,
+and batch norm with PyTorch's epsilon. `TFEfficientNetLite` is that of the authors' weights, which were trained in
+TensorFlow: strided convolutions pad as TensorFlow's "SAME" does (the odd pixel goes to the bottom and right) and batch
+norm has an epsilon of 1e-3.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +21,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from birder.errors import WeightsError
-from birder.net.base import Backbone, check_config, make_classifier
+from birder.net.base import Backbone, DropPath, known_config, stochastic_depth_rates
 
 # One row a group of blocks: stage, blocks, kernel, stride of the first, expansion, output channels.
 _GROUPS = (
@@ -30,96 +34,143 @@ _GROUPS = (
     ("stage4", 1, 3, 1, 6, 320),
 )
 _STEM, _HEAD = 32, 1280
+_DEFAULTS: dict[str, Any] = {"drop_path_rate": 0.2, "dropout_rate": 0.2, "head_bias": True, "mlp_head": False}
+_NEUTRAL: dict[str, Any] = {"width_coefficient": 1.0, "depth_coefficient": 1.0}
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution without bias whose output is ceil(input / stride), padded as TensorFlow's "SAME"."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        # With stride 1 the padding is even on both sides, and the convolution can do it itself.
-        padding = (kernel - 1) // 2 if stride == 1 else 0
-        super().__init__(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
+    """A convolution whose output is ceil(input / stride), padded as TensorFlow's "SAME"."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         stride, kernel = self.stride[0], self.kernel_size[0]
-        if stride > 1:
-            height, width = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:])
-            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        height, width = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:])
+        x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
         return super().forward(x)
 
 
-def _conv_norm(
+def conv_norm(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
 ) -> nn.Sequential:
+    """Convolution padded evenly, batch norm, and ReLU6 unless `act` is off."""
     layers = [
-        SameConv2d(in_channels, out_channels, kernel, stride, groups),
-        nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels),
     ]
     return nn.Sequential(*layers, *([nn.ReLU6(inplace=True)] if act else []))
+
+
+def tf_conv_norm(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
+) -> nn.Sequential:
+    """The same as TensorFlow computes it."""
+    layers = conv_norm(in_channels, out_channels, kernel, stride, groups, act)
+    if stride > 1:  # with stride 1 "SAME" is even on both sides
+        layers[0] = SameConv2d(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+    layers[1] = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
+    return layers
 
 
 class MBConv(nn.Module):
     """Inverted residual: expand, depthwise convolution, project; (B, C, H, W) to (B, C', H/stride, W/stride)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self,
+        conv_norm: Callable[..., nn.Sequential],
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        drop: float,
+    ) -> None:
         super().__init__()
         width = in_channels * expansion
-        expand = [_conv_norm(in_channels, width, 1)] if expansion > 1 else []
+        expand = [conv_norm(in_channels, width, 1)] if expansion > 1 else []
         self.block = nn.Sequential(
             *expand,
-            _conv_norm(width, width, kernel, stride, groups=width),
-            _conv_norm(width, out_channels, 1, act=False),
+            conv_norm(width, width, kernel, stride, groups=width),
+            conv_norm(width, out_channels, 1, act=False),
         )
         self.residual = stride == 1 and in_channels == out_channels
+        self.drop_path = DropPath(drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.block(x)
-        return x + y if self.residual else y
+        return x + self.drop_path(y) if self.residual else y
 
 
 class EfficientNetLite(Backbone):
-    """EfficientNet-Lite0; its embedding (B, 1280) is the mean of the head's map.
+    """EfficientNet-Lite0 as the published Birder package computes it; its embedding (B, 1280) is the head map's mean.
 
-    It has no configuration of its own: `config` must be empty.
+    Parameters
+    ----------
+    input_channels
+        Channels of the input.
+    num_classes
+        Outputs of the classifier; 0 for none.
+    size
+        Input (height, width) in pixels; 224 x 224 without it.
+    config
+        `drop_path_rate` (growing linearly over the blocks, from 0), `dropout_rate` (before the classifier),
+        `head_bias` and `mlp_head`. `width_coefficient` and `depth_coefficient` may stand at 1.
+
+    Raises
+    ------
+    UnknownNameError
+        The configuration has an unknown key.
+    ConfigError
+        A value that this network does not have.
     """
 
+    block_group_regex = r"body\.stage(\d+)\.(\d+)"
     embedding_size = _HEAD
+    feature_dim = _GROUPS[-1][-1]
+    max_stride = 32
+    stem_stride = 2
+    stem_width = _STEM
+    conv_norm = staticmethod(conv_norm)
 
     def __init__(
         self,
-        num_classes: int = 0,
+        input_channels: int,
+        num_classes: int,
         *,
-        input_channels: int = 3,
+        config: dict[str, Any] | None = None,
         size: tuple[int, int] | None = None,
-        config: dict[str, Any],
     ) -> None:
-        super().__init__(num_classes, input_channels=input_channels, size=size)
-        check_config("EfficientNetLite", config, set())
-        self.stem = _conv_norm(input_channels, _STEM, 3, stride=2)
+        super().__init__(input_channels, num_classes, config=config, size=size)
+        config = known_config("EfficientNetLite", self.config, _DEFAULTS, _NEUTRAL)
+        self.stem = self.conv_norm(input_channels, _STEM, 3, stride=2)
+        blocks_in_all = sum(group[1] for group in _GROUPS)
+        drops = iter(stochastic_depth_rates(config["drop_path_rate"], blocks_in_all, endpoint=False))
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         channels = _STEM
         for stage, blocks, kernel, stride, expansion, out_channels in _GROUPS:
             body = stages.setdefault(stage, nn.Sequential())
             assert isinstance(body, nn.Sequential)
             for i in range(blocks):
-                body.append(MBConv(channels, out_channels, kernel, stride if i == 0 else 1, expansion))
+                first = stride if i == 0 else 1
+                body.append(MBConv(self.conv_norm, channels, out_channels, kernel, first, expansion, next(drops)))
                 channels = out_channels
         self.body = nn.Sequential(stages)
         self.features = nn.Sequential(
-            _conv_norm(channels, _HEAD, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Dropout(0.2)
+            self.conv_norm(channels, _HEAD, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(1),
+            nn.Dropout(config["dropout_rate"]),
         )
-        self.classifier = make_classifier(_HEAD, num_classes)
+        self.classifier = self.create_classifier()
         self.return_stages = ["stage1", "stage2", "stage3", "stage4"]
         self.return_channels = [24, 40, 112, 320]
-        self._grad_checkpointing = False
+        self._checkpointing: dict[str, Any] | None = None
 
     def _stages(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """The map after each stage of the body, by name."""
         x = self.stem(x)
         out = {}
         for name, stage in self.body.named_children():
-            if self._grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(stage, x, use_reentrant=False)
+            if self._checkpointing is not None and torch.is_grad_enabled():
+                x = checkpoint(stage, x, **self._checkpointing)
             else:
                 x = stage(x)
             out[name] = x
@@ -129,24 +180,40 @@ class EfficientNetLite(Backbone):
         """The last map of the body, (B, 320, H/32, W/32)."""
         return self._stages(x)["stage4"]
 
-    def embedding(self, x: torch.Tensor) -> torch.Tensor:
+    def embedding_from_features(self, features: torch.Tensor) -> torch.Tensor:
         """The mean over the head's map, (B, 1280)."""
-        return self.features(self.forward_features(x))  # type: ignore[no-any-return]
+        return self.features(features)  # type: ignore[no-any-return]
 
     def detection_features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Maps at strides 4, 8, 16 and 32: "stage1" (B, 24, ...), "stage2" (40), "stage3" (112), "stage4" (320)."""
         stages = self._stages(x)
         return {name: stages[name] for name in self.return_stages}
 
-    def adjust_size(self, new_size: tuple[int, int]) -> None:
-        """A convolutional network takes any size: only `size` changes."""
-        self.size = (int(new_size[0]), int(new_size[1]))
+    def freeze_stages(self, up_to_stage: int) -> None:
+        self.stem.requires_grad_(False)
+        for stage in list(self.body)[:up_to_stage]:
+            stage.requires_grad_(False)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self._grad_checkpointing = enable
+    def _get_input_conv(self) -> nn.Conv2d:
+        return self.stem[0]  # type: ignore[return-value]
 
-    def features_head(self) -> nn.Module:
-        return self.features
+    def set_grad_checkpointing(
+        self,
+        enable: bool = True,
+        *,
+        segments: int | None = None,
+        preserve_rng_state: bool = True,
+        use_reentrant: bool = False,
+    ) -> None:
+        self._checkpointing = (
+            {"preserve_rng_state": preserve_rng_state, "use_reentrant": use_reentrant} if enable else None
+        )
+
+
+class TFEfficientNetLite(EfficientNetLite):
+    """EfficientNet-Lite0 as its authors' weights need it: TensorFlow's padding and epsilon."""
+
+    conv_norm = staticmethod(tf_conv_norm)
 
 
 def rename_published_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

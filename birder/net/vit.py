@@ -17,17 +17,55 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from birder.errors import ConfigError
-from birder.net.base import Backbone, check_config, make_classifier
+from birder.net.base import Backbone, DropPath, known_config, stochastic_depth_rates
 
 _DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim"), ...),
     "drop_path_rate": 0.0,
     "head_bias": True,
+    "mlp_head": False,
     "pre_norm": False,
     "norm_layer_eps": 1e-6,
     "act_layer_type": "gelu",
     "out_indices": None,
 }
-_SIZES = ("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
+# What the published package's ViT can be told beside, at which value it is this one.
+_NEUTRAL: dict[str, Any] = {
+    "abs_pos_embed": True,
+    "pos_embed_special_tokens": True,
+    "pos_embed_interpolation_mode": "bicubic",
+    "pos_embed_antialias": False,
+    "stem_type": "patchify",
+    "stem_norm_layer_type": None,
+    "layer_scale_init_value": None,
+    "post_norm": True,
+    "norm_after_pool": False,
+    "qkv_bias": True,
+    "qk_norm": False,
+    "attn_norm": False,
+    "num_reg_tokens": 0,
+    "class_token": True,
+    "attn_pool_head": False,
+    # The pool's own settings say nothing without the pool.
+    **dict.fromkeys(
+        (
+            "attn_pool_type",
+            "attn_pool_num_heads",
+            "attn_pool_special_tokens",
+            "attn_pool_norm_eps",
+            "attn_pool_act_layer_type",
+        ),
+        ...,
+    ),
+    "norm_layer_type": "LayerNorm",
+    "mlp_layer_type": "FFN",
+    "soft_moe_num_experts": None,
+    "soft_moe_num_slots": ...,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "projection_dropout": 0.0,
+    "drop_path_uniform": False,
+}
 
 
 class QuickGELU(nn.Module):
@@ -40,39 +78,26 @@ class QuickGELU(nn.Module):
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
 
 
-class DropPath(nn.Module):
-    """Stochastic depth per sample (Huang et al., arXiv 1603.09382): drop a residual branch with probability `rate`."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.rate == 0.0 or not self.training:
-            return x
-        keep = 1.0 - self.rate
-        mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
-        return x * mask / keep
-
-
 class Attention(nn.Module):
-    """Multi-head self-attention over tokens (B, T, D)."""
+    """Multi-head self-attention over tokens (B, T, D); if `is_causal`, a token sees only itself and those before it."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.is_causal = False
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
         B, T, D = x.shape
         q, k, v = self.qkv(x).reshape(B, T, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=self.is_causal)
         return self.proj(x.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
 
     def first(self, x: torch.Tensor) -> torch.Tensor:
         """The first token of what `forward` gives, (B, 1, D): one query in place of T."""
         B, _, D = x.shape
+        x = x[:, :1] if self.is_causal else x
         weight, bias = self.qkv.weight, self.qkv.bias
         q = F.linear(x[:, :1], weight[:D], bias[:D])
         k, v = F.linear(x, weight[D:], bias[D:]).chunk(2, dim=-1)
@@ -93,8 +118,8 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, mlp_dim), act(), nn.Identity(), nn.Linear(mlp_dim, dim))
         self.drop_path = DropPath(drop)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), attn_mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
     def first(self, x: torch.Tensor) -> torch.Tensor:
@@ -110,27 +135,30 @@ class Encoder(nn.Module):
         super().__init__()
         self.pre_block = nn.Sequential(*([pre_norm] if pre_norm is not None else []))
         self.block = nn.ModuleList(blocks)
-        self.grad_checkpointing = False
+        self.checkpointing: dict[str, Any] | None = None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.outputs(x, [len(self.block) - 1])[0]
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.forward_features(x, [len(self.block) - 1], attn_mask)[0]
 
     def class_token(self, x: torch.Tensor) -> torch.Tensor:
         """The class token alone after the last block, (B, D): that block computes nothing for the others."""
         last = len(self.block) - 1
-        x = self.outputs(x, [last - 1])[0] if last else self.pre_block(x)
+        x = self.forward_features(x, [last - 1])[0] if last else self.pre_block(x)
         block: Block = self.block[last]  # type: ignore[assignment]
         return block.first(x)[:, 0]
 
-    def outputs(self, x: torch.Tensor, indices: list[int]) -> list[torch.Tensor]:
-        """Tokens (B, T, D) after each block of `indices`, in their order."""
+    def forward_features(
+        self, x: torch.Tensor, out_indices: list[int] | None = None, attn_mask: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        """Tokens (B, T, D) after each block of `out_indices`, in their order; after every block without it."""
+        indices = list(range(len(self.block))) if out_indices is None else out_indices
         x = self.pre_block(x)
         after: dict[int, torch.Tensor] = {}
-        for i, block in enumerate(self.block[: max(indices) + 1]):
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
+        for i, block in enumerate(self.block[: max(indices, default=-1) + 1]):
+            if self.checkpointing is not None and torch.is_grad_enabled():
+                x = checkpoint(block, x, attn_mask, **self.checkpointing)
             else:
-                x = block(x)
+                x = block(x, attn_mask)
             if i in indices:
                 after[i] = x
         return [after[i] for i in indices]
@@ -141,47 +169,52 @@ class ViT(Backbone):
 
     Parameters
     ----------
-    num_classes
-        Outputs of the classifier; 0 for none.
     input_channels
         Channels of the input.
+    num_classes
+        Outputs of the classifier; 0 for none.
     size
         Input (height, width) in pixels, each divisible by the patch size; 224 x 224 without it.
     config
         `patch_size, num_layers, num_heads, hidden_dim, mlp_dim` (all required), and optionally `drop_path_rate` (of the
-        last block, growing linearly from 0), `head_bias`, `pre_norm`, `norm_layer_eps`, `act_layer_type` ("gelu" or
-        "quick_gelu"), `out_indices` (blocks whose patch tokens `detection_features` returns; negative from the end).
+        last block, growing linearly from 0), `head_bias`, `mlp_head` (a hidden layer before the classifier),
+        `pre_norm`, `norm_layer_eps`, `act_layer_type` ("gelu" or "quick_gelu"), `out_indices` (blocks whose patch
+        tokens `detection_features` returns; negative from the end).
+        Other keys of the published package may stand at the value that changes nothing.
 
     Raises
     ------
     UnknownNameError
         The configuration has an unknown key.
     ConfigError
-        A value that no network can be built with.
+        A value that no network can be built with, or that Birder's does not have.
     """
+
+    block_group_regex = r"encoder\.block\.(\d+)"
+    num_special_tokens = 1
 
     def __init__(
         self,
-        num_classes: int = 0,
+        input_channels: int,
+        num_classes: int,
         *,
-        input_channels: int = 3,
+        config: dict[str, Any] | None = None,
         size: tuple[int, int] | None = None,
-        config: dict[str, Any],
     ) -> None:
-        super().__init__(num_classes, input_channels=input_channels, size=size)
-        check_config("ViT", config, {*_SIZES, *_DEFAULTS})
-        missing = [key for key in _SIZES if key not in config]
-        if missing:
-            raise ConfigError(f"A ViT needs {', '.join(missing)} in its configuration.")
-        config = {**_DEFAULTS, **config}
+        super().__init__(input_channels, num_classes, config=config, size=size)
+        config = known_config("ViT", self.config, _DEFAULTS, _NEUTRAL)
         p, dim, heads, layers = (config[k] for k in ("patch_size", "hidden_dim", "num_heads", "num_layers"))
         if min(p, dim, heads, layers, config["mlp_dim"]) < 1 or dim % heads:
             raise ConfigError(f"hidden_dim {dim} must be a multiple of num_heads {heads}, and every size at least 1.")
-        if config["act_layer_type"] not in ACTIVATIONS:
-            raise ConfigError(f"act_layer_type {config['act_layer_type']!r} is none of {', '.join(ACTIVATIONS)}.")
+        if layers > 1000:
+            raise ConfigError(f"num_layers {layers} is more than the 1,000 that Birder builds.")
+        activation = config["act_layer_type"] or "gelu"
+        if activation not in ACTIVATIONS:
+            raise ConfigError(f"act_layer_type {activation!r} is none of {', '.join(ACTIVATIONS)}.")
 
         self.patch_size: int = p
-        self.embedding_size = dim
+        self.max_stride = self.stem_stride = p
+        self.embedding_size = self.feature_dim = self.stem_width = dim
         self.out_indices = _normalise_indices(config["out_indices"], layers)
         if self.out_indices is None:
             self.return_stages = ["neck"]
@@ -190,8 +223,8 @@ class ViT(Backbone):
         self.return_channels = [dim] * len(self.return_stages)
 
         eps = config["norm_layer_eps"]
-        act = ACTIVATIONS[config["act_layer_type"]]
-        drops = [config["drop_path_rate"] * i / max(layers - 1, 1) for i in range(layers)]
+        act = ACTIVATIONS[activation]
+        drops = stochastic_depth_rates(config["drop_path_rate"], layers)
         grid = self._grid(self.size)
 
         self.conv_proj = nn.Conv2d(input_channels, dim, kernel_size=p, stride=p, bias=not config["pre_norm"])
@@ -202,7 +235,7 @@ class ViT(Backbone):
             [Block(dim, heads, config["mlp_dim"], eps, act, drop) for drop in drops],
         )
         self.norm = nn.LayerNorm(dim, eps=eps)
-        self.classifier = make_classifier(dim, num_classes, bias=config["head_bias"])
+        self.classifier = self.create_classifier()
 
     def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Patches (rows, columns) of an input (height, width)."""
@@ -213,25 +246,54 @@ class ViT(Backbone):
 
     def _tokens(self, x: torch.Tensor) -> torch.Tensor:
         """Embedded tokens (B, T, D) before the encoder. x: (B, C, H, W)."""
-        if tuple(x.shape[-2:]) != self.size:
-            raise ConfigError(
-                f"The network takes {self.size[0]} x {self.size[1]} pixels, the input {x.shape[-2]} x {x.shape[-1]}. "
-                f"Call adjust_size(({x.shape[-2]}, {x.shape[-1]})) first."
-            )
+        size = (x.shape[-2], x.shape[-1])
+        pos_embedding: torch.Tensor = self.pos_embedding
+        if size != self.size:
+            if not self.dynamic_size:
+                raise ConfigError(
+                    f"The network takes {self.size[0]} x {self.size[1]} pixels, the input {size[0]} x {size[1]}. "
+                    f"Call adjust_size(({size[0]}, {size[1]})) first."
+                )
+            pos_embedding = self._positions(size, antialias=False)
         x = self.conv_proj(x).flatten(2).transpose(1, 2)
-        return torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embedding
+        return torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1) + pos_embedding
 
-    def _patch_map(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Patch tokens (B, T, D) as a map (B, D, H/p, W/p)."""
-        return tokens[:, 1:].transpose(1, 2).reshape(tokens.shape[0], -1, *self._grid(self.size))
+    def _positions(self, size: tuple[int, int], antialias: bool) -> torch.Tensor:
+        """The position embeddings interpolated (bicubic) to an input (height, width)."""
+        patches = self.pos_embedding[:, 1:].float().transpose(1, 2).reshape(1, -1, *self._grid(self.size))
+        patches = F.interpolate(patches, size=self._grid(size), mode="bicubic", antialias=antialias)
+        patches = patches.flatten(2).transpose(1, 2).to(self.pos_embedding.dtype)
+        return torch.cat([self.pos_embedding[:, :1], patches], dim=1)
+
+    def _patch_map(self, tokens: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Patch tokens (B, T, D) of an input (height, width) as a map (B, D, H/p, W/p)."""
+        return tokens[:, 1:].transpose(1, 2).reshape(tokens.shape[0], -1, *self._grid(size))
 
     @property
     def patch_shape(self) -> tuple[int, int, int]:
         return (*self._grid(self.size), self.embedding_size)
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """All tokens after the final norm, (B, T, D). x: (B, C, H, W) float."""
-        return self.norm(self.encoder(self._tokens(x)))  # type: ignore[no-any-return]
+    def forward_features(
+        self, x: torch.Tensor, attn_mask: torch.Tensor | None = None, return_input_embedding: bool = False
+    ) -> torch.Tensor:
+        """All tokens after the final norm, (B, T, D).
+
+        Parameters
+        ----------
+        x
+            (B, C, H, W) float.
+        attn_mask
+            Which token sees which, bool (T, T), or what is added to the attention's logits, float (T, T).
+        return_input_embedding
+            Give the tokens before the encoder too: (B, T, D, 2).
+        """
+        tokens = self._tokens(x)
+        features: torch.Tensor = self.norm(self.encoder(tokens, attn_mask))
+        return torch.stack([tokens, features], dim=-1) if return_input_embedding else features
+
+    def embedding_from_features(self, features: torch.Tensor) -> torch.Tensor:
+        """The class token, (B, D), of all tokens after the final norm."""
+        return features[:, 0]
 
     def embedding(self, x: torch.Tensor) -> torch.Tensor:
         """The class token after the final norm, (B, D). x: (B, C, H, W) float."""
@@ -243,26 +305,52 @@ class ViT(Backbone):
         Without `out_indices`, one map "neck" after the final norm; with it, "stage1", "stage2", ... after those blocks,
         before the final norm.
         """
+        size = (x.shape[-2], x.shape[-1])
         if self.out_indices is None:
-            return {"neck": self._patch_map(self.forward_features(x))}
-        stages = self.encoder.outputs(self._tokens(x), self.out_indices)
-        return {name: self._patch_map(tokens) for name, tokens in zip(self.return_stages, stages, strict=True)}
+            return {"neck": self._patch_map(self.forward_features(x), size)}
+        stages = self.encoder.forward_features(self._tokens(x), self.out_indices)
+        return {name: self._patch_map(tokens, size) for name, tokens in zip(self.return_stages, stages, strict=True)}
+
+    def strip_for_detection_features(self) -> None:
+        super().strip_for_detection_features()
+        if self.out_indices is not None:
+            self.norm = nn.Identity()  # type: ignore[assignment]
+
+    def freeze_stages(self, up_to_stage: int) -> None:
+        self.conv_proj.requires_grad_(False)
+        self.pos_embedding.requires_grad_(False)
+        if up_to_stage > 0:
+            last = sorted(self.out_indices or [len(self.encoder.block) - 1])[:up_to_stage][-1]
+            self.encoder.pre_block.requires_grad_(False)
+            self.encoder.block[: last + 1].requires_grad_(False)
+
+    def _get_input_conv(self) -> nn.Conv2d:
+        return self.conv_proj
 
     def adjust_size(self, new_size: tuple[int, int]) -> None:
         """Interpolate the position embeddings to another input (height, width): bicubic, antialiased."""
-        old, new = self._grid(self.size), self._grid(new_size)
-        self.size = (int(new_size[0]), int(new_size[1]))
-        if new == old:
-            return
-        pos = self.pos_embedding.detach()
-        patches = pos[:, 1:].float().transpose(1, 2).reshape(1, -1, *old)
-        patches = F.interpolate(patches, size=new, mode="bicubic", antialias=True).flatten(2).transpose(1, 2)
-        self.pos_embedding = nn.Parameter(
-            torch.cat([pos[:, :1], patches.to(pos.dtype)], dim=1), requires_grad=self.pos_embedding.requires_grad
+        if self._grid(new_size) != self._grid(self.size):
+            self.pos_embedding = nn.Parameter(
+                self._positions(new_size, antialias=True).detach(), requires_grad=self.pos_embedding.requires_grad
+            )
+        super().adjust_size(new_size)
+
+    def set_grad_checkpointing(
+        self,
+        enable: bool = True,
+        *,
+        segments: int | None = None,
+        preserve_rng_state: bool = True,
+        use_reentrant: bool = False,
+    ) -> None:
+        self.encoder.checkpointing = (
+            {"preserve_rng_state": preserve_rng_state, "use_reentrant": use_reentrant} if enable else None
         )
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.encoder.grad_checkpointing = enable
+    def set_causal_attention(self, is_causal: bool = True) -> None:
+        """Let each token see only itself and those before it, in raster order."""
+        for block in self.encoder.block:
+            block.attn.is_causal = is_causal  # type: ignore[union-attr]
 
     def features_head(self) -> nn.Module:
         return self.norm

@@ -33,21 +33,23 @@ class ModelWorker:
 
     def abilities(self) -> dict[str, Any]:
         """What this machine can do without fetching anything, and why it cannot do the rest."""
-        card = self._catalogue.current().collection.model
-        # Of embeddings of others' making it is not known how pictures were prepared for them.
+        from birder.collection.model import made_elsewhere
+
+        collection = self._catalogue.current().collection
+        card = collection.model
         imported = card.engine == IMPORTED
-        image = not imported and (self._encoder is not None or model_file(card.source) is not None)
         text = self._clip is not None or _text_half_is_here(card.source)
+        # Whoever imported embeddings named their model; its image features come from the whole of it.
+        image = self._encoder is not None or model_file(card.source) is not None or (imported and text)
         why = None
-        if imported:
-            why = (
-                f"The embeddings were imported ({card.name}), so pictures from elsewhere cannot be embedded like them."
-            )
-        elif not image:
+        if not image:
+            fetched = "" if imported and card.source.count("/") else f" Fetch them with: birder fetch {card.source}"
             why = (
                 f"The weights of {card.name} are not on this machine, so pictures from elsewhere cannot be searched "
-                f"for. Fetch them with: birder fetch {card.source}"
+                f"for.{fetched}"
             )
+        elif imported:
+            why = made_elsewhere(collection)
         elif not text:
             why = f"{card.name} has no text half on this machine, so words cannot be searched for."
         return {"search_text": text, "search_image": image, "predict": image, "why": why}
@@ -57,8 +59,12 @@ class ModelWorker:
         if self._encoder is None:
             from birder.collection.model import load_encoder_of
 
-            self._encoder = load_encoder_of(self._catalogue.current().collection)
+            self._encoder = load_encoder_of(self._catalogue.current().collection, clip=self._clip)
         return self._encoder
+
+    def transform(self) -> dict[str, Any]:
+        """How the model wants pictures to be prepared, as a card has it; in the model's thread only."""
+        return self.encoder().card.transform
 
     def clip(self) -> LoadedClip:
         """The whole model, with its text half; in the model's thread only."""
@@ -117,11 +123,10 @@ def model_file(source: str) -> Path | None:
 
 
 def _text_half_is_here(source: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
     from birder.errors import WeightsError
     from birder.registry import list_pretrained_models, weights_spec
     from birder.weights.openclip import PICKLE_FILE, SAFETENSORS_FILE, openclip_repository
+    from birder.zeroshot.default import is_here
 
     repository = source
     if source in list_pretrained_models():
@@ -133,5 +138,4 @@ def _text_half_is_here(source: str) -> bool:
         return any((Path(source) / name).is_file() for name in (SAFETENSORS_FILE, PICKLE_FILE))
     elif Path(source).exists() or source.count("/") != 1:
         return False
-    found = (try_to_load_from_cache(repository, name) for name in (SAFETENSORS_FILE, PICKLE_FILE))
-    return any(isinstance(each, str) for each in found)
+    return is_here(repository)

@@ -10,10 +10,10 @@ from fastapi import Depends, HTTPException, Query, Request
 
 from birder.explore.duplicates import Group
 from birder.explore.tidy import Worth
+from birder.images.apart import Decoders
 from birder.images.sources import uri_to_name
 from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
-from birder.server.decoder import PROCESSES, Decoder
 from birder.server.event_streams import Events
 from birder.server.label_desk import LabelDesk
 from birder.server.map_job import MapJob
@@ -43,6 +43,9 @@ Order = Annotated[
 ]
 
 
+_DECODERS = 2  # processes for uploads
+
+
 class Site:
     """One collection being served."""
 
@@ -56,8 +59,8 @@ class Site:
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
-        self.uploads = Workers("uploads", threads=PROCESSES, waiting=128)
-        self.decoder = Decoder()
+        self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
+        self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.worth: tuple[int, Worth] | None = None
         self.duplicates: tuple[tuple[int, float], list[Group]] | None = None
         self.events = Events(self.catalogue)
@@ -76,7 +79,7 @@ class Site:
         """End what is under way, as far as it can be ended."""
         for workers in self._all_workers:
             workers.stop()
-        self.decoder.stop()
+        self.decoders.stop()
         self.events.stop()
         self.labels.stop()
         self.map.stop()

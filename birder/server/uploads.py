@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import contextlib
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from fastapi import APIRouter, File, Form, HTTPException, UploadFile
 
 from birder.errors import ImageError
+from birder.images.apart import Decoders
+from birder.images.transform import ClassificationTransform
 from birder.server.answers import Embedding, Predictions, SearchHits
-from birder.server.decoder import Upload
 from birder.server.model import Vector
 from birder.server.naming import names_of_head, names_of_neighbours
 from birder.server.searching import nearest
@@ -70,15 +74,36 @@ async def search_image(
     return {"photos": photos, "query": {"files": [each.filename for each in file], "where": where, "k": k}}
 
 
+class Upload(NamedTuple):
+    """A picture as pixels (H, W, 3) uint8 for the network; its own width and height."""
+
+    pixels: npt.NDArray[np.uint8]
+    width: int
+    height: int
+
+
 async def _embedded(site: Site, file: UploadFile) -> tuple[Upload, Vector]:
     """A picture decoded, in a process apart, and its embedding."""
     site.model.check_can_embed()
     transform = site.catalogue.current().collection.model.transform
-    data = await file.read()
+    if "size" not in transform:  # of imported embeddings; the model that made them says it
+        transform = await site.model.workers.run(site.model.transform)
     try:
-        if not data:
-            raise ImageError("it is empty")
-        decoded = await site.uploads.run(site.decoder.decode, data, transform)
+        decoded = await site.uploads.run(decode_upload, site.decoders, file.file, transform)
     except ImageError as error:
         raise HTTPException(400, f"This is no picture that can be used: {error}. Send another.") from None
     return decoded, await site.model.workers.run(site.model.embed, decoded.pixels)
+
+
+def decode_upload(decoders: Decoders, file: BinaryIO, transform: dict[str, Any]) -> Upload:
+    """Decode a picture for the transform of a collection's card; `ImageError` where that cannot be done.
+
+    It is read here, so that those that wait take no memory.
+    """
+    data = b"" if file.closed else file.read()
+    if not data:
+        raise ImageError("it is empty")
+    size = ClassificationTransform.from_card(transform).resize_to
+    with contextlib.ExitStack() as held:
+        photo = decoders.decode(data, size if transform["draft"] else None, held, transform)
+        return Upload(np.asarray(photo.image), photo.width, photo.height)

@@ -8,6 +8,7 @@ strings in its metadata.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import warnings
 import zipfile
@@ -20,13 +21,18 @@ import safetensors.torch
 import torch
 
 from birder.errors import WeightsError
+from birder.net.base import get_signature
 from birder.registry import TASK
 from birder.version import __version__
+from birder.weights.hub import check_is_file
 
 RgbStats = dict[str, Any]
 Signature = dict[str, Any]
 
 _FIELDS = ("task", "signature", "class_to_idx", "rgb_stats")
+# No network comes near; what a file claims beyond is not believed.
+_MAX_SIDE, _MAX_CHANNELS, _MAX_OUTPUTS = 16_384, 1_024, 100_000_000
+_MAX_DEPTH, _MAX_VALUES = 8, 10_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,10 @@ class Checkpoint:
         {"mean": three numbers, "std": three numbers} of pixel values in [0, 1].
     config
         Overrides of the network's registered configuration, or None.
+    network
+        The registered network that the state is of; None in files of the published package, which do not say.
+    backbone_config
+        In a detector's checkpoint, what `config` is for its backbone.
     """
 
     state: dict[str, torch.Tensor]
@@ -54,14 +64,13 @@ class Checkpoint:
     config: dict[str, Any] | None = None
     task: str = TASK
     birder_version: str = f"v{__version__}"
+    network: str | None = None
+    backbone_config: dict[str, Any] | None = None
 
 
 def make_signature(size: tuple[int, int], num_classes: int, channels: int = 3) -> Signature:
     """The signature of a network for input (height, width) and N classes."""
-    return {
-        "inputs": [{"data_shape": [0, channels, int(size[0]), int(size[1])]}],
-        "outputs": [{"data_shape": [0, num_classes]}],
-    }
+    return get_signature((0, channels, int(size[0]), int(size[1])), num_classes)
 
 
 def get_size_from_signature(signature: Signature) -> tuple[int, int]:
@@ -76,7 +85,9 @@ def get_channels_from_signature(signature: Signature) -> int:
 
 
 def get_num_labels_from_signature(signature: Signature) -> int:
-    """Number of outputs of the classifier."""
+    """Number of outputs of the classifier, or of a detector's classes."""
+    if "num_labels" in signature:
+        return int(signature["num_labels"])
     return int(signature["outputs"][0]["data_shape"][1])
 
 
@@ -86,9 +97,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises
     ------
     WeightsError
-        The file is missing, truncated, a pickle that carries code, or no checkpoint of the Birder format.
+        The file is missing, no regular file, truncated, a pickle that carries code, or no checkpoint of the Birder
+        format.
     """
     path = Path(path)
+    check_is_file(path)
     values = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
     missing = [key for key in ("state", *_FIELDS) if key not in values]
     if missing:
@@ -96,14 +109,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not in the Birder format: it has no {', '.join(missing)}. "
             "A checkpoint of OpenCLIP becomes one with: birder convert SOURCE DEST"
         )
-    try:
-        get_size_from_signature(values["signature"])
-        get_num_labels_from_signature(values["signature"])
-        list(values["rgb_stats"]["mean"] + values["rgb_stats"]["std"])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path} is damaged: its signature or rgb_stats have not the Birder format's form."
-        ) from error
+    wrong = _wrong(values, path.stat().st_size)
+    if wrong is not None:
+        raise WeightsError(f"{path} is damaged or foreign: {wrong}. Fetch it again, or ask whoever made it.")
     return Checkpoint(
         state=values["state"],
         signature=values["signature"],
@@ -112,6 +120,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         config=values.get("config") or None,
         task=values["task"],
         birder_version=str(values.get("birder_version", "unknown")),
+        network=values.get("network") or None,
+        backbone_config=values.get("backbone_config") or None,
     )
 
 
@@ -120,18 +130,16 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, OverflowError, RuntimeError) as error:
         raise WeightsError(
             f"{path} is truncated or no safetensors file ({error}). Delete it and fetch it again."
         ) from error
     values: dict[str, Any] = {"state": state}
     for key, text in metadata.items():
-        if key in ("signature", "class_to_idx", "rgb_stats", "config"):
+        if key in ("signature", "class_to_idx", "rgb_stats", "config", "backbone_config"):
             try:
                 values[key] = json.loads(text) if text else None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise WeightsError(f"{path} is damaged: its metadata {key!r} is no JSON.") from error
         else:
             values[key] = text
@@ -147,31 +155,131 @@ def _read_pt(path: Path) -> dict[str, Any]:
 
 def read_pickle(path: Path) -> Any:
     """Read a torch file without running code from it; `WeightsError` if it is missing, damaged, or would need to."""
+    check_is_file(path)
     try:
+        is_zip = zipfile.is_zipfile(path)
+        if is_zip:
+            _check_zip(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch remarks on old protocols: nothing to do about them
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except WeightsError:
+        raise
+    except Exception as error:  # what a damaged pickle makes torch stumble over is any of Python's errors
+        message = str(error).lower()
+        if isinstance(error, pickle.UnpicklingError) and ("weights_only" in message or "unsupported" in message):
             raise WeightsError(
                 f"{path} carries more than weights: reading it would run code from the file, so Birder refuses. "
                 "Ask for a .safetensors file, or a .pt that torch.load(..., weights_only=True) reads."
             ) from error
-        raise WeightsError(f"{path} is no torch file ({_first_line(error)}).") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise WeightsError(
             f"{path} is truncated or no torch file ({_first_line(error)}). Delete it and fetch it again."
         ) from error
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse a torch file whose parts are larger than it is: torch stores them as they are, a bomb compresses them."""
+    with zipfile.ZipFile(path) as file:
+        parts = sum(part.file_size for part in file.infolist())
+    if parts > path.stat().st_size:
+        raise WeightsError(f"{path} is no torch file: its parts are compressed, or overlap. Fetch it again.")
 
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _missing(path: Path) -> WeightsError:
-    return WeightsError(f"There is no file {path}.")
+def _wrong(values: dict[str, Any], file_size: int) -> str | None:
+    """What in a checkpoint's fields has not the format's form, said for a person; None if nothing."""
+    state, signature, stats = values["state"], values["signature"], values["rgb_stats"]
+    classes = values["class_to_idx"]
+    if not _is_table(state) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        return "its state is no table of tensors"
+    # A number takes a byte at least; some tensors may share theirs.
+    if sum(value.numel() for value in state.values()) > 4 * file_size:
+        return "its tensors claim more numbers than the file holds"
+    if wrong := wrong_signature(signature):
+        return f"its {wrong}"
+    channels = get_channels_from_signature(signature)
+    for key in ("mean", "std"):
+        numbers = stats.get(key) if isinstance(stats, dict) else None
+        if not isinstance(numbers, list | tuple) or not all(type(each) in (int, float) for each in numbers):
+            return f"its rgb_stats have no list of numbers {key!r}"
+        if len(numbers) not in (3, channels):
+            return f"its rgb_stats have {len(numbers)} numbers as {key!r}, not 3"
+        if not all(abs(each) < math.inf and (key == "mean" or each > 0) for each in numbers):
+            return f"its rgb_stats have numbers as {key!r} that pixels cannot have"
+    if classes is not None and not (_is_table(classes) and all(type(each) is int for each in classes.values())):
+        return "its class_to_idx is no table of names and numbers"
+    for key in ("task", "birder_version", "network"):
+        if not isinstance(values.get(key, ""), str):
+            return f"its {key} is no text"
+    for key in ("config", "backbone_config"):
+        config = values.get(key)
+        if config is not None and not (_is_table(config) and _is_plain(config)):
+            return f"its {key} is no table of plain values"
+    return None
+
+
+def wrong_signature(signature: Any) -> str | None:
+    """What in a signature has not the format's form or no network has; None if nothing."""
+    try:
+        shape = signature["inputs"][0]["data_shape"]
+        height, width = get_size_from_signature(signature)
+        channels, outputs = get_channels_from_signature(signature), get_num_labels_from_signature(signature)
+        whole = all(type(each) is int for each in shape)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+        return "signature has not the Birder format's form"
+    if (
+        not whole
+        or len(shape) != 4
+        or not (min(height, width) >= 1 and max(height, width) <= _MAX_SIDE and 1 <= channels <= _MAX_CHANNELS)
+    ):
+        return f"signature names an input of {_shown(shape)}, which no network takes"
+    if not 0 <= outputs <= _MAX_OUTPUTS:
+        return f"signature names {outputs} outputs, which no network has"
+    return None
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a configuration is made of numbers, texts, and few lists and tables of these."""
+    level, seen = [value], 0
+    for _ in range(_MAX_DEPTH):
+        deeper: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                deeper += each.values()
+            elif isinstance(each, list | tuple):
+                deeper += each
+            elif not isinstance(each, str | int | float | None):
+                return False
+            if len(deeper) > _MAX_VALUES:
+                return False
+        seen += len(deeper)
+        if not deeper or seen > _MAX_VALUES:
+            return not deeper
+        level = deeper
+    return False
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 100 else f"{text[:100]}..."
+
+
+def check_finite(state: dict[str, torch.Tensor], source: str) -> None:
+    """Raise `WeightsError`, naming a tensor, if one has a number that is infinite or none (NaN)."""
+    for key, value in state.items():
+        # The sum is quicker than looking at each number, and not finite if one is not.
+        if value.is_floating_point() and not (value.float().sum().isfinite() or value.float().isfinite().all()):
+            raise WeightsError(
+                f"{source} is damaged: {key} has numbers that are not finite, so every embedding would be worthless. "
+                "Fetch it again, or take an earlier checkpoint of the training."
+            )
 
 
 def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
@@ -189,6 +297,8 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
     }
     if checkpoint.config is not None:
         fields["config"] = checkpoint.config
+    if checkpoint.network is not None:
+        fields["network"] = checkpoint.network
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -219,11 +329,13 @@ def save_model(
     Parameters
     ----------
     net
-        The network.
+        The network; by what name it was created is written too, and no other network reads the file.
     path
         Ends in .pt or .safetensors.
     signature, rgb_stats, class_to_idx, config, task
         As in `Checkpoint`; those of the `ModelInfo` that the network was loaded with fit.
     """
     state = dict(net.state_dict())
-    return write_checkpoint(path, Checkpoint(state, signature, class_to_idx or {}, rgb_stats, config, task))
+    network = getattr(net, "network", None)
+    checkpoint = Checkpoint(state, signature, class_to_idx or {}, rgb_stats, config, task, network=network)
+    return write_checkpoint(path, checkpoint)

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from birder.errors import WeightsError
+from birder.errors import ConfigError, WeightsError
 from birder.images.transform import ClassificationTransform, classification_transform
+from birder.net.base import Backbone
 from birder.net.clip import CLIP, TextTower
-from birder.net.tokenizer import ClipTokenizer
-from birder.registry import create_network, list_pretrained_models, weights_spec
-from birder.weights.checkpoint import get_num_labels_from_signature, get_size_from_signature
+from birder.net.tokenizer import CONTEXT_LENGTH, ClipTokenizer
+from birder.registry import HUB_PREFIX, create_network, list_pretrained_models, registered_name, weights_spec
+from birder.weights.checkpoint import check_finite, get_num_labels_from_signature, get_size_from_signature
 from birder.weights.hub import sha256_of
-from birder.weights.openclip import OpenClip, check_text_tower, openclip_repository, read_openclip
+from birder.weights.openclip import OpenClip, check_text_tower, openclip_repository, read_config, read_openclip
 from birder.weights.openclip_convert import text_state_to_birder, to_birder
 
 
-@dataclass(frozen=True)
-class LoadedClip:
+class Scale(float):
+    """A number that similarities are multiplied by, which code for open_clip may take for its logarithm."""
+
+    def exp(self) -> torch.Tensor:
+        """The number itself: `model.logit_scale.exp()` is what open_clip's users write."""
+        return torch.tensor(float(self))
+
+
+class LoadedClip(nn.Module):
     """A CLIP model for inference.
+
+    It can be used as open_clip's models are, moved and cast as any module.
 
     Attributes
     ----------
@@ -32,49 +42,77 @@ class LoadedClip:
     sha256
         Of the file that the tensors were read from: two models are the same if it is.
     net
-        The two towers, in evaluation mode.
+        The two towers, in evaluation mode, without gradients.
     tokenizer
         Texts to tokens.
     transform
         From a Pillow image to the image tower's input, as the model's own configuration has it.
     """
 
-    name: str
-    network: str
-    sha256: str
-    net: CLIP
-    tokenizer: ClipTokenizer
-    transform: ClassificationTransform
+    def __init__(
+        self,
+        *,
+        name: str,
+        network: str,
+        sha256: str,
+        net: CLIP,
+        tokenizer: ClipTokenizer,
+        transform: ClassificationTransform,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.network = network
+        self.sha256 = sha256
+        self.net = net
+        self.tokenizer = tokenizer
+        self.transform = transform
 
     @property
-    def logit_scale(self) -> float:
-        """What cosine similarities are multiplied by before the softmax over texts."""
-        return self.net.logit_scale
+    def visual(self) -> Backbone:
+        """The image tower: (B, 3, H, W) to image features (B, E)."""
+        return self.net.image
+
+    @property
+    def logit_scale(self) -> Scale:
+        """What cosine similarities are multiplied by before the softmax over texts; its `exp()` is the same number."""
+        return Scale(self.net.logit_scale)
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens of a text."""
+        return self.net.text.context_length
 
     @property
     def embedding_size(self) -> int:
         """E, the numbers in an image's or a text's features."""
         return self.net.text.projection.out_features
 
-    @torch.inference_mode()
-    def encode_image(self, x: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-        """Image features, float32 (B, E). x: (B, 3, H, W) float, as `transform` gives it; `normalize` to length 1."""
-        return self.net.encode_image(x.to(self._device), normalize)
+    def forward(
+        self, image: torch.Tensor | None = None, text: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
+        """Features of length 1 of images (B, 3, H, W) and of tokens (N, L), and the scale, as open_clip gives them."""
+        return (
+            None if image is None else self.encode_image(image, normalize=True),
+            None if text is None else self.encode_text(text, normalize=True),
+            self.net.log_logit_scale.exp(),
+        )
 
-    @torch.inference_mode()
+    def encode_image(self, image: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        """Image features (B, E). image: (B, 3, H, W) float, as `transform` gives it; `normalize` to length 1."""
+        return self.net.encode_image(image.to(self._device), normalize)
+
     def project(self, embedding: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-        """Image features, float32 (B, E), of stored embeddings (B, D) of the same image tower."""
+        """Image features (B, E) of stored embeddings (B, D) of the same image tower."""
         return self.net.project(embedding.to(self._device), normalize)
 
-    @torch.inference_mode()
     def encode_text(
-        self, texts: str | Sequence[str] | torch.Tensor, normalize: bool = False, *, batch_size: int = 256
+        self, text: str | Sequence[str] | torch.Tensor, normalize: bool = False, *, batch_size: int = 256
     ) -> torch.Tensor:
-        """Text features, float32 (N, E).
+        """Text features (N, E).
 
         Parameters
         ----------
-        texts
+        text
             Texts, or their tokens, int64 (N, context length), as `tokenizer` gives them.
         normalize
             Make their length 1.
@@ -82,12 +120,14 @@ class LoadedClip:
             Texts that go through the network at once. Texts of similar length go together, which saves the arithmetic
             on padding.
         """
-        tokens = texts if isinstance(texts, torch.Tensor) else self.tokenizer(texts)
+        tokens = text if isinstance(text, torch.Tensor) else self.tokenizer(text)
         order = tokens.argmax(dim=-1).argsort()
-        features = torch.empty(len(tokens), self.embedding_size, device=self._device)
+        scale = self.net.log_logit_scale
+        features = torch.empty(len(tokens), self.embedding_size, device=scale.device, dtype=scale.dtype)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            features[rows.to(self._device)] = self.net.encode_text(tokens[rows].to(self._device), normalize)
+            encoded = self.net.encode_text(tokens[rows].to(scale.device), normalize)
+            features[rows.to(scale.device)] = encoded.to(scale.dtype)
         return features
 
     @property
@@ -101,8 +141,8 @@ def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = N
     Parameters
     ----------
     name_or_path
-        A folder, a hub repository (`imageomics/bioclip`), or registered weights that have a text half
-        (`vit_b16_pn_bioclip-v1`, whose whole model is `imageomics/bioclip`).
+        A folder, a hub repository (`imageomics/bioclip`, or `hf-hub:imageomics/bioclip`), or registered weights that
+        have a text half (`vit_b16_pn_bioclip-v1`, whose whole model is `imageomics/bioclip`).
     device
         Where to run; the CPU without it.
 
@@ -113,8 +153,12 @@ def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = N
     WeightsError
         There is no text half, it is of a kind that Birder does not support, or the files are damaged.
     """
-    name = str(name_or_path)
-    source = openclip_repository(weights_spec(name)) if name in list_pretrained_models() else name_or_path
+    name = str(name_or_path).removeprefix(HUB_PREFIX)
+    registered = registered_name(name)
+    if registered is not None and name != weights_spec(registered).openclip:
+        name, source = registered, openclip_repository(weights_spec(registered))
+    else:
+        source = str(name_or_path)
     openclip = read_openclip(source)
     network, net = build_clip(openclip)
     size = (net.image.size[0], net.image.size[1])
@@ -128,9 +172,61 @@ def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = N
     )
 
 
+def create_model_and_transforms(
+    model_name: str | Path, pretrained: str | None = None, *, device: torch.device | str | None = None
+) -> tuple[LoadedClip, None, ClassificationTransform]:
+    """`load_clip` in open_clip's form, for code that was written for it.
+
+    Parameters
+    ----------
+    model_name
+        As in `load_clip`, or as open_clip has it: `hf-hub:imageomics/bioclip`, `local-dir:FOLDER`.
+    pretrained
+        Must be left out: a model's folder or repository says which weights are its own.
+    device
+        Where to run; the CPU without it.
+
+    Returns
+    -------
+    The model, None in place of the transform for training, and the transform for inference.
+
+    Raises
+    ------
+    ConfigError
+        `pretrained` is given.
+    HubError, WeightsError
+        As in `load_clip`.
+    """
+    if pretrained:
+        raise ConfigError(
+            f"Birder has no architectures by name with weights {pretrained!r} beside: name a folder, a hub repository "
+            "(hf-hub:imageomics/bioclip) or registered weights, and leave out pretrained."
+        )
+    clip = load_clip(_bare(model_name), device=device)
+    return clip, None, clip.transform
+
+
+def get_tokenizer(model_name: str | Path) -> ClipTokenizer:
+    """The tokenizer of a model, by its configuration alone. model_name: as in `create_model_and_transforms`.
+
+    Raises
+    ------
+    HubError, WeightsError
+        As in `load_clip`.
+    """
+    name = _bare(model_name)
+    config = read_config(openclip_repository(weights_spec(name)) if name in list_pretrained_models() else name)
+    return ClipTokenizer((config["model_cfg"].get("text_cfg") or {}).get("context_length", CONTEXT_LENGTH))
+
+
+def _bare(model_name: str | Path) -> str:
+    return str(model_name).removeprefix("hf-hub:").removeprefix("local-dir:")
+
+
 def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:
     """Both towers in float32 and evaluation mode, and the name of the image tower's registered network."""
     check_text_tower(openclip)
+    check_finite(openclip.state, openclip.source)
     network, checkpoint = to_birder(openclip)
     text_state = text_state_to_birder(openclip.state, openclip.source)
     model = openclip.model_config

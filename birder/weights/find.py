@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from birder.errors import WeightsError, unknown_name
-from birder.registry import WeightsSpec, list_networks, list_pretrained_models, weights_spec
-from birder.weights.hub import fetch, sha256_of
+from birder.registry import (
+    HUB_PREFIX,
+    WeightsSpec,
+    list_networks,
+    list_pretrained_models,
+    registered_name,
+    weights_spec,
+)
+from birder.weights.hub import check_is_file, fetch, sha256_of
 
 
 class FoundModel(NamedTuple):
@@ -21,7 +28,7 @@ class FoundModel(NamedTuple):
 
 
 def find_model(name_or_path: str) -> FoundModel:
-    """Find registered weights by name (fetching them if need be), or a checkpoint file by its path.
+    """Find registered weights by any name of theirs (fetching them if need be), or a checkpoint file by its path.
 
     The network of a file is read from its name (`vit_b16_pn_mine.pt` is a `vit_b16_pn`), as the published package
     names its files.
@@ -33,19 +40,29 @@ def find_model(name_or_path: str) -> FoundModel:
     WeightsError
         A file whose name tells no network, or as `fetch`.
     """
-    if name_or_path in list_pretrained_models():
-        spec = weights_spec(name_or_path)
+    name = registered_name(name_or_path)
+    if name is not None:
+        spec = weights_spec(name)
         path = fetch(spec)
-        return FoundModel(spec.name, spec.network, path, spec.sha256 or sha256_of(path), spec)
+        return FoundModel(name, spec.network, path, spec.sha256 or sha256_of(path), spec)
+    if name_or_path.startswith(HUB_PREFIX):
+        repository = name_or_path.removeprefix(HUB_PREFIX)
+        raise WeightsError(
+            f"{repository} is not registered: make its image encoder a checkpoint first, with birder convert "
+            f"{repository} NETWORK_NAME.safetensors, and name that file. Registered: "
+            f"{', '.join(list_pretrained_models())}."
+        )
     path = Path(name_or_path)
     if path.suffix not in (".pt", ".safetensors") or not path.exists():
         raise unknown_name("model", name_or_path, list_pretrained_models())
+    check_is_file(path)
     return FoundModel(path.stem, network_of_file(path), path, sha256_of(path), None)
 
 
-def pinned_sha256(name: str) -> str | None:
+def pinned_sha256(word: str) -> str | None:
     """The sha256 that the registry has for weights, told without fetching them; None for others."""
-    return weights_spec(name).sha256 if name in list_pretrained_models() else None
+    name = registered_name(word)
+    return None if name is None else weights_spec(name).sha256
 
 
 def network_of_file(path: Path) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from birder.errors import HubError, WeightsError
@@ -157,12 +158,12 @@ def _verified(path: Path, spec: WeightsSpec, remove: list[Path]) -> Path:
     """The path, once its sha256 is right; what was checked is remembered by path, size and time."""
     if spec.sha256 is None:
         return path
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        raise WeightsError(f"There is no file {path}, which {spec.name} names.") from None
+    if not path.exists():
+        raise WeightsError(f"There is no file {path}, which {spec.name} names.")
+    check_is_file(path)
+    found = path.stat()
     note = cache_folder() / "verified" / f"{spec.sha256}.txt"
-    mark = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
+    mark = f"{path.resolve()}\n{found.st_size}\n{found.st_mtime_ns}\n"
     if note.is_file() and note.read_text("utf-8", "surrogateescape") == mark:
         return path
     actual = sha256_of(path)
@@ -177,9 +178,25 @@ def _verified(path: Path, spec: WeightsSpec, remove: list[Path]) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, as hexadecimal digits."""
+    """The sha256 of a file's bytes, as hexadecimal digits; `WeightsError` as `check_is_file`."""
+    check_is_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_is_file(path: Path) -> None:
+    """Raise `WeightsError` unless a path is a file that can be read to its end: no folder, no pipe, no device."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        reason = "" if isinstance(error, FileNotFoundError) else f" ({error})"
+        raise WeightsError(f"There is no file {path}{reason}.") from error
+    if stat.S_ISDIR(mode):
+        raise WeightsError(f"{path} is a folder, not a checkpoint: name the file in it.")
+    if not stat.S_ISREG(mode):
+        raise WeightsError(f"{path} is a pipe or a device, not a checkpoint: copy what it gives into a file first.")
+    if not os.access(path, os.R_OK):
+        raise WeightsError(f"{path} may not be read: change its permissions, or name another file.")
 
 
 def cache_folder() -> Path:

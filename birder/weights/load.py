@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
-from birder.errors import ConfigError, WeightsError, unknown_name
+from birder.errors import BirderError, ConfigError, WeightsError, unknown_name
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.net.base import Backbone
 from birder.net.efficientnet_lite import rename_published_state
+from birder.net.vit import ViT
 from birder.registry import (
+    DETECTION_TASK,
     TASK,
     WeightsSpec,
     create_network,
@@ -26,12 +29,14 @@ from birder.weights.checkpoint import (
     Checkpoint,
     RgbStats,
     Signature,
+    check_finite,
     get_channels_from_signature,
     get_num_labels_from_signature,
     get_size_from_signature,
     make_signature,
     read_checkpoint,
     read_pickle,
+    wrong_signature,
 )
 from birder.weights.find import FoundModel, find_model
 from birder.weights.hub import fetch
@@ -176,9 +181,17 @@ def load_model(
         Overrides of the configuration stored in it.
     inference, device, dtype, new_size
         As in `load_pretrained_model`.
+
+    Notes
+    -----
+    Of a detector's checkpoint the backbone is loaded: its `detection_features` are the maps that the detector was
+    trained on. It has no classifier, and what its embedding would need was not trained.
     """
     path = Path(path)
-    return _build(network, read_checkpoint(path), path, config or {}, inference, device, dtype, new_size)
+    checkpoint = read_checkpoint(path)
+    if checkpoint.task == DETECTION_TASK:
+        return _build_backbone(network, checkpoint, path, config or {}, inference, device, dtype, new_size)
+    return _build(network, checkpoint, path, config or {}, inference, device, dtype, new_size)
 
 
 def load_model_with_cfg(
@@ -196,12 +209,13 @@ def load_model_with_cfg(
     if not isinstance(cfg, dict):
         try:
             cfg = json.loads(Path(cfg).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"Cannot read the configuration {cfg}: {error}") from error
-    assert isinstance(cfg, dict)
-    name = cfg.get("registered_name") or cfg.get("name")
-    if not name or "signature" not in cfg:
+    name = (cfg.get("registered_name") or cfg.get("name")) if isinstance(cfg, dict) else None
+    if not isinstance(cfg, dict) or not name or "signature" not in cfg:
         raise ConfigError("A configuration needs name (or registered_name) and signature.")
+    if wrong := wrong_signature(cfg["signature"]):
+        raise ConfigError(f"The configuration of {name} cannot be used: {wrong}.")
     if cfg.get("task", TASK) != TASK:
         raise ConfigError(f"Birder builds networks for {TASK}, not for {cfg['task']}.")
     signature = cfg["signature"]
@@ -213,8 +227,29 @@ def load_model_with_cfg(
         config=cfg.get("model_config"),
     )
     if weights_path is not None:
-        load_state(net, read_checkpoint(weights_path).state, str(weights_path))
+        checkpoint = read_checkpoint(weights_path)
+        check_network(checkpoint, name, str(weights_path))
+        load_state(net, checkpoint.state, str(weights_path))
     return net, cfg
+
+
+def check_network(checkpoint: Checkpoint, network: str, source: str) -> None:
+    """Refuse (`WeightsError`) a checkpoint of another network, whose parameters may fit though its arithmetic does not.
+
+    A checkpoint that Birder wrote names its network. One of the published package does not: of a network that the
+    published package does not have it cannot be.
+    """
+    if checkpoint.network is None:
+        if not network_spec(network).published:
+            raise WeightsError(
+                f"{source} does not say which network it is of, as files of the published birder package do not, and "
+                f"that has no {network}: load it as {network.removeprefix('tf_')}, whose arithmetic is another."
+            )
+    elif checkpoint.network != network:
+        raise WeightsError(
+            f"{source} is of the network {checkpoint.network}, not {network}: load it as {checkpoint.network} (on the "
+            f"command line, begin the file's name with it)."
+        )
 
 
 def load_any(name_or_path: str, *, device: torch.device | str | None = None) -> LoadedModel:
@@ -233,8 +268,8 @@ def load_found(model: FoundModel, *, device: torch.device | str | None = None) -
     return LoadedModel(model.name, model.network, model.sha256, net, info)
 
 
-def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
-    """Load parameters; `WeightsError` names those that are missing, unknown or of another shape."""
+def check_fits(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
+    """Raise `WeightsError` for parameters that are missing, unknown or of another shape, naming them."""
     own = net.state_dict()
     problems = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in state]
     problems += [f"unknown {key} {tuple(state[key].shape)}" for key in state if key not in own]
@@ -249,7 +284,16 @@ def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> No
             f"{source} does not fit the network: {'; '.join(problems[:6])}{more}. "
             "Name the network that it was made with, and its configuration."
         )
-    net.load_state_dict(state)
+
+
+def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
+    """Load parameters; `WeightsError` as `check_fits`, or for numbers that are not finite."""
+    check_fits(net, state, source)
+    check_finite(state, source)
+    try:
+        net.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise WeightsError(f"{source} cannot be loaded: {' '.join(str(error).split())[:400]}") from error
 
 
 def _read_spec(spec: WeightsSpec, path: Path) -> Checkpoint:
@@ -263,6 +307,7 @@ def _read_spec(spec: WeightsSpec, path: Path) -> Checkpoint:
         signature=make_signature(spec.resolution or (224, 224), len(names)),
         class_to_idx=_class_to_idx(names),
         rgb_stats={"mean": spec.rgb_mean, "std": spec.rgb_std},
+        network=spec.network,
     )
 
 
@@ -271,6 +316,41 @@ def _class_to_idx(lines: list[str]) -> dict[str, int]:
     pairs = [tuple(line.split(" ", 1)) for line in lines]
     shared = Counter(name for _, name in pairs)
     return {name if shared[name] == 1 else f"{name} ({synset})": i for i, (synset, name) in enumerate(pairs)}
+
+
+class _Untrained(nn.Module):
+    """In place of what a detector does not train; whoever needs it is told so."""
+
+    def forward(self, *_: object) -> torch.Tensor:
+        raise ConfigError(
+            "This network is the backbone of a detector, whose embedding was never trained: use its "
+            "detection_features, or load a checkpoint of a classifier."
+        )
+
+
+def _build_backbone(
+    network: str,
+    checkpoint: Checkpoint,
+    path: Path,
+    config: dict[str, Any],
+    inference: bool,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    new_size: tuple[int, int] | None,
+) -> tuple[Backbone, ModelInfo]:
+    """The backbone of a detector, with the maps that the detector was trained on."""
+    own = checkpoint.backbone_config or {}
+    if issubclass(network_spec(network).network_class(), ViT) and own.get("out_indices") is None:
+        own = own | {"out_indices": [-1]}  # the published package's maps without it: the last block's, not normalised
+    prefix = "backbone."
+    part = replace(
+        checkpoint,
+        state={key.removeprefix(prefix): value for key, value in checkpoint.state.items() if key.startswith(prefix)},
+        config=own,
+        class_to_idx={},  # the detector's classes, not the network's
+        task=TASK,
+    )
+    return _build(network, part, path, config, inference, device, dtype, new_size, stripped=True)
 
 
 def _build(
@@ -282,19 +362,38 @@ def _build(
     device: torch.device | str | None,
     dtype: torch.dtype | None,
     new_size: tuple[int, int] | None,
+    *,
+    stripped: bool = False,
 ) -> tuple[Backbone, ModelInfo]:
     if checkpoint.task != TASK:
-        raise WeightsError(f"{path} is for {checkpoint.task}; Birder loads networks for {TASK}.")
-    network_spec(network)  # an unknown name is said before anything is built
-    merged = (checkpoint.config or {}) | config
-    with torch.device("meta"):  # no time goes into random weights that are replaced at once
-        net = create_network(
-            network,
-            get_num_labels_from_signature(checkpoint.signature),
-            input_channels=get_channels_from_signature(checkpoint.signature),
-            size=get_size_from_signature(checkpoint.signature),
-            config=merged,
+        what = "a detector" if checkpoint.task == DETECTION_TASK else f"for {checkpoint.task}"
+        raise WeightsError(
+            f"{path} is {what}, not for {TASK}: it gives no embedding. (The backbone of a detector loads with "
+            "birder.load_model, for its detection_features.)"
         )
+    check_network(checkpoint, network, str(path))
+    merged = (checkpoint.config or {}) | config
+    try:
+        with torch.device("meta"):  # no time goes into random weights that are replaced at once
+            net = create_network(
+                network,
+                0 if stripped else get_num_labels_from_signature(checkpoint.signature),
+                input_channels=get_channels_from_signature(checkpoint.signature),
+                size=get_size_from_signature(checkpoint.signature),
+                config=merged,
+            )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        if isinstance(error, BirderError):
+            raise
+        raise ConfigError(f"{path}: no {network} can be built from its configuration ({error}).") from error
+    if stripped:
+        net.strip_for_detection_features()
+        for name, module in list(net.named_children()):
+            if isinstance(module, nn.Identity):
+                setattr(net, name, _Untrained())
+    check_fits(net, checkpoint.state, str(path))  # before the network takes memory
     net.to_empty(device="cpu")
     load_state(net, checkpoint.state, str(path))
     if new_size is not None:

@@ -18,9 +18,9 @@ import safetensors.torch
 import torch
 
 from birder.errors import HubError, WeightsError
-from birder.registry import WeightsSpec
+from birder.registry import HUB_PREFIX, WeightsSpec, list_pretrained_models, weights_spec
 from birder.weights.checkpoint import RgbStats, read_pickle
-from birder.weights.hub import fetch_repository_file
+from birder.weights.hub import check_is_file, fetch_repository_file
 
 CONFIG_FILE = "open_clip_config.json"
 SAFETENSORS_FILE = "open_clip_model.safetensors"
@@ -144,7 +144,7 @@ def read_openclip(source: str | Path) -> OpenClip:
     Parameters
     ----------
     source
-        A folder, a bare checkpoint file, or a hub repository `OWNER/NAME`.
+        A folder, a bare checkpoint file, or a hub repository `OWNER/NAME`, with or without `hf-hub:` before it.
 
     Raises
     ------
@@ -153,30 +153,45 @@ def read_openclip(source: str | Path) -> OpenClip:
     WeightsError
         It is not in OpenCLIP's layout, damaged, or a pickle that carries code.
     """
-    path = Path(source)
+    path, name = Path(source), str(source).removeprefix(HUB_PREFIX)
     if path.is_dir():
         weights = next((path / name for name in (SAFETENSORS_FILE, PICKLE_FILE) if (path / name).is_file()), None)
         if weights is None or not (path / CONFIG_FILE).is_file():
             lacks = CONFIG_FILE if weights is not None else f"{SAFETENSORS_FILE} or {PICKLE_FILE}"
             raise WeightsError(f"{path} is not in OpenCLIP's layout: it has no {lacks}. Add it from the model's page.")
         return OpenClip(str(path), weights, _read_config(path / CONFIG_FILE), read_state(weights))
-    if path.is_file():
+    if path.exists():
         return OpenClip(str(path), path, None, read_state(path))
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) or str(source).startswith("."):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
         raise WeightsError(
             f"There is no folder or file {source}, and it is no hub repository either, which has the form OWNER/NAME: "
             "imageomics/bioclip."
         )
-    config = _read_config(fetch_repository_file(str(source), CONFIG_FILE))
+    config = _read_config(fetch_repository_file(name, CONFIG_FILE))
     try:
-        weights = fetch_repository_file(str(source), SAFETENSORS_FILE)
+        weights = fetch_repository_file(name, SAFETENSORS_FILE)
     except HubError:  # older repositories have only the other kind; if that fails too, its error is the one to show
-        weights = fetch_repository_file(str(source), PICKLE_FILE)
-    return OpenClip(str(source), weights, config, read_state(weights))
+        weights = fetch_repository_file(name, PICKLE_FILE)
+    return OpenClip(name, weights, config, read_state(weights))
+
+
+def read_config(source: str | Path) -> Config:
+    """The configuration of a model in OpenCLIP's layout, a folder or a hub repository, without its tensors.
+
+    Raises
+    ------
+    HubError
+        The repository, or the file, cannot be fetched.
+    WeightsError
+        It is no configuration of OpenCLIP's.
+    """
+    folder = Path(source)
+    return _read_config(folder / CONFIG_FILE if folder.is_dir() else fetch_repository_file(str(source), CONFIG_FILE))
 
 
 def read_state(path: Path) -> State:
     """Tensors of an OpenCLIP checkpoint by name, without running code; a training checkpoint is unwrapped."""
+    check_is_file(path)
     if path.suffix == ".safetensors":
         try:
             state: Any = safetensors.torch.load_file(path)
@@ -204,7 +219,11 @@ def _read_config(path: Path) -> Config:
             config["model_cfg"]["embed_dim"], int
         ):
             raise TypeError("vision_cfg is no table")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for key in ("mean", "std"):
+            numbers = (config.get("preprocess_cfg") or {}).get(key) or OPENAI_RGB[key]
+            if len(numbers) != 3 or not all(type(each) in (int, float) for each in numbers):
+                raise TypeError(f"preprocess_cfg.{key} is no list of three numbers")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not OpenCLIP's configuration: it needs model_cfg with embed_dim and vision_cfg ({error!r})."
         ) from error
@@ -268,31 +287,23 @@ def _check_keys(who: str, where: str, config: Config, defaults: Config, free: se
         raise WeightsError(f"{who} has blocks of the type {config['block_type']!r} ({where}.block_type). {supported}.")
 
 
-#: Published towers and where their whole model is, text half included.
-OPENCLIP_REPOSITORIES = {
-    "vit_b16_pn_bioclip-v1": "imageomics/bioclip",
-    "vit_l14_pn_bioclip-v2": "imageomics/bioclip-2",
-    "vit_h14_pn_bioclip-v25": "imageomics/bioclip-2.5-vith14",
-}
-
-
 def openclip_repository(weights: WeightsSpec) -> str:
-    """The hub repository of the whole CLIP model that registered weights are the image tower of.
+    """The hub repository or folder of the whole CLIP model that registered weights are the image encoder of.
 
     Raises
     ------
     WeightsError
         The weights have no text half in OpenCLIP's layout; the message names those that have one.
     """
-    if weights.name in OPENCLIP_REPOSITORIES:
-        return OPENCLIP_REPOSITORIES[weights.name]
+    if weights.openclip is not None:
+        return weights.openclip
     why = f"{weights.name} has no text half"
     if "biotrove-clip" in weights.name:
         why = (
             f"The text half of {weights.name} is published as a bare checkpoint only (BGLab/BioTrove-CLIP): put it "
             f"as {PICKLE_FILE} into a folder with an {CONFIG_FILE} for ViT-B-16, and name that folder"
         )
+    having = (name for name in list_pretrained_models() if weights_spec(name).openclip is not None)
     raise WeightsError(
-        f"{why}. Weights with one: {', '.join(OPENCLIP_REPOSITORIES)}; or name a folder or a hub repository in "
-        "OpenCLIP's layout."
+        f"{why}. Weights with one: {', '.join(having)}; or name a folder or a hub repository in OpenCLIP's layout."
     )

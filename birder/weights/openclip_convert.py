@@ -103,7 +103,7 @@ def to_birder(clip: OpenClip, network: str | None = None) -> tuple[str, Checkpoi
     with torch.device("meta"):
         expected = create_network(network, outputs, size=size, config=config).state_dict()
     _check_shapes(state, expected, clip.source, network)
-    return network, Checkpoint(state, make_signature(size, outputs), {}, clip.rgb_stats, config)
+    return network, Checkpoint(state, make_signature(size, outputs), {}, clip.rgb_stats, config, network=network)
 
 
 _DISTINGUISHING: Config = {

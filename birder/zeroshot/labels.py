@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.errors import ConfigError, UnknownNameError, WeightsError, unknown_name
+from birder.registry import registered_name, weights_spec
 from birder.zeroshot.cache import cached_path, keep
 from birder.zeroshot.prompts import COMMON_NAME, RANKS
 from birder.zeroshot.tables import read_table
@@ -128,14 +129,40 @@ def fetch_tree_of_life(clip_name: str) -> Labels:
     """
     from birder.weights.hub import fetch_repository_file
 
-    if clip_name not in TREE_OF_LIFE:
+    repository = _data_set(clip_name)
+    names = fetch_repository_file(repository, _NAMES, repo_type="dataset")
+    return read_tree_of_life(fetch_repository_file(repository, _EMBEDDINGS, repo_type="dataset"), names)
+
+
+def fetch_taxa(clip_name: str) -> pa.Table:
+    """The taxa of TreeOfLife that a CLIP model has text embeddings of, without these: the ranks and `common_name`.
+
+    Raises
+    ------
+    UnknownNameError, HubError
+        As `fetch_tree_of_life`.
+    WeightsError
+        The file is damaged.
+    """
+    from birder.weights.hub import fetch_repository_file
+
+    path = fetch_repository_file(_data_set(clip_name), _NAMES, repo_type="dataset")
+    try:
+        return _read_taxa(path)
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"Cannot read TreeOfLife's taxa: {error}. Fetch {path.name} again.") from error
+
+
+def _data_set(clip_name: str) -> str:
+    """The data set of a model, whose name may be that of its image half's weights."""
+    registered = registered_name(clip_name)
+    name = weights_spec(registered).openclip if registered is not None else clip_name
+    if name not in TREE_OF_LIFE:
         raise UnknownNameError(
             f"No TreeOfLife text embeddings are published for {clip_name}; there are for {', '.join(TREE_OF_LIFE)}. "
             "With another model, give the labels: --labels names.txt, or a table of taxa."
         )
-    repository = TREE_OF_LIFE[clip_name]
-    names = fetch_repository_file(repository, _NAMES, repo_type="dataset")
-    return read_tree_of_life(fetch_repository_file(repository, _EMBEDDINGS, repo_type="dataset"), names)
+    return TREE_OF_LIFE[name]
 
 
 def group_by_rank(names: pa.Table, rank: str) -> Groups:
@@ -161,28 +188,62 @@ def group_by_bins(names: pa.Table, bins: Mapping[str, str]) -> Groups:
     return Groups(pa.table({LABEL: encoded.dictionary}), encoded.indices.to_numpy().astype(np.int64))
 
 
-def subset_mask(names: pa.Table, path: Path) -> npt.NDArray[np.bool_]:
-    """Which taxa a file allows: bool (N). Its first column is named by a rank and lists names at that rank.
+def taxa_mask(names: pa.Table, rank: str, wanted: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which taxa are among those wanted at a rank: bool (N), as `Labels.take` keeps them.
 
     Raises
     ------
+    ConfigError
+        None is wanted.
     UnknownNameError
-        The column is no rank, or a name is not among the taxa; the message lists the first few.
+        The table does not have the rank, or a name is not among the taxa; the message lists the first few.
     """
-    table = read_table(path)
-    rank = table.column_names[0].lower() if table.num_columns else ""
     _ranks_to(names, rank)
-    wanted = [value for value in table.column(0).to_pylist() if value]
     if not wanted:
-        raise ConfigError(f"{path} lists no {rank}: one a line, below the header.")
+        raise ConfigError(f"There is no {rank} to choose from: name one.")
     column = names.column(rank)
     known = set(column.unique().to_pylist())
     unknown = [value for value in dict.fromkeys(wanted) if value not in known]
     if unknown:
         shown = ", ".join(map(repr, unknown[:10])) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
-        raise UnknownNameError(f"{path}: the labels have no {rank} {shown}. Correct or remove that.")
+        raise UnknownNameError(f"The labels have no {rank} {shown}. Correct or remove that.")
     mask: npt.NDArray[np.bool_] = pc.is_in(column, value_set=pa.array(wanted, pa.string())).to_numpy()
     return mask
+
+
+def subset_mask(names: pa.Table, subset: Path | Mapping[str, Sequence[str]]) -> npt.NDArray[np.bool_]:
+    """Which taxa a subset allows: bool (N).
+
+    Parameters
+    ----------
+    subset
+        Lists of names by rank, all of which a taxon must be in; or a file whose first column is named by a rank and
+        lists names at that rank.
+
+    Raises
+    ------
+    ConfigError
+        It lists nothing.
+    UnknownNameError
+        The column is no rank, or as `taxa_mask`.
+    """
+    if not isinstance(subset, Path):
+        if not subset:
+            raise ConfigError('A subset needs a rank and its names: {"genus": ["Pica", "Corvus"]}.')
+        mask = np.ones(names.num_rows, dtype=np.bool_)
+        for rank, wanted in subset.items():
+            mask &= taxa_mask(names, rank, wanted)
+        return mask
+    table = read_table(subset)
+    rank = table.column_names[0].lower() if table.num_columns else ""
+    _ranks_to(names, rank)
+    wanted = [value for value in table.column(0).to_pylist() if value]
+    if not wanted:
+        raise ConfigError(f"{subset} lists no {rank}: one a line, below the header.")
+    try:
+        return taxa_mask(names, rank, wanted)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{subset}: {error}") from None
 
 
 def _ranks_to(names: pa.Table, rank: str) -> list[str]:

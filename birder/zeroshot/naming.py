@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,7 @@ def text_names(
     *,
     source: str | None = None,
     bins: Path | None = None,
-    subset: Path | None = None,
+    subset: Path | Mapping[str, Sequence[str]] | None = None,
     rank: str | None = None,
     text_type: TextType | None = None,
     templates: Sequence[str] = OPENAI_TEMPLATES,
@@ -109,7 +109,7 @@ def text_names(
     bins
         A table of labels and the bins they belong to, in place of `source`.
     subset
-        A table of the only taxa to choose from.
+        The only taxa to choose from: a table of them, or lists of names by rank, {"genus": ["Pica", "Corvus"]}.
     rank
         Taxa are put together at this rank; each by itself without it.
     text_type
@@ -148,7 +148,10 @@ def text_names(
         texts = [taxon_text(taxon, text_type or TextType.taxonomic_common) for taxon in names.to_pylist()]
         labels = Labels(names, _encode(clip, texts, templates, progress))
     else:
-        labels = read_tree_of_life(Path(source), Path(source).with_suffix(".json")) if source else _published(clip)
+        if source is not None:
+            labels = read_tree_of_life(Path(source), Path(source).with_suffix(".json"))
+        else:
+            labels = fetch_tree_of_life(clip.name)
         if subset is not None:
             labels = labels.take(subset_mask(labels.names, subset))
     return TextNames(labels, _groups(labels, rank), clip.logit_scale)
@@ -157,15 +160,6 @@ def text_names(
 def _groups(labels: Labels, rank: str | None) -> Groups | None:
     lowest = [each for each in RANKS if each in labels.names.column_names][-1]
     return None if rank is None or rank == lowest else group_by_rank(labels.names, rank)
-
-
-def _published(clip: LoadedClip) -> Labels:
-    """TreeOfLife's text embeddings for the model, whose name may be that of its image half's weights."""
-    from birder.registry import list_pretrained_models, weights_spec
-    from birder.weights.openclip import openclip_repository
-
-    registered = clip.name in list_pretrained_models()
-    return fetch_tree_of_life(openclip_repository(weights_spec(clip.name)) if registered else clip.name)
 
 
 def _encode(

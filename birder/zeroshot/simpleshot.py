@@ -1,7 +1,9 @@
 """Names from labelled examples: the nearest class mean, with any model and no text.
 
 SimpleShot (Wang et al., arXiv 1911.04623): features are centred by the examples' mean and scaled to length 1 ("CL2N");
-a photograph gets the class whose mean is nearest. BioCLIP's few-shot evaluation does the same (arXiv 2311.18803).
+a photograph gets the class whose mean is nearest. BioCLIP's few-shot evaluation (arXiv 2311.18803) is another one: its
+features are projected into the space of the texts and scaled to length 1 before they are centred; ours are a
+collection's embeddings as the network gave them.
 """
 
 from __future__ import annotations

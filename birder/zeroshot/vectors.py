@@ -14,6 +14,7 @@ import torch
 
 from birder.collection.annotate import embedding_batches
 from birder.collection.store import Collection
+from birder.collection.text_half import shared_features
 from birder.errors import CollectionError, ConfigError, ImageError
 from birder.images.open import open_image
 from birder.images.sources import find_images
@@ -21,7 +22,7 @@ from birder.images.transform import ClassificationTransform, classification_tran
 from birder.registry import list_pretrained_models
 from birder.weights.clip import LoadedClip
 
-_IMAGES_AT_ONCE = 16
+IMAGES_AT_ONCE = 16
 
 T = TypeVar("T")
 Vectors = npt.NDArray[np.float32]
@@ -67,7 +68,7 @@ def stored_embeddings(collection: Collection, leave_out: set[str] | None = None)
 def stored_features(collection: Collection, clip: LoadedClip) -> Batches:
     """Image features (B, E) of all rows: the projection alone is computed, no photograph is read."""
     for uris, embeddings in stored_embeddings(collection):
-        yield uris, clip.project(torch.from_numpy(embeddings)).float().cpu().numpy()
+        yield uris, shared_features(collection, clip, embeddings)
 
 
 def photograph_embeddings(
@@ -78,15 +79,17 @@ def photograph_embeddings(
         yield [path], vector[None]
 
 
-def photograph_features(images: Sequence[str], clip: LoadedClip, on_unreadable: OnUnreadable) -> Batches:
-    """Image features (B, E) of photographs: files, all below folders, or patterns."""
+def photograph_features(
+    images: Sequence[str], clip: LoadedClip, on_unreadable: OnUnreadable, batch_size: int = IMAGES_AT_ONCE
+) -> Batches:
+    """Image features (B, E) of photographs: files, all below folders, or patterns; so many go through at once."""
     transform = _transform_of(clip)
     paths: list[str] = []
     inputs: list[torch.Tensor] = []
     for path, tensor in _readable(images, lambda path: transform(open_image(path)), on_unreadable):
         paths.append(path)
         inputs.append(tensor)
-        if len(inputs) == _IMAGES_AT_ONCE:
+        if len(inputs) == batch_size:
             yield paths, clip.encode_image(torch.stack(inputs)).float().cpu().numpy()
             paths, inputs = [], []
     if inputs:

@@ -57,3 +57,35 @@ def test_options_of_another_format_are_refused(collection: Path, tmp_path: Path)
     assert "only with --for" in run("export", collection, tmp_path / "a.csv", "--latitude", "0", code=2)
     run("export", collection, tmp_path / "a", "--for", "camtrap-dp", "--latitude", "91", code=2)
     run("export", collection, tmp_path / "a", "--for", "nothing", code=2)
+
+
+def test_sorting_and_sidecars(tmp_path: Path) -> None:
+    from tests.server.live import make
+
+    collection = make(tmp_path, 8, labelled=5)
+    photos = tmp_path / "photos"
+    said = run("export", collection.path, "--sort-into", tmp_path / "sorted")
+    assert "5 copies in" in said and "3 rows have no label" in said
+    assert len(list((tmp_path / "sorted").rglob("*.jpg"))) == 5
+    assert "0 copies in" in run("export", collection.path, "--sort-into", tmp_path / "sorted")
+    assert "5 sidecars written" in run("export", collection.path, photos, "--for", "xmp")
+    assert len(list(photos.glob("*.jpg.xmp"))) == 5
+    min(photos.glob("*.jpg")).unlink()
+    result = CliRunner().invoke(app, ["export", str(collection.path), "--sort-into", str(tmp_path / "again")])
+    assert result.exit_code == 1 and "1 failed" in result.output and "4 copies" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["out.parquet", "--sort-into", "x"],
+        ["out.parquet", "--link"],
+        ["out.parquet", "--by", "species"],
+        ["out.parquet", "--pictures-at", "http://x"],
+        ["--sort-into", "x", "--for", "xmp"],
+    ],
+    ids=" ".join,
+)
+def test_exports_that_do_not_go_together_are_refused(collection: Path, arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, ["export", str(collection), *arguments]).exit_code == 2

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from birder.collection.embed import Plan, Summary, embed_images, plan
+from birder.collection.embed import NOT_USABLE, Plan, Summary, embed_images, plan
 from birder.collection.model import model_card
 from birder.collection.store import Collection
 from birder.errors import CollectionError
@@ -212,18 +212,19 @@ def test_a_row_goes_when_its_file_is_broken_but_stays_when_it_cannot_be_read(tmp
     assert collection.count() == 1
 
 
-def test_an_embedding_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("values", "value"), [(slice(1), np.nan), (slice(1), np.inf), (slice(None), 0.0)])
+def test_an_embedding_that_is_zero_or_not_finite_is_a_failure(tmp_path: Path, values: slice, value: float) -> None:
     class Broken(Means):
         def embed(self, images: np.ndarray) -> np.ndarray:
             out = super().embed(images)
-            out[0, 0] = np.nan
+            out[0, values] = value
             return out
 
     draw(tmp_path, 3)
     shutil.copy(tmp_path / "photos/0000.png", tmp_path / "photos/0009.png")
     summary = run(tmp_path, Broken(), batch_size=3, threads=1)  # one thread: 0000 comes before its copy
     assert (summary.embedded, len(summary.failed)) == (2, 2)
-    assert {f["reason"] for f in collection_in(tmp_path).failures()} == {"the model gives no finite embedding for it"}
+    assert {f["reason"] for f in collection_in(tmp_path).failures()} == {NOT_USABLE}
 
 
 def test_an_error_of_the_engine_surfaces_and_what_was_done_is_kept(tmp_path: Path) -> None:

@@ -358,6 +358,7 @@ class Projection:
     """The two halves of a model, as far as the shared space goes."""
 
     def __init__(self, size: int, shared: int) -> None:
+        self.embedding_size = shared
         self.matrix = torch.from_numpy(np.random.default_rng(1).normal(size=(size, shared)).astype("f4"))
         self.transform = None
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import uuid
 from dataclasses import replace
 from datetime import datetime
@@ -56,7 +54,7 @@ def test_a_changed_file_replaces_its_row(collection: Collection) -> None:
 
 def test_content_comes_from_the_same_commit_an_earlier_one_or_a_row_just_replaced(collection: Collection) -> None:
     write(collection, [row("a", [1, 0, 0, 0], "aa"), row("b", None, "aa")])
-    with collection.writing():
+    with collection.running(), collection.writing():
         collection.write([row("a", [0, 1, 0, 0], "bb", known=True), row("b", None, "bb", known=True)])
         collection.write([row("c", None, "aa")])  # no row has this content any more
     vectors = {r["uri"][-1]: r["embedding"] for r in collection.to_arrow().to_pylist()}
@@ -101,11 +99,31 @@ def test_failures_come_go_and_are_replaced(collection: Collection) -> None:
     assert len(collection.failures()) == 2
 
 
-def test_a_death_between_row_and_failure_is_mended_by_the_next_writer(collection: Collection) -> None:
+def test_a_changed_file_keeps_what_was_written_into_its_row(collection: Collection) -> None:
+    kept = {"label": "owl", "species": "Strix aluco", "trap": 3}
+    collection.add_columns({"trap": pa.int64(), "predicted_label": pa.string()})
+    write(collection, [row("a", [1, 0, 0, 0], columns={**kept, "latitude": 5.0, "predicted_label": "wren"})])
+    write(collection, [row("a", [0, 1, 0, 0], "02", columns={"trap": 4, "label": None}, known=True)])
+    (back,) = collection.to_arrow().to_pylist()
+    assert {name: back[name] for name in kept} == {**kept, "trap": 4}
+    # The former picture's place and what a model made of it are not the new one's.
+    assert (back["embedding"], back["latitude"], back["predicted_label"]) == ([0, 1, 0, 0], 1.0, None)
+
+
+def test_a_folder_s_name_does_not_replace_a_table_s_label(collection: Collection) -> None:
+    by_table, by_folder = ({"label": label, "label_source": label} for label in ("table", "folder"))
+    write(collection, [row("a", [1, 0, 0, 0], columns=by_table), row("b", [0, 1, 0, 0], "01", columns=by_folder)])
+    moved = {"label": "elsewhere", "label_source": "folder"}
+    write(collection, [row(n, [0, 0, 1, 0], "02", columns=moved, known=True) for n in "ab"])
+    rows = collection.to_arrow().sort_by("uri").to_pylist()
+    assert [(r["label"], r["label_source"]) for r in rows] == [("table", "table"), ("elsewhere", "folder")]
+
+
+def test_a_death_between_row_and_failure_is_mended_by_the_next_run(collection: Collection) -> None:
     write(collection, [], [Failure("file:///a", "empty", Stamp(0, 5))])
     write(collection, [row("a", [1, 0, 0, 0], failed=False)])  # as if killed before the failure was removed
     assert len(collection.failures()) == 1
-    with collection.writing():
+    with collection.running():
         assert collection.failures() == []
 
 
@@ -168,21 +186,3 @@ def test_a_damaged_collection_is_said(collection: Collection) -> None:
         manifest.write_bytes(b"\0" * 100)
     with pytest.raises(CollectionError, match="damaged"):
         Collection.open(collection.path)
-
-
-@pytest.mark.slow
-def test_a_second_writer_is_refused_while_the_first_lives(collection: Collection) -> None:
-    code = f"""
-from birder.collection.store import Collection
-from birder.errors import CollectionError
-try:
-    with Collection.open({str(collection.path)!r}).writing():
-        print("wrote")
-except CollectionError as error:
-    print(error)
-"""
-    with collection.writing():
-        held = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Another process is writing" in held.stdout
-    free = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert free.stdout.strip() == "wrote"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,7 +42,7 @@ def test_a_collection_of_photographs_has_what_they_demand(make: Make, tmp_path: 
     assert len(frame["emb"].iloc[0]) == 4
     assert np.stack(frame["emb"]).astype("f4").tolist() == collection.to_arrow()["embedding"].to_pylist()
     # "Good to Have"
-    assert table["identifier"].to_pylist() == list(rows)
+    assert table["identifier"].to_pylist() == ["https://a.org/1.jpg", "/b.jpg"]
     assert set(RANKS) < set(table.column_names)
     assert table["kingdom"].to_pylist() == ["Animalia", None]
     # the rest are filters: what is filled, and nothing of Birder's bookkeeping
@@ -62,3 +63,19 @@ def test_their_file_must_be_parquet_with_rows(make: Make, tmp_path: Path) -> Non
     with pytest.raises(CollectionError, match="No row"):
         export(collection, tmp_path / "e.parquet", for_="emb-explorer", where="label = 'x'")
     assert Collection.open(collection.path).count() == 1
+
+
+def test_its_pictures_are_those_that_birder_serve_shows(tmp_path: Path) -> None:
+    from tests.server.live import make as make_pictures
+    from tests.server.live import serving
+
+    collection = make_pictures(tmp_path, 3)
+    with serving(collection.path) as client:
+        address = str(client.base_url).removesuffix("/api/v1/")
+        export(collection, tmp_path / "e.parquet", for_="emb-explorer", pictures_at=address)
+        for identifier in pq.read_table(tmp_path / "e.parquet")["identifier"].to_pylist():
+            assert identifier.startswith("http://")  # else that tool does not even try
+            answer = httpx.get(identifier, headers={"User-Agent": "emb-explorer"}, timeout=60)
+            assert answer.status_code == 200 and answer.headers["content-type"].startswith("image/")
+    with pytest.raises(ConfigError, match="no web address"):
+        export(collection, tmp_path / "f.parquet", for_="emb-explorer", pictures_at="photos/")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from birder.collection import disk
 from birder.collection.disk import locked
 from birder.errors import CollectionError
 from birder.explore import projection
@@ -91,7 +92,7 @@ def test_a_writer_at_the_end_is_waited_for_and_in_the_end_given_up(
 ) -> None:
     collection = make(tmp_path / "c.birder", np.eye(6))
     before = compute_map(collection)
-    monkeypatch.setattr(projection, "_PATIENCE", 0.6)
+    monkeypatch.setattr(disk, "PATIENCE", 0.6)
     held = contextlib.ExitStack()
 
     def hold(stage: str, done: float) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from birder.collection.disk import locked
+from birder.collection.disk import running
 from birder.collection.journal import Journal
 from birder.collection.labels import give_label, history, undo
 from birder.collection.store import Collection
@@ -103,10 +103,10 @@ def test_versions_of_the_last_hour_stay_and_who_reads_them_goes_on(tmp_path: Pat
     assert len(reader.nearest(np.ones(32, np.float32), 3)) == 3
 
 
-def test_while_another_process_writes_it_is_refused(tmp_path: Path) -> None:
+def test_while_another_process_adds_images_it_is_refused(tmp_path: Path) -> None:
     collection = bit_by_bit(tmp_path / "c.birder", 2)
     was = size(collection.path)
-    with locked(collection.path), pytest.raises(CollectionError, match="Another process is writing"):
+    with running(collection.path), pytest.raises(CollectionError, match="Another process is adding images"):
         tidy(collection, keep=NOW)
     assert size(collection.path) == was
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from birder.errors import ImageError
-from birder.images.guard import formats
-from birder.images.open import MAX_PIXELS, decoded_photo, decoding, open_image, open_photo, to_rgb
+from birder.images.decode import to_rgb
+from birder.images.guard import MAX_PIXELS, decoding, formats
+from birder.images.open import decoded_photo, open_image, open_photo
 from birder.images.reasons import why_undecodable, why_unidentified
 
 DATA = Path(__file__).parents[1] / "data"
@@ -222,7 +223,7 @@ def test_a_large_image_is_converted_in_strips_to_the_same(mode, value, monkeypat
         (7, 40), {"F": 1000.0, "I;16": 65535, "P": 77}.get(mode, (255, 0, 255, 0))
     )  # the last strip counts too
     whole = np.asarray(to_rgb(image))
-    monkeypatch.setattr("birder.images.open._STRIP", 60 * 7)
+    monkeypatch.setattr("birder.images.decode._STRIP", 60 * 7)
     assert np.array_equal(np.asarray(to_rgb(image)), whole)
 
 
@@ -234,8 +235,8 @@ def test_a_large_draft_is_averaged_down_but_stays_four_times_as_needed(mode, mon
     data = encoded(image, exif=exif(Orientation=6))
     exact = open_photo(data, draft=(20, 20))
     assert exact.image.size == (exact.width, exact.height) == (410, 1000)
-    monkeypatch.setattr("birder.images.open._LARGE", 1000)
-    monkeypatch.setattr("birder.images.open._STRIP", 1000 * 30)
+    monkeypatch.setattr("birder.images.decode._LARGE", 1000)
+    monkeypatch.setattr("birder.images.decode._STRIP", 1000 * 30)
     draft = open_photo(data, draft=(20, 20))
     assert (draft.width, draft.height) == (410, 1000)
     assert draft.image.size == (82, 200)

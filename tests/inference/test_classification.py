@@ -115,6 +115,37 @@ def test_empty_dataloader(model):
     assert (paths, len(outs), len(targets), embeddings) == ([], 0, 0, [])
 
 
+def parallel(net):
+    return torch.nn.DataParallel(net)
+
+
+def traced(net):
+    return torch.jit.trace(net, torch.zeros(1, 3, *net.size))
+
+
+def sequential(net):
+    return torch.nn.Sequential(net, torch.nn.Identity())
+
+
+@pytest.mark.filterwarnings("ignore")  # torch remarks on tracing Python's conditions, and on the end of tracing
+@pytest.mark.parametrize("wrap", [parallel, traced, sequential])
+def test_dataloader_with_a_module_that_is_not_ours(model, loader, wrap):
+    net = model[0]
+    wrapped = wrap(net)
+    paths, outs, _, embeddings = infer_dataloader("cpu", wrapped, loader)
+    np.testing.assert_allclose(outs, infer_dataloader("cpu", net, loader)[1], atol=1e-6)
+    assert (len(paths), embeddings) == (7, [])
+    assert len(infer_dataloader("cpu", wrapped, [])[1]) == 0
+    assert [len(chunk[0]) for chunk in infer_dataloader("cpu", wrapped, loader, chunk_size=4)] == [6, 1]
+    if wrap is parallel:
+        expected = infer_dataloader("cpu", net, loader, return_embedding=True)[3]
+        found = infer_dataloader("cpu", wrapped, loader, return_embedding=True)[3]
+        np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=1e-6)
+    else:
+        with pytest.raises(ConfigError, match="gives logits alone"):
+            infer_dataloader("cpu", wrapped, loader, return_embedding=True)
+
+
 def test_engine_embeds_what_the_network_embeds(model):
     net, info, transform, expected = model
     engine = make_engine(net, info.rgb_stats, device="cpu")

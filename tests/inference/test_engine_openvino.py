@@ -128,7 +128,7 @@ def test_quantised_on_the_users_photographs(tiny, photos):
     assert result.cosine == pytest.approx(measured.mean(), abs=1e-6)
     assert result.lowest == pytest.approx(measured.min(), abs=1e-6)
     assert (result.calibrated_on, result.measured_on) == (32, 11)
-    assert ov.read_facts(ov.graph_folder(tiny.sha256, "int8"))["quantized"] == result._asdict()
+    assert ov.read_facts(ov.graph_folder(tiny, "int8"))["quantized"] == result._asdict()
     assert result.usual == open_engine(tiny, engine="openvino").engine.precision
     assert 1 < result.rate < 1e6 and 1 < result.usual_rate < 1e6
     assert 0.9 < result.cosine < 1.0

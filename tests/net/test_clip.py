@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import birder
 from birder.errors import ConfigError, HubError, UnknownNameError, WeightsError
 from birder.images.open import open_image
 from birder.net.clip import CLIP, TextTower
@@ -143,7 +145,7 @@ def test_a_width_that_heads_do_not_divide_is_refused() -> None:
 def test_towers_of_two_models_are_refused() -> None:
     config = {"patch_size": 16, "num_layers": 1, "num_heads": 1, "hidden_dim": 8, "mlp_dim": 8}
     with pytest.raises(ConfigError, match="not of one model"):
-        CLIP(ViT(5, size=(32, 32), config=config), text_tower())
+        CLIP(ViT(3, 5, size=(32, 32), config=config), text_tower())
 
 
 def test_loaded_model_says_what_it_is(clip: LoadedClip) -> None:
@@ -215,3 +217,59 @@ def test_registered_weights_come_from_their_whole_models_repository(monkeypatch:
 def test_a_name_that_is_nothing_says_what_to_write() -> None:
     with pytest.raises((WeightsError, UnknownNameError), match="OWNER/NAME"):
         load_clip("bioclip")
+
+
+def test_code_for_open_clip_runs(reference: dict[str, Any]) -> None:
+    """The example of open_clip's own page, with another import."""
+    model, _, preprocess = birder.create_model_and_transforms(f"local-dir:{DATA}", pretrained=None, device="cpu")
+    model.eval()
+    tokenizer = birder.get_tokenizer(f"local-dir:{DATA}")
+    assert preprocess(Image.open(DATA.parent / "chelsea.png")).unsqueeze(0).shape == (1, 3, 224, 224)
+
+    image = torch.from_numpy(reference["input"])
+    text = tokenizer(TEXTS)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        image_features = model.encode_image(image)
+        text_features = model.encode_text(text)
+        image_features /= image_features.norm(dim=-1, keepdim=True)
+        text_features /= text_features.norm(dim=-1, keepdim=True)
+        text_probs = (model.logit_scale.exp() * image_features @ text_features.T).softmax(dim=-1)
+    np.testing.assert_allclose(text_probs.numpy(), reference["probabilities"], rtol=0, atol=1e-5)
+
+    image_features, text_features, logit_scale = model(image, text)
+    probabilities = (logit_scale * image_features @ text_features.T).softmax(dim=-1)
+    np.testing.assert_allclose(probabilities.numpy(), reference["probabilities"], rtol=0, atol=1e-5)
+    assert model(image)[1] is None and model(text=text)[0] is None
+
+
+def test_a_loaded_model_is_a_module(reference: dict[str, Any]) -> None:
+    model = load_clip(DATA)
+    assert isinstance(model, torch.nn.Module) and not model.training
+    x = torch.from_numpy(reference["input"])
+    np.testing.assert_allclose(model.visual(x).numpy(), reference["image_features"], rtol=0, atol=1e-5)
+    assert model.visual.size == (224, 224) and model.context_length == 77
+
+    model.to(torch.float64)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    np.testing.assert_allclose(model.encode_image(x.double()).numpy(), reference["image_features"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(model.encode_text(TEXTS).numpy(), reference["text_features"], rtol=0, atol=1e-5)
+
+    state = {key: value.float() for key, value in model.state_dict().items()}
+    other = load_clip(DATA)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(state)
+    np.testing.assert_allclose(other.encode_text(TEXTS).numpy(), reference["text_features"], rtol=0, atol=1e-5)
+    assert other.train().training and other.net.image.training and not other.eval().net.training
+
+
+def test_gradients_reach_the_image_when_they_are_wanted(reference: dict[str, Any]) -> None:
+    x = torch.from_numpy(reference["input"]).requires_grad_()
+    load_clip(DATA).encode_image(x, normalize=True).sum().backward()
+    assert x.grad is not None and x.grad.abs().max() > 0
+
+
+def test_weights_beside_an_architecture_are_refused() -> None:
+    with pytest.raises(ConfigError, match="leave out pretrained"):
+        birder.create_model_and_transforms("ViT-B-16", pretrained="openai")

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with its packaged weights, against timm's implementation with the same weights."""
+"""EfficientNet-Lite0: its packaged weights against timm's implementation, and its two arithmetics kept apart."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import birder
-from birder.errors import UnknownNameError, WeightsError
+from birder.errors import ConfigError, UnknownNameError, WeightsError
 from birder.net.efficientnet_lite import rename_published_state
+from birder.weights.checkpoint import Checkpoint, make_signature, write_checkpoint
+from birder.weights.load import load_any
 
 DATA = Path(__file__).parents[1] / "data"
+BOTH = ("efficientnet_lite0", "tf_efficientnet_lite0")
+RGB_STATS = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +70,59 @@ def test_strides(model, size):
         assert x.shape == (1, channels, -(-size[0] // stride), -(-size[1] // stride))
 
 
-def test_it_has_no_configuration():
-    with pytest.raises(UnknownNameError, match="Known keys: none"):
+def test_what_it_cannot_be_told():
+    with pytest.raises(UnknownNameError, match="Known keys: drop_path_rate"):
         birder.create_network("efficientnet_lite0", config={"patch_size": 4})
+
+
+def test_published_configurations_of_other_widths_are_refused_by_name():
+    birder.create_network("efficientnet_lite0", config={"width_coefficient": 1.0, "dropout_rate": 0.3})
+    with pytest.raises(ConfigError, match=r"no width_coefficient = 1\.1"):
+        birder.create_network("efficientnet_lite0", config={"width_coefficient": 1.1})
+
+
+@torch.inference_mode()
+def test_the_network_of_the_published_name_pads_evenly():
+    torch.manual_seed(0)
+    nets = {name: birder.create_network(name, size=(64, 64)).eval() for name in BOTH}
+    nets[BOTH[1]].load_state_dict(nets[BOTH[0]].state_dict())
+    x = torch.rand(2, 3, 64, 64)
+    plain, tensorflow = (nets[name] for name in BOTH)
+    expected = F.conv2d(x, plain.stem[0].weight, stride=2, padding=1)
+    torch.testing.assert_close(plain.stem[0](x), expected)
+    assert not torch.allclose(tensorflow.stem[0](x), expected, atol=1e-3)
+    assert {m.eps for m in plain.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {1e-5}
+    assert {m.eps for m in tensorflow.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {1e-3}
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+@pytest.mark.parametrize(("written", "read"), [BOTH, BOTH[::-1]])
+def test_a_file_of_the_other_arithmetic_is_refused(tmp_path, written, read, ending):
+    net = birder.create_network(written, 3)
+    path = birder.save_model(
+        net, tmp_path / f"{read}_mine.{ending}", signature=make_signature((224, 224), 3), rgb_stats=RGB_STATS
+    )
+    assert birder.load_model(written, path)[0].network == written
+    for load in (lambda: birder.load_model(read, path), lambda: load_any(str(path))):
+        with pytest.raises(WeightsError, match=f"is of the network {written}, not {read}"):
+            load()
+    cfg = {"name": read, "signature": make_signature((224, 224), 3)}
+    with pytest.raises(WeightsError, match=f"is of the network {written}"):
+        birder.load_model_with_cfg(cfg, path)
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_a_file_of_the_published_package_is_none_of_tensorflows(tmp_path, ending):
+    state = birder.create_network("efficientnet_lite0", 3).state_dict()
+    unnamed = Checkpoint(state, make_signature((224, 224), 3), {}, RGB_STATS, birder_version="v0.8.4")
+    path = write_checkpoint(tmp_path / f"tf_efficientnet_lite0_theirs.{ending}", unnamed)
+    birder.load_model("efficientnet_lite0", path)
+    with pytest.raises(WeightsError, match="load it as efficientnet_lite0"):
+        birder.load_model("tf_efficientnet_lite0", path)
+
+
+def test_the_packaged_weights_are_of_tensorflows_network(model):
+    assert model[0].network == "tf_efficientnet_lite0"
 
 
 def test_foreign_state_is_refused():

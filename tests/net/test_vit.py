@@ -205,3 +205,44 @@ def test_drop_path_drops_whole_samples_in_training_only():
     kept = drop(x) / x
     assert (kept == kept[:, :1, :1]).all()
     assert set(kept.unique().tolist()) == {0.0, 2.0}
+
+
+NEUTRAL = {
+    "abs_pos_embed": (True, False),
+    "pos_embed_special_tokens": (True, False),
+    "pos_embed_interpolation_mode": ("bicubic", "bilinear"),
+    "pos_embed_antialias": (False, True),
+    "stem_type": ("patchify", "hmlp"),
+    "stem_norm_layer_type": (None, "BatchNorm2d"),
+    "layer_scale_init_value": (None, 1e-5),
+    "post_norm": (True, False),
+    "norm_after_pool": (False, True),
+    "qkv_bias": (True, False),
+    "qk_norm": (False, True),
+    "attn_norm": (False, True),
+    "num_reg_tokens": (0, 4),
+    "class_token": (True, False),
+    "attn_pool_head": (False, True),
+    "norm_layer_type": ("LayerNorm", "RMSNorm"),
+    "mlp_layer_type": ("FFN", "SwiGLU_FFN"),
+    "soft_moe_num_experts": (None, 8),
+    "act_layer_type": (None, "silu"),
+    "dropout": (0.0, 0.1),
+    "attention_dropout": (0.0, 0.1),
+    "projection_dropout": (0.0, 0.1),
+    "drop_path_uniform": (False, True),
+}
+
+
+@torch.inference_mode()
+def test_neutral_keys_of_published_configurations_change_nothing():
+    x = torch.randn(1, 3, 32, 32)
+    neutral = {key: values[0] for key, values in NEUTRAL.items()}
+    unused = {"attn_pool_type": "EfficientProbing", "attn_pool_num_heads": 3, "soft_moe_num_slots": 2}
+    torch.testing.assert_close(tiny(**neutral, **unused)(x), tiny()(x), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("key", NEUTRAL)
+def test_a_published_configuration_of_another_arithmetic_is_refused_by_name(key):
+    with pytest.raises(ConfigError, match=rf"{key} ?=? {NEUTRAL[key][1]!r}"):
+        tiny(**{key: NEUTRAL[key][1]})

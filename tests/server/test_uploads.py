@@ -6,11 +6,11 @@ import os
 import pickle
 import resource
 import struct
-import threading
 import time
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -19,8 +19,11 @@ import pytest
 from PIL import Image
 
 from birder.errors import ImageError
-from birder.server import decoder
-from birder.server.decoder import Decoder
+from birder.images.apart import Decoders
+from birder.images.open import open_image
+from birder.images.transform import ClassificationTransform
+from birder.server.uploads import Upload, decode_upload
+from tests.robustness.memory import tree_memory
 from tests.server.live import embed, jpeg, serving
 
 TRANSFORM = {
@@ -171,69 +174,54 @@ def test_a_form_that_is_none_is_refused(client: httpx.Client) -> None:
         assert isinstance(answer.json()["detail"], str)
 
 
-def test_a_picture_that_keeps_the_decoder_busy_is_given_up_and_the_next_is_decoded() -> None:
-    decode = Decoder()
-    try:
-        for _ in range(decoder.PROCESSES):  # so that their start is not counted
-            decode.decode(jpeg(), TRANSFORM)
-        slow = np.random.default_rng(0).integers(0, 255, (2500, 2500), dtype=np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(slow).save(buffer, "JPEG2000")  # noise, which takes seconds to decode
-        decode._seconds = 0.1
-        begin = time.monotonic()
-        with pytest.raises(ImageError, match=r"more than 0.1 seconds"):
-            decode.decode(buffer.getvalue(), TRANSFORM)
-        assert time.monotonic() - begin < 5
-        decode._seconds = 60
-        assert decode.decode(jpeg(), TRANSFORM).pixels.shape == (8, 8, 3)
-    finally:
-        decode.stop()
+@pytest.fixture
+def decoders() -> Iterator[Decoders]:
+    pool = Decoders(2)
+    yield pool
+    pool.stop()
+    assert all(process.poll() is not None for process in pool._running)
 
 
-def test_a_decoder_that_dies_is_replaced() -> None:
-    decode = Decoder()
-    try:
-        assert decode.decode(jpeg(), TRANSFORM)[1:] == (64, 48)
-        for process in decode._running:
-            process.kill()
-            process.wait()
-        assert [decode.decode(jpeg(n), TRANSFORM)[1:] for n in range(4)] == [(64, 48)] * 4
-    finally:
-        decode.stop()
-    assert all(process.poll() is not None for process in decode._running)
+def decode(decoders: Decoders, data: bytes, **changes: object) -> Upload:
+    return decode_upload(decoders, io.BytesIO(data), TRANSFORM | changes)
 
 
-def test_decoders_wait_for_each_other() -> None:
-    decode = Decoder()
-    found: list[tuple[int, ...]] = []
-    try:
-        threads = [
-            threading.Thread(target=lambda: found.append(decode.decode(jpeg(), TRANSFORM)[1:])) for _ in range(9)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert found == [(64, 48)] * 9
-        assert len(decode._running) <= decoder.PROCESSES
-    finally:
-        decode.stop()
+def test_decoders_wait_for_each_other(decoders: Decoders) -> None:
+    with ThreadPoolExecutor(9) as pool:
+        found = list(pool.map(lambda _: decode(decoders, jpeg())[1:], range(9)))
+    assert found == [(64, 48)] * 9
+    assert len(decoders._running) <= 2
 
 
-def test_what_a_decoder_gives_is_what_the_transform_gives(photos: Path) -> None:
-    from birder.images.open import open_image
-    from birder.images.transform import ClassificationTransform
-
+def test_what_a_decoder_gives_is_what_the_transform_gives(decoders: Decoders, photos: Path) -> None:
     path = sorted((photos / "birds").glob("*.jpg"))[0]
-    decode = Decoder()
-    try:
-        for draft in (True, False):
-            transform = ClassificationTransform((32, 32), [0.5] * 3, [0.5] * 3)
-            pixels = transform.to_uint8(open_image(path, draft=(32, 32) if draft else None))
-            described = TRANSFORM | {"size": [32, 32], "draft": draft}
-            assert np.array_equal(decode.decode(path.read_bytes(), described).pixels, pixels)
-    finally:
-        decode.stop()
+    for draft in (True, False):
+        transform = ClassificationTransform((32, 32), [0.5] * 3, [0.5] * 3)
+        pixels = transform.to_uint8(open_image(path, draft=(32, 32) if draft else None))
+        assert np.array_equal(decode(decoders, path.read_bytes(), size=[32, 32], draft=draft).pixels, pixels)
+
+
+def test_an_upload_whose_client_has_gone_is_no_picture(decoders: Decoders) -> None:
+    file = io.BytesIO(jpeg())
+    file.close()
+    with pytest.raises(ImageError, match="empty"):
+        decode_upload(decoders, file, TRANSFORM)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="tells the memory of a process tree on Linux")
+def test_bombs_at_once_take_no_more_than_the_largest_alone(client: httpx.Client) -> None:
+    """Each takes 640 MB; two at once took twice that, and the server's own memory."""
+    bomb = png(10_000, 8_000, zlib.compress(bytes(8_000 * (1 + 3 * 10_000))))
+    base = tree_memory()
+    peak = 0
+    with ThreadPoolExecutor(6) as pool:
+        answers = [pool.submit(client.post, "embed", files={"file": ("bomb.png", bomb)}) for _ in range(6)]
+        while not all(answer.done() for answer in answers):
+            peak = max(peak, tree_memory())
+            time.sleep(0.02)
+    assert {answer.result().status_code for answer in answers} == {200}
+    assert peak - base < 800_000_000
 
 
 def test_no_process_of_the_server_writes_what_it_is_sent(client: httpx.Client, tmp_path: Path) -> None:

@@ -124,6 +124,26 @@ def test_bins(tmp_path: Path) -> None:
     assert groups.codes.tolist() == [0, 1, 0]
 
 
+def test_quoted_na_is_a_name(tmp_path: Path) -> None:
+    text = 'label,bin\n"NA",Africa\n"nan", "NA" \n"the ""NA"" bird",Africa\nNamib,Africa\n'
+    expected = {"NA": "Africa", "nan": "NA", 'the "NA" bird': "Africa", "Namib": "Africa"}
+    assert read_bins(write(tmp_path / "bins.csv", text)) == expected
+    assert read_label_list("NA, NZ,nan") == ["NA", "NZ", "nan"]
+    missing = pa.table({"label": ["a", "NA"], "bin": pa.array([1.0, float("nan")])})
+    pq.write_table(missing, tmp_path / "bins.parquet")
+    with pytest.raises(ConfigError, match="'NA' has no bin"):
+        read_bins(tmp_path / "bins.parquet")
+
+
+def test_bins_without_a_header_lose_no_label(tmp_path: Path) -> None:
+    assert read_bins(write(tmp_path / "a.csv", "hen,bird\nowl,bird\nfox,mammal\n")) == {
+        "hen": "bird",
+        "owl": "bird",
+        "fox": "mammal",
+    }
+    assert read_bins(write(tmp_path / "b.csv", "what,BIN\nhen,bird\n")) == {"hen": "bird"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -134,6 +154,12 @@ def test_bins(tmp_path: Path) -> None:
         ("label,bin\nowl,bird\nowl,night\n", "'owl' is in the bin 'bird' and in 'night'"),
         ("label,bin\nfox, red,mammal\n", "row 2"),
         ("label,label\nowl,bird\n", "two columns of one name"),
+        ("label,bin\nowl,NA\n", "'owl' has no bin"),
+        ("label,bin\nowl, nan\n", "'owl' has no bin"),
+        ('label,bin\nowl,""\n', "'owl' has no bin"),
+        ("label,bin\nowl,bird\nN/A,bird\n", "row 2 has no label"),
+        ("label,bin\nnull,bird\n", "row 1 has no label"),
+        ("hen,bird\nfox,mammal\n", "put a line label,bin before it"),
     ],
 )
 def test_bad_bins_are_refused(tmp_path: Path, text: str, message: str) -> None:

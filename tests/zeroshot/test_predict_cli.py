@@ -20,14 +20,17 @@ from typer.testing import CliRunner
 
 from birder.cli.convert import convert
 from birder.cli.embed import embed
-from birder.cli.predict import _shown, predict
+from birder.cli.predict import predict
+from birder.cli.predict import shown as shown_as
+from birder.cli.search import search
+from birder.cli.similar import similar
 from birder.collection import annotate
 from birder.collection.annotate import embedding_batches, write_columns
 from birder.collection.store import Collection
 from birder.errors import BirderError, CollectionError, ConfigError, UnknownNameError, WeightsError
+from birder.exchange.read import import_embeddings
 from birder.registry import register_weights
 from birder.weights.clip import load_clip
-from birder.weights.openclip import OPENCLIP_REPOSITORIES
 
 DATA = Path(__file__).parents[1] / "data"
 CLIP = DATA / "openclip"
@@ -35,6 +38,8 @@ EXACT = ("--engine", "torch", "--precision", "fp32")  # the arithmetic of the wh
 app = typer.Typer()
 app.command()(predict)
 app.command()(embed)
+app.command()(search)
+app.command()(similar)
 
 
 def run(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
@@ -112,14 +117,13 @@ def test_a_collection_is_named_without_its_photographs(home: Path, tree: Path, t
         assert a["score"] == pytest.approx(b["score"], abs=1e-5)
 
 
-def test_registered_weights_bring_their_text_half(
-    home: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_registered_weights_bring_their_text_half(home: Path, tree: Path, tmp_path: Path) -> None:
     # What the hub would give for vit_b16_pn_bioclip-v1, from this machine: the checkpoint, and the whole model.
     path = home / "vit_s16_pn_tiny.pt"
-    (tmp_path / "w.toml").write_text(f'[weights.tiny_bioclip]\nnetwork = "vit_s16_pn"\npath = "{path}"\n')
+    (tmp_path / "w.toml").write_text(
+        f'[weights.tiny_bioclip]\nnetwork = "vit_s16_pn"\npath = "{path}"\nopenclip = "{CLIP}"\n'
+    )
     register_weights(tmp_path / "w.toml")
-    monkeypatch.setitem(OPENCLIP_REPOSITORIES, "tiny_bioclip", str(CLIP))
     shutil.copy(DATA / "chelsea.png", tmp_path / "wide.png")
     run("embed", tmp_path / "wide.png", "--to", tmp_path / "c.birder", "--model", "tiny_bioclip", *EXACT)
     (stored,) = name("--in", tmp_path / "c.birder", "--labels", tree, "-k", "1")
@@ -284,7 +288,7 @@ def test_another_model_is_refused(home: Path, tree: Path, tmp_path: Path) -> Non
 
 def test_a_model_without_texts_says_which_have_them(home: Path) -> None:
     with pytest.raises(WeightsError, match=r"efficientnet_lite0_in1k has no text half.*vit_b16_pn_bioclip-v1.*--like"):
-        run("predict", home / "photos", "--labels", "owl,fox")
+        run("predict", home / "photos", "--labels", "owl,fox", "--model", "efficientnet_lite0_in1k")
 
 
 @pytest.mark.parametrize(
@@ -352,7 +356,7 @@ def test_embeddings_come_in_batches_as_they_are_stored(home: Path) -> None:
     ],
 )
 def test_photographs_are_shown_by_their_path_where_they_are_files(key: str, shown: str) -> None:
-    assert _shown(key) == shown
+    assert shown_as(key) == shown
 
 
 def test_small_pieces_are_put_together(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,3 +383,39 @@ def test_the_projection_is_the_only_thing_that_runs(home: Path) -> None:
     weight = clip.net.image.classifier.weight.numpy()
     np.testing.assert_allclose(clip.project(torch.from_numpy(embeddings.copy())), embeddings @ weight.T, atol=1e-5)
     assert batch.num_rows == 8
+
+
+def test_imported_embeddings_are_named_and_searched_by_the_model_the_user_names(
+    home: Path, tree: Path, tmp_path: Path
+) -> None:
+    clip = load_clip(CLIP)
+    files = sorted((home / "photos").rglob("*.png"))
+    features = np.stack([clip.encode_image(clip.transform(Image.open(file))[None]).numpy()[0] for file in files])
+    pq.write_table(
+        pa.table({"path": [str(file) for file in files], "emb": list(features)}), tmp_path / "theirs.parquet"
+    )
+    import_embeddings(tmp_path / "theirs.parquet", tmp_path / "c.birder", model=str(CLIP))
+    import_embeddings(tmp_path / "theirs.parquet", tmp_path / "hub.birder", model="imageomics/bioclip-2")
+    fresh = name(*files, "--model", CLIP, "--labels", tree, "-k", "1")
+    out, said = run("predict", "--in", tmp_path / "c.birder", "--labels", tree, "-k", "1", "--format", "json")
+    assert "were made elsewhere" in said
+    # On the hub's name too, where the user has the model in a folder; another name on the hub is another model.
+    others = name("--in", tmp_path / "hub.birder", "--model", CLIP, "--labels", tree, "-k", "1")
+    for rows in (json.loads(out), others):
+        assert [row["species"] for row in rows] == [row["species"] for row in fresh]
+        assert [row["score"] for row in rows] == pytest.approx([row["score"] for row in fresh], abs=1e-5)
+    with pytest.raises(CollectionError, match="embeddings by imageomics/bioclip-2, not hf-hub:imageomics/b"):
+        run("predict", "--in", tmp_path / "hub.birder", "--model", "hf-hub:imageomics/bioclip", "--labels", tree)
+    out, said = run("similar", files[3], "--in", tmp_path / "c.birder", "--format", "json")
+    assert "were made elsewhere" in said and len(json.loads(out)) == len(files) - 1
+    out, said = run("search", "--image", files[3], "--in", tmp_path / "hub.birder", "--model", CLIP, "--format", "json")
+    assert "were made elsewhere" in said and len(json.loads(out)) == len(files) - 1
+    found = run("search", "--text", "a cat", "--in", tmp_path / "c.birder", "--format", "json")[0]
+    words = clip.encode_text(["a cat"], normalize=True).numpy()[0]
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert json.loads(found)[0]["file"] == str(files[int(np.argmax(unit @ words))])
+    narrow = pa.table({"path": ["a.jpg"], "emb": pa.array([[1.0, 2.0]], pa.list_(pa.float32()))})
+    pq.write_table(narrow, tmp_path / "narrow.parquet")
+    import_embeddings(tmp_path / "narrow.parquet", tmp_path / "n.birder", model=str(CLIP))
+    with pytest.raises(CollectionError, match="holds 2-dimensional embeddings"):
+        run("predict", "--in", tmp_path / "n.birder", "--labels", tree)

@@ -1,0 +1,80 @@
+"""Commits that survive a power cut: what a commit wrote is forced onto the disk before it is reported as done.
+
+LanceDB writes data files and manifests and leaves it to the system when they reach the disk, seconds later and in any
+order. Its files are never changed once they are there, so the files of a commit are those that were not there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def flushing(path: Path) -> Iterator[None]:
+    """Force every file that appears in a collection's tables within this block onto the disk, when the block ends.
+
+    Raises
+    ------
+    OSError
+        The disk refuses: what was written may not be there after a power cut.
+    """
+    before = set(_files(path))
+    yield
+    flush(file for file in _files(path) if file not in before)
+
+
+def flush(files: Iterable[str]) -> None:
+    """Force files, and the folders in which their names stand, onto the disk; a file that is gone is left out."""
+    folders: set[Path] = set()
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            _flush(file)
+            # A table's folder and its parts may be new as well: their names stand in the folders above.
+            for folder in Path(file).parents:
+                folders.add(folder)
+                if folder.suffix == ".lance":
+                    folders.add(folder.parent)
+                    break
+    for folder in sorted(folders, reverse=True):
+        flush_folder(folder)
+
+
+def flush_folder(folder: Path) -> None:
+    """Force the names in a folder onto the disk, where the system can."""
+    if sys.platform == "win32":
+        return  # it cannot open a folder, and writes names in order
+    try:
+        _flush(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOENT, errno.EBADF):  # some network file systems
+            raise
+
+
+def _flush(path: str | Path) -> None:
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        if sys.platform == "darwin":
+            import fcntl
+
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's own memory there
+        else:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _files(path: Path) -> Iterator[str]:
+    """The files of all tables of a collection."""
+    folders = [entry.path for entry in os.scandir(path) if entry.name.endswith(".lance") and entry.is_dir()]
+    while folders:
+        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    yield entry.path

@@ -1,0 +1,1 @@
+"""Names that code for the published package imports: `from birder.conf import settings`."""

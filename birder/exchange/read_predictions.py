@@ -1,0 +1,81 @@
+"""Import: predictions that others made, into the rows of a collection that has the photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from birder.collection.store import Collection
+from birder.errors import ConfigError
+from birder.exchange.json_file import read_json
+from birder.exchange.matching import match_paths
+from birder.exchange.predictions import COLUMNS, Given, save_predictions
+from birder.exchange.pybioclip import is_predictions, read_predictions
+from birder.exchange.speciesnet import read_speciesnet
+
+
+@dataclass
+class Predicted:
+    """What an import did: rows that have a prediction now, photographs without one, and those that no row has."""
+
+    rows: int = 0
+    nameless: int = 0
+    unknown: int = 0
+
+
+def holds_predictions(file: Path) -> bool:
+    """Whether a file is one of predictions, by its format: any CSV, and JSON with a list of them."""
+    if file.suffix.lower() == ".csv":
+        return True
+    return file.suffix.lower() == ".json" and "predictions" in read_json(file, "predictions.json of SpeciesNet")
+
+
+def import_predictions(file: Path, collection: Collection, *, model: str | None = None) -> Predicted:
+    """Write the predictions of SpeciesNet (predictions.json) or `bioclip predict` (CSV) into columns `predicted_...`.
+
+    All rows of a photograph get its prediction, boxes too. Labels are not touched.
+
+    Parameters
+    ----------
+    file
+        The predictions.
+    collection
+        Its rows are found by the paths of the photographs, see `match_paths`.
+    model
+        What predicted, where the file does not say it.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read or is of another kind, or none of its photographs is in the collection.
+    CollectionError
+        Another process is writing.
+    """
+    given = {each.path: each for each in _given(file)}
+    uris = match_paths(collection, list(given), file)
+    done = Predicted(unknown=len(given) - len(uris))
+    best: list[tuple[str, dict[str, object] | None]] = []
+    makers = []
+    for path, rows in uris.items():
+        prediction = given[path]
+        done.nameless += not prediction.names
+        found = {**prediction.names, "score": prediction.score} if prediction.names else None
+        best += [(uri, found) for uri in rows]
+        makers += [prediction.by or model or "pybioclip"] * len(rows)
+    there = {name for each in given.values() for name in each.names}
+    columns = [name for name in (each.removeprefix("predicted_") for each in COLUMNS) if name in there]
+    save_predictions(collection, best, columns, makers, None)
+    done.rows = sum(found is not None for _, found in best)
+    return done
+
+
+def _given(file: Path) -> Iterable[Given]:
+    if file.suffix.lower() == ".json":
+        return read_speciesnet(read_json(file, "predictions.json of SpeciesNet"), file)
+    if not is_predictions(file):
+        raise ConfigError(
+            f"{file} has no columns file_name, score, and classification or ranks, as `bioclip predict` writes them. "
+            "Columns of your own come in with: birder embed PHOTOS --to DIR --table FILE.csv"
+        )
+    return read_predictions(file)

@@ -1,0 +1,207 @@
+"""Decoding in processes apart, with limits of memory and time: a file that hangs or takes too much costs only those."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from typing import IO, Any
+
+from PIL import Image
+
+from birder.errors import ImageError
+from birder.images.decode import Photo, PhotoMetadata
+from birder.images.guard import QUARTER, decoding
+
+SECONDS = 3.0
+"""What reading a file's header may take, and decoding the smallest picture."""
+SECONDS_A_MEGAPIXEL = 0.5
+MOST_SECONDS = 30.0
+MOST_BYTES = 256 << 20
+"""Of a file; it is in memory several times while it is decoded."""
+
+_PATIENCE = 3
+"""A process ends itself after so many seconds of its processor; it is ended after so many times that by the clock."""
+_STRIP = 4 << 20
+
+
+class Decoders:
+    """Processes that decode; who asks for more than there are waits. They are started when they are needed.
+
+    Parameters
+    ----------
+    processes
+        At most so many.
+    seconds
+        What a picture of any size may take at most.
+    """
+
+    def __init__(self, processes: int, seconds: float = MOST_SECONDS) -> None:
+        self._processes = processes
+        self._seconds = seconds
+        self.forget()
+        atexit.register(self.stop)
+
+    def forget(self) -> None:
+        """Begin anew without ending anything: after a fork, the processes are those of another."""
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+        self._free: queue.LifoQueue[subprocess.Popen[bytes] | None] = queue.LifoQueue()
+        for _ in range(self._processes):
+            self._free.put(None)
+
+    def decode(
+        self,
+        data: bytes,
+        draft: tuple[int, int] | None,
+        held: contextlib.ExitStack,
+        transform: dict[str, Any] | None = None,
+    ) -> Photo:
+        """Decode a photograph; see `birder.images.open.open_photo`.
+
+        Parameters
+        ----------
+        data
+            The file.
+        draft
+            (height, width) in pixels that are needed at least.
+        held
+            Takes the memory of `decoding` that the picture takes, in the process and here.
+        transform
+            Of a collection's card: the image is then what the network gets, (H, W) as its size says.
+
+        Raises
+        ------
+        ImageError
+            With a short reason; also if it takes more memory or time than a picture of its size may.
+        """
+        if len(data) > MOST_BYTES:
+            raise ImageError(f"{len(data):,} bytes, more than {MOST_BYTES:,} of a kind whose header does not bound it")
+        process = self._free.get()
+        try:
+            if process is None or process.poll() is not None:
+                process = self._start()
+            return self._ask(process, data, {"draft": draft, "transform": transform}, held)
+        finally:
+            self._free.put(process)
+
+    def _ask(
+        self, process: subprocess.Popen[bytes], data: bytes, wanted: dict[str, Any], held: contextlib.ExitStack
+    ) -> Photo:
+        assert process.stdin is not None and process.stdout is not None
+        seconds = min(SECONDS, self._seconds)
+        head = json.dumps({**wanted, "seconds": seconds}).encode()
+        late = threading.Event()
+        finished = False
+        try:
+            with _at_most(process, seconds, late):
+                process.stdin.write(struct.pack(">IQ", len(head), len(data)) + head)
+                process.stdin.write(data)
+                process.stdin.flush()
+                answer = _answer(process.stdout)
+            if "amount" in answer:
+                seconds = min(SECONDS + SECONDS_A_MEGAPIXEL * answer["pixels"] / 1e6, self._seconds)
+                if answer["amount"] > QUARTER:
+                    raise ImageError(
+                        f"it takes {answer['amount'] / 1e6:,.0f} MB to decode, more than a quarter of the memory"
+                    )
+                held.enter_context(decoding.hold(answer["amount"]))
+                with _at_most(process, seconds, late):
+                    process.stdin.write(struct.pack(">d", seconds))
+                    process.stdin.flush()
+                    answer = _answer(process.stdout)
+                    image = _image(process.stdout, answer["size"]) if "size" in answer else None
+                if image is not None:
+                    finished = True
+                    taken_at = answer["taken_at"] and datetime.fromisoformat(answer["taken_at"])
+                    metadata = PhotoMetadata(taken_at, answer["latitude"], answer["longitude"])
+                    return Photo(image, answer["width"], answer["height"], metadata)
+            finished = True
+            raise ImageError(answer["reason"])
+        except (OSError, struct.error, ValueError, KeyError):
+            pass  # its process has ended in the middle
+        finally:
+            if not finished:
+                self._end(process)
+        if late.is_set() or process.returncode == -_SIGXCPU:
+            raise ImageError(f"it takes more than {seconds:.3g} seconds to decode")
+        raise ImageError("it takes more memory to decode than its size lets expect, or ends the decoder")
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._stopped:
+                raise ImageError("decoding is being stopped")
+            self._running = {process for process in self._running if process.poll() is None}
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "birder.images.decoding_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                # one thread each: a library's pool of them would take the memory that is meant for pictures
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
+                start_new_session=True,  # Ctrl+C is for the run, which ends after what it has begun
+            )
+            self._running.add(process)
+            return process
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def stop(self) -> None:
+        """End the processes."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.kill()
+            for process in self._running:
+                process.wait()
+
+
+_SIGXCPU = 24  # Windows has none
+
+
+@contextlib.contextmanager
+def _at_most(process: subprocess.Popen[bytes], seconds: float, late: threading.Event) -> Iterator[None]:
+    """End a process that takes much longer than it may."""
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(_PATIENCE * seconds, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _answer(pipe: IO[bytes]) -> dict[str, Any]:
+    (length,) = struct.unpack(">I", pipe.read(4))
+    answer: dict[str, Any] = json.loads(pipe.read(length))
+    return answer
+
+
+def _image(pipe: IO[bytes], size: list[int]) -> Image.Image:
+    """Read RGB pixels a strip at a time, so that a large image is in memory once."""
+    width, height = size
+    image = Image.new("RGB", (width, height))
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = (width, min(rows, height - top))
+        image.paste(Image.frombytes("RGB", strip, pipe.read(3 * strip[0] * strip[1])), (0, top))
+    return image

@@ -1,0 +1,238 @@
+"""Checkpoints made to harm, or broken on their way: each is an error of ours that names the file, none takes long."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+import birder
+from birder.errors import BirderError, ConfigError, WeightsError
+from birder.weights.checkpoint import Checkpoint, read_checkpoint
+from birder.weights.clip import load_clip
+from birder.weights.find import find_model
+from birder.weights.load import load_any
+
+DATA = Path(__file__).parents[1] / "data"
+GOOD = read_checkpoint(DATA / "birder" / "vit_tiny_p16_pn_test.pt")
+ENDINGS = pytest.mark.parametrize("ending", ["pt", "safetensors"])
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def laughing() -> list[Any]:
+    """Ten levels of a hundred references to the level below: small in a pickle, endless to walk."""
+    value: list[Any] = ["ha"]
+    for _ in range(10):
+        value = [value] * 100
+    return value
+
+
+def write(path: Path, **changes: Any) -> Path:
+    """A checkpoint with some fields replaced by what no careful writer would put there."""
+    fields = {f.name: getattr(GOOD, f.name) for f in dataclasses.fields(Checkpoint) if f.name != "network"} | changes
+    if path.suffix == ".pt":
+        torch.save(fields, path)
+    else:
+        state = {key: value.contiguous() for key, value in fields.pop("state").items()}
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in fields.items()}
+        safetensors.torch.save_file(state, path, metadata=texts)
+    return path
+
+
+def signature(shape: Any, outputs: Any = 32) -> dict[str, Any]:
+    return {"inputs": [{"data_shape": shape}], "outputs": [{"data_shape": [0, outputs]}]}
+
+
+STATS = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+FIELDS: dict[str, tuple[dict[str, Any], str]] = {
+    "huge sides": ({"signature": signature([0, 3, 10**9, 10**9])}, "which no network takes"),
+    "sides beyond any integer": ({"signature": signature([0, 3, 10**400, 10**400])}, "which no network takes"),
+    "no sides": ({"signature": signature([0, 3, 0, 224])}, "which no network takes"),
+    "negative sides": ({"signature": signature([0, 3, -224, -224])}, "which no network takes"),
+    "huge channels": ({"signature": signature([0, 10**12, 224, 224])}, "which no network takes"),
+    "texts for sides": ({"signature": signature([0, 3, "224", "224"])}, "which no network takes"),
+    "infinite sides": ({"signature": signature([0, 3, float("inf"), 224])}, "form"),
+    "a text for a shape": ({"signature": signature("224x224")}, "form"),
+    "huge outputs": ({"signature": signature([0, 3, 224, 224], 10**15)}, "which no network has"),
+    "negative outputs": ({"signature": signature([0, 3, 224, 224], -1)}, "which no network has"),
+    "other outputs": ({"signature": signature([0, 3, 224, 224], 10**8)}, "does not fit"),
+    "a deep signature": ({"signature": nested(100)}, "form"),
+    "a list for a signature": ({"signature": [1, 2]}, "form"),
+    "a text as rgb_stats": ({"rgb_stats": {"mean": "none", "std": "imagenet"}}, "no list of numbers"),
+    "rgb_stats that are a text": ({"rgb_stats": '"imagenet"'}, "no list of numbers"),
+    "two numbers as mean": ({"rgb_stats": STATS | {"mean": [0.5, 0.5]}}, "2 numbers as 'mean', not 3"),
+    "no numbers as std": ({"rgb_stats": STATS | {"std": []}}, "0 numbers as 'std', not 3"),
+    "texts as std": ({"rgb_stats": STATS | {"std": ["a", "b", "c"]}}, "no list of numbers"),
+    "a std of zero": ({"rgb_stats": STATS | {"std": [0.0, 0.2, 0.2]}}, "pixels cannot have"),
+    "a mean that is none": ({"rgb_stats": STATS | {"mean": [float("nan")] * 3}}, "pixels cannot have"),
+    "classes in a list": ({"class_to_idx": ["a", "b"]}, "class_to_idx"),
+    "classes with texts": ({"class_to_idx": {"a": "b"}}, "class_to_idx"),
+    "a deep config": ({"config": {"num_layers": nested(100)}}, "config"),
+    "a list for a config": ({"config": [1]}, "config"),
+    "a million layers": ({"config": GOOD.config | {"num_layers": 1_000_000}}, "1,000"),
+    "huge layers": ({"config": GOOD.config | {"hidden_dim": 3 * 2**40, "mlp_dim": 2**42}}, "does not fit|can be built"),
+    "texts in the config": ({"config": GOOD.config | {"hidden_dim": "wide"}}, "can be built"),
+    "an activation from nowhere": ({"config": GOOD.config | {"act_layer_type": ["gelu"]}}, "act_layer_type|built"),
+    "another task": ({"task": "object_tracking"}, "is for object_tracking, not for"),
+    "a number that is none": (
+        {"state": GOOD.state | {"norm.weight": torch.full_like(GOOD.state["norm.weight"], torch.nan)}},
+        "norm.weight has numbers that are not finite",
+    ),
+    "one infinite number": (
+        {"state": GOOD.state | {"norm.bias": torch.tensor([torch.inf, *[0.0] * 47])}},
+        "norm.bias has numbers that are not finite",
+    ),
+}
+
+
+@ENDINGS
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
+    changes, match = FIELDS[name]
+    path = write(tmp_path / f"vit_b16_pn_x.{ending}", **changes)
+    with pytest.raises(BirderError, match=match) as error:
+        load_any(str(path))
+    assert str(path) in str(error.value)
+    assert len(str(error.value)) < 1000
+    assert isinstance(error.value, WeightsError | ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"state": [1, 2]}, "no table of tensors"),
+        ({"state": {"norm.weight": "a"}}, "no table of tensors"),
+        ({"state": GOOD.state | {"norm.weight": torch.zeros(1).expand(10**9)}}, "more numbers than the file holds"),
+        ({"config": {"num_layers": laughing()}}, "config"),
+        ({"config": {1: 2}}, "config"),
+        ({"task": 7}, "task"),
+        ({"network": ["vit_b16_pn"]}, "network"),
+        ({"rgb_stats": {"mean": torch.zeros(3), "std": torch.ones(3)}}, "no list of numbers"),
+    ],
+)
+def test_pickles_that_cannot_be(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
+    path = write(tmp_path / "vit_b16_pn_x.pt", **changes)
+    with pytest.raises(WeightsError, match=match):
+        load_any(str(path))
+
+
+@pytest.mark.parametrize("field", ["signature", "class_to_idx", "rgb_stats", "config"])
+def test_metadata_nested_beyond_what_can_be_read(tmp_path: Path, field: str) -> None:
+    path = write(tmp_path / "vit_b16_pn_x.safetensors", **{field: "[" * 200_000})
+    with pytest.raises(WeightsError, match=f"{field}.*no JSON"):
+        read_checkpoint(path)
+    path = write(tmp_path / "vit_b16_pn_x.safetensors", **{field: "9" * 10_000})
+    with pytest.raises(WeightsError, match="no JSON"):
+        read_checkpoint(path)
+
+
+def test_a_compressed_pickle_is_no_torch_file(tmp_path: Path) -> None:
+    path = tmp_path / "vit_b16_pn_bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data.pkl", b"\0" * 10**8)
+    with pytest.raises(WeightsError, match="compressed"):
+        load_any(str(path))
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "read_checkpoint": read_checkpoint,
+    "find_model": lambda path: find_model(str(path)),
+    "load_model": lambda path: birder.load_model("vit_b16_pn", path),
+    "load_any": lambda path: load_any(str(path)),
+}
+
+
+@ENDINGS
+@pytest.mark.parametrize("reader", READERS)
+def test_a_folder_by_a_checkpoints_name(tmp_path: Path, reader: str, ending: str) -> None:
+    folder = tmp_path / f"vit_b16_pn_x.{ending}"
+    folder.mkdir()
+    with pytest.raises(WeightsError, match="is a folder"):
+        READERS[reader](folder)
+
+
+PIPE = """
+import sys
+from pathlib import Path
+import birder
+from birder.errors import BirderError
+from birder.weights.checkpoint import read_checkpoint
+from birder.weights.clip import load_clip
+from birder.weights.load import load_any
+for path in sys.argv[1:]:
+    for read in (read_checkpoint, load_any, load_clip, lambda path: birder.load_model("vit_b16_pn", path)):
+        try:
+            read(path)
+        except BirderError as error:
+            print(error)
+"""
+
+
+def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    pipes = [tmp_path / f"vit_b16_pn_x.{ending}" for ending in ("pt", "safetensors")]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    done = subprocess.run([sys.executable, "-c", PIPE, *pipes], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("is a pipe or a device") == 8
+
+
+@pytest.mark.slow
+def test_the_command_line_says_it_in_a_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "vit_b16_pn_x.safetensors", **FIELDS["a text as rgb_stats"][0])
+    command = [sys.executable, "-m", "birder", "info", path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"birder: {path} is damaged or foreign: its rgb_stats have no list of numbers")
+    assert "Traceback" not in done.stderr
+
+
+def test_openclip_tensors_that_are_not_finite(tmp_path: Path) -> None:
+    for file in (DATA / "openclip").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "open_clip_model.safetensors"
+    state = safetensors.torch.load_file(path)
+    load_clip(tmp_path)
+    for key in ("text_projection", "visual.proj"):
+        safetensors.torch.save_file(state | {key: torch.full_like(state[key], torch.nan)}, path)
+        with pytest.raises(WeightsError, match="not finite"):
+            load_clip(tmp_path)
+
+
+@pytest.mark.parametrize("cfg", [[1], {"name": "vit_b16_pn", "signature": {"inputs": []}}, {"signature": {}}])
+def test_configurations_that_cannot_be(tmp_path: Path, cfg: Any) -> None:
+    path = tmp_path / "cfg.json"
+    path.write_text(json.dumps(cfg))
+    with pytest.raises(ConfigError, match="signature"):
+        birder.load_model_with_cfg(path, None)
+    path.write_text("[" * 200_000)
+    with pytest.raises(ConfigError, match="Cannot read"):
+        birder.load_model_with_cfg(path, None)
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["[" * 200_000, '{"model_cfg": {"embed_dim": 1, "vision_cfg": {}}, "preprocess_cfg": {"mean": "none"}}'],
+)
+def test_openclip_configurations_that_cannot_be(tmp_path: Path, config: str) -> None:
+    folder = DATA / "openclip"
+    (tmp_path / "open_clip_model.safetensors").write_bytes((folder / "open_clip_model.safetensors").read_bytes())
+    (tmp_path / "open_clip_config.json").write_text(config)
+    with pytest.raises(WeightsError, match="OpenCLIP's configuration"):
+        load_clip(tmp_path)
