@@ -75,7 +75,7 @@ def desk(browser: Any) -> None:
     shoot(page, "search")
 
     page.goto(f"{ADDRESS}/#gallery")
-    page.locator("#view-gallery .tile").nth(14).dblclick()
+    page.locator("#view-gallery .tile").nth(14).locator(".open").click()
     page.locator(".predictions li").first.wait_for()
     shoot(page, "photo")
     page.keyboard.press("Escape")
@@ -133,7 +133,7 @@ def phone(browser: Any) -> None:
     views = []
     page = open_page(browser, width=360, height=740)
     views.append(picture(page))
-    page.locator("#view-gallery .tile").nth(2).dblclick()
+    page.locator("#view-gallery .tile").nth(2).locator(".open").click()
     page.locator(".predictions li").first.wait_for()
     views.append(picture(page))
     page.keyboard.press("Escape")
