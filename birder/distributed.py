@@ -33,6 +33,7 @@ from birder.collection.model import EncoderSpec
 from birder.collection.read import Decoded, Pending, read_group
 from birder.collection.rows import ModelCard, check_model
 from birder.collection.store import Collection, Content, Failure, Row
+from birder.images.sources import drop_off_earth
 from birder.images.transform import ClassificationTransform
 from birder.inference.engine import is_usable
 
@@ -131,6 +132,7 @@ class _Outcome(NamedTuple):
     pixels: npt.NDArray[np.uint8] | None = None
     about: tuple[Any, ...] = ()
     content: Content | None = None
+    off_earth: bool = False
 
 
 @dataclass(slots=True)
@@ -142,6 +144,7 @@ class _Written:
     rows: list[Row] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     reused: int = 0
+    off_earth: int = 0
 
 
 def _run(
@@ -240,7 +243,9 @@ class _Reader:
                 item = read.item
                 if isinstance(read, Decoded):
                     columns = columns_of(read, self._types)
-                    outcomes.append(_Outcome(item, read.sha256, columns, None, read.pixels, tuple(read[4:])))
+                    off = drop_off_earth(columns)
+                    about = tuple(read[4:])
+                    outcomes.append(_Outcome(item, read.sha256, columns, None, read.pixels, about, off_earth=off))
                 else:
                     outcomes.append(_Outcome(item, read.sha256, reason=read.reason))
         return {"chunk": _pack(outcomes)}
@@ -298,6 +303,7 @@ class _Writer:
             content = contents.get(sha256)
             row = Row(item.uri, sha256, item.stamp, content, outcome.columns, item.known, item.failed)
             written.reused += outcome.content is None
+            written.off_earth += outcome.off_earth
             # An append can do no more than add.
             (written.rows if content is None or row.known or row.failed else rows).append(row)
         if rows:
@@ -337,6 +343,7 @@ class _Committer:
             self._summary.failed.append((left.pop(failure.uri).source.name, failure.reason))
         self._summary.embedded += len(written.uris) + len(written.rows)
         self._summary.reused += written.reused
+        self._summary.off_earth += written.off_earth
         self._waiting += written.fragments
         self._rows += written.rows
         self._failures += written.failures

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from birder.net.base import Backbone
 
 TASK = "image_classification"
+DETECTION_TASK = "object_detection"
+"""What a detector's checkpoint says; of such, Birder loads the backbone."""
 HUB_PREFIX = "hf-hub:"
 """What OpenCLIP and pybioclip put before the name of a hub repository."""
 DEFAULT_WEIGHTS = "efficientnet_lite0_in1k"

@@ -26,6 +26,7 @@ from birder.cli.index import index
 from birder.cli.info import info
 from birder.cli.map_ import map_
 from birder.cli.models import models
+from birder.cli.output import note
 from birder.cli.predict import predict
 from birder.cli.quantize import quantize
 from birder.cli.search import search
@@ -98,7 +99,7 @@ def _show_warning(
     text = str(message)
     if not category.__module__.startswith("birder"):
         text = warnings.formatwarning(message, category, filename, lineno, line).rstrip()
-    typer.echo(f"birder: {text}" if category.__module__.startswith("birder") else text, err=True)
+    note(f"birder: {text}" if category.__module__.startswith("birder") else text)
 
 
 def run() -> None:
@@ -109,7 +110,7 @@ def run() -> None:
     try:
         app(_spelt_out(sys.argv[1:]))
     except BirderError as error:
-        typer.echo(f"birder: {error}", err=True)
+        note(f"birder: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("birder: interrupted", err=True)

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birder.cli.output import console_err, note
+from birder.cli.output import console_err, note, one_line
 from birder.inference.names import EngineName, Features, Precision
 from birder.registry import DEFAULT_WEIGHTS
 
+LEAN = {"LANCE_DEFAULT_BATCH_SIZE": "512", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 << 20)}
+"""What LanceDB is told before it is imported: it would read a gigabyte ahead while it makes an index."""
 HERE = "here"
 """The address that `--ray` alone stands for: a Ray of its own on this machine."""
 
@@ -106,6 +108,8 @@ def embed(
         if threads is not None:
             raise typer.BadParameter("--threads has no meaning with --ray, which shares out the processors itself")
         check_installed()
+    for name, value in LEAN.items():
+        os.environ.setdefault(name, value)
     from birder.collection.embed import plan
     from birder.collection.model import EncoderSpec, precision_for
     from birder.collection.rows import other_model
@@ -263,7 +267,7 @@ def _join(sources: list[Source], path: Path) -> None:
         (joined.without_row, "photographs are not in it"),
     ):
         if names:
-            note(f"  {len(names):,} {what}: {_some([readable(name) for name in names])}")
+            note(f"  {len(names):,} {what}: {_some([one_line(readable(name)) for name in names])}")
 
 
 def _report(summary: Summary, todo: Plan, collection: Collection) -> None:
@@ -274,9 +278,11 @@ def _report(summary: Summary, todo: Plan, collection: Collection) -> None:
     note(f"Embedded {summary.embedded:,}{again}, already there {todo.done:,}, failed {len(summary.failed):,}.")
     if summary.updated:
         note(f"Updated the columns of {summary.updated:,} rows that were there.")
+    if summary.off_earth:
+        note(f"{summary.off_earth:,} rows came with a place that is not on the earth: it is left empty.")
     reasons = defaultdict(list)
     for path, reason in summary.failed:
-        reasons[reason].append(readable(path))
+        reasons[one_line(reason)].append(one_line(readable(path)))
     largest = sorted(reasons.items(), key=lambda pair: -len(pair[1]))
     for reason, names in largest[:10]:
         note(f"  {len(names):,} x {reason}: {_some(names)}")

@@ -126,6 +126,9 @@ def export(
     labelled_by: Annotated[
         str | None, typer.Option("--labelled-by", help=f"{_OF_CAMTRAP}: who gave the labels.")
     ] = None,
+    folder_labels: Annotated[
+        bool, typer.Option("--folder-labels", help=f"{_OF_CAMTRAP}: names of folders are observations, too.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Take a collection elsewhere: everything as Parquet, CSV or .npz, or what another tool reads.
@@ -153,7 +156,9 @@ def export(
     if classifier is not None and for_ not in (Tool.megadetector, Tool.camtrap_dp):
         raise typer.BadParameter("--classifier has a meaning only with --for megadetector and --for camtrap-dp.")
     described = (package, title, sampling_design, capture_method, contributor, latitude, longitude, time_zone)
-    if for_ is not Tool.camtrap_dp and any(each not in (None, []) for each in (*described, labelled_by)):
+    if for_ is not Tool.camtrap_dp and (
+        folder_labels or any(each not in (None, []) for each in (*described, labelled_by))
+    ):
         raise typer.BadParameter("Options that describe a project have a meaning only with --for camtrap-dp.")
     if sort_into is not None:
         _sort(collection, sort_into, where, by, link)
@@ -177,6 +182,7 @@ def export(
         longitude,
         read_zone(time_zone) if time_zone else None,
         labelled_by,
+        folder_labels,
     )
     opened = Collection.open(collection)
     places = thumbnails = None

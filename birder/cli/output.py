@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -30,9 +31,26 @@ class Format(StrEnum):
     json = "json"
 
 
+_OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: escape sequences and turns of direction are spelt out.
+
+    File names hold what somebody else wrote; one may move the cursor, set the title or hide the rest of a line. Lines
+    and tabs stay.
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Text as `printable` gives it, with the ends of its lines spelt out too: a name in a line of ours."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def note(message: str) -> None:
     """Say something about the work, on standard error."""
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
 
 
 def console_err() -> Console:
@@ -51,7 +69,7 @@ def write_rows(rows: Sequence[Row], format: str = "table", *, to: Path | None = 
     else:
         text = _json(rows) if format == "json" else _csv(rows)
         if to is None:
-            sys.stdout.write(text)
+            sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
         else:
             _write_file(to, text.encode("utf-8", "surrogateescape"))
 
@@ -66,7 +84,8 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def _json(rows: Sequence[Row]) -> str:
-    return json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2, ensure_ascii=False) + "\n"
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _print_table(rows: Sequence[Row], title: str | None) -> None:
@@ -77,12 +96,18 @@ def _print_table(rows: Sequence[Row], title: str | None) -> None:
     if not rows:
         note("Nothing to show.")
         return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=None if title is None else Text(one_line(title)),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for column in _columns(rows):
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(one_line(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(row.get(column))) for column in _columns(rows)))
+        table.add_row(*(Text(one_line(_cell(row.get(column)))) for column in _columns(rows)))
     # A pipe has no width: let the longest line decide instead of folding at 80 characters.
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
     console.print(table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birder.cli.output import note, write_rows
+from birder.cli.output import note, one_line, write_rows
 
 if TYPE_CHECKING:
     from birder.collection.store import Collection
@@ -163,7 +163,7 @@ def predict(
     unreadable: list[str] = []
 
     def on_unreadable(path: str, error: ImageError) -> None:
-        note(f"birder: {readable(path)}: {error}")
+        note(f"birder: {one_line(readable(path))}: {one_line(str(error))}")
         unreadable.append(path)
 
     names: TextNames | ExampleNames

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from birder.cli.output import note
 
-_FIRST_PORT = 8000
-_TRIES = 50
+if TYPE_CHECKING:
+    import uvicorn
+
+    from birder.server.connections import Listener
 
 
 def serve(
@@ -31,6 +32,16 @@ def serve(
         str | None,
         typer.Option("--token", envvar="BIRDER_TOKEN", help="What whoever asks must know; at least 16 characters."),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-cert", metavar="FILE", help="Encrypt: the certificate and its chain (PEM).", dir_okay=False
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option("--tls-key", metavar="FILE", help="The key of --tls-cert (PEM, without a passphrase)."),
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve a collection: the page to look at it, search and label it, and the HTTP interface at /docs.
@@ -40,79 +51,49 @@ def serve(
     Example: birder serve photos.birder --open
     """
     from birder.errors import ConfigError
-    from birder.server.security import LOOPBACK_NAMES, is_loopback
+    from birder.server.security import LOOPBACK_NAMES, check_token, is_loopback
 
     if not is_loopback(host) and token is None:
         raise ConfigError(
             f"At {host} others can reach the collection: demand a token with --token, or leave out --host to serve "
             "this machine alone."
         )
-    if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token):
-        raise ConfigError("A token needs at least 16 ASCII characters and no space: longer ones are harder to guess.")
+    if token is not None:
+        check_token(token)
 
     from birder.server.app import create_app
+    from birder.server.connections import check_certificate, listen, server_for
 
+    if tls_cert is not None or tls_key is not None:
+        check_certificate(tls_cert, tls_key)
     anywhere = host in ("0.0.0.0", "::", "")
     app = create_app(collection, token=token, hosts=() if anywhere else {*LOOPBACK_NAMES, host})
-    with contextlib.closing(_listen(host, port)) as listening:
+    with contextlib.closing(listen(host, port)) as listener:
         name = f"[{host}]" if ":" in host else host
         shown = socket.gethostname() if anywhere else name
-        address = f"http://{shown}:{listening.getsockname()[1]}/"
+        scheme = "http" if tls_cert is None else "https"
+        address = f"{scheme}://{shown}:{listener.getsockname()[1]}/{f'?token={token}' if token else ''}"
         rows = app.state.site.catalogue.current()
-        note(f"{collection}: {len(rows):,} photographs. Open {address}{f'?token={token}' if token else ''}")
+        note(f"{collection}: {len(rows):,} photographs. Open {address}")
+        if not is_loopback(host) and tls_cert is None:
+            note(
+                "Warning: the connection is not encrypted. Whoever is on the same network can read the token and the "
+                "photographs: use --tls-cert and --tls-key, or an SSH tunnel."
+            )
         note("Ctrl-C ends it.")
-        _run(app, listening, address + (f"?token={token}" if token else "") if open_page else None)
+        server = server_for(app, listener, app.state.site.events.stop, tls_cert, tls_key)
+        _run(server, listener, address if open_page else None)
 
 
-def _listen(host: str, port: int | None) -> socket.socket:
-    """A socket that listens at the port, or at the first free one from 8000 on."""
-    from birder.errors import ConfigError
-
-    try:
-        family = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-    except OSError as error:
-        raise ConfigError(f"There is no address {host}: {error.strerror}. Use an address of this machine.") from None
-    for each in [port] if port is not None else range(_FIRST_PORT, _FIRST_PORT + _TRIES):
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, each))
-            # Listening here already: two servers started at once would otherwise both take the port.
-            listening.listen(2048)
-        except OSError as error:
-            listening.close()
-            if error.errno == errno.EADDRINUSE and port is None:
-                continue
-            raise ConfigError(
-                f"Cannot listen at {host}:{each}: {error.strerror}. Name another with --port, or leave it out."
-            ) from None
-        return listening
-    raise ConfigError(f"The ports {_FIRST_PORT} to {_FIRST_PORT + _TRIES - 1} are all taken: name one with --port.")
-
-
-def _run(app: object, listening: socket.socket, open_address: str | None) -> None:
+def _run(server: uvicorn.Server, listener: Listener, open_address: str | None) -> None:
     import threading
     import webbrowser
 
-    import uvicorn
-
-    config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=30,
-        h11_max_incomplete_event_size=64 << 10,
-    )
-    server = uvicorn.Server(config)
     if open_address is not None:
         # The socket listens already: the browser waits for the answer.
         threading.Thread(target=webbrowser.open, args=(open_address,), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has ended
-        server.run(sockets=[listening])
+        server.run(sockets=[listener])
     note("Stopped.")
     # Work in threads cannot be ended, and Python would wait for it. What writes is safe to be cut short.
     sys.stdout.flush()

@@ -25,7 +25,7 @@ def tidy(
 ) -> None:
     """Join small pieces, bring indexes up to date, and remove former versions and thumbnails that nothing needs.
 
-    No row, label, failure or map is changed.
+    Labels that are in the journal alone so far are written into the rows. No row, failure or map is lost.
 
     Example: birder tidy photos.birder
     """

@@ -20,15 +20,19 @@ import pyarrow as pa
 from birder.errors import CollectionError
 
 MAX_LENGTH = 1_000_000
-_MAX_TERMS = 500
-_MAX_TOKENS = 100  # of one term, lists of values not counted: LanceDB's stack bears some hundreds
+_MAX_TERMS = 500  # joined by AND and OR, in the whole condition
+_MAX_WORDS = (
+    100  # of one term with all that is in its brackets, values not counted: LanceDB's stack bears some hundreds
+)
+_MAX_ALL_WORDS = 2_000  # of the whole condition, values not counted
+_MAX_BRACKETS = 20  # inside one another: LanceDB's parser bears 23, and takes hours at 50
 FUNCTIONS = (
     *("abs", "array_has", "cast", "char_length", "coalesce", "concat", "contains", "date_part", "date_trunc"),
     *("ends_with", "isnan", "length", "lower", "nullif", "regexp_like", "round", "sqrt", "starts_with", "strpos"),
     *("to_timestamp", "upper"),
 )
 """Functions that conditions may use."""
-_BEFORE_BRACKET = {"and", "or", "not", "in", "between", "like", "ilike", "is", "then", "when", "escape"}
+_BEFORE_BRACKET = {"and", "or", "not", "in", "between", "like", "ilike", "is", "escape"}
 _COMPARISONS = {"=", "!=", "<>", "<", "<=", ">", ">="}
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -143,20 +147,43 @@ def _why_unreadable(rest: str) -> str:
 
 
 def _check_size(condition: str, tokens: list[_Token]) -> None:
-    terms = length = 0
+    """Bound how deep the parsed condition can be: LanceDB walks it by recursion, and its stack ends the process.
+
+    On the way from the root to any leaf there are at most all ANDs and ORs, and the words of one term together with
+    those of the brackets that are open there.
+    """
+    terms = words = 0
+    lengths, longest = [0], [0]  # of the term being read, and of the longest so far, for each open bracket
     for token in tokens:
         if token.low in ("and", "or"):
-            terms, length = terms + 1, 0
+            terms += 1
+            lengths[-1] = 0
+        elif token.text in ("(", "["):
+            lengths.append(0)
+            longest.append(0)
+        elif token.text in (")", "]") and len(lengths) > 1:
+            lengths.pop()
+            lengths[-1] += longest.pop() + 1
         elif token.kind not in ("text", "number") and token.text != ",":
-            length += 1
-        if terms > _MAX_TERMS or length > _MAX_TOKENS:
-            raise _wrong(condition, f"it has more than {_MAX_TERMS} terms, or one of more than {_MAX_TOKENS} words")
+            lengths[-1] += 1
+            words += 1
+        longest[-1] = max(longest[-1], lengths[-1])
+        if len(lengths) > _MAX_BRACKETS + 1:
+            raise _wrong(condition, f"it has more than {_MAX_BRACKETS} brackets inside one another")
+        if terms > _MAX_TERMS or longest[-1] > _MAX_WORDS or words > _MAX_ALL_WORDS:
+            raise _wrong(
+                condition,
+                f"it has more than {_MAX_TERMS} terms or {_MAX_ALL_WORDS:,} words, or a term of more than "
+                f"{_MAX_WORDS} (values in a list do not count: label IN ('owl', 'lark', ...))",
+            )
 
 
 def _check_functions(condition: str, tokens: list[_Token]) -> None:
     for token, following in itertools.pairwise(tokens):
         if token.low == "select":
             raise _wrong(condition, "it asks another table, and a condition is about one row")
+        if token.low == "case":
+            raise _wrong(condition, "CASE is not supported: join conditions with AND and OR")
         if following.text == "(" and token.kind in ("word", "quoted"):
             name = token.text.strip('"`').lower()
             if name not in FUNCTIONS and (token.kind == "quoted" or name not in _BEFORE_BRACKET):

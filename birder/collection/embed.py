@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from birder.collection.plan import Plan, plan
 from birder.collection.read import Decoded, Pending, Unreadable, read_group
-from birder.collection.rows import LABEL_SOURCE
+from birder.collection.rows import LABEL_SOURCE, USERS
 from birder.collection.store import Collection, Content, Failure, Row
 from birder.collection.update import update_columns
-from birder.images.sources import fitted, is_url
+from birder.images.sources import drop_off_earth, fitted, is_url
 from birder.images.transform import ClassificationTransform
 from birder.inference.engine import Engine, is_usable
 
@@ -40,12 +40,14 @@ _REMOTE_THREADS = 16
 class Summary:
     """What a run did: rows written (`reused` of them with an embedding that was there), failures, seconds.
 
-    `updated` counts the rows that were there and got other values in the user's columns.
+    `updated` counts the rows that were there and got other values in the user's columns; `off_earth`, those whose shard
+    gives a latitude or longitude that is not on the earth, and which have no place.
     """
 
     embedded: int = 0
     reused: int = 0
     updated: int = 0
+    off_earth: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     stopped: bool = False
@@ -143,8 +145,9 @@ def begin(collection: Collection, todo: Plan, types: dict[str, pa.DataType]) -> 
     """Do what comes before embedding, within `running`: new columns, new values in rows that are there; count these."""
     todo.renew(collection)
     with collection.writing():
+        new = {name: type_ for name, type_ in USERS.items() if name not in collection.columns}  # an older collection
         collection.add_label_source()
-        collection.add_columns(types)
+        collection.add_columns(new | types)
         collection.remember_shards(todo.shards)
         return update_columns(collection, todo.described)
 
@@ -267,6 +270,7 @@ class _Encoder:
                 continue
             assert item.stamp is not None
             columns = columns_of(decoded, self._types)
+            self._summary.off_earth += drop_off_earth(columns)
             rows.append(Row(item.uri, decoded.sha256, item.stamp, content, columns, item.known, item.failed))
             self._summary.reused += content is None
         self._summary.embedded += len(rows)

@@ -117,6 +117,7 @@ class Journal:
         self.acts: list[Act] = []
         self.given: dict[str, dict[str, tuple[int, ...]]] = {}
         self._folds: list[tuple[int, int]] = []
+        self._folds_until = 0
         self._change_of: dict[str, int] = {}
         self._act_of: dict[str, int] = {}
         self._before: bytes | None = None  # what a former version's table holds, as this file would have it
@@ -176,22 +177,32 @@ class Journal:
 
     def is_fold(self, version: int) -> bool:
         """Whether a version of the rows differs from the one before in labels alone."""
-        return any(version == each for _, each in self._folds[-50:])
+        with self.lock:
+            self._read_folds()
+            return any(version == each for _, each in self._folds)
 
     def pending(self, version: int) -> tuple[Cells, int]:
         """What the rows do not have yet at a version of theirs, and up to which offset that is."""
         with self.lock:
             if (end := self._folded_until(version)) is not None:
                 return {}, end
-            self.read()
+            self._read_folds()
             return self.since(next((offset for offset, at in reversed(self._folds) if at <= version), 0))
+
+    def _read_folds(self) -> None:
+        """Read what has been folded, without keeping who labelled what: that takes memory."""
+        lines, self._folds_until = self._lines(self._folds_until)
+        for _, line in lines:
+            if "fold" in line:
+                self._folds = [each for each in self._folds if each[0] <= line["fold"]]
+                self._folds.append((line["fold"], line["version"]))
 
     def size(self) -> int:
         """The bytes that there are; a last line that is being written counts as well."""
         try:
             return self.file.stat().st_size
         except OSError:
-            return self.offset
+            return len(self._before or b"")
 
     def since(self, offset: int) -> tuple[Cells, int]:
         """What labels were given from an offset on, and up to which offset."""
@@ -358,10 +369,7 @@ class Journal:
             raise CollectionError(f"Cannot read {self.file}: {error.strerror}. Make it readable.") from error
 
     def _take(self, offset: int, line: Line) -> None:
-        if "fold" in line:
-            self._folds = [each for each in self._folds if each[0] <= line["fold"]]
-            self._folds.append((line["fold"], line["version"]))
-        elif "undo" in line:
+        if "undo" in line:
             for part in line["changes"]:
                 number = self._change_of[part["change"]]
                 self.changes[number].undone = True

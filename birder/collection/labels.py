@@ -294,9 +294,10 @@ def give_label(
     """
     check_column(collection.columns, column)
     wish = Wish(ids, column, None if value is None else checked_value(value))
+    by = None if by is None else checked_name(by)
     add_column(collection, column)
     with recording(collection.journal, _values_of(collection)) as recorder:
-        (change,) = recorder.give([wish], act=act, by=None if by is None else checked_name(by))
+        (change,) = recorder.give([wish], act=act, by=by)
     return change
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from birder.collection.read import Pending
 from birder.collection.rows import column_types
 from birder.collection.store import Collection, Index, Shard
-from birder.images.sources import Source, Stamp, TableRow, common_type, is_url, stamp_of
+from birder.images.sources import Rows, Source, Stamp, TableRow, common_type, is_url, stamp_of
 
 _REMOTE_AT_ONCE = 32
 
@@ -164,19 +164,20 @@ def column_types_of(sources: Iterable[Source]) -> dict[str, pa.DataType]:
     types: dict[str, pa.DataType | None] = {}
     seen: set[int] = set()
     loose: dict[str, Sequence[Any]] = {}
-    for source in sources:
-        columns = source.columns
-        if isinstance(columns, TableRow):
-            known = dict(zip(columns.table.schema.names, columns.table.schema.types, strict=True))
-            key = id(columns.table)
-        elif source.part is not None:
-            known, key = dict(source.part.types), id(source.part.types)
-        else:
-            for name, value in columns.items():
-                loose.setdefault(name, []).append(value)  # type: ignore[attr-defined]
-            continue
+
+    def note(key: int, known: Iterable[tuple[str, pa.DataType]]) -> None:
         if key not in seen:
             seen.add(key)
-            for name, type_ in known.items():
+            for name, type_ in known:
                 types[name] = common_type(types.get(name), type_)
+
+    for source in sources:
+        if source.part is not None:
+            note(id(source.part.types), source.part.types.items())
+        for columns in source.columns.rows if isinstance(source.columns, Rows) else (source.columns,):
+            if isinstance(columns, TableRow):
+                note(id(columns.table), zip(columns.table.schema.names, columns.table.schema.types, strict=True))
+                continue
+            for name, value in columns.items():
+                loose.setdefault(name, []).append(value)  # type: ignore[attr-defined]
     return column_types(loose) | column_types({name: pa.nulls(0, type_) for name, type_ in types.items()})

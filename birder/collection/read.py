@@ -14,9 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from birder.errors import ConfigError, ImageError
-from birder.images.guard import reading
 from birder.images.open import Photo, decoded_photo
-from birder.images.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, load_source, stamp_of
+from birder.images.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, held_source, stamp_of
+from birder.images.suspect import why_suspect
 from birder.images.transform import ClassificationTransform
 
 
@@ -38,8 +38,9 @@ class Pending:
 class Decoded(NamedTuple):
     """A photograph, or a box of it, as pixels (H, W, 3) uint8 for the network; width and height are its own.
 
-    `sha256` stands for the content: of the file's bytes; for a box, of the file's sha256 and the box. `pixels` is None
-    where another photograph with this content was claimed before.
+    `suspect` says what makes it look damaged, though it decodes. `sha256` stands for the content: of the file's bytes;
+    for a box, of the file's sha256 and the box. `pixels` is None where another photograph with this content was claimed
+    before.
     """
 
     item: Pending
@@ -51,6 +52,7 @@ class Decoded(NamedTuple):
     taken_at: datetime | None = None
     latitude: float | None = None
     longitude: float | None = None
+    suspect: str | None = None
 
 
 class Unreadable(NamedTuple):
@@ -94,29 +96,26 @@ def read_group(
         rest = [item for item in items if item.source.problem is None]
         return hopeless + (read_group(rest, transform, draft, claim) if rest else [])
     first = items[0].source
-    # Taken before reading: a file that changes meanwhile is found changed by the next run.
-    stamp = stamp_of(first)
-    for item in items:
-        item.stamp = stamp
-    size = first.part.size if first.part is not None else (stamp.bytes or 0 if stamp is not None else 0)
-    with reading.hold(2 * size):  # a process apart that decodes it has it too
-        try:
-            loaded = load_source(first)
-        except FileNotFoundError:
-            reason = "the file does not exist (any more)"
-        except PermissionError:
-            reason = "no permission to read the file"
-        except OSError as error:
-            reason = f"it cannot be read ({error.strerror or error})"
-        except MemoryError:
-            reason = "not enough memory to read it"
-        except ConfigError as error:  # a URL that no installed library opens
-            reason = str(error)
-        else:
+    try:
+        # Taken before reading: a file that changes meanwhile is found changed by the next run.
+        stamp = stamp_of(first)
+        for item in items:
+            item.stamp = stamp
+        with held_source(first, stamp) as loaded:
             for item in items:
                 if item.stamp is None:  # it was not there a moment ago, or its server tells nothing about it
                     item.stamp = Stamp(len(loaded.data), None)
             return _decode(items, loaded, transform, draft, claim)
+    except FileNotFoundError:
+        reason = "the file does not exist (any more)"
+    except PermissionError:
+        reason = "no permission to read the file"
+    except OSError as error:
+        reason = f"it cannot be read ({error.strerror or error})"
+    except MemoryError:
+        reason = "not enough memory to read it"
+    except ConfigError as error:  # a URL that no installed library opens
+        reason = str(error)
     return [Unreadable(item, None, reason) for item in items]
 
 
@@ -142,7 +141,8 @@ def _decode(
             for (item, name), box in zip(mine, boxes, strict=True):
                 image, width, height = _cut(photo, box)
                 pixels = transform.to_uint8(image)
-                decoded.append(Decoded(item, name, loaded.columns, pixels, width, height, *photo.metadata))
+                suspect = why_suspect(loaded.data, pixels)
+                decoded.append(Decoded(item, name, loaded.columns, pixels, width, height, *photo.metadata, suspect))
     except ImageError as error:
         return outcomes + decoded + [Unreadable(item, name, str(error)) for item, name in mine[len(decoded) :]]
     return outcomes + decoded

@@ -24,6 +24,7 @@ USERS = {
     "taken_at": pa.timestamp("us"),
     "latitude": pa.float64(),
     "longitude": pa.float64(),
+    "suspect": pa.string(),
     "label": pa.string(),
 } | dict.fromkeys(RANKS, pa.string())
 """Columns of ours that a user's table may fill."""
@@ -105,7 +106,8 @@ def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
 class Content(NamedTuple):
     """What a file's bytes determine: its embedding (D,) float32, size in pixels, EXIF time and place, patch tokens.
 
-    The patch tokens are (rows * columns * D,) float16, row by row; None in a collection without them.
+    `suspect` says what makes it look damaged, though it decodes. The patch tokens are (rows * columns * D,) float16,
+    row by row; None in a collection without them.
     """
 
     embedding: npt.NDArray[np.float32]
@@ -114,6 +116,7 @@ class Content(NamedTuple):
     taken_at: datetime | None
     latitude: float | None
     longitude: float | None
+    suspect: str | None = None
     patches: npt.NDArray[np.float16] | None = None
 
 
@@ -165,12 +168,12 @@ def image_fields(card: ModelCard) -> list[pa.Field]:
 
 
 def column_types(columns: dict[str, Sequence[Any]]) -> dict[str, pa.DataType]:
-    """Arrow types of a user's columns; of a column without values, string."""
+    """Arrow types of a user's columns; of a column without values, ours if there is one of that name, else string."""
     types = {}
     for name, values in columns.items():
         refuse_reserved(name)
         type_ = pa.array(values).type
-        types[name] = pa.string() if pa.types.is_null(type_) else type_
+        types[name] = USERS.get(name, pa.string()) if pa.types.is_null(type_) else type_
         if name in USERS and not fits(types[name], USERS[name]):
             raise CollectionError(
                 f"The column {name} must be {USERS[name]}, but is {type_} in the table: rename or mend it."

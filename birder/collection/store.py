@@ -68,7 +68,7 @@ __all__ = ["RANKS", "USERS", "Collection", "Content", "Failure", "Index", "Model
 
 _KEY = b"birder"
 _FORMAT = 1
-_ABOUT = ("width", "height", "taken_at", "latitude", "longitude")
+_ABOUT = ("width", "height", "taken_at", "latitude", "longitude", "suspect")
 _NAMESPACE = uuid.NAMESPACE_URL
 
 
@@ -439,12 +439,20 @@ class Collection:
     def _with_kept(self, rows: list[Row]) -> list[Row]:
         """Rows of changed files, with what somebody wrote into the rows that they replace and the run does not bring.
 
-        What was told from the former content goes: EXIF's time and place, and predictions.
+        What was told from the former content goes: EXIF's time and place, and predictions. A label of a table or of a
+        person is not replaced by the name of a folder.
         """
-        names = [name for name in self.columns if name not in (*RESERVED, *_ABOUT) and not name.startswith(PREDICTED)]
+        left_out = {*RESERVED, *_ABOUT} - {LABEL_SOURCE}
+        names = [name for name in self.columns if name not in left_out and not name.startswith(PREDICTED)]
         former = self.images.search().where(_any_of("uri", [row.uri for row in rows])).select(["uri", *names])
         kept = {row.pop("uri"): row for row in former.to_arrow().to_pylist()}
-        return [replace(row, columns=_filled(kept.get(row.uri, {})) | _filled(row.columns)) for row in rows]
+        changed = []
+        for row in rows:
+            before, now = _filled(kept.get(row.uri, {})), _filled(row.columns)
+            if now.get(LABEL_SOURCE) == "folder" and before.get("label") and before.get(LABEL_SOURCE) != "folder":
+                now = {name: value for name, value in now.items() if name not in ("label", LABEL_SOURCE)}
+            changed.append(replace(row, columns=before | now))
+        return changed
 
     def _delete_failures(self, uris: Sequence[str]) -> None:
         for start in range(0, len(uris), 1000):
@@ -458,12 +466,16 @@ class Collection:
             if table is None or not missing:
                 continue
             vectors = [name for name in VECTORS if name in self.columns]
-            rows = table.search().where(_any_of("sha256", missing)).select(["sha256", *vectors, *_ABOUT]).to_arrow()
+            about = [name for name in _ABOUT if name in table.schema.names]
+            # Of a content that thousands of files have, one row's numbers, not those of all.
+            held = table.search().where(_any_of("sha256", missing)).select(["sha256"]).with_row_id(True).to_arrow()
+            ids = dict(zip(held["sha256"].to_pylist(), held["_rowid"].to_pylist(), strict=True))
+            rows = table.take_row_ids(list(ids.values())).select(["sha256", *vectors, *about]).to_arrow()
             arrays = {name: _matrix(rows[name]) for name in vectors}
-            for i, row in enumerate(rows.select(["sha256", *_ABOUT]).to_pylist()):
+            for i, row in enumerate(rows.select(["sha256", *about]).to_pylist()):
                 patches = arrays["patches"][i] if "patches" in arrays else None
-                about = (row[name] for name in _ABOUT)
-                found.setdefault(row["sha256"], Content(arrays["embedding"][i], *about)._replace(patches=patches))
+                known = (row.get(name) for name in _ABOUT)
+                found.setdefault(row["sha256"], Content(arrays["embedding"][i], *known)._replace(patches=patches))
         return found
 
     def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
@@ -471,10 +483,12 @@ class Collection:
         schema = self.images.schema
         ids = [str(uuid.uuid5(_NAMESPACE, row.uri)) for row in rows]
         words = self.journal.words(ids, schema.names)
+        told = schema.field("suspect").type == USERS["suspect"] if "suspect" in schema.names else False
         values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name not in VECTORS}
         for row, id_ in zip(rows, ids, strict=True):
             content = contents[row.sha256]
-            line = content._asdict() | _filled(row.columns)
+            about = content if told else content._replace(suspect=None)  # a column of the user's own of that name
+            line = about._asdict() | _filled(row.columns)
             line |= {"uri": row.uri, "id": id_, "sha256": row.sha256} | row.stamp._asdict()
             line |= words.get(id_, {})  # a person's word stands above what a file or a table says
             for name, column in values.items():

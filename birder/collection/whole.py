@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from birder.collection.disk import connect, disk_says, locked
+from birder.collection.journal import Journal
 from birder.errors import CollectionError
 
 _ATTEMPTS, _PAUSE = 50, 0.1
@@ -76,6 +77,24 @@ def missing_files(table: Path, manifest: Path) -> list[str]:
         if size < max(file.size, 1):
             missing.append(file.path)
     return missing
+
+
+def needed_files(table: Path) -> dict[str, int]:
+    """The data files of a table's newest version, relative to its folder, and their sizes in bytes.
+
+    Files that are missing, as those of a version that another process is just removing, are left out.
+    """
+    for _, manifest in _manifests(table):
+        try:
+            files = [file.path for file in _needed(manifest)]
+        except (OSError, ValueError):
+            continue
+        found = {}
+        for file in files:
+            with contextlib.suppress(OSError):
+                found[file] = (table / file).stat().st_size
+        return found
+    return {}
 
 
 class _BusyError(Exception):
@@ -142,6 +161,7 @@ def _go_back(table: Path) -> None:
         opened = connect(table.parent).open_table(table.stem)
         opened.checkout(whole)
         opened.restore()
+        Journal(table.parent).unfold()  # labels that were in later versions are written into the rows again
     except (OSError, RuntimeError, ValueError) as error:
         raise CollectionError(f"Cannot mend the copy {table.parent}: {disk_says(error)}. Copy it again.") from error
     warnings.warn(

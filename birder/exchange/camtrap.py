@@ -7,23 +7,25 @@ schemas are named by the addresses that the standard gives them.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
+from birder.collection.provenance import source_of
 from birder.collection.store import Collection
 from birder.errors import CollectionError, ConfigError
 from birder.exchange.camtrap_tables import DEPLOYMENTS, MEDIA, OBSERVATIONS
 from birder.exchange.deployments import COLUMNS as PLACED
 from birder.exchange.deployments import DESCRIBED, Field, Place
 from birder.exchange.observed import COLUMNS as OBSERVED
-from birder.exchange.observed import By, label_times, observations, taxon
+from birder.exchange.observed import By, observations, taxon
 from birder.exchange.snapshot import Snapshot
 
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2"
@@ -52,7 +54,9 @@ class Project:
     zone
         Of the cameras' clocks.
     labelled_by
-        Who gave the labels.
+        Who gave the labels that say no name themselves.
+    folder_labels
+        Export names of folders as observations, too.
     """
 
     package: Path | None = None
@@ -64,15 +68,17 @@ class Project:
     longitude: float | None = None
     zone: tzinfo | None = None
     labelled_by: str | None = None
+    folder_labels: bool = False
 
 
 @dataclass
 class Written:
-    """How many lines the package's tables have."""
+    """How many lines the package's tables have, and scientific names of which it is not known that they are of taxa."""
 
     deployments: int = 0
     media: int = 0
     observations: int = 0
+    doubtful: list[str] = field(default_factory=list)
 
 
 def write_camtrap(
@@ -96,22 +102,25 @@ def write_camtrap(
     columns = [name for name in dict.fromkeys((*PLACED, *DESCRIBED, *OBSERVED)) if name in names]
     described, known = _read_package(project.package)
     place = Place(project.latitude, project.longitude, project.zone)
-    field = Field(place, known["media"], known["deployments"])
+    seen_of = Field(place, known["media"], known["deployments"])
     rows = 0
     for table in snapshot.batches([name for name in columns if name in (*PLACED, *DESCRIBED)]):
         rows += table.num_rows
         for row in table.to_pylist():
-            field.see(row)
+            seen_of.see(row)
     if not rows:
         raise CollectionError("There are no rows to export.")
-    metadata = _metadata(described, project, collection.path.stem, field.methods)
-    if missing := [*field.missing(), *_missing(metadata)]:
+    metadata = _metadata(described, project, collection.path.stem, seen_of.methods)
+    if missing := [*seen_of.missing(), *_missing(metadata)]:
         raise ConfigError("Camtrap DP demands what is not known yet:\n- " + "\n- ".join(missing))
     done = Written()
-    deployments = field.deployments()
+    deployments = seen_of.deployments()
     done.deployments = _write_lines(folder / "deployments.csv", DEPLOYMENTS, deployments)
-    by = By(project.labelled_by, classifier, label_times(collection))
+    collection.journal.read()
+    source = functools.partial(source_of, collection.journal)
+    by = By(project.labelled_by, classifier, source, project.folder_labels)
     taxa: dict[str, Line] = {}
+    scientific: set[str] = set()
     seen: set[str] = set()
     with (
         _Table(folder / "media.csv", MEDIA, known["media"].values()) as media,
@@ -119,18 +128,26 @@ def write_camtrap(
     ):
         for table in snapshot.batches(columns):
             for row in table.to_pylist():
-                medium = field.medium(row)
+                medium = seen_of.medium(row)
                 if medium["mediaID"] not in seen:
                     seen.add(medium["mediaID"])
                     media.write(medium)
                 for line in observations(row, by):
-                    if (name := line.get("scientificName")) and name not in taxa:
+                    name = line.get("scientificName")
+                    if name and "taxonRank" not in taxa.get(name, {}):
                         taxa[name] = taxon(row, name)
+                        scientific |= {name} & set(str(row.get("scientificName") or "").split(" | "))
                     at = dict.fromkeys(("eventStart", "eventEnd"), medium["timestamp"])
                     observed.write({name: medium[name] for name in ("deploymentID", "mediaID")} | at | line)
         done.media, done.observations = media.lines, observed.lines
     if not done.observations:
-        raise CollectionError("No row has a label, a prediction or a box: there is nothing observed to export.")
+        raise CollectionError(
+            "No row has a label, a prediction or a box: there is nothing observed to export. Names of folders count "
+            "only with --folder-labels."
+        )
+    listed = {taxon["scientificName"] for taxon in _lines_of(described.get("taxonomic")) if "scientificName" in taxon}
+    known_names = scientific | listed | {name for name, line in taxa.items() if "taxonRank" in line}
+    done.doubtful = sorted(taxa.keys() - known_names)
     package = metadata | _coverage(deployments) | {"taxonomic": _with_known(taxa, described.get("taxonomic"))}
     (folder / "datapackage.json").write_text(json.dumps(package, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return done
@@ -261,8 +278,11 @@ def _day(text: str) -> date:
     return datetime.fromisoformat(text).date()
 
 
+def _lines_of(known: object) -> list[Line]:
+    return [line for line in known if isinstance(line, dict)] if isinstance(known, list) else []
+
+
 def _with_known(taxa: dict[str, Line], known: object) -> list[Line]:
     """Taxa, as another package describes them where it does."""
-    lines = [line for line in known if isinstance(line, dict)] if isinstance(known, list) else []
-    described = {line.get("scientificName"): line for line in lines}
+    described = {line.get("scientificName"): line for line in _lines_of(known)}
     return [described.get(name, taxa[name]) for name in sorted(taxa)]

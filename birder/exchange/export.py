@@ -147,7 +147,17 @@ def _camtrap(
             written = write_camtrap(collection, snapshot, folder, project, classifier)
     return (
         f"{written.observations:,} observations of {written.media:,} media in {written.deployments:,} deployments "
-        f"in {file}."
+        f"in {file}.{_doubts(written.doubtful)}"
+    )
+
+
+def _doubts(names: list[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return (
+        f"\nWarning: {len(names):,} of the scientific names may be of no taxa ({shown}): nothing says that they are. "
+        "Bring their ranks with birder embed --table, or name them in the taxonomic of --package."
     )
 
 

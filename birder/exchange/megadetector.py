@@ -8,6 +8,7 @@ first; `classification_categories` gives their names by numbers as texts; `info`
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from birder.errors import BirderError, ConfigError
 from birder.exchange.predictions import Prediction, prediction_columns, prediction_of
 from birder.exchange.snapshot import Snapshot
-from birder.images.sources import uri_to_path
+from birder.images.sources import as_number, read_results, uri_to_path
 
 _BOX = ("box_x", "box_y", "box_width", "box_height")
 _TOLERANCE = 2e-6  # boxes of a collection have six digits
@@ -64,14 +65,9 @@ def write_megadetector(snapshot: Snapshot, results: Path, file: Path, classifier
     CollectionError
         There are no predictions.
     """
-    try:
-        found = json.loads(results.read_bytes())
-        animals = {key for key, name in found["detection_categories"].items() if str(name).lower() == "animal"}
-        images = [(image, _parts(image["file"])) for image in found["images"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(
-            f"Cannot read {results}: {error}. It must be MegaDetector's results: JSON, format 1."
-        ) from error
+    found = read_results(results)
+    animals = {key for key, name in found["detection_categories"].items() if name.lower() == "animal"}
+    images = [(image, _parts(image["file"])) for image in found["images"]]
     named = _named(snapshot)
     root = _root([parts for _, parts in images], list(named), results)
     categories = _Categories(found)
@@ -87,7 +83,7 @@ def write_megadetector(snapshot: Snapshot, results: Path, file: Path, classifier
             detection["classifications"] = [[categories.key(row.prediction), confidence]]
             done.merged += 1
     done.unmatched += sum(map(len, named.values()))
-    info = found.setdefault("info", {"format_version": "1.3"})
+    info = found["info"]
     info["classifier"] = classifier
     info["classification_completion_time"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -152,16 +148,20 @@ def _detection(detections: list[dict[str, Any]], box: _Box | None, animals: set[
     """The detection that a row is about."""
     of_animals = [each for each in detections if str(each.get("category")) in animals]
     if box is None:
-        return max(of_animals, key=lambda each: float(each.get("conf") or 0.0), default=None)
+        return max(of_animals, key=lambda each: as_number(each.get("conf")) or 0.0, default=None)
     for each in of_animals:
-        if max(abs(a - b) for a, b in zip(_within(each["bbox"]), box, strict=True)) <= _TOLERANCE:
+        bbox = _within(each.get("bbox"))
+        if bbox is not None and max(abs(a - b) for a, b in zip(bbox, box, strict=True)) <= _TOLERANCE:
             return each
     return None
 
 
-def _within(bbox: list[float]) -> _Box:
-    """A box cut at the photograph's borders, as the collection has it."""
-    x, y, width, height = map(float, bbox)
+def _within(bbox: object) -> _Box | None:
+    """A box cut at the photograph's borders, as the collection has it; None if it is none."""
+    values = [as_number(value) for value in bbox] if isinstance(bbox, list) else []
+    if len(values) != 4 or None in values:
+        return None
+    x, y, width, height = (value or 0.0 for value in values)
     left, top = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
     right, bottom = min(max(x + width, left), 1.0), min(max(y + height, top), 1.0)
     return left, top, right - left, bottom - top
@@ -171,10 +171,11 @@ class _Categories:
     """`classification_categories`, and their descriptions where the results have them, with names added."""
 
     def __init__(self, results: dict[str, Any]) -> None:
-        self._names: dict[str, str] = results.setdefault("classification_categories", {})
+        self._names: dict[str, str] = results.get("classification_categories") or {}
+        results["classification_categories"] = self._names
         self._descriptions: dict[str, str] | None = results.get("classification_category_descriptions")
         self._keys: dict[str, str] = {name: key for key, name in self._names.items()}
-        self._next = max((int(key) for key in self._names if str(key).isdecimal()), default=-1) + 1
+        self._next = max((int(key) for key in self._names if re.fullmatch(r"[0-9]{1,9}", key)), default=-1) + 1
 
     def key(self, prediction: Prediction) -> str:
         if (there := self._keys.get(prediction.name)) is not None:

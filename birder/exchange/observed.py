@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import pyarrow.compute as pc
-
-from birder.collection.disk import connect
-from birder.collection.store import Collection
+from birder.collection.provenance import Source
+from birder.collection.rows import LABEL_SOURCE
 from birder.exchange.predictions import COLUMNS as PREDICTED
 from birder.exchange.predictions import prediction_of
 from birder.images.sources import RANKS
 
 BOX = {"bboxX": "box_x", "bboxY": "box_y", "bboxWidth": "box_width", "bboxHeight": "box_height"}
 _KEPT = ("eventID", "count", "lifeStage", "sex", "behavior")
-COLUMNS = ("id", "uri", "label", *RANKS, "scientificName", "observationType", *_KEPT, *BOX.values(), *PREDICTED)
+COLUMNS = (
+    "id",
+    "uri",
+    "label",
+    LABEL_SOURCE,
+    *RANKS,
+    "scientificName",
+    "observationType",
+    *_KEPT,
+    *BOX.values(),
+    *PREDICTED,
+)
 """Columns of a collection that observations are made of, where it has them."""
 
 # What tools for camera traps call what is no animal -> observationType
@@ -32,21 +41,24 @@ Line = dict[str, Any]
 
 
 class By(NamedTuple):
-    """Who classified: people (None if unknown) for labels, which model for predictions; and when labels were given."""
+    """Who classified.
+
+    Attributes
+    ----------
+    people
+        Who gave labels, if it is known; the name that somebody gave with a label on the page stands above it.
+    machine
+        Which model made the predictions.
+    source
+        Says of a row where its label comes from.
+    folder_labels
+        Whether names of folders count as observations.
+    """
 
     people: str | None
     machine: str
-    labelled: Mapping[str, datetime]
-
-
-def label_times(collection: Collection) -> dict[str, datetime]:
-    """When each row got its label, by uri, as far as the journal of labels given on the page tells it."""
-    database = connect(collection.path)
-    if not (collection.path / "labels.lance").is_dir():
-        return {}
-    changes = database.open_table("labels").to_arrow().sort_by("at")
-    changes = changes.filter(pc.and_(pc.equal(changes["column"], "label"), pc.equal(changes["state"], "done")))
-    return {uri: change["at"] for change in changes.select(["at", "uris"]).to_pylist() for uri in change["uris"]}
+    source: Callable[[Mapping[str, Any]], Source]
+    folder_labels: bool = False
 
 
 def observations(row: Mapping[str, Any], by: By) -> Iterator[Line]:
@@ -58,7 +70,8 @@ def observations(row: Mapping[str, Any], by: By) -> Iterator[Line]:
     found = False
     for number, line in enumerate(_of_people(row, by)):
         found = True
-        yield {"observationID": f"{row['id']}-human" + (f"-{number + 1}" if number else "")} | shared | line
+        whose = "human" if "classificationMethod" in line else "folder"
+        yield {"observationID": f"{row['id']}-{whose}" + (f"-{number + 1}" if number else "")} | shared | line
     prediction = prediction_of(row)
     if prediction is not None:
         found = True
@@ -81,7 +94,7 @@ def observations(row: Mapping[str, Any], by: By) -> Iterator[Line]:
 
 
 def taxon(row: Mapping[str, Any], name: str) -> Line:
-    """A taxon of the package's `taxonomic`, with the ranks above it that the row knows of."""
+    """A taxon of the package's `taxonomic`, with its rank and those above it, as far as the row knows of them."""
     for prefix in ("", "predicted_"):
         ranks = {rank: str(row[prefix + rank]) for rank in RANKS if row.get(prefix + rank)}
         rank = next((rank for rank in reversed(RANKS) if ranks.get(rank) == name), None)
@@ -92,7 +105,12 @@ def taxon(row: Mapping[str, Any], name: str) -> Line:
 
 
 def _of_people(row: Mapping[str, Any], by: By) -> Iterator[Line]:
+    """What people say of a row; with `folder_labels` also what the name of its folder says, which is nobody's word."""
     label = row.get("label")
+    source = by.source(row) if label else None
+    of_folder = source is not None and source.kind == "folder"
+    if of_folder and not by.folder_labels:
+        label = source = None
     lowest = next((row[rank] for rank in reversed(RANKS) if row.get(rank)), None)
     given = row.get("observationType") if row.get("observationType") in _ALLOWED["observationType"] else None
     other = _OTHERS.get(str(label).lower()) if label else None
@@ -105,14 +123,18 @@ def _of_people(row: Mapping[str, Any], by: By) -> Iterator[Line]:
     kept = {name: row[name] for name in _KEPT if row.get(name) is not None and _is_allowed(name, row[name])}
     if len(names) > 1 or kind != "animal":
         kept.pop("count", None)
+    by_folder = source is not None and of_folder and (other is not None or names == [label])
+    people: Line = {
+        "classificationMethod": "human",
+        "classifiedBy": (source.by if source is not None else None) or by.people,
+        "classificationTimestamp": _utc(source.at if source is not None else None),
+    }
     for name in names:
         yield {
             "observationType": kind,
             "scientificName": name if kind == "animal" else None,
             **kept,
-            "classificationMethod": "human",
-            "classifiedBy": by.people,
-            "classificationTimestamp": _utc(by.labelled.get(row["uri"])),
+            **({"observationComments": "The name of the image's folder."} if by_folder else people),
             "observationTags": f"label:{label}" if label and kind == "animal" and label != name else None,
         }
 

@@ -1,4 +1,4 @@
-"""Keeping a collection's folder small and quick: small pieces joined, former versions and forgotten files removed."""
+"""Keeping a collection's folder small and quick: labels in the rows, small pieces joined, former versions removed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from lancedb.table import Table
 
 from birder.collection.disk import connect, has_table, storing
+from birder.collection.labels import fold
 from birder.collection.store import Collection
+from birder.collection.whole import needed_files
 
 KEEP = timedelta(hours=1)
 """The age up to which former versions stay: who opened the collection since then goes on reading."""
 
 _THUMBNAIL = re.compile(r"([0-9a-f]{64})-\d+\.jpg")
+_MUCH_BYTES = 500_000_000
+_MANY_PIECES = 200
 _NONE = timedelta(milliseconds=1)  # 0 makes LanceDB warn of what the caller has decided
 _UNFINISHED = 3600.0  # seconds after which a file that is being made is one that was left
 
@@ -34,8 +39,9 @@ class Tidied:
 def tidy(collection: Collection, *, keep: timedelta = KEEP) -> Tidied:
     """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of photographs that are gone.
 
-    Rows, failures, the map and labels stay as they are. Whoever has the collection open at a version that is removed
-    gets an error at the next reading, and has to open it again.
+    Labels that are in the journal alone so far are written into the rows; nothing else changes in what they say.
+    Whoever has the collection open at a version that is removed gets an error at the next reading, and has to open it
+    again.
 
     Parameters
     ----------
@@ -54,13 +60,12 @@ def tidy(collection: Collection, *, keep: timedelta = KEEP) -> Tidied:
         Another process is adding images, or the folder cannot be written to.
     """
     before = _size(collection.path)
+    fold(collection)
     removed = 0
     with collection.running(), collection.writing(), storing(collection.path):
         database = connect(collection.path)
-        for folder in sorted(collection.path.glob("*.lance")):
-            if not has_table(collection.path, folder.stem):
-                continue  # its making was cut short: whoever needs it makes it anew
-            table = database.open_table(folder.stem)
+        for name in _tables(collection.path):
+            table = database.open_table(name)
             former = _versions(table)
             # What is joined becomes a new version: in a second pass the pieces go with the version before.
             for _ in range(2):
@@ -69,6 +74,36 @@ def tidy(collection: Collection, *, keep: timedelta = KEEP) -> Tidied:
         collection.see_latest()
         thumbnails = _remove_thumbnails(collection)
     return Tidied(before, _size(collection.path), removed, thumbnails)
+
+
+class Worth(NamedTuple):
+    """What tidying would bring: bytes that the present version of the rows does not need, and pieces to be joined."""
+
+    bytes: int
+    pieces: int
+
+    @property
+    def is_much(self) -> bool:
+        """Whether it is worth while."""
+        return self.bytes >= _MUCH_BYTES or self.pieces >= _MANY_PIECES
+
+
+def worth_tidying(path: Path) -> Worth:
+    """What tidying a collection's rows would bring.
+
+    Parameters
+    ----------
+    path
+        The collection's folder. Its files are looked at, and none is opened but the newest manifest.
+    """
+    folder = path / "images.lance"
+    needed = needed_files(folder)
+    return Worth(max(0, _size(folder) - sum(size for size in needed.values())), len(needed))
+
+
+def _tables(path: Path) -> list[str]:
+    """The tables that are whole; what is left of one whose making was cut short is none."""
+    return sorted(each.stem for each in path.glob("*.lance") if has_table(path, each.stem))
 
 
 def _versions(table: Table) -> set[int]:

@@ -23,8 +23,8 @@ from birder.images.guard import QUARTER, decoding
 
 SECONDS = 3.0
 """What reading a file's header may take, and decoding the smallest picture."""
-SECONDS_A_MEGAPIXEL = 2.0
-MOST_SECONDS = 120.0
+SECONDS_A_MEGAPIXEL = 0.5
+MOST_SECONDS = 30.0
 MOST_BYTES = 256 << 20
 """Of a file; it is in memory several times while it is decoded."""
 
@@ -133,7 +133,7 @@ class Decoders:
             if not finished:
                 self._end(process)
         if late.is_set() or process.returncode == -_SIGXCPU:
-            raise ImageError(f"it takes more than {seconds:g} seconds to decode")
+            raise ImageError(f"it takes more than {seconds:.3g} seconds to decode")
         raise ImageError("it takes more memory to decode than its size lets expect, or ends the decoder")
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 
 from birder.errors import ConfigError
-from birder.images.sources.columns import plain_table
-from birder.images.sources.parquet import open_parquet
-from birder.images.sources.read import read_source
+from birder.images.sources.columns import plain_table, without_odd_places
+from birder.images.sources.lines import csv_lines
+from birder.images.sources.parquet import read_rows
 from birder.images.sources.source import Source, TableRow
 
-NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image")
+NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image", "image_path", "sample")
 """Columns that hold the file's name, the first that is there."""
 URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier")
 """Columns that may name the photographs of a manifest as well."""
@@ -75,14 +74,14 @@ def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS) -> PhotoTab
         if first.setdefault(name, number) != number:
             raise ConfigError(f"The table {path} names {name} twice, in rows {first[name]} and {number}: keep one.")
     arrays = {name: _as_array(values) for name, values in columns.items()}
-    return PhotoTable(path, names, pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(names))}).select([]))
+    table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(names))}).select([])
+    return PhotoTable(path, names, without_odd_places(table, path))
 
 
 def _read_csv(path: str) -> dict[str, Any]:
     try:
-        text = read_source(path).decode("utf-8-sig")
         delimiter = "\t" if path.lower().endswith(".tsv") else ","
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if line]
+        lines = list(csv_lines(path, delimiter=delimiter, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"Cannot read the table {path}: {error}. It must be a CSV file in UTF-8.") from error
     if not lines:
@@ -97,11 +96,7 @@ def _read_csv(path: str) -> dict[str, Any]:
 
 
 def _read_parquet(path: str) -> dict[str, Any]:
-    with open_parquet(path) as file:
-        try:
-            table = plain_table(file.read())
-        except pa.ArrowException as error:
-            raise ConfigError(f"Cannot read the table {path}: {error}. It must be a Parquet file.") from error
+    table = plain_table(read_rows(path))
     return {
         name: column.to_pylist() if name in NAME_COLUMNS + URL_COLUMNS else column
         for name, column in zip(table.schema.names, table.columns, strict=True)
@@ -184,7 +179,7 @@ def join_table(sources: list[Source], table: PhotoTable) -> Join:
     for path, row in chosen.items():
         mine = TableRow(table.columns, row)
         for source in by_path[path]:
-            source.columns = {**source.columns, **mine} if source.columns else mine
+            source.describe(mine)
     return Join(
         matched=sum(len(by_path[path]) for path in chosen),
         without_row=[source.path for source in sources if source.path not in chosen],

@@ -64,6 +64,15 @@ class MapSummary(BaseModel):
     missing: int
 
 
+class Tidying(BaseModel):
+    """What `birder tidy` would bring."""
+
+    worth: bool = Field(description="Whether it is worth while: much room, or many small pieces to join.")
+    bytes: int = Field(description="Bytes of former versions of the rows; those of the last hour go with --now.")
+    pieces: int = Field(description="Files that the rows lie in.")
+    pending: int = Field(description="Rows whose labels are in the journal alone so far.")
+
+
 class CollectionInfo(BaseModel):
     """What the collection is and has."""
 
@@ -76,7 +85,8 @@ class CollectionInfo(BaseModel):
     can: Abilities
     map: MapSummary
     writable: bool
-    version: int = Field(description="Another number: rows have changed.")
+    version: int = Field(description="Another number: rows or labels have changed.")
+    tidy: Tidying
 
 
 class Photo(BaseModel):

@@ -31,7 +31,7 @@ from birder.server import (
     uploads,
 )
 from birder.server.bodies import BodyLimit
-from birder.server.security import LOOPBACK_NAMES, Guard
+from birder.server.security import LOOPBACK_NAMES, Guard, check_token
 from birder.server.site import Site
 from birder.version import __version__
 
@@ -58,11 +58,15 @@ def create_app(
     ------
     CollectionError
         The folder holds no collection.
+    ConfigError
+        The token can be guessed.
     ValueError
         `hosts` is empty and there is no token: then any page in a browser of this machine could ask.
     """
     if not hosts and not token:
         raise ValueError("Without names of hosts there must be a token.")
+    if token is not None:
+        check_token(token)
     site = Site(Path(collection_dir))
 
     @contextlib.asynccontextmanager

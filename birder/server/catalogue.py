@@ -216,7 +216,7 @@ class Snapshot:
                 for field in self._images.schema:
                     if field.name in VECTORS:  # a condition may name it
                         rows = rows.append_column(pa.field(field.name, field.type), pa.nulls(len(rows), field.type))
-                self._pending_rows = lancedb.connect("memory://").create_table("rows", rows)
+                self._pending_rows = lancedb.connect("memory://").create_table("rows", rows, on_bad_vectors="null")
             table = self._pending_rows
         with explained(where, self.collection.path):
             ids = table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist()
@@ -266,7 +266,7 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.journal = Journal(path)
+        self.journal = Journal(path)  # to read; whoever writes has another, so that no two wait for each other
         self._lock = threading.RLock()
         self._snapshot = Snapshot(path, self.journal)
         self._latest: Table = open_images(path)

@@ -6,8 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from birder.explore.tidy import worth_tidying
 from birder.server.answers import CollectionInfo
-from birder.server.site import PROBLEMS, Here
+from birder.server.catalogue import Snapshot
+from birder.server.site import PROBLEMS, Here, Site
 
 router = APIRouter(tags=["collection"], responses=PROBLEMS)
 
@@ -36,4 +38,12 @@ def collection(site: Here) -> dict[str, Any]:
         "map": {key: value for key, value in site.map.state(snapshot).items() if key in ("state", "points", "missing")},
         "writable": site.writable,
         "version": snapshot.version,
+        "tidy": _tidying(site, snapshot),
     }
+
+
+def _tidying(site: Site, snapshot: Snapshot) -> dict[str, Any]:
+    if site.worth is None or site.worth[0] != snapshot.rows_version:
+        site.worth = (snapshot.rows_version, worth_tidying(site.path))
+    worth = site.worth[1]
+    return {"worth": worth.is_much, **worth._asdict(), "pending": snapshot.pending}

@@ -28,7 +28,7 @@ class Events:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._streams: list[_Stream] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the signal that ends the server may come while it is held
         self._wake = threading.Event()
         self._watching = False
         self._stopped = False

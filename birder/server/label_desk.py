@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from birder.collection.journal import Journal
 from birder.collection.labels import Recorder, add_column, fold, recording
 from birder.collection.store import Collection
 from birder.errors import BirderError, CollectionError
@@ -42,9 +43,15 @@ class LabelDesk:
         Gets to know each label before whoever gave it has an answer.
     on_change
         Called after labels were written.
+
+    Attributes
+    ----------
+    journal
+        What the labels are written into.
     """
 
     def __init__(self, path: Path, catalogue: Catalogue, on_change: Callable[[], None]) -> None:
+        self.journal = Journal(path)
         self._path = path
         self._catalogue = catalogue
         self._on_change = on_change
@@ -102,7 +109,7 @@ class LabelDesk:
     def _write(self, tasks: list[_Task]) -> None:
         answers: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
-            with recording(self._catalogue.journal, _Values(self._catalogue)) as recorder:
+            with recording(self.journal, _Values(self._catalogue)) as recorder:
                 for task, future in tasks:
                     try:
                         answers.append((future, task(recorder), None))

@@ -104,7 +104,7 @@ async def past(
     """List the acts of labelling, the latest first."""
 
     def read() -> HistoryPage:
-        return history(site.catalogue.journal, limit, before=after, whose=None if by is None else (by,))
+        return history(site.labels.journal, limit, before=after, whose=None if by is None else (by,))
 
     page = await run_in_threadpool(read)
     return {
@@ -131,7 +131,7 @@ async def past(
 async def ids_of_act(site: Here, act: str) -> dict[str, Any]:
     """The ids of all photographs that an act of labelling changed."""
     try:
-        ids = await run_in_threadpool(ids_of, site.catalogue.journal, act, MOST_IDS)
+        ids = await run_in_threadpool(ids_of, site.labels.journal, act, MOST_IDS)
     except CollectionError as error:
         raise HTTPException(404, str(error)) from error
     return {"act": act, "ids": ids}

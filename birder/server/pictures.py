@@ -80,7 +80,7 @@ class Pictures:
         """
         try:
             if not place.fragment or box_of(place.fragment) is not None:
-                return read_source(place.path)
+                return read_source(place.path, images=True)
             return self._read_part(place)
         except FileNotFoundError:
             raise ImageError("the file does not exist (any more)") from None

@@ -4,22 +4,39 @@ Without a token the server listens on this machine alone, where three things rem
 to it through the user's browser: those are told by `Origin` and `Sec-Fetch-Site` and refused. It may also let its own
 name point to 127.0.0.1 (DNS rebinding): then `Host` is not ours. And whatever text or picture gets into the page must
 not run: the content security policy allows no script but the server's files.
+
+With a token, `/?token=` gives the browser a session: a cookie that is signed, ends after 30 days, and does not hold the
+token. The key comes from the token by scrypt, so that sessions outlive the server, and a cookie that got lost lets
+nobody try tokens quickly.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
+import itertools
 import json
-from collections.abc import Collection
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from birder.errors import ConfigError
+
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 COOKIE = "birder"
+
+_SESSION = 30 * 86400  # seconds
+_FEWEST_CHARACTERS = 16
+_FEWEST_DIFFERENT = 8
+_GUESSES = 5  # wrong tokens of one address in a minute
+_ADDRESSES = 10_000  # whose guesses are remembered
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -44,6 +61,61 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def network_of(host: str) -> str:
+    """Whom an address belongs to: itself, or with IPv6 its /64."""
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)
+
+
+def check_token(token: str) -> None:
+    """Refuse (`ConfigError`) a token that can be guessed."""
+    steps = [ord(after) - ord(before) for before, after in itertools.pairwise(token)]
+    if len(token) < _FEWEST_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
+        why = f"A token needs at least {_FEWEST_CHARACTERS} ASCII characters and no space"
+    elif len(set(token)) < _FEWEST_DIFFERENT:
+        why = f"A token needs at least {_FEWEST_DIFFERENT} different characters"
+    elif token in (token + token)[1:-1]:
+        why = "This token repeats itself"
+    elif sum(abs(step) <= 1 for step in steps) > len(steps) / 2:
+        why = "This token counts up or down"
+    else:
+        return
+    raise ConfigError(f"{why}: it could be guessed. Take one made by chance, such as {secrets.token_urlsafe(16)}")
+
+
+class Guesses:
+    """Wrong tokens, by the address they came from.
+
+    Parameters
+    ----------
+    now
+        Gives the time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
+
+    def wait(self, host: str) -> int:
+        """For how many seconds no token of an address is looked at; 0 if the next one is."""
+        times = self._wrong.get(network_of(host), [])
+        recent = [each for each in times if each > self._now() - 60]
+        return 0 if len(recent) < _GUESSES else max(1, round(recent[-_GUESSES] + 60 - self._now()))
+
+    def note(self, host: str) -> None:
+        """Note a wrong token."""
+        network = network_of(host)
+        self._wrong[network] = [*self._wrong.get(network, [])[1 - _GUESSES :], self._now()]
+        self._wrong.move_to_end(network)
+        if len(self._wrong) > _ADDRESSES:
+            self._wrong.popitem(last=False)
+
+
 class Guard:
     """Checks requests before anything else does, and adds the headers to all answers.
 
@@ -52,7 +124,7 @@ class Guard:
     app
         What answers.
     token
-        What a request must present, as `Authorization: Bearer`, or in the cookie that `/?token=` sets.
+        What a request must present, as `Authorization: Bearer`; or else the cookie that `/?token=` sets.
     hosts
         Names that `Host` may have, without port; any if empty, for which there must be a token.
     """
@@ -61,6 +133,10 @@ class Guard:
         self._app = app
         self._token = token
         self._hosts = frozenset(host.lower().strip("[]") for host in hosts)
+        self._guesses = Guesses()
+        self._key = (
+            b"" if token is None else hashlib.scrypt(token.encode(), salt=b"birder session", n=1 << 14, r=8, p=1)
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,13 +158,30 @@ class Guard:
         refusal = self._foreign(scope, headers)
         if refusal is not None:
             await _answer(send_guarded, 403, refusal)
-        elif self._token is None or self._has_token(headers):
+        elif self._token is None or self._has_session(headers):
             await self._app(scope, receive, send_guarded)
-        elif (rest := self._token_in_address(scope)) is not None:
-            await self._greet(send_guarded, rest)
         else:
+            await self._check_token(scope, receive, send_guarded, headers)
+
+    async def _check_token(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        """Look at the token that a request presents, unless too many wrong ones came from there."""
+        host = scope["client"][0] if scope.get("client") else ""
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        query = _query(scope)
+        given = bearer.strip() if scheme.lower() == "bearer" else query.pop("token", [""])[0]
+        if given and (seconds := self._guesses.wait(host)):
+            detail = f"Too many wrong tokens came from this address. Try again in {seconds} seconds."
+            await _answer(send, 429, detail, {"Retry-After": str(seconds)})
+        elif self._is_token(given):
+            if scheme.lower() == "bearer":
+                await self._app(scope, receive, send)
+            else:
+                await self._greet(send, urlencode(query, doseq=True), secure=scope["scheme"] == "https")
+        else:
+            if given:
+                self._guesses.note(host)
             await _answer(
-                send_guarded,
+                send,
                 401,
                 "The token is missing or wrong. Open the address that birder serve printed, or send the header "
                 "Authorization: Bearer TOKEN.",
@@ -118,35 +211,41 @@ class Guard:
                 return "Requests from other pages are refused. Open the address that birder serve printed."
         return None
 
-    def _has_token(self, headers: Headers) -> bool:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._is_token(given.strip()):
-            return True
+    def _has_session(self, headers: Headers) -> bool:
         try:
             cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
         except CookieError:
             return False
-        return cookie is not None and self._is_token(cookie.value)
+        until, _, signature = ("" if cookie is None else cookie.value).partition(".")
+        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._signature(until).encode()):
+            return False
+        return int(until) > time.time()  # we have signed it, so it is a number
+
+    def _signature(self, until: str) -> str:
+        return hmac.new(self._key, until.encode("utf-8", "replace"), "sha256").hexdigest()
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), str(self._token).encode())
 
-    def _token_in_address(self, scope: Scope) -> str | None:
-        """The rest of the query of `/?token=...`, if the token is right."""
-        if scope["path"] != "/" or scope["method"] != "GET":
-            return None
-        query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
-        if not self._is_token(query.pop("token", [""])[0]):
-            return None
-        return urlencode(query, doseq=True)
-
-    async def _greet(self, send: Send, rest: str) -> None:
-        """Set the cookie, and lead to the address without the token, so that it stays out of the history."""
-        cookie = SimpleCookie({COOKIE: str(self._token)})
-        for name, value in (("httponly", True), ("samesite", "Strict"), ("path", "/"), ("max-age", 30 * 86400)):
+    async def _greet(self, send: Send, rest: str, *, secure: bool) -> None:
+        """Begin a session, and lead to the address without the token, so that it stays out of the history."""
+        until = str(int(time.time()) + _SESSION)
+        cookie = SimpleCookie({COOKIE: f"{until}.{self._signature(until)}"})
+        attributes = {"httponly": True, "samesite": "Strict", "path": "/", "max-age": _SESSION, "secure": secure}
+        for name, value in attributes.items():
             cookie[COOKIE][name] = value
         headers = {"Location": f"/?{rest}" if rest else "/", "Set-Cookie": cookie[COOKIE].OutputString()}
         await _answer(send, 303, "Welcome.", headers | {"Cache-Control": "no-store"})
+
+
+def _query(scope: Scope) -> dict[str, list[str]]:
+    """What stands behind the address of the page, where a token may be; nothing if it is more than the page writes."""
+    if scope["path"] != "/" or scope["method"] != "GET":
+        return {}
+    try:
+        return parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
+    except ValueError:
+        return {}
 
 
 async def _answer(send: Send, status: int, detail: str, more: dict[str, str] | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Query, Request
 
 from birder.explore.duplicates import Group
+from birder.explore.tidy import Worth
 from birder.images.apart import Decoders
 from birder.images.sources import uri_to_name
 from birder.server.answers import Problem
@@ -60,6 +61,7 @@ class Site:
         self.model = ModelWorker(self.catalogue)
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
+        self.worth: tuple[int, Worth] | None = None
         self.duplicates: tuple[tuple[int, float], list[Group]] | None = None
         self.events = Events(self.catalogue)
         self.labels = LabelDesk(path, self.catalogue, self.events.look)

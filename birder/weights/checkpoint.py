@@ -53,6 +53,8 @@ class Checkpoint:
         Overrides of the network's registered configuration, or None.
     network
         The registered network that the state is of; None in files of the published package, which do not say.
+    backbone_config
+        In a detector's checkpoint, what `config` is for its backbone.
     """
 
     state: dict[str, torch.Tensor]
@@ -63,6 +65,7 @@ class Checkpoint:
     task: str = TASK
     birder_version: str = f"v{__version__}"
     network: str | None = None
+    backbone_config: dict[str, Any] | None = None
 
 
 def make_signature(size: tuple[int, int], num_classes: int, channels: int = 3) -> Signature:
@@ -82,7 +85,9 @@ def get_channels_from_signature(signature: Signature) -> int:
 
 
 def get_num_labels_from_signature(signature: Signature) -> int:
-    """Number of outputs of the classifier."""
+    """Number of outputs of the classifier, or of a detector's classes."""
+    if "num_labels" in signature:
+        return int(signature["num_labels"])
     return int(signature["outputs"][0]["data_shape"][1])
 
 
@@ -116,6 +121,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         task=values["task"],
         birder_version=str(values.get("birder_version", "unknown")),
         network=values.get("network") or None,
+        backbone_config=values.get("backbone_config") or None,
     )
 
 
@@ -130,7 +136,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         ) from error
     values: dict[str, Any] = {"state": state}
     for key, text in metadata.items():
-        if key in ("signature", "class_to_idx", "rgb_stats", "config"):
+        if key in ("signature", "class_to_idx", "rgb_stats", "config", "backbone_config"):
             try:
                 values[key] = json.loads(text) if text else None
             except (ValueError, RecursionError) as error:
@@ -186,7 +192,7 @@ def _first_line(error: Exception) -> str:
 def _wrong(values: dict[str, Any], file_size: int) -> str | None:
     """What in a checkpoint's fields has not the format's form, said for a person; None if nothing."""
     state, signature, stats = values["state"], values["signature"], values["rgb_stats"]
-    classes, config = values["class_to_idx"], values.get("config")
+    classes = values["class_to_idx"]
     if not _is_table(state) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         return "its state is no table of tensors"
     # A number takes a byte at least; some tensors may share theirs.
@@ -208,8 +214,10 @@ def _wrong(values: dict[str, Any], file_size: int) -> str | None:
     for key in ("task", "birder_version", "network"):
         if not isinstance(values.get(key, ""), str):
             return f"its {key} is no text"
-    if config is not None and not (_is_table(config) and _is_plain(config)):
-        return "its config is no table of plain values"
+    for key in ("config", "backbone_config"):
+        config = values.get(key)
+        if config is not None and not (_is_table(config) and _is_plain(config)):
+            return f"its {key} is no table of plain values"
     return None
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from birder.errors import BirderError, ConfigError, WeightsError, unknown_name
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.net.base import Backbone
 from birder.net.efficientnet_lite import rename_published_state
+from birder.net.vit import ViT
 from birder.registry import (
+    DETECTION_TASK,
     TASK,
     WeightsSpec,
     create_network,
@@ -178,9 +181,17 @@ def load_model(
         Overrides of the configuration stored in it.
     inference, device, dtype, new_size
         As in `load_pretrained_model`.
+
+    Notes
+    -----
+    Of a detector's checkpoint the backbone is loaded: its `detection_features` are the maps that the detector was
+    trained on. It has no classifier, and what its embedding would need was not trained.
     """
     path = Path(path)
-    return _build(network, read_checkpoint(path), path, config or {}, inference, device, dtype, new_size)
+    checkpoint = read_checkpoint(path)
+    if checkpoint.task == DETECTION_TASK:
+        return _build_backbone(network, checkpoint, path, config or {}, inference, device, dtype, new_size)
+    return _build(network, checkpoint, path, config or {}, inference, device, dtype, new_size)
 
 
 def load_model_with_cfg(
@@ -307,7 +318,17 @@ def _class_to_idx(lines: list[str]) -> dict[str, int]:
     return {name if shared[name] == 1 else f"{name} ({synset})": i for i, (synset, name) in enumerate(pairs)}
 
 
-def _build(
+class _Untrained(nn.Module):
+    """In place of what a detector does not train; whoever needs it is told so."""
+
+    def forward(self, *_: object) -> torch.Tensor:
+        raise ConfigError(
+            "This network is the backbone of a detector, whose embedding was never trained: use its "
+            "detection_features, or load a checkpoint of a classifier."
+        )
+
+
+def _build_backbone(
     network: str,
     checkpoint: Checkpoint,
     path: Path,
@@ -317,15 +338,46 @@ def _build(
     dtype: torch.dtype | None,
     new_size: tuple[int, int] | None,
 ) -> tuple[Backbone, ModelInfo]:
+    """The backbone of a detector, with the maps that the detector was trained on."""
+    own = checkpoint.backbone_config or {}
+    if issubclass(network_spec(network).network_class(), ViT) and own.get("out_indices") is None:
+        own = own | {"out_indices": [-1]}  # the published package's maps without it: the last block's, not normalised
+    prefix = "backbone."
+    part = replace(
+        checkpoint,
+        state={key.removeprefix(prefix): value for key, value in checkpoint.state.items() if key.startswith(prefix)},
+        config=own,
+        class_to_idx={},  # the detector's classes, not the network's
+        task=TASK,
+    )
+    return _build(network, part, path, config, inference, device, dtype, new_size, stripped=True)
+
+
+def _build(
+    network: str,
+    checkpoint: Checkpoint,
+    path: Path,
+    config: dict[str, Any],
+    inference: bool,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    new_size: tuple[int, int] | None,
+    *,
+    stripped: bool = False,
+) -> tuple[Backbone, ModelInfo]:
     if checkpoint.task != TASK:
-        raise WeightsError(f"{path} is for {checkpoint.task}; Birder loads networks for {TASK}.")
+        what = "a detector" if checkpoint.task == DETECTION_TASK else f"for {checkpoint.task}"
+        raise WeightsError(
+            f"{path} is {what}, not for {TASK}: it gives no embedding. (The backbone of a detector loads with "
+            "birder.load_model, for its detection_features.)"
+        )
     check_network(checkpoint, network, str(path))
     merged = (checkpoint.config or {}) | config
     try:
         with torch.device("meta"):  # no time goes into random weights that are replaced at once
             net = create_network(
                 network,
-                get_num_labels_from_signature(checkpoint.signature),
+                0 if stripped else get_num_labels_from_signature(checkpoint.signature),
                 input_channels=get_channels_from_signature(checkpoint.signature),
                 size=get_size_from_signature(checkpoint.signature),
                 config=merged,
@@ -336,6 +388,11 @@ def _build(
         if isinstance(error, BirderError):
             raise
         raise ConfigError(f"{path}: no {network} can be built from its configuration ({error}).") from error
+    if stripped:
+        net.strip_for_detection_features()
+        for name, module in list(net.named_children()):
+            if isinstance(module, nn.Identity):
+                setattr(net, name, _Untrained())
     check_fits(net, checkpoint.state, str(path))  # before the network takes memory
     net.to_empty(device="cpu")
     load_state(net, checkpoint.state, str(path))

@@ -110,6 +110,15 @@ def test_a_changed_file_keeps_what_was_written_into_its_row(collection: Collecti
     assert (back["embedding"], back["latitude"], back["predicted_label"]) == ([0, 1, 0, 0], 1.0, None)
 
 
+def test_a_folder_s_name_does_not_replace_a_table_s_label(collection: Collection) -> None:
+    by_table, by_folder = ({"label": label, "label_source": label} for label in ("table", "folder"))
+    write(collection, [row("a", [1, 0, 0, 0], columns=by_table), row("b", [0, 1, 0, 0], "01", columns=by_folder)])
+    moved = {"label": "elsewhere", "label_source": "folder"}
+    write(collection, [row(n, [0, 0, 1, 0], "02", columns=moved, known=True) for n in "ab"])
+    rows = collection.to_arrow().sort_by("uri").to_pylist()
+    assert [(r["label"], r["label_source"]) for r in rows] == [("table", "table"), ("elsewhere", "folder")]
+
+
 def test_a_death_between_row_and_failure_is_mended_by_the_next_run(collection: Collection) -> None:
     write(collection, [], [Failure("file:///a", "empty", Stamp(0, 5))])
     write(collection, [row("a", [1, 0, 0, 0], failed=False)])  # as if killed before the failure was removed

@@ -6,16 +6,19 @@ import csv
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import frictionless
 import jsonschema
-import lancedb
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from birder.cli import app
+from birder.collection.labels import give_label
 from birder.collection.store import Collection
 from birder.errors import CollectionError, ConfigError
 from birder.exchange.camtrap import Project
@@ -182,19 +185,77 @@ def test_when_people_labelled_and_the_machine_predicted_is_told_where_it_is_know
     }
     types = PREDICTED | {"predicted_by": pa.string(), "predicted_at": pa.timestamp("us", "UTC")}
     collection = make({uri: row}, types)
-    journal = {
-        "at": pa.array([datetime(2026, 1, 1, tzinfo=UTC)] * 2, pa.timestamp("us", "UTC")),
-        "column": ["label", "other"],
-        "value": ["owl", "x"],
-        "state": ["done", "done"],
-        "uris": [[uri], [uri]],
-    }
-    lancedb.connect(collection.path).create_table("labels", pa.table(journal))
+    (id_,) = collection.to_arrow()["id"].to_pylist()
+    for label, by in (("fox", "Ben"), ("owl", "Eve")):
+        given = give_label(collection, [id_], "label", label, by=by)
+    collection.see_latest()
     export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
     check(tmp_path / "out", tmp_path)
     human, machine = lines(tmp_path / "out", "observations")
-    assert human["classificationTimestamp"] == "2026-01-01T00:00:00Z"
+    assert human["classificationTimestamp"] == given.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert (human["classificationMethod"], human["classifiedBy"]) == ("human", "Eve")
     assert (machine["classificationTimestamp"], machine["classifiedBy"]) == ("2026-01-02T03:04:05Z", "net 2")
+
+
+def test_the_name_of_a_folder_is_nobodys_determination(make: Make, tmp_path: Path) -> None:
+    """As `birder embed` writes it, and in a collection that was made before it was written down."""
+    rows: dict[str, dict[str, Any]] = {
+        path_to_uri("/photos/trap/a.jpg"): {"label": "trap", "label_source": "folder"},
+        path_to_uri("/photos/trap/b.jpg"): {"label": "trap"},
+        path_to_uri("/photos/trap/c.jpg"): {"label": "owl", "label_source": "table"},
+        path_to_uri("/photos/trap/d.jpg"): {"label": "trap", "label_source": "folder", "species": "Bubo bubo"},
+    }
+    collection = make(rows)
+    export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    check(tmp_path / "out", tmp_path)
+    names = ("scientificName", "classificationMethod", "classifiedBy", "observationTags")
+    told = [tuple(line[name] for name in names) for line in lines(tmp_path / "out", "observations")]
+    assert told == [("owl", "human", "Ada", ""), ("Bubo bubo", "human", "Ada", "")]
+    with_folders = replace(PROJECT, folder_labels=True)
+    export(collection, tmp_path / "all", for_="camtrap-dp", project=with_folders)
+    check(tmp_path / "all", tmp_path)
+    told = [tuple(line[name] for name in names) for line in lines(tmp_path / "all", "observations")]
+    assert told == [
+        ("trap", "", "", ""),
+        ("trap", "", "", ""),
+        ("owl", "human", "Ada", ""),
+        ("Bubo bubo", "human", "Ada", "label:trap"),
+    ]
+    only = make({path_to_uri("/photos/trap/a.jpg"): rows[path_to_uri("/photos/trap/a.jpg")]}, name="d.birder")
+    with pytest.raises(CollectionError, match="--folder-labels"):
+        export(only, tmp_path / "none", for_="camtrap-dp", project=PROJECT)
+
+
+def test_a_name_that_may_be_of_no_taxon_is_warned_of(make: Make, tmp_path: Path) -> None:
+    rows: dict[str, dict[str, Any]] = {
+        path_to_uri("/photos/x/a.jpg"): {"label": "fox", "label_source": "table"},
+        path_to_uri("/photos/x/b.jpg"): {"label": "owl", "species": "Bubo bubo"},
+        path_to_uri("/photos/x/c.jpg"): {"label": "Bubo bubo", "label_source": "table"},
+        path_to_uri("/photos/x/d.jpg"): {"label": "blank", "label_source": "table"},
+        path_to_uri("/photos/x/e.jpg"): {"scientificName": "Lynx lynx"},
+    }
+    collection = make(rows, {"scientificName": pa.string()})
+    said = export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    check(tmp_path / "out", tmp_path)
+    assert "Warning: 1 of the scientific names may be of no taxa (fox)" in said
+    package = tmp_path / "datapackage.json"
+    package.write_text(json.dumps({"taxonomic": [{"scientificName": "fox", "taxonRank": "species"}]}))
+    given = replace(PROJECT, package=package, title="Foxes")
+    assert "Warning" not in export(collection, tmp_path / "out2", for_="camtrap-dp", project=given)
+
+
+def test_labels_from_folders_are_exported_on_request_at_the_command_line(tmp_path: Path, make: Make) -> None:
+    collection = make({path_to_uri("/photos/trap/a.jpg"): {"label": "trap", "label_source": "folder"}})
+    options = ["--for", "camtrap-dp", "--time-zone", "+02:00", "--latitude", "1", "--longitude", "2"]
+    options += ["--sampling-design", "targeted", "--capture-method", "timeLapse", "--contributor", "Ada"]
+    run = CliRunner().invoke(app, ["export", str(collection.path), str(tmp_path / "out"), *options, "--folder-labels"])
+    assert run.exit_code == 0, run.output
+    assert "Warning: 1 of the scientific names may be of no taxa (trap)" in " ".join(run.output.split())
+    (line,) = lines(tmp_path / "out", "observations")
+    assert (line["scientificName"], line["classificationMethod"]) == ("trap", "")
+    assert line["observationID"].endswith("-folder")
+    run = CliRunner().invoke(app, ["export", str(collection.path), str(tmp_path / "a.csv"), "--folder-labels"])
+    assert run.exit_code == 2
 
 
 def test_all_that_is_missing_is_said_at_once(make: Make, tmp_path: Path) -> None:

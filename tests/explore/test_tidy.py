@@ -8,13 +8,16 @@ from pathlib import Path
 
 import lancedb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from birder.collection.disk import running
+from birder.collection.journal import Journal
+from birder.collection.labels import give_label, history, undo
 from birder.collection.store import Collection
 from birder.errors import CollectionError
 from birder.explore.projection import compute_map, read_map
-from birder.explore.tidy import tidy
+from birder.explore.tidy import tidy, worth_tidying
 from tests.explore.made import make
 
 NOW = timedelta(0)
@@ -52,6 +55,42 @@ def test_pieces_are_joined_and_versions_go_and_nothing_else(tmp_path: Path) -> N
     now = read_map(collection)
     assert now is not None
     assert np.array_equal(now.xy, points.xy)
+
+
+def test_labels_get_into_the_rows_and_stay_in_the_history(tmp_path: Path) -> None:
+    collection = bit_by_bit(tmp_path / "c.birder", 3)
+    ids = collection.to_arrow().sort_by("uri")["id"].to_pylist()
+    give_label(collection, ids[:2], "note", "lynx", by="Ada")
+    tidy(collection, keep=NOW)
+    rows = lancedb.connect(collection.path).open_table("images").to_arrow().sort_by("uri")
+    assert rows["note"].to_pylist() == ["lynx"] * 2 + [None] * 13
+    assert [act.by for act in history(Journal(collection.path)).acts] == ["Ada"]
+    assert undo(collection).restored == 2
+
+
+def test_a_table_that_was_half_made_stops_nothing(tmp_path: Path) -> None:
+    collection = bit_by_bit(tmp_path / "c.birder", 2)
+    (collection.path / "labels.lance" / "_versions").mkdir(parents=True)
+    tidy(collection, keep=NOW)
+
+
+def test_it_is_told_what_tidying_would_bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = bit_by_bit(tmp_path / "c.birder", 12)
+    worth = worth_tidying(collection.path)
+    assert worth.pieces == 12 and not worth.is_much
+    for number in range(5):
+        with collection.writing():
+            uris = collection.to_arrow()["uri"].to_pylist()
+            collection.update(pa.table({"uri": uris, "label": [f"{number}"] * len(uris)}))
+    more = worth_tidying(collection.path)
+    assert more.bytes > worth.bytes + 5 * 60 * 128  # the former rows, with 32 numbers each
+    monkeypatch.setattr("birder.explore.tidy._MUCH_BYTES", more.bytes)
+    assert worth_tidying(collection.path).is_much
+    time.sleep(0.01)
+    done = tidy(collection, keep=NOW)
+    assert done.bytes_before - done.bytes_after >= 0.8 * more.bytes
+    assert worth_tidying(collection.path).pieces == 1
+    assert not worth_tidying(collection.path).is_much
 
 
 def test_versions_of_the_last_hour_stay_and_who_reads_them_goes_on(tmp_path: Path) -> None:

@@ -231,7 +231,6 @@ NEUTRAL = {
     "attention_dropout": (0.0, 0.1),
     "projection_dropout": (0.0, 0.1),
     "drop_path_uniform": (False, True),
-    "mlp_head": (False, True),
 }
 
 

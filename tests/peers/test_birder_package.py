@@ -144,6 +144,28 @@ def test_what_we_write_they_read(network: str, suffix: str, inputs: Path, photos
     compare(ours, theirs, [*names_of(net), "image_out", "image_embedding"])
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize(
+    ("network", "config"),
+    [("vit_b16_pn", SMALL), ("vit_b16", SMALL | {"out_indices": [0, 2]}), ("efficientnet_lite0", None)],
+)
+def test_the_backbone_of_a_detector_gives_its_maps(
+    network: str, config: dict[str, Any] | None, suffix: str, inputs: Path
+) -> None:
+    path = inputs.with_name(f"detector{suffix}")
+    theirs = run_theirs(
+        do="detector", network=network, detector="fcos", size=(112, 112), config=config, seed=5, path=str(path),
+        inputs=str(inputs), image=None,
+    )  # fmt: skip
+    net, info = birder.load_model(network, path, inference=True)
+    with torch.inference_mode():
+        ours = net.detection_features(torch.from_numpy(np.load(inputs)["x"]))
+    assert list(ours) == list(theirs) == net.return_stages
+    for name, value in ours.items():
+        assert relative_error(value.numpy(), theirs[name]) <= TOLERANCE
+    assert info.class_to_idx == {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("network", "classes"), [("vit_b16_pn", 512), ("vit_l14_pn", 768), ("vit_h14_pn", 1024)])
 def test_full_size_networks_agree(network: str, classes: int, tmp_path: Path) -> None:

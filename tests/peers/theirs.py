@@ -2,8 +2,9 @@
 
 Reads one JSON job from standard input:
     {"do": "write", network, classes, size, config, seed, path}: build a network, fill it with seeded numbers, save it
+    {"do": "detector", network, detector, size, config, seed, path}: the same of a detector on that network
     {"do": "read", network, path}: load what we wrote
-and both: {inputs: file.npz with `x`, image: photograph or null, outputs: file.npz to write}.
+and all: {inputs: file.npz with `x`, image: photograph or null, outputs: file.npz to write}.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from birder.common import fs_ops
 from birder.inference.classification import infer_image
 from birder.model_registry import registry
+from birder.net.detection.base import get_detection_signature
 
 RGB_STATS = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 
@@ -65,9 +67,40 @@ def write(job: dict[str, Any]) -> torch.nn.Module:
     return net.eval()
 
 
+def write_detector(job: dict[str, Any]) -> torch.nn.Module:
+    size = tuple(job["size"])
+    backbone = registry.net_factory(job["network"], 3, 3, config=job["config"], size=size)
+    net = registry.detection_net_factory(job["detector"], 3, backbone, size=size)
+    fill(net, job["seed"])
+    signature = get_detection_signature((1, 3, *size), 3, dynamic=False)
+    config = {"backbone_config": job["config"]} if job["config"] else {}
+    if job["path"].endswith(".safetensors"):
+        fs_ops.save_st(
+            net, job["path"], str(net.task), {"bird": 1}, signature, RGB_STATS, external_backbone_config=job["config"]
+        )
+    else:
+        torch.save(
+            {
+                "state": net.state_dict(),
+                "birder_version": birder.__version__,
+                "task": net.task,
+                "signature": signature,
+                "class_to_idx": {"bird": 1},
+                "rgb_stats": RGB_STATS,
+                **config,
+            },
+            job["path"],
+        )
+    return net.eval()
+
+
 def main() -> None:
     job = json.load(sys.stdin)
     torch.set_grad_enabled(False)
+    if job["do"] == "detector":
+        maps = write_detector(job).backbone.detection_features(torch.from_numpy(np.load(job["inputs"])["x"]))
+        np.savez(job["outputs"], **{name: value.numpy() for name, value in maps.items()})
+        return
     if job["do"] == "write":
         net, rgb_stats = write(job), RGB_STATS
     else:

@@ -33,14 +33,23 @@ def serving(path: Path, **options: Any) -> Iterator[httpx.Client]:
     app = create_app(path, **options)
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+    port = listening.getsockname()[1]
+    with running(server, listening), httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60) as client:
+        try:
+            yield client
+        finally:
+            app.state.site.events.stop()  # as birder serve does at Ctrl-C
+
+
+@contextlib.contextmanager
+def running(server: uvicorn.Server, listening: socket.socket) -> Iterator[None]:
+    """A server in a thread, for as long as it is needed."""
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started and thread.is_alive():
         time.sleep(0.01)
-    port = listening.getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60) as client:
-            yield client
+        yield
     finally:
         server.should_exit = True
         thread.join(20)

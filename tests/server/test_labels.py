@@ -1,22 +1,25 @@
+"""Labels over HTTP: given, shown at once, undone, told to others, many at a time, and small on the disk."""
+
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
-import lancedb
 import pytest
 
 from birder.collection.store import Collection
-from birder.errors import CollectionError, ConfigError
-from birder.explore import labels as module
-from birder.explore.labels import give_label, history, undo
-from tests.server.live import KINDS, make, serving
+from birder.server import label_desk
+from tests.server.live import make, serving
 
 
 @pytest.fixture
@@ -43,19 +46,46 @@ def post(client: httpx.Client, address: str, **body: Any) -> dict[str, Any]:
     return told
 
 
+def acts(client: httpx.Client, **parameters: Any) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = client.get("labels/history", params=parameters).json()["acts"]
+    return told
+
+
+def shown(client: httpx.Client, column: str = "label") -> dict[str, str | None]:
+    """What the page shows; unlike `labels`, without folding anything."""
+    ids = client.get("ids").json()["ids"]
+    return {id_: client.get(f"photos/{id_}").json()["row"][column] for id_ in ids}
+
+
 def test_a_label_is_written_shown_at_once_and_undone(client: httpx.Client, collection: Collection) -> None:
     before = labels(collection)
     ids = list(before)[4:9]
-    told = post(client, "labels", ids=[*ids, "not there"], value="lynx")
+    told = post(client, "labels", ids=[*ids, "not there"], value="lynx", by="Ada")
     assert (told["changed"], told["column"], told["value"], told["can_undo"]) == (5, "label", "lynx", True)
-    assert labels(collection) == before | dict.fromkeys(ids, "lynx")
+    assert told["changes"] == [{"change": told["change"], "column": "label", "value": "lynx", "changed": 5}]
+    assert shown(client) == labels(collection) == before | dict.fromkeys(ids, "lynx")
     assert client.get("photos", params={"where": "label = 'lynx'"}).json()["total"] == 5
-    (past,) = client.get("labels/history").json()["changes"]
-    assert (past["change"], past["value"], past["count"], past["undone"]) == (told["change"], "lynx", 5, False)
-    assert post(client, "labels/undo") == {"change": told["change"], "restored": 5, "skipped": 0}
-    assert labels(collection) == before
-    assert client.get("labels/history").json()["changes"][0]["undone"] is True
+    (past,) = acts(client)
+    assert past.pop("at").endswith("+00:00")
+    assert sorted(past.pop("former"), key=str) == sorted(
+        ({"value": before[id_], "count": n} for id_, n in ((ids[0], 1), (ids[1], 1), (ids[2], 3))), key=str
+    )
+    assert past == {
+        "act": told["act"],
+        "by": "Ada",
+        "column": "label",
+        "values": [{"value": "lynx", "count": 5}],
+        "count": 5,
+        "ids": past["ids"],
+        "undone": False,
+    }
+    assert sorted(past["ids"]) == sorted(ids)
+    assert sorted(client.get(f"labels/history/{told['act']}").json()["ids"]) == sorted(ids)
+    assert post(client, "labels/undo") == {"act": told["act"], "restored": 5, "skipped": 0}
+    assert shown(client) == labels(collection) == before
+    assert acts(client)[0]["undone"] is True
     assert client.get("photos", params={"where": "label = 'lynx'"}).json()["total"] == 0
+    assert client.get("labels/history/none").status_code == 404
 
 
 def test_undo_leaves_what_has_been_changed_since(client: httpx.Client, collection: Collection) -> None:
@@ -63,39 +93,104 @@ def test_undo_leaves_what_has_been_changed_since(client: httpx.Client, collectio
     ids = list(before)
     first = post(client, "labels", ids=ids[:6], value="lynx")
     post(client, "labels", ids=ids[4:8], value="lion")
-    assert post(client, "labels/undo", change=first["change"]) == {
-        "change": first["change"],
-        "restored": 4,
-        "skipped": 2,
-    }
-    assert labels(collection) == before | dict.fromkeys(ids[4:8], "lion")
+    undone = {"act": first["act"], "restored": 4, "skipped": 2}
+    assert post(client, "labels/undo", change=first["change"]) == undone
+    assert shown(client) == before | dict.fromkeys(ids[4:8], "lion")
     post(client, "labels/undo")  # the last that is not undone: the lions, which were lynxes in part
-    assert labels(collection) == before | dict.fromkeys(ids[4:6], "lynx")
+    assert labels(collection) == shown(client) == before | dict.fromkeys(ids[4:6], "lynx")
     assert client.post("labels/undo").status_code == 409
+
+
+def test_undo_without_an_act_is_of_ones_own(client: httpx.Client, collection: Collection) -> None:
+    ids = list(labels(collection))
+    before = shown(client)
+    mine = post(client, "labels", ids=ids[:2], value="lynx", by="Ada")
+    nobodys = post(client, "labels", ids=ids[2:3], value="lion")
+    post(client, "labels", ids=ids[3:5], value="wolf", by="Ben")
+    assert post(client, "labels/undo", by="Ada")["act"] == mine["act"]
+    answer = client.post("labels/undo", json={"by": "Ada"})
+    assert answer.status_code == 409 and "by Ada" in answer.json()["detail"]
+    assert post(client, "labels/undo", by=None)["act"] == nobodys["act"]
+    assert client.post("labels/undo", json={"by": None}).status_code == 409
+    assert shown(client) == before | dict.fromkeys(ids[3:5], "wolf")
+    assert [(act["by"], act["undone"]) for act in acts(client)] == [("Ben", False), (None, True), ("Ada", True)]
+    assert [act["by"] for act in acts(client, by="Ada")] == ["Ada"]
+
+
+def test_an_act_of_several_changes_is_one_line_of_the_history_and_one_undo(
+    client: httpx.Client, collection: Collection
+) -> None:
+    before = labels(collection)
+    ids = list(before)
+    act = str(uuid.uuid4())
+    changes = [{"ids": ids[:3], "column": "label", "value": "lynx"}, {"ids": ids[3:5], "column": "label", "value": "a"}]
+    told = post(client, "labels", act=act, by="Ada", changes=changes)
+    assert (told["act"], told["changed"], len(told["changes"]), "change" in told) == (act, 5, 2, False)
+    post(client, "labels", act=act, by="Ada", ids=ids[5:7], value="lynx")
+    (past,) = acts(client)
+    assert (past["act"], past["count"]) == (act, 7)
+    assert past["values"] == [{"value": "lynx", "count": 5}, {"value": "a", "count": 2}]
+    assert post(client, "labels/undo", act=act) == {"act": act, "restored": 7, "skipped": 0}
+    assert shown(client) == labels(collection) == before
+
+
+def test_what_is_sent_again_changes_nothing(client: httpx.Client, collection: Collection) -> None:
+    ids = list(labels(collection))
+    name = str(uuid.uuid4())
+    first = post(client, "labels", change=name, ids=ids[:3], value="lynx")
+    post(client, "labels", ids=ids[:2], value="lion")
+    now = shown(client)
+    assert post(client, "labels", change=name, ids=ids[:3], value="lynx") == first
+    assert post(client, "labels", changes=[{"change": name, "ids": ids[:3], "value": "lynx"}])["changed"] == 3
+    assert shown(client) == now
+    assert len(acts(client)) == 2
+    # also one that changed nothing at first
+    name = str(uuid.uuid4())
+    assert post(client, "labels", change=name, ids=ids[:2], value="lion")["changed"] == 0
+    post(client, "labels/undo")
+    assert post(client, "labels", change=name, ids=ids[:2], value="lion")["changed"] == 0
+
+
+def test_the_history_comes_in_pages(client: httpx.Client, collection: Collection) -> None:
+    ids = list(labels(collection))
+    for number in range(7):
+        post(client, "labels", ids=ids[:1], value=f"kind {number}")
+    seen, after = [], None
+    while True:
+        page = client.get("labels/history", params={"limit": 3} | ({} if after is None else {"after": after})).json()
+        assert page["total"] == 7
+        seen += [act["values"][0]["value"] for act in page["acts"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert seen == [f"kind {number}" for number in reversed(range(7))]
 
 
 def test_labels_can_be_taken_away_and_go_into_new_columns(client: httpx.Client, collection: Collection) -> None:
     before = labels(collection)
     ids = list(before)
     assert post(client, "labels", ids=ids, value=None)["changed"] == 6  # the others had none
-    assert set(labels(collection).values()) == {None}
+    assert set(shown(client).values()) == set(labels(collection).values()) == {None}
     post(client, "labels/undo")
     assert labels(collection) == before
     assert post(client, "labels", ids=ids[:2], column="behaviour", value="asleep")["changed"] == 2
+    assert list(shown(client, "behaviour").values()) == ["asleep"] * 2 + [None] * 10
     collection = Collection.open(collection.path)
     assert list(labels(collection, "behaviour").values()) == ["asleep"] * 2 + [None] * 10
-    assert "behaviour" in {each["name"] for each in client.get("collection").json()["columns"]}
+    columns = {each["name"]: each["filled"] for each in client.get("collection").json()["columns"]}
+    assert columns["behaviour"] == 2 and "label_source" not in columns
 
 
 def test_what_changes_nothing_leaves_no_trace(client: httpx.Client, collection: Collection) -> None:
     some = [id_ for id_, label in labels(collection).items() if label == "owl"]
     told = post(client, "labels", ids=some, value="owl")
     assert (told["changed"], told["can_undo"]) == (0, False)
-    assert client.get("labels/history").json() == {"changes": []}
+    assert client.get("labels/history").json() == {"acts": [], "next": None, "total": 0}
 
 
 @pytest.mark.parametrize(
-    "column", ["id", "uri", "sha256", "embedding", "width", "modified", "Temp C", "night", "_x", "a b", "a`; --", ""]
+    "column",
+    ["id", "uri", "sha256", "embedding", "width", "label_source", "Temp C", "night", "_x", "a b", "a`; --", ""],
 )
 def test_only_columns_of_text_of_the_users_can_be_written(
     client: httpx.Client, collection: Collection, column: str
@@ -106,163 +201,275 @@ def test_only_columns_of_text_of_the_users_can_be_written(
     assert str(Collection.open(collection.path).to_arrow().to_pylist()) == before
 
 
-@pytest.mark.parametrize("value", ["", "  ", "x" * 301, "a\nb", "\x00", "\ud800"])
-def test_a_label_is_a_short_printable_text(collection: Collection, value: str) -> None:
-    with pytest.raises(ConfigError, match="printable"):
-        give_label(collection, list(labels(collection)), "label", value)
-
-
 def test_hostile_text_is_a_label_like_any_other(client: httpx.Client, collection: Collection) -> None:
     ids = list(labels(collection))[:1]
-    for value in ("'; DROP TABLE images; --", "<script>alert(1)</script>", "`\"'", "🦉"):
-        post(client, "labels", ids=ids, value=value)
-        assert labels(collection)[ids[0]] == value
+    for value in (
+        "'; DROP TABLE images; --",
+        "<script>alert(1)</script>",
+        "`\"'",
+        "🦉",
+        "شیر\u200cها",
+        "👨\u200d👩\u200d👧",
+    ):
+        post(client, "labels", ids=ids, value=value, by=value)
+        assert shown(client)[ids[0]] == value
         where = "label = '" + value.replace("'", "''") + "'"
         assert client.get("photos", params={"where": where}).json()["total"] == 1
+        assert acts(client)[0]["by"] == value
 
 
-def test_while_another_process_writes_labels_are_refused(client: httpx.Client, collection: Collection) -> None:
+@pytest.mark.parametrize("body", [{"value": "x" * 301}, {"value": "a\nb"}, {"value": "x", "by": "a\u202eb"}])
+def test_what_cannot_be_seen_is_refused(client: httpx.Client, collection: Collection, body: dict[str, str]) -> None:
+    answer = client.post("labels", json={"ids": list(labels(collection))[:1], **body})
+    assert answer.status_code == 400 and "printable" in answer.json()["detail"]
+
+
+def test_while_another_process_writes_rows_labels_are_given_all_the_same(
+    client: httpx.Client, collection: Collection
+) -> None:
+    before = labels(collection)
+    ids = list(before)
     with collection.writing():
-        for answer in (
-            client.post("labels", json={"ids": list(labels(collection))[:1], "value": "x"}),
-            client.post("labels/undo"),
-        ):
-            assert answer.status_code == 409
-            assert "Another process is writing" in answer.json()["detail"]
-    assert history(collection) == []
+        told = post(client, "labels", ids=ids[:2], value="lynx")
+        assert shown(client) == before | dict.fromkeys(ids[:2], "lynx")
+        post(client, "labels/undo", act=told["act"])
+        post(client, "labels", ids=ids[:1], value="lynx")
+    assert labels(collection) == before | {ids[0]: "lynx"}
 
 
 def test_a_hundred_thousand_ids_at_most(client: httpx.Client) -> None:
-    answer = client.post("labels", json={"ids": ["0"] * 100_001, "value": "x"})
-    assert answer.status_code == 422
-    assert client.post("labels", json={"ids": [], "value": "x"}).status_code == 422
+    for body in (
+        {"ids": ["0"] * 100_001, "value": "x"},
+        {"ids": [], "value": "x"},
+        {"changes": [{"ids": ["0"] * 50_001, "value": "x"}] * 2},
+        {"value": "x"},
+    ):
+        assert client.post("labels", json=body).status_code == 422
 
 
-@pytest.mark.parametrize("few", [0, 200])
-@pytest.mark.parametrize("column", ["label", "order", "class", "site", "group"])
-def test_few_and_many_rows_are_written_alike(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch, few: int, column: str
+def test_filters_orders_counts_and_searches_see_labels_that_are_not_in_the_rows_yet(
+    client: httpx.Client, collection: Collection
 ) -> None:
-    monkeypatch.setattr(module, "_FEW", few)
     ids = list(labels(collection))
-    for number, value in enumerate(("a'b", "c", None, "`d`")):
-        give_label(collection, ids[number : number + 5], column, value)
-    expected = ["a'b", "c", None, *["`d`"] * 5, *[None] * 4]
-    rest = [f"S{number % 3}" for number in range(12)]
-    if column == "site":
-        expected[8:] = rest[8:]
-    assert list(labels(Collection.open(collection.path), column).values()) == expected
-    for _ in range(4):
-        undo(collection)
-    before = {"label": [*(KINDS * 2)[:6], *[None] * 6], "site": rest}.get(column, [None] * 12)
-    assert list(labels(Collection.open(collection.path), column).values()) == before
+    version = Collection.open(collection.path, labels=False).images.version
+    post(client, "labels", ids=ids[3:6], value="lynx")
+    post(client, "labels", ids=ids[:1], value=None)
+    post(client, "labels", ids=ids[6:7], column="site", value="Z")
+    assert client.get("ids", params={"where": "label = 'lynx'"}).json()["ids"] == ids[3:6]
+    assert client.get("ids", params={"where": "label IS NULL"}).json()["ids"] == [ids[0], *ids[6:]]
+    assert client.get("ids", params={"where": "label = 'lynx' AND night"}).json()["ids"] == ids[4:5]
+    assert client.get("ids", params={"order": "-site"}).json()["ids"][0] == ids[6]
+    values = client.get("columns/label/values").json()
+    assert (values["values"][0], values["nulls"]) == ({"value": "lynx", "count": 3}, 7)
+    assert client.get("stats").json()["rows"][-1]["count"] == 7
+    found = post(client, "search", ids=[ids[0]], where="label = 'lynx'")["photos"]
+    assert sorted(each["id"] for each in found) == sorted(ids[3:6]) and {each["label"] for each in found} == {"lynx"}
+    found = client.get(f"photos/{ids[0]}/neighbours", params={"where": "label IS NULL OR site = 'Z'"}).json()["photos"]
+    assert sorted(each["id"] for each in found) == sorted(ids[6:])
+    classes = {each["name"]: each["count"] for each in client.get("suggest").json()["classes"]}
+    assert classes == {"fox": 1, "lynx": 3, "o'hare": 1}
+    assert Collection.open(collection.path, labels=False).images.version == version, "nothing was folded for that"
 
 
-def test_many_changes_leave_few_pieces(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_COMPACT_EVERY", 10)
+def test_more_pending_labels_than_a_condition_can_name_are_folded_for_a_search(
+    client: httpx.Client, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("birder.server.catalogue._MOST_NAMED", 2)
     ids = list(labels(collection))
-    for number in range(20):
-        give_label(collection, ids[number % 12 : number % 12 + 1], "label", f"kind {number}")
-    images = lancedb.connect(collection.path).open_table("images")
-    assert images.stats()["fragment_stats"]["num_fragments"] <= 3
-    assert len(history(collection)) == 20
-    for _ in range(20):
-        undo(collection)
-    assert list(labels(collection).values()) == [*(KINDS * 2)[:6], *[None] * 6]
+    post(client, "labels", ids=ids[3:8], value="lynx")
+    found = post(client, "search", ids=[ids[0]], where="label = 'lynx'")["photos"]
+    assert sorted(each["id"] for each in found) == sorted(ids[3:8])
 
 
-class DiedError(Exception):
-    """What stands for the process dying at a place."""
-
-
-@pytest.mark.parametrize("place", ["before the rows", "after the rows"])
-def test_a_label_cut_short_between_the_two_writes_is_settled(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch, place: str
+def test_labels_are_folded_when_many_are_pending_when_it_is_quiet_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = labels(collection)
-    ids = list(before)[:8]
-    real = module._write
+    monkeypatch.setattr(label_desk, "FOLD_ROWS", 8)
+    monkeypatch.setattr(label_desk, "_LOOK_EVERY", 0.05)
+    collection = make(tmp_path, 12, labelled=0)
 
-    def dying(*arguments: Any) -> None:
-        if place == "after the rows":
-            real(*arguments)
-        raise DiedError
+    def in_rows() -> int:
+        return Collection.open(collection.path, labels=False).count("label = 'lynx'")
 
-    monkeypatch.setattr(module, "_write", dying)
-    with pytest.raises(DiedError):
-        give_label(Collection.open(collection.path), ids, "label", "lynx")
-    monkeypatch.undo()
-    made = place == "after the rows"
-    assert labels(collection) == (before | dict.fromkeys(ids, "lynx") if made else before)
-    assert history(collection) == []  # not settled yet
-    if made:
-        assert undo(collection).restored == 8
-        assert labels(collection) == before
-    else:
-        with pytest.raises(CollectionError, match="nothing to undo"):
-            undo(collection)
-    assert [change.undone for change in history(collection)] == ([True] if made else [])
+    def soon(count: int) -> bool:
+        end = time.monotonic() + 10
+        while in_rows() != count and time.monotonic() < end:
+            time.sleep(0.02)
+        return in_rows() == count
+
+    with serving(collection.path) as client:
+        ids = client.get("ids").json()["ids"]
+        post(client, "labels", ids=ids[:7], value="lynx")
+        time.sleep(0.2)
+        assert in_rows() == 0
+        post(client, "labels", ids=ids[7:8], value="lynx")
+        assert soon(8)
+        monkeypatch.setattr(label_desk, "FOLD_QUIET", 0.1)
+        post(client, "labels", ids=ids[8:9], value="lynx")
+        assert soon(9)
+        monkeypatch.setattr(label_desk, "FOLD_QUIET", 60.0)
+        post(client, "labels", ids=ids[9:10], value="lynx")
+        assert in_rows() == 9
+    assert in_rows() == 10
 
 
-@pytest.mark.parametrize("place", ["before the rows", "after the rows"])
-def test_an_undo_cut_short_between_the_two_writes_is_settled(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch, place: str
+def follow(client: httpx.Client, told: list[tuple[str, dict[str, Any]]], ready: threading.Event) -> None:
+    """Read events until the stream ends."""
+    with httpx.Client(base_url=client.base_url, timeout=30) as own, own.stream("GET", "events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        name = ""
+        for line in stream.iter_lines():
+            ready.set()
+            if line.startswith("event: "):
+                name = line[7:]
+            elif line.startswith("data: "):
+                told.append((name, json.loads(line[6:])))
+                if told[-1][1].get("act") == "the-end" or (told[-1][1].get("count"), name) == (2, "label"):
+                    return
+
+
+def test_who_is_looking_is_told_of_labels_from_here_and_from_other_processes(
+    client: httpx.Client, collection: Collection
 ) -> None:
-    before = labels(collection)
-    ids = list(before)[:8]
-    give_label(collection, ids, "label", "lynx")
-    real = module._write
+    ids = list(labels(collection))
+    told: list[tuple[str, dict[str, Any]]] = []
+    ready = threading.Event()
+    reader = threading.Thread(target=follow, args=(client, told, ready))
+    reader.start()
+    assert ready.wait(10)
+    act = post(client, "labels", ids=ids[:3], value="lynx", by="Ada")["act"]
+    post(client, "labels/undo", act=act, by="Ben")
+    other = (
+        "import sys; from birder.collection.store import Collection; from birder.collection.labels import give_label;"
+        "c = Collection.open(sys.argv[1], labels=False);"
+        "give_label(c, sys.argv[2:], 'label', 'wolf', by='Eve')"
+    )
+    subprocess.run([sys.executable, "-c", other, str(collection.path), *ids[:2]], check=True)
+    begun = time.monotonic()
+    reader.join(15)
+    assert not reader.is_alive() and time.monotonic() - begun < 5
+    for _, data in told:
+        assert data.pop("at")
+    assert told[:2] == [
+        ("label", {"act": act, "by": "Ada", "column": "label", "count": 3, "undone": False}),
+        ("label", {"act": act, "by": "Ben", "column": "label", "count": 3, "undone": True}),
+    ]
+    assert (told[2][0], told[2][1]["by"], told[2][1]["count"]) == ("label", "Eve", 2)
+    assert [shown(client)[id_] for id_ in ids[:2]] == ["wolf"] * 2
 
-    def dying(*arguments: Any) -> None:
-        if place == "after the rows":
-            real(*arguments)
-        raise DiedError
 
-    monkeypatch.setattr(module, "_write", dying)
-    with pytest.raises(DiedError):
-        undo(Collection.open(collection.path))
-    monkeypatch.undo()
-    if place == "after the rows":
-        with pytest.raises(CollectionError, match="nothing to undo"):
-            undo(collection)
-    else:
-        assert undo(collection).restored == 8
-    assert labels(collection) == before
-    assert [change.undone for change in history(collection)] == [True]
+def test_new_rows_are_told_and_folding_labels_is_not(client: httpx.Client, collection: Collection) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    ready = threading.Event()
+    reader = threading.Thread(target=follow, args=(client, told, ready))
+    reader.start()
+    assert ready.wait(10)
+    ids = list(labels(collection))
+    post(client, "labels", ids=ids[:1], value="lynx")
+    collection.see_latest()  # which folds
+    time.sleep(1.2)
+    with collection.writing():
+        collection.images.delete(f"id = '{ids[5]}'")
+    time.sleep(1.2)
+    post(client, "labels", ids=ids[:1], value="wolf", act="the-end")
+    reader.join(15)
+    assert [name for name, _ in told] == ["label", "rows", "label"]
+    assert told[1][1]["rows"] == 11
 
 
-LABELLING = """
-import sys
-from birder.collection.store import Collection
-from birder.explore import labels as module
-from birder.explore.labels import give_label, undo
-collection = Collection.open(sys.argv[1])
-ids = sorted(collection.to_arrow()["id"].to_pylist())
-print("begun", flush=True)
-for number in range(1000):
-    give_label(collection, ids, "label", f"kind {number}")
-    if number % 3 == 2:
-        undo(collection)
-"""
+def test_streams_are_bounded(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("birder.server.event_streams.STREAMS", 2)
+    with client.stream("GET", "events") as first, httpx.Client(base_url=client.base_url) as other:
+        assert first.status_code == 200
+        with other.stream("GET", "events") as second:
+            assert second.status_code == 200
+            answer = httpx.get(client.base_url.join("events"))
+            assert answer.status_code == 503 and "Retry-After" in answer.headers
+    end = time.monotonic() + 10
+    while time.monotonic() < end:  # once they are closed there is room again
+        with client.stream("GET", "events") as again:
+            if again.status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("no room")
+
+
+def files(path: Path) -> tuple[int, int]:
+    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    return sum(sizes), len(sizes)
+
+
+def test_the_page_is_told_when_tidying_is_worth_it(
+    client: httpx.Client, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = client.get("collection").json()["tidy"]
+    assert (told["worth"], told["pending"], told["pieces"] > 0) == (False, 0, True)
+    post(client, "labels", ids=list(labels(collection))[:3], value="lynx")
+    assert client.get("collection").json()["tidy"]["pending"] == 3
+    monkeypatch.setattr("birder.explore.tidy._MANY_PIECES", 2)
+    collection.see_latest()  # which folds
+    told = client.get("collection").json()["tidy"]
+    assert (told["worth"], told["pending"]) == (True, 0)
+    assert told["bytes"] > 0
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_collection_is_whole_and_the_journal_agrees(tmp_path: Path) -> None:
-    collection = make(tmp_path, 8)
-    for attempt in range(6):
-        child = subprocess.Popen([sys.executable, "-c", LABELLING, str(collection.path)], stdout=subprocess.PIPE)
-        assert child.stdout is not None and child.stdout.readline() == b"begun\n"
-        time.sleep(0.05 + 0.037 * attempt)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        collection = Collection.open(collection.path)
-        now = set(labels(collection).values())
-        assert len(now) == 1, "a change is made in all of its rows or in none"
-        ids = list(labels(collection))
-        give_label(collection, ids[:1], "label", f"settled {attempt}")  # settles what was cut short
-        undo(collection)
-        states = lancedb.connect(collection.path).open_table("labels").to_arrow()["state"].to_pylist()
-        assert set(states) <= {"done", "undone"}
-        assert set(labels(collection).values()) == now
-        last = next(change for change in history(collection) if not change.undone)
-        assert now == {last.value}
+def test_ten_thousand_single_labels_cost_less_than_fifty_megabytes(tmp_path: Path) -> None:
+    collection = make(tmp_path, 400, labelled=0)
+    before, _ = files(collection.path)
+    with serving(collection.path) as client:
+        ids = client.get("ids").json()["ids"]
+
+        def label(number: int) -> None:
+            post(client, "labels", ids=[ids[number % 400]], value=f"kind {number // 400}", by="Ada")
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(label, range(10_000)))
+        assert client.get("labels/history", params={"limit": 1}).json()["total"] == 10_000
+    after, count = files(collection.path)
+    print(f"{(after - before) / 1e6:.1f} MB for 10,000 labels, {count} files")
+    assert after - before < 50e6
+    assert set(labels(collection).values()) == {"kind 24"}
+
+
+@pytest.mark.slow
+def test_64_clients_wait_less_than_a_second_for_their_labels(tmp_path: Path) -> None:
+    collection = make(tmp_path, 400, labelled=0)
+    waited: list[float] = []
+    with serving(collection.path) as client:
+        ids = client.get("ids").json()["ids"]
+
+        def one(number: int) -> None:
+            with httpx.Client(base_url=client.base_url, timeout=60) as own:
+                for turn in range(8):
+                    begun = time.monotonic()
+                    post(own, "labels", ids=[ids[(number * 8 + turn) % 400]], value=f"n{number}")
+                    waited.append(time.monotonic() - begun)
+
+        with ThreadPoolExecutor(64) as pool:
+            list(pool.map(one, range(64)))
+        assert client.get("labels/history").json()["total"] == 512
+    waited.sort()
+    print(f"a label: {waited[256]:.3f} s at the median, {waited[506]:.3f} s at the 99th percentile")
+    assert waited[256] < 1.0
+
+
+def test_after_a_kill_the_label_that_was_answered_is_there(tmp_path: Path) -> None:
+    collection = make(tmp_path, 8, labelled=0)
+    program = (
+        "import sys, uvicorn, socket; from birder.server.app import create_app;"
+        "s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True);"
+        "uvicorn.Server(uvicorn.Config(create_app(sys.argv[1]), log_level='error')).run(sockets=[s])"
+    )
+    server = subprocess.Popen([sys.executable, "-c", program, str(collection.path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        base = f"http://127.0.0.1:{int(server.stdout.readline())}/api/v1/"
+        with httpx.Client(base_url=base, timeout=60) as client:
+            ids = client.get("ids").json()["ids"]
+            for number, id_ in enumerate(ids):
+                post(client, "labels", ids=[id_], value=f"kind {number}")
+    finally:
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+    assert list(labels(Collection.open(collection.path)).values()) == [f"kind {number}" for number in range(8)]

@@ -79,6 +79,17 @@ def test_what_cannot_be_searched_for_says_why(client: httpx.Client, asked: dict[
     assert answer.status_code == 400 and why in answer.json()["detail"]
 
 
+def test_a_filter_that_overflows_lancedbs_stack_is_refused_wherever_filters_are_taken(
+    client: httpx.Client, rows: tuple[list[str], np.ndarray]
+) -> None:
+    where = ("1+case when 1=1 and 1=1 then 1 else 0 end" + "+1" * 90 + "+") * 28 + "1 > 0"
+    for address in ("photos", "ids", "columns/label/values", f"photos/{rows[0][0]}/neighbours"):
+        answer = client.get(address, params={"where": where})
+        assert answer.status_code == 400 and "does not work: it has more than" in answer.json()["detail"]
+    assert client.post("search", json={"where": where}).status_code == 400
+    assert client.get("collection").status_code == 200
+
+
 def test_numbers_that_are_none_are_refused(client: httpx.Client) -> None:
     for number in ("NaN", "Infinity", "1e400", '"x"'):
         body = f'{{"embedding": [{", ".join([number] * SIZE)}]}}'

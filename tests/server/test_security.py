@@ -98,7 +98,7 @@ def test_this_machines_names_are_ours(client: httpx.Client, host: str) -> None:
 def test_what_changes_something_is_refused_from_another_page(client: httpx.Client, origin: str) -> None:
     for address in ("labels", "labels/undo", "map", "search", "embed"):
         assert client.post(address, headers={"Origin": origin}, json={}).status_code == 403
-    assert client.get("labels/history").json() == {"changes": []}
+    assert client.get("labels/history").json()["acts"] == []
 
 
 def test_our_own_page_may_write_and_other_sites_may_not_even_read(client: httpx.Client) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from birder.explore.labels import give_label
 
 from birder.collection.store import Collection
 from birder.errors import ConfigError, UnknownNameError
-from birder.explore.labels import give_label
 from birder.explore.suggest import suggest
 from tests.server.live import KINDS, card, make, row_of, serving
 

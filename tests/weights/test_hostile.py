@@ -89,7 +89,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "huge layers": ({"config": GOOD.config | {"hidden_dim": 3 * 2**40, "mlp_dim": 2**42}}, "does not fit|can be built"),
     "texts in the config": ({"config": GOOD.config | {"hidden_dim": "wide"}}, "can be built"),
     "an activation from nowhere": ({"config": GOOD.config | {"act_layer_type": ["gelu"]}}, "act_layer_type|built"),
-    "another task": ({"task": "object_tracking"}, "is for object_tracking"),
+    "another task": ({"task": "object_tracking"}, "is for object_tracking, not for"),
     "a number that is none": (
         {"state": GOOD.state | {"norm.weight": torch.full_like(GOOD.state["norm.weight"], torch.nan)}},
         "norm.weight has numbers that are not finite",

@@ -1,10 +1,10 @@
 """Where photographs come from: what a user names in, one lean `Source` for each photograph out."""
 
-from birder.images.sources.columns import common_type, fitted
-from birder.images.sources.crops import read_crops
+from birder.images.sources.columns import as_number, common_type, drop_off_earth, fitted
+from birder.images.sources.crops import read_crops, read_results
 from birder.images.sources.files import find_images
 from birder.images.sources.find import find_sources, sources_again
-from birder.images.sources.read import load_source, read_source, stamp_of
+from birder.images.sources.read import held_source, load_source, read_json, read_source, stamp_of
 from birder.images.sources.source import (
     NO_COLUMNS,
     RANKS,
@@ -12,6 +12,7 @@ from birder.images.sources.source import (
     Box,
     Loaded,
     Part,
+    Rows,
     Source,
     Stamp,
     TableRow,
@@ -29,17 +30,23 @@ __all__ = [
     "Box",
     "Loaded",
     "Part",
+    "Rows",
     "Source",
     "Stamp",
     "TableRow",
+    "as_number",
     "common_type",
+    "drop_off_earth",
     "find_images",
     "find_sources",
     "fitted",
+    "held_source",
     "is_url",
     "load_source",
     "path_to_uri",
     "read_crops",
+    "read_json",
+    "read_results",
     "read_source",
     "readable",
     "sources_again",

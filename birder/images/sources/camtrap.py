@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
-import json
+import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -14,9 +14,10 @@ from typing import Any
 import pyarrow as pa
 
 from birder.errors import ConfigError
-from birder.images.sources.columns import as_number
+from birder.images.sources.columns import as_number, without_odd_places
+from birder.images.sources.lines import csv_lines
 from birder.images.sources.manifest import parent, resolve
-from birder.images.sources.read import read_source
+from birder.images.sources.read import read_json
 from birder.images.sources.source import RANKS, Source, TableRow
 
 _MEDIA = ("mediaID", "deploymentID", "captureMethod", "fileName")
@@ -27,12 +28,30 @@ _Line = dict[str, str]
 
 
 def is_camtrap(folder: Path) -> bool:
-    """Whether a folder is a Camtrap DP data package: its datapackage.json lists deployments, media and observations."""
-    try:
-        package = json.loads((folder / "datapackage.json").read_bytes())
-        return {"deployments", "media", "observations"} <= {resource["name"] for resource in package["resources"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    """Whether a folder is a Camtrap DP data package: its datapackage.json says so, or lists the three tables of one.
+
+    Raises
+    ------
+    ConfigError
+        There is a datapackage.json that cannot be read: nobody can tell what the folder is.
+    """
+    path = folder / "datapackage.json"
+    if not os.path.lexists(path):
         return False
+    try:
+        package = read_json(str(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"Cannot read the data package {path}: {error}. Mend it; or move it elsewhere, "
+            "and the folder's photographs are taken without what the package knows of them."
+        ) from error
+    if not isinstance(package, dict):
+        return False
+    resources = package.get("resources")
+    names = (
+        {str(each.get("name")) for each in resources if isinstance(each, dict)} if isinstance(resources, list) else {}
+    )
+    return {"deployments", "media", "observations"} <= set(names) or "camtrap-dp" in str(package.get("profile"))
 
 
 def read_camtrap(path: str) -> Iterator[Source]:
@@ -74,14 +93,14 @@ def read_camtrap(path: str) -> Iterator[Source]:
         row["taken_at"] = moment.replace(tzinfo=None) if moment else None
         rows.append(row | _observed(observed, ranks))
     columns = {name: pa.array([row.get(name) for row in rows], type_) for name, type_ in _TYPES.items()}
-    table = pa.table(columns)
+    table = without_odd_places(pa.table(columns), path)
     folder = parent(path)
     for number, line in enumerate(media):
         place, problem = resolve(line.get("filePath", ""), folder, inside=True)
         if not line.get("filePath"):
             raise ConfigError(f"{path}: the medium {line.get('mediaID')} has no filePath. Mend its media table.")
         if not line.get("fileMediatype", "image/").startswith("image/"):
-            problem = problem or f"it is {line['fileMediatype']}, not a photograph"
+            problem = problem or f"it is {line['fileMediatype'][:100]}, not a photograph"
         yield Source(place, columns=TableRow(table, number), problem=problem)
 
 
@@ -94,8 +113,8 @@ _TYPES: dict[str, pa.DataType] = (
 
 def _read_package(path: str) -> dict[str, Any]:
     try:
-        package = json.loads(read_source(path))
-    except (OSError, ValueError, RecursionError) as error:
+        package = read_json(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"Cannot read the data package {path}: {error}") from error
     if not isinstance(package, dict) or not isinstance(package.get("resources"), list):
         raise ConfigError(f"{path} is no data package: it lists no resources.")
@@ -108,16 +127,19 @@ def _read_resource(package: dict[str, Any], name: str, path: str) -> list[_Line]
     files = resource.get("path")
     if not files:
         raise ConfigError(f"{path} names no table {name}: it is no Camtrap DP package.")
+    files = [files] if isinstance(files, str) else files
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise ConfigError(f"{path}: the path of the table {name} is neither a file's nor a list of them.")
     lines: list[_Line] = []
-    for file in [files] if isinstance(files, str) else files:
-        place, problem = resolve(str(file), parent(path), inside=True)
+    for file in files:
+        place, problem = resolve(file, parent(path), inside=True)
         try:
             if problem is not None:
                 raise OSError(problem)
-            text = read_source(place).decode("utf-8-sig")
-            lines += (
-                {k: v or "" for k, v in line.items() if k} for line in csv.DictReader(io.StringIO(text, newline=""))
-            )
+            table = csv_lines(place)
+            header = next(table, [])
+            # a line may be shorter than the header, or longer
+            lines += (dict.fromkeys(header, "") | dict(zip(header, line, strict=False)) for line in table)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise ConfigError(f"Cannot read the table {name} of the data package, {place}: {error}") from error
     return lines
@@ -126,7 +148,8 @@ def _read_resource(package: dict[str, Any], name: str, path: str) -> list[_Line]
 def _known_ranks(package: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Scientific name -> rank -> name, as far as the package's `taxonomic` tells it."""
     known: dict[str, dict[str, str]] = {}
-    for taxon in package.get("taxonomic") or ():
+    taxa = package.get("taxonomic")
+    for taxon in taxa if isinstance(taxa, list) else ():
         name = taxon.get("scientificName") if isinstance(taxon, dict) else None
         if not isinstance(name, str):
             continue
@@ -155,7 +178,7 @@ def _observed(observations: list[_Line], ranks: dict[str, dict[str, str]]) -> di
     names = sorted({line["scientificName"] for line in observations if line.get("scientificName")})
     row: dict[str, Any] = {name: _agreed(line.get(name, "") for line in observations) for name in _OBSERVATION}
     row["scientificName"] = " | ".join(names) or None
-    counts = [int(line["count"]) for line in observations if line.get("count", "").isdecimal()]
+    counts = [int(line["count"]) for line in observations if re.fullmatch(r"\d{1,9}", line.get("count", ""))]
     row["count"] = sum(counts) if counts else None
     if len(names) == 1:
         row |= {"label": names[0], **ranks.get(names[0], {})}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from birder.images.sources.source import RANKS, RESERVED
 
@@ -18,6 +21,12 @@ PLAIN = (pa.bool_(), pa.int64(), pa.float64(), pa.timestamp("us"), pa.string())
 
 _OURS = {"taken_at": pa.timestamp("us"), "latitude": pa.float64(), "longitude": pa.float64(), "label": pa.string()}
 _OURS |= dict.fromkeys(RANKS, pa.string())
+_PLACE = {"latitude": 90.0, "longitude": 180.0}
+_YEARS = [pa.scalar(moment, pa.timestamp("us")) for moment in (datetime.min, datetime.max)]
+
+
+class PlaceWarning(UserWarning):
+    """Latitudes and longitudes that are not on the earth, and are left empty."""
 
 
 def column_name(name: str, type_: pa.DataType = PLAIN[-1]) -> str:
@@ -66,11 +75,13 @@ def fitted(value: object, type_: pa.DataType) -> Any:
     if value is None:
         return None
     if pa.types.is_string(type_):
-        text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-        return text.encode("utf-8", "replace").decode()
+        return _text(value)
     if pa.types.is_timestamp(type_):
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            value = value.astimezone(UTC).replace(tzinfo=None)
+        try:
+            if isinstance(value, datetime) and value.tzinfo is not None:
+                value = value.astimezone(UTC).replace(tzinfo=None)
+        except OverflowError:  # of the year 10,000, there
+            return None
         return value if isinstance(value, datetime) else None
     if pa.types.is_boolean(type_):
         return value if isinstance(value, bool) else None
@@ -80,22 +91,96 @@ def fitted(value: object, type_: pa.DataType) -> Any:
         return None
     if pa.types.is_floating(type_):
         return number
-    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else int(number) if number % 1 == 0 else None
+    whole = value if isinstance(value, int) else int(number) if number % 1 == 0 else None
+    return whole if whole is not None and -(2**63) <= whole < 2**63 else None
+
+
+def _text(value: object) -> str | None:
+    try:
+        if isinstance(value, date | time | timedelta):
+            text = str(value)
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    except (RecursionError, ValueError):
+        return None
+    return text.encode("utf-8", "replace").decode()
+
+
+def values_of(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """An Arrow column as Python's values; None for what Python has no value for, such as a day of the year 10,000."""
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except (ValueError, OverflowError):
+        return [_value_of(value) for value in column]
+
+
+def _value_of(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):
+        return None
 
 
 def plain_table(table: pa.Table) -> pa.Table:
     """A table with plain types, and names that filters need not quote; the first of two with one name stays."""
     columns: dict[str, pa.Array] = {}
     for name, column in zip(table.schema.names, table.columns, strict=True):
-        type_ = plain_type(column.type)
-        if column.type == type_:
-            values = column
-        elif pa.types.is_primitive(column.type) and not pa.types.is_timestamp(column.type) and type_ != PLAIN[-1]:
-            values = column.cast(type_, safe=False)
-        else:
-            values = pa.array([fitted(value, type_) for value in column.to_pylist()], type_)
-        columns.setdefault(re.sub(r"\W", "_", name.strip()) or "column", values)
+        columns.setdefault(re.sub(r"\W", "_", name.strip()) or "column", _plain(column, plain_type(column.type)))
     return pa.table(columns)
+
+
+def _plain(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    numbers = pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)
+    try:
+        if column.type == type_:
+            column.validate(full=True)  # Parquet may say of any bytes that they are text
+            if not pa.types.is_timestamp(type_):
+                return column
+            return pc.if_else(pc.and_(pc.less_equal(_YEARS[0], column), pc.less_equal(column, _YEARS[1])), column, None)
+        if numbers:
+            return column.cast(type_)
+    except pa.ArrowInvalid:
+        pass
+    return pa.array([fitted(value, type_) for value in values_of(column)], type_)
+
+
+def without_odd_places(table: pa.Table, path: str) -> pa.Table:
+    """A user's table without the places that are not on the earth; half a place is none.
+
+    Warns
+    -----
+    PlaceWarning
+        There were some.
+    """
+    own = [name for name in _PLACE if name in table.schema.names and _is_number(table[name].type)]
+    fine = pa.array([True]).take(pa.array(np.zeros(len(table), np.int64)))
+    for name in own:
+        on_earth = pc.less_equal(pc.abs(table[name].cast(pa.float64(), safe=False)), _PLACE[name])  # false for NaN
+        fine = pc.and_(fine, pc.fill_null(on_earth, True))
+    odd = len(table) - (pc.sum(fine).as_py() or 0)
+    if odd:
+        for name in own:
+            values = pc.if_else(fine, table[name], pa.scalar(None, table[name].type))
+            table = table.set_column(table.schema.get_field_index(name), name, values)
+        warnings.warn(
+            f"{path}: {odd:,} rows have a latitude beyond 90 or a longitude beyond 180 degrees; their place is left "
+            "empty.",
+            PlaceWarning,
+            stacklevel=2,
+        )
+    return table
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(type_) or pa.types.is_integer(type_))
+
+
+def drop_off_earth(columns: dict[str, Any]) -> bool:
+    """Empty the place of a row that is not on the earth; whether it was so."""
+    off = any(isinstance(each := columns.get(n), int | float) and not abs(each) <= most for n, most in _PLACE.items())
+    if off:
+        columns.update(dict.fromkeys(_PLACE.keys() & columns.keys()))
+    return off
 
 
 def with_taxonomy(columns: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from birder.errors import BirderError, ConfigError
 from birder.images.open import IMAGE_EXTENSIONS
 from birder.images.sources.camtrap import is_camtrap, read_camtrap
-from birder.images.sources.files import find_images
+from birder.images.sources.files import find_images, fitting
 from birder.images.sources.manifest import read_manifest
 from birder.images.sources.parquet import ParquetShard, image_column, open_parquet
 from birder.images.sources.read import file_system
@@ -40,7 +40,7 @@ def find_sources(paths: Iterable[str | Path], *, labels: bool = True) -> list[So
         for source in _find(os.fspath(path), labels):
             first = found.setdefault(source.path, source)
             if first is not source and source.columns:  # a table that describes what a folder named before
-                first.columns = {**first.columns, **source.columns} if first.columns else source.columns
+                first.describe(source.columns)
     return list(found.values())
 
 
@@ -71,7 +71,7 @@ def _find(path: str, labels: bool) -> Iterable[Source]:
     if is_url(path):
         return _find_url(path)
     if not os.path.lexists(path) and glob.has_magic(path):
-        matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - pathlib's cannot start at any path
+        matches = fitting(path)
         lists = [match for match in matches if _is_list(match)]
         if lists:
             return [source for match in matches for source in _find(match, labels)]
@@ -104,8 +104,11 @@ def _shard(path: str) -> list[Source]:
     if name.endswith(".tar"):
         return [Source(path, members=TarShard(path))]
     if name.endswith(".parquet"):
-        with open_parquet(path) as file:
-            schema = file.schema_arrow
+        try:
+            with open_parquet(path) as file:
+                schema = file.schema_arrow
+        except ConfigError as error:  # one of a thousand files: the others are read all the same
+            return [Source(path, problem=str(error))]
         if image_column(schema) is not None:
             return [Source(path, members=ParquetShard(path, schema))]
     return []

@@ -52,6 +52,11 @@ def resolve(name: str, folder: str, *, inside: bool = False) -> tuple[str, str |
     inside
         Refuse what leaves the folder on this machine; from a folder that is a URL, that always is refused.
     """
+    place, problem = _led_to(name, folder, inside)
+    return place, problem or ("its name holds a NUL, as no file's name does" if "\0" in name else None)
+
+
+def _led_to(name: str, folder: str, inside: bool) -> tuple[str, str | None]:
     if is_url(name):
         # fsspec has protocols that lead back to this machine's files
         trusted = not (inside or is_url(folder)) or name.partition("://")[0] in _REMOTE

@@ -7,39 +7,118 @@ import itertools
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from birder.errors import ConfigError
-from birder.images.sources.columns import column_name, fitted, plain_type
+from birder.images.sources.columns import column_name, fitted, plain_type, values_of
 from birder.images.sources.read import file_system
 from birder.images.sources.source import Loaded, Source, is_url
 
 _SLICE = 32
-_SLICES = 6  # behind the furthest reader; threads read nearly in order
+_KEPT = 192  # rows behind the furthest reader; threads read nearly in order
+_KEPT_BYTES = 256_000_000
+_MOST = 1 << 30
+_MOST_ROWS = 4 << 30
+_RATIO = 100
 _BINARY_NAMES = ("image", "bytes", "image_bytes", "jpg", "png")
 
 
-def open_parquet(path: str) -> pq.ParquetFile:
-    """Open a Parquet file or URL.
+def open_parquet(path: str, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    """Open a Parquet file or URL; columns in `dictionaries` are read as values and their numbers.
 
     Raises
     ------
     ConfigError
-        It is none, or cannot be read.
+        It is none, cannot be read, or is made to fill the memory: columns of more than 1 GiB, and more than a hundred
+        times what they take in the file.
     """
     try:
-        if not is_url(path):
-            return pq.ParquetFile(path)
-        filesystem, inside = file_system(path)
-        return pq.ParquetFile(filesystem.open(inside, "rb"))
+        if is_url(path):
+            filesystem, inside = file_system(path)
+            file = pq.ParquetFile(filesystem.open(inside, "rb"), read_dictionary=dictionaries)
+        else:
+            file = pq.ParquetFile(path, read_dictionary=dictionaries, buffer_size=1 << 20)
     except ConfigError:
         raise
     except Exception as error:  # Arrow's own, the system's, or those of the protocol's library
         raise ConfigError(f"Cannot read {path}: {error}. It must be a Parquet file.") from error
+    if not dictionaries:
+        _check_expansion(path, file)
+    return file
+
+
+def _check_expansion(path: str, file: pq.ParquetFile) -> None:
+    for group, column in itertools.product(range(file.metadata.num_row_groups), range(file.metadata.num_columns)):
+        chunk = file.metadata.row_group(group).column(column)
+        size = chunk.total_uncompressed_size
+        if file.schema.column(column).max_repetition_level:  # one row may hold all of them
+            size = max(size, 8 * chunk.num_values)
+            if _has_dictionary(chunk) and chunk.num_values * size > _MOST:
+                size = max(size, chunk.num_values * _longest(path, chunk.path_in_schema))
+        if size > _MOST and size > _RATIO * chunk.total_compressed_size:
+            raise ConfigError(
+                f"Cannot read {path}: {chunk.total_compressed_size:,} bytes of it would become {size:,} in memory. "
+                "Write it again with smaller row groups."
+            )
+
+
+def _has_dictionary(chunk: pq.ColumnChunkMetaData) -> bool:
+    """Whether a value that is there once may fill many rows."""
+    return chunk.physical_type == "BYTE_ARRAY" and any("DICTIONARY" in name for name in chunk.encodings)
+
+
+def _longest(path: str, column: str) -> int:
+    """Bytes of the longest value of a nested column, of which each is read once."""
+    longest = 0
+    with open_parquet(path, [column]) as file:
+        for batch in file.iter_batches(_SLICE, columns=[column], use_threads=False):
+            values = batch.column(0)
+            while not pa.types.is_dictionary(values.type):
+                values = values.values if hasattr(values, "values") else values.field(0)
+            longest = max(longest, int(pc.max(pc.binary_length(values.dictionary)).as_py() or 0))
+    return longest
+
+
+def read_rows(path: str) -> pa.Table:
+    """All rows of a Parquet file.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, or would take more than 4 GiB of memory.
+    """
+    with open_parquet(path) as file:
+        chunks = [
+            file.metadata.row_group(g).column(c)
+            for g in range(file.metadata.num_row_groups)
+            for c in range(file.metadata.num_columns)
+        ]
+        schema = file.schema_arrow
+    repeated = {chunk.path_in_schema for chunk in chunks if _has_dictionary(chunk)} & set(schema.names)
+    batches: list[pa.RecordBatch] = []
+    size = 0
+    try:
+        with open_parquet(path, sorted(repeated)) as file:
+            for batch in file.iter_batches():
+                size += sum(map(_unpacked_size, batch.columns))
+                if size > _MOST_ROWS:
+                    raise ConfigError(f"{path} takes more than {_MOST_ROWS:,} bytes of memory: split it.")
+                batches.append(batch.cast(schema))
+        return pa.Table.from_batches(batches, schema)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"Cannot read the table {path}: {error}. It must be a Parquet file.") from error
+
+
+def _unpacked_size(column: pa.Array) -> int:
+    """The bytes of a column once values that its rows share are there for each of them."""
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    return int(pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0)
 
 
 def image_column(schema: pa.Schema) -> str | None:
@@ -79,7 +158,7 @@ class ParquetShard:
         self._lock = threading.Lock()
         self._file: pq.ParquetFile | None = None
         self._starts: list[int] = []
-        self._slices: deque[tuple[int, pa.RecordBatch]] = deque(maxlen=_SLICES)
+        self._slices: deque[tuple[int, pa.RecordBatch]] = deque()
         self._rest: Iterator[pa.RecordBatch] = iter(())
         self._next = self._end = 0
 
@@ -95,8 +174,12 @@ class ParquetShard:
         try:
             with open_parquet(self.path) as file:
                 rows = file.metadata.num_rows
+                stored = sum(file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups))
         except ConfigError as error:
             yield Source(self.path, problem=str(error))
+            return
+        if rows > max(8 * stored, _SLICE):  # not even one bit for each
+            yield Source(self.path, problem=f"it says that it has {rows:,} photographs, in {stored:,} bytes")
             return
         for row in range(rows):
             yield Source(self.path, part=ParquetRow(self, row))
@@ -106,7 +189,8 @@ class ParquetShard:
         try:
             with self._lock:
                 start, batch = self._slice_with(row)
-            values = batch.slice(row - start, 1).to_pylist()[0]
+            columns_ = batch.slice(row - start, 1)
+            values = {name: values_of(columns_.column(name))[0] for name in columns_.schema.names}
         except (pa.ArrowException, ConfigError) as error:
             raise OSError(f"the Parquet file is damaged: {error}") from error
         image = values.pop(self.image)
@@ -136,15 +220,26 @@ class ParquetShard:
             group = bisect.bisect_right(self._starts, row) - 1
             self._next = self._starts[group]
             self._end = self._next + self._file.metadata.row_group(group).num_rows
-            self._rest = self._file.iter_batches(_SLICE, row_groups=[group], use_threads=False)
+            self._rest = self._file.iter_batches(self._rows_at_once(group), row_groups=[group], use_threads=False)
         while True:
             batch = next(self._rest, None)
             if batch is None:
                 raise pa.ArrowInvalid("it has fewer rows than it says")
             start, self._next = self._next, self._next + batch.num_rows
             self._slices.append((start, batch))
+            while len(self._slices) > 1 and (
+                self._next - self._slices[0][0] > _KEPT or sum(b.nbytes for _, b in self._slices) > _KEPT_BYTES
+            ):
+                self._slices.popleft()
             if row < self._next:
                 return start, batch
+
+    def _rows_at_once(self, group: int) -> int:
+        """Rows that fit into memory together, even if all of them have the largest value of a dictionary."""
+        assert self._file is not None
+        chunks = [self._file.metadata.row_group(group).column(c) for c in range(self._file.metadata.num_columns)]
+        largest = sum(chunk.total_uncompressed_size for chunk in chunks if _has_dictionary(chunk))
+        return int(max(1, min(_SLICE, _KEPT_BYTES // max(1, largest))))
 
 
 class ParquetRow:
@@ -167,9 +262,9 @@ class ParquetRow:
         return self.shard.types
 
     @property
-    def size(self) -> int:
-        """Unknown."""
-        return 0
+    def size(self) -> None:
+        """Nothing tells it beforehand; its shard bounds what is read at once."""
+        return None
 
     def load(self) -> Loaded:
         """Read it."""
@@ -185,5 +280,5 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
             for name, feature in features.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
         }
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}

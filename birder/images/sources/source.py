@@ -43,8 +43,8 @@ class Part(Protocol):
         """Arrow types of the columns that `load` gives."""
 
     @property
-    def size(self) -> int:
-        """How many bytes `load` reads; 0 where only reading tells."""
+    def size(self) -> int | None:
+        """How many bytes `load` reads, if that is known."""
 
     def load(self) -> Loaded:
         """Read it; `OSError` as the system says."""
@@ -93,6 +93,30 @@ class TableRow(Mapping[str, Any]):
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
         return dict, (dict(self),)  # another process gets the row, not the table
+
+
+class Rows(Mapping[str, Any]):
+    """What several rows say of one photograph: of each column the value that came last."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, *rows: Mapping[str, Any]) -> None:
+        self.rows = list(rows)
+
+    def __getitem__(self, name: str) -> Any:
+        having = [row for row in self.rows if name in row]
+        if not having:
+            raise KeyError(name)
+        return next((value for row in reversed(having) if (value := row[name]) is not None), None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for row in self.rows for name in row))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
 
 
 class _NoColumns(Mapping[str, Any]):
@@ -152,6 +176,15 @@ class Source:
     part: Part | None = None
     box: Box | None = None
     members: Members | None = None
+
+    def describe(self, columns: Mapping[str, Any]) -> None:
+        """Give it more columns, whose values count where both have one."""
+        if not self.columns:
+            self.columns = columns
+        elif isinstance(self.columns, Rows):
+            self.columns.rows.append(columns)
+        else:
+            self.columns = Rows(self.columns, columns)
 
     @property
     def uri(self) -> str:

@@ -27,6 +27,9 @@ from birder.images.sources.source import Loaded, Source, is_url
 _TEXTS = (".txt", ".cls")
 _BLOCK = 512
 _MOST = 1 << 20  # bytes of a text or JSON member; larger ones are no descriptions
+_HEADER = 16 << 20  # bytes that tarfile may ask for at once while it goes through headers
+_DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError)
+"""What tarfile raises for damaged headers: sizes of twenty digits, headers for headers for headers."""
 
 
 @dataclass(slots=True)
@@ -40,14 +43,14 @@ class TarShard:
         """Go through the headers, and the small JSON members; photographs are skipped over."""
         seen: set[str] = set()
         try:
-            with _opened(self.path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            with _opened(self.path) as file, _archive(file) as archive:
                 for members, end in _samples(archive, file):
                     self._note_types(archive, members)
                     for member in members:
                         if _is_image(member.name) and member.name not in seen:
                             seen.add(member.name)
                             yield Source(self.path, part=TarMember(self, member.name, members[0].offset, end))
-        except tarfile.TarError as error:
+        except _DAMAGED as error:
             hint = "; a compressed one must be unpacked" if not seen else f", {len(seen):,} photographs before that"
             yield Source(self.path, problem=f"the tar file is damaged or cut short ({error}){hint}")
         except OSError as error:
@@ -86,7 +89,7 @@ class TarMember:
 
     @property
     def size(self) -> int:
-        """Of the whole sample."""
+        """Of its sample."""
         return self.end - self.start
 
     def load(self) -> Loaded:
@@ -108,12 +111,29 @@ class TarMember:
                         columns[_column(member.name)] = file.read().decode("utf-8", "replace").strip() or None
                     elif member.name.endswith(".json"):
                         columns |= _json_columns(file.read())
-        except tarfile.TarError as error:
+        except _DAMAGED as error:
             raise OSError(f"the tar file is damaged or has changed: {error}") from error
         if data is None:
             raise OSError("it is no longer at its place in the tar file")
         # A type of another shard's column of that name is taken care of where all types are known.
         return Loaded(data, with_taxonomy(columns))
+
+
+def _archive(file: BinaryIO) -> tarfile.TarFile:
+    return tarfile.open(fileobj=_Bounded(file), mode="r:")  # type: ignore[call-overload, no-any-return]
+
+
+class _Bounded:
+    """A file of which nobody reads much at once: a header of a few bytes may say that it is followed by gigabytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._file.read(size)
 
 
 @contextlib.contextmanager

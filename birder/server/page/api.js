@@ -63,8 +63,22 @@ const upload = async (path, file, signal = undefined) => {
 const photo = (id) => `/photos/${encodeURIComponent(id)}`;
 const column = (name) => encodeURIComponent(name);
 
+const AT_ONCE = 200; // ids in one filter: the server takes filters of up to 10,000 characters
+
+/** Images by their ids, in the order of the ids; ids that are gone are left out. */
+async function photosOf(ids, signal) {
+  const found = new Map();
+  for (let start = 0; start < ids.length; start += AT_ONCE) {
+    const where = `id IN (${ids.slice(start, start + AT_ONCE).map((id) => `'${id.replaceAll("'", "''")}'`)})`;
+    const { photos } = await get("/photos", { where, limit: AT_ONCE }, signal);
+    for (const each of photos) found.set(each.id, each);
+  }
+  return ids.map((id) => found.get(id)).filter(Boolean);
+}
+
 export const api = {
   collection: () => get("/collection"),
+  photosOf,
   photos: (values, signal) => get("/photos", values, signal),
   ids: (values, signal) => get("/ids", values, signal),
   photo: (id, signal) => get(photo(id), {}, signal),
@@ -80,9 +94,14 @@ export const api = {
   async mapPoints() {
     return new Float32Array(await (await request("/map/points")).arrayBuffer());
   },
-  label: (ids, name, value) => post("/labels", { ids, column: name, value }),
-  history: () => get("/labels/history", { limit: 50 }),
-  undo: (change) => post("/labels/undo", change ? { change } : {}),
+  label: (body) => post("/labels", body),
+  /** Hand labels over as the page is left, when no answer can be waited for; false if the browser does not take them. */
+  labelLeaving: (body) =>
+    navigator.sendBeacon(`${BASE}/labels`, new Blob([JSON.stringify(body)], { type: "application/json" })),
+  history: (values) => get("/labels/history", values),
+  act: (act) => get(`/labels/history/${encodeURIComponent(act)}`),
+  undo: (which) => post("/labels/undo", which),
+  events: () => new EventSource(`${BASE}/events`),
   suggest: (values, signal) => get("/suggest", values, signal),
   duplicates: (threshold, limit, signal) => get("/duplicates", { threshold, limit }, signal),
   failures: (offset, limit, signal) => get("/failures", { offset, limit }, signal),

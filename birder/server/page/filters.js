@@ -9,10 +9,20 @@ const TECHNICAL = ["uri", "id", "sha256", "etag", "bytes", "modified", "width", 
 const SHOWN = 10;
 const MANY = 200;
 let collection;
-const facets = [];
+const facets = new Map(); // name of a column -> its element, which keeps what was opened and typed
 
 export function startFilters(of) {
   collection = of;
+  draw();
+  watch((now, before) => {
+    if (JSON.stringify(now.filters) !== JSON.stringify(before.filters)) refresh();
+  });
+  const refreshSoon = later(refresh, 250); // labels may come many a second
+  for (const name of ["labels", "undone", "theirs"]) listen(name, refreshSoon);
+  listen("columns", draw);
+}
+
+function draw() {
   const panel = document.getElementById("filter-list");
   const filled = collection.columns.filter((column) => column.filled > 0);
   const rank = ({ name }) => TECHNICAL.indexOf(name);
@@ -21,21 +31,21 @@ export function startFilters(of) {
   const empty = collection.columns.filter((column) => column.filled === 0).map((column) => column.name);
   fill(
     panel,
-    mine.map((column, index) => facet(column, index < 3)),
+    mine.map((column, index) => facetOf(column, index < 3)),
     technical.length ? el("h2", {}, "About the files") : null,
-    technical.map((column) => facet(column, false)),
+    technical.map((column) => facetOf(column, false)),
     empty.length ? el("p", { class: "hint" }, `Without values: ${empty.join(", ")}.`) : null,
     filled.length ? null : el("p", { class: "hint" }, "There are no columns with values yet."),
   );
-  watch((now, before) => {
-    if (JSON.stringify(now.filters) !== JSON.stringify(before.filters)) refresh();
-  });
-  listen("labels", refresh);
-  listen("undone", refresh);
+}
+
+function facetOf(column, open) {
+  if (!facets.has(column.name)) facets.set(column.name, facet(column, open));
+  return facets.get(column.name);
 }
 
 function refresh() {
-  for (const each of facets) each.refresh();
+  for (const each of facets.values()) each.refresh();
 }
 
 /** Put a filter of one column in place of what was there; null takes it away. */
@@ -78,10 +88,9 @@ function facet(column, open) {
     draw().catch((error) => isAbort(error) || fill(body, failed(error, refresh)));
   };
   details.addEventListener("toggle", () => details.open && show());
-  facets.push({ refresh });
   if (details.open) show();
   details.classList.toggle("on", Boolean(filterOf(column.name)));
-  return details;
+  return Object.assign(details, { refresh });
 }
 
 function valuesFacet(column, body) {

@@ -20,18 +20,21 @@ import { where } from "./conditions.js";
 import { Grid } from "./grid.js";
 import { openPhoto } from "./photo.js";
 import { picture } from "./pictures.js";
-import { selection } from "./selection.js";
-import { List, Pages } from "./sources.js";
-import { clearAll, go, listen, searching, state, watch } from "./state.js";
+import { inSight, selection } from "./selection.js";
+import { chosen, List, matching } from "./sources.js";
+import { clearAll, go, listen, searching, state, tellAll, watch } from "./state.js";
+import { idsOf } from "./these.js";
 
 const NEAREST = 500;
-let collection, grid, section, scroller, notice, counter, sort, direction;
+let collection, grid, section, scroller, notice, counter, newRows, sort, direction;
+let rowsShown = 0; // how many the collection had when they were asked for
 let shown = ""; // the key of what the grid shows
 let tellShown;
 let abort = new AbortController();
 
 /** What of the state decides which photographs there are. */
-const keyOf = (of) => JSON.stringify([of.filters, of.texts, of.like, of.unlike, of.picture, searching(of) || of.order]);
+const keyOf = (of) =>
+  JSON.stringify([of.filters, of.texts, of.like, of.unlike, of.picture, searching(of) || of.order, of.these]);
 
 /** The body of a search for what the state asks; null when its picture is gone. */
 export function searchBody(of, k) {
@@ -90,6 +93,10 @@ export function startGallery(of) {
     if (state().filters.some((filter) => filter.column === column) || state().order.endsWith(column)) reload();
   });
   listen("undone", reload);
+  listen("theirs", ({ ids }) => grid.source?.renew(ids)); // in its place: nothing moves under somebody's hand
+  listen("columns", drawColumns);
+  listen("collection", () => shown && grid.source && describe(state(), grid.source.total));
+  inSight("gallery", (ids) => (grid.source && !scroller.hidden ? grid.source.among(ids) : []));
   if (state().view === "gallery") load();
 }
 
@@ -97,13 +104,8 @@ const fileName = (name) => name.split("/").pop();
 const detail = (photo) => (photo.label ? fileName(photo.name) : photo.width ? `${photo.width} × ${photo.height}` : "");
 
 function galleryTools() {
-  const orderable = collection.columns.filter((column) => column.filled > 0);
-  sort = el(
-    "select",
-    { id: "sort", "aria-label": "Sort by", onchange: () => go({ order: sort.value }) },
-    el("option", { value: "" }, "path"),
-    orderable.map((column) => el("option", { value: column.name }, column.name)),
-  );
+  sort = el("select", { id: "sort", "aria-label": "Sort by", onchange: () => go({ order: sort.value }) });
+  newRows = el("button", { type: "button", class: "link", hidden: true, onclick: reload });
   direction = iconButton("down", "Reverse the order", () => {
     const { order } = state();
     if (order) go({ order: order.startsWith("-") ? order.slice(1) : `-${order}` });
@@ -120,9 +122,9 @@ function galleryTools() {
       localStorage.setItem("birder:size", size.value);
     },
   });
-  drawSort();
+  drawColumns();
   return toolbar(
-    counter,
+    el("div", { class: "counts" }, counter, newRows),
     el("label", { class: "tool", for: "sort" }, el("span", {}, "Sort by"), sort),
     direction,
     el("label", { class: "tool size", for: "size" }, el("span", {}, "Size"), size),
@@ -139,6 +141,16 @@ function galleryTools() {
       el("span", {}, "Select all"),
     ),
   );
+}
+
+function drawColumns() {
+  const names = collection.columns.filter((column) => column.filled > 0).map((column) => column.name);
+  fill(
+    sort,
+    el("option", { value: "" }, "path"),
+    names.map((name) => el("option", { value: name }, name)),
+  );
+  drawSort();
 }
 
 function drawSort() {
@@ -159,6 +171,7 @@ async function load({ keep = false } = {}) {
   const now = state();
   const key = keyOf(now);
   const first = keep ? grid.first() : remembered(key);
+  const active = keep ? grid.active : first;
   if (!grid.source) {
     fill(notice, busy("Looking at the collection")).hidden = false;
     scroller.hidden = true;
@@ -176,8 +189,10 @@ async function load({ keep = false } = {}) {
         failed(error, () => load({ keep: true })),
       ).hidden = false);
     scroller.hidden = source.total === 0; // a grid needs its width to be laid out
-    grid.show(source, { first });
+    grid.show(source, { first, active });
+    rowsShown = collection.rows;
     tellShown();
+    tellAll("shown");
     describe(now, source.total);
   } catch (error) {
     if (isAbort(error) || signal.aborted) return;
@@ -195,7 +210,7 @@ async function load({ keep = false } = {}) {
 
 /** A query that fails must not lock anyone out: a way back to everything. */
 function removeQuery(now) {
-  if (!now.filters.length && !searching(now)) return null;
+  if (!now.filters.length && !searching(now) && !now.these) return null;
   return el(
     "div",
     { class: "actions" },
@@ -204,27 +219,42 @@ function removeQuery(now) {
 }
 
 async function browse(now, first) {
-  const source = new Pages(where(now.filters), now.order);
-  return source.open(first);
+  const source = now.these ? await selected(now) : matching(where(now.filters), now.order);
+  return source?.open(first);
+}
+
+/** Those of the photographs shown for themselves that the filters keep, in the order asked for. */
+async function selected(now) {
+  const these = new Set(await idsOf(now.these));
+  if (!these.size)
+    return gone(
+      "These photographs are no longer known",
+      "What is selected stays in its tab, and is not part of the address.",
+      { these: "" },
+    );
+  const { ids } = await api.ids({ where: where(now.filters), order: now.order });
+  return chosen(ids.filter((id) => these.has(id)));
+}
+
+/** What the address asks for is not there any more: say so, and offer to go on without it. */
+function gone(title, why, without) {
+  grid.show(new List([]));
+  scroller.hidden = true;
+  counter.textContent = "";
+  const onward = el("button", { type: "button", class: "primary", onclick: () => go(without) }, "Go on without");
+  fill(notice, emptyState("picture", title, why, onward)).hidden = false;
+  tellAll("shown");
+  return null;
 }
 
 async function nearest(now, signal) {
   const body = searchBody(now, NEAREST);
-  if (body === null) {
-    grid.show(new List([]));
-    scroller.hidden = true;
-    counter.textContent = "";
-    fill(
-      notice,
-      emptyState(
-        "picture",
-        "The picture is no longer here",
-        "A picture you search with stays in its tab, and is not part of the address. Drop it here again to search with it.",
-        el("button", { type: "button", class: "primary", onclick: () => go({ picture: "" }) }, "Search without it"),
-      ),
-    ).hidden = false;
-    return null;
-  }
+  if (body === null)
+    return gone(
+      "The picture is no longer here",
+      "A picture you search with stays in its tab, and is not part of the address. Drop it here again to search with it.",
+      { picture: "" },
+    );
   return new List((await api.search(body, signal)).photos);
 }
 
@@ -237,11 +267,14 @@ function describe(now, total) {
       ? `The ${count(total)} nearest of ${photographs(all)}`
       : near
         ? `${photographs(total)}, nearest first`
-        : now.filters.length
+        : now.filters.length || now.these
           ? `${count(total)} of ${photographs(all)}`
           : photographs(total);
+  if (counter.textContent !== text) say(text);
   counter.textContent = text;
-  say(text);
+  const more = all - rowsShown;
+  newRows.hidden = more <= 0 || near;
+  newRows.textContent = `Show ${count(more)} new`;
   if (total) return;
   if (all === 0) {
     fill(
@@ -258,7 +291,7 @@ function describe(now, total) {
         "filter",
         "Nothing matches",
         `None of the ${photographs(all)} passes ${now.filters.length === 1 ? "the filter" : "all the filters"}.`,
-        el("button", { type: "button", class: "primary", onclick: () => go({ filters: [] }) }, "Clear the filters"),
+        el("button", { type: "button", class: "primary", onclick: clearAll }, "Clear the filters"),
       ),
     );
   }

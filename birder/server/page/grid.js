@@ -41,18 +41,20 @@ export class Grid {
     scroller.append(this.canvas);
     scroller.addEventListener("scroll", () => this.#soon(), { passive: true });
     new ResizeObserver(() => this.#resized()).observe(scroller);
+    this.canvas.addEventListener("pointerdown", ({ pointerType }) => (this.touched = pointerType === "touch"));
     this.canvas.addEventListener("click", (event) => this.#click(event));
+    this.canvas.addEventListener("dblclick", (event) => this.#doubled(event));
     this.canvas.addEventListener("keydown", (event) => this.#key(event));
     this.canvas.addEventListener("focus", () => this.#activate(this.active, { scroll: false }));
     listen("selection", () => this.#marks());
   }
 
-  /** Show another source, from a photograph on. */
-  show(source, { first = 0 } = {}) {
+  /** Show another source, from a photograph on; `active` is the one that keys act on. */
+  show(source, { first = 0, active = first } = {}) {
     this.source?.close();
     this.source = source;
     source.onchange = () => this.refresh();
-    this.active = this.anchor = Math.max(0, Math.min(first, source.total - 1));
+    this.active = this.anchor = Math.max(0, Math.min(active, source.total - 1));
     this.#clear();
     this.#layout();
     this.scrollTo(first);
@@ -222,10 +224,25 @@ export class Grid {
     const { index } = tile;
     this.#activate(index, { scroll: false });
     if (event.shiftKey) this.#extend(index);
-    else if (event.ctrlKey || event.metaKey || event.target.closest(".check") || selection.size) {
-      selection.toggle(tile.photo.id);
+    else {
+      const more = event.ctrlKey || event.metaKey || event.target.closest(".check");
+      if (event.target.closest(".open") || (this.touched && !more && !selection.size)) return this.onOpen(index);
       this.anchor = index;
-    } else this.onOpen(index);
+      if (more || this.touched) selection.toggle(tile.photo.id);
+      else selection.set([tile.photo.id]);
+    }
+  }
+
+  #doubled(event) {
+    const tile = event.target.closest(".tile");
+    const plain = !event.shiftKey && !event.ctrlKey && !event.metaKey && !event.target.closest(".check, .open");
+    if (tile?.photo && plain && !this.touched) this.onOpen(tile.index);
+  }
+
+  /** Whether a photograph's picture stands before somebody's eyes: "loaded", "broken" (it has none), or "" (not yet). */
+  pictureOf(index) {
+    const tile = this.tiles.get(index);
+    return ["loaded", "broken"].find((each) => tile?.classList.contains(each)) ?? "";
   }
 
   async #extend(index) {
@@ -290,7 +307,8 @@ export class Grid {
 function newTile() {
   const picture = el("img", { alt: "", decoding: "async", draggable: "false" });
   const check = el("span", { class: "check", "aria-hidden": "true" }, icon("check"));
-  const frame = el("div", { class: "frame" }, picture, check);
+  const open = el("span", { class: "open", "aria-hidden": "true", title: "Open (double click, Enter)" }, icon("fit"));
+  const frame = el("div", { class: "frame" }, picture, check, open);
   const name = el("span", { class: "name" });
   const detail = el("span", { class: "detail" });
   const tile = el("div", { class: "tile", role: "option" }, frame, el("div", { class: "caption" }, name, detail));

@@ -2,10 +2,11 @@
 
 import { el, fill } from "./dom.js";
 import { focusGallery } from "./gallery.js";
-import { focusLabel, takeBack } from "./labels.js";
+import { undoLast } from "./labels.js";
 import { layered, panel } from "./layers.js";
 import { focusSearch } from "./search.js";
 import { selection } from "./selection.js";
+import { focusLabel } from "./selectionbar.js";
 import { go, state, VIEWS } from "./state.js";
 
 const KEYS = [
@@ -14,7 +15,7 @@ const KEYS = [
     [
       ["/", "Search"],
       ["1 to 5", "Gallery, map, label help, duplicates, failures"],
-      ["Ctrl Z", "Undo the last label"],
+      ["Ctrl Z", "Undo your last label"],
       ["Esc", "Close, or clear the selection"],
       ["?", "These keys"],
     ],
@@ -23,10 +24,10 @@ const KEYS = [
     "In the gallery",
     [
       ["← ↑ ↓ →", "Move"],
-      ["Enter", "Open the photograph"],
-      ["Space", "Select it"],
+      ["Enter or double click", "Open the photograph"],
+      ["Click", "Select it alone"],
+      ["Space or Ctrl click", "Select it as well"],
       ["Shift with arrows or click", "Select a range"],
-      ["Ctrl click", "Select one more"],
       ["Ctrl A", "Select all that match"],
       ["L", "Label the selection"],
     ],
@@ -36,11 +37,12 @@ const KEYS = [
     [
       ["← →", "The one before, the next"],
       ["Space", "Select it"],
-      ["L", "Label it"],
+      ["L", "Label it: type over what is there"],
+      ["Esc in the box", "Leave the box, with its text"],
       ["Esc", "Back"],
     ],
   ],
-  ["In label help", [["A", "Accept the suggestion and go on"]]],
+  ["In label help", [["A", "Accept the suggestion and go on; held down, it waits for each picture"]]],
   [
     "On the map",
     [
@@ -58,7 +60,7 @@ export function startKeys() {
     const typing = event.target.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select");
     const command = event.ctrlKey || event.metaKey;
     if (typing || event.defaultPrevented) return;
-    if (command && !event.shiftKey && event.key.toLowerCase() === "z") takeBack();
+    if (command && !event.shiftKey && event.key.toLowerCase() === "z") undoLast();
     else if (command || event.altKey || layered()) return;
     else if (event.key === "/") focusSearch();
     else if (event.key === "?") showKeys();

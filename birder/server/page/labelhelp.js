@@ -3,15 +3,16 @@
 import { api, isAbort } from "./api.js";
 import { busy, count, el, emptyState, failed, fill, percent, photographs, say, toolbar } from "./dom.js";
 import { Grid } from "./grid.js";
-import { give, labelColumns } from "./labels.js";
+import { giveAll, labelColumns } from "./labels.js";
+import { toast } from "./layers.js";
 import { openPhoto } from "./photo.js";
-import { selection } from "./selection.js";
+import { inSight, selection } from "./selection.js";
 import { List } from "./sources.js";
-import { go, listen, state, watch } from "./state.js";
+import { go, listen, state, tellAll, watch } from "./state.js";
 
 const LIMIT = 200;
 let collection, grid, scroller, notice, counter, columns, classes, orders, acceptAll, note;
-let accepted = new Set(); // ids labelled since the ranking
+let accepted = new Map(); // id -> the label it has been given since the ranking, or by whom
 let shown = "";
 let abort = new AbortController();
 
@@ -58,14 +59,14 @@ export function startLabelHelp(of) {
   grid = new Grid(scroller, {
     label: "Suggested photographs",
     caption: (photo) => [
-      accepted.has(photo.id) ? `✓ ${photo.accepted}` : (photo.label ?? ""),
-      accepted.has(photo.id) ? "accepted" : `${percent(photo.score ?? 0)} sure`,
+      accepted.has(photo.id) ? `✓ ${accepted.get(photo.id).value}` : (photo.label ?? ""),
+      accepted.has(photo.id) ? (accepted.get(photo.id).by ?? "accepted") : `${percent(photo.score ?? 0)} sure`,
     ],
     mark: (photo) => accepted.has(photo.id),
     onOpen: (index) => openPhoto(grid.source.at(index)?.id, { source: grid.source, index }),
     onKey: (event, index) => {
       if (event.key.toLowerCase() !== "a" || event.ctrlKey || event.metaKey) return false;
-      accept(index);
+      accept(index, event.repeat);
       return true;
     },
   });
@@ -78,10 +79,22 @@ export function startLabelHelp(of) {
   });
   listen("columns", drawTools);
   listen("selection", drawTools);
-  listen("undone", () => {
+  listen("undone", ({ ids }) => {
+    if (ids?.length && ids.every((id) => accepted.has(id))) return backTo(ids);
     shown = "";
     if (state().view === "help") load();
   });
+  listen("theirs", ({ ids, by, column, undone }) => {
+    if (column !== state().helpColumn || !grid.source) return;
+    const theirs = ids.filter((id) => grid.source.photos.some((photo) => photo.id === id));
+    if (undone) unmark(theirs);
+    else
+      mark(
+        theirs.filter((id) => !accepted.has(id)),
+        { value: "labelled", by: `by ${by}` },
+      );
+  });
+  inSight("help", (ids) => (scroller.hidden ? [] : (grid.source?.among(ids) ?? [])));
   if (state().view === "help") load();
 }
 
@@ -109,7 +122,7 @@ async function load() {
   const { signal } = abort;
   const now = state();
   shown = keyOf(now);
-  accepted = new Set();
+  accepted = new Map();
   scroller.hidden = true;
   note.textContent = counter.textContent = "";
   fill(notice, busy("Learning from the labels")).hidden = false;
@@ -167,45 +180,63 @@ function draw(now, { classes: all, photos, note: words }) {
   notice.hidden = true;
   scroller.hidden = false;
   grid.show(new List(photos));
+  tellAll("shown");
   tally();
   grid.focus();
 }
 
 function tally() {
-  counter.textContent = `${photographs(grid.source.total)} suggested${accepted.size ? `, ${count(accepted.size)} accepted` : ""}`;
+  const mine = [...accepted.values()].filter(({ by }) => !by).length;
+  counter.textContent = `${photographs(grid.source.total)} suggested${mine ? `, ${count(mine)} accepted` : ""}`;
 }
 
-async function accept(index) {
+/** Accept what is suggested, once its picture is there to be judged; a key held down waits for it. */
+function accept(index, held) {
   const photo = grid.source.at(index);
   if (!photo || !collection.writable) return;
+  const picture = grid.pictureOf(index);
+  if (picture !== "loaded" && (held || picture !== "broken")) {
+    grid.move(index); // perhaps it was scrolled away
+    if (!held) say("The picture has not arrived yet");
+    return;
+  }
   if (!accepted.has(photo.id)) {
     const value = photo.label || state().helpClass;
-    mark([photo.id], value);
+    mark([photo.id], { value });
     say(`${photo.name} is ${value}`);
-    give([photo.id], state().helpColumn, value, { quiet: true }).then((done) => done || unmark([photo.id]));
+    write([{ ids: [photo.id], column: state().helpColumn, value }], { gather: true });
   }
   grid.move(index + 1);
 }
 
-async function acceptSelected() {
-  const byValue = new Map();
-  const suggested = new Map(grid.source.photos.map((photo) => [photo.id, photo.label]));
+/** Accept the selected that are suggested; the others are told of, and stay selected. */
+function acceptSelected() {
+  const suggested = new Map(grid.source?.photos.map((photo) => [photo.id, photo.label]));
+  const values = new Map();
   for (const id of selection.ids()) {
     const value = suggested.get(id) || state().helpClass;
-    if (value && suggested.has(id)) byValue.set(value, [...(byValue.get(value) ?? []), id]);
+    if (suggested.has(id) && value && !accepted.has(id)) values.set(value, [...(values.get(value) ?? []), id]);
   }
-  selection.clear();
-  for (const [value, ids] of byValue) {
-    mark(ids, value);
-    if (!(await give(ids, state().helpColumn, value))) unmark(ids);
+  const ids = [...values.values()].flat();
+  const others = selection.size - ids.length;
+  if (others) {
+    const done = ids.length ? `${photographs(ids.length)} accepted. ` : "Nothing accepted: ";
+    const what = others === 1 ? "1 selected photograph is" : `${count(others)} selected photographs are`;
+    toast(`${done}${what} no suggestion here, and ${others === 1 ? "stays" : "stay"} selected.`);
   }
+  if (!ids.length) return;
+  selection.remove(ids);
+  for (const [value, some] of values) mark(some, { value });
+  write([...values].map(([value, some]) => ({ ids: some, column: state().helpColumn, value })));
 }
 
-function mark(ids, value) {
-  for (const id of ids) {
-    accepted.add(id);
-    grid.source.photos.find((photo) => photo.id === id).accepted = value;
-  }
+/** Write labels; those that are not written are suggestions again. */
+async function write(labels, how) {
+  if (!(await giveAll(labels, how))) unmark(labels.flatMap(({ ids }) => ids));
+}
+
+function mark(ids, how) {
+  for (const id of ids) accepted.set(id, how);
   tally();
   grid.refresh();
 }
@@ -214,4 +245,10 @@ function unmark(ids) {
   for (const id of ids) accepted.delete(id);
   tally();
   grid.refresh();
+}
+
+/** What was accepted is taken back: go on there. */
+function backTo(ids) {
+  unmark(ids);
+  grid.move(grid.source.photos.findIndex((photo) => photo.id === ids[0]));
 }

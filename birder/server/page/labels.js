@@ -1,53 +1,29 @@
-// Labels: the bar under a selection, giving a label, taking it back, and the history of what was given.
+// Giving labels and taking them back. Ctrl+Z takes back one's own, in this tab or by one's name, never somebody else's.
 
 import { api } from "./api.js";
-import { busy, count, el, emptyState, failed, fill, iconButton, later, photographs, say, time } from "./dom.js";
-import { panel, toast } from "./layers.js";
-import { searchLike, searchUnlike } from "./search.js";
-import { selection } from "./selection.js";
-import { listen, tellAll } from "./state.js";
+import { count, photographs, say } from "./dom.js";
+import { toast } from "./layers.js";
+import { gathering, newId, own, post, retract } from "./outbox.js";
+import { introduced, me } from "./person.js";
+import { tellAll } from "./state.js";
 
 const TECHNICAL = ["id", "uri", "sha256", "etag"];
-const AT_ONCE = 100_000;
-let collection, bar, counter, editor;
+const AT_ONCE = 100_000; // ids in one change
+const LONGEST = 300; // characters
+const REMEMBERED = 200; // of one's own, to be taken back
+const MINE = "birder:mine";
+let collection;
+let mine = []; // {act, changes: [{change, ids}]}, the last given last
 
 export function startLabels(of) {
   collection = of;
-  bar = document.getElementById("selection-bar");
-  counter = el("b", { class: "selected-count" });
-  editor = labelEditor({ apply: (column, value) => give(selection.ids(), column, value) });
-  fill(
-    bar,
-    iconButton("x", "Clear the selection (Esc)", () => selection.clear()),
-    counter,
-    editor,
-    el(
-      "div",
-      { class: "bar-actions" },
-      el(
-        "button",
-        { type: "button", onclick: () => searchLike(selection.ids()) },
-        "More like",
-        el("span", { class: "these" }, "these"),
-      ),
-      el(
-        "button",
-        { type: "button", class: "quiet", onclick: () => searchUnlike(selection.ids()) },
-        "Unlike",
-        el("span", { class: "these" }, "these"),
-      ),
-    ),
-  );
-  listen("columns", () => editor.drawColumns?.());
-  listen("selection", () => {
-    bar.hidden = selection.size === 0;
-    document.body.classList.toggle("with-selection", selection.size > 0);
-    counter.textContent = `${count(selection.size)} selected`;
-    say(selection.size ? `${photographs(selection.size)} selected` : "Nothing selected");
-  });
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(MINE));
+    if (kept?.path === collection.path) mine = kept.given;
+  } catch {
+    mine = []; // nothing of this tab can be taken back by a key; the history still can
+  }
 }
-
-export const focusLabel = () => !bar.hidden && bar.querySelector("input[type=text]").focus();
 
 /** Columns that labels can go into: of text, and not Birder's own. */
 export const labelColumns = () =>
@@ -55,218 +31,126 @@ export const labelColumns = () =>
     .filter((column) => column.type === "text" && !TECHNICAL.includes(column.name))
     .map((column) => column.name);
 
+/** Why a text cannot be a label; empty if it can. Characters are counted as the server counts them. */
+export function objection(text) {
+  const length = [...text.normalize("NFC")].length;
+  return length > LONGEST ? `A label has up to ${LONGEST} characters; this one has ${count(length)}.` : "";
+}
+
 /** Write a label (null takes it away) and offer to undo it; true when it is done. */
-export async function give(ids, column, value, { quiet = false } = {}) {
+export const give = (ids, column, value, options) => giveAll([{ ids, column, value }], options);
+
+/**
+ * Write labels as one act, which is undone at once; true when it is done. `gather` sends them, without a word, together
+ * with what comes within half a second, as an act of all.
+ */
+export async function giveAll(labels, { gather = false } = {}) {
+  await introduced();
+  const act = gather ? gathering() : newId();
+  const by = me();
+  const changes = labels.flatMap(({ ids, column, value }) =>
+    Array.from({ length: Math.ceil(ids.length / AT_ONCE) }, (_, part) => ({
+      change: newId(),
+      act,
+      by,
+      column,
+      ids: ids.slice(part * AT_ONCE, (part + 1) * AT_ONCE),
+      value,
+    })),
+  );
+  remember(
+    act,
+    changes.map(({ change, ids }) => ({ change, ids: ids.slice(0, 1000) })),
+  );
+  const answered = post(changes, { gather });
+  underway.add(answered);
   try {
-    let changed = 0;
-    const changes = [];
-    for (let start = 0; start < ids.length; start += AT_ONCE) {
-      const answer = await api.label(ids.slice(start, start + AT_ONCE), column, value);
-      changed += answer.changed;
-      changes.push(answer.change);
-    }
-    if (!collection.columns.some((each) => each.name === column)) {
-      collection.columns.push({ name: column, type: "text", filled: changed });
-      tellAll("columns");
-    }
-    tellAll("labels", { ids, column, value });
-    const what =
-      value === null
-        ? `Took ${column} from ${photographs(changed)}`
-        : `${photographs(changed)}: ${column} is now “${value}”`;
-    if (quiet) say(what);
-    else
-      toast(
-        changed ? what : `Nothing to change: ${column} was so already`,
-        changed ? { action: { label: "Undo", act: () => takeBack(changes) } } : {},
-      );
+    const answers = await answered;
+    if (answers.every((each) => each === null)) return false;
+    for (const label of labels) tellAll("labels", label);
+    const changed = answers.reduce((sum, each) => sum + each, 0);
+    if (gather) say(summary(labels, changed));
+    else if (changed) toast(summary(labels, changed), { action: { label: "Undo", act: () => takeBack({ act }) } });
+    else toast(`Nothing to change: ${labels[0].column} was so already`);
     return true;
   } catch (error) {
-    toast(error.message, { error: true, action: { label: "Try again", act: () => give(ids, column, value) } });
+    changes.forEach(({ change }) => forgetChange(act, change));
+    toast(error.message, { error: true, action: { label: "Try again", act: () => giveAll(labels, { gather }) } });
     return false;
+  } finally {
+    underway.delete(answered);
   }
 }
 
-/** Undo changes; the last one without any. */
-export async function takeBack(changes = [undefined]) {
+const underway = new Set();
+
+function summary(labels, changed) {
+  const [{ column, value }] = labels;
+  if (labels.length > 1) return `${photographs(changed)}: ${column} now has ${labels.length} values`;
+  return value === null
+    ? `Took ${column} from ${photographs(changed)}`
+    : `${photographs(changed)}: ${column} is now “${value}”`;
+}
+
+function remember(act, changes) {
+  const last = mine.at(-1);
+  if (last?.act === act) last.changes.push(...changes);
+  else mine = [...mine, { act, changes }].slice(-REMEMBERED);
+  store();
+}
+
+/** An act is undone: there is nothing left of it to take back. */
+export function forget(act) {
+  mine = mine.filter((each) => each.act !== act);
+  store();
+}
+
+function forgetChange(act, change) {
+  for (const each of mine) if (each.act === act) each.changes = each.changes.filter((one) => one.change !== change);
+  mine = mine.filter(({ changes }) => changes.length);
+  store();
+}
+
+function store() {
   try {
-    let restored = 0,
-      skipped = 0;
-    for (const change of [...changes].reverse()) {
-      const answer = await api.undo(change);
-      restored += answer.restored;
-      skipped += answer.skipped;
+    sessionStorage.setItem(MINE, JSON.stringify({ path: collection.path, given: mine }));
+  } catch {
+    sessionStorage.removeItem(MINE); // the tab's storage is full
+  }
+}
+
+/** Take back the last label that was given in this tab, or else the last one of this person. */
+export async function undoLast() {
+  const last = mine.at(-1);
+  if (last) {
+    const { change, ids } = last.changes.at(-1);
+    if (retract(change)) {
+      forgetChange(last.act, change);
+      tellAll("undone", { ids });
+      return say("Taken back before it was written");
     }
-    tellAll("undone");
+    await Promise.allSettled(underway); // what is being written can be undone when it is written
+    return takeBack({ act: last.act });
+  }
+  if (me()) return takeBack({ by: me() });
+  toast("You have labelled nothing in this tab. The history of labels lists all, and takes back any.");
+}
+
+/** Undo an act, or the last act of a person. */
+export async function takeBack(which) {
+  const ids = mine.find(({ act }) => act === which.act)?.changes.flatMap((each) => each.ids);
+  try {
+    if (which.act) own(which.act);
+    const { act, restored, skipped } = await api.undo({ by: me(), ...which });
+    own(act);
+    forget(act);
+    tellAll("undone", { ids });
     toast(
       `Undone: ${photographs(restored)} ${restored === 1 ? "has" : "have"} the label from before${skipped ? `; ${count(skipped)} had been changed since and stay as they are` : ""}`,
     );
   } catch (error) {
-    toast(error.message, { error: error.status !== 404 && error.status !== 409 });
+    const final = error.status === 404 || error.status === 409;
+    if (final && which.act) forget(which.act);
+    toast(error.message, { error: !final });
   }
-}
-
-/** A column, a text with suggestions, and a button: for the selection, and for one photograph. */
-export function labelEditor({ apply, value = "", column = "label", compact = false }) {
-  if (!collection.writable) {
-    return el("p", { class: "hint" }, "This collection is served for reading only, so labels cannot be changed.");
-  }
-  const list = el("datalist", { id: `labels-${Math.random().toString(36).slice(2)}` });
-  const input = el("input", {
-    type: "text",
-    class: "label-input",
-    value,
-    list: list.id,
-    placeholder: "Label",
-    "aria-label": "Label",
-    maxlength: 200,
-    autocomplete: "off",
-    oninput: later(() => suggest(), 150),
-    onfocus: () => suggest(),
-  });
-  const columns = el("select", {
-    class: "label-column",
-    "aria-label": "Column the label goes into",
-    title: "Column the label goes into",
-    onchange: () => {
-      if (columns.value === "") newColumn();
-      else suggest();
-    },
-  });
-  const drawColumns = (chosen) => {
-    const names = [...new Set([...labelColumns(), chosen])];
-    fill(
-      columns,
-      names.map((name) => el("option", { value: name }, name)),
-      el("option", { value: "" }, "New column …"),
-    );
-    columns.value = chosen;
-  };
-  const newColumn = () => {
-    const name = el("input", {
-      type: "text",
-      class: "label-column",
-      placeholder: "Column's name",
-      "aria-label": "New column's name",
-      maxlength: 60,
-    });
-    const done = () => {
-      name.replaceWith(columns);
-      drawColumns(name.value.trim() || column);
-    };
-    name.addEventListener("blur", done, { once: true });
-    name.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" && event.key !== "Escape") return;
-      event.preventDefault();
-      event.stopPropagation();
-      if (event.key === "Escape") name.value = "";
-      input.focus();
-    });
-    columns.replaceWith(name);
-    name.focus();
-  };
-  const suggest = async () => {
-    const name = columns.value;
-    if (!collection.columns.some((each) => each.name === name)) return list.replaceChildren();
-    try {
-      const { values } = await api.values(name, { contains: input.value.trim(), limit: 20 });
-      fill(
-        list,
-        values.map((each) => el("option", { value: each.value })),
-      );
-    } catch {
-      list.replaceChildren(); // suggestions are a help: typing goes on without them
-    }
-  };
-  const form = el(
-    "form",
-    {
-      class: compact ? "label-form compact" : "label-form",
-      onsubmit: async (event) => {
-        event.preventDefault();
-        const text = input.value.trim();
-        if (!text) return input.focus();
-        if (await apply(columns.value, text)) input.blur();
-      },
-    },
-    columns,
-    input,
-    list,
-    el("button", { type: "submit", class: "primary" }, "Apply"),
-    el(
-      "button",
-      {
-        type: "button",
-        class: "quiet",
-        title: "Take the label away",
-        onclick: () => {
-          input.value = "";
-          apply(columns.value, null);
-        },
-      },
-      "Remove",
-    ),
-  );
-  drawColumns(column);
-  form.drawColumns = () => drawColumns(columns.value || column);
-  return form;
-}
-
-/** What was labelled, newest first, each with a button that takes it back. */
-export async function showHistory() {
-  const { body } = panel("History of labels", "side");
-  const draw = async () => {
-    try {
-      const { changes } = await api.history();
-      if (!changes.length) {
-        fill(
-          body,
-          emptyState("history", "Nothing labelled yet", "Every label you give is listed here, and can be taken back."),
-        );
-        return;
-      }
-      fill(
-        body,
-        el(
-          "ul",
-          { class: "history" },
-          changes.map((change) =>
-            el(
-              "li",
-              { class: change.undone ? "undone" : "" },
-              el(
-                "div",
-                {},
-                el(
-                  "p",
-                  {},
-                  change.value === null ? el("i", {}, "no label") : el("b", {}, change.value),
-                  ` in ${change.column}`,
-                ),
-                el("p", { class: "hint" }, `${photographs(change.count)}, ${time(change.at)}`),
-              ),
-              change.undone
-                ? el("span", { class: "hint" }, "undone")
-                : el(
-                    "button",
-                    {
-                      type: "button",
-                      onclick: async (event) => {
-                        event.target.disabled = true;
-                        await takeBack([change.change]);
-                        draw();
-                      },
-                    },
-                    "Undo",
-                  ),
-            ),
-          ),
-        ),
-      );
-    } catch (error) {
-      fill(body, failed(error, draw));
-    }
-  };
-  fill(body, busy("Reading the history"));
-  draw();
 }

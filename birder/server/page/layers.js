@@ -35,9 +35,12 @@ addEventListener("keydown", (event) => {
 });
 
 /** A panel with a title and a button that closes it; gives the element to fill and the function that closes it. */
-export function panel(title, kind) {
+export function panel(title, kind, { onclosed = () => {} } = {}) {
   const body = el("div", { class: "panel-body", tabindex: "0" }); // so that keys scroll it
-  const close = () => remove();
+  const close = () => {
+    remove();
+    onclosed();
+  };
   const box = el(
     "div",
     { class: `panel ${kind}` },
@@ -47,6 +50,30 @@ export function panel(title, kind) {
   const element = el("div", { class: "backdrop", "aria-label": title }, box);
   const remove = layer(element, { onclose: close });
   return { body, close };
+}
+
+/** Ask a question with some answers as {title: value}, the first of them the likeliest; null if it is closed instead. */
+export function choose(title, text, answers) {
+  return new Promise((resolve) => {
+    let chosen = null;
+    const { body, close } = panel(title, "small", { onclosed: () => resolve(chosen) });
+    const buttons = Object.entries(answers).map(([name, value], index) =>
+      el(
+        "button",
+        {
+          type: "button",
+          class: index ? "" : "primary",
+          onclick: () => {
+            chosen = value;
+            close();
+          },
+        },
+        name,
+      ),
+    );
+    body.append(el("p", {}, text), el("div", { class: "actions" }, buttons));
+    buttons[0].focus();
+  });
 }
 
 /** A message at the foot of the page; `action` is a button {label, act}. Errors stay until they are closed. */

@@ -8,11 +8,16 @@ import { startFilters } from "./filters.js";
 import { startGallery } from "./gallery.js";
 import { startLabelHelp } from "./labelhelp.js";
 import { startKeys } from "./keys.js";
-import { showHistory, startLabels } from "./labels.js";
+import { showHistory } from "./history.js";
+import { startLabelBoxes } from "./labelbox.js";
+import { startLabels } from "./labels.js";
+import { startLive } from "./live.js";
 import { startMap } from "./map.js";
+import { startOutbox } from "./outbox.js";
 import { startPhoto } from "./photo.js";
 import { startSearch } from "./search.js";
-import { go, state, VIEWS, watch } from "./state.js";
+import { startSelectionBar } from "./selectionbar.js";
+import { go, listen, state, VIEWS, watch } from "./state.js";
 import { startTheme } from "./theme.js";
 
 const byId = (id) => document.getElementById(id);
@@ -37,21 +42,29 @@ function build(collection) {
   document.title = `${collection.name}, Birder`;
   byId("collection-name").textContent = collection.name;
   const { model } = collection;
-  byId("collection-about").textContent = `${photographs(collection.rows)}, ${model.name}`;
   byId("collection-about").title = `${model.engine} ${model.precision}, ${model.embedding_size} numbers a photograph`;
-  if (collection.failures) byId("failure-count").textContent = count(collection.failures);
+  const about = () => {
+    byId("collection-about").textContent = `${photographs(collection.rows)}, ${model.name}`;
+    byId("failure-count").textContent = collection.failures ? count(collection.failures) : "";
+  };
+  about();
+  listen("collection", about);
   watch(drawView);
   drawView(state());
   for (const part of [
     startSearch,
     startFilters,
     startLabels,
+    startLabelBoxes,
+    startSelectionBar,
     startGallery,
     startPhoto,
     startMap,
     startLabelHelp,
     startDuplicates,
     startFailures,
+    startOutbox,
+    startLive,
   ]) {
     part(collection);
   }

@@ -22,15 +22,16 @@ import { where } from "./conditions.js";
 import { searchBody } from "./gallery.js";
 import { openPhoto } from "./photo.js";
 import { Scatter } from "./scatter.js";
-import { selection } from "./selection.js";
+import { inSight, selection } from "./selection.js";
 import { List } from "./sources.js";
-import { go, listen, searching, state, watch } from "./state.js";
+import { go, listen, searching, state, tellAll, watch } from "./state.js";
 
 const NEAREST = 500;
 const HOVER = 60; // milliseconds before a point's photograph is asked for
 let collection, section, stage, legend, colourBy, scatter, banner, modes, counter;
 let ids = []; // of the points, in their order
 let places = new Map(); // id -> index
+let bright = null; // the ids that the filters or the search keep in colour; null for all
 let colouredBy, filteredBy; // what is drawn already
 let mine = false; // whether a change of the selection comes from the map itself
 const seen = new Map(); // id -> what hovering found
@@ -97,6 +98,8 @@ export function startMap(of) {
   });
   listen("labels", stale);
   listen("undone", stale);
+  listen("theirs", stale);
+  inSight("map", (ids) => ids.filter((id) => scatter && places.has(id) && (!bright || bright.has(id))));
   listen("columns", drawColumns);
   if (state().view === "map") check();
 }
@@ -355,6 +358,8 @@ async function drawFilter() {
     if (filteredBy !== key) return;
     const indices = kept?.map((id) => places.get(id)).filter((at) => at !== undefined) ?? null;
     scatter.setHighlighted(indices);
+    bright = kept && new Set(kept);
+    tellAll("shown");
     const near = searching(now);
     counter.textContent = indices
       ? `${count(indices.length)} of ${count(ids.length)} points${near ? ", the nearest," : ""} in colour`

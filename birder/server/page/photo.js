@@ -3,7 +3,8 @@
 import { api, image, isAbort, thumbnail } from "./api.js";
 import { busy, bytes, cosine, decimal, el, emptyState, failed, fill, icon, iconButton, percent, time } from "./dom.js";
 import { focusGallery, galleryShown, gallerySource } from "./gallery.js";
-import { give, labelEditor } from "./labels.js";
+import { labelBox } from "./labelbox.js";
+import { give } from "./labels.js";
 import { layer } from "./layers.js";
 import { searchLike, searchUnlike } from "./search.js";
 import { selection } from "./selection.js";
@@ -44,6 +45,7 @@ export function startPhoto(of) {
   document.addEventListener("keydown", (event) => view && key(event));
   listen("selection", () => view && drawSelected());
   listen("labels", ({ ids }) => view && ids.includes(view.id) && drawDetails(view.id));
+  listen("theirs", ({ ids }) => view && ids.includes(view.id) && drawDetails(view.id));
   listen("undone", () => view && drawDetails(view.id));
   sync(state().photo);
 }
@@ -133,8 +135,7 @@ function key(event) {
   if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "ArrowRight") step(1);
   else if (event.key === " " && event.target.tagName !== "BUTTON") selection.toggle(view.id);
-  else if (event.key.toLowerCase() === "l" && !event.ctrlKey && !event.metaKey)
-    view.parts.label.querySelector("input")?.focus();
+  else if (event.key.toLowerCase() === "l" && !event.ctrlKey && !event.metaKey) view.box?.focusText?.();
   else return;
   event.preventDefault();
 }
@@ -185,9 +186,11 @@ function show(id) {
   abort = new AbortController();
   const { parts } = view;
   view.id = id;
+  view.row = view.box = null;
   parts.picture.classList.remove("loaded");
   parts.picture.src = image(id);
   fill(parts.stage, parts.picture);
+  fill(parts.label);
   parts.title.textContent = "";
   drawSelected();
   drawPosition();
@@ -236,14 +239,14 @@ function drawDetails(id) {
       parts.title.textContent = photo.name.split("/").pop();
       parts.title.title = photo.uri;
       parts.picture.alt = photo.row.label ? `${photo.row.label} (${photo.name})` : photo.name;
-      fill(
-        parts.label,
-        labelEditor({
-          value: photo.row.label ?? "",
-          compact: true,
-          apply: (column, value) => give([id], column, value),
-        }),
-      );
+      view.row = photo.row;
+      if (view.box)
+        view.box.renew?.(); // the same photograph: what is typed stays
+      else {
+        const apply = (column, value) => give([id], column, value);
+        view.box = labelBox({ compact: true, apply, valueIn: (column) => view?.row?.[column] });
+        fill(parts.label, view.box);
+      }
       fill(parts.row, rowTable(photo));
     },
   );

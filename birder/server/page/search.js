@@ -6,6 +6,7 @@ import { filterChips, setFilter } from "./filters.js";
 import { toast } from "./layers.js";
 import { drawPreview, keepPictures, picture } from "./pictures.js";
 import { clearAll, go, searching, state, watch } from "./state.js";
+import { named } from "./these.js";
 
 const COLUMNS = 6; // of text that are looked through while someone types
 let collection, input, options, chooser;
@@ -77,6 +78,7 @@ export function searchLike(ids) {
     texts: [],
     unlike: [],
     picture: "",
+    these: "",
     photo: "",
   });
 }
@@ -84,7 +86,8 @@ export function searchLike(ids) {
 /** Keep away from these photographs. */
 export function searchUnlike(ids) {
   const { unlike, view } = state();
-  go({ view: view === "map" ? "map" : "gallery", unlike: [...new Set([...unlike, ...ids])].slice(0, 200), photo: "" });
+  const all = [...new Set([...unlike, ...ids])].slice(0, 200);
+  go({ view: view === "map" ? "map" : "gallery", unlike: all, these: "", photo: "" });
 }
 
 async function searchPictures(files) {
@@ -95,7 +98,7 @@ async function searchPictures(files) {
   const done = toast(pictures.length === 1 ? "Looking at the picture …" : `Looking at ${pictures.length} pictures …`);
   try {
     const key = await keepPictures(pictures);
-    go({ view: state().view === "map" ? "map" : "gallery", picture: key, photo: "" });
+    go({ view: state().view === "map" ? "map" : "gallery", picture: key, these: "", photo: "" });
   } catch (error) {
     toast(error.message, { error: true, action: { label: "Try again", act: () => searchPictures(files) } });
   } finally {
@@ -118,7 +121,7 @@ function why(what) {
 function searchText(text) {
   close();
   input.value = "";
-  go({ view: state().view === "map" ? "map" : "gallery", texts: [...state().texts, text], photo: "" });
+  go({ view: state().view === "map" ? "map" : "gallery", texts: [...state().texts, text], these: "", photo: "" });
 }
 
 const suggestLater = later(() => suggest(), 180);
@@ -282,6 +285,16 @@ function drawChips() {
     );
   }
   chips.push(...photoChips(now, "like", "more like"), ...photoChips(now, "unlike", "unlike"));
+  if (now.these)
+    chips.push(
+      el("span", { class: "chips-title" }, "Only"),
+      el(
+        "span",
+        { class: "chip query" },
+        named(now.these),
+        iconButton("x", "Show others again", () => go({ these: "" })),
+      ),
+    );
   const filters = filterChips();
   if (filters.length) chips.push(el("span", { class: "chips-title" }, "Where"), ...filters);
   if (chips.length) chips.push(el("button", { type: "button", class: "link", onclick: clearAll }, "Clear all"));

@@ -9,6 +9,7 @@ const START = {
   like: [], // ids of photographs searched for
   unlike: [], // ids of photographs to keep away from
   picture: "", // the key of a dropped picture, kept in pictures.js
+  these: "", // the key of photographs shown for themselves, kept in these.js
   order: "",
   photo: "", // the id of the one that is open
   colour: "", // the column that colours the map
@@ -20,6 +21,7 @@ const START = {
 const LISTS = { texts: "q", like: "like", unlike: "unlike" };
 const TEXTS = {
   picture: "picture",
+  these: "these",
   order: "sort",
   photo: "photo",
   colour: "colour",
@@ -94,7 +96,7 @@ export function go(changes, { replace = false } = {}) {
 }
 
 /** Show everything: no search, no filter. */
-export const clearAll = () => go({ filters: [], texts: [], like: [], unlike: [], picture: "" });
+export const clearAll = () => go({ filters: [], texts: [], like: [], unlike: [], picture: "", these: "" });
 
 /** Call `listener(state, before)` at every change. */
 export function watch(listener) {
@@ -116,7 +118,11 @@ addEventListener("hashchange", () => {
   if (address(read(location.hash)) !== address(current)) moved();
 });
 
-/** What parts of the page tell each other: "labels" (ids, column, value), "undone", "collection", "selection". */
+/**
+ * What parts of the page tell each other: "labels" (ids, column, value) are written, something is "undone" (ids, where
+ * they are known), "theirs" (ids, by, column, undone) were labelled elsewhere, other "columns" have values, the
+ * "collection" was described anew, the "selection" has changed, a view has "shown" other photographs.
+ */
 export const signals = new EventTarget();
 
 export const tellAll = (name, detail = {}) => signals.dispatchEvent(new CustomEvent(name, { detail }));

@@ -1,0 +1,101 @@
+// The bar under a selection: how many are selected, which of them are out of sight, and what can be done with them.
+
+import { count, el, fill, iconButton, photographs, say } from "./dom.js";
+import { labelBox } from "./labelbox.js";
+import { give } from "./labels.js";
+import { choose } from "./layers.js";
+import { searchLike, searchUnlike } from "./search.js";
+import { outOfSight, selection } from "./selection.js";
+import { listen, watch } from "./state.js";
+import { showIds } from "./these.js";
+
+const DOUBLE = 500; // milliseconds in which a second click is meant for the photograph beneath, not for the bar
+let collection, bar, counter, hiddenOnes, box, keep;
+let turn = 0;
+
+export function startSelectionBar(of) {
+  collection = of;
+  bar = document.getElementById("selection-bar");
+  counter = el("b", { class: "selected-count" });
+  hiddenOnes = el("span", { class: "out-of-sight", role: "status" });
+  keep = el("input", { type: "checkbox", id: "keep-selected" });
+  box = labelBox({ apply: labelSelected });
+  const more = (title, kind, act) =>
+    el("button", { type: "button", class: kind, onclick: act }, title, el("span", { class: "these" }, "these"));
+  fill(
+    bar,
+    iconButton("x", "Clear the selection (Esc)", () => selection.clear()),
+    el("div", { class: "bar-count" }, counter, hiddenOnes),
+    box,
+    collection.writable
+      ? el(
+          "label",
+          { class: "keep", for: "keep-selected", title: "Keep the selection when it has been labelled" },
+          keep,
+          "Keep",
+        )
+      : null,
+    el(
+      "div",
+      { class: "bar-actions" },
+      more("More like", "", () => searchLike(selection.ids())),
+      more("Unlike", "quiet", () => searchUnlike(selection.ids())),
+    ),
+  );
+  listen("selection", draw);
+  listen("shown", drawHidden);
+  watch((now, before) => now.view !== before.view && drawHidden());
+}
+
+/** Go to the text of the box, to type over what is there. */
+export const focusLabel = () => !bar.hidden && box.focusText?.();
+
+function draw() {
+  const { size } = selection;
+  if (bar.hidden && size) {
+    bar.classList.add("arriving");
+    setTimeout(() => bar.classList.remove("arriving"), DOUBLE);
+  }
+  bar.hidden = size === 0;
+  document.body.classList.toggle("with-selection", size > 0);
+  counter.textContent = `${count(size)} selected`;
+  say(size ? `${photographs(size)} selected` : "Nothing selected");
+  drawHidden();
+}
+
+async function drawHidden() {
+  const mine = ++turn;
+  const unseen = selection.size ? await outOfSight().catch(() => []) : [];
+  if (mine !== turn) return;
+  if (!unseen.length) return fill(hiddenOnes);
+  fill(
+    hiddenOnes,
+    `${count(unseen.length)} not in view: `,
+    el("button", { type: "button", class: "link", onclick: () => showIds(selection.ids()) }, "show"),
+    el("button", { type: "button", class: "link", onclick: () => selection.remove(unseen) }, "clear"),
+  );
+}
+
+/** Label what is selected; what is out of sight only when it is meant. */
+async function labelSelected(column, value) {
+  let ids = selection.ids();
+  const unseen = await outOfSight();
+  if (unseen.length) {
+    const away = new Set(unseen);
+    const seen = ids.filter((id) => !away.has(id));
+    const answers = { "Show them": "show" };
+    if (seen.length) answers[`Label the ${count(seen.length)} in view`] = "seen";
+    answers[`Label all ${count(ids.length)}`] = "all";
+    const answer = await choose(
+      "Some of them are not in view",
+      `${count(unseen.length)} of the ${count(ids.length)} selected photographs are not among those shown here.`,
+      answers,
+    );
+    if (answer === "show") showIds(ids);
+    if (answer === "seen") ids = seen;
+    else if (answer !== "all") return false;
+  }
+  if (!(await give(ids, column, value))) return false;
+  if (!keep.checked) selection.remove(ids);
+  return true;
+}

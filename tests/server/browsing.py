@@ -1,0 +1,195 @@
+"""What tests of the page share: a server of its own process, pages in Chromium, and what stands on them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from birder.collection.store import Collection, Content, ModelCard, Row, Stamp
+from tests.server import live
+
+playwright_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+expect = playwright_api.expect
+expect.set_options(timeout=20_000)  # as patient as the page is with a server on a busy machine
+
+CHROMIUM = os.environ.get("BIRDER_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+in_browser = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: install it, or name it in BIRDER_CHROMIUM"),
+]
+
+HOSTILE = "<img src=x onerror=document.title='owned'>"
+
+
+@contextlib.contextmanager
+def serving(collection: Path, *options: str) -> Iterator[str]:
+    """A server of its own process; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "birder", "serve", str(collection), "--port", str(port), *options]
+    process = subprocess.Popen(command)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert process.poll() is None, "the server ended"
+            time.sleep(0.25)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def opened(browser: Any, address: str, *, expected: str = "$^", **how: Any) -> Iterator[Any]:
+    context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | how))
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    known = "location.protocol == 'http:' && (localStorage['birder:name'] ??= '')"  # who labels is not asked for
+    page.add_init_script(known)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: message.type in ("error", "warning") and said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    yield page
+    context.close()
+    unexpected = [text for text in said if not re.search(expected, text)]
+    elsewhere = [url for url in asked if not url.startswith((address, "blob:", "data:"))]
+    assert not unexpected, unexpected
+    assert not elsewhere, elsewhere
+    assert asked
+
+
+def total(page: Any, view: str = "gallery") -> int:
+    """The first number of a view's count."""
+    counter = page.locator(f"#view-{view} .count")
+    expect(counter).to_have_text(re.compile(r"\d"))
+    return int(re.findall(r"[\d,]+", counter.inner_text())[0].replace(",", ""))
+
+
+def tiles(page: Any, view: str = "gallery") -> Any:
+    return page.locator(f"#view-{view} .tile")
+
+
+def tile(page: Any, index: int, view: str = "gallery") -> Any:
+    """One of them by its place in the list, wherever it stands in the document."""
+    return page.locator(f"#view-{view} .tile[aria-posinset='{index + 1}']")
+
+
+def rows(page: Any) -> int:
+    return int(page.evaluate("fetch('/api/v1/collection').then(r => r.json()).then(c => c.rows)"))
+
+
+def labels_of(page: Any, ids: list[str], column: str = "label") -> list[str | None]:
+    """What the server has for photographs, asked anew."""
+    script = """([ids, column]) => Promise.all(ids.map(async id => {
+        const photo = await (await fetch('/api/v1/photos/' + id)).json();
+        return photo.row[column] ?? null;
+    }))"""
+    return list(page.evaluate(script, [ids, column]))
+
+
+def first_ids(page: Any, number: int) -> list[str]:
+    answer = page.evaluate(f"fetch('/api/v1/photos?limit={number}').then(r => r.json())")
+    return [photo["id"] for photo in answer["photos"]]
+
+
+def drop(page: Any, file: Path) -> None:
+    """Drop a file onto the page as a person would, with its bytes."""
+    data = list(file.read_bytes())
+    page.evaluate(
+        """([bytes, name]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], name, {type: 'image/jpeg'}));
+            const how = {bubbles: true, cancelable: true, dataTransfer: transfer};
+            for (const kind of ['dragenter', 'dragover', 'drop'])
+                document.body.dispatchEvent(new DragEvent(kind, how));
+        }""",
+        [data, file.name],
+    )
+
+
+def eventually(page: Any, seen: str, number: int) -> bool:
+    """Whether the server soon has that many photographs seen as something."""
+    script = "where => fetch('/api/v1/ids?where=' + encodeURIComponent(where)).then(r => r.json()).then(a => a.total)"
+    for _ in range(50):
+        if page.evaluate(script, f"seen = '{seen}'") == number:
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
+def crops(folder: Path, start: int, end: int, size: int = 4) -> list[Row]:
+    """Rows that are pieces of one photograph, so that each has a picture of its own."""
+    if not (folder / "one.jpg").exists():
+        noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((1000, 1000)).save(folder / "one.jpg")
+    uri = (folder / "one.jpg").as_uri()
+    vectors = np.random.default_rng(start).normal(size=(end - start, size)).astype(np.float32)
+    return [
+        Row(
+            f"{uri}#xywh=percent:{i % 400 / 5:.4g},{i // 400 * 0.32:.4g},20,20",
+            f"{i:064x}",
+            Stamp(1, datetime(2026, 1, 1)),
+            Content(vector, 200, 200, datetime(2026, 1, 1 + i % 28, 12), None, None),
+            {"label": f"kind {i % 7}", "night": i % 3 == 0, "Temp C": float(i % 40)},
+        )
+        for i, vector in zip(range(start, end), vectors, strict=True)
+    ]
+
+
+def collection_of(folder: Path, rows: int) -> Path:
+    """A collection of crops, with a column of booleans and one of numbers that has a space in its name."""
+    model = ModelCard("test", "test", "0" * 64, {"draft": True}, "torch", "fp32", 4)
+    collection = Collection.create_or_open(folder / "crops.birder", model)
+    with collection.writing():
+        collection.add_columns({"night": pa.bool_(), "Temp C": pa.float64()})
+        for start in range(0, rows, 20_000):
+            collection.write(crops(folder, start, min(rows, start + 20_000)))
+    return collection.path
+
+
+def audit(page: Any) -> list[str]:
+    """What axe-core (https://github.com/dequelabs/axe-core) finds wrong for people who do not see, or use no mouse."""
+    # It takes the first tab, scrolled out of sight on a phone, for a link that skips; these addresses are of views.
+    found = axe.Axe().run(page, options={"rules": {"skip-link": {"enabled": False}}}).response["violations"]
+    nodes = [(each["id"], node) for each in found for node in each["nodes"]]
+    return [f"{name}: {node['html'][:120]} {node['failureSummary'][:300]}" for name, node in nodes]
+
+
+@contextlib.contextmanager
+def on_forty(browser: Any, folder: Path, *, labelled: int = 20, expected: str = "$^", **how: Any) -> Iterator[Any]:
+    """A page on 40 little images in four clusters, some of them labelled; `ids` are in the gallery's order."""
+    with live.serving(live.make(folder, labelled=labelled).path) as client:
+        for page in opened(browser, str(client.base_url).removesuffix("/api/v1/"), expected=expected, **how):
+            page.api = client
+            page.ids = client.get("ids").json()["ids"]
+            total(page)
+            yield page
+
+
+def label_selected(page: Any, value: str) -> None:
+    """Label what is selected, and wait until it is written."""
+    box = page.locator("#selection-bar .label-input")
+    box.fill(value)
+    box.press("Enter")
+    expect(page.locator(".toast", has_text=f"is now “{value}”").last).to_be_visible()

@@ -1,0 +1,187 @@
+"""Connections that ask nothing, or ask slowly: what they cost the others."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from birder.server import bodies, connections
+from birder.server.connections import Listener, listen, server_for
+from tests.server.live import jpeg, make, running, serving
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("connections")
+    make(folder, 8)
+    return folder / "c.birder"
+
+
+@contextlib.contextmanager
+def slow_clients(port: int, count: int, say: bytes = b"GET / HTTP/1.1\r\nHost: loc") -> Iterator[list[socket.socket]]:
+    """Clients that begin a request and do not end it."""
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            with contextlib.suppress(OSError):  # it may be closed already, in favour of a later one
+                client.sendall(say)
+            clients.append(client)
+        yield clients
+
+
+def ended(client: socket.socket) -> bool:
+    """Whether the server has closed a connection."""
+    client.settimeout(0.01)
+    try:
+        while client.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    listener = listen("127.0.0.1", None)
+    accepted: list[int] = []
+
+    async def app(scope: dict[str, object], receive: object, send: object) -> None:
+        if scope["type"] == "http":
+            (connection,) = listener._open.values()
+            accepted.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
+            await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
+
+    with running(server_for(app, listener, lambda: None), listener):
+        assert httpx.get(f"http://127.0.0.1:{listener.getsockname()[1]}/").status_code == 204
+    assert len(accepted) == 1 and accepted[0] != 0
+
+
+def test_a_request_whose_head_does_not_come_is_given_up_and_one_being_answered_is_not(
+    collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_PATIENCE", 0.5)
+    listener = listen("127.0.0.1", None)
+
+    async def app(scope: dict[str, object], receive: object, send: object) -> None:
+        import asyncio
+
+        if scope["type"] == "http":  # a stream of events
+            await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[operator]
+            for _ in range(8):
+                await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})  # type: ignore[operator]
+                await asyncio.sleep(0.25)
+            await send({"type": "http.response.body", "body": b"data: end\n\n"})  # type: ignore[operator]
+
+    with running(server_for(app, listener, lambda: None), listener):
+        port = listener.getsockname()[1]
+        with slow_clients(port, 3) as clients, slow_clients(port, 1, b"") as silent:
+            begin = time.monotonic()
+            assert "data: end" in httpx.get(f"http://127.0.0.1:{port}/").text
+            assert time.monotonic() - begin > 1.5
+            assert all(ended(each) for each in [*clients, *silent])
+
+
+def test_an_address_has_so_many_connections_and_the_idle_ones_go_first() -> None:
+    listener = Listener(socket.AF_INET, most=40, most_of_one=20)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    port = listener.getsockname()[1]
+
+    async def app(scope: dict[str, object], receive: object, send: object) -> None:
+        import asyncio
+
+        if scope["type"] == "http":
+            await asyncio.sleep(2.5 if scope["path"] == "/slow" else 0)
+            await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
+            await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
+
+    with running(server_for(app, listener, lambda: None), listener), contextlib.ExitStack() as stack:
+        request = b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        busy = stack.enter_context(slow_clients(port, 5, request))
+        idle = stack.enter_context(slow_clients(port, 60))
+        for _ in range(5):
+            assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 204
+        assert sum(not ended(each) for each in idle) <= 15
+        for each in busy:
+            each.settimeout(10)
+            assert each.recv(100).startswith(b"HTTP/1.1 204")
+
+
+@pytest.mark.slow
+def test_1100_slow_connections_with_1024_descriptors_leave_it_reachable_and_its_log_short(collection: Path) -> None:
+    room = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if room[1] < 2000:
+        pytest.skip("this test needs 1,500 descriptors of its own")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(room[0], 2000), room[1]))
+
+    def few_descriptors() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+
+    command = [sys.executable, "-m", "birder", "serve", str(collection)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=few_descriptors) as process:
+        try:
+            assert process.stderr is not None
+            found = re.search(r"http\S+", process.stderr.readline())
+            assert found
+            address = httpx.URL(found[0])
+            assert httpx.get(address.join("/api/v1/collection"), timeout=30).status_code == 200
+            with slow_clients(address.port or 0, 1100):
+                worst = 0.0
+                for _ in range(20):
+                    begin = time.monotonic()
+                    assert httpx.get(address.join("/api/v1/photos"), timeout=10).status_code == 200
+                    worst = max(worst, time.monotonic() - begin)
+                assert worst < 5
+        finally:
+            process.terminate()
+            _, said = process.communicate(timeout=20)
+    assert len(said) < 2_000, said[:3000]
+
+
+def half_sent(port: int, count: int, address: str) -> contextlib.AbstractContextManager[list[socket.socket]]:
+    head = f"POST /api/v1/{address} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    return slow_clients(port, count, head.encode() + b"Content-Length: 60000000\r\n\r\n--x\r\n")
+
+
+def test_half_sent_uploads_hold_up_no_label_and_make_the_next_upload_wait(
+    collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_SILENCE", 1.5)
+    with serving(collection) as client, half_sent(client.base_url.port or 0, 16, "embed") as clients:
+        id_ = client.get("ids").json()["ids"][0]
+        begin = time.monotonic()
+        answer = client.post("search", json={"ids": [id_], "k": 1})
+        assert answer.status_code == 200 and time.monotonic() - begin < 1.2
+        answer = client.post("embed", files={"file": ("a.jpg", jpeg())})
+        assert answer.status_code == 400 and "birder fetch" in answer.json()["detail"]  # it had its turn
+        for each in clients:
+            each.settimeout(10)
+            assert each.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_a_body_that_comes_drop_by_drop_is_given_up(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "_SILENCE", 0.8)
+    with serving(collection) as client, socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as slow:
+        slow.sendall(b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        slow.sendall(b"Content-Length: 1000\r\n\r\n")
+        slow.settimeout(0.1)
+        begin = time.monotonic()
+        answer = b""
+        while not answer and time.monotonic() - begin < 10:
+            slow.sendall(b" ")
+            with contextlib.suppress(TimeoutError):
+                answer = slow.recv(100)
+        assert answer.startswith(b"HTTP/1.1 408") and time.monotonic() - begin < 5

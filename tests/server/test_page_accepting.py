@@ -1,0 +1,261 @@
+"""Labels given quickly, in label help and by a server that comes and goes, in a real Chromium on a real server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.browsing import (
+    eventually,
+    expect,
+    in_browser,
+    labels_of,
+    on_forty,
+    tile,
+    tiles,
+    total,
+)
+
+pytestmark = in_browser
+
+
+def test_label_help_ranks_and_accepts_with_one_key(page: Any) -> None:
+    total(page)
+    by_label = {
+        name: page.evaluate(
+            f"fetch('/api/v1/ids?where=' + encodeURIComponent(\"label = '{name}'\")).then(r => r.json())"
+        )["ids"]
+        for name in ("birds", "flowers")
+    }
+    for name, ids in by_label.items():
+        status = page.evaluate(
+            """([ids, value]) => fetch('/api/v1/labels', {method: 'POST', headers: {'Content-Type': 'application/json'},
+                body: JSON.stringify({ids, column: 'seen', value})}).then(r => r.status)""",
+            [ids[:4], name],
+        )
+        assert status == 200
+    page.reload()
+    page.locator("#tab-help").click()
+    page.locator("#help-column").select_option("seen")
+    expect(tiles(page, "help").first.locator(".detail")).to_have_text(re.compile(r"\d+ % sure"))
+    suggested = tiles(page, "help").first.locator(".name").inner_text()
+    assert suggested in by_label
+    page.locator("#view-help .grid").focus()
+    page.keyboard.press("a")
+    expect(page.locator("#view-help .count")).to_contain_text("1 accepted")
+    expect(tiles(page, "help").first).to_have_class(re.compile("marked"))
+    assert eventually(page, suggested, 5)
+    page.keyboard.press("Control+z")
+    expect(page.locator(".toast", has_text="Undone")).to_be_visible()
+    assert eventually(page, suggested, 4)
+
+
+AWAY = "Failed to load resource"  # what the browser itself says on the console
+
+
+@pytest.fixture
+def forty(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    with on_forty(browser, tmp_path, expected=AWAY) as page:
+        yield page
+
+
+@pytest.fixture
+def ranked(forty: Any) -> Any:
+    """Label help with 20 suggestions, whose pictures are there."""
+    forty.locator("#tab-help").click()
+    expect(forty.locator("#view-help .tile.loaded")).to_have_count(20)
+    forty.locator("#view-help .grid").focus()
+    return forty
+
+
+def labelled(page: Any) -> int:
+    return int(page.api.get("ids", params={"where": "label IS NOT NULL"}).json()["total"])
+
+
+def soon(page: Any, number: int) -> None:
+    """Wait until so many images have a label."""
+    for _ in range(100):
+        if labelled(page) == number:
+            return
+        page.wait_for_timeout(100)
+    assert labelled(page) == number
+
+
+def accept(page: Any, number: int) -> None:
+    for _ in range(number):
+        page.keyboard.press("a")
+    expect(page.locator("#view-help .count")).to_contain_text(f"{number} accepted")
+
+
+def test_what_is_accepted_quickly_goes_in_few_requests(ranked: Any) -> None:
+    sent: list[Any] = []
+    ranked.on("request", lambda request: request.url.endswith("/labels") and sent.append(request.post_data_json))
+    accept(ranked, 20)
+    expect(ranked.locator("#unwritten")).to_be_hidden()
+    assert labelled(ranked) == 40
+    assert len(sent) <= 6
+    assert sum(len(change["ids"]) for each in sent for change in each["changes"]) == 20
+    expect(ranked.locator(".toast")).to_have_count(0)
+
+
+@pytest.mark.parametrize("way", ["closed", "left"])
+def test_nothing_accepted_is_lost_when_the_page_goes(ranked: Any, way: str) -> None:
+    page, context = ranked, ranked.context
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.route("**/api/v1/labels", lambda route: route.abort())  # requests of the page; what it hands over goes through
+    accept(page, 12)
+    expect(page.locator("#unwritten")).to_contain_text("12 labels not written yet")
+    assert labelled(page) == 20
+    address = page.url.split("#")[0]
+    if way == "left":
+        page.unroute("**/api/v1/labels")
+        page.goto("about:blank")
+        soon(page, 32)  # the browser brings them home without the page
+    else:
+        page.close()
+    again = context.new_page()
+    again.goto(address)
+    expect(again.locator(".toast")).to_have_text("12 labels from before the page was left: now written")
+    assert labelled(page) == 32
+    assert page.api.get("labels/history").json()["total"] <= 12  # none of them twice
+    assert sum(act["count"] for act in page.api.get("labels/history").json()["acts"]) == 12
+    again.reload()
+    total(again)
+    assert again.evaluate("Object.keys(localStorage).filter(key => key.startsWith('birder:unwritten'))") == []
+
+
+def test_whoever_leaves_with_unwritten_labels_is_asked(ranked: Any) -> None:
+    asked: list[str] = []
+    ranked.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    ranked.route("**/api/v1/labels", lambda route: route.abort())
+    accept(ranked, 1)
+    ranked.reload()
+    assert asked == ["beforeunload"]
+    ranked.unroute("**/api/v1/labels")
+    ranked.reload()
+    expect(ranked.locator("#unwritten")).to_be_hidden()
+    soon(ranked, 21)
+    ranked.reload()
+    assert asked in (["beforeunload"], ["beforeunload"] * 2)
+
+
+def test_a_server_that_is_away_gets_the_labels_later_and_once(forty: Any) -> None:
+    page = forty
+    tries: list[int] = []
+
+    def lose_the_answer(route: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            route.fetch()  # it is written, but nobody hears of it
+            route.abort()
+        elif len(tries) == 2:
+            route.fulfill(status=503, json={"detail": "The disk is full."})
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/labels", lose_the_answer)
+    tile(page, 0).click()
+    page.locator("#selection-bar .label-input").fill("eagle owl")
+    page.locator("#selection-bar .label-input").press("Enter")
+    sign = page.locator("#unwritten")
+    expect(sign).to_contain_text("1 label not written yet: The server does not answer.")
+    sign.get_by_role("button", name="Try now").click()
+    expect(sign).to_contain_text("The disk is full.")
+    expect(page.locator(".toast")).to_contain_text("1 photograph: label is now “eagle owl”")
+    expect(sign).to_be_hidden()
+    assert len(tries) == 3
+    assert labels_of(page, page.ids[:1]) == ["eagle owl"]
+    assert page.api.get("labels/history").json()["total"] == 1
+
+
+def test_a_refused_label_does_not_hold_up_the_others(ranked: Any) -> None:
+    refused = ranked.ids[20:40][3]
+
+    def refuse(route: Any) -> None:
+        if refused in route.request.post_data:
+            route.fulfill(status=400, json={"detail": "Not this one."})
+        else:
+            route.continue_()
+
+    ranked.route("**/api/v1/labels", refuse)
+    accept(ranked, 20)
+    expect(ranked.locator(".toast.error")).to_contain_text("Not this one.")
+    expect(ranked.locator("#view-help .count")).to_contain_text("19 accepted")
+    expect(ranked.locator("#unwritten")).to_be_hidden()
+    assert labelled(ranked) == 39
+
+
+def test_a_key_takes_back_what_is_not_sent_yet_and_what_was_sent(ranked: Any) -> None:
+    accept(ranked, 3)
+    ranked.keyboard.press("Control+z")
+    expect(ranked.locator("#view-help .count")).to_contain_text("2 accepted")
+    expect(ranked.locator("#unwritten")).to_be_hidden()
+    soon(ranked, 22)
+    ranked.keyboard.press("Control+z")
+    expect(ranked.locator(".toast", has_text="Undone: 2 photographs")).to_be_visible()
+    assert labelled(ranked) == 20
+    expect(ranked.locator("#view-help .count")).to_have_text("20 photographs suggested")
+    expect(tile(ranked, 0, "help")).to_have_class(re.compile("active"))
+
+
+def test_a_key_held_down_accepts_no_image_whose_picture_is_not_there(forty: Any) -> None:
+    page = forty
+    page.locator("#tab-failures").click()
+    held: list[Any] = []
+    late = page.ids[20:][::2]
+    page.route(
+        "**/thumbnail?*",
+        lambda route: held.append(route) if any(i in route.request.url for i in late) else route.continue_(),
+    )
+    page.reload()
+    page.locator("#tab-help").click()
+    expect(page.locator("#view-help .tile.loaded")).to_have_count(10)
+    page.locator("#view-help .grid").focus()
+    for _ in range(60):  # the second and later ones are repeats of a key that is held down
+        page.keyboard.down("a")
+    page.keyboard.up("a")
+    expect(page.locator("#unwritten")).to_be_hidden()
+    given = labels_of(page, late)
+    assert given == [None] * len(late)
+    for route in held:
+        route.continue_()
+    expect(page.locator("#view-help .tile.loaded")).to_have_count(20)
+    for _ in range(60):
+        page.keyboard.down("a")
+    soon(page, 40)
+
+
+def test_accepting_what_is_no_suggestion_says_so_and_keeps_the_selection(ranked: Any) -> None:
+    page = ranked
+    page.locator("#tab-gallery").click()
+    for index in (0, 1, 2):
+        tile(page, index).click(modifiers=["Control"])
+    page.locator("#tab-help").click()
+    page.get_by_role("button", name="Accept 3 selected").click()
+    said = page.locator(".toast").last
+    expect(said).to_have_text("Nothing accepted: 3 selected photographs are no suggestion here, and stay selected.")
+    expect(page.locator(".selected-count")).to_have_text("3 selected")
+    assert labelled(page) == 20
+    for index in (0, 1):
+        tile(page, index, "help").click(modifiers=["Control"])
+    page.get_by_role("button", name="Accept 5 selected").click()
+    said = page.locator(".toast", has_text="2 photographs accepted. 3 selected photographs are no suggestion here")
+    expect(said).to_be_visible()
+    expect(page.locator(".selected-count")).to_have_text("3 selected")
+    soon(page, 22)
+
+
+def test_what_others_labelled_since_is_no_suggestion_any_more(ranked: Any) -> None:
+    page = ranked
+    first = tile(page, 0, "help")
+    id_ = first.evaluate("tile => tile.photo.id")
+    page.api.post("labels", json={"ids": [id_], "column": "label", "value": "lynx", "by": "Ana"})
+    expect(first.locator(".detail")).to_have_text("by Ana", timeout=5_000)
+    page.keyboard.press("a")
+    page.keyboard.press("a")
+    soon(page, 22)
+    assert labels_of(page, [id_]) == ["lynx"]

@@ -1,0 +1,179 @@
+"""The page on phones, in the dark, by assistive technology, behind a token, empty and with very many rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.browsing import audit, collection_of, expect, in_browser, opened, serving, tiles, total
+
+pytestmark = in_browser
+
+
+@pytest.mark.parametrize("view", ["gallery", "map", "help", "duplicates", "failures", "photo", "keys", "selection"])
+def test_a_phone_never_scrolls_sideways(browser: Any, address: str, view: str) -> None:
+    for page in opened(browser, address, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True):
+        total(page)
+        if view == "photo":
+            tiles(page).first.dblclick()
+            expect(page.locator(".predictions li").first).to_be_visible()
+        elif view == "keys":
+            page.locator("#keys").click()
+        elif view == "selection":
+            tiles(page).first.locator(".check").click()
+            expect(page.locator("#selection-bar")).to_be_visible()
+        else:
+            page.locator(f"#tab-{view}").click()
+            page.wait_for_timeout(300)
+        assert page.evaluate("[document.documentElement.scrollWidth, document.body.scrollWidth]") == [360, 360]
+        outside = """() => [...document.querySelectorAll('button, input, select, h2, .count')]
+            .filter(each => each.checkVisibility({visibilityProperty: true}))
+            .filter(each => !each.closest('#tabs, .strip, .copies, #filters'))
+            .map(each => [each.getBoundingClientRect(), each.outerHTML.slice(0, 120)])
+            .filter(([box]) => box.width && (box.right > 361 || box.left < -1))
+            .map(([box, html]) => html)"""
+        assert page.evaluate(outside) == []
+
+
+def test_filters_are_a_drawer_on_a_phone(browser: Any, address: str) -> None:
+    for page in opened(browser, address, viewport={"width": 360, "height": 740}):
+        everything = total(page)
+        page.locator("#filter-toggle").click()
+        page.locator("label.choice", has_text="flowers").first.locator("input").check()
+        page.keyboard.press("Escape")
+        expect(page.locator("#view-gallery .count")).to_have_text(re.compile(f"of {everything}"))
+
+
+def test_dark_follows_the_system_and_the_button(browser: Any, address: str) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
+    for page in opened(browser, address, color_scheme="dark"):
+        total(page)
+        assert page.evaluate(ground) < 150
+        page.get_by_role("button", name="Light colours").click()
+        assert page.evaluate(ground) > 600
+        page.reload()
+        total(page)
+        assert page.evaluate(ground) > 600
+
+
+def test_a_failed_request_is_told_and_tried_again(browser: Any, address: str) -> None:
+    for page in opened(browser, address, expected="500 .Internal Server Error"):
+        everything = total(page)
+        page.route("**/api/v1/photos?*", lambda route: route.fulfill(status=500, json={"detail": "The disk is full."}))
+        page.locator("#sort").select_option("label")
+        alert = page.locator("#view-gallery [role=alert]")
+        expect(alert).to_contain_text("The disk is full.")
+        page.unroute("**/api/v1/photos?*")
+        alert.get_by_role("button", name="Try again").click()
+        expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} photographs")
+
+
+def test_a_token_in_the_address_opens_the_page_for_good(browser: Any, tmp_path: Path) -> None:
+    token = "a-long-secret-of-ours"
+    with serving(collection_of(tmp_path, 6), "--token", token) as where:
+        for page in opened(browser, where, expected="401 .Unauthorized"):
+            assert page.locator(".tile").count() == 0
+            page.goto(f"{where}/?token={token}")
+            assert total(page) == 6
+            expect(tiles(page).first).to_have_class(re.compile("loaded"))
+            page.goto(where)
+            assert total(page) == 6
+
+
+def test_an_empty_collection_says_how_to_fill_it(browser: Any, tmp_path: Path) -> None:
+    with serving(collection_of(tmp_path, 0)) as where:
+        for page in opened(browser, where, expected="400 .Bad Request"):  # label help is refused without labels
+            expect(page.get_by_role("heading", name="No photographs yet")).to_be_visible()
+            expect(page.locator("#view-gallery code")).to_contain_text("birder embed PHOTOS --to ")
+            for view in ("map", "help", "duplicates", "failures"):
+                page.locator(f"#tab-{view}").click()
+                expect(page.locator(f"#view-{view} .empty h2")).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on 100,000 rows."""
+    with serving(collection_of(tmp_path_factory.mktemp("many"), 100_000)) as where:
+        yield where
+
+
+SCROLL = """async () => {
+    const scroller = document.querySelector('#view-gallery .scroller');
+    const frames = []; let most = 0; let last = performance.now();
+    for (let i = 0; i < 240; i++) {
+        scroller.scrollTop += i % 60 < 40 ? 90 : 6000;
+        await new Promise(requestAnimationFrame);
+        const now = performance.now(); frames.push(now - last); last = now;
+        most = Math.max(most, document.querySelectorAll('.tile').length);
+    }
+    frames.sort((a, b) => a - b);
+    return {most, median: frames[120], p95: frames[228], worst: frames[239], top: scroller.scrollTop};
+}"""
+
+
+def test_a_hundred_thousand_photographs_scroll(browser: Any, many: str) -> None:
+    for page in opened(browser, many):
+        assert total(page) == 100_000
+        expect(tiles(page).first).to_have_class(re.compile("loaded"))
+        measured = page.evaluate(SCROLL)
+        print("frames, ms:", measured)
+        assert measured["most"] < 120
+        assert measured["median"] < 50
+        page.keyboard.press("Tab")
+        page.locator("#view-gallery .grid").focus()
+        page.keyboard.press("End")
+        last = page.locator("#view-gallery .tile[aria-posinset='100000']")
+        expect(last).to_be_visible()
+        expect(last).to_have_class(re.compile("loaded"))
+        # Coming back from another view, or from a photograph, finds the same place.
+        top = page.evaluate("document.querySelector('#view-gallery .scroller').scrollTop")
+        page.locator("#tab-failures").click()
+        page.locator("#tab-gallery").click()
+        last.dblclick()
+        expect(page.locator(".photo")).to_be_visible()
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.querySelector('#view-gallery .scroller').scrollTop") == top
+        page.wait_for_timeout(400)
+        page.reload()
+        expect(page.locator("#view-gallery .tile[aria-posinset='99999']")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, scheme: str, width: int) -> None:
+    how = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    for page in opened(browser, address, **how):
+        expect(tiles(page).first).to_have_class(re.compile("loaded"))
+        expect(page.locator("label.choice").first).to_be_visible()
+        assert audit(page) == []
+        tiles(page).first.dblclick()
+        expect(page.locator(".neighbour img.loaded").first).to_be_visible()
+        expect(page.locator(".predictions li").first).to_be_visible()
+        assert audit(page) == []
+        page.keyboard.press("Escape")
+        page.keyboard.press("?")
+        expect(page.locator(".panel")).to_be_visible()
+        assert audit(page) == []
+        page.keyboard.press("Escape")
+        page.locator("#tab-map").click()
+        page.locator("#view-map .empty button, #view-map .map-canvas").first.wait_for()
+        compute = page.get_by_role("button", name="Compute the map")
+        if compute.is_visible():
+            assert audit(page) == []
+            compute.click()
+        expect(page.locator(".map-canvas")).to_be_visible(timeout=120_000)
+        expect(page.locator(".legend")).to_be_visible()
+        assert audit(page) == []
+        page.locator("#tab-help").click()
+        expect(page.locator("#view-help .tile.loaded, #view-help .empty h2").first).to_be_visible()
+        assert audit(page) == []
+        page.locator("#tab-duplicates").click()
+        expect(page.locator("#view-duplicates img.loaded").first).to_be_visible()
+        assert audit(page) == []
+        page.locator("#tab-failures").click()
+        expect(page.get_by_text("broken.jpg").first).to_be_visible()
+        assert audit(page) == []

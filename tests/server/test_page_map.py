@@ -1,0 +1,73 @@
+"""The map of the page, in a real Chromium."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from birder.collection.store import Collection
+from tests.server.browsing import crops, expect, in_browser, opened, total
+
+pytestmark = in_browser
+
+
+def test_the_map_is_computed_coloured_lassoed_and_opens_photographs(page: Any) -> None:
+    everything = total(page)
+    page.locator("#tab-map").click()
+    compute = page.get_by_role("button", name="Compute the map")
+    expect(compute.or_(page.locator(".map-canvas"))).to_be_visible()
+    if compute.is_visible():
+        compute.click()
+        expect(page.locator("#view-map progress")).to_be_visible()
+    canvas = page.locator(".map-canvas")
+    expect(canvas).to_be_visible(timeout=120_000)
+    expect(page.locator("#view-map .count")).to_have_text(f"{everything} photographs")
+    expect(page.locator(".legend li").first).to_contain_text("birds")
+    page.get_by_role("button", name="Lasso").click()
+    box = canvas.bounding_box()
+    inset = 16  # the stage's corners are round
+    left, top, right, bottom = inset, inset, box["width"] - inset, box["height"] - inset
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    places = [(box["x"] + x, box["y"] + y) for x, y in corners]
+    page.evaluate("document.querySelector('.legend').style.pointerEvents = 'none'")
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=12)
+    page.mouse.up()
+    expect(page.locator(".selected-count")).to_have_text(f"{everything} selected")
+    page.get_by_role("button", name="Clear the selection (Esc)").click()
+    page.get_by_role("button", name="Move", exact=True).click()
+    page.locator("label.choice", has_text="flowers").first.locator("input").check()
+    expect(page.locator("#view-map .count")).to_have_text(re.compile(f" of {everything} points in colour"))
+    # Somewhere on the map there is a point: hovering shows it, a click opens it.
+    for x in range(5, 96, 3):
+        for y in range(5, 96, 3):
+            page.mouse.move(box["x"] + box["width"] * x / 100, box["y"] + box["height"] * y / 100)
+            if page.evaluate("getComputedStyle(document.querySelector('.map-canvas')).cursor") == "pointer":
+                break
+        else:
+            continue
+        break
+    expect(page.locator(".map-card")).to_be_visible()
+    name = page.locator(".map-card b").inner_text()
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.locator(".photo table.row")).to_contain_text(name)
+
+
+def test_rows_that_came_after_the_map_are_told(browser: Any, few: str, tmp_path: Path) -> None:
+    for page in opened(browser, few):
+        page.locator("#tab-map").click()
+        page.get_by_role("button", name="Compute the map").click()
+        expect(page.locator(".map-canvas")).to_be_visible(timeout=120_000)
+        expect(page.locator("#view-map .banner")).to_be_hidden()
+        collection = Collection.open(tmp_path / "crops.birder")
+        with collection.writing():
+            collection.write(crops(tmp_path, 40, 43))
+        page.reload()
+        expect(page.locator("#view-map .banner")).to_contain_text("3 photographs came after the map was made")
+        page.get_by_role("button", name="Compute it anew").click()
+        expect(page.locator("#view-map .count")).to_have_text("43 photographs", timeout=120_000)
+        expect(page.locator("#view-map .banner")).to_be_hidden()

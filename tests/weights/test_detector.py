@@ -1,0 +1,69 @@
+"""A checkpoint trained as a detector: its backbone gives the maps that its configuration says, and no embedding."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+import birder
+from birder.errors import ConfigError, WeightsError
+from birder.weights.load import load_any
+
+TINY = {"patch_size": 8, "num_layers": 3, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
+STATS = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+
+
+def write(path: Path, net: torch.nn.Module, size: tuple[int, int], config: dict[str, Any] | None) -> Path:
+    """A detector as the published package writes it: the backbone without what its maps do not need, and a head."""
+    unused = ("norm.", "features.", "classifier.")
+    state = {f"backbone.{key}": value for key, value in net.state_dict().items() if not key.startswith(unused)}
+    state["head.weight"] = torch.ones(3)
+    signature = {
+        "dynamic": False,
+        "inputs": [{"data_shape": [0, 3, *size]}],
+        "outputs": ([{"boxes": [0, 4], "labels": [0], "scores": [0]}], {}),
+        "num_labels": 4,
+    }
+    fields = {"task": "object_detection", "birder_version": "v0.8.4", "signature": signature, "rgb_stats": STATS}
+    fields |= {"class_to_idx": {"bird": 1}} | ({} if config is None else {"backbone_config": config})
+    if path.suffix == ".pt":
+        torch.save({"state": state, **fields}, path)
+    else:
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in fields.items()}
+        safetensors.torch.save_file(state, path, metadata=texts)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+@pytest.mark.parametrize(("out_indices", "expected"), [(None, [-1]), ([0, 2], [0, 2])])
+@torch.inference_mode()
+def test_maps_are_those_of_the_configuration(
+    tmp_path: Path, ending: str, out_indices: list[int] | None, expected: list[int]
+) -> None:
+    torch.manual_seed(0)
+    own = TINY | ({} if out_indices is None else {"out_indices": out_indices})
+    whole = birder.create_network("vit_b16_pn", size=(32, 48), config=TINY | {"out_indices": expected}).eval()
+    path = write(tmp_path / f"vit_b16_pn_detector.{ending}", whole, (32, 48), own)
+    net, info = birder.load_model("vit_b16_pn", path, inference=True)
+    x = torch.rand(1, 3, 32, 48)
+    maps, reference = net.detection_features(x), whole.detection_features(x)
+    assert list(maps) == list(reference) == net.return_stages == [f"stage{i + 1}" for i in range(len(expected))]
+    for name, value in maps.items():
+        torch.testing.assert_close(value, reference[name])
+    assert (info.class_to_idx, info.custom_config["out_indices"]) == ({}, expected)
+
+
+def test_it_gives_no_embedding(tmp_path: Path) -> None:
+    net = birder.create_network("efficientnet_lite0", size=(64, 64))
+    path = write(tmp_path / "efficientnet_lite0_detector.pt", net, (64, 64), None)
+    backbone, _ = birder.load_model("efficientnet_lite0", path, inference=True)
+    assert list(backbone.detection_features(torch.rand(1, 3, 64, 64))) == ["stage1", "stage2", "stage3", "stage4"]
+    with pytest.raises(ConfigError, match="backbone of a detector"):
+        backbone.embedding(torch.rand(1, 3, 64, 64))
+    with pytest.raises(WeightsError, match="is a detector, not for image_classification"):
+        load_any(str(path))
