@@ -8,7 +8,7 @@ import re
 import torch
 
 import birder
-from birder.registry import weights_spec
+import birder.registry
 
 dependencies = ["torch", "huggingface_hub", "numpy", "PIL", "safetensors"]
 
@@ -23,12 +23,14 @@ def _load(
     """Load a network with its pretrained weights; without `pretrained`, build it as the other arguments say."""
     if pretrained:
         return birder.load_pretrained_model(weights, new_size=size)[0]
-    return birder.create_network(weights_spec(weights).network, num_classes, input_channels=input_channels, size=size)
+    return birder.create_network(
+        birder.registry.weights_spec(weights).network, num_classes, input_channels=input_channels, size=size
+    )
 
 
 def _entry(weights: str) -> functools.partial[torch.nn.Module]:
     entry = functools.partial(_load, weights)
-    entry.__doc__ = f"{weights_spec(weights).description}\n\n{_load.__doc__}"  # torch.hub.help shows it
+    entry.__doc__ = f"{birder.registry.weights_spec(weights).description}\n\n{_load.__doc__}"  # torch.hub.help shows it
     return entry
 
 

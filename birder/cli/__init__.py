@@ -26,7 +26,7 @@ from birder.cli.index import index
 from birder.cli.info import info
 from birder.cli.map_ import map_
 from birder.cli.models import models
-from birder.cli.output import note
+from birder.cli.output import note, say
 from birder.cli.predict import predict
 from birder.cli.quantize import quantize
 from birder.cli.search import search
@@ -61,7 +61,7 @@ def _version(show: bool) -> None:
     if show:
         from birder.version import __version__
 
-        typer.echo(f"birder {__version__}")
+        say(f"birder {__version__}")
         raise typer.Exit
 
 
@@ -113,7 +113,7 @@ def run() -> None:
         note(f"birder: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo("birder: interrupted", err=True)
+        note("birder: interrupted")
         sys.exit(130)
     except BrokenPipeError:  # `birder models | head`: whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

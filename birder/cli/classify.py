@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from birder.cli.output import Format, note, write_rows
+from birder.cli.output import Format, note, one_line, write_rows
 from birder.registry import DEFAULT_WEIGHTS
 
 
@@ -42,7 +42,7 @@ def classify(
         try:
             out, _ = infer_image(loaded.net, image, transform, device=chosen)
         except ImageError as error:
-            note(f"birder: {image}: {error}")
+            note(f"birder: {one_line(str(image))}: {one_line(str(error))}")
             unreadable += 1
             continue
         for rank, index in enumerate(out[0].argsort()[::-1][:k].tolist(), start=1):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birder.cli.output import note, say
+
 if TYPE_CHECKING:
     from birder.weights.openclip import State
 
@@ -68,18 +70,18 @@ def _to_birder(source: str, dest: Path, network: str | None, verify: Path | None
     openclip = read_openclip(source)
     name, checkpoint = to_birder(openclip, network)
     write_checkpoint(dest, checkpoint)
-    typer.echo(f"{dest}: {name}, {checkpoint.signature['outputs'][0]['data_shape'][1]} outputs")
+    say(f"{dest}: {name}, {checkpoint.signature['outputs'][0]['data_shape'][1]} outputs")
     if openclip.config is None:
-        typer.echo(f"A bare checkpoint does not say how its images were normalised: mean {OPENAI_RGB['mean']}, std "
-                   f"{OPENAI_RGB['std']} (OpenAI's) were written.", err=True)  # fmt: skip
+        note(
+            f"A bare checkpoint does not say how its images were normalised: mean {OPENAI_RGB['mean']}, "
+            f"std {OPENAI_RGB['std']} (OpenAI's) were written."
+        )
     try:
         found = network_of_file(dest)
     except WeightsError:
         found = ""
     if found != name:
-        typer.echo(
-            f"Birder tells a file's network by its name: call it {name}_{dest.name} to use it with --model.", err=True
-        )
+        note(f"Birder tells a file's network by its name: call it {name}_{dest.name} to use it with --model.")
     if verify is not None:
         _verify(name, dest, openclip.state, openclip.weights_path, verify)
 
@@ -106,7 +108,7 @@ def _to_openclip(source: str, dest: Path, network: str | None, text_from: str, v
     network = network or network_of_file(path)
     config, state = to_openclip(network, checkpoint, read_openclip(text_from))
     write_openclip(dest, config, state)
-    typer.echo(f"{dest}: an OpenCLIP model of {len(state)} tensors")
+    say(f"{dest}: an OpenCLIP model of {len(state)} tensors")
     if verify is not None:
         _verify(network, path, read_state(dest / SAFETENSORS_FILE), dest / SAFETENSORS_FILE, verify)
 
@@ -136,7 +138,7 @@ def _verify(network: str, checkpoint: Path, state: State, weights: Path, photo: 
             quick_gelu=config.get("act_layer_type") == "quick_gelu",
         )
     largest, scale = float((ours - theirs).abs().max()), float(theirs.abs().max())
-    typer.echo(
+    say(
         f"{photo}: largest difference {largest:.2e}, of features up to {scale:.3g}, between {checkpoint} in Birder and "
         f"{weights} computed by OpenCLIP's arithmetic"
     )

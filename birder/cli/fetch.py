@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from birder.cli.output import say
+
 
 def fetch(
     name: Annotated[str, typer.Argument(help="Registered weights; `birder models` lists them.")],
@@ -21,4 +23,4 @@ def fetch(
     from birder.registry import weights_spec
     from birder.weights import hub
 
-    typer.echo(hub.fetch(weights_spec(name), dst=to))
+    say(str(hub.fetch(weights_spec(name), dst=to)))

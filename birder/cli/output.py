@@ -53,6 +53,11 @@ def note(message: str) -> None:
     typer.echo(printable(message), err=True)
 
 
+def say(message: str) -> None:
+    """Print a result in words, on standard output."""
+    typer.echo(printable(message))
+
+
 def console_err() -> Console:
     """The console for progress, on standard error."""
     from rich.console import Console

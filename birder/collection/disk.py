@@ -85,7 +85,7 @@ def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
     with _lock_file(path, "write.lock") as handle:
         while True:
             try:
-                _lock(handle)
+                lock_handle(handle)
                 break
             except OSError as error:
                 if time.monotonic() >= until:
@@ -107,7 +107,7 @@ def running(path: Path) -> Iterator[None]:
     """
     with _lock_file(path, "run.lock") as handle:
         try:
-            _lock(handle)
+            lock_handle(handle)
         except OSError as error:
             raise CollectionError(
                 f"Another process is adding images to {path}. Wait for its end, or name another folder with --to."
@@ -123,7 +123,7 @@ def _lock_file(path: Path, name: str) -> Iterator[int]:
         yield file.fileno()
 
 
-def _lock(handle: int) -> None:
+def lock_handle(handle: int) -> None:
     """Lock a file; OSError if another process has."""
     if sys.platform == "win32":
         import msvcrt

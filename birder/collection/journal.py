@@ -27,7 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from birder.collection.disk import _lock, storing
+from birder.collection.disk import has_table, lock_handle, storing
+from birder.collection.flush import flush_folder
 from birder.errors import CollectionError
 
 FILE = "labels.jsonl"
@@ -275,9 +276,7 @@ class Journal:
 
     def exists(self) -> bool:
         """Whether labels have been given."""
-        from birder.collection.old_journal import has_table
-
-        return self.file.exists() or has_table(self.path)
+        return self.file.exists() or has_table(self.path, "labels")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -287,7 +286,7 @@ class Journal:
             end = time.monotonic() + _PATIENCE
             while True:
                 try:
-                    _lock(handle.fileno())
+                    lock_handle(handle.fileno())
                     break
                 except OSError as error:
                     if time.monotonic() > end:
@@ -316,7 +315,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self.file)
-            _sync_folder(self.path)
+            flush_folder(self.path)
             remove_table(self.path)
 
     def _append(self, data: bytes) -> None:
@@ -467,12 +466,3 @@ def _end_of_last_line(file: Any, size: int) -> int:
             return int(start + place + 1)
         end = start
     return 0
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -387,10 +387,17 @@ def _past(journal: Journal, act: Act) -> PastAct:
     )
 
 
-def fold(collection: Collection) -> int:
+def fold(collection: Collection, *, patience: float = 2.0) -> int:
     """Write all pending labels into the rows, in one commit.
 
     Cut short at any moment it has no effect, or that of having been finished: what is pending is a value for a cell.
+
+    Parameters
+    ----------
+    collection
+        Whose.
+    patience
+        Seconds to wait for another process that writes rows.
 
     Returns
     -------
@@ -401,7 +408,7 @@ def fold(collection: Collection) -> int:
     CollectionError
         Another process is writing, or the folder cannot be written to.
     """
-    with collection.writing():
+    with collection.writing(patience=patience):
         cells, end = collection.journal.pending(collection.images.version)
         if not cells:
             return 0

@@ -11,20 +11,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from birder.collection.disk import connect
-
-_FOLDER = "labels.lance"
-
-
-def has_table(path: Path) -> bool:
-    """Whether there is such a table; what is left of one whose making was cut short is none."""
-    versions = path / _FOLDER / "_versions"
-    return versions.is_dir() and any(entry.suffix == ".manifest" for entry in versions.iterdir())
+from birder.collection.disk import connect, has_table
 
 
 def remove_table(path: Path) -> None:
     """Remove the table, or what is left of it, once its lines are safe."""
-    shutil.rmtree(path / _FOLDER, ignore_errors=True)
+    shutil.rmtree(path / "labels.lance", ignore_errors=True)
 
 
 def read_table(path: Path) -> bytes:
@@ -32,7 +24,7 @@ def read_table(path: Path) -> bytes:
 
     What was begun and cut short stands behind the line that says what the rows have, so that it is finished.
     """
-    if not has_table(path):
+    if not has_table(path, "labels"):
         return b""
     rows = connect(path).open_table("labels").to_arrow().sort_by("at").to_pylist()
     data = b""

@@ -38,6 +38,9 @@ LABEL_SOURCE = "label_source"
 VECTORS = ("embedding", "patches")
 """Columns that hold thousands of numbers: read only where they are asked for."""
 
+NEEDED = ("id", "uri", "sha256", "embedding")
+"""Columns in which every row has a value."""
+
 FAILURES = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False),
@@ -165,6 +168,25 @@ def image_fields(card: ModelCard) -> list[pa.Field]:
         *(pa.field(name, type_) for name, type_ in USERS.items()),
         pa.field(LABEL_SOURCE, pa.string()),
     ]
+
+
+def check_table(path: Path, schema: pa.Schema, card: ModelCard) -> None:
+    """Refuse (`CollectionError`) a table of images, made by others, without the columns that Birder reads."""
+    for own in image_fields(card):
+        if own.name in USERS:
+            continue
+        given = schema.field(own.name).type if own.name in schema.names else None
+        if given is None or not _same(given, own.type):
+            raise CollectionError(
+                f"{path} is no collection that can be used: its column {own.name} is {given or 'missing'}, not "
+                f"{own.type}. Export it with what made it, and read that with: birder import."
+            )
+
+
+def _same(given: pa.DataType, own: pa.DataType) -> bool:
+    if pa.types.is_fixed_size_list(own) and pa.types.is_fixed_size_list(given):
+        return bool(given.list_size == own.list_size and given.value_type == own.value_type)
+    return bool(given == own)
 
 
 def column_types(columns: dict[str, Sequence[Any]]) -> dict[str, pa.DataType]:

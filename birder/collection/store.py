@@ -41,6 +41,7 @@ from birder.collection.journal import Journal
 from birder.collection.rows import (
     FAILURES,
     LABEL_SOURCE,
+    NEEDED,
     PREDICTED,
     USERS,
     VECTORS,
@@ -49,6 +50,7 @@ from birder.collection.rows import (
     ModelCard,
     Row,
     check_model,
+    check_table,
     column_types,
     fits,
     image_fields,
@@ -141,6 +143,14 @@ class Collection:
             if version != _FORMAT:
                 raise CollectionError(f"{path} was written by a newer Birder (format {version}): update with pip.")
             model = ModelCard(**stored)
+            check_table(path, images.schema, model)
+            # Ours have none; of another's table it has to be counted.
+            open_to_null = [name for name in NEEDED if images.schema.field(name).nullable]
+            if open_to_null and images.count_rows(" OR ".join(f"{name} IS NULL" for name in open_to_null)):
+                raise CollectionError(
+                    f"{path} is no collection that can be used: rows have no value in {' or '.join(open_to_null)}. "
+                    "Export it with what made it, and read that with: birder import."
+                )
         except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
             raise CollectionError(
                 f"{path} is damaged or not a collection of Birder's ({error}). "
@@ -255,7 +265,7 @@ class Collection:
         contents: set[bytes] = set()
         for batch in self.images.search().select(["uri", "sha256", *Stamp._fields]).to_batches():
             rows.update(zip(batch["uri"].to_pylist(), _stamps(batch), strict=True))
-            contents.update(bytes.fromhex(sha256) for sha256 in batch["sha256"].to_pylist())
+            contents.update(filter(None, map(_raw, batch["sha256"].to_pylist())))
         failures: dict[str, Stamp | None] = {}
         for batch in self._failures.search().select(["uri", *Stamp._fields]).to_batches():
             stamps = (None if stamp == (None, None, None) else stamp for stamp in _stamps(batch))
@@ -551,6 +561,14 @@ def _failure_table(failures: Sequence[Failure]) -> pa.Table:
 
 def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in columns.items() if value is not None}
+
+
+def _raw(sha256: str) -> bytes | None:
+    """The bytes of a sha256; None for another text, which a collection that others made may have there."""
+    try:
+        return bytes.fromhex(sha256)
+    except ValueError:
+        return None
 
 
 def _stamps(batch: pa.RecordBatch) -> Iterator[Stamp]:

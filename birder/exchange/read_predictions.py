@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from birder.exchange.predictions import COLUMNS, Given, save_predictions
 from birder.exchange.pybioclip import is_predictions, read_predictions
 from birder.exchange.speciesnet import read_speciesnet
 
+_BEGINNING = 65_536  # bytes
+_FIRST_KEY = re.compile(rb'"(predictions|embeddings)"\s*:')
+
 
 @dataclass
 class Predicted:
@@ -25,10 +29,14 @@ class Predicted:
 
 
 def holds_predictions(file: Path) -> bool:
-    """Whether a file is one of predictions, by its format: any CSV, and JSON with a list of them."""
+    """Whether a file is one of predictions: any CSV, and JSON that begins with them rather than with embeddings."""
     if file.suffix.lower() == ".csv":
         return True
-    return file.suffix.lower() == ".json" and "predictions" in read_json(file, "predictions.json of SpeciesNet")
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        key = _FIRST_KEY.search(opened.read(_BEGINNING))
+    return key is not None and key[1] == b"predictions"
 
 
 def import_predictions(file: Path, collection: Collection, *, model: str | None = None) -> Predicted:

@@ -6,7 +6,7 @@ few numbers that say how large a cosine can be at most, then, where that reaches
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +48,13 @@ class Group:
     photos: tuple[Photo, ...]
 
 
-def find_duplicates(collection: Collection, *, threshold: float = THRESHOLD, where: str | None = None) -> list[Group]:
+def find_duplicates(
+    collection: Collection,
+    *,
+    threshold: float = THRESHOLD,
+    where: str | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> list[Group]:
     """Find photographs that are there more than once.
 
     Two photographs are in one group of the kind "similar" if a chain of pairs at or above the threshold joins them; so
@@ -63,6 +69,8 @@ def find_duplicates(collection: Collection, *, threshold: float = THRESHOLD, whe
         The least cosine of similar photographs, in (0, 1].
     where
         An SQL condition on the columns: only among these rows.
+    progress
+        Is told which share of the pairs has been compared.
 
     Returns
     -------
@@ -84,7 +92,7 @@ def find_duplicates(collection: Collection, *, threshold: float = THRESHOLD, whe
     by_uri = np.array(sorted(range(len(uris)), key=uris.__getitem__), np.int64)
     different = np.sort(by_uri[np.unique(contents[by_uri], return_index=True)[1]])
     once = vectors if len(different) == len(vectors) else vectors[different]
-    pairs = different[similar_pairs(once, threshold)]
+    pairs = different[similar_pairs(once, threshold, progress)]
     widths, heights = table["width"].to_pylist(), table["height"].to_pylist()
 
     def group(kind: str, rows: npt.NDArray[np.int64]) -> Group:
@@ -104,7 +112,7 @@ def find_duplicates(collection: Collection, *, threshold: float = THRESHOLD, whe
     return [*sorted(same, key=_large_first), *sorted(similar, key=_large_first)]
 
 
-def similar_pairs(vectors: Vectors, threshold: float) -> _Pairs:
+def similar_pairs(vectors: Vectors, threshold: float, progress: Callable[[float], None] | None = None) -> _Pairs:
     """All pairs of unit vectors whose cosine is at least a threshold.
 
     Parameters
@@ -113,6 +121,8 @@ def similar_pairs(vectors: Vectors, threshold: float) -> _Pairs:
         (N, D) float32, each of length 1 (or 0).
     threshold
         The least cosine.
+    progress
+        Is told which share of the pairs has been compared.
 
     Returns
     -------
@@ -132,7 +142,7 @@ def similar_pairs(vectors: Vectors, threshold: float) -> _Pairs:
     else:
         most = vectors
     found, count = [np.empty((0, 2), np.int64)], 0
-    for left, right in _candidates(most, threshold - _ROUNDING):
+    for left, right, compared in _candidates(most, threshold - _ROUNDING):
         for start in range(0, len(left), _PAIRS // max(vectors.shape[1], 1) + 1):
             some = slice(start, start + _PAIRS // max(vectors.shape[1], 1) + 1)
             cosines = np.einsum("nd,nd->n", vectors[left[some]], vectors[right[some]])
@@ -144,16 +154,21 @@ def similar_pairs(vectors: Vectors, threshold: float) -> _Pairs:
                 f"More than {_MANY:,} pairs have a cosine of {threshold} or more: that is not similar but common. "
                 "Take a higher threshold."
             )
+        if progress is not None:
+            progress(compared)
     return np.concatenate(found)
 
 
-def _candidates(most: Vectors, threshold: float) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Pairs whose product is at least a threshold, a block of rows at a time."""
+def _candidates(
+    most: Vectors, threshold: float
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]]:
+    """Pairs whose product is at least a threshold, a block of rows at a time; and the share of pairs done with it."""
     for block in blocks_of(len(most)):
         products = most[block] @ most[block.start :].T
         left, right = np.nonzero(products >= threshold)
         later = right > left  # each pair once, and none with itself
-        yield left[later] + block.start, right[later] + block.start
+        compared = 1 - ((len(most) - block.stop) / len(most)) ** 2
+        yield left[later] + block.start, right[later] + block.start, compared
 
 
 def _squares(vectors: Vectors) -> Vectors:

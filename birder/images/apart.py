@@ -28,6 +28,7 @@ MOST_SECONDS = 30.0
 MOST_BYTES = 256 << 20
 """Of a file; it is in memory several times while it is decoded."""
 
+_START_SECONDS = 20.0
 _PATIENCE = 3
 """A process ends itself after so many seconds of its processor; it is ended after so many times that by the clock."""
 _STRIP = 4 << 20
@@ -52,6 +53,8 @@ class Decoders:
 
     def forget(self) -> None:
         """Begin anew without ending anything: after a fork, the processes are those of another."""
+        # Kept, because a pipe that is thrown away writes what another thread had begun to say.
+        self._others = getattr(self, "_running", None)
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
@@ -151,7 +154,13 @@ class Decoders:
                 start_new_session=True,  # Ctrl+C is for the run, which ends after what it has begun
             )
             self._running.add(process)
-            return process
+        assert process.stdout is not None
+        with _at_most(process, _START_SECONDS, threading.Event()):
+            ready = process.stdout.read(1)
+        if not ready:  # what it takes to start is not the file's fault
+            self._end(process)
+            raise ImageError("the process that should decode it does not start")
+        return process
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         process.kill()

@@ -143,7 +143,7 @@ def _coefficients(data: bytes, image: Image.Image) -> int:
 def _memory(image: Image.Image) -> int:
     """The bytes that decoding an opened image takes at its peak."""
     if image.format in ("ICO", "ICNS"):
-        return decoding.limit  # they hold whole files of which their header does not tell the sizes
+        return decoding.limit // 2  # they hold whole files of which their header does not tell the sizes
     pixels = image.width * image.height
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]

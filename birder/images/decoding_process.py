@@ -1,10 +1,10 @@
 """`python -m birder.images.decoding_process`: decode photographs in a process that may be ended at any time.
 
-What comes in on standard input, again and again: the length of a request (4 bytes, big-endian) and of a file (8), the
-request as JSON (draft, transform, seconds), the file. What goes out: objects of JSON, each after its length (4 bytes).
-First the amount of memory that it takes, and the pixels; then it waits for the seconds that it may take (a double).
-Then the size (width, height) of the pixels that follow, 3 bytes each, and width, height and metadata of the photograph.
-Instead of either, the reason why not.
+First it says R: ready. What comes in on standard input then, again and again: the length of a request (4 bytes,
+big-endian) and of a file (8), the request as JSON (draft, transform, seconds), the file. What goes out: objects of
+JSON, each after its length (4 bytes). First the amount of memory that it takes, and the pixels; then it waits for the
+seconds that it may take (a double). Then the size (width, height) of the pixels that follow, 3 bytes each, and width,
+height and metadata of the photograph. Instead of either, the reason why not.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def main() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each would take memory for its stack; others decode beside this process
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a library that prints must not come between
+    answers.write(b"R")
+    answers.flush()
     while len(lengths := requests.read(12)) == 12:
         head, size = struct.unpack(">IQ", lengths)
         wanted = json.loads(requests.read(head))

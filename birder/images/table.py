@@ -19,10 +19,12 @@ from birder.images.sources.lines import csv_lines
 from birder.images.sources.parquet import read_rows
 from birder.images.sources.source import Source, TableRow
 
-NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image", "image_path", "sample")
+NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image", "image_path")
 """Columns that hold the file's name, the first that is there."""
 URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier")
 """Columns that may name the photographs of a manifest as well."""
+LAST_COLUMNS = ("sample",)
+"""The published birder's name for the path, which may be anything elsewhere: taken if none of those is there."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Join:
     ambiguous: list[str]
 
 
-def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS) -> PhotoTable:
+def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUMNS) -> PhotoTable:
     """Read a CSV, TSV or Parquet file (or URL); a column of text has the type that all of its values have.
 
     Characters in a column's name other than letters, digits and _ become _, so that filters need no quoting.
@@ -98,7 +100,7 @@ def _read_csv(path: str) -> dict[str, Any]:
 def _read_parquet(path: str) -> dict[str, Any]:
     table = plain_table(read_rows(path))
     return {
-        name: column.to_pylist() if name in NAME_COLUMNS + URL_COLUMNS else column
+        name: column.to_pylist() if name in NAME_COLUMNS + URL_COLUMNS + LAST_COLUMNS else column
         for name, column in zip(table.schema.names, table.columns, strict=True)
     }
 

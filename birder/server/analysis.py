@@ -6,44 +6,38 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from birder.explore.duplicates import THRESHOLD, Group, find_duplicates
+from birder.explore.duplicates import THRESHOLD
 from birder.explore.stats import count_values
 from birder.explore.suggest import suggest
 from birder.server.answers import Duplicates, Statistics, Suggestions, plain
 from birder.server.catalogue import Snapshot
+from birder.server.compute import MOST_GROUPS
 from birder.server.site import PROBLEMS, Here, Site, listed
 
 router = APIRouter(tags=["whole collection"], responses=PROBLEMS)
 
 
 @router.get("/duplicates", response_model=Duplicates)
-async def duplicates(
+def duplicates(
     site: Here,
     threshold: Annotated[float, Query(ge=0.8, le=1.0, description="The least cosine of similar ones")] = THRESHOLD,
-    limit: Annotated[int, Query(ge=1, le=10_000, description="How many groups")] = 200,
+    limit: Annotated[int, Query(ge=1, le=MOST_GROUPS, description="How many groups")] = 200,
 ) -> dict[str, Any]:
     """Groups of photographs with the same content, then of photographs that look nearly the same.
 
-    `similarity` is the cosine to the first of the group.
+    Comparing all with all takes a while: the first request begins it, and is answered with the state "computing"; ask
+    again until it is "ready". `similarity` is the cosine to the first of the group.
     """
-    return await site.analysis.run(_duplicates, site, threshold, limit)
-
-
-def _duplicates(site: Site, threshold: float, limit: int) -> dict[str, Any]:
     snapshot = site.catalogue.current()
-    groups = site.duplicates
-    # Comparing all with all takes a while, and the page asks again when it is opened again.
-    if groups is None or groups[0] != (snapshot.rows_version, threshold):
-        groups = ((snapshot.rows_version, threshold), find_duplicates(snapshot.collection, threshold=threshold))
-        site.duplicates = groups
-    return {"groups": [_group(snapshot, group) for group in groups[1][:limit]], "total": len(groups[1])}
+    found = site.duplicates.state(snapshot, threshold)
+    return {**found, "groups": [_group(snapshot, kind, photos) for kind, photos in found["groups"][:limit]]}
 
 
-def _group(snapshot: Snapshot, group: Group) -> dict[str, Any]:
-    similarity = {photo.id: photo.similarity for photo in group.photos}
+def _group(snapshot: Snapshot, kind: str, photos: list[tuple[str, float]]) -> dict[str, Any]:
+    similarity = dict(photos)
     positions = snapshot.positions(list(similarity))
-    photos = listed(snapshot, positions[positions >= 0])
-    return {"kind": group.kind, "photos": [{**photo, "similarity": similarity[photo["id"]]} for photo in photos]}
+    there = listed(snapshot, positions[positions >= 0])
+    return {"kind": kind, "photos": [{**photo, "similarity": similarity[photo["id"]]} for photo in there]}
 
 
 @router.get("/stats", response_model=Statistics)

@@ -318,8 +318,11 @@ class DuplicateGroup(BaseModel):
 
 
 class Duplicates(BaseModel):
-    """Groups of photographs that show the same."""
+    """Groups of photographs that show the same; while they are looked for, how far that is."""
 
+    state: Literal["computing", "ready"]
+    progress: float = Field(description="From 0 to 1.")
+    stage: str
     groups: list[DuplicateGroup]
     total: int
 

@@ -57,13 +57,14 @@ class Listener(socket.socket):
         super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._most, self._most_of_one = most, most_of_one
         self._open: dict[Address, socket.socket] = {}
+        self._networks: dict[Address, str] = {}
         self._protocols: dict[Address, PatientProtocol] = {}
         self._closing: set[Address] = set()
 
     def accept(self) -> tuple[socket.socket, Address]:
         """Accept a connection; BlockingIOError or ConnectionAbortedError, after which asyncio tries again, if none."""
         for address in [address for address, each in self._open.items() if each.fileno() == -1]:
-            del self._open[address]
+            del self._open[address], self._networks[address]
             self._closing.discard(address)
             self._protocols.pop(address, None)
         if len(self._closing) >= _CLOSING_AT_ONCE:
@@ -74,13 +75,14 @@ class Listener(socket.socket):
             if error.errno in (errno.EMFILE, errno.ENFILE) and self._close_one(list(self._open)):
                 raise BlockingIOError from error
             raise
-        same = [each for each in self._open if network_of(str(each[0])) == network_of(str(address[0]))]
+        network = network_of(str(address[0]))
+        same = [each for each, of in self._networks.items() if of == network]
         if not (len(same) - len(self._closing.intersection(same)) < self._most_of_one or self._close_one(same)) or not (
             len(self._open) - len(self._closing) < self._most or self._close_one(list(self._open))
         ):
             connection.close()
             raise ConnectionAbortedError
-        self._open[address] = connection
+        self._open[address], self._networks[address] = connection, network
         return connection, address
 
     def _close_one(self, addresses: list[Address]) -> bool:
@@ -200,7 +202,8 @@ def check_certificate(cert: Path | None, key: Path | None) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_passphrase)
     except OSError as error:
-        why = error.strerror or "they are no certificate and key in PEM format that belong together"
+        mismatch = "they are no certificate and key in PEM format that belong together"
+        why = mismatch if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError(f"{cert} and {key} cannot be used for TLS: {why}.") from error
 
 

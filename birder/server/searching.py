@@ -65,13 +65,14 @@ async def find(site: Here, asked: Wanted) -> dict[str, Any]:
 
 
 @router.get("/photos/{id}/neighbours", response_model=Hits)
-def neighbours(
+async def neighbours(
     site: Here, id: str, k: Annotated[int, Query(ge=1, le=1000)] = 12, where: Where = None
 ) -> dict[str, Any]:
     """The photographs nearest to one, nearest first, without itself."""
-    snapshot = site.catalogue.current()
+    snapshot = await site.searches.run(site.catalogue.current)
     row_of(snapshot, id)
-    return {"photos": nearest(snapshot, ids=[id], where=where, k=k)}
+    # In the threads for searches: in those for all requests they would keep lists and labels waiting.
+    return {"photos": await site.searches.run(nearest, snapshot, ids=[id], where=where, k=k)}
 
 
 def nearest(

@@ -81,7 +81,7 @@ def check_token(token: str) -> None:
         why = f"A token needs at least {_FEWEST_DIFFERENT} different characters"
     elif token in (token + token)[1:-1]:
         why = "This token repeats itself"
-    elif sum(abs(step) <= 1 for step in steps) > len(steps) / 2:
+    elif sum(abs(step) <= 1 for step in steps) > len(steps) * 3 / 4:
         why = "This token counts up or down"
     else:
         return

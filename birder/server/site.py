@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Query, Request
 
-from birder.explore.duplicates import Group
 from birder.explore.tidy import Worth
 from birder.images.apart import Decoders
 from birder.images.sources import uri_to_name
 from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
+from birder.server.duplicates_job import DuplicatesJob
 from birder.server.event_streams import Events
 from birder.server.label_desk import LabelDesk
 from birder.server.map_job import MapJob
@@ -27,8 +27,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The token is missing or wrong"},
     403: {"model": Problem, "description": "A request from another site's page, or to another host's name"},
     404: {"model": Problem, "description": "There is no such photograph, column or label"},
+    408: {"model": Problem, "description": "The request came too slowly"},
     413: {"model": Problem, "description": "Too large"},
     422: {"model": Problem, "description": "A parameter that is missing, or of another kind"},
+    429: {"model": Problem, "description": "Too many wrong tokens: wait for the seconds of Retry-After"},
     503: {"model": Problem, "description": "Busy: try again after the seconds of Retry-After"},
 }
 """What any request under /api/v1 may answer with."""
@@ -58,11 +60,11 @@ class Site:
         self.searches = Workers("searches", threads=4, waiting=500)
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
+        self.duplicates = DuplicatesJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.worth: tuple[int, Worth] | None = None
-        self.duplicates: tuple[tuple[int, float], list[Group]] | None = None
         self.events = Events(self.catalogue)
         self.labels = LabelDesk(path, self.catalogue, self.events.look)
 
@@ -83,6 +85,7 @@ class Site:
         self.events.stop()
         self.labels.stop()
         self.map.stop()
+        self.duplicates.stop()
 
 
 def _site(request: Request) -> Site:

@@ -19,6 +19,9 @@ from birder.weights.hub import sha256_of
 from birder.weights.openclip import OpenClip, check_text_tower, openclip_repository, read_config, read_openclip
 from birder.weights.openclip_convert import text_state_to_birder, to_birder
 
+FOLDER_PREFIX = "local-dir:"
+"""What open_clip's users write before a folder."""
+
 
 class Scale(float):
     """A number that similarities are multiplied by, which code for open_clip may take for its logarithm."""
@@ -66,6 +69,7 @@ class LoadedClip(nn.Module):
         self.net = net
         self.tokenizer = tokenizer
         self.transform = transform
+        self.eval()
 
     @property
     def visual(self) -> Backbone:
@@ -153,7 +157,7 @@ def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = N
     WeightsError
         There is no text half, it is of a kind that Birder does not support, or the files are damaged.
     """
-    name, source = _whole_model(str(name_or_path))
+    name, source = _find(str(name_or_path))
     openclip = read_openclip(source)
     network, net = build_clip(openclip)
     size = (net.image.size[0], net.image.size[1])
@@ -197,7 +201,7 @@ def create_model_and_transforms(
             f"Birder has no architectures by name with weights {pretrained!r} beside: name a folder, a hub repository "
             "(hf-hub:imageomics/bioclip) or registered weights, and leave out pretrained."
         )
-    clip = load_clip(_without_scheme(model_name), device=device)
+    clip = load_clip(str(model_name).removeprefix(FOLDER_PREFIX), device=device)
     return clip, None, clip.transform
 
 
@@ -209,22 +213,18 @@ def get_tokenizer(model_name: str | Path) -> ClipTokenizer:
     HubError, WeightsError
         As in `load_clip`.
     """
-    _, source = _whole_model(_without_scheme(model_name))
+    _, source = _find(str(model_name).removeprefix(FOLDER_PREFIX))
     config = read_config(source)
     return ClipTokenizer((config["model_cfg"].get("text_cfg") or {}).get("context_length", CONTEXT_LENGTH))
 
 
-def _whole_model(word: str) -> tuple[str, str]:
-    """By what name a whole model goes that a user calls so, and where it is: a folder, a file or a hub repository."""
-    name = word.removeprefix(HUB_PREFIX)
+def _find(name_or_path: str) -> tuple[str, str]:
+    """What a CLIP model is called, and the folder or repository with both of its halves."""
+    name = name_or_path.removeprefix(HUB_PREFIX)
     registered = registered_name(name)
     if registered is not None and name != weights_spec(registered).openclip:
         return registered, openclip_repository(weights_spec(registered))
-    return name, word
-
-
-def _without_scheme(model_name: str | Path) -> str:
-    return str(model_name).removeprefix("local-dir:")
+    return name, name_or_path
 
 
 def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:

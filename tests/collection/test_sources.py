@@ -206,6 +206,31 @@ def test_each_box_is_a_row_with_its_crop(tmp_path: Path) -> None:
     assert (todo.done, todo.failed_before, summary.finished) == (3, 1, 0)
 
 
+def test_places_of_shards_off_the_earth_are_counted_and_not_stored(tmp_path: Path) -> None:
+    places = [
+        {"latitude": -999, "longitude": -999},
+        {"latitude": 51.5, "longitude": 7.0},
+        {"latitude": 10.0, "longitude": 200},
+    ]
+    members = []
+    for i, place in enumerate(places):
+        members += [(f"{i}.png", png(i)), (f"{i}.json", json.dumps(place).encode())]
+    _, summary = run(tmp_path, find_sources([write_tar(tmp_path / "x.tar", members)]))
+    assert (summary.embedded, summary.off_earth) == (3, 2)
+    rows = [row for _, row in sorted(rows_of(tmp_path).items())]
+    assert [(row["latitude"], row["longitude"]) for row in rows] == [(None, None), (51.5, 7.0), (None, None)]
+
+
+def test_names_that_no_file_can_have_end_no_run(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "l.csv").write_text("path,n\na.png,1\nb\0.png,2\nzip://x::file://,3\nmemory://\0,4\n")
+    _, summary = run(tmp_path, find_sources([tmp_path / "l.csv"]))
+    assert (summary.embedded, len(summary.failed)) == (1, 3)
+    assert len(Collection.open(tmp_path / "c.birder").failures()) == 3
+    again, summary = run(tmp_path, find_sources([tmp_path / "l.csv"]))
+    assert (again.done, summary.embedded) == (1, 0)
+
+
 def test_a_photograph_is_decoded_once_for_all_its_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import birder.collection.read as read
 

@@ -15,6 +15,7 @@ from birder.errors import CollectionError, ConfigError
 from birder.exchange.export import export
 from birder.images.sources import path_to_uri, read_crops
 from tests.exchange.conftest import Make
+from tests.images.test_sources_hostile import changed
 
 TYPES = {"predicted_label": pa.string(), "predicted_score": pa.float32()}
 TYPES |= {f"box_{name}": pa.float64() for name in ("x", "y", "width", "height")}
@@ -134,3 +135,24 @@ def test_what_cannot_be_merged_is_said(make: Make, results: Path, tmp_path: Path
     with pytest.raises(ConfigError, match="--where"):
         export(collection, tmp_path / "o.json", for_="megadetector", results=results)
     assert not (tmp_path / "o.json").exists()
+
+
+HOSTILE = (5, 10**400, "\0", "\ud800", None, True, [], {}, [5], {"a": 5}, [None], [[0.1, "x"]], 1e308)
+
+
+@pytest.mark.slow
+def test_hostile_results_are_refused_in_words_or_cost_only_themselves(
+    make: Make, results: Path, tmp_path: Path
+) -> None:
+    collection = crops(make, results, "/photos", {0: ("owl", 0.875), 1: ("deer", 0.25)})
+    merged = 0
+    for document in changed(RESULTS, HOSTILE):
+        (tmp_path / "hostile.json").write_text(json.dumps(document))
+        try:
+            export(collection, tmp_path / "o.json", for_="megadetector", results=tmp_path / "hostile.json")
+        except ConfigError:
+            continue
+        json.loads((tmp_path / "o.json").read_text("utf-8"))
+        (tmp_path / "o.json").unlink()
+        merged += 1
+    assert merged > 100

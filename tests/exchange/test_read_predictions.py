@@ -48,8 +48,9 @@ def test_speciesnet_comes_in_with_its_taxonomy(make: Make, tmp_path: Path) -> No
     given = [entry("C:\\data\\trap\\camA\\IMG_1.JPG", LION), entry("C:\\data\\trap\\camB\\IMG_1.JPG", DOGS, 0.5)]
     given += [entry("C:\\data\\trap\\camA\\IMG_2.JPG", BLANK, 1), entry("C:\\data\\trap\\camB\\IMG_2.JPG")]
     given += [entry("C:\\data\\trap\\camC\\IMG_1.JPG", LION)]  # whose folder is not here: none of the others
-    done = import_predictions(speciesnet(tmp_path / "p.json", *given), collection)
-    assert (done.rows, done.nameless, done.unknown) == (4, 1, 1)
+    result = CliRunner().invoke(app, [str(speciesnet(tmp_path / "p.json", *given)), "--to", str(collection.path)])
+    for said in ("4 rows of", "1 photographs have no prediction", "1 photographs in"):
+        assert said in result.output, result.output
     rows = rows_of(collection)
     lion = rows[uris[0]]
     assert [lion[f"predicted_{rank}"] for rank in ("kingdom", "class", "genus", "species", "common_name")] == [

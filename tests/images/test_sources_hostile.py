@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
@@ -54,20 +55,19 @@ def outcomes(sources: list[Source]) -> list[str | None]:
 
 
 def test_folders_of_any_depth_are_gone_through(tmp_path: Path) -> None:
-    folders = list(itertools.accumulate(["d"] * 1200, os.path.join, initial=str(tmp_path)))
-    for folder in folders[1:]:
-        os.mkdir(folder)  # noqa: PTH102 - a path of 1,200 parts
+    folders = list(itertools.accumulate(["d"] * 500, os.path.join, initial=str(tmp_path)))
+    Path(folders[-1]).mkdir(parents=True)
     (Path(folders[-1]) / "owl.jpg").write_bytes(b"x")
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(400)  # as 1,500 of them are for Python's own limit, and made sooner
     try:
         (source,) = find_images([tmp_path])
         assert source.path == f"{folders[-1]}/owl.jpg"
         assert len(find_sources([tmp_path])) == 1
         with pytest.raises(BirderError, match="too deep for a pattern"):
             find_images([f"{tmp_path}/**/*.jpg"])
-    finally:  # what pytest and shutil would go into recursively
-        (Path(folders[-1]) / "owl.jpg").unlink()
-        for folder in reversed(folders[1:]):
-            os.rmdir(folder)  # noqa: PTH106
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def test_links_that_double_at_each_step_lead_to_each_photograph_once(tmp_path: Path) -> None:
@@ -199,6 +199,7 @@ def test_parquet_that_expands_a_thousandfold_is_refused_unread(
 def test_a_value_that_many_rows_share_is_read_a_few_rows_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(parquet, "_SLICE_BYTES", 2_000_000)
     monkeypatch.setattr(parquet, "_KEPT_BYTES", 10_000_000)
     data = png() + bytes(1_000_000)
     image = pa.array([{"bytes": data, "path": "a"}], IMAGES)
@@ -251,8 +252,7 @@ def test_headers_that_lie_are_a_failure_of_their_shard(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:1024] + lie + bytes(1024))
         reasons = outcomes(find_sources([path]))
         assert reasons[0] is None
-        told = [str(reason) for reason in reasons[1:] if reason is not None]
-        assert all("damaged" in reason or "empty" in reason for reason in told), (number, reasons)
+        assert set(reasons[1:-1]) <= {None, "the file is empty"} and "damaged" in str(reasons[-1])
 
 
 def test_any_damage_to_headers_is_said_in_words(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ RESULTS = {
 }
 
 
-def changed(document: Any) -> Iterator[Any]:
+def changed(document: Any, values: tuple[Any, ...] = HOSTILE) -> Iterator[Any]:
     """A document with each of its parts replaced by each hostile value, one at a time."""
 
     def places(part: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -302,7 +302,7 @@ def changed(document: Any) -> Iterator[Any]:
         for key, value in items:
             yield from places(value, (*path, key))
 
-    for path, value in itertools.product(places(document), HOSTILE):
+    for path, value in itertools.product(places(document), values):
         if not path:
             yield value
             continue

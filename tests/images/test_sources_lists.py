@@ -40,6 +40,23 @@ def test_a_csv_manifest_names_paths_and_urls_and_describes_them(tmp_path: Path) 
     assert {source.problem for source in sources} == {None}
 
 
+@pytest.mark.parametrize("column", ["sample", "image_path"])
+def test_the_published_packages_tables_name_photographs(tmp_path: Path, column: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    table = pa.table({column: [f"{tmp_path}/a.jpg"], "prediction": ["owl"]})
+    pq.write_table(table, tmp_path / "results.parquet")
+    (source,) = find_sources([tmp_path / "results.parquet"])
+    assert (source.path, dict(source.columns)) == (f"{tmp_path}/a.jpg", {"prediction": "owl"})
+    named = [Source(f"{tmp_path}/a.jpg")]
+    assert join_table(named, read_table(tmp_path / "results.parquet")).matched == 1
+
+
+def test_a_sample_is_a_path_only_where_nothing_else_is_one(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("sample,url\nS-17,https://e.org/1.jpg\n")
+    (source,) = find_sources([tmp_path / "l.csv"])
+    assert (source.path, dict(source.columns)) == ("https://e.org/1.jpg", {"sample": "S-17"})
+
+
 def test_a_parquet_manifest_keeps_its_types(tmp_path: Path) -> None:
     moment = datetime(2024, 5, 1, 12)
     table = pa.table({"url": ["https://e.org/1.jpg"], "seen": [moment], "my col": [1.5], "tags": [["a", "b"]]})

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -30,6 +32,28 @@ def look(_):
 
 with ThreadPoolExecutor(8) as pool:
     assert len(list(pool.map(look, range(int(sys.argv[2]))))) == int(sys.argv[2])
+"""
+
+
+READ = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from birder.collection.plan import plan
+from birder.collection.read import read_group
+from birder.errors import ConfigError
+from birder.images.sources import find_sources
+from birder.images.transform import ClassificationTransform
+
+transform = ClassificationTransform((8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+read = 0
+try:
+    todo = plan(None, find_sources(sys.argv[1:]))
+    with ThreadPoolExecutor(4) as pool:
+        read = sum(len(pool.submit(read_group, [item], transform, True).result()) for item in todo.pending[:1])
+        read += sum(map(len, pool.map(lambda item: read_group([item], transform, True), todo.pending[1:])))
+except ConfigError as error:
+    print(error)
+print(read, "read")
 """
 
 
@@ -58,3 +82,65 @@ def test_the_promise_for_vit_b16_holds_and_does_not_grow_with_the_list() -> None
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "peak" in done.stdout
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), "teal").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def growth(tmp_path: Path, *paths: Path) -> int:
+    """Peak RSS of reading what paths name at four threads, less that of reading one small image."""
+    (tmp_path / "small.png").write_bytes(png())
+    return peak("-c", READ, *paths) - peak("-c", READ, tmp_path / "small.png")
+
+
+def test_sparse_files_are_not_in_memory_side_by_side(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path in paths:
+        path.write_bytes(png())
+        os.truncate(path, 300_000_000)
+    assert growth(tmp_path, *paths) < 450_000_000  # one of them, not four
+
+
+def test_a_sparse_table_of_one_line_is_not_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("path\n")
+    os.truncate(tmp_path / "l.csv", 1_000_000_000)
+    assert growth(tmp_path, tmp_path / "l.csv") < 100_000_000
+
+
+def test_parquet_of_a_few_kilobytes_stays_one_of_a_few_hundred_megabytes(tmp_path: Path) -> None:
+    value = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), pa.array([png() + bytes(30_000_000)]))
+    image = pa.StructArray.from_arrays([value], ["bytes"])
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": image}), path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 10_000
+    # 3 GB if all rows were there at once; 192 of them were kept
+    assert growth(tmp_path, path) < 800_000_000
+
+
+SHARED = """
+import sys
+import numpy as np
+from birder.collection.rows import Content, ModelCard, Row
+from birder.collection.store import Collection
+from birder.images.sources import Stamp
+
+transform = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}
+transform |= {"center_crop": 1.0, "simple_crop": False, "draft": True}
+collection = Collection.create_or_open(sys.argv[1], ModelCard("m", "m", "0" * 64, transform, "torch", "fp32", 2048))
+vector = np.ones(2048, np.float32)
+content = Content(vector, 9, 9, None, None, None)
+with collection.writing():
+    for i in range(0, 20_000, 4_000):
+        rows = [Row(f"file:///{i + j}.jpg", "a" * 64, Stamp(1, 1), content) for j in range(4_000)]
+        collection.write(rows)
+    if sys.argv[2] == "copy":
+        collection.write([Row("file:///copy.jpg", "a" * 64, Stamp(1, 1), None)])
+"""
+
+
+def test_a_copy_of_what_thousands_of_files_hold_reads_one_embedding(tmp_path: Path) -> None:
+    without, with_copy = (peak("-c", SHARED, tmp_path / what, what) for what in ("plain", "copy"))
+    assert with_copy - without < 60_000_000  # of 164 MB of the same embedding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import resource
@@ -9,13 +10,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
 from birder.server import bodies, connections
+from birder.server.bodies import BodyLimit
 from birder.server.connections import Listener, listen, server_for
 from tests.server.live import jpeg, make, running, serving
 
@@ -70,21 +75,20 @@ def test_small_answers_are_sent_at_once() -> None:
 
 
 def test_a_request_whose_head_does_not_come_is_given_up_and_one_being_answered_is_not(
-    collection: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "_PATIENCE", 0.5)
+    monkeypatch.setattr(bodies, "_SILENCE", 0.3)
     listener = listen("127.0.0.1", None)
 
-    async def app(scope: dict[str, object], receive: object, send: object) -> None:
-        import asyncio
+    async def events() -> AsyncIterator[bytes]:
+        for _ in range(8):
+            yield b":\n\n"
+            await asyncio.sleep(0.25)
+        yield b"data: end\n\n"
 
-        if scope["type"] == "http":  # a stream of events
-            await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[operator]
-            for _ in range(8):
-                await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})  # type: ignore[operator]
-                await asyncio.sleep(0.25)
-            await send({"type": "http.response.body", "body": b"data: end\n\n"})  # type: ignore[operator]
-
+    # It listens meanwhile for the client's going away, which is no body that does not come.
+    app = BodyLimit(Starlette(routes=[Route("/", lambda _: StreamingResponse(events()))]))
     with running(server_for(app, listener, lambda: None), listener):
         port = listener.getsockname()[1]
         with slow_clients(port, 3) as clients, slow_clients(port, 1, b"") as silent:
@@ -99,18 +103,20 @@ def test_an_address_has_so_many_connections_and_the_idle_ones_go_first() -> None
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
     port = listener.getsockname()[1]
+    begun: list[object] = []
 
     async def app(scope: dict[str, object], receive: object, send: object) -> None:
-        import asyncio
-
         if scope["type"] == "http":
-            await asyncio.sleep(2.5 if scope["path"] == "/slow" else 0)
+            begun.append(scope["path"])
+            await asyncio.sleep(2.0 if scope["path"] == "/slow" else 0)
             await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
             await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
 
     with running(server_for(app, listener, lambda: None), listener), contextlib.ExitStack() as stack:
         request = b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         busy = stack.enter_context(slow_clients(port, 5, request))
+        while len(begun) < 5:
+            time.sleep(0.01)
         idle = stack.enter_context(slow_clients(port, 60))
         for _ in range(5):
             assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 204
@@ -159,12 +165,14 @@ def half_sent(port: int, count: int, address: str) -> contextlib.AbstractContext
 def test_half_sent_uploads_hold_up_no_label_and_make_the_next_upload_wait(
     collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "_SILENCE", 1.5)
-    with serving(collection) as client, half_sent(client.base_url.port or 0, 16, "embed") as clients:
+    monkeypatch.setattr(bodies, "_SILENCE", 2.5)
+    with serving(collection) as client, contextlib.ExitStack() as stack:
         id_ = client.get("ids").json()["ids"][0]
+        client.post("search", json={"ids": [id_], "k": 1})  # the first one imports what searching needs
+        clients = stack.enter_context(half_sent(client.base_url.port or 0, 16, "embed"))
         begin = time.monotonic()
         answer = client.post("search", json={"ids": [id_], "k": 1})
-        assert answer.status_code == 200 and time.monotonic() - begin < 1.2
+        assert answer.status_code == 200 and time.monotonic() - begin < 2
         answer = client.post("embed", files={"file": ("a.jpg", jpeg())})
         assert answer.status_code == 400 and "birder fetch" in answer.json()["detail"]  # it had its turn
         for each in clients:

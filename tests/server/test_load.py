@@ -67,9 +67,9 @@ def load(folder: Path, photos: Path, seconds: float) -> tuple[Counter[str], list
     """Serve a collection to 64 clients from a process of its own: what was answered, and its memory meanwhile."""
     path = embed(folder, sorted(photos.glob("*/*.jpg")))
     program = (
-        "import sys, uvicorn; from birder.server.app import create_app; import socket;"
-        "s = socket.create_server(('127.0.0.1', 0), backlog=512); print(s.getsockname()[1], flush=True);"
-        "uvicorn.Server(uvicorn.Config(create_app(sys.argv[1]), log_level='error')).run(sockets=[s])"
+        "import sys; from birder.server.app import create_app; from birder.server.connections import *;"
+        "s = listen('127.0.0.1', None); print(s.getsockname()[1], flush=True);"
+        "server_for(create_app(sys.argv[1]), s).run(sockets=[s])"
     )
     server = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
     try:

@@ -156,7 +156,7 @@ def test_the_photo_view_has_the_row_neighbours_and_predictions_and_turns(page: A
 def test_duplicates_stand_side_by_side(page: Any) -> None:
     page.locator("#tab-duplicates").click()
     same = page.locator(".group", has_text="The same file").filter(has_text="crow-again.jpg")
-    expect(same.locator(".copy")).to_have_count(2)
+    expect(same.locator(".copy")).to_have_count(2, timeout=60_000)  # a process compares all photographs first
     same.get_by_role("button", name="Select the others").click()
     expect(page.locator(".selected-count")).to_have_text("1 selected")
     same.locator(".open").first.click()

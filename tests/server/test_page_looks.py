@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.server.browsing import audit, collection_of, expect, in_browser, opened, serving, tiles, total
+from tests.server.browsing import audit, collection_of, expect, in_browser, opened, serving, tile, tiles, total
 
 pytestmark = in_browser
 
 
-@pytest.mark.parametrize("view", ["gallery", "map", "help", "duplicates", "failures", "photo", "keys", "selection"])
+@pytest.mark.parametrize(
+    "view", ["gallery", "map", "help", "duplicates", "failures", "photo", "keys", "history", "selection"]
+)
 def test_a_phone_never_scrolls_sideways(browser: Any, address: str, view: str) -> None:
     for page in opened(browser, address, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True):
         total(page)
@@ -23,9 +25,13 @@ def test_a_phone_never_scrolls_sideways(browser: Any, address: str, view: str) -
             expect(page.locator(".predictions li").first).to_be_visible()
         elif view == "keys":
             page.locator("#keys").click()
+        elif view == "history":
+            page.locator("#history").click()
+            page.wait_for_timeout(300)
         elif view == "selection":
             tiles(page).first.locator(".check").click()
-            expect(page.locator("#selection-bar")).to_be_visible()
+            page.goto(page.url.split("#")[0] + '#gallery?filter={"column":"label","values":["flowers"]}')
+            expect(page.locator(".out-of-sight")).to_contain_text("1 not in view")
         else:
             page.locator(f"#tab-{view}").click()
             page.wait_for_timeout(300)
@@ -148,8 +154,28 @@ def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, sch
     how = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": "reduce"}
     for page in opened(browser, address, **how):
         expect(tiles(page).first).to_have_class(re.compile("loaded"))
-        expect(page.locator("label.choice").first).to_be_visible()
+        expect(page.locator("label.choice").first).to_be_attached()
         assert audit(page) == []
+        for index in (0, 2):
+            tile(page, index).locator(".check").click()
+        page.goto(address + '/#gallery?filter={"column":"label","values":["flowers"]}')
+        expect(page.locator(".out-of-sight")).to_contain_text("2 not in view")
+        assert audit(page) == []
+        page.locator("#selection-bar .label-input").fill("lily")
+        page.locator("#selection-bar .label-input").press("Enter")
+        expect(page.get_by_role("dialog", name="Some of them are not in view")).to_be_visible()
+        assert audit(page) == []
+        page.keyboard.press("Escape")
+        page.locator("#history").click()
+        expect(page.locator(".history li, .panel .empty h2").first).to_be_visible()
+        assert audit(page) == []
+        page.get_by_role("button", name="Give it").click()
+        expect(page.get_by_role("dialog", name="Who labels here?")).to_be_visible()
+        assert audit(page) == []
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Clear all").click()
+        page.get_by_role("button", name="Clear the selection (Esc)").click()
         tiles(page).first.dblclick()
         expect(page.locator(".neighbour img.loaded").first).to_be_visible()
         expect(page.locator(".predictions li").first).to_be_visible()
@@ -172,8 +198,30 @@ def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, sch
         expect(page.locator("#view-help .tile.loaded, #view-help .empty h2").first).to_be_visible()
         assert audit(page) == []
         page.locator("#tab-duplicates").click()
-        expect(page.locator("#view-duplicates img.loaded").first).to_be_visible()
+        expect(page.locator("#view-duplicates img.loaded").first).to_be_visible(timeout=60_000)
         assert audit(page) == []
         page.locator("#tab-failures").click()
         expect(page.get_by_text("broken.jpg").first).to_be_visible()
         assert audit(page) == []
+
+
+def test_the_page_says_when_tidying_is_worth_while(browser: Any, tmp_path: Path) -> None:
+    collection = collection_of(tmp_path, 6)
+    with (collection / "images.lance" / "data" / "left.lance").open("wb") as former:
+        former.truncate(900_000_000)  # as large as many former versions; it takes no room
+    with serving(collection) as where:
+        for page in opened(browser, where):
+            banner = page.locator("#tidying")
+            expect(banner).to_contain_text("former versions of them take 900.0 MB")
+            expect(banner.locator("code")).to_have_text(f"birder tidy {collection}")
+            assert audit(page) == []
+            page.get_by_role("button", name="Put this away").click()
+            expect(banner).to_be_hidden()
+            page.reload()
+            assert total(page) == 6
+            expect(banner).to_be_hidden()
+    (collection / "images.lance" / "data" / "left.lance").unlink()
+    with serving(collection) as where:
+        for page in opened(browser, where):
+            assert total(page) == 6
+            expect(page.locator("#tidying")).to_be_hidden()

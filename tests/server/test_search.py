@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -110,6 +112,17 @@ def test_an_unlabelled_photograph_gets_the_name_of_its_labelled_neighbours(
     assert client.get(f"photos/{rows[0][0]}/predictions", params={"column": "night"}).status_code == 404
 
 
+def duplicates(client: httpx.Client, **asked: object) -> dict[str, Any]:
+    """The groups, once they are found."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        told: dict[str, Any] = client.get("duplicates", params=asked).raise_for_status().json()  # type: ignore[arg-type]
+        if told["state"] == "ready":
+            return told
+        time.sleep(0.05)
+    raise AssertionError(told)
+
+
 def test_duplicates_are_grouped(tmp_path: Path) -> None:
     from tests.server.live import card, jpeg, row_of
 
@@ -124,12 +137,36 @@ def test_duplicates_are_grouped(tmp_path: Path) -> None:
     with collection.writing():
         collection.write(made)
     with serving(tmp_path / "c") as client:
-        told = client.get("duplicates").json()
+        first = client.get("duplicates").json()
+        assert (first["state"], first["groups"]) == ("computing", []) and 0 <= first["progress"] <= 1
+        told = duplicates(client)
         kinds = [(group["kind"], sorted(photo["name"][-5] for photo in group["photos"])) for group in told["groups"]]
         assert kinds == [("same content", ["0", "1"]), ("similar", ["2", "3"])] and told["total"] == 2
         assert all(0.97 <= photo["similarity"] <= 1 for group in told["groups"] for photo in group["photos"])
         assert client.get("duplicates", params={"limit": 1}).json()["total"] == 2
         assert client.get("duplicates", params={"threshold": 0.1}).status_code == 422
+        ids = client.get("ids").json()["ids"]
+        client.post("labels", json={"ids": ids[:1], "value": "owl"})
+        assert client.get("duplicates").json()["state"] == "ready"  # a label makes no copy
+
+
+def test_one_threshold_waits_for_another_and_a_failure_is_told_once(tmp_path: Path) -> None:
+    make(tmp_path, 60)
+    with serving(tmp_path / "c.birder") as client:
+        assert client.get("duplicates", params={"threshold": 0.9}).json()["state"] == "computing"
+        waiting = client.get("duplicates", params={"threshold": 0.8}).json()
+        assert (waiting["state"], waiting["progress"]) == ("computing", 0) and "waiting" in waiting["stage"]
+        loose, strict = duplicates(client, threshold=0.8), duplicates(client, threshold=0.9)
+        assert loose["total"] >= 1 and len(loose["groups"][0]["photos"]) >= len(strict["groups"][0]["photos"])
+        (tmp_path / "c.birder").rename(tmp_path / "moved.birder")
+        answer = client.get("duplicates", params={"threshold": 0.95})
+        end = time.monotonic() + 60
+        while answer.status_code == 200 and time.monotonic() < end:
+            time.sleep(0.1)
+            answer = client.get("duplicates", params={"threshold": 0.95})
+        assert answer.status_code == 400 and "holds no collection" in answer.json()["detail"]
+        (tmp_path / "moved.birder").rename(tmp_path / "c.birder")
+        assert duplicates(client, threshold=0.95)["state"] == "ready"
 
 
 @pytest.fixture(scope="module")

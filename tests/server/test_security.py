@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.client
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from birder.errors import ConfigError
 from birder.server import files
 from birder.server.app import create_app
+from birder.server.security import COOKIE, Guesses, check_token
 from tests.server.live import make, serving
 
 TOKEN = "correct-horse-battery"
@@ -121,13 +124,18 @@ def test_without_the_token_nothing_is_told(locked: httpx.Client) -> None:
             locked.get(url, headers={"Authorization": "Bearer é".encode()}),  # type: ignore[dict-item]
             locked.get(url, params={"token": "nonsense"}),
         ):
-            assert answer.status_code == 401
-            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.status_code in (401, 429)  # too many guesses
+            assert "owl" not in answer.text and answer.headers["content-type"] == "application/json"
     assert locked.post("labels", json={"ids": ["a"], "value": "x"}).status_code == 401
     assert locked.get("collection", params={"token": TOKEN}).status_code == 401  # in the page's address alone
 
 
-def test_the_token_opens_by_header_or_by_the_pages_address(locked: httpx.Client) -> None:
+def test_the_token_opens_by_header_or_by_the_pages_address(folder: Path) -> None:
+    with serving(folder / "c.birder", token=TOKEN) as locked:
+        _open_with_token(locked)
+
+
+def _open_with_token(locked: httpx.Client) -> None:
     assert locked.get("collection", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
     assert locked.get("collection", headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
     url = locked.base_url.join("/")
@@ -231,3 +239,84 @@ def test_requests_that_are_no_http_do_not_stop_the_server(client: httpx.Client) 
         with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as connection:
             connection.sendall(nonsense)
     assert client.get("collection").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query", ["&".join(f"a{n}=b" for n in range(30)), "a=b&" * 30, "%ff%00&token", "token=" + "x" * 9000]
+)
+def test_any_query_without_a_token_is_401_and_no_defect(locked: httpx.Client, query: str) -> None:
+    status, body = raw(locked, f"/?{query}")
+    assert status == (401 if "token=" not in query else status) and status in (401, 429) and b"token" in body
+
+
+def test_the_cookie_is_no_token_is_signed_and_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(folder / "c.birder", token=TOKEN) as client:
+        begun = client.get(client.base_url.join("/"), params={"token": TOKEN})
+        cookie = begun.cookies[COOKIE]
+        assert TOKEN not in begun.headers["set-cookie"] and "Secure" not in begun.headers["set-cookie"]
+        until, _, signature = cookie.partition(".")
+        later = str(int(until) + 1)
+        client.cookies.clear()
+        for wrong in (TOKEN, f"{later}.{signature}", f"{until}.{signature[:-1]}", f"{until}.", ".", "x.y", "é.é"):
+            assert client.get("collection", headers={"Cookie": f"{COOKIE}={wrong}".encode()}).status_code == 401  # type: ignore[dict-item]
+        own = {"Cookie": f"{COOKIE}={cookie}"}
+        assert client.get("collection", headers=own).status_code == 200
+        monkeypatch.setattr("birder.server.security.time.time", lambda: float(int(until) + 1))
+        assert client.get("collection", headers=own).status_code == 401
+        monkeypatch.undo()
+    with serving(folder / "c.birder", token=TOKEN) as again:  # a session outlives the server, with the same token
+        assert again.get("collection", headers=own).status_code == 200
+    with serving(folder / "c.birder", token=f"{TOKEN}-2") as other:
+        assert other.get("collection", headers=own).status_code == 401
+
+
+def test_guesses_are_slowed_and_sessions_are_not(folder: Path) -> None:
+    with serving(folder / "c.birder", token=TOKEN) as client:
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        session = client.get(client.base_url.join("/"), params={"token": TOKEN}).cookies[COOKIE]
+        client.cookies.clear()
+        for _ in range(20):
+            assert client.get("collection").status_code == 401  # without any it is no guess
+        for number in range(5):
+            wrong = {"Authorization": f"Bearer {TOKEN}{number}"}
+            assert client.get("collection", headers=wrong).status_code == 401
+            assert client.get("collection", headers=right).status_code == (200 if number < 4 else 429)
+        answer = client.get(client.base_url.join("/"), params={"token": TOKEN})
+        assert answer.status_code == 429 and 0 < int(answer.headers["retry-after"]) <= 60
+        assert client.get("collection", headers={"Cookie": f"{COOKIE}={session}"}).status_code == 200
+
+
+def test_an_address_may_guess_again_after_a_minute_and_others_meanwhile() -> None:
+    now = 0.0
+    guesses = Guesses(lambda: now)
+    for second in range(5):
+        now = float(second)
+        assert guesses.wait("2001:db8::1") == 0
+        guesses.note("2001:db8::1")
+    assert (guesses.wait("2001:db8::2"), guesses.wait("2001:db8:1::1"), guesses.wait("10.0.0.1")) == (56, 0, 0)
+    now = 60.5
+    assert guesses.wait("2001:db8::1") == 0
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "a" * 16,
+        "short",
+        "with a space in it",
+        "abababababababab",
+        "passwordpassword",
+        "abcdefghijklmnop",
+        "1234567890123456",
+    ],
+)
+def test_weak_tokens_are_refused_with_a_strong_one_named(folder: Path, token: str) -> None:
+    with pytest.raises(ConfigError, match="made by chance") as error:
+        create_app(folder / "c.birder", token=token)
+    check_token(str(error.value).rpartition(" ")[2])
+
+
+def test_tokens_made_by_chance_are_taken() -> None:
+    for _ in range(500):
+        check_token(secrets.token_urlsafe(16))
+        check_token(secrets.token_hex(16))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -96,6 +97,9 @@ def test_beyond_this_machine_a_token_is_demanded(collection: Path, host: str) ->
     short = [*PROGRAM, str(collection), "--host", host, "--token", "short"]
     run = subprocess.run(short, capture_output=True, text=True)
     assert run.returncode == 1 and "at least 16" in run.stderr
+    weak = [*PROGRAM, str(collection), "--host", host, "--token", "a" * 16]
+    run = subprocess.run(weak, capture_output=True, text=True)
+    assert run.returncode == 1 and "different characters" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_with_a_token_the_printed_address_opens_and_others_do_not(collection: Path) -> None:
@@ -111,7 +115,54 @@ def test_with_a_token_the_printed_address_opens_and_others_do_not(collection: Pa
         bearer = {"Authorization": f"Bearer {token}"}
         assert httpx.get(address.join("/api/v1/collection"), headers=bearer).status_code == 200
     finally:
-        served.end()
+        _, said, _ = served.end()
+    assert "not encrypted" in said
+
+
+def certificate(folder: Path) -> list[str]:
+    """A certificate of this machine's own, and its key."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    return ["--tls-cert", str(cert), "--tls-key", str(key)]
+
+
+def test_with_a_certificate_it_is_encrypted_and_the_session_is_secure(collection: Path, tmp_path: Path) -> None:
+    tls = certificate(tmp_path)
+    served = Served(collection, "--token", "correct-horse-battery", *tls)
+    try:
+        assert served.address.scheme == "https"
+        with httpx.Client(verify=ssl.create_default_context(cafile=tls[1])) as client:
+            welcome = client.get(served.address)
+            assert welcome.status_code == 303 and "Secure" in welcome.headers["set-cookie"]
+            assert client.get(served.address.join("/api/v1/collection")).json()["rows"] == 12
+            own = {"Origin": str(served.address.join("/")).rstrip("/")}
+            assert client.post(served.address.join("/api/v1/search"), json={"where": "night"}, headers=own).is_success
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(served.address.copy_with(scheme="http"))
+    finally:
+        _, said, _ = served.end()
+    assert "Traceback" not in said
+
+
+def test_certificates_that_cannot_be_used_are_told_in_a_line(collection: Path, tmp_path: Path) -> None:
+    tls = certificate(tmp_path)
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+    locked = tmp_path / "locked.pem"
+    subprocess.run(
+        ["openssl", "pkey", "-in", tls[3], "-aes256", "-passout", "pass:owl-owl", "-out", str(locked)], check=True
+    )
+    for given, why in (
+        (tls[:2], "belong together"),
+        (tls[2:], "belong together"),
+        ([*tls[:3], str(wrong)], "PEM format"),
+        ([*tls[:3], str(tmp_path / "none.pem")], "No such file"),
+        ([*tls[:3], str(locked)], "passphrase"),
+    ):
+        run = subprocess.run([*PROGRAM, str(collection), *given], capture_output=True, text=True, timeout=60)
+        assert run.returncode == 1 and why in run.stderr and "Traceback" not in run.stderr, run.stderr
 
 
 def test_what_is_no_collection_is_told_in_a_line(tmp_path: Path) -> None:

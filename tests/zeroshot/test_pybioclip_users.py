@@ -140,9 +140,8 @@ def test_features_are_written_and_can_be_imported(photo: Path, tmp_path: Path, e
     (tmp_path / "bad.png").write_bytes(b"no picture")
     Image.open(photo).rotate(90).save(tmp_path / "turned.png")
     clip = load_clip(CLIP)
-    expected = [
-        clip.encode_image(clip.transform(Image.open(p))[None]).numpy()[0] for p in (photo, tmp_path / "turned.png")
-    ]
+    good = [photo, tmp_path / "turned.png"]
+    expected = [clip.encode_image(clip.transform(Image.open(path))[None]).numpy()[0] for path in good]
     file = tmp_path / f"f.{ending}"
     images = (photo, tmp_path / "bad.png", tmp_path / "turned.png")
     _, said = run("features", *images, "--model", CLIP, "--to", file, "--batch-size", "1", code=1)

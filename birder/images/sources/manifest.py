@@ -23,9 +23,9 @@ def read_manifest(path: str) -> Iterator[Source]:
     ConfigError
         It cannot be read, has no column of paths or URLs, or names a photograph twice or not at all.
     """
-    from birder.images.table import NAME_COLUMNS, URL_COLUMNS, read_table
+    from birder.images.table import LAST_COLUMNS, NAME_COLUMNS, URL_COLUMNS, read_table
 
-    table = read_table(path, NAME_COLUMNS + URL_COLUMNS)
+    table = read_table(path, NAME_COLUMNS + URL_COLUMNS + LAST_COLUMNS)
     if "" in table.names:
         raise ConfigError(f"The manifest {path}, row {table.names.index('') + 2}: it names no file. Fill or drop it.")
     folder = parent(path)

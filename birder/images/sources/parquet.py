@@ -20,6 +20,8 @@ from birder.images.sources.read import file_system
 from birder.images.sources.source import Loaded, Source, is_url
 
 _SLICE = 32
+_SLICE_BYTES = 64_000_000
+_TABLE_SLICE = 65_536
 _KEPT = 192  # rows behind the furthest reader; threads read nearly in order
 _KEPT_BYTES = 256_000_000
 _MOST = 1 << 30
@@ -104,7 +106,7 @@ def read_rows(path: str) -> pa.Table:
     size = 0
     try:
         with open_parquet(path, sorted(repeated)) as file:
-            for batch in file.iter_batches():
+            for batch in file.iter_batches(_TABLE_SLICE):
                 size += sum(map(_unpacked_size, batch.columns))
                 if size > _MOST_ROWS:
                     raise ConfigError(f"{path} takes more than {_MOST_ROWS:,} bytes of memory: split it.")
@@ -118,7 +120,8 @@ def _unpacked_size(column: pa.Array) -> int:
     """The bytes of a column once values that its rows share are there for each of them."""
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
-    return int(pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0)
+    lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
+    return int(pc.sum(lengths).as_py() or 0)
 
 
 def image_column(schema: pa.Schema) -> str | None:
@@ -239,7 +242,7 @@ class ParquetShard:
         assert self._file is not None
         chunks = [self._file.metadata.row_group(group).column(c) for c in range(self._file.metadata.num_columns)]
         largest = sum(chunk.total_uncompressed_size for chunk in chunks if _has_dictionary(chunk))
-        return int(max(1, min(_SLICE, _KEPT_BYTES // max(1, largest))))
+        return int(max(1, min(_SLICE, _SLICE_BYTES // max(1, largest))))
 
 
 class ParquetRow:

@@ -157,7 +157,15 @@ def _samples(archive: tarfile.TarFile, file: BinaryIO) -> Iterator[tuple[list[ta
     """Regular members that follow each other with one key, and the byte where the last of them ends."""
     members: list[tarfile.TarInfo] = []
     end = 0
-    while (member := archive.next()) is not None:
+    while True:
+        try:
+            member = archive.next()
+        except _DAMAGED:
+            if members and file.seek(0, os.SEEK_END) >= end:  # what was before the damage, and is all there
+                yield members, end
+            raise
+        if member is None:
+            break
         archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
         if not _is_plain(member):
             continue

@@ -139,3 +139,18 @@ export function failed(error, retry) {
 export function busy(text) {
   return el("div", { class: "busy", role: "status" }, el("span", { class: "spinner" }), text);
 }
+
+/** A path as a shell takes it. */
+export const quoted = (path) => (/^[\w./~-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);
+
+/** A command for the terminal, with a button that copies it. */
+export const commandLine = (command) =>
+  el(
+    "div",
+    { class: "command-line" },
+    el("code", {}, command),
+    iconButton("copy", "Copy the command", async () => {
+      await navigator.clipboard.writeText(command);
+      say("Copied");
+    }),
+  );

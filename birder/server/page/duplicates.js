@@ -1,13 +1,15 @@
 // Near-duplicates: groups of photographs side by side, with how alike and how large they are.
 
 import { api, isAbort, thumbnail } from "./api.js";
-import { busy, cosine, count, el, emptyState, failed, fill, icon, later, toolbar } from "./dom.js";
+import { busy, cosine, count, el, emptyState, failed, fill, icon, later, percent, toolbar } from "./dom.js";
 import { openPhoto } from "./photo.js";
 import { selection } from "./selection.js";
 import { List } from "./sources.js";
 import { go, listen, state, watch } from "./state.js";
 
 const LIMIT = 200;
+const POLL = 400; // milliseconds between two questions how far comparing is
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 let section, scroller, counter, slider, value;
 let shown = 0;
 let abort = new AbortController();
@@ -50,8 +52,14 @@ async function load() {
   counter.textContent = "";
   fill(scroller, busy("Comparing the photographs with each other"));
   try {
-    const { groups, total } = await api.duplicates(threshold, LIMIT, signal);
+    let found;
+    while ((found = await api.duplicates(threshold, LIMIT, signal)).state === "computing") {
+      counter.textContent = found.progress > 0 ? percent(found.progress) : "";
+      await pause(POLL);
+      if (signal.aborted) return;
+    }
     if (signal.aborted) return;
+    const { groups, total } = found;
     counter.textContent = `${count(total)} group${total === 1 ? "" : "s"}${groups.length < total ? `, the first ${count(groups.length)} shown` : ""}`;
     if (!groups.length) {
       fill(

@@ -1,7 +1,7 @@
 // The files that could not be embedded, why, and the command that tries them again.
 
 import { api } from "./api.js";
-import { busy, count, el, emptyState, failed, fill, iconButton, say, time } from "./dom.js";
+import { busy, commandLine, count, el, emptyState, failed, fill, quoted, time } from "./dom.js";
 import { state, watch } from "./state.js";
 
 const PAGE = 200;
@@ -86,16 +86,6 @@ function retry() {
     "div",
     { class: "command" },
     el("p", {}, "Mend or replace the files, then try them again in a terminal, and reload this page:"),
-    el(
-      "div",
-      {},
-      el("code", {}, command),
-      iconButton("copy", "Copy the command", async () => {
-        await navigator.clipboard.writeText(command);
-        say("Copied");
-      }),
-    ),
+    commandLine(command),
   );
 }
-
-const quoted = (path) => (/^[\w./~-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);

@@ -19,6 +19,7 @@ import { startSearch } from "./search.js";
 import { startSelectionBar } from "./selectionbar.js";
 import { go, listen, state, VIEWS, watch } from "./state.js";
 import { startTheme } from "./theme.js";
+import { startTidying } from "./tidying.js";
 
 const byId = (id) => document.getElementById(id);
 const ICONS = { gallery: "grid", map: "map", help: "tag", duplicates: "copies", failures: "warning" };
@@ -63,6 +64,7 @@ function build(collection) {
     startLabelHelp,
     startDuplicates,
     startFailures,
+    startTidying,
     startOutbox,
     startLive,
   ]) {

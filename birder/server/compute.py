@@ -1,0 +1,56 @@
+"""`python -m birder.server.compute WHAT DIR ...`: compute what takes a while, in a process of its own.
+
+UMAP's loops are compiled code that lets no other thread of its process run, and comparing all photographs with each
+other takes memory: in the server's own process the page would stand still. Progress goes to standard output, a JSON
+object a line; the last has `error` if it failed, or `result`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from birder.collection.store import Collection
+from birder.errors import BirderError
+
+MOST_GROUPS = 10_000
+"""Groups of duplicates that are told, the largest first."""
+
+
+def main(what: str, folder: str, *arguments: str) -> int:
+    """Compute a map, or duplicates with a threshold, and tell how far that is; the exit code."""
+    try:
+        if what == "map":
+            _map(Collection.open(folder))
+        else:
+            _duplicates(Collection.open(folder), float(arguments[0]))
+    except BirderError as error:
+        _tell(error=str(error))
+        return 1
+    return 0
+
+
+def _tell(**what: Any) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def _map(collection: Collection) -> None:
+    from birder.explore.projection import compute_map
+
+    compute_map(collection, progress=lambda stage, done: _tell(stage=stage, progress=done))
+
+
+def _duplicates(collection: Collection, threshold: float) -> None:
+    from birder.explore.duplicates import find_duplicates
+
+    def tell(done: float) -> None:
+        _tell(stage="comparing the photographs with each other", progress=done)
+
+    groups = find_duplicates(collection, threshold=threshold, progress=tell)
+    told = [[group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups[:MOST_GROUPS]]
+    _tell(result={"total": len(groups), "groups": told})
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""A computation that takes a while, in a process of its own: started, asked how far it is, and stopped."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from typing import Any
+
+
+class Job:
+    """One run at a time of `python -m birder.server.compute`.
+
+    Parameters
+    ----------
+    name
+        What is computed, for messages: "map".
+
+    Attributes
+    ----------
+    stage, progress
+        What the run under way does, and how far it is, from 0 to 1.
+    error
+        Why the last run failed; None if it did not.
+    result
+        What the last run told at its end; None if it told nothing.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self.stage, self.progress = "", 0.0
+        self.error: str | None = None
+        self.result: Any = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return self._process is not None
+
+    def start(self, *arguments: str) -> None:
+        """Begin a run, unless one is under way."""
+        with self._lock:
+            if self._process is not None:
+                return
+            self.error, self.result, self.stage, self.progress = None, None, "starting", 0.0
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "birder.server.compute", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            threading.Thread(target=self._follow, args=(self._process,), daemon=True).start()
+
+    def _follow(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None and process.stderr is not None
+        said: list[str] = []
+        # Its warnings are read as they come: a full pipe would stop it.
+        listening = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
+        listening.start()
+        for line in process.stdout:
+            try:
+                told = json.loads(line)
+            except ValueError:
+                continue  # a library that prints
+            self.error, self.result = told.get("error", self.error), told.get("result", self.result)
+            self.stage, self.progress = told.get("stage", self.stage), told.get("progress", self.progress)
+        code = process.wait()
+        listening.join(1)
+        with self._lock:
+            if code and self.error is None:
+                last = said[-1].strip() if said else f"its process ended with {code}"
+                self.error = f"The {self._name} could not be computed: {last}"
+            self._process = None
+
+    def stop(self) -> None:
+        """End the run under way; what the collection had before stays."""
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()

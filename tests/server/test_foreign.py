@@ -1,0 +1,78 @@
+"""Collections that others made: what they hold is no reason for a request to fail."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from birder.collection.rows import FAILURES, image_fields
+from birder.collection.store import Collection
+from birder.errors import CollectionError
+from tests.server.live import SIZE, card, serving
+
+
+def foreign(path: Path, change: dict[str, pa.Array | None] | None = None) -> Path:
+    """A collection as another program would write it, whose sha256 are no hashes; `change` replaces columns."""
+    rows = 8
+    columns = {
+        "id": pa.array([f"row {n}" for n in range(rows)]),
+        "uri": pa.array([f"file:///gone/{n}.jpg" for n in range(rows)]),
+        "sha256": pa.array(["", "no hash", "../../x", "zz" * 32, "é", "ab", "AB" * 32, "0" * 64]),
+        "embedding": pa.array(list(np.eye(rows, SIZE, dtype="f4")), pa.list_(pa.float32(), SIZE)),
+    }
+    fields = image_fields(card())
+    made = {each.name: columns.get(each.name, pa.nulls(rows, each.type)) for each in fields} | (change or {})
+    stored = {b"birder": json.dumps({"format": 1, **asdict(card())}).encode()}
+    table = pa.table({name: column for name, column in made.items() if column is not None}).replace_schema_metadata(
+        stored
+    )
+    database = lancedb.connect(path)
+    database.create_table("images", table)
+    database.create_table("failures", schema=FAILURES)
+    return path
+
+
+def test_rows_whose_sha256_is_no_hash_are_labelled_and_shown(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "c")
+    assert Collection.open(path).index().contents == {b"\xab", b"\xab" * 32, bytes(32)}
+    with serving(path) as client:
+        ids = client.get("ids").json()["ids"]
+        assert client.post("labels", json={"ids": ids, "value": "owl"}).json()["changed"] == 8
+        assert client.get("photos").json()["photos"][0]["label"] == "owl"
+        for id_ in ids:
+            assert client.get(f"photos/{id_}").status_code == 200
+            assert client.get(f"photos/{id_}/thumbnail").status_code == 404
+
+
+@pytest.mark.slow  # UMAP is imported
+def test_rows_whose_sha256_is_no_hash_are_mapped(tmp_path: Path) -> None:
+    with serving(foreign(tmp_path / "c")) as client:
+        assert client.post("map").status_code == 202
+        end = time.monotonic() + 120
+        while (state := client.get("map").json())["state"] == "computing" and time.monotonic() < end:
+            time.sleep(0.1)
+        assert state["state"] == "ready", state
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "why"),
+    [
+        ("sha256", None, "sha256 is missing"),
+        ("sha256", pa.array(range(8)), "sha256 is int64, not string"),
+        ("embedding", pa.array([[1.0]] * 8, pa.list_(pa.float32(), 1)), "embedding is .*, not"),
+        ("sha256", pa.array([None, *"abcdefg"]), "no value"),
+        ("id", pa.array([None, *"abcdefg"]), "no value"),
+    ],
+)
+def test_columns_that_are_not_birders_are_told_when_it_is_opened(
+    tmp_path: Path, column: str, values: pa.Array | None, why: str
+) -> None:
+    with pytest.raises(CollectionError, match=why):
+        Collection.open(foreign(tmp_path / "c", {column: values}))
