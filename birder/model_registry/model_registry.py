@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import warnings
-from collections.abc import MutableMapping
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -37,13 +37,18 @@ class ModelRegistry:
 
     Parameters
     ----------
-    specs
-        Where they are kept; an empty table without it.
+    table
+        Gives the table that they are kept in; one of its own, which is empty, without it.
     """
 
-    def __init__(self, specs: MutableMapping[str, NetworkSpec] | None = None) -> None:
-        self._specs: MutableMapping[str, NetworkSpec] = {} if specs is None else specs
+    def __init__(self, table: Callable[[], dict[str, NetworkSpec]] | None = None) -> None:
+        self._own: dict[str, NetworkSpec] = {}
+        self._table = table
         self.name_aliases: dict[str, str] = {}
+
+    @property
+    def _specs(self) -> dict[str, NetworkSpec]:
+        return self._own if self._table is None else self._table()
 
     def register_model(self, name: str, net_type: type[Backbone]) -> None:
         """Add a network's class under a name."""
@@ -167,4 +172,4 @@ class ModelRegistry:
         }
 
 
-registry = ModelRegistry(networks())
+registry = ModelRegistry(networks)

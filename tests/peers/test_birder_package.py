@@ -58,6 +58,9 @@ def run_ours(net: Backbone, x: torch.Tensor) -> Results:
     with torch.inference_mode():
         embedding = net.embedding(x)
         results = {"tokens": net.forward_features(x), "embedding": embedding, "logits": net.classify(embedding)}
+        net.set_dynamic_size()
+        results["dynamic"] = net(torch.cat([x, x[..., : net.max_stride]], dim=-1))
+        net.set_dynamic_size(False)
         results |= {f"detection_{name}": value for name, value in net.detection_features(x).items()}
     eps = np.array([module.eps for module in net.modules() if isinstance(module, torch.nn.LayerNorm)])
     return {name: value.numpy() for name, value in results.items()} | {"layer_norm_eps": eps}
@@ -87,7 +90,7 @@ def inputs(tmp_path: Path) -> Path:
 def names_of(net: Backbone) -> list[str]:
     # With out_indices unset, theirs gives the map before the final norm under another name; the tokens tell the same.
     maps = [f"detection_{name}" for name in net.return_stages] if net.return_stages != ["neck"] else []
-    return ["tokens", "embedding", "logits", *maps]
+    return ["tokens", "embedding", "logits", "dynamic", *maps]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

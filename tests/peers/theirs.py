@@ -118,6 +118,9 @@ def main() -> None:
     for name, value in net.detection_features(x).items():
         results[f"detection_{name}"] = value.numpy()
     results["layer_norm_eps"] = np.array([m.eps for m in net.modules() if isinstance(m, torch.nn.LayerNorm)])
+    net.set_dynamic_size()
+    results["dynamic"] = net(torch.cat([x, x[..., : net.max_stride]], dim=-1)).numpy()
+    net.set_dynamic_size(False)
     if job["image"] is not None:
         transform = birder.classification_transform(net.size, rgb_stats)
         results["image_out"], results["image_embedding"] = infer_image(
