@@ -264,7 +264,7 @@ def give_label(
     by: str | None = None,
     act: str | None = None,
 ) -> Change:
-    """Give a label to rows. The collection's rows have it after `see_latest`, or when it is opened again.
+    """Give a label to rows. It is folded into them, with those given until then, when they are next asked for.
 
     Parameters
     ----------
@@ -298,6 +298,7 @@ def give_label(
     add_column(collection, column)
     with recording(collection.journal, _values_of(collection)) as recorder:
         (change,) = recorder.give([wish], act=act, by=by)
+    collection.labelled = True
     return change
 
 
@@ -311,7 +312,9 @@ def add_column(collection: Collection, column: str) -> None:
 def undo(collection: Collection, act: str | None = None, *, whose: tuple[str | None] | None = None) -> Undone:
     """Undo an act of labelling: see `Recorder.undo`."""
     with recording(collection.journal, _values_of(collection)) as recorder:
-        return recorder.undo(act, whose=whose)
+        undone = recorder.undo(act, whose=whose)
+    collection.labelled = True
+    return undone
 
 
 def history(

@@ -98,17 +98,25 @@ class Collection:
         Its folder.
     model
         What made its embeddings.
-    images
-        LanceDB's table of the rows, as of the last `see_latest`.
+    labelled
+        Whether labels were given by this object that its rows do not have yet.
     """
 
     def __init__(self, path: Path, images: Table, failures: Table, model: ModelCard) -> None:
         self.path = path
         self.model = model
-        self.images = images
+        self._images = images
         self._failures = failures
         self._before: Table | None = None
         self._held = False
+        self.labelled = False
+
+    @property
+    def images(self) -> Table:
+        """LanceDB's table of the rows, with the labels that were given by this object."""
+        if self.labelled and not self._held:
+            self.see_latest()
+        return self._images
 
     @classmethod
     def open(cls, path: str | Path, *, labels: bool = True) -> Collection:
@@ -233,7 +241,7 @@ class Collection:
 
     def use_images(self) -> None:
         """Read the rows from where `open_images` finds them from now on."""
-        self.images = open_images(self.path)
+        self._images = open_images(self.path)
         self.__dict__.pop("quick", None)
 
     @functools.cached_property
@@ -253,6 +261,7 @@ class Collection:
         may not be written to, a copy of the table that has them stands in for it.
         """
         if not self._held:
+            self.labelled = False
             from birder.collection.labels import show_labels
 
             show_labels(self)
@@ -282,7 +291,7 @@ class Collection:
     @property
     def columns(self) -> dict[str, pa.DataType]:
         """Names and Arrow types of the columns."""
-        return {column.name: column.type for column in self.images.schema}
+        return {column.name: column.type for column in self._images.schema}
 
     def check_columns(self, columns: dict[str, pa.DataType]) -> None:
         """Refuse (`CollectionError`) columns that the rows cannot have: a name that is ours, or another type."""

@@ -79,7 +79,7 @@ def test_a_label_is_a_small_line_until_it_is_folded_with_others(collection: Coll
     ids = list(before)
     give_label(collection, ids[:1], "label", "lynx", by="Ada")  # which makes the file
     size = (collection.path / FILE).stat().st_size
-    version = collection.images.version
+    version = lancedb.connect(collection.path).open_table("images").version
     for number in range(10):
         give_label(collection, ids[1:2], "label", f"kind {number}")
     assert (collection.path / FILE).stat().st_size - size < 10 * 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 
 from birder.collection.journal import Journal
-from birder.collection.labels import Wish, history
+from birder.collection.labels import Recorder, Wish, history
 from birder.collection.store import Collection
 from birder.server import label_desk
 from birder.server.catalogue import Catalogue
@@ -431,9 +432,8 @@ def test_ten_thousand_single_labels_cost_less_than_fifty_megabytes(tmp_path: Pat
     async def label(desk: LabelDesk) -> None:
         wishes = [Wish([ids[number * 7 % 4000]], "label", f"kind {number}") for number in range(10_000)]
         for start in range(0, 10_000, 20):  # each a request of its own, of twenty people
-            await asyncio.gather(
-                *(desk.do(lambda recorder, wish=wish: recorder.give([wish], by="Ada")) for wish in wishes[start:][:20])
-            )
+            tasks = [functools.partial(Recorder.give, wishes=[wish], by="Ada") for wish in wishes[start : start + 20]]
+            await asyncio.gather(*map(desk.do, tasks))
 
     desk = LabelDesk(collection.path, Catalogue(collection.path), lambda: None)
     asyncio.run(label(desk))

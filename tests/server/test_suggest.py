@@ -5,8 +5,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from birder.explore.labels import give_label
 
+from birder.collection.labels import give_label
 from birder.collection.store import Collection
 from birder.errors import ConfigError, UnknownNameError
 from birder.explore.suggest import suggest
