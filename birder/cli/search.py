@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from birder.collection.store import Collection
     from birder.weights.clip import LoadedClip
 
-_BOOKKEEPING = {"id", "uri", "sha256", "bytes", "modified", "etag", "width", "height"}
+_BOOKKEEPING = {"id", "uri", "sha256", "bytes", "modified", "etag", "width", "height", "label_source"}
 
 
 def search(

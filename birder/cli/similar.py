@@ -49,7 +49,7 @@ def similar(
     ]
     empty = {name for name in (rows[0] if rows else ()) if all(row[name] is None for row in rows)}
     if format == Format.table:  # for eyes: what tells photographs apart, not their bookkeeping
-        empty |= {"id", "uri", "sha256", "bytes", "modified", "width", "height"}
+        empty |= {"id", "uri", "sha256", "bytes", "modified", "width", "height", "label_source"}
         rows = [{name: value for name, value in row.items() if name not in empty} for row in rows]
     write_rows(rows, format)
 

@@ -13,12 +13,12 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from birder.collection.rows import VECTORS
+from birder.collection.rows import LABEL_SOURCE, VECTORS
 from birder.errors import CollectionError
 from birder.exchange.snapshot import Snapshot
 from birder.images.sources import RANKS, is_url, uri_to_name
 
-_OURS = (*VECTORS, "id", "uri", "sha256", "bytes", "modified", "etag")
+_OURS = (*VECTORS, "id", "uri", "sha256", "bytes", "modified", "etag", LABEL_SOURCE)
 
 
 def write_emb_explorer(snapshot: Snapshot, file: Path, pictures_at: str | None = None) -> int:

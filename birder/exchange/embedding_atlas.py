@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from birder.collection.rows import VECTORS
+from birder.collection.rows import LABEL_SOURCE, VECTORS
 from birder.errors import CollectionError
 from birder.exchange.snapshot import Snapshot
 from birder.images.sources import uri_to_name
@@ -21,7 +21,7 @@ from birder.images.sources import uri_to_name
 Thumbnails = Callable[[Sequence[str]], Mapping[str, bytes | str]]
 """Small JPEGs by uri, or why there is none."""
 
-_OURS = (*VECTORS, "id", "uri", "sha256", "bytes", "modified", "etag", "x", "y", "image", "file")
+_OURS = (*VECTORS, "id", "uri", "sha256", "bytes", "modified", "etag", LABEL_SOURCE, "x", "y", "image", "file")
 _IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 _ROWS_AT_ONCE = 256  # pictures
 

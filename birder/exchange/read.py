@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.disk import open_images, storing
-from birder.collection.rows import IMPORTED, image_fields
+from birder.collection.rows import IMPORTED, LABEL_SOURCE, image_fields
 from birder.collection.store import Collection, Failure, ModelCard, Stamp, exists
 from birder.collection.vector_index import ensure_index
 from birder.errors import CollectionError, ConfigError
@@ -159,6 +159,8 @@ def _own_card(file: Foreign, name: Path) -> ModelCard | None:
 
 def _check_own(schema: pa.Schema, card: ModelCard, name: Path) -> None:
     for column in image_fields(card):
+        if column.name == LABEL_SOURCE and LABEL_SOURCE not in schema.names:  # exported before there was one
+            continue
         if column.name not in schema.names or schema.field(column.name).type != column.type:
             raise ConfigError(
                 f"{name} says that it is an export of Birder's, but has no column {column.name} of the type "

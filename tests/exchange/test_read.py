@@ -98,6 +98,13 @@ def test_an_export_comes_back_as_the_same_collection(make: Make, tmp_path: Path)
         import_embeddings(tmp_path / "out.parquet", tmp_path / "third.birder", model="other")
 
 
+def test_an_export_from_before_labels_had_sources_comes_back(make: Make, tmp_path: Path) -> None:
+    export(make({"file:///a.jpg": {"label": "owl"}}), tmp_path / "new.parquet")
+    pq.write_table(pq.read_table(tmp_path / "new.parquet").drop_columns(["label_source"]), tmp_path / "old.parquet")
+    back = import_embeddings(tmp_path / "old.parquet", tmp_path / "back.birder").collection
+    assert Collection.open(back.path).to_arrow()["label"].to_pylist() == ["owl"]
+
+
 def test_a_second_import_changes_nothing(tmp_path: Path) -> None:
     vectors = pa.array([[1.0, 2], [3, float("nan")], None], pa.list_(pa.float32()))
     file = theirs(tmp_path, {"url": ["https://a", "https://b", "https://c"], "emb": vectors})
