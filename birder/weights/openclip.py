@@ -185,17 +185,8 @@ def read_config(source: str | Path) -> Config:
     WeightsError
         It is no configuration of OpenCLIP's.
     """
-<<<<<<< HEAD
-    folder = Path(source)
-    return _read_config(
-        folder / CONFIG_FILE
-        if folder.is_dir()
-        else fetch_repository_file(str(source).removeprefix(HUB_PREFIX), CONFIG_FILE)
-    )
-=======
     folder, name = Path(source), str(source).removeprefix(HUB_PREFIX)
     return _read_config(folder / CONFIG_FILE if folder.is_dir() else fetch_repository_file(name, CONFIG_FILE))
->>>>>>> main
 
 
 def read_state(path: Path) -> State:
