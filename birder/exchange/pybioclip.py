@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from birder.errors import ConfigError
-from birder.exchange.json_file import read_json
+from birder.exchange.json_file import read_object
 from birder.exchange.predictions import Given
 from birder.images.sources import RANKS
 from birder.zeroshot.prompts import COMMON_NAME
@@ -32,7 +32,7 @@ def read_embeddings(file: Path) -> tuple[pa.Table, str | None]:
     ConfigError
         It cannot be read or holds no embeddings.
     """
-    found = read_json(file, "the output of `bioclip embed`")
+    found = read_object(file, "the output of `bioclip embed`")
     embeddings = found.get("embeddings")
     if not isinstance(embeddings, dict) or not embeddings:
         raise ConfigError(f'{file} has no "embeddings": it must be the output of `bioclip embed`.')

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from birder.collection.store import Collection
 from birder.errors import ConfigError
-from birder.exchange.json_file import read_json
+from birder.exchange.json_file import read_object
 from birder.exchange.matching import match_paths
 from birder.exchange.predictions import COLUMNS, Given, save_predictions
 from birder.exchange.pybioclip import is_predictions, read_predictions
@@ -80,7 +80,7 @@ def import_predictions(file: Path, collection: Collection, *, model: str | None 
 
 def _given(file: Path) -> Iterable[Given]:
     if file.suffix.lower() == ".json":
-        return read_speciesnet(read_json(file, "predictions.json of SpeciesNet"), file)
+        return read_speciesnet(read_object(file, "predictions.json of SpeciesNet"), file)
     if not is_predictions(file):
         raise ConfigError(
             f"{file} has no columns file_name, score, and classification or ranks, as `bioclip predict` writes them. "
