@@ -127,7 +127,8 @@ def export(
         str | None, typer.Option("--labelled-by", help=f"{_OF_CAMTRAP}: who gave the labels.")
     ] = None,
     folder_labels: Annotated[
-        bool, typer.Option("--folder-labels", help=f"{_OF_CAMTRAP}: names of folders are observations, too.")
+        bool,
+        typer.Option("--folder-labels", help="With --for camtrap-dp and --for xmp: names of folders count as labels."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
@@ -156,16 +157,16 @@ def export(
     if classifier is not None and for_ not in (Tool.megadetector, Tool.camtrap_dp):
         raise typer.BadParameter("--classifier has a meaning only with --for megadetector and --for camtrap-dp.")
     described = (package, title, sampling_design, capture_method, contributor, latitude, longitude, time_zone)
-    if for_ is not Tool.camtrap_dp and (
-        folder_labels or any(each not in (None, []) for each in (*described, labelled_by))
-    ):
+    if folder_labels and for_ not in (Tool.camtrap_dp, Tool.xmp):
+        raise typer.BadParameter("--folder-labels has a meaning only with --for camtrap-dp and --for xmp.")
+    if for_ is not Tool.camtrap_dp and any(each not in (None, []) for each in (*described, labelled_by)):
         raise typer.BadParameter("Options that describe a project have a meaning only with --for camtrap-dp.")
     if sort_into is not None:
         _sort(collection, sort_into, where, by, link)
         return
     assert file is not None
     if for_ is Tool.xmp:
-        _write_sidecars(collection, file, where, by)
+        _write_sidecars(collection, file, where, by, folder_labels)
         return
     from birder.collection.store import Collection
     from birder.exchange.camtrap import Project
@@ -223,12 +224,13 @@ def _sort(collection: Path, folder: Path, where: str | None, by: str, link: bool
     _tell_failures(done.failures)
 
 
-def _write_sidecars(collection: Path, folder: Path, where: str | None, by: str) -> None:
+def _write_sidecars(collection: Path, folder: Path, where: str | None, by: str, folder_labels: bool) -> None:
     from birder.collection.store import Collection
     from birder.exchange.snapshot import Snapshot
     from birder.exchange.xmp import write_sidecars
 
-    done = write_sidecars(Snapshot(Collection.open(collection), where), folder, by=by)
+    rows = Snapshot(Collection.open(collection), where)
+    done = write_sidecars(rows, folder, by=by, folder_labels=folder_labels)
     there = f", {done.there:,} say it already" if done.there else ""
     note(f"{done.written:,} sidecars written in {folder}{there}.")
     if done.elsewhere:

@@ -23,12 +23,14 @@ class Snapshot:
 
     Attributes
     ----------
+    path
+        The collection's folder.
     schema
         All columns, with the model's card in the metadata.
     """
 
     def __init__(self, collection: Collection, where: str | None = None) -> None:
-        self._path = collection.path
+        self.path = collection.path
         self._images = open_images(collection.path)
         self._images.checkout(self._images.version)
         self.schema: pa.Schema = self._images.schema
@@ -38,7 +40,7 @@ class Snapshot:
     def count(self, more: str | None = None) -> int:
         """How many rows there are; with `more`, how many of them hold this condition too."""
         both = " AND ".join(f"({condition})" for condition in (self._where, more) if condition is not None)
-        with explained(self._where, self._path):
+        with explained(self._where, self.path):
             return int(self._images.count_rows(both or None))
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -49,7 +51,7 @@ class Snapshot:
         if self._where is not None:
             query = query.where(self._where)
         waiting: list[pa.RecordBatch] = []
-        with explained(self._where, self._path):
+        with explained(self._where, self.path):
             for batch in query.select(names).to_batches(at_once):
                 waiting.append(batch)  # a collection that was filled bit by bit gives them in small pieces
                 if sum(each.num_rows for each in waiting) >= at_once:

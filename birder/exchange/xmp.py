@@ -17,8 +17,11 @@ from pathlib import Path
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
+from birder.collection.journal import Journal
+from birder.collection.provenance import source_of
+from birder.collection.rows import LABEL_SOURCE
 from birder.errors import BirderError, CollectionError, ConfigError
-from birder.exchange.names import Name, namer
+from birder.exchange.names import LABEL, Name, namer
 from birder.exchange.snapshot import Snapshot
 from birder.images.sources import readable, uri_to_path
 
@@ -50,7 +53,7 @@ class Sidecars:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def write_sidecars(snapshot: Snapshot, folder: Path, *, by: str = "label") -> Sidecars:
+def write_sidecars(snapshot: Snapshot, folder: Path, *, by: str = LABEL, folder_labels: bool = False) -> Sidecars:
     """Write the names of photographs in a folder into sidecars beside them.
 
     The sidecar of `IMG_1.jpg` is `IMG_1.jpg.xmp`, or `IMG_1.xmp` where that one is there already (Adobe's way, for a
@@ -64,6 +67,8 @@ def write_sidecars(snapshot: Snapshot, folder: Path, *, by: str = "label") -> Si
         Photographs elsewhere are left alone.
     by
         "label", "prediction", or a column of text.
+    folder_labels
+        Take the names of folders for labels: nobody has said that they tell what is in the picture.
 
     Raises
     ------
@@ -73,7 +78,7 @@ def write_sidecars(snapshot: Snapshot, folder: Path, *, by: str = "label") -> Si
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder: name the one that the photographs are in; sidecars lie beside them.")
     done = Sidecars()
-    for path, names in _names(snapshot, folder.resolve(), by, done).items():
+    for path, names in _names(snapshot, folder.resolve(), by, folder_labels, done).items():
         try:
             if _write(_sidecar(Path(path)), names):
                 done.written += 1
@@ -82,18 +87,26 @@ def write_sidecars(snapshot: Snapshot, folder: Path, *, by: str = "label") -> Si
         except (OSError, ConfigError) as error:
             done.failures.append((path, getattr(error, "strerror", None) or str(error)))
     if not done.written and not done.there and not done.failures:
-        raise CollectionError(f"No photograph that has a name ({by}) lies in {folder}: name the folder they are in.")
+        raise CollectionError(
+            f"No image that has a name ({by}) lies in {folder}: name the folder they are in. "
+            "Names of folders count only with --folder-labels."
+        )
     return done
 
 
-def _names(snapshot: Snapshot, root: Path, by: str, done: Sidecars) -> dict[str, list[Name]]:
+def _names(snapshot: Snapshot, root: Path, by: str, folder_labels: bool, done: Sidecars) -> dict[str, list[Name]]:
     """The names of each photograph below `root`."""
     naming = namer(snapshot.schema, by)
+    journal = Journal(snapshot.path)
+    journal.read()
+    columns = ["id", "uri", *(name for name in (LABEL_SOURCE,) if name in snapshot.schema.names), *naming.columns]
     names: dict[str, list[Name]] = {}
     outside: set[str] = set()
     gone: dict[str, None] = {}
-    for table in snapshot.batches(list(dict.fromkeys(["uri", *naming.columns]))):
+    for table in snapshot.batches(list(dict.fromkeys(columns))):
         for row in table.to_pylist():
+            if by == LABEL and row[LABEL] and not folder_labels and source_of(journal, row).kind == "folder":
+                row[LABEL] = None
             name = naming.name(row)
             if name is None:
                 continue

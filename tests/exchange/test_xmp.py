@@ -126,7 +126,17 @@ def test_only_photographs_in_the_folder_get_sidecars(make: Make, tmp_path: Path)
     done = write_sidecars(Snapshot(made), tmp_path / "photos" / "in")
     assert (done.written, done.elsewhere) == (1, 1)
     assert not (tmp_path / "photos" / "out" / "b.jpg.xmp").exists()
-    with pytest.raises(CollectionError, match="No photograph that has a name"):
+    with pytest.raises(CollectionError, match="No image that has a name"):
         write_sidecars(Snapshot(made, "label = 'x'"), tmp_path / "photos")
     with pytest.raises(ConfigError, match="is no folder"):
         write_sidecars(Snapshot(made), tmp_path / "nothing")
+
+
+def test_names_of_folders_are_keywords_only_where_asked_for(make: Make, tmp_path: Path) -> None:
+    made = photos(tmp_path, make, {"DCIM/a.jpg": {"label": "DCIM"}, "DCIM/b.jpg": {"label": "DCIM", **OWL}})
+    folder = tmp_path / "photos"
+    assert write_sidecars(Snapshot(made), folder).written == 1
+    assert not (folder / "DCIM" / "a.jpg.xmp").exists()
+    assert "DCIM" not in (folder / "DCIM" / "b.jpg.xmp").read_text("utf-8")
+    assert write_sidecars(Snapshot(made), folder, folder_labels=True).written == 2
+    assert "DCIM" in (folder / "DCIM" / "a.jpg.xmp").read_text("utf-8")
