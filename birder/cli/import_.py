@@ -70,6 +70,8 @@ def import_(
     changed = f", {done.changed:,} changed" if done.changed else ""
     there = f", {done.there:,} already there" if done.there else ""
     note(f"{done.new:,} new rows{changed}{there}; {card.embedding_size} numbers each, made by {card.name}.")
+    if done.off_earth:
+        note(f"{done.off_earth:,} rows came with a place that is not on the earth: it is left empty.")
     if done.failed:
         note(f"{done.failed:,} rows have no embedding that can be used; see: birder failures {to}")
 

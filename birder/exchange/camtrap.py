@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import io
 import json
 import re
 import zipfile
@@ -16,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
-from typing import Any
 
 from birder.collection.provenance import source_of
 from birder.collection.store import Collection
 from birder.errors import CollectionError, ConfigError
+from birder.exchange.camtrap_package import Line, read_package
 from birder.exchange.camtrap_tables import DEPLOYMENTS, MEDIA, OBSERVATIONS
 from birder.exchange.deployments import COLUMNS as PLACED
 from birder.exchange.deployments import DESCRIBED, Field, Place
@@ -31,7 +30,6 @@ from birder.exchange.snapshot import Snapshot
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2"
 TABLES = ("deployments", "media", "observations")
 _NEEDED = ("title", "samplingDesign", "captureMethod")
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def write_camtrap(
     """
     names = snapshot.schema.names
     columns = [name for name in dict.fromkeys((*PLACED, *DESCRIBED, *OBSERVED)) if name in names]
-    described, known = _read_package(project.package)
+    described, known = read_package(project.package)
     place = Place(project.latitude, project.longitude, project.zone)
     seen_of = Field(place, known["media"], known["deployments"])
     rows = 0
@@ -145,7 +143,7 @@ def write_camtrap(
             "No row has a label, a prediction or a box: there is nothing observed to export. Names of folders count "
             "only with --folder-labels."
         )
-    listed = {taxon["scientificName"] for taxon in _lines_of(described.get("taxonomic")) if "scientificName" in taxon}
+    listed = {str(taxon.get("scientificName")) for taxon in _lines_of(described.get("taxonomic"))}
     known_names = scientific | listed | {name for name, line in taxa.items() if "taxonRank" in line}
     done.doubtful = sorted(taxa.keys() - known_names)
     package = metadata | _coverage(deployments) | {"taxonomic": _with_known(taxa, described.get("taxonomic"))}
@@ -192,26 +190,6 @@ def _write_lines(file: Path, columns: Sequence[str], lines: Sequence[Line]) -> i
         for line in lines:
             table.write(line)
     return len(lines)
-
-
-def _read_package(package: Path | None) -> tuple[Line, dict[str, dict[str, Line]]]:
-    """The metadata of another package, and the lines of its deployments and media by their IDs."""
-    known: dict[str, dict[str, Line]] = {"deployments": {}, "media": {}}
-    if package is None:
-        return {}, known
-    file = package / "datapackage.json" if package.is_dir() else package
-    try:
-        described: Line = json.loads(file.read_bytes())
-        for name, key in (("deployments", "deploymentID"), ("media", "mediaID")):
-            table = file.parent / f"{name}.csv"
-            if table.exists():
-                text = table.read_text("utf-8-sig")
-                known[name] = {line[key]: line for line in csv.DictReader(io.StringIO(text, newline=""))}
-        if not isinstance(described, dict):
-            raise ValueError("it is no object")
-    except (OSError, ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
-        raise ConfigError(f"Cannot read the data package {package}: {error}") from error
-    return described, known
 
 
 def _metadata(described: Line, project: Project, name: str, methods: set[str]) -> Line:
@@ -284,5 +262,7 @@ def _lines_of(known: object) -> list[Line]:
 
 def _with_known(taxa: dict[str, Line], known: object) -> list[Line]:
     """Taxa, as another package describes them where it does."""
-    described = {line.get("scientificName"): line for line in _lines_of(known)}
+    described = {
+        line["scientificName"]: line for line in _lines_of(known) if isinstance(line.get("scientificName"), str)
+    }
     return [described.get(name, taxa[name]) for name in sorted(taxa)]

@@ -24,28 +24,33 @@ from birder.exchange.foreign import Foreign, open_foreign
 from birder.exchange.keys import Keys
 from birder.exchange.layout import Layout, find_layout
 from birder.exchange.snapshot import ROWS_AT_ONCE, rows_at_once
-from birder.images.sources import path_to_uri
+from birder.images.sources import path_to_uri, places_on_earth
 
 _CARD = b"birder"
 
 
 @dataclass
 class Imported:
-    """What an import did: rows that are new, changed, there already, and that failed."""
+    """What an import did: rows that are new, changed, there already, and that failed.
+
+    `off_earth` counts those that came with a place that is not on the earth, which is left empty.
+    """
 
     collection: Collection
     new: int = 0
     changed: int = 0
     there: int = 0
     failed: int = 0
+    off_earth: int = 0
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows as the collection has them, those that failed, and whether these came with columns of their own."""
+    """Rows as the collection has them, those that failed, and how many came with a place that is not on the earth."""
 
     rows: pa.Table
     failures: list[Failure]
+    off_earth: int = 0
 
 
 def import_embeddings(
@@ -177,6 +182,8 @@ def _foreign_batches(file: Foreign, layout: Layout, name: Path) -> Iterator[_Bat
     keys = Keys(name.absolute() if name.is_dir() else name.absolute().parent)
     for table in file.batches(ROWS_AT_ONCE):
         columns = {ours: table[theirs].cast(type_) for theirs, (ours, type_) in layout.kept.items()}
+        places, off_earth = places_on_earth(pa.table(columns))
+        columns = dict(zip(places.column_names, places.columns, strict=True))
         column = table[layout.embedding].combine_chunks()
         vectors, reasons = _vectors(column, layout.size)
         shas = [hashlib.sha256(vector).hexdigest() for vector in vectors]
@@ -198,7 +205,8 @@ def _foreign_batches(file: Foreign, layout: Layout, name: Path) -> Iterator[_Bat
             for uri, reason, digest in zip(uris, reasons, digests, strict=True)
             if reason is not None
         ]
-        yield _Batch(pa.table(own | {ours: values.filter(mask) for ours, values in columns.items()}), failures)
+        rows = pa.table(own | {ours: values.filter(mask) for ours, values in columns.items()})
+        yield _Batch(rows, failures, off_earth)
 
 
 def _text(value: object) -> str | None:
@@ -290,6 +298,7 @@ def _write(
             done.changed += int((known & ~same).sum())
             done.there += int((known & same).sum())
             done.failed += len(batch.failures)
+            done.off_earth += batch.off_earth
             overcome += sum(uri in index.failures for uri in uris)
             if on_progress is not None:
                 on_progress(read, total)

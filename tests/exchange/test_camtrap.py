@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -314,3 +316,65 @@ def test_time_zones_that_do_not_exist_are_refused(text: str) -> None:
         read_zone(text)
     assert datetime(2024, 7, 1, tzinfo=read_zone("Europe/Berlin")).isoformat().endswith("+02:00")
     assert datetime(2024, 7, 1, tzinfo=read_zone("-03:30")).isoformat().endswith("-03:30")
+
+
+HOSTILE = [
+    7,
+    "x",
+    None,
+    [],
+    [7],
+    [None, "x"],
+    {},
+    {"a": 7},
+    {"title": [7]},
+    [{"scientificName": [7]}],
+    10**400,
+    "\ud800",
+    "a\0b",
+    True,
+]
+
+
+def test_a_package_whose_description_lies_is_an_error_or_an_export(trap: Collection, tmp_path: Path) -> None:
+    described = json.loads((DATA / "camtrap-dp" / "datapackage.json").read_text())
+    source = tmp_path / "given"
+    shutil.copytree(DATA / "camtrap-dp", source, ignore=shutil.ignore_patterns("media"))
+    lies = [{**described, key: value} for key in described for value in HOSTILE]
+    lies += [{**described, "project": {**described["project"], key: 7}} for key in described["project"]]
+    for number, lie in enumerate([*lies, *HOSTILE]):
+        (source / "datapackage.json").write_text(json.dumps(lie))
+        try:
+            export(trap, tmp_path / f"{number}", for_="camtrap-dp", project=replace(PROJECT, package=source))
+        except ConfigError as error:
+            assert len(str(error)) < 2000
+        else:
+            json.loads((tmp_path / f"{number}" / "datapackage.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "mediaID\nx\n",
+        lambda text: "deploymentID\nx\n",
+        lambda text: text.replace("deploymentID", "deployment"),
+        lambda text: text.replace("mediaID", "media"),
+        lambda text: text.replace("timestamp", "time"),
+        lambda text: text.replace("2020", "20200000000000000000"),
+        lambda text: text.replace(",", "\0"),
+        lambda text: text.replace('"', "").replace("\n", '"', 3),
+        lambda text: text[: len(text) // 2],
+        lambda text: "\n".join(line.partition(",")[0] for line in text.splitlines()),
+    ],
+)
+@pytest.mark.parametrize("table", ["media", "deployments"])
+def test_a_package_whose_tables_lie_is_an_error_or_an_export(
+    trap: Collection, tmp_path: Path, table: str, damage: Callable[[str], str]
+) -> None:
+    source = tmp_path / "given"
+    shutil.copytree(DATA / "camtrap-dp", source, ignore=shutil.ignore_patterns("media"))
+    file = source / f"{table}.csv"
+    file.write_text(damage(file.read_text("utf-8")), "utf-8")
+    with contextlib.suppress(ConfigError):
+        export(trap, tmp_path / "to", for_="camtrap-dp", project=replace(PROJECT, package=source))

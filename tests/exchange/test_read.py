@@ -42,6 +42,17 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     return Collection.open(folder)
 
 
+def test_places_off_the_earth_are_left_empty(tmp_path: Path) -> None:
+    file = theirs(tmp_path, {"emb": VECTORS, "latitude": [-999.0, 51.0], "longitude": [4.0, 4.0]})
+    done = import_embeddings(file, tmp_path / "c.birder", model="m")
+    assert (done.new, done.off_earth) == (2, 1)
+    rows = done.collection.to_arrow()
+    assert sorted(zip(rows["latitude"].to_pylist(), rows["longitude"].to_pylist(), strict=True), key=str) == [
+        (51.0, 4.0),
+        (None, None),
+    ]
+
+
 def test_real_embeddings_come_in_with_every_value(reference: Collection) -> None:
     given, rows = pq.read_table(REFERENCE), reference.to_arrow()
     for name in given.column_names:

@@ -1,6 +1,6 @@
 """Where photographs come from: what a user names in, one lean `Source` for each photograph out."""
 
-from birder.images.sources.columns import as_number, common_type, drop_off_earth, fitted
+from birder.images.sources.columns import as_number, common_type, drop_off_earth, fitted, places_on_earth
 from birder.images.sources.crops import read_crops, read_results
 from birder.images.sources.files import find_images
 from birder.images.sources.find import find_sources, sources_again
@@ -44,6 +44,7 @@ __all__ = [
     "is_url",
     "load_source",
     "path_to_uri",
+    "places_on_earth",
     "read_crops",
     "read_json",
     "read_results",

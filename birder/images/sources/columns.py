@@ -152,6 +152,19 @@ def without_odd_places(table: pa.Table, path: str) -> pa.Table:
     PlaceWarning
         There were some.
     """
+    table, odd = places_on_earth(table)
+    if odd:
+        warnings.warn(
+            f"{path}: {odd:,} rows have a latitude beyond 90 or a longitude beyond 180 degrees; their place is left "
+            "empty.",
+            PlaceWarning,
+            stacklevel=2,
+        )
+    return table
+
+
+def places_on_earth(table: pa.Table) -> tuple[pa.Table, int]:
+    """A table with empty places where they are not on the earth, and in how many rows that is so."""
     own = [name for name in _PLACE if name in table.schema.names and _is_number(table[name].type)]
     fine = pa.array([True]).take(pa.array(np.zeros(len(table), np.int64)))
     for name in own:
@@ -162,13 +175,7 @@ def without_odd_places(table: pa.Table, path: str) -> pa.Table:
         for name in own:
             values = pc.if_else(fine, table[name], pa.scalar(None, table[name].type))
             table = table.set_column(table.schema.get_field_index(name), name, values)
-        warnings.warn(
-            f"{path}: {odd:,} rows have a latitude beyond 90 or a longitude beyond 180 degrees; their place is left "
-            "empty.",
-            PlaceWarning,
-            stacklevel=2,
-        )
-    return table
+    return table, odd
 
 
 def _is_number(type_: pa.DataType) -> bool:
