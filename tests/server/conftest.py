@@ -18,7 +18,7 @@ PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def birds_and_flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs of birds and flowers, a second copy of one, a hostile name and a file that is no photograph."""
     from tests.server.browsing import HOSTILE
 
@@ -32,12 +32,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(birds_and_flowers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server on their collection: 46 or so rows, labelled birds and flowers by their folders."""
     from tests.server.browsing import serving
 
     collection = tmp_path_factory.mktemp("served") / "demo.birder"
-    command = [sys.executable, "-m", "birder", "embed", str(photos), "--to", str(collection)]
+    command = [sys.executable, "-m", "birder", "embed", str(birds_and_flowers), "--to", str(collection)]
     done = subprocess.run([*command, "--model", "efficientnet_lite0_in1k"], capture_output=True, text=True)
     assert "failed 1" in done.stderr + done.stdout, done.stderr
     with serving(collection) as where:

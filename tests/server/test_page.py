@@ -74,9 +74,9 @@ def test_nothing_matching_says_so_and_offers_the_way_back(page: Any) -> None:
     expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} photographs")
 
 
-def test_a_dropped_picture_finds_itself(page: Any, photos: Path) -> None:
+def test_a_dropped_picture_finds_itself(page: Any, birds_and_flowers: Path) -> None:
     total(page)
-    drop(page, photos / "birds" / "tucan.jpg")
+    drop(page, birds_and_flowers / "birds" / "tucan.jpg")
     expect(page.locator("#chips .chip.query")).to_contain_text("tucan.jpg")
     expect(page.locator("#view-gallery .count")).to_contain_text("nearest")
     expect(tiles(page).first.locator(".detail")).to_contain_text(re.compile(r"similarity (1\.000|0\.99\d)"))
