@@ -9,6 +9,8 @@ BIRDER := .venv/bin/birder
 MODEL := efficientnet_lite0_in1k
 COLLECTION := demo/photos.birder
 PHOTOS := examples/photos
+# A file's tests stay together: they share servers, browsers and models.
+TWO := --numprocesses 2 --dist loadfile
 
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
 PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
@@ -50,11 +52,11 @@ demo: .venv/.installed ## embed the example photographs, classify, find similar 
 	@echo "== Done. Look at the collection in a browser: search, filter, map, label"
 	@echo "   $(BIRDER) serve $(COLLECTION)"
 
-test: .venv/.tools ## every test
-	@$(PY) -m pytest
+test: .venv/.tools ## every test, in two processes
+	@$(PY) -m pytest $(TWO)
 
 fast: .venv/.tools ## the tests that take seconds
-	@$(PY) -m pytest -m "not slow"
+	@$(PY) -m pytest $(TWO) -m "not slow"
 
 lint: .venv/.tools ## ruff and mypy --strict
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

@@ -68,8 +68,8 @@ def load(folder: Path, photos: Path, seconds: float) -> tuple[Counter[str], list
     path = embed(folder, sorted(photos.glob("*/*.jpg")))
     program = (
         "import sys; from birder.server.app import create_app; from birder.server.connections import *;"
-        "s = listen('127.0.0.1', None); print(s.getsockname()[1], flush=True);"
-        "server_for(create_app(sys.argv[1]), s).run(sockets=[s])"
+        "s = listen('127.0.0.1', None); print(s.getsockname()[1], flush=True); app = create_app(sys.argv[1]);"
+        "server_for(app, s, app.state.site.events.stop).run(sockets=[s])"
     )
     server = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
     try:
