@@ -173,8 +173,8 @@ def image_fields(card: ModelCard) -> list[pa.Field]:
 def check_table(path: Path, schema: pa.Schema, card: ModelCard) -> None:
     """Refuse (`CollectionError`) a table of images, made by others, without the columns that Birder reads."""
     for own in image_fields(card):
-        if own.name in USERS:
-            continue
+        if own.name in (*USERS, LABEL_SOURCE):
+            continue  # collections made before them have none
         given = schema.field(own.name).type if own.name in schema.names else None
         if given is None or not _same(given, own.type):
             raise CollectionError(
