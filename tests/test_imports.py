@@ -27,6 +27,11 @@ def test_a_documented_name_is_imported_when_it_is_used() -> None:
     assert "torch" in modules_after("import birder; birder.load_pretrained_model")
 
 
+def test_reading_images_loads_no_pandas() -> None:
+    """pyarrow does at the first value that is made of Python's, where pandas is installed."""
+    assert "pandas" not in modules_after("import birder.collection.embed, birder.images.sources, birder.images.table")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["embed"], ["similar"], ["failures"], ["classify"], ["models"], ["info"], ["fetch"]],

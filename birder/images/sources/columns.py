@@ -22,7 +22,6 @@ PLAIN = (pa.bool_(), pa.int64(), pa.float64(), pa.timestamp("us"), pa.string())
 _OURS = {"taken_at": pa.timestamp("us"), "latitude": pa.float64(), "longitude": pa.float64(), "label": pa.string()}
 _OURS |= dict.fromkeys(RANKS, pa.string())
 _PLACE = {"latitude": 90.0, "longitude": 180.0}
-_YEARS = [pa.scalar(moment, pa.timestamp("us")) for moment in (datetime.min, datetime.max)]
 
 
 class PlaceWarning(UserWarning):
@@ -136,7 +135,8 @@ def _plain(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array | pa.Chunked
             column.validate(full=True)  # Parquet may say of any bytes that they are text
             if not pa.types.is_timestamp(type_):
                 return column
-            return pc.if_else(pc.and_(pc.less_equal(_YEARS[0], column), pc.less_equal(column, _YEARS[1])), column, None)
+            first, last = (pa.scalar(moment, pa.timestamp("us")) for moment in (datetime.min, datetime.max))
+            return pc.if_else(pc.and_(pc.less_equal(first, column), pc.less_equal(column, last)), column, None)
         if numbers:
             return column.cast(type_)
     except pa.ArrowInvalid:
