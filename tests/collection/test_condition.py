@@ -190,6 +190,7 @@ def test_what_is_within_the_bounds_is_answered(collection: Collection, where: st
     assert 0 <= collection.count(where) <= 8
 
 
+@pytest.mark.slow
 def test_the_filter_that_ended_the_process_is_told_in_a_line(collection: Collection) -> None:
     assert 6_200 < len(KILLER) < 6_400
     command = [sys.executable, "-m", "birder", "search", "--in", str(collection.path), "--where", KILLER]

@@ -34,6 +34,7 @@ def told(collection: Collection, column: str = "label") -> dict[str, Source]:
     return {uri.rsplit("/", 1)[1]: source for uri, source in sources_of(collection, column).items()}
 
 
+@pytest.mark.slow
 def test_embed_writes_down_where_labels_came_from_and_people_stand_above_it(tmp_path: Path, photos: Path) -> None:
     folder = tmp_path / "photos" / "trap"
     folder.mkdir(parents=True)

@@ -50,6 +50,7 @@ def test_who_commits_waits_for_another_and_gives_up_in_the_end(collection: Colle
     holder.join()
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_while_the_first_lives(collection: Collection) -> None:
     code = f"""
 from birder.collection.store import Collection

@@ -336,6 +336,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 def test_a_package_whose_description_lies_is_an_error_or_an_export(trap: Collection, tmp_path: Path) -> None:
     described = json.loads((DATA / "camtrap-dp" / "datapackage.json").read_text())
     source = tmp_path / "given"

@@ -34,6 +34,7 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
+@pytest.mark.slow
 def test_pieces_are_joined_and_versions_go_and_nothing_else(tmp_path: Path) -> None:
     collection = bit_by_bit(tmp_path / "c.birder")
     points = compute_map(collection)

@@ -470,6 +470,7 @@ def test_64_clients_wait_less_than_a_second_for_their_labels(tmp_path: Path) -> 
     assert waited[256] < 1.0
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_label_that_was_answered_is_there(tmp_path: Path) -> None:
     collection = make(tmp_path, 8, labelled=0)
     program = (

@@ -150,6 +150,7 @@ def test_duplicates_are_grouped(tmp_path: Path) -> None:
         assert client.get("duplicates").json()["state"] == "ready"  # a label makes no copy
 
 
+@pytest.mark.slow
 def test_one_threshold_waits_for_another_and_a_failure_is_told_once(tmp_path: Path) -> None:
     make(tmp_path, 60)
     with serving(tmp_path / "c.birder") as client:
