@@ -451,7 +451,7 @@ class Collection:
             return self.images.to_arrow()
 
     def forget_failures(self, uris: Sequence[str]) -> None:
-        """Remove failures that are none any more, of files that are no rows themselves; within `writing` only."""
+        """Clear failures that no longer hold, of files without a row of their own; within `writing` only."""
         with storing(self.path):
             self._delete_failures(uris)
 

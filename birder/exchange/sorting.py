@@ -128,7 +128,7 @@ def _file(uri: str) -> Path:
         raise ConfigError("it is no file of its own on this machine")
     path = Path(uri_to_path(uri))
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ConfigError("it is no regular file")
+        raise ConfigError("not a regular file")
     return path
 
 
