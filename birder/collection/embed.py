@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from birder.collection.plan import Plan, plan
 from birder.collection.read import Decoded, Pending, Unreadable, read_group
-from birder.collection.rows import LABEL_SOURCE, USERS
+from birder.collection.rows import LABEL_SOURCE
 from birder.collection.store import Collection, Content, Failure, Row
 from birder.collection.update import update_columns
 from birder.images.sources import drop_off_earth, fitted, is_url
@@ -155,9 +155,8 @@ def begin(collection: Collection, todo: Plan, types: dict[str, pa.DataType]) -> 
     """Do what comes before embedding, within `running`: new columns, new values in rows that are there; count these."""
     todo.renew(collection)
     with collection.writing():
-        new = {name: type_ for name, type_ in USERS.items() if name not in collection.columns}  # an older collection
-        collection.add_label_source()
-        collection.add_columns(new | types)
+        collection.add_own_columns()
+        collection.add_columns(types)
         collection.remember_shards(todo.shards)
         return update_columns(collection, todo.described)
 

@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.journal import Journal
-from birder.collection.rows import LABEL_SOURCE
+from birder.collection.rows import LABEL_SOURCE, PREDICTED
 from birder.collection.store import Collection
 from birder.errors import unknown_name
 
 Kind = Literal["person", "table", "folder", "model"]
-_PREDICTED = "predicted_"
 _TELLING = (LABEL_SOURCE, "predicted_by", "predicted_at")
 
 
@@ -89,7 +88,7 @@ def source_of(journal: Journal, row: Mapping[str, Any], column: str = "label") -
     change = journal.word(column, row["id"])
     if change is not None and change.value == row[column]:
         return Source("person", change.by, change.at)
-    if column.startswith(_PREDICTED):
+    if column.startswith(PREDICTED):
         return Source("model", row.get("predicted_by"), _in_utc(row.get("predicted_at")))
     return Source(_brought_by(row, column))
 

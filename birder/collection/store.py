@@ -312,11 +312,12 @@ class Collection:
             with storing(self.path):
                 self.images.add_columns(pa.schema(new))
 
-    def add_label_source(self) -> None:
-        """Add the column that tells where labels came from to a collection that was made before there was one."""
-        if LABEL_SOURCE not in self.columns:
+    def add_own_columns(self) -> None:
+        """Add those of Birder's own columns that a collection lacks which was made before there were any."""
+        own = {**USERS, LABEL_SOURCE: pa.string()}
+        if new := [pa.field(name, type_) for name, type_ in own.items() if name not in self.columns]:
             with storing(self.path):
-                self.images.add_columns(pa.schema([pa.field(LABEL_SOURCE, pa.string())]))
+                self.images.add_columns(pa.schema(new))
 
     def write(self, rows: Sequence[Row], failures: Sequence[Failure] = ()) -> None:
         """Commit rows and failures; within `writing` only. Each uri comes once.
