@@ -134,10 +134,10 @@ def share_of_encoder(model: Path, folder: Path) -> dict[str, float]:
     code = f"""
 import json, shutil, time, numpy as np
 from pathlib import Path
-from birder.collection.embed import embed_images, plan
+from birder.pipeline.embed import embed_images, plan
 from birder.collection.model import load_encoder
-from birder.collection.store import Collection
-from birder.images.sources import find_images
+from birder.collection.storage import Storage
+from birder.sources import find_images
 encoder = load_encoder({str(model)!r})
 batch = np.random.default_rng(0).integers(0, 256, (32, *encoder.engine.size, 3), dtype=np.uint8)
 def alone(seconds=12.0):
@@ -150,7 +150,7 @@ def alone(seconds=12.0):
 before = alone()
 to = Path({str(WORK / "share.birder")!r})
 shutil.rmtree(to, ignore_errors=True)
-collection = Collection.create_or_open(to, encoder.card)
+collection = Storage.create_or_open(to, encoder.card)
 todo = plan(collection, find_images([{str(folder)!r}]))
 summary = embed_images(collection, encoder.engine, encoder.transform, todo)
 after = alone()

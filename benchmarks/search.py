@@ -62,7 +62,7 @@ def make(folder: Path, rows: int, queries: int, size: int) -> None:
     """Vectors and queries as .npy, the ten rows that are right for each query, and a collection of the rows."""
     if (folder / "truth.npy").exists():
         return
-    from birder.collection.store import Collection, ModelCard
+    from birder.collection.storage import ModelCard, Storage
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -76,7 +76,7 @@ def make(folder: Path, rows: int, queries: int, size: int) -> None:
         start += len(vectors)
     kept.flush()
     card = ModelCard("synthetic", "synthetic", "0" * 64, {"draft": True}, "torch", "fp32", size)
-    collection = Collection.create_or_open(folder / "c.birder", card)
+    collection = Storage.create_or_open(folder / "c.birder", card)
     schema = pa.schema([(name, type_) for name, type_ in collection.columns.items()])
     with collection.writing():
         images = lancedb.connect(collection.path).open_table("images")
@@ -118,19 +118,19 @@ def unit(vectors: Vectors) -> Vectors:
 
 def build(folder: Path) -> dict[str, float]:
     """Make the index."""
-    from birder.collection.store import Collection
-    from birder.collection.vector_index import make_index
+    from birder.collection.index import make_index
+    from birder.collection.storage import Storage
 
-    report = make_index(Collection.open(folder / "c.birder"), columns=("label",))
+    report = make_index(Storage.open(folder / "c.birder"), columns=("label",))
     return {"build_seconds": report.seconds, "build_peak_mb": peak_mb()}
 
 
 def ask(folder: Path, exact: bool, where: str | None = None, columns: tuple[str, ...] = ()) -> dict[str, float]:
     """Search as `Collection.search(vectors=...)` does, from the query vector to the rows with all columns, or these."""
     from birder.collection.search import search
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
 
-    collection = Collection.open(folder / "c.birder")
+    collection = Storage.open(folder / "c.birder")
     queries = np.load(folder / "queries.npy")
     truth = np.load(folder / "truth.npy")
     if exact:

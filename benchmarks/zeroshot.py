@@ -140,8 +140,8 @@ def compare_ranks(folder: Path, count: int, rounds: int) -> None:
     from bioclip import predict as theirs
     from bioclip.predict import Rank, TreeOfLifeClassifier
 
-    from birder.zeroshot.labels import group_by_rank, read_tree_of_life
-    from birder.zeroshot.predict import rows_of, top_groups
+    from birder.naming.from_texts import rows_of, top_groups
+    from birder.naming.label_sets import group_by_rank, read_tree_of_life
 
     took, labels = seconds(read_tree_of_life, folder / "e.npy", folder / "n.json")
     grouped, groups = seconds(group_by_rank, labels.names, "genus")
@@ -188,8 +188,8 @@ def compare_memory(folder: Path, count: int) -> None:
 
 def measure_memory(folder: Path, images: int, rank: str) -> None:
     """Print the peak memory of this process in bytes, once it has named `images` photographs."""
-    from birder.zeroshot.labels import group_by_rank, read_tree_of_life
-    from birder.zeroshot.predict import top_groups, top_labels
+    from birder.naming.from_texts import top_groups, top_labels
+    from birder.naming.label_sets import group_by_rank, read_tree_of_life
 
     labels = read_tree_of_life(folder / "e.npy", folder / "n.json")
     features = unit(np.random.default_rng(2).standard_normal((images, 512), dtype=np.float32))
@@ -206,8 +206,8 @@ def compare_texts(folder: Path, count: int, rounds: int) -> None:
     """Labels of ImageNet, each in 80 templates, through the text tower of a ViT-B-16."""
     from bioclip.predict import CustomLabelsClassifier
 
+    from birder.naming.texts import encode_labels
     from birder.weights.clip import load_clip
-    from birder.zeroshot.texts import encode_labels
 
     model = make_clip(folder / "clip", VIT_B_16)
     lines = resources.files("birder.data").joinpath("imagenet-1k-classes.txt").read_text("utf-8").splitlines()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from birder.version import __version__
 
 if TYPE_CHECKING:
-    from birder.collection.store import Collection, open_collection
+    from birder.collection.api import Collection, open_collection
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
     from birder.registry import create_network, list_networks, list_pretrained_models, register_weights
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "birder.collection.store": ["Collection", "open_collection"],
+    "birder.collection.api": ["Collection", "open_collection"],
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],

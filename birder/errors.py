@@ -1,13 +1,16 @@
 """The errors that Birder raises on purpose.
 
-Every one is a `BirderError`; its message says what is wrong and what to do next. The command line prints the message
-alone, so a traceback is always a defect of Birder.
+Every one is a `BirderError`; its message says what is wrong and what to do next. A kind of error is a class: no caller
+reads a message to learn what happened. The command line prints the message alone, so a traceback is always a defect of
+Birder.
 """
 
 from __future__ import annotations
 
+import builtins
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class BirderError(Exception):
@@ -15,15 +18,23 @@ class BirderError(Exception):
 
 
 class UnknownNameError(BirderError, ValueError):
-    """A network, weights, column or option that Birder does not know."""
+    """A network, model, column or option that Birder does not know."""
 
 
 class ConfigError(BirderError, ValueError):
-    """A network configuration, size or argument that cannot be built."""
+    """A network configuration, size or argument that cannot be used."""
+
+
+class FilterError(ConfigError):
+    """A filter that cannot be parsed, names an unknown column, or uses an expression that is not allowed."""
 
 
 class WeightsError(BirderError):
     """A checkpoint that is missing, damaged, foreign, or does not fit its network."""
+
+
+class NoTextEncoderError(WeightsError):
+    """A model without a text encoder was asked to encode texts."""
 
 
 class HubError(WeightsError):
@@ -31,11 +42,48 @@ class HubError(WeightsError):
 
 
 class ImageError(BirderError):
-    """A file that cannot be used as a photograph."""
+    """A file that cannot be read as an image."""
 
 
 class CollectionError(BirderError):
-    """A collection that is missing, damaged, or belongs to another model."""
+    """A collection that is missing, damaged, or cannot be used in this way."""
+
+
+class CollectionNotFoundError(CollectionError):
+    """A folder that holds no collection."""
+
+
+class CollectionBusyError(CollectionError):
+    """Another process is writing to the collection."""
+
+
+class WrongModelError(CollectionError):
+    """A model whose embeddings cannot be compared with those of the collection."""
+
+
+class TornCopyError(CollectionError):
+    """A copy of a collection that was taken while the collection was written, and lacks files of its rows."""
+
+
+class FileExistsError(BirderError, builtins.FileExistsError):
+    """An output file or folder that exists and was not to be replaced."""
+
+
+class MissingExtraError(BirderError, ImportError):
+    """An optional dependency that is not installed.
+
+    Parameters
+    ----------
+    extra
+        The extra of the package that brings it: "serve", "map", "heic", ...
+    what
+        What needs it, as a user would say: "birder serve".
+    """
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f'{what} needs an optional dependency: pip install "birder[{extra}]"')
+        self.extra = extra
+        self.what = what
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
@@ -44,3 +92,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(names) or 'none'}."
     return UnknownNameError(f"Unknown {kind} {name!r}. {hint}")
+
+
+def file_exists(path: Path, how: str = "--force") -> FileExistsError:
+    """Build the error for an output that exists; `how` is what replaces it."""
+    return FileExistsError(f"{path} already exists. To replace it, use {how}.")

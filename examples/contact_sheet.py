@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from birder.errors import BirderError
 from birder.images.open import open_image
-from birder.images.sources import uri_to_path
+from birder.sources import uri_to_path
 
 QUERIES = ["pink-flamingo", "lion", "clownfish", "hornet", "zebra", "daffodil", "cep"]
 NEIGHBOURS = 6
@@ -31,7 +31,7 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     try:
-        collection = Collection.open(sys.argv[1])
+        collection = Storage.open(sys.argv[1])
         lines = [neighbours(collection, query) for query in find_queries(collection)]
         out = Path(sys.argv[2])
         draw(lines, f"{collection.count()} photographs, embedded with {collection.model.name}").save(out, quality=92)
@@ -40,7 +40,7 @@ def main() -> None:
     print(f"{out}: {len(lines)} photographs and their nearest neighbours, by {collection.model.name}")
 
 
-def find_queries(collection: Collection) -> list[dict[str, Any]]:
+def find_queries(collection: Storage) -> list[dict[str, Any]]:
     """The rows of the photographs to look up: those of QUERIES, or the first ones of another collection."""
     rows = collection.to_arrow().sort_by("uri").to_pylist()
     if not rows:
@@ -49,7 +49,7 @@ def find_queries(collection: Collection) -> list[dict[str, Any]]:
     return named or rows[: len(QUERIES)]
 
 
-def neighbours(collection: Collection, query: dict[str, Any]) -> list[dict[str, Any]]:
+def neighbours(collection: Storage, query: dict[str, Any]) -> list[dict[str, Any]]:
     """The query, then its nearest other rows, nearest first."""
     found = collection.nearest(np.asarray(query["embedding"], np.float32), NEIGHBOURS + 1)
     return [query, *[row for row in found if row["uri"] != query["uri"]][:NEIGHBOURS]]

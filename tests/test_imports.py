@@ -29,7 +29,7 @@ def test_a_documented_name_is_imported_when_it_is_used() -> None:
 
 def test_reading_images_loads_no_pandas() -> None:
     """pyarrow does at the first value that is made of Python's, where pandas is installed."""
-    assert "pandas" not in modules_after("import birder.collection.embed, birder.images.sources, birder.images.table")
+    assert "pandas" not in modules_after("import birder.pipeline.embed, birder.sources, birder.sources.table")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import typer
 from birder.cli.output import Format, note, write_rows
 
 if TYPE_CHECKING:
-    from birder.explore.duplicates import Group
+    from birder.analysis.duplicates import Group
 
 _GROUPS_ON_PAGE = 500
 
@@ -37,10 +37,10 @@ def duplicates(
 
     Example: birder duplicates photos.birder --html duplicates.html
     """
-    from birder.collection.store import Collection
-    from birder.explore.duplicates import SAME, THRESHOLD, find_duplicates
+    from birder.analysis.duplicates import SAME, THRESHOLD, find_duplicates
+    from birder.collection.storage import Storage
 
-    opened = Collection.open(collection)
+    opened = Storage.open(collection)
     least = THRESHOLD if threshold is None else threshold
     groups = find_duplicates(opened, threshold=least, where=where)
     rows = [
@@ -97,7 +97,7 @@ def _number(count: int, thing: str) -> str:
 
 
 def _shown(uri: str) -> str:
-    from birder.images.sources import readable, uri_to_path
+    from birder.sources import readable, uri_to_path
 
     # What is behind # is a part of a file: then the uri itself is the name.
     return readable(uri_to_path(uri) if uri.startswith("file://") and "#" not in uri else uri)

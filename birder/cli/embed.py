@@ -27,10 +27,10 @@ HERE = "here"
 """The address that `--ray` alone stands for: a Ray of its own on this machine."""
 
 if TYPE_CHECKING:
-    from birder.collection.embed import Plan, Summary
     from birder.collection.model import EncoderSpec
-    from birder.collection.store import Collection
-    from birder.images.sources import Source
+    from birder.collection.storage import Storage
+    from birder.pipeline.embed import Plan, Summary
+    from birder.sources import Source
 
 
 def embed(
@@ -103,22 +103,22 @@ def embed(
     """
     begun = time.perf_counter()
     if ray is not None:
-        from birder.cluster import check_installed
+        from birder.pipeline.cluster import check_installed
 
         if threads is not None:
             raise typer.BadParameter("--threads has no meaning with --ray, which shares out the processors itself")
         check_installed()
     for name, value in LEAN.items():
         os.environ.setdefault(name, value)
-    from birder.collection.embed import plan
     from birder.collection.model import EncoderSpec, precision_for
-    from birder.collection.rows import other_model
-    from birder.collection.store import Collection, exists
+    from birder.collection.schema import other_model
+    from birder.collection.storage import Storage, exists
     from birder.errors import BirderError
+    from birder.pipeline.embed import plan
     from birder.registry import registered_name
     from birder.weights.find import pinned_sha256
 
-    collection = Collection.open(to) if exists(to) else None
+    collection = Storage.open(to) if exists(to) else None
     model = model and (registered_name(model) or model)
     if collection is not None and model is not None:
         sha256 = pinned_sha256(model)
@@ -161,19 +161,19 @@ def _run(
     ray: str | None,
     begun: float,
 ) -> None:
-    from birder.collection.embed import embed_images
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
+    from birder.pipeline.embed import embed_images
 
     note("Loading the model (the first time on a machine takes longer).")
     encoder = spec.load(draft)
     card = encoder.card
-    collection = Collection.create_or_open(to, card)
+    collection = Storage.create_or_open(to, card)
     if card.patches:
         _tell_size(card.patches, len(todo.pending), to)
     note(f"Model {card.name}, engine {card.engine} {card.precision}; ready after {time.perf_counter() - begun:.1f} s.")
     with _stopping() as stop, _progress(len(todo.pending)) as show:
         if ray is not None:
-            from birder.distributed import embed_on_ray
+            from birder.pipeline.distributed import embed_on_ray
 
             del encoder  # the workers load their own
             summary = embed_on_ray(
@@ -204,7 +204,7 @@ def _run(
 
 
 def _tell_size(patches: list[int], photographs: int, to: Path) -> None:
-    from birder.collection.embed import patches_bytes
+    from birder.pipeline.embed import patches_bytes
 
     each = patches_bytes(patches)
     rows, columns, width = patches
@@ -215,11 +215,11 @@ def _tell_size(patches: list[int], photographs: int, to: Path) -> None:
 
 
 def _sources(
-    paths: list[str], collection: Collection | None, crops: Path | None, min_conf: float, labels: bool
+    paths: list[str], collection: Storage | None, crops: Path | None, min_conf: float, labels: bool
 ) -> list[Source]:
     """What is to be embedded; without paths, what failed before."""
     from birder.errors import BirderError
-    from birder.images.sources import find_sources, read_crops, sources_again
+    from birder.sources import find_sources, read_crops, sources_again
 
     if crops is not None:
         if len(paths) != 1 or not Path(paths[0]).is_dir():
@@ -242,11 +242,11 @@ def _sources(
     return sources
 
 
-def _update(collection: Collection, todo: Plan) -> None:
+def _update(collection: Storage, todo: Plan) -> None:
     """Bring the columns of rows that are there up to date, where nothing is to be embedded."""
     if not todo.described and not todo.shards and not todo.overcome:
         return
-    from birder.collection.embed import begin
+    from birder.pipeline.embed import begin
 
     with collection.running():  # which begins by removing failures that have become rows
         updated = begin(collection, todo, todo.column_types())
@@ -256,8 +256,8 @@ def _update(collection: Collection, todo: Plan) -> None:
 
 def _join(sources: list[Source], path: Path) -> None:
     """Join the user's table and say what did not fit."""
-    from birder.images.sources import readable
-    from birder.images.table import join_table, read_table
+    from birder.sources import readable
+    from birder.sources.table import join_table, read_table
 
     joined = join_table(sources, read_table(path))
     note(f"{path}: columns for {joined.matched:,} of {len(sources):,} photographs.")
@@ -270,8 +270,8 @@ def _join(sources: list[Source], path: Path) -> None:
             note(f"  {len(names):,} {what}: {_some([one_line(readable(name)) for name in names])}")
 
 
-def _report(summary: Summary, todo: Plan, collection: Collection) -> None:
-    from birder.images.sources import readable
+def _report(summary: Summary, todo: Plan, collection: Storage) -> None:
+    from birder.sources import readable
 
     rate = summary.finished / summary.seconds if summary.seconds else 0.0
     again = f" ({summary.reused:,} by the embedding of a file with the same content)" if summary.reused else ""

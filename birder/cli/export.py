@@ -12,7 +12,7 @@ import typer
 from birder.cli.output import note
 
 if TYPE_CHECKING:
-    from birder.exchange.export import Tool as ExportTool
+    from birder.formats.export import Tool as ExportTool
 
 
 class Tool(StrEnum):
@@ -168,10 +168,10 @@ def export(
     if for_ is Tool.xmp:
         _write_sidecars(collection, file, where, by, folder_labels)
         return
-    from birder.collection.store import Collection
-    from birder.exchange.camtrap import Project
-    from birder.exchange.deployments import read_zone
-    from birder.exchange.export import export as run
+    from birder.collection.storage import Storage
+    from birder.formats.camtrap import Project
+    from birder.formats.deployments import read_zone
+    from birder.formats.export import export as run
 
     project = Project(
         package,
@@ -185,11 +185,11 @@ def export(
         labelled_by,
         folder_labels,
     )
-    opened = Collection.open(collection)
+    opened = Storage.open(collection)
     places = thumbnails = None
     if for_ is Tool.embedding_atlas:
+        from birder.analysis.projection import read_map
         from birder.cli.pictures import thumbnails as shrink
-        from birder.explore.projection import read_map
 
         points = read_map(opened)
         places = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True)) if points is not None else None
@@ -212,11 +212,11 @@ def export(
 
 
 def _sort(collection: Path, folder: Path, where: str | None, by: str, link: bool) -> None:
-    from birder.collection.store import Collection
-    from birder.exchange.snapshot import Snapshot
-    from birder.exchange.sorting import sort_into
+    from birder.collection.storage import Storage
+    from birder.formats.snapshot import Snapshot
+    from birder.formats.sorting import sort_into
 
-    done = sort_into(Snapshot(Collection.open(collection), where), folder, by=by, link=link)
+    done = sort_into(Snapshot(Storage.open(collection), where), folder, by=by, link=link)
     there = f", {done.there:,} were there already" if done.there else ""
     note(f"{done.placed:,} {'links' if link else 'copies'} in {folder}{there}.")
     if done.nameless:
@@ -225,11 +225,11 @@ def _sort(collection: Path, folder: Path, where: str | None, by: str, link: bool
 
 
 def _write_sidecars(collection: Path, folder: Path, where: str | None, by: str, folder_labels: bool) -> None:
-    from birder.collection.store import Collection
-    from birder.exchange.snapshot import Snapshot
-    from birder.exchange.xmp import write_sidecars
+    from birder.collection.storage import Storage
+    from birder.formats.snapshot import Snapshot
+    from birder.formats.xmp import write_sidecars
 
-    rows = Snapshot(Collection.open(collection), where)
+    rows = Snapshot(Storage.open(collection), where)
     done = write_sidecars(rows, folder, by=by, folder_labels=folder_labels)
     there = f", {done.there:,} say it already" if done.there else ""
     note(f"{done.written:,} sidecars written in {folder}{there}.")
@@ -240,7 +240,7 @@ def _write_sidecars(collection: Path, folder: Path, where: str | None, by: str, 
 
 def _tell_failures(failures: list[tuple[str, str]]) -> None:
     """What could not be done, each with its reason, and the exit code that says so."""
-    from birder.images.sources import readable, uri_to_name
+    from birder.sources import readable, uri_to_name
 
     for where, reason in failures[:_FAILURES_SHOWN]:
         note(f"birder: {uri_to_name(where) if where.startswith('file://') else readable(where)}: {reason}")

@@ -18,12 +18,12 @@ def failures(
 
     Example: birder failures photos.birder --format csv
     """
-    from birder.collection.store import Collection
-    from birder.images.sources import uri_to_name
+    from birder.collection.storage import Storage
+    from birder.sources import uri_to_name
 
     rows = [
         {"file": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"]}
-        for row in Collection.open(collection).failures()
+        for row in Storage.open(collection).failures()
     ]
     if format == Format.table:
         note(f"{len(rows):,} failed in {collection}.")

@@ -48,13 +48,13 @@ def features(
     import numpy as np
 
     from birder.cli.predict import load_clip_for, shown
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
     from birder.errors import CollectionError
-    from birder.exchange.features import write_features
-    from birder.images.sources import readable
-    from birder.zeroshot.vectors import photograph_features, stored_features
+    from birder.formats.features import write_features
+    from birder.naming.vectors import photograph_features, stored_features
+    from birder.sources import readable
 
-    opened = Collection.open(collection) if collection is not None else None
+    opened = Storage.open(collection) if collection is not None else None
     unreadable: list[str] = []
 
     def on_unreadable(path: str, error: ImageError) -> None:

@@ -48,14 +48,14 @@ def import_(
 
     birder import predictions.json --to trap.birder
     """
-    from birder.exchange.read_predictions import holds_predictions
+    from birder.formats.read_predictions import holds_predictions
 
     if holds_predictions(file):
         if embedding is not None or uri is not None or table is not None:
             raise typer.BadParameter(f"{file} holds predictions: leave out --embedding, --uri and --table.")
         _import_predictions(file, to, model)
         return
-    from birder.exchange.read import import_embeddings
+    from birder.formats.read import import_embeddings
 
     last = time.perf_counter()
 
@@ -77,10 +77,10 @@ def import_(
 
 
 def _import_predictions(file: Path, to: Path, model: str | None) -> None:
-    from birder.collection.store import Collection
-    from birder.exchange.read_predictions import import_predictions
+    from birder.collection.storage import Storage
+    from birder.formats.read_predictions import import_predictions
 
-    done = import_predictions(file, Collection.open(to), model=model)
+    done = import_predictions(file, Storage.open(to), model=model)
     note(f"{done.rows:,} rows of {to} have a prediction now, in columns predicted_...")
     if done.nameless:
         note(f"{done.nameless:,} photographs have no prediction in {file}.")

@@ -27,10 +27,10 @@ def index(
 
     Example: birder index photos.birder
     """
-    from birder.collection.store import Collection
-    from birder.collection.vector_index import index_status, make_index
+    from birder.collection.index import index_status, make_index
+    from birder.collection.storage import Storage
 
-    opened = Collection.open(collection)
+    opened = Storage.open(collection)
     if not status:
         note(f"Indexing {opened.count():,} rows of {collection}.")
         report = make_index(opened, columns=column or ())

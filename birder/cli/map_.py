@@ -12,8 +12,8 @@ import typer
 from birder.cli.output import console_err, note
 
 if TYPE_CHECKING:
-    from birder.collection.store import Collection
-    from birder.explore.projection import MapPoints
+    from birder.analysis.projection import MapPoints
+    from birder.collection.storage import Storage
 
 _IN_PICTURE = 12  # names in a picture's legend; the page has more, and filters by them
 
@@ -43,13 +43,13 @@ def map_(
 
     Example: birder map photos.birder --to map.html --colour family
     """
-    from birder.collection.store import Collection
-    from birder.explore.colouring import PALETTE, colour_values
-    from birder.explore.projection import read_map
+    from birder.analysis.projection import read_map
+    from birder.collection.storage import Storage
+    from birder.plots.colouring import PALETTE, colour_values
 
     if colour is not None and to is None:
         raise typer.BadParameter("--colour needs a file to draw to: --to map.html")
-    opened = Collection.open(collection)
+    opened = Storage.open(collection)
     if colour is not None:
         colour_values(opened, colour, [])  # an unknown column is said before minutes of work
     points = None if recompute else read_map(opened)
@@ -65,11 +65,11 @@ def map_(
     most = len(PALETTE) if page else _IN_PICTURE
     values = None if colour is None else colour_values(opened, colour, points.ids, most=most)
     if page:
-        from birder.explore.map_page import write_map_page
+        from birder.plots.map_page import write_map_page
 
         write_map_page(opened, points, to, values, colour)
     else:
-        from birder.explore.drawing import draw_map
+        from birder.plots.map_image import draw_map
 
         draw_map(points, to, values, colour)
     note(f"Wrote {to}.")
@@ -86,8 +86,8 @@ def _tell(collection: Path, points: MapPoints) -> None:
         note(f"{points.missing:,} added or changed since are not on it: birder map {collection} --recompute")
 
 
-def _compute(opened: Collection) -> MapPoints:
-    from birder.explore.projection import compute_map
+def _compute(opened: Storage) -> MapPoints:
+    from birder.analysis.projection import compute_map
 
     with _progress() as tell:
         return compute_map(opened, progress=tell)

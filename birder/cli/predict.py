@@ -13,12 +13,12 @@ import typer
 from birder.cli.output import note, one_line, write_rows
 
 if TYPE_CHECKING:
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
     from birder.errors import ImageError
+    from birder.naming.naming import ExampleNames, TextNames
+    from birder.naming.record import Record
+    from birder.naming.vectors import Batches, OnUnreadable
     from birder.weights.clip import LoadedClip
-    from birder.zeroshot.naming import ExampleNames, TextNames
-    from birder.zeroshot.record import Record
-    from birder.zeroshot.vectors import Batches, OnUnreadable
 
 
 class Format(StrEnum):
@@ -154,12 +154,12 @@ def predict(
     if bool(images) == (collection is not None):
         raise typer.BadParameter("name photographs, or a collection with --in (one of the two).")
 
-    from birder.collection.store import Collection
-    from birder.images.sources import readable
-    from birder.zeroshot.vectors import photograph_features, stored_features
+    from birder.collection.storage import Storage
+    from birder.naming.vectors import photograph_features, stored_features
+    from birder.sources import readable
 
     record = _begin_record(log) if log is not None else None
-    opened = Collection.open(collection) if collection is not None else None
+    opened = Storage.open(collection) if collection is not None else None
     unreadable: list[str] = []
 
     def on_unreadable(path: str, error: ImageError) -> None:
@@ -168,7 +168,7 @@ def predict(
 
     names: TextNames | ExampleNames
     if like is not None:
-        examples = Collection.open(like)
+        examples = Storage.open(like)
         names, batches = _by_examples(examples, column or "label", images, opened, on_unreadable, device)
         by = f"examples of {column or 'label'}, {examples.model.name}"
         sha256 = examples.model.sha256
@@ -221,15 +221,15 @@ def _form(format: Format | None, to: Path | None) -> Format:
     return form
 
 
-def load_clip_for(model: str | None, opened: Collection | None, device: str | None) -> LoadedClip:
+def load_clip_for(model: str | None, opened: Storage | None, device: str | None) -> LoadedClip:
     """The model whose texts fit: the one named, or the collection's, or the default."""
     from birder.collection.model import made_elsewhere
-    from birder.collection.rows import IMPORTED
-    from birder.collection.text_half import load_text_half
+    from birder.collection.schema import IMPORTED
+    from birder.collection.text_encoder import load_text_half
     from birder.errors import WeightsError
     from birder.inference.engine_torch import find_device
+    from birder.naming.default_model import default_clip
     from birder.weights.clip import load_clip
-    from birder.zeroshot.default import default_clip
 
     if opened is not None:
         if opened.model.engine == IMPORTED:
@@ -248,7 +248,7 @@ def _begin_record(log: Path) -> Record:
     import shlex
     import sys
 
-    from birder.zeroshot.record import Record
+    from birder.naming.record import Record
 
     return Record(log, shlex.join(["birder", *sys.argv[1:]]))
 
@@ -267,8 +267,8 @@ def _text_names(
     template: list[str] | None,
 ) -> TextNames:
     from birder.errors import unknown_name
-    from birder.zeroshot.naming import text_names
-    from birder.zeroshot.prompts import OPENAI_TEMPLATES, TextType
+    from birder.naming.naming import text_names
+    from birder.naming.prompts import OPENAI_TEMPLATES, TextType
 
     if text_type is not None and text_type not in list(TextType):
         raise unknown_name("text type", text_type, TextType)
@@ -288,20 +288,20 @@ def _text_names(
 
 
 def _by_examples(
-    examples: Collection,
+    examples: Storage,
     column: str,
     images: list[str] | None,
-    opened: Collection | None,
+    opened: Storage | None,
     on_unreadable: OnUnreadable,
     device: str | None,
 ) -> tuple[ExampleNames, Batches]:
     """Names by the labelled rows of a collection, and the embeddings of what they are for."""
     from birder.collection.model import load_encoder_of, made_elsewhere
-    from birder.collection.rows import IMPORTED
+    from birder.collection.schema import IMPORTED
     from birder.errors import CollectionError
-    from birder.zeroshot.naming import ExampleNames
-    from birder.zeroshot.simpleshot import fit_simpleshot
-    from birder.zeroshot.vectors import labelled_embeddings, photograph_embeddings, stored_embeddings
+    from birder.naming.examples import fit_simpleshot
+    from birder.naming.naming import ExampleNames
+    from birder.naming.vectors import labelled_embeddings, photograph_embeddings, stored_embeddings
 
     if opened is not None:
         examples.check_model(opened.model)
@@ -328,13 +328,13 @@ def _check_on_held_out(
     like: Path, column: str, share: float, k: int, min_score: float, form: Format, to: Path | None
 ) -> None:
     """Name labelled photographs that were left out of the examples, and tell how often it was right."""
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
     from birder.errors import ConfigError
-    from birder.zeroshot.naming import ExampleNames
-    from birder.zeroshot.simpleshot import fit_simpleshot, hold_out
-    from birder.zeroshot.vectors import labelled_embeddings
+    from birder.naming.examples import fit_simpleshot, hold_out
+    from birder.naming.naming import ExampleNames
+    from birder.naming.vectors import labelled_embeddings
 
-    examples = Collection.open(like)
+    examples = Storage.open(like)
     uris, vectors, labels = labelled_embeddings(examples, column)
     out = hold_out(labels, share)
     if not out.any():
@@ -358,10 +358,10 @@ def _check_on_held_out(
     note(f"Right: {first:,} of {total:,} ({first / total:.0%}){more}.")
 
 
-def _save(opened: Collection, best: list[tuple[str, dict[str, Any] | None]], columns: list[str], by: str) -> None:
+def _save(opened: Storage, best: list[tuple[str, dict[str, Any] | None]], columns: list[str], by: str) -> None:
     from datetime import UTC, datetime
 
-    from birder.exchange.predictions import save_predictions
+    from birder.formats.predictions import save_predictions
 
     written = save_predictions(opened, best, columns, by, datetime.now(UTC))
     note(f"{opened.path}: {len(best):,} rows have {', '.join(written)} now.")
@@ -377,7 +377,7 @@ def _write(rows: list[dict[str, Any]], columns: list[str], form: Format, to: Pat
 
 def shown(key: str) -> str:
     """A uri or path for people."""
-    from birder.images.sources import readable, uri_to_path
+    from birder.sources import readable, uri_to_path
 
     # What is behind # is a part of a file: then the uri itself is the name.
     return readable(uri_to_path(key) if key.startswith("file://") and "#" not in key else key)

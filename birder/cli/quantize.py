@@ -27,11 +27,11 @@ def quantize(
 
     from birder.errors import ImageError
     from birder.images.open import open_image
-    from birder.images.sources import find_images
     from birder.images.transform import classification_transform
     from birder.inference.engine import open_engine
     from birder.inference.quantize import GOOD_COSINE
     from birder.inference.quantize import quantize as run
+    from birder.sources import find_images
     from birder.weights.find import find_model
 
     found = find_model(model)

@@ -12,7 +12,7 @@ from birder.cli.output import Format, note, write_rows
 
 if TYPE_CHECKING:
     from birder.collection.search import Found
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
     from birder.weights.clip import LoadedClip
 
 _BOOKKEEPING = {"id", "uri", "sha256", "bytes", "modified", "etag", "width", "height", "label_source"}
@@ -76,9 +76,9 @@ def search(
 
     from birder.collection.search import find_row
     from birder.collection.search import search as run
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
 
-    opened = Collection.open(collection)
+    opened = Storage.open(collection)
     unwanted: list[str | Path] = [Path(what) if _is_file(what) else what for what in unlike or ()]
     texts = bool(text) or any(isinstance(what, str) and find_row(opened, what) is None for what in unwanted)
     photographs = bool(image) or any(isinstance(what, Path) for what in unwanted)
@@ -121,14 +121,14 @@ def _is_file(what: str) -> bool:
         return False
 
 
-def _text_half(opened: Collection, model: str | None, device: str | None) -> LoadedClip:
-    from birder.collection.text_half import load_text_half
+def _text_half(opened: Storage, model: str | None, device: str | None) -> LoadedClip:
+    from birder.collection.text_encoder import load_text_half
 
     return load_text_half(opened, model, device)
 
 
 def _rows(found: Found, format: Format) -> list[dict[str, Any]]:
-    from birder.images.sources import uri_to_name
+    from birder.sources import uri_to_name
 
     rows = []
     for row in found.to_list():
@@ -150,9 +150,9 @@ def _asked(
     return lines + ([f"where {where}"] if where is not None else [])
 
 
-def _write_page(to: Path, opened: Collection, found: Found, asked: list[str], images: Sequence[Path]) -> None:
+def _write_page(to: Path, opened: Storage, found: Found, asked: list[str], images: Sequence[Path]) -> None:
     from birder.cli.pictures import Tile, write_page
-    from birder.images.sources import path_to_uri
+    from birder.sources import path_to_uri
 
     queries = [Tile(path_to_uri(image), image.name) for image in images]
     results = [_tile(row) for row in found.to_list()]
@@ -166,7 +166,7 @@ def _write_page(to: Path, opened: Collection, found: Found, asked: list[str], im
 
 def _tile(row: dict[str, Any]) -> Any:
     from birder.cli.pictures import Tile
-    from birder.images.sources import uri_to_name
+    from birder.sources import uri_to_name
 
     name = uri_to_name(row["uri"])
     lines = [str(row[column]) for column in ("label", "taken_at") if row.get(column) is not None]

@@ -28,12 +28,12 @@ def similar(
     Example: birder similar photos/birds/owl.jpg --in photos.birder -k 5
     """
     from birder.collection.model import load_encoder_of, made_elsewhere
-    from birder.collection.rows import IMPORTED
-    from birder.collection.store import Collection
+    from birder.collection.schema import IMPORTED
+    from birder.collection.storage import Storage
     from birder.errors import ImageError
-    from birder.images.sources import path_to_uri, uri_to_name
+    from birder.sources import path_to_uri, uri_to_name
 
-    opened = Collection.open(collection)
+    opened = Storage.open(collection)
     encoder = load_encoder_of(opened, device, model=model)
     try:
         vector = encoder.embed_one(image)

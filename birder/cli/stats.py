@@ -11,7 +11,7 @@ import typer
 from birder.cli.output import Format, note, write_rows
 
 if TYPE_CHECKING:
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
 
 _LISTED = 30
 
@@ -41,9 +41,9 @@ def stats(
 
     birder stats photos.birder --neighbours
     """
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
 
-    opened = Collection.open(collection)
+    opened = Storage.open(collection)
     if neighbours:
         _neighbours(opened, column, to, format)
     elif column is not None:
@@ -54,8 +54,8 @@ def stats(
         note(f"Wrote {to}.")
 
 
-def _overview(opened: Collection, to: Path | None, format: Format) -> None:
-    from birder.explore.stats import TAXA, stats, value_counts
+def _overview(opened: Storage, to: Path | None, format: Format) -> None:
+    from birder.analysis.stats import TAXA, stats, value_counts
 
     found = stats(opened)
     note(
@@ -84,15 +84,15 @@ def _overview(opened: Collection, to: Path | None, format: Format) -> None:
             write_rows([asdict(each) for each in values if each.value is not None][:5], format)
     if to is not None:
         from birder.errors import BirderError
-        from birder.explore.drawing import draw_counts
+        from birder.plots.map_image import draw_counts
 
         if not counts:
             raise BirderError("No row has a label or a taxon: name another column to draw, with --column.")
         draw_counts(counts, to)
 
 
-def _values(opened: Collection, column: str, to: Path | None, format: Format) -> None:
-    from birder.explore.stats import value_counts
+def _values(opened: Storage, column: str, to: Path | None, format: Format) -> None:
+    from birder.analysis.stats import value_counts
 
     counts = value_counts(opened, column)
     rows = [asdict(each) for each in counts]
@@ -101,15 +101,15 @@ def _values(opened: Collection, column: str, to: Path | None, format: Format) ->
         rows = rows[:_LISTED]
     write_rows(rows, format)
     if to is not None:
-        from birder.explore.drawing import draw_counts
+        from birder.plots.map_image import draw_counts
 
         draw_counts({column: counts}, to)
 
 
-def _neighbours(opened: Collection, column: str | None, to: Path | None, format: Format) -> None:
-    from birder.collection.store import RANKS
+def _neighbours(opened: Storage, column: str | None, to: Path | None, format: Format) -> None:
+    from birder.analysis.agreement import neighbour_agreement
+    from birder.collection.storage import RANKS
     from birder.errors import BirderError
-    from birder.explore.neighbours import neighbour_agreement
 
     found = neighbour_agreement(opened, RANKS if column is None else [column])
     if not any(each.agreement is not None for each in found):
@@ -120,6 +120,6 @@ def _neighbours(opened: Collection, column: str | None, to: Path | None, format:
     write_rows([asdict(each) for each in found], format)
     note("agreement: of the nearest other photographs with other content, among those whose rank is known.")
     if to is not None:
-        from birder.explore.drawing import draw_agreement
+        from birder.plots.map_image import draw_agreement
 
         draw_agreement(found, to)

@@ -37,7 +37,7 @@ def taxa(
     import pyarrow.parquet as pq
 
     from birder.errors import ConfigError
-    from birder.exchange.draft import drafted
+    from birder.formats.draft import drafted
 
     if to is not None and to.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(f"{to} ends in no form: name it .csv or .parquet.")
@@ -56,7 +56,7 @@ def taxa(
 def _taxa(model: str, rank: Rank | None, subset: Path | None) -> pa.Table:
     import pyarrow as pa
 
-    from birder.zeroshot.labels import fetch_taxa, group_by_rank, subset_mask
+    from birder.naming.label_sets import fetch_taxa, group_by_rank, subset_mask
 
     table = fetch_taxa(model)
     if subset is not None:

@@ -29,10 +29,10 @@ def tidy(
 
     Example: birder tidy photos.birder
     """
-    from birder.collection.store import Collection
-    from birder.explore import tidy as tidying
+    from birder.collection import maintenance as tidying
+    from birder.collection.storage import Storage
 
-    done = tidying.tidy(Collection.open(collection), keep=timedelta(0) if now else tidying.KEEP)
+    done = tidying.tidy(Storage.open(collection), keep=timedelta(0) if now else tidying.KEEP)
     saved = done.bytes_before - done.bytes_after
     note(
         f"{collection}: {_size(done.bytes_before)} before, {_size(done.bytes_after)} now "

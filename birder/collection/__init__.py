@@ -1,1 +1,1 @@
-"""Collections: embeddings of photographs on disk, one row a file (`store`), and what fills them (`embed`)."""
+"""Collections: embeddings of images on disk, one row a file; the only room that imports LanceDB."""

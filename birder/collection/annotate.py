@@ -9,14 +9,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.disk import open_images
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from birder.errors import unknown_name
 
 _ROWS_AT_ONCE = 1024
 
 
 def embedding_batches(
-    collection: Collection, columns: Sequence[str] = ("uri",)
+    collection: Storage, columns: Sequence[str] = ("uri",)
 ) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
     """All rows, a thousand or more at a time: the columns, and the embeddings (B, D) float32 as the network gave them.
 
@@ -49,7 +49,7 @@ def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def write_columns(collection: Collection, uris: Sequence[str], columns: Mapping[str, pa.Array]) -> None:
+def write_columns(collection: Storage, uris: Sequence[str], columns: Mapping[str, pa.Array]) -> None:
     """Write values into the rows of these uris, in one commit; columns that are not there yet are added.
 
     Other rows and other columns stay as they are, and nothing is embedded again.

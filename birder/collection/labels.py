@@ -28,11 +28,11 @@ from lancedb.table import Table
 
 from birder.collection.disk import connect, stand_in
 from birder.collection.journal import FEW_IDS, Act, Cells, Change, Journal, grouped, now
-from birder.collection.rows import refuse_reserved
+from birder.collection.schema import refuse_reserved
 from birder.errors import CollectionError, ConfigError
 
 if TYPE_CHECKING:
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
 
 MAX_VALUE = 300
 """Characters of a label, in Unicode's composed form (NFC)."""
@@ -256,7 +256,7 @@ def recording(journal: Journal, values: Values) -> Iterator[Recorder]:
 
 
 def give_label(
-    collection: Collection,
+    collection: Storage,
     ids: Sequence[str],
     column: str,
     value: str | None,
@@ -302,14 +302,14 @@ def give_label(
     return change
 
 
-def add_column(collection: Collection, column: str) -> None:
+def add_column(collection: Storage, column: str) -> None:
     """Add a column for labels if it is not there."""
     if column not in collection.columns:
         with collection.writing():
             collection.add_columns({column: pa.string()})
 
 
-def undo(collection: Collection, act: str | None = None, *, whose: tuple[str | None] | None = None) -> Undone:
+def undo(collection: Storage, act: str | None = None, *, whose: tuple[str | None] | None = None) -> Undone:
     """Undo an act of labelling: see `Recorder.undo`."""
     with recording(collection.journal, _values_of(collection)) as recorder:
         undone = recorder.undo(act, whose=whose)
@@ -390,7 +390,7 @@ def _past(journal: Journal, act: Act) -> PastAct:
     )
 
 
-def fold(collection: Collection, *, patience: float = 2.0) -> int:
+def fold(collection: Storage, *, patience: float = 2.0) -> int:
     """Write all pending labels into the rows, in one commit.
 
     Cut short at any moment it has no effect, or that of having been finished: what is pending is a value for a cell.
@@ -424,7 +424,7 @@ def fold(collection: Collection, *, patience: float = 2.0) -> int:
     return int(changed.num_rows)
 
 
-def show_labels(collection: Collection) -> None:
+def show_labels(collection: Storage) -> None:
     """Fold pending labels; where that cannot be now, let a copy of the table that has them stand in for it.
 
     The copy shares the files of the table, and is in a folder for this process alone.
@@ -472,7 +472,7 @@ def _rows_with(images: Table, cells: Cells) -> pa.Table:
     return pa.table({name: pa.array(values, pa.string()) for name, values in changed.items()})
 
 
-def _values_of(collection: Collection) -> Values:
+def _values_of(collection: Storage) -> Values:
     """What rows have: in the table, and pending; as of the first question, when the journal is held."""
 
     @functools.cache

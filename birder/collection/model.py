@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from birder.collection.rows import IMPORTED
-from birder.collection.store import Collection, ModelCard
+from birder.collection.schema import IMPORTED
+from birder.collection.storage import ModelCard, Storage
 from birder.errors import CollectionError, WeightsError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform, classification_transform
@@ -90,7 +90,7 @@ def load_encoder(
 
 
 def load_encoder_of(
-    collection: Collection,
+    collection: Storage,
     device: str | None = None,
     *,
     engine: str = "auto",
@@ -128,7 +128,7 @@ def load_encoder_of(
     return encoder
 
 
-def stand_in(collection: Collection, model: str | None = None) -> str:
+def stand_in(collection: Storage, model: str | None = None) -> str:
     """Which model new images and texts may be compared with imported embeddings by: the one rule for all uses.
 
     It is the model that the user named at the import, or names now: the same name, a folder or a checkpoint on this
@@ -151,7 +151,7 @@ def stand_in(collection: Collection, model: str | None = None) -> str:
     return model
 
 
-def made_elsewhere(collection: Collection) -> str:
+def made_elsewhere(collection: Storage) -> str:
     """What must be said where imported embeddings are compared with what a model gives here."""
     card = collection.model
     return (
@@ -160,7 +160,7 @@ def made_elsewhere(collection: Collection) -> str:
     )
 
 
-def check_width(collection: Collection, name: str, *widths: int) -> None:
+def check_width(collection: Storage, name: str, *widths: int) -> None:
     """Refuse (`CollectionError`) a model none of whose vectors is as wide as imported embeddings."""
     card = collection.model
     if card.embedding_size not in widths:
@@ -203,7 +203,7 @@ class _ClipEngine:
         raise CollectionError("Image features in the space of the texts have no patch tokens.")
 
 
-def _encoder_of_imported(collection: Collection, model: str | None, device: str | None) -> Encoder:
+def _encoder_of_imported(collection: Storage, model: str | None, device: str | None) -> Encoder:
     from birder.inference.engine_torch import find_device
     from birder.weights.clip import load_clip
 

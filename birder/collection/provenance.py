@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.journal import Journal
-from birder.collection.rows import LABEL_SOURCE, PREDICTED
-from birder.collection.store import Collection
+from birder.collection.schema import LABEL_SOURCE, PREDICTED
+from birder.collection.storage import Storage
 from birder.errors import unknown_name
 
 Kind = Literal["person", "table", "folder", "model"]
@@ -38,7 +38,7 @@ class Source(NamedTuple):
     at: datetime | None = None
 
 
-def sources_of(collection: Collection, column: str, uris: Iterable[str] | None = None) -> dict[str, Source]:
+def sources_of(collection: Storage, column: str, uris: Iterable[str] | None = None) -> dict[str, Source]:
     """Where the values of a column come from.
 
     Parameters

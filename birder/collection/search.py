@@ -23,14 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering
 
-from birder.collection.condition import checked_condition, explained, quoted
+from birder.collection.filter import checked_condition, explained, quoted
+from birder.collection.index import AUTOMATIC, index_status, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
-from birder.collection.rows import IMPORTED, VECTORS
-from birder.collection.store import Collection
-from birder.collection.text_half import load_text_half, shared_features
-from birder.collection.vector_index import AUTOMATIC, index_status, nearest_rows
+from birder.collection.schema import IMPORTED, VECTORS
+from birder.collection.storage import Storage
+from birder.collection.text_encoder import load_text_half, shared_features
 from birder.errors import BirderError, CollectionError, ConfigError, ImageError, unknown_name
-from birder.images.sources import path_to_uri
+from birder.sources import path_to_uri
 
 if TYPE_CHECKING:
     import torch
@@ -111,7 +111,7 @@ class Found:
 
 
 def search(
-    collection: Collection,
+    collection: Storage,
     *,
     images: Sequence[str | Path] = (),
     texts: Sequence[str] = (),
@@ -205,7 +205,7 @@ def search(
 class _Query:
     """What is wanted and what is not: stored embeddings (D,), features (E,), and texts that become features."""
 
-    def __init__(self, collection: Collection, encoder: ImageEncoder | None, clip: TextEncoder | None) -> None:
+    def __init__(self, collection: Storage, encoder: ImageEncoder | None, clip: TextEncoder | None) -> None:
         self.collection = collection
         self.encoder = encoder
         self.clip = clip
@@ -308,7 +308,7 @@ class _Query:
         return self.encoder.embed_one(image)
 
 
-def find_row(collection: Collection, key: str) -> dict[str, Any] | None:
+def find_row(collection: Storage, key: str) -> dict[str, Any] | None:
     """The row (id, uri, embedding) whose id, uri or file name is `key`, or None.
 
     Raises
@@ -336,7 +336,7 @@ def find_row(collection: Collection, key: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def _matching(collection: Collection, where: str, k: int, columns: list[str]) -> Found:
+def _matching(collection: Storage, where: str, k: int, columns: list[str]) -> Found:
     images = collection.images
     condition = checked_condition(where, collection.columns)
     with explained(where, collection.path):
@@ -347,7 +347,7 @@ def _matching(collection: Collection, where: str, k: int, columns: list[str]) ->
 
 
 def _in_shared_space(
-    collection: Collection, query: _Query, k: int, where: str | None, columns: list[str], exact: bool
+    collection: Storage, query: _Query, k: int, where: str | None, columns: list[str], exact: bool
 ) -> tuple[pa.Table, str | None]:
     """The nearest rows in the shared space, with `similarity` first.
 

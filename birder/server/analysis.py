@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from birder.explore.duplicates import THRESHOLD
-from birder.explore.stats import count_values
-from birder.explore.suggest import suggest
+from birder.analysis.duplicates import THRESHOLD
+from birder.analysis.stats import count_values
+from birder.analysis.suggest import suggest
 from birder.server.answers import Duplicates, Statistics, Suggestions, plain
 from birder.server.catalogue import Snapshot
 from birder.server.compute import MOST_GROUPS

@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.table import Table
 
-from birder.collection.condition import checked_condition, explained, quoted
 from birder.collection.disk import connect, open_images
+from birder.collection.filter import checked_condition, explained, quoted
 from birder.collection.journal import Cells, Journal
 from birder.collection.labels import fold
-from birder.collection.rows import LABEL_SOURCE, VECTORS
-from birder.collection.store import Collection
+from birder.collection.schema import LABEL_SOURCE, VECTORS
+from birder.collection.storage import Storage
 from birder.errors import BirderError, unknown_name
 
 Positions = npt.NDArray[np.int64]
@@ -53,7 +53,7 @@ class Snapshot:
     """
 
     def __init__(self, path: Path, journal: Journal) -> None:
-        self.collection = Collection.open(path, labels=False)
+        self.collection = Storage.open(path, labels=False)
         self._images: Table = open_images(path)
         self.rows_version = int(self._images.version)
         names = [name for name in self._images.schema.names if name not in VECTORS]

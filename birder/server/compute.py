@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from birder.errors import BirderError
 
 MOST_GROUPS = 10_000
@@ -22,9 +22,9 @@ def main(what: str, folder: str, *arguments: str) -> int:
     """Compute a map, or duplicates with a threshold, and tell how far that is; the exit code."""
     try:
         if what == "map":
-            _map(Collection.open(folder))
+            _map(Storage.open(folder))
         else:
-            _duplicates(Collection.open(folder), float(arguments[0]))
+            _duplicates(Storage.open(folder), float(arguments[0]))
     except BirderError as error:
         _tell(error=str(error))
         return 1
@@ -35,14 +35,14 @@ def _tell(**what: Any) -> None:
     print(json.dumps(what), flush=True)
 
 
-def _map(collection: Collection) -> None:
-    from birder.explore.projection import compute_map
+def _map(collection: Storage) -> None:
+    from birder.analysis.projection import compute_map
 
     compute_map(collection, progress=lambda stage, done: _tell(stage=stage, progress=done))
 
 
-def _duplicates(collection: Collection, threshold: float) -> None:
-    from birder.explore.duplicates import find_duplicates
+def _duplicates(collection: Storage, threshold: float) -> None:
+    from birder.analysis.duplicates import find_duplicates
 
     def tell(done: float) -> None:
         _tell(stage="comparing the photographs with each other", progress=done)

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from birder.explore.tidy import worth_tidying
+from birder.collection.maintenance import worth_tidying
 from birder.server.answers import CollectionInfo
 from birder.server.catalogue import Snapshot
 from birder.server.site import PROBLEMS, Here, Site

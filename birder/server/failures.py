@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from birder.images.sources import uri_to_name
 from birder.server.answers import Failures, plain
 from birder.server.site import PROBLEMS, Here
+from birder.sources import uri_to_name
 
 router = APIRouter(tags=["failures"], responses=PROBLEMS)
 

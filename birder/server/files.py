@@ -10,9 +10,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 router = APIRouter(include_in_schema=False)
 
-PAGE = Path(str(resources.files("birder.server"))) / "page"
+PAGE = Path(str(resources.files("birder"))) / "web"
 DESCRIPTION = Path(str(resources.files("birder.server"))) / "description"
-_ELSEWHERE = {"scatter.js": Path(str(resources.files("birder.explore"))) / "scatter.js"}
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -59,8 +58,7 @@ def description_file(name: str, request: Request) -> Response:
 
 def file_of(folder: Path, name: str, request: Request) -> Response:
     """A file below a folder: no link, no hidden one, of a kind that pages are made of; else 404."""
-    path = _ELSEWHERE.get(name) if folder == PAGE else None
-    path = path or _below(folder, name)
+    path = _below(folder, name)
     if path is None:
         raise HTTPException(404, "There is no such file.")
     data = path.read_bytes()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from birder.collection.journal import Journal
 from birder.collection.labels import Recorder, add_column, fold, recording
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError
 from birder.server.catalogue import Catalogue, Snapshot
 
@@ -86,7 +86,7 @@ class LabelDesk:
         """Add a column for labels if it is not there; it waits for its turn among those who write rows."""
         with self._adding:
             if column not in self._catalogue.current().collection.columns:
-                add_column(Collection.open(self._path, labels=False), column)
+                add_column(Storage.open(self._path, labels=False), column)
                 self._catalogue.refresh()
 
     def stop(self) -> None:
@@ -142,7 +142,7 @@ class LabelDesk:
     def _fold(self) -> bool:
         """Whether pending labels are in the rows now; they are as safe in the journal, and can be folded later."""
         try:
-            fold(Collection.open(self._path, labels=False))
+            fold(Storage.open(self._path, labels=False))
         except BirderError:
             return False
         self._catalogue.refresh()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birder.explore.projection import FEWEST, read_map
+from birder.analysis.projection import FEWEST, read_map
 from birder.server.catalogue import Catalogue, Snapshot
 from birder.server.job import Job
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from birder.collection.rows import IMPORTED
+from birder.collection.schema import IMPORTED
 from birder.errors import ConfigError
 from birder.server.catalogue import Catalogue
 from birder.server.work import Workers
@@ -69,7 +69,7 @@ class ModelWorker:
     def clip(self) -> LoadedClip:
         """The whole model, with its text half; in the model's thread only."""
         if self._clip is None:
-            from birder.collection.text_half import load_text_half
+            from birder.collection.text_encoder import load_text_half
 
             self._clip = load_text_half(self._catalogue.current().collection)
         return self._clip
@@ -124,9 +124,9 @@ def model_file(source: str) -> Path | None:
 
 def _text_half_is_here(source: str) -> bool:
     from birder.errors import WeightsError
+    from birder.naming.default_model import is_here
     from birder.registry import list_pretrained_models, weights_spec
     from birder.weights.openclip import PICKLE_FILE, SAFETENSORS_FILE, openclip_repository
-    from birder.zeroshot.default import is_here
 
     repository = source
     if source in list_pretrained_models():

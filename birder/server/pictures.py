@@ -17,10 +17,10 @@ from PIL import Image
 
 from birder.errors import BirderError, ConfigError, ImageError
 from birder.images.open import decoded_photo
-from birder.images.sources import Box, read_source, uri_to_path
-from birder.images.sources.parquet import ParquetShard, image_column, open_parquet
-from birder.images.sources.source import Part
-from birder.images.sources.tar import TarShard
+from birder.sources import Box, read_source, uri_to_path
+from birder.sources.parquet import ParquetShard, image_column, open_parquet
+from birder.sources.source import Part
+from birder.sources.tar import TarShard
 
 _SHARDS = 8  # that are kept open, or whose members are known
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Query, Request
 
-from birder.explore.tidy import Worth
+from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
-from birder.images.sources import uri_to_name
 from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
 from birder.server.duplicates_job import DuplicatesJob
@@ -21,6 +20,7 @@ from birder.server.model import ModelWorker
 from birder.server.pictures import Pictures
 from birder.server.thumbnails import Thumbnails
 from birder.server.work import Workers
+from birder.sources import uri_to_name
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "A condition, value or picture that does not work"},

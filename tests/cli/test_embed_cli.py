@@ -87,9 +87,9 @@ def test_the_collection_keeps_to_its_model(home: Path, hub: Hub) -> None:
 
 
 def test_similar_is_the_order_of_cosines_without_the_photograph_itself(home: Path) -> None:
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
 
-    rows = Collection.open(home / "c").to_arrow().to_pylist()
+    rows = Storage.open(home / "c").to_arrow().to_pylist()
     vectors = np.array([row["embedding"] for row in rows])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     names = [row["uri"].rsplit("/", 1)[1] for row in rows]
@@ -159,9 +159,9 @@ def test_ctrl_c_commits_and_says_how_to_go_on(home: Path, tmp_path: Path) -> Non
     assert "To go on, run the same command again." in rest
     done = birder("embed", tmp_path / "photos", "--to", tmp_path / "c")
     assert "120 photographs: 0 already" not in done.stderr
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
 
-    uris = Collection.open(tmp_path / "c").to_arrow()["uri"].to_pylist()
+    uris = Storage.open(tmp_path / "c").to_arrow()["uri"].to_pylist()
     assert len(uris) == len(set(uris)) == 120
 
 
@@ -173,9 +173,9 @@ def test_a_later_table_updates_rows_without_embedding(home: Path) -> None:
     assert "Updated the columns of 2 rows that were there." in done.stderr
     assert "Nothing to do" in done.stderr and "Model" not in done.stderr
     assert "Updated" not in birder(*command).stderr
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
 
-    rows = {row["uri"].rsplit("/", 1)[1]: row for row in Collection.open(home / "described").to_arrow().to_pylist()}
+    rows = {row["uri"].rsplit("/", 1)[1]: row for row in Storage.open(home / "described").to_arrow().to_pylist()}
     assert [(rows[name]["trap"], rows[name]["site"]) for name in ("0.jpg", "1.jpg", "2.jpg")] == [
         (None, "south"),
         (70, "north"),
@@ -184,7 +184,7 @@ def test_a_later_table_updates_rows_without_embedding(home: Path) -> None:
 
 
 def test_crops_manifests_and_shards_go_into_one_collection(home: Path, tmp_path: Path) -> None:
-    from birder.collection.store import Collection
+    from birder.collection.storage import Storage
 
     box = {"category": "1", "conf": 0.8, "bbox": [0.1, 0.1, 0.5, 0.5]}
     images = [
@@ -203,7 +203,7 @@ def test_crops_manifests_and_shards_go_into_one_collection(home: Path, tmp_path:
     done = birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--to", to)
     assert "3 photographs: 0 already" in done.stderr and "Embedded 2, already there 0, failed 1." in done.stderr
     assert "Nothing to do (3 rows" in birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--to", to).stderr
-    uris = set(Collection.open(to).to_arrow()["uri"].to_pylist())
+    uris = set(Storage.open(to).to_arrow()["uri"].to_pylist())
     assert uris == {
         f"file://{home}/photos/cats/1.jpg#xywh=percent:10,10,50,50",
         f"file://{tmp_path}/x.tar#4.jpg",

@@ -11,15 +11,15 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from birder.analysis.stats import stats as stats_of
+from birder.analysis.stats import value_counts
 from birder.cli.duplicates import duplicates
 from birder.cli.map_ import map_
 from birder.cli.stats import stats
 from birder.cli.tidy import tidy
-from birder.collection.store import Collection, Failure, Stamp
+from birder.collection.storage import Failure, Stamp, Storage
 from birder.errors import BirderError, CollectionError, ConfigError, UnknownNameError
-from birder.explore.stats import stats as stats_of
-from birder.explore.stats import value_counts
-from tests.explore.made import clusters, make
+from tests.analysis.made import clusters, make
 
 app = typer.Typer()
 app.command("map")(map_)
@@ -32,7 +32,7 @@ def run(*arguments: object) -> Result:
 
 
 @pytest.fixture
-def collection(tmp_path: Path) -> Collection:
+def collection(tmp_path: Path) -> Storage:
     vectors, labels = clusters(3, 10)
     vectors[1] = vectors[0]
     genera = ["Strix" if i < 10 else None for i in range(30)]
@@ -43,7 +43,7 @@ def collection(tmp_path: Path) -> Collection:
 
 
 @pytest.mark.slow
-def test_map_tells_computes_draws_and_recomputes(collection: Collection, tmp_path: Path) -> None:
+def test_map_tells_computes_draws_and_recomputes(collection: Storage, tmp_path: Path) -> None:
     assert "has no map yet" in run("map", collection.path).stderr
     first = run("map", collection.path, "--to", tmp_path / "a.png", "--colour", "label")
     assert first.exit_code == 0, first.output
@@ -60,7 +60,7 @@ def test_map_tells_computes_draws_and_recomputes(collection: Collection, tmp_pat
     assert "a map of 32 photographs" in run("map", collection.path, "--recompute").stderr
 
 
-def test_map_refuses_before_computing(collection: Collection, tmp_path: Path) -> None:
+def test_map_refuses_before_computing(collection: Storage, tmp_path: Path) -> None:
     wrong = run("map", collection.path, "--to", tmp_path / "a.png", "--colour", "labl")
     assert isinstance(wrong.exception, UnknownNameError)
     assert "reading" not in wrong.stderr
@@ -68,7 +68,7 @@ def test_map_refuses_before_computing(collection: Collection, tmp_path: Path) ->
     assert isinstance(run("map", tmp_path / "none").exception, CollectionError)
 
 
-def test_duplicates_for_eyes_and_for_tools(collection: Collection, tmp_path: Path) -> None:
+def test_duplicates_for_eyes_and_for_tools(collection: Storage, tmp_path: Path) -> None:
     shown = run("duplicates", collection.path, "--threshold", "0.9999")
     assert shown.exit_code == 0
     assert "p/00000.jpg" in shown.stdout
@@ -97,7 +97,7 @@ def test_duplicates_side_by_side(tmp_path: Path) -> None:
     assert "1 pictures are missing" in done.stderr
 
 
-def test_stats_agree_with_what_is_there(collection: Collection, tmp_path: Path) -> None:
+def test_stats_agree_with_what_is_there(collection: Storage, tmp_path: Path) -> None:
     found = stats_of(collection)
     assert (found.rows, found.failures, found.contents, found.embedding_size) == (30, 1, 30, 16)
     by_name = {each.column: each for each in found.columns}
@@ -121,13 +121,13 @@ def test_stats_agree_with_what_is_there(collection: Collection, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("more", [[], ["--column", "label"], ["--neighbours"], ["--neighbours", "--column", "label"]])
-def test_stats_draws(collection: Collection, tmp_path: Path, more: list[str]) -> None:
+def test_stats_draws(collection: Storage, tmp_path: Path, more: list[str]) -> None:
     done = run("stats", collection.path, *more, "--to", tmp_path / "s.png")
     assert done.exit_code == 0, done.output
     assert np.asarray(Image.open(tmp_path / "s.png").convert("L")).std() > 5
 
 
-def test_stats_of_neighbours(collection: Collection, tmp_path: Path) -> None:
+def test_stats_of_neighbours(collection: Storage, tmp_path: Path) -> None:
     (row,) = json.loads(run("stats", collection.path, "--neighbours", "--column", "label", "--format", "json").stdout)
     assert row == {
         "rank": "label",
@@ -150,7 +150,7 @@ def test_an_empty_collection_is_no_trouble(tmp_path: Path) -> None:
         assert done.exit_code == 0, (arguments, done.output, done.exception)
 
 
-def test_tidy_says_what_it_saved(collection: Collection) -> None:
+def test_tidy_says_what_it_saved(collection: Storage) -> None:
     done = run("tidy", collection.path)
     assert done.exit_code == 0
     assert "--now removes them too" in done.stderr

@@ -21,7 +21,7 @@ from birder.cli.embed import embed
 from birder.cli.index import index
 from birder.cli.pictures import THUMBNAIL, Tile, write_page
 from birder.cli.search import search
-from birder.collection.store import Collection, Content, Row, Stamp
+from birder.collection.storage import Content, Row, Stamp, Storage
 from birder.errors import BirderError, CollectionError, UnknownNameError, WeightsError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -114,7 +114,7 @@ def test_a_condition_alone_lists_what_matches(home: Path) -> None:
     assert files(found("--in", home / "c.birder", "--where", "taken_at >= '2024-05-01'")) == []
     with pytest.raises(CollectionError, match="goes on after ';'"):
         run("search", "--in", home / "c.birder", "--where", "true; DROP TABLE images")
-    assert Collection.open(home / "c.birder").count() == 6
+    assert Storage.open(home / "c.birder").count() == 6
 
 
 def test_the_table_leaves_out_bookkeeping(home: Path) -> None:
@@ -193,9 +193,9 @@ def test_an_index_is_made_and_told_of(home: Path, tmp_path: Path) -> None:
     out, notes = run("index", home / "c.birder", "--status")
     assert out == ""
     assert "no index of the embeddings: all 6 are compared" in notes
-    opened = Collection.open(home / "c.birder")
+    opened = Storage.open(home / "c.birder")
     content = Content(np.ones(opened.model.embedding_size, "f4"), 1, 1, None, None, None)
-    large = Collection.create_or_open(tmp_path / "large.birder", opened.model)
+    large = Storage.create_or_open(tmp_path / "large.birder", opened.model)
     with large.writing():
         large.write([Row(f"file:///{n}.png", "aa" * 32, Stamp(1, 1), content, {"label": "x"}) for n in range(300)])
     out, notes = run("index", large.path, "--format", "json", "--column", "label")

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birder.collection.store import Collection, exists
-from birder.explore.projection import compute_map, read_map
-from tests.collection.test_store import CARD, row
+from birder.analysis.projection import compute_map, read_map
+from birder.collection.storage import Storage, exists
+from tests.collection.test_storage import CARD, row
 
 MAKE_COLLECTION = """
 import sys
 from pathlib import Path
-from birder.collection import store
-from birder.collection.rows import ModelCard
+from birder.collection import storage as store
+from birder.collection.schema import ModelCard
 card = ModelCard("tiny", "tiny", "ab" * 32, {"size": [8, 8], "draft": True}, "torch", "fp32", 4)
 store._create(Path(sys.argv[1]), card)
 """
@@ -27,18 +27,18 @@ MAKE_MAP = """
 import sys
 from pathlib import Path
 import pyarrow as pa
-from birder.explore import projection
-from birder.collection.store import Collection
+from birder.analysis import projection
+from birder.collection.storage import Storage
 columns = {"id": ["0"], "x": pa.array([0.0], pa.float32()), "y": pa.array([0.0], pa.float32()), "sha256": ["0"]}
 schema = projection._SCHEMA.with_metadata({b"birder": b"{}"})
-projection._store(Collection.open(sys.argv[1]), pa.table(columns, schema=schema))
+projection._store(Storage.open(sys.argv[1]), pa.table(columns, schema=schema))
 """
 STEPS = "mkdir,openat,write,pwrite64,rename,renameat2,linkat,unlink"
 CHOSEN = 4
 
 
-def filled(path: Path) -> Collection:
-    collection = Collection.create_or_open(path, CARD)
+def filled(path: Path) -> Storage:
+    collection = Storage.create_or_open(path, CARD)
     vectors = np.random.default_rng(0).normal(size=(6, 4))
     with collection.writing():
         collection.write([row(f"{i}", v.tolist(), f"{i:064x}") for i, v in enumerate(vectors)])
@@ -47,7 +47,7 @@ def filled(path: Path) -> Collection:
 
 def check(path: Path) -> None:
     """What a user does next works: a collection with rows, and a map."""
-    collection = Collection.create_or_open(path, CARD)
+    collection = Storage.create_or_open(path, CARD)
     if collection.count() == 0:
         collection = filled(path)
     assert collection.count() == 6 and exists(path)
@@ -85,7 +85,7 @@ def steps(table: Path, to: Path) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["images", "failures", "map"])
 def test_a_table_half_made_is_made_anew(tmp_path: Path, name: str) -> None:
-    whole = filled(tmp_path / "whole.birder") if name == "map" else Collection.create_or_open(tmp_path / "whole", CARD)
+    whole = filled(tmp_path / "whole.birder") if name == "map" else Storage.create_or_open(tmp_path / "whole", CARD)
     if name == "map":
         compute_map(whole)
     made = tmp_path / "made"

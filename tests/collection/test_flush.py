@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from birder.collection.whole import TornCopyWarning
 from birder.errors import CollectionError
-from tests.collection.test_store import CARD, row
+from tests.collection.test_storage import CARD, row
 
 
 class Disk:
@@ -62,11 +62,11 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def uris(path: Path) -> set[str]:
-    return set(Collection.open(path).to_arrow()["uri"].to_pylist())
+    return set(Storage.open(path).to_arrow()["uri"].to_pylist())
 
 
 def test_what_was_committed_is_there_after_a_power_cut(disk: Disk, tmp_path: Path) -> None:
-    collection = Collection.create_or_open(disk.root / "c.birder", CARD)
+    collection = Storage.create_or_open(disk.root / "c.birder", CARD)
     assert uris(disk.after_a_cut(tmp_path / "empty") / "c.birder") == set()
     for i in range(3):
         with collection.writing():
@@ -75,20 +75,20 @@ def test_what_was_committed_is_there_after_a_power_cut(disk: Disk, tmp_path: Pat
     with collection.writing():
         collection.write([row("1", [2, 2, 2, 2], "ff", known=True)])
         collection.compact()
-    rows = Collection.open(disk.after_a_cut(tmp_path / "replaced") / "c.birder").to_arrow().to_pylist()
+    rows = Storage.open(disk.after_a_cut(tmp_path / "replaced") / "c.birder").to_arrow().to_pylist()
     assert {r["uri"][-1]: r["embedding"][0] for r in rows} == {"0": 1, "1": 2, "2": 0}
 
 
 def test_without_flushing_the_same_cut_loses_it(disk: Disk, tmp_path: Path) -> None:
     """The record above can tell: LanceDB alone forces nothing onto the disk."""
-    collection = Collection.create_or_open(disk.root / "c.birder", CARD)
+    collection = Storage.create_or_open(disk.root / "c.birder", CARD)
     collection.write([row("0", [1, 0, 0, 0])])  # not within `writing`
     assert uris(disk.after_a_cut(tmp_path / "cut") / "c.birder") == set()
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_in_the_middle_of_a_commit_what_was_reported_before_is_there(disk: Disk, tmp_path: Path, seed: int) -> None:
-    collection = Collection.create_or_open(disk.root / "c.birder", CARD)
+    collection = Storage.create_or_open(disk.root / "c.birder", CARD)
     with collection.writing():
         collection.write([row("a", [1, 0, 0, 0], "aa"), row("b", [0, 1, 0, 0], "bb")])
     collection.write([row("c", [0, 0, 1, 0], "cc")])  # committed, and the power fails before it is forced
@@ -98,14 +98,14 @@ def test_in_the_middle_of_a_commit_what_was_reported_before_is_there(disk: Disk,
         warnings.simplefilter("ignore", TornCopyWarning)
         found = uris(cut)
     assert {"file:///a", "file:///b"} <= found <= {"file:///a", "file:///b", "file:///c"}
-    again = Collection.open(cut)  # and it goes on from there
+    again = Storage.open(cut)  # and it goes on from there
     with again.writing():
         again.write([row("d", [1, 1, 1, 1], "ee")])
     assert "file:///d" in uris(cut)
 
 
 def test_a_disk_that_refuses_is_said(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    collection = Collection.create_or_open(disk.root / "c.birder", CARD)
+    collection = Storage.create_or_open(disk.root / "c.birder", CARD)
 
     def refuse(handle: int) -> None:
         raise OSError(5, "Input/output error")

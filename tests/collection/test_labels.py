@@ -26,25 +26,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from birder.collection import labels as module
 from birder.collection.journal import FILE, Journal
 from birder.collection.labels import checked_name, checked_value, fold, give_label, history, ids_of, undo
-from birder.collection.store import Collection, Row
+from birder.collection.storage import Row, Storage
 from birder.collection.whole import TornCopyWarning
 from birder.errors import CollectionError, ConfigError
-from birder.images.sources import Stamp
+from birder.sources import Stamp
 from tests.server.live import KINDS, make
 
 
 @pytest.fixture
-def collection(tmp_path: Path) -> Collection:
+def collection(tmp_path: Path) -> Storage:
     return make(tmp_path, 12, labelled=6)
 
 
-def labels(collection: Collection, column: str = "label") -> dict[str, str | None]:
+def labels(collection: Storage, column: str = "label") -> dict[str, str | None]:
     collection.see_latest()
     table = collection.to_arrow().sort_by("uri")
     return dict(zip(table["id"].to_pylist(), table[column].to_pylist(), strict=True))
 
 
-def in_rows(collection: Collection, column: str = "label") -> list[str | None]:
+def in_rows(collection: Storage, column: str = "label") -> list[str | None]:
     """What the table itself has, whatever is in the journal."""
     images = lancedb.connect(collection.path).open_table("images")
     values: list[str | None] = images.to_arrow().sort_by("uri")[column].to_pylist()
@@ -55,7 +55,7 @@ def in_rows(collection: Collection, column: str = "label") -> list[str | None]:
     "value",
     ["", "  ", "x" * 301, "a\nb", "\x00", "\ud800", "a\u202eb", "\u200c\u200d", "\ufe0f", "a\u200bb", "\u2066a"],
 )
-def test_a_label_is_a_short_printable_text(collection: Collection, value: str) -> None:
+def test_a_label_is_a_short_printable_text(collection: Storage, value: str) -> None:
     with pytest.raises(ConfigError, match="printable"):
         give_label(collection, list(labels(collection)), "label", value)
     with pytest.raises(ConfigError, match="printable"):
@@ -66,7 +66,7 @@ def test_a_label_is_a_short_printable_text(collection: Collection, value: str) -
 @pytest.mark.parametrize(
     "value", ["می‌خواهم", "ക്ഷൻ\u200d", "👨‍👩‍👧‍👦", "❤️", "葛\U000e0100", "x" * 300, "🦉" * 300, "e\u0301" * 300]
 )
-def test_all_scripts_and_emoji_are_labels(collection: Collection, value: str) -> None:
+def test_all_scripts_and_emoji_are_labels(collection: Storage, value: str) -> None:
     ids = list(labels(collection))
     change = give_label(collection, ids[:1], "label", value)
     assert change.value == checked_value(value) == unicodedata.normalize("NFC", value)
@@ -74,7 +74,7 @@ def test_all_scripts_and_emoji_are_labels(collection: Collection, value: str) ->
     assert checked_name("Größe \u0645\u06cc\u200c\u062e") == "Größe \u0645\u06cc\u200c\u062e"
 
 
-def test_a_label_is_a_small_line_until_it_is_folded_with_others(collection: Collection) -> None:
+def test_a_label_is_a_small_line_until_it_is_folded_with_others(collection: Storage) -> None:
     before = labels(collection)
     ids = list(before)
     give_label(collection, ids[:1], "label", "lynx", by="Ada")  # which makes the file
@@ -92,7 +92,7 @@ def test_a_label_is_a_small_line_until_it_is_folded_with_others(collection: Coll
 
 
 @pytest.mark.parametrize("column", ["label", "order", "class", "site", "group"])
-def test_any_column_of_text_is_written_and_undone(collection: Collection, column: str) -> None:
+def test_any_column_of_text_is_written_and_undone(collection: Storage, column: str) -> None:
     ids = list(labels(collection))
     for number, value in enumerate(("a'b", "c", None, "`d`")):
         give_label(collection, ids[number : number + 5], column, value)
@@ -100,16 +100,16 @@ def test_any_column_of_text_is_written_and_undone(collection: Collection, column
     rest = [f"S{number % 3}" for number in range(12)]
     if column == "site":
         expected[8:] = rest[8:]
-    assert list(labels(Collection.open(collection.path), column).values()) == expected
+    assert list(labels(Storage.open(collection.path), column).values()) == expected
     for number in range(4):
         undo(collection)
         if number == 1:
             collection.see_latest()
     before = {"label": [*(KINDS * 2)[:6], *[None] * 6], "site": rest}.get(column, [None] * 12)
-    assert list(labels(Collection.open(collection.path), column).values()) == before
+    assert list(labels(Storage.open(collection.path), column).values()) == before
 
 
-def test_the_words_of_people_stand_above_those_of_later_runs(collection: Collection) -> None:
+def test_the_words_of_people_stand_above_those_of_later_runs(collection: Storage) -> None:
     """A file that changed is embedded anew, with the name of its folder; what a person said of it stays."""
     table = collection.to_arrow().sort_by("uri").to_pylist()
     give_label(collection, [table[0]["id"]], "label", "lynx")
@@ -126,7 +126,7 @@ def test_the_words_of_people_stand_above_those_of_later_runs(collection: Collect
     assert list(labels(collection).values())[:2] == [table[0]["label"], table[1]["label"]]
 
 
-def test_where_rows_cannot_be_written_a_copy_with_the_labels_stands_in(collection: Collection) -> None:
+def test_where_rows_cannot_be_written_a_copy_with_the_labels_stands_in(collection: Storage) -> None:
     before = labels(collection)
     ids = list(before)
     give_label(collection, ids[:3], "label", "lynx")
@@ -134,7 +134,7 @@ def test_where_rows_cannot_be_written_a_copy_with_the_labels_stands_in(collectio
     for lock in locks:
         lock.unlink(missing_ok=True)
         lock.mkdir()
-    reader = Collection.open(collection.path)
+    reader = Storage.open(collection.path)
     assert labels(reader) == before | dict.fromkeys(ids[:3], "lynx")
     assert reader.count("label = 'lynx'") == 3
     assert len(reader.search(ids=ids[:1], where="label = 'lynx'")) == 2
@@ -149,7 +149,7 @@ def test_where_rows_cannot_be_written_a_copy_with_the_labels_stands_in(collectio
 
 
 @pytest.mark.parametrize("tail", [b'{"act":"x","at', b"\0" * 5000, b"{}", b'{"act": "\xff'])
-def test_a_torn_last_line_is_cut_off(collection: Collection, tail: bytes) -> None:
+def test_a_torn_last_line_is_cut_off(collection: Storage, tail: bytes) -> None:
     before = labels(collection)
     ids = list(before)
     give_label(collection, ids[:1], "label", "lynx")
@@ -159,10 +159,10 @@ def test_a_torn_last_line_is_cut_off(collection: Collection, tail: bytes) -> Non
     assert len(history(Journal(collection.path)).acts) == 1
     give_label(collection, ids[1:2], "label", "wolf")
     assert file.read_bytes().startswith(whole + b'{"act":')
-    assert labels(Collection.open(collection.path)) == before | {ids[0]: "lynx", ids[1]: "wolf"}
+    assert labels(Storage.open(collection.path)) == before | {ids[0]: "lynx", ids[1]: "wolf"}
 
 
-def test_a_damaged_line_costs_itself_alone_and_is_told(collection: Collection) -> None:
+def test_a_damaged_line_costs_itself_alone_and_is_told(collection: Storage) -> None:
     ids = list(labels(collection))
     for number in range(3):
         give_label(collection, ids[number : number + 1], "label", f"kind {number}")
@@ -171,11 +171,11 @@ def test_a_damaged_line_costs_itself_alone_and_is_told(collection: Collection) -
     lines[1] = b"\0" * (len(lines[1]) - 1) + b"\n"
     file.write_bytes(b"".join(lines))
     with pytest.warns(UserWarning, match="is damaged: the line at byte"):
-        values = labels(Collection.open(collection.path))
+        values = labels(Storage.open(collection.path))
     assert (values[ids[0]], values[ids[2]]) == ("kind 0", "kind 2")
 
 
-def test_what_a_full_disk_refuses_is_not_there(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_full_disk_refuses_is_not_there(collection: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = list(labels(collection))
     give_label(collection, ids[:1], "label", "lynx")
 
@@ -192,7 +192,7 @@ def test_what_a_full_disk_refuses_is_not_there(collection: Collection, monkeypat
 
 
 def test_a_copy_whose_rows_are_older_than_its_journal_gets_the_labels_again(
-    collection: Collection, tmp_path: Path
+    collection: Storage, tmp_path: Path
 ) -> None:
     ids = list(labels(collection))
     give_label(collection, ids[:3], "label", "lynx")
@@ -203,7 +203,7 @@ def test_a_copy_whose_rows_are_older_than_its_journal_gets_the_labels_again(
     data = sorted((copy / "images.lance" / "data").iterdir(), key=lambda file: file.stat().st_mtime)
     data[-1].unlink()  # what the fold wrote had not been copied yet
     with pytest.warns(TornCopyWarning):
-        opened = Collection.open(copy)
+        opened = Storage.open(copy)
     assert labels(opened) == expected
     assert in_rows(opened) == list(expected.values())
 
@@ -231,7 +231,7 @@ def old_change(number: int, state: str, value: str, uris: list[str], before: lis
     }
 
 
-def test_a_former_versions_journal_is_read_and_replaced_without_loss(collection: Collection) -> None:
+def test_a_former_versions_journal_is_read_and_replaced_without_loss(collection: Storage) -> None:
     uris = collection.to_arrow().sort_by("uri")["uri"].to_pylist()
     changes = [
         old_change(0, "done", "lynx", uris[:2], ["owl", "fox"]),
@@ -243,7 +243,7 @@ def test_a_former_versions_journal_is_read_and_replaced_without_loss(collection:
         values = pa.array(["lynx", "lynx", "bear"])
         collection.update(pa.table({"uri": pa.array([uris[0], uris[1], uris[4]]), "label": values}))
     lancedb.connect(collection.path).create_table("labels", pa.Table.from_pylist(changes, schema=OLD))
-    collection = Collection.open(collection.path)
+    collection = Storage.open(collection.path)
     now = labels(collection)
     ids = list(now)
     assert list(now.values())[:6] == ["lynx", "lynx", "o'hare", "Größe", "owl", "hare"]
@@ -256,16 +256,16 @@ def test_a_former_versions_journal_is_read_and_replaced_without_loss(collection:
     assert not (collection.path / "labels.lance").exists()
     assert undo(collection).restored == 1
     assert undo(collection, "c0").restored == 2
-    assert list(labels(Collection.open(collection.path)).values())[:2] == ["owl", "fox"]
+    assert list(labels(Storage.open(collection.path)).values())[:2] == ["owl", "fox"]
     assert history(Journal(collection.path)).total == 5
 
 
-def test_a_former_versions_table_that_was_half_made_locks_nothing(collection: Collection) -> None:
+def test_a_former_versions_table_that_was_half_made_locks_nothing(collection: Storage) -> None:
     ids = list(labels(collection))
     (collection.path / "labels.lance" / "_versions").mkdir(parents=True)
     assert history(collection.journal).total == 0
     give_label(collection, ids[:1], "label", "lynx")
-    assert labels(Collection.open(collection.path))[ids[0]] == "lynx"
+    assert labels(Storage.open(collection.path))[ids[0]] == "lynx"
 
 
 class Journaled(RuleBasedStateMachine):
@@ -279,7 +279,7 @@ class Journaled(RuleBasedStateMachine):
         Journaled.number += 1
         path = self.folder / f"{Journaled.number}.birder"
         shutil.copytree(self.folder / "c.birder", path)
-        self.handles = [Collection.open(path), Collection.open(path)]
+        self.handles = [Storage.open(path), Storage.open(path)]
         self.model = labels(self.handles[0])
         self.ids = list(self.model)
         self.acts: list[tuple[str, str | None, str | None, dict[str, str | None]]] = []
@@ -326,7 +326,7 @@ class Journaled(RuleBasedStateMachine):
             changed = module._rows_with(collection.images, cells)
             if changed.num_rows:
                 collection.update(changed)
-        self.handles[who] = Collection.open(collection.path, labels=False)
+        self.handles[who] = Storage.open(collection.path, labels=False)
 
     @rule(tail=st.binary(min_size=1, max_size=40).filter(lambda tail: b"\n" not in tail))
     def die_while_writing_a_line(self, tail: bytes) -> None:
@@ -334,7 +334,7 @@ class Journaled(RuleBasedStateMachine):
         if file.exists():
             with file.open("ab") as opened:
                 opened.write(tail)
-        self.handles[0] = Collection.open(self.handles[0].path, labels=False)
+        self.handles[0] = Storage.open(self.handles[0].path, labels=False)
 
     @rule(who=st.integers(0, 1))
     def commit_something_else(self, who: int) -> None:
@@ -372,8 +372,8 @@ def test_any_sequence_of_labels_undos_folds_and_crashes_is_as_a_simple_model_say
 LABELLING = """
 import sys
 from birder.collection.labels import fold, give_label, undo
-from birder.collection.store import Collection
-collection = Collection.open(sys.argv[1])
+from birder.collection.storage import Storage
+collection = Storage.open(sys.argv[1])
 ids = sorted(collection.to_arrow()["id"].to_pylist())
 print("begun", flush=True)
 for number in range(100000):
@@ -401,7 +401,7 @@ def test_killed_at_any_moment_no_label_that_was_given_is_lost(tmp_path: Path) ->
     collection = make(tmp_path, 8)
     for attempt in range(8):
         last = killed(collection.path, f"run {attempt}", 0.05 + 0.037 * attempt)
-        collection = Collection.open(collection.path)
+        collection = Storage.open(collection.path)
         (value,) = set(labels(collection).values())  # in all of its rows or in none
         assert value is not None
         kind, number = value.rsplit(" ", 1)
@@ -414,7 +414,7 @@ def test_killed_at_any_moment_no_label_that_was_given_is_lost(tmp_path: Path) ->
 
 
 @pytest.fixture
-def labelling(tmp_path: Path) -> Iterator[tuple[Collection, subprocess.Popen[str]]]:
+def labelling(tmp_path: Path) -> Iterator[tuple[Storage, subprocess.Popen[str]]]:
     collection = make(tmp_path, 8)
     command = [sys.executable, "-c", LABELLING, str(collection.path), "other"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -426,7 +426,7 @@ def labelling(tmp_path: Path) -> Iterator[tuple[Collection, subprocess.Popen[str
 
 @pytest.mark.slow
 def test_two_processes_label_at_once_and_nothing_is_lost(
-    labelling: tuple[Collection, subprocess.Popen[str]],
+    labelling: tuple[Storage, subprocess.Popen[str]],
 ) -> None:
     collection, child = labelling
     ids = sorted(labels(collection))

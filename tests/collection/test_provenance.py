@@ -15,22 +15,22 @@ from typer.testing import CliRunner
 from birder.cli import app
 from birder.collection.labels import give_label, undo
 from birder.collection.provenance import Source, folder_of, sources_of
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from birder.errors import UnknownNameError
-from tests.exchange.conftest import make
+from tests.formats.conftest import make
 
 __all__ = ["make"]
 
-Make = Callable[..., Collection]
+Make = Callable[..., Storage]
 
 
-def embedded(folder: Path, *options: str) -> Collection:
+def embedded(folder: Path, *options: str) -> Storage:
     run = CliRunner().invoke(app, ["embed", str(folder / "photos"), "--to", str(folder / "c.birder"), *options])
     assert run.exit_code == 0, run.output
-    return Collection.open(folder / "c.birder")
+    return Storage.open(folder / "c.birder")
 
 
-def told(collection: Collection, column: str = "label") -> dict[str, Source]:
+def told(collection: Storage, column: str = "label") -> dict[str, Source]:
     return {uri.rsplit("/", 1)[1]: source for uri, source in sources_of(collection, column).items()}
 
 
@@ -78,7 +78,7 @@ def test_a_collection_that_was_made_before_gets_the_column_when_it_is_written_ne
     shutil.copy(some[0], folder / "a.jpg")
     collection = embedded(tmp_path)
     lancedb.connect(collection.path).open_table("images").drop_columns(["label_source"])
-    assert told(Collection.open(collection.path)) == {"a.jpg": Source("folder")}
+    assert told(Storage.open(collection.path)) == {"a.jpg": Source("folder")}
     shutil.copy(some[1], folder / "b.jpg")
     collection = embedded(tmp_path)
     rows = collection.to_arrow().sort_by("uri").to_pylist()

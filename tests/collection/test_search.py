@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from birder.collection import index as vector_index
 from birder.collection import search as search_module
-from birder.collection import vector_index
-from birder.collection.condition import checked_condition
+from birder.collection.filter import checked_condition
+from birder.collection.index import make_index
 from birder.collection.model import load_encoder_of
 from birder.collection.search import search
-from birder.collection.store import Collection, Content, ModelCard, Row, Stamp
-from birder.collection.vector_index import make_index
+from birder.collection.storage import Content, ModelCard, Row, Stamp, Storage
 from birder.errors import CollectionError, ConfigError, ImageError, UnknownNameError
 from birder.weights.clip import load_clip
 
@@ -40,7 +40,7 @@ def card(size: int, source: str = "tiny", engine: str = "torch") -> ModelCard:
 
 
 def rows(vectors: npt.NDArray[np.float32]) -> Iterator[Row]:
-    from birder.images.sources import path_to_uri
+    from birder.sources import path_to_uri
 
     for n, vector in enumerate(vectors):
         content = Content(vector, n, 20, datetime(2024, 1 + n % 12, 1 + n % 28, 12), None, None)
@@ -49,8 +49,8 @@ def rows(vectors: npt.NDArray[np.float32]) -> Iterator[Row]:
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    made = Collection.create_or_open(tmp_path_factory.mktemp("c") / "c.birder", card(SIZE))
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    made = Storage.create_or_open(tmp_path_factory.mktemp("c") / "c.birder", card(SIZE))
     with made.writing():
         made.write(list(rows(VECTORS)))
     return made
@@ -71,7 +71,7 @@ vectors_of = st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=4)
 @given(wanted=vectors_of, unwanted=st.lists(st.integers(0, ROWS - 1), max_size=3), k=st.integers(1, 250))
 @settings(max_examples=30, deadline=None)
 def test_order_and_similarity_are_those_of_brute_force(
-    collection: Collection, wanted: list[int], unwanted: list[int], k: int
+    collection: Storage, wanted: list[int], unwanted: list[int], k: int
 ) -> None:
     likes = [VECTORS[n] * 3 + 0.1 for n in wanted]
     unlikes = [VECTORS[n] + 0.2 for n in unwanted]
@@ -94,7 +94,7 @@ def test_order_and_similarity_are_those_of_brute_force(
 )
 @settings(max_examples=30, deadline=None)
 def test_a_condition_chooses_what_numpy_does(
-    collection: Collection, label: str | None, family: int, since: datetime, latitude: float
+    collection: Storage, label: str | None, family: int, since: datetime, latitude: float
 ) -> None:
     quoted = "label IS NULL" if label is None else "label = '" + label.replace("'", "''") + "'"
     where = f"({quoted} OR family = 'F{family}') AND taken_at >= '{since.isoformat()}' AND latitude < {latitude!r}"
@@ -112,7 +112,7 @@ def test_a_condition_chooses_what_numpy_does(
     assert numbers(search(collection, vectors=[query], where=where, k=7)) == order[:7].tolist()
 
 
-def test_rows_are_named_by_id_uri_path_and_file_name(collection: Collection) -> None:
+def test_rows_are_named_by_id_uri_path_and_file_name(collection: Storage) -> None:
     (row,) = search(collection, where="width = 7").to_list()
     expected = [int(i) for i in np.argsort(-(unit(VECTORS) @ unit(VECTORS[7]))) if i != 7][:5]
     for key in (row["id"], row["uri"], f"/p/{NAMES[7]}", NAMES[7]):
@@ -125,7 +125,7 @@ def test_rows_are_named_by_id_uri_path_and_file_name(collection: Collection) -> 
 
 
 def test_several_files_of_one_name_are_told(tmp_path: Path) -> None:
-    made = Collection.create_or_open(tmp_path / "c.birder", card(SIZE))
+    made = Storage.create_or_open(tmp_path / "c.birder", card(SIZE))
     with made.writing():
         for folder in "ab":
             content = Content(VECTORS[0], 1, 1, None, None, None)
@@ -134,7 +134,7 @@ def test_several_files_of_one_name_are_told(tmp_path: Path) -> None:
         search(made, ids=["owl.jpg"])
 
 
-def test_unlike_lowers_what_is_like_it_and_leaves_it_out(collection: Collection) -> None:
+def test_unlike_lowers_what_is_like_it_and_leaves_it_out(collection: Storage) -> None:
     plain = {row["width"]: row["similarity"] for row in search(collection, ids=[NAMES[3]], k=ROWS).to_list()}
     less = {
         row["width"]: row["similarity"]
@@ -148,7 +148,7 @@ def test_unlike_lowers_what_is_like_it_and_leaves_it_out(collection: Collection)
     assert furthest == int(np.argmin(cosines))
 
 
-def test_results_in_three_forms_with_the_columns_asked_for(collection: Collection) -> None:
+def test_results_in_three_forms_with_the_columns_asked_for(collection: Storage) -> None:
     found = search(collection, ids=[NAMES[3]], columns=["label", "taken_at"], k=2)
     assert found.to_arrow().column_names == ["similarity", "label", "taken_at"]
     assert found.to_arrow().to_pylist() == found.to_list()
@@ -162,7 +162,7 @@ def test_results_in_three_forms_with_the_columns_asked_for(collection: Collectio
     assert search(collection, vectors=[VECTORS[0]], where="label = 'nobody'").to_list() == []
 
 
-def test_what_cannot_be_searched_for_is_said(collection: Collection, tmp_path: Path) -> None:
+def test_what_cannot_be_searched_for_is_said(collection: Storage, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Nothing to search by"):
         search(collection)
     with pytest.raises(ConfigError, match="at least one row"):
@@ -213,14 +213,14 @@ def test_what_cannot_be_searched_for_is_said(collection: Collection, tmp_path: P
     ],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused_and_changes_nothing(
-    collection: Collection, where: str, reason: str, capfd: pytest.CaptureFixture[str]
+    collection: Storage, where: str, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = collection.images.version
     for query in ({"where": where}, {"where": where, "vectors": [VECTORS[0]]}):
         with pytest.raises(CollectionError, match=reason) as error:
             search(collection, **query)  # type: ignore[arg-type]
         assert len(str(error.value)) < 1_000
-    assert Collection.open(collection.path).images.version == before
+    assert Storage.open(collection.path).images.version == before
     assert collection.count() == ROWS
     assert "panicked" not in capfd.readouterr().err
 
@@ -240,13 +240,13 @@ def test_what_is_no_condition_is_refused_and_changes_nothing(
         ("label = 'owl' OR label IN (" + ", ".join(f"'{n}'" for n in range(20_000)) + ")", 67),
     ],
 )
-def test_what_conditions_may_say(collection: Collection, where: str, count: int) -> None:
+def test_what_conditions_may_say(collection: Storage, where: str, count: int) -> None:
     assert search(collection, where=where, k=ROWS).matching == count
 
 
 @given(st.text(max_size=40))
 @settings(max_examples=200, deadline=None)
-def test_any_text_is_a_condition_or_is_refused(collection: Collection, where: str) -> None:
+def test_any_text_is_a_condition_or_is_refused(collection: Storage, where: str) -> None:
     try:
         found = search(collection, where=where, columns=["width"])
     except CollectionError:
@@ -261,7 +261,7 @@ def test_any_text_is_a_condition_or_is_refused(collection: Collection, where: st
     )
 )
 @settings(max_examples=200, deadline=None)
-def test_texts_of_the_words_of_conditions_too(collection: Collection, words: list[str]) -> None:
+def test_texts_of_the_words_of_conditions_too(collection: Storage, words: list[str]) -> None:
     try:
         search(collection, where=" ".join(words), columns=["width"])
     except CollectionError as error:
@@ -276,7 +276,7 @@ def test_checked_conditions_keep_their_texts() -> None:
 
 
 @pytest.fixture(scope="module")
-def of_clip(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+def of_clip(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     """Photographs embedded by the image half of the tiny CLIP."""
     from birder.cli.convert import convert
     from birder.collection.model import load_encoder
@@ -285,7 +285,7 @@ def of_clip(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     convert(str(CLIP), home / "vit_s16_pn_tiny.pt")
     source = Image.open(CLIP.parent / "chelsea.png").convert("RGB")
     encoder = load_encoder(str(home / "vit_s16_pn_tiny.pt"), engine="torch", precision="fp32")
-    made = Collection.create_or_open(home / "c.birder", encoder.card)
+    made = Storage.create_or_open(home / "c.birder", encoder.card)
     content = []
     for n in range(12):
         source.crop((15 * n, 6 * n, 15 * n + 224, 6 * n + 224)).save(home / f"{n}.png")
@@ -298,7 +298,7 @@ def of_clip(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     return made
 
 
-def test_texts_are_compared_in_the_space_of_both_halves(of_clip: Collection) -> None:
+def test_texts_are_compared_in_the_space_of_both_halves(of_clip: Storage) -> None:
     clip = load_clip(CLIP)
     encoder = load_encoder_of(of_clip, "cpu", engine="torch")
     home = of_clip.path.parent
@@ -323,7 +323,7 @@ def test_texts_are_compared_in_the_space_of_both_halves(of_clip: Collection) -> 
     assert filtered == [{k: r[k] for k in ("similarity", "width")} for r in found if r["width"] > 7][:3]
 
 
-def test_a_photograph_that_is_asked_with_is_left_out_and_a_broken_one_told(of_clip: Collection) -> None:
+def test_a_photograph_that_is_asked_with_is_left_out_and_a_broken_one_told(of_clip: Storage) -> None:
     encoder = load_encoder_of(of_clip, "cpu", engine="torch")
     home = of_clip.path.parent
     assert 5 not in numbers(search(of_clip, images=[home / "5.png"], encoder=encoder))
@@ -333,13 +333,13 @@ def test_a_photograph_that_is_asked_with_is_left_out_and_a_broken_one_told(of_cl
             search(of_clip, encoder=encoder, **kind)
 
 
-def test_texts_in_an_imported_collection_of_image_features(of_clip: Collection, tmp_path: Path) -> None:
+def test_texts_in_an_imported_collection_of_image_features(of_clip: Storage, tmp_path: Path) -> None:
     clip = load_clip(CLIP)
     encoder = load_encoder_of(of_clip, "cpu", engine="torch")
     home = of_clip.path.parent
     pixels = torch.stack([encoder.transform(Image.open(home / f"{n}.png")) for n in range(12)])
     features = clip.encode_image(pixels).numpy()
-    made = Collection.create_or_open(tmp_path / "c.birder", card(features.shape[1], source=str(CLIP), engine="import"))
+    made = Storage.create_or_open(tmp_path / "c.birder", card(features.shape[1], source=str(CLIP), engine="import"))
     with made.writing():
         made.write(
             [
@@ -374,7 +374,7 @@ def test_texts_find_the_same_by_the_index(tmp_path: Path, monkeypatch: pytest.Mo
     random = np.random.default_rng(3)
     centres = random.normal(size=(30, 32))
     vectors = (centres[random.integers(0, 30, 4_000)] + 0.5 * random.normal(size=(4_000, 32))).astype("f4")
-    made = Collection.create_or_open(tmp_path / "c.birder", card(32))
+    made = Storage.create_or_open(tmp_path / "c.birder", card(32))
     with made.writing():
         made.write(
             [

@@ -18,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from birder.weights.clip import load_clip
-from birder.zeroshot.labels import (
+from birder.naming.from_texts import rows_of, top_groups, top_labels
+from birder.naming.label_sets import (
     Groups,
     Labels,
     group_by_bins,
@@ -28,8 +28,8 @@ from birder.zeroshot.labels import (
     read_tree_of_life,
     subset_mask,
 )
-from birder.zeroshot.predict import rows_of, top_groups, top_labels
-from birder.zeroshot.texts import encode_labels
+from birder.naming.texts import encode_labels
+from birder.weights.clip import load_clip
 
 THEIRS = Path(__file__).with_name("pybioclip_theirs.py")
 RANKS = ["species", "genus", "family", "order", "class", "phylum", "kingdom"]

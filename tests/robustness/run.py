@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 
 
 def birder(
@@ -29,7 +29,7 @@ def birder(
 
 def rows_of(collection: Path) -> dict[str, dict[str, object]]:
     """The rows by the file's path; a path that comes twice is an error."""
-    rows = Collection.open(collection).to_arrow().to_pylist()
+    rows = Storage.open(collection).to_arrow().to_pylist()
     found = {_path(row["uri"]): row for row in rows}
     assert len(found) == len(rows)
     return found
@@ -37,7 +37,7 @@ def rows_of(collection: Path) -> dict[str, dict[str, object]]:
 
 def failures_of(collection: Path) -> dict[str, str]:
     """The reasons by the file's path, from the table; `birder failures` must list the same."""
-    failures = Collection.open(collection).failures()
+    failures = Storage.open(collection).failures()
     command = [sys.executable, "-m", "birder", "failures", str(collection), "--format", "json"]
     listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert sorted(row["reason"] for row in listed) == sorted(failure["reason"] for failure in failures)

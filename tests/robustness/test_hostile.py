@@ -32,14 +32,14 @@ PROMISE = 2_600_000_000
 RUN = """
 import sys
 from pathlib import Path
-from birder.collection.embed import embed_images, plan
+from birder.pipeline.embed import embed_images, plan
 from birder.collection.model import load_encoder
-from birder.collection.store import Collection
-from birder.images.sources import find_sources
+from birder.collection.storage import Storage
+from birder.sources import find_sources
 from birder.registry import DEFAULT_WEIGHTS
 
 encoder = load_encoder(DEFAULT_WEIGHTS, "cpu", engine="torch")
-collection = Collection.create_or_open(sys.argv[2], encoder.card)
+collection = Storage.create_or_open(sys.argv[2], encoder.card)
 todo = plan(collection, find_sources([f"{sys.argv[1]}/*"]))
 embed_images(collection, encoder.engine, encoder.transform, todo, threads=4)
 """

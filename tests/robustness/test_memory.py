@@ -38,10 +38,10 @@ with ThreadPoolExecutor(8) as pool:
 READ = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from birder.collection.plan import plan
-from birder.collection.read import read_group
+from birder.pipeline.plan import plan
+from birder.pipeline.decode import read_group
 from birder.errors import ConfigError
-from birder.images.sources import find_sources
+from birder.sources import find_sources
 from birder.images.transform import ClassificationTransform
 
 transform = ClassificationTransform((8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -123,13 +123,13 @@ def test_parquet_of_a_few_kilobytes_stays_one_of_a_few_hundred_megabytes(tmp_pat
 SHARED = """
 import sys
 import numpy as np
-from birder.collection.rows import Content, ModelCard, Row
-from birder.collection.store import Collection
-from birder.images.sources import Stamp
+from birder.collection.schema import Content, ModelCard, Row
+from birder.collection.storage import Storage
+from birder.sources import Stamp
 
 transform = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}
 transform |= {"center_crop": 1.0, "simple_crop": False, "draft": True}
-collection = Collection.create_or_open(sys.argv[1], ModelCard("m", "m", "0" * 64, transform, "torch", "fp32", 2048))
+collection = Storage.create_or_open(sys.argv[1], ModelCard("m", "m", "0" * 64, transform, "torch", "fp32", 2048))
 vector = np.ones(2048, np.float32)
 content = Content(vector, 9, 9, None, None, None)
 with collection.writing():

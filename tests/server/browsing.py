@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from birder.collection.store import Collection, Content, ModelCard, Row, Stamp
+from birder.collection.storage import Content, ModelCard, Row, Stamp, Storage
 from tests.server import live
 
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -160,7 +160,7 @@ def crops(folder: Path, start: int, end: int, size: int = 4) -> list[Row]:
 def collection_of(folder: Path, rows: int) -> Path:
     """A collection of crops, with a column of booleans and one of numbers that has a space in its name."""
     model = ModelCard("test", "test", "0" * 64, {"draft": True}, "torch", "fp32", 4)
-    collection = Collection.create_or_open(folder / "crops.birder", model)
+    collection = Storage.create_or_open(folder / "crops.birder", model)
     with collection.writing():
         collection.add_columns({"night": pa.bool_(), "Temp C": pa.float64()})
         for start in range(0, rows, 20_000):

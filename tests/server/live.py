@@ -19,7 +19,7 @@ import uvicorn
 from PIL import Image
 
 from birder.collection.model import load_encoder
-from birder.collection.store import Collection, Content, Failure, ModelCard, Row, Stamp
+from birder.collection.storage import Content, Failure, ModelCard, Row, Stamp, Storage
 from birder.registry import DEFAULT_WEIGHTS
 from birder.server.app import create_app
 
@@ -87,7 +87,7 @@ def row_of(path: Path, vector: np.ndarray, **columns: Any) -> Row:
     return Row(path.as_uri(), hashlib.sha256(data).hexdigest(), Stamp(len(data), 1_000_000), content, columns=columns)
 
 
-def make(folder: Path, rows: int = 40, *, labelled: int = 20) -> Collection:
+def make(folder: Path, rows: int = 40, *, labelled: int = 20) -> Storage:
     """A collection of pictures in four clusters, named like their label; the first `labelled` have it as label too.
 
     Its columns: label, site (S0 to S2), night, `Temp C` (nan in one row, null in one), seen (days of May 2024).
@@ -95,7 +95,7 @@ def make(folder: Path, rows: int = 40, *, labelled: int = 20) -> Collection:
     photos = folder / "photos"
     photos.mkdir(parents=True)
     centres = np.random.default_rng(7).normal(size=(len(KINDS), SIZE))
-    collection = Collection.create_or_open(folder / "c.birder", card())
+    collection = Storage.create_or_open(folder / "c.birder", card())
     made = []
     for number in range(rows):
         kind = number % len(KINDS)
@@ -118,7 +118,7 @@ def make(folder: Path, rows: int = 40, *, labelled: int = 20) -> Collection:
 def embed(folder: Path, paths: Iterable[Path]) -> Path:
     """A collection of photographs with the model that is installed; their folder's name is their label."""
     encoder = load_encoder(DEFAULT_WEIGHTS, "cpu", engine="torch")
-    collection = Collection.create_or_open(folder / "c.birder", encoder.card)
+    collection = Storage.create_or_open(folder / "c.birder", encoder.card)
     with collection.writing():
         collection.write([row_of(path, encoder.embed_one(path), label=path.parent.name) for path in paths])
     return collection.path

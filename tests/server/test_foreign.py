@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from birder.collection.rows import FAILURES, image_fields
-from birder.collection.store import Collection
+from birder.collection.schema import FAILURES, image_fields
+from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from tests.server.live import SIZE, card, serving
 
@@ -41,7 +41,7 @@ def foreign(path: Path, change: dict[str, pa.Array | None] | None = None) -> Pat
 
 def test_rows_whose_sha256_is_no_hash_are_labelled_and_shown(tmp_path: Path) -> None:
     path = foreign(tmp_path / "c")
-    assert Collection.open(path).index().contents == {b"\xab", b"\xab" * 32, bytes(32)}
+    assert Storage.open(path).index().contents == {b"\xab", b"\xab" * 32, bytes(32)}
     with serving(path) as client:
         ids = client.get("ids").json()["ids"]
         assert client.post("labels", json={"ids": ids, "value": "owl"}).json()["changed"] == 8
@@ -75,4 +75,4 @@ def test_columns_that_are_not_birders_are_told_when_it_is_opened(
     tmp_path: Path, column: str, values: pa.Array | None, why: str
 ) -> None:
     with pytest.raises(CollectionError, match=why):
-        Collection.open(foreign(tmp_path / "c", {column: values}))
+        Storage.open(foreign(tmp_path / "c", {column: values}))

@@ -22,26 +22,26 @@ import pytest
 
 from birder.collection.journal import Journal
 from birder.collection.labels import Recorder, Wish, history
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from birder.server import label_desk
 from birder.server.catalogue import Catalogue
 from birder.server.label_desk import LabelDesk
-from tests.explore.made import make as make_of
+from tests.analysis.made import make as make_of
 from tests.server.live import make, serving
 
 
 @pytest.fixture
-def collection(tmp_path: Path) -> Collection:
+def collection(tmp_path: Path) -> Storage:
     return make(tmp_path, 12, labelled=6)
 
 
 @pytest.fixture
-def client(collection: Collection) -> Iterator[httpx.Client]:
+def client(collection: Storage) -> Iterator[httpx.Client]:
     with serving(collection.path) as client:
         yield client
 
 
-def labels(collection: Collection, column: str = "label") -> dict[str, str | None]:
+def labels(collection: Storage, column: str = "label") -> dict[str, str | None]:
     collection.see_latest()
     table = collection.to_arrow().sort_by("uri")
     return dict(zip(table["id"].to_pylist(), table[column].to_pylist(), strict=True))
@@ -65,7 +65,7 @@ def shown(client: httpx.Client, column: str = "label") -> dict[str, str | None]:
     return {id_: client.get(f"photos/{id_}").json()["row"][column] for id_ in ids}
 
 
-def test_a_label_is_written_shown_at_once_and_undone(client: httpx.Client, collection: Collection) -> None:
+def test_a_label_is_written_shown_at_once_and_undone(client: httpx.Client, collection: Storage) -> None:
     before = labels(collection)
     ids = list(before)[4:9]
     told = post(client, "labels", ids=[*ids, "not there"], value="lynx", by="Ada")
@@ -96,7 +96,7 @@ def test_a_label_is_written_shown_at_once_and_undone(client: httpx.Client, colle
     assert client.get("labels/history/none").status_code == 404
 
 
-def test_undo_leaves_what_has_been_changed_since(client: httpx.Client, collection: Collection) -> None:
+def test_undo_leaves_what_has_been_changed_since(client: httpx.Client, collection: Storage) -> None:
     before = labels(collection)
     ids = list(before)
     first = post(client, "labels", ids=ids[:6], value="lynx")
@@ -109,7 +109,7 @@ def test_undo_leaves_what_has_been_changed_since(client: httpx.Client, collectio
     assert client.post("labels/undo").status_code == 409
 
 
-def test_undo_without_an_act_is_of_ones_own(client: httpx.Client, collection: Collection) -> None:
+def test_undo_without_an_act_is_of_ones_own(client: httpx.Client, collection: Storage) -> None:
     ids = list(labels(collection))
     before = shown(client)
     mine = post(client, "labels", ids=ids[:2], value="lynx", by="Ada")
@@ -126,7 +126,7 @@ def test_undo_without_an_act_is_of_ones_own(client: httpx.Client, collection: Co
 
 
 def test_an_act_of_several_changes_is_one_line_of_the_history_and_one_undo(
-    client: httpx.Client, collection: Collection
+    client: httpx.Client, collection: Storage
 ) -> None:
     before = labels(collection)
     ids = list(before)
@@ -142,7 +142,7 @@ def test_an_act_of_several_changes_is_one_line_of_the_history_and_one_undo(
     assert shown(client) == labels(collection) == before
 
 
-def test_what_is_sent_again_changes_nothing(client: httpx.Client, collection: Collection) -> None:
+def test_what_is_sent_again_changes_nothing(client: httpx.Client, collection: Storage) -> None:
     ids = list(labels(collection))
     name = str(uuid.uuid4())
     first = post(client, "labels", change=name, ids=ids[:3], value="lynx")
@@ -159,7 +159,7 @@ def test_what_is_sent_again_changes_nothing(client: httpx.Client, collection: Co
     assert post(client, "labels", change=name, ids=ids[:2], value="lion")["changed"] == 0
 
 
-def test_the_history_comes_in_pages(client: httpx.Client, collection: Collection) -> None:
+def test_the_history_comes_in_pages(client: httpx.Client, collection: Storage) -> None:
     ids = list(labels(collection))
     for number in range(7):
         post(client, "labels", ids=ids[:1], value=f"kind {number}")
@@ -174,7 +174,7 @@ def test_the_history_comes_in_pages(client: httpx.Client, collection: Collection
     assert seen == [f"kind {number}" for number in reversed(range(7))]
 
 
-def test_labels_can_be_taken_away_and_go_into_new_columns(client: httpx.Client, collection: Collection) -> None:
+def test_labels_can_be_taken_away_and_go_into_new_columns(client: httpx.Client, collection: Storage) -> None:
     before = labels(collection)
     ids = list(before)
     assert post(client, "labels", ids=ids, value=None)["changed"] == 6  # the others had none
@@ -183,13 +183,13 @@ def test_labels_can_be_taken_away_and_go_into_new_columns(client: httpx.Client, 
     assert labels(collection) == before
     assert post(client, "labels", ids=ids[:2], column="behaviour", value="asleep")["changed"] == 2
     assert list(shown(client, "behaviour").values()) == ["asleep"] * 2 + [None] * 10
-    collection = Collection.open(collection.path)
+    collection = Storage.open(collection.path)
     assert list(labels(collection, "behaviour").values()) == ["asleep"] * 2 + [None] * 10
     columns = {each["name"]: each["filled"] for each in client.get("collection").json()["columns"]}
     assert columns["behaviour"] == 2 and "label_source" not in columns
 
 
-def test_what_changes_nothing_leaves_no_trace(client: httpx.Client, collection: Collection) -> None:
+def test_what_changes_nothing_leaves_no_trace(client: httpx.Client, collection: Storage) -> None:
     some = [id_ for id_, label in labels(collection).items() if label == "owl"]
     told = post(client, "labels", ids=some, value="owl")
     assert (told["changed"], told["can_undo"]) == (0, False)
@@ -201,15 +201,15 @@ def test_what_changes_nothing_leaves_no_trace(client: httpx.Client, collection: 
     ["id", "uri", "sha256", "embedding", "width", "label_source", "Temp C", "night", "_x", "a b", "a`; --", ""],
 )
 def test_only_columns_of_text_of_the_users_can_be_written(
-    client: httpx.Client, collection: Collection, column: str
+    client: httpx.Client, collection: Storage, column: str
 ) -> None:
     before = str(collection.to_arrow().to_pylist())  # nan is not equal to itself
     answer = client.post("labels", json={"ids": list(labels(collection)), "column": column, "value": "x"})
     assert answer.status_code in (400, 422) and isinstance(answer.json()["detail"], str)
-    assert str(Collection.open(collection.path).to_arrow().to_pylist()) == before
+    assert str(Storage.open(collection.path).to_arrow().to_pylist()) == before
 
 
-def test_hostile_text_is_a_label_like_any_other(client: httpx.Client, collection: Collection) -> None:
+def test_hostile_text_is_a_label_like_any_other(client: httpx.Client, collection: Storage) -> None:
     ids = list(labels(collection))[:1]
     for value in (
         "'; DROP TABLE images; --",
@@ -227,13 +227,13 @@ def test_hostile_text_is_a_label_like_any_other(client: httpx.Client, collection
 
 
 @pytest.mark.parametrize("body", [{"value": "x" * 301}, {"value": "a\nb"}, {"value": "x", "by": "a\u202eb"}])
-def test_what_cannot_be_seen_is_refused(client: httpx.Client, collection: Collection, body: dict[str, str]) -> None:
+def test_what_cannot_be_seen_is_refused(client: httpx.Client, collection: Storage, body: dict[str, str]) -> None:
     answer = client.post("labels", json={"ids": list(labels(collection))[:1], **body})
     assert answer.status_code == 400 and "printable" in answer.json()["detail"]
 
 
 def test_while_another_process_writes_rows_labels_are_given_all_the_same(
-    client: httpx.Client, collection: Collection
+    client: httpx.Client, collection: Storage
 ) -> None:
     before = labels(collection)
     ids = list(before)
@@ -256,10 +256,10 @@ def test_a_hundred_thousand_ids_at_most(client: httpx.Client) -> None:
 
 
 def test_filters_orders_counts_and_searches_see_labels_that_are_not_in_the_rows_yet(
-    client: httpx.Client, collection: Collection
+    client: httpx.Client, collection: Storage
 ) -> None:
     ids = list(labels(collection))
-    version = Collection.open(collection.path, labels=False).images.version
+    version = Storage.open(collection.path, labels=False).images.version
     post(client, "labels", ids=ids[3:6], value="lynx")
     post(client, "labels", ids=ids[:1], value=None)
     post(client, "labels", ids=ids[6:7], column="site", value="Z")
@@ -276,11 +276,11 @@ def test_filters_orders_counts_and_searches_see_labels_that_are_not_in_the_rows_
     assert sorted(each["id"] for each in found) == sorted(ids[6:])
     classes = {each["name"]: each["count"] for each in client.get("suggest").json()["classes"]}
     assert classes == {"fox": 1, "lynx": 3, "o'hare": 1}
-    assert Collection.open(collection.path, labels=False).images.version == version, "nothing was folded for that"
+    assert Storage.open(collection.path, labels=False).images.version == version, "nothing was folded for that"
 
 
 def test_more_pending_labels_than_a_condition_can_name_are_folded_for_a_search(
-    client: httpx.Client, collection: Collection, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, collection: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("birder.server.catalogue._MOST_NAMED", 2)
     ids = list(labels(collection))
@@ -297,7 +297,7 @@ def test_labels_are_folded_when_many_are_pending_when_it_is_quiet_and_at_the_end
     collection = make(tmp_path, 12, labelled=0)
 
     def in_rows() -> int:
-        return Collection.open(collection.path, labels=False).count("label = 'lynx'")
+        return Storage.open(collection.path, labels=False).count("label = 'lynx'")
 
     def soon(count: int) -> bool:
         end = time.monotonic() + 10
@@ -337,7 +337,7 @@ def follow(client: httpx.Client, told: list[tuple[str, dict[str, Any]]], ready: 
 
 
 def test_who_is_looking_is_told_of_labels_from_here_and_from_other_processes(
-    client: httpx.Client, collection: Collection
+    client: httpx.Client, collection: Storage
 ) -> None:
     ids = list(labels(collection))
     told: list[tuple[str, dict[str, Any]]] = []
@@ -348,8 +348,8 @@ def test_who_is_looking_is_told_of_labels_from_here_and_from_other_processes(
     act = post(client, "labels", ids=ids[:3], value="lynx", by="Ada")["act"]
     post(client, "labels/undo", act=act, by="Ben")
     other = (
-        "import sys; from birder.collection.store import Collection; from birder.collection.labels import give_label;"
-        "c = Collection.open(sys.argv[1], labels=False);"
+        "import sys; from birder.collection.storage import Storage; from birder.collection.labels import give_label;"
+        "c = Storage.open(sys.argv[1], labels=False);"
         "give_label(c, sys.argv[2:], 'label', 'wolf', by='Eve')"
     )
     subprocess.run([sys.executable, "-c", other, str(collection.path), *ids[:2]], check=True)
@@ -366,7 +366,7 @@ def test_who_is_looking_is_told_of_labels_from_here_and_from_other_processes(
     assert [shown(client)[id_] for id_ in ids[:2]] == ["wolf"] * 2
 
 
-def test_new_rows_are_told_and_folding_labels_is_not(client: httpx.Client, collection: Collection) -> None:
+def test_new_rows_are_told_and_folding_labels_is_not(client: httpx.Client, collection: Storage) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     ready = threading.Event()
     reader = threading.Thread(target=follow, args=(client, told, ready))
@@ -409,13 +409,13 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def test_the_page_is_told_when_tidying_is_worth_it(
-    client: httpx.Client, collection: Collection, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, collection: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = client.get("collection").json()["tidy"]
     assert (told["worth"], told["pending"], told["pieces"] > 0) == (False, 0, True)
     post(client, "labels", ids=list(labels(collection))[:3], value="lynx")
     assert client.get("collection").json()["tidy"]["pending"] == 3
-    monkeypatch.setattr("birder.explore.tidy._MANY_PIECES", 2)
+    monkeypatch.setattr("birder.collection.maintenance._MANY_PIECES", 2)
     collection.see_latest()  # which folds
     told = client.get("collection").json()["tidy"]
     assert (told["worth"], told["pending"]) == (True, 0)
@@ -489,4 +489,4 @@ def test_after_a_kill_the_label_that_was_answered_is_there(tmp_path: Path) -> No
     finally:
         server.send_signal(signal.SIGKILL)
         server.wait()
-    assert list(labels(Collection.open(collection.path)).values()) == [f"kind {number}" for number in range(8)]
+    assert list(labels(Storage.open(collection.path)).values()) == [f"kind {number}" for number in range(8)]

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from tests.server.live import KINDS, make, serving
 
 pytestmark = pytest.mark.slow  # maps are computed by a process that imports UMAP
@@ -119,4 +119,4 @@ def test_a_map_that_cannot_be_stored_says_why_and_can_be_tried_again(tmp_path: P
         assert state["can_compute"] is True
         client.post("map")
         assert wait_for_map(client)[-1]["state"] == "ready"
-        assert Collection.open(collection.path).count() == 12
+        assert Storage.open(collection.path).count() == 12

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from tests.server.browsing import crops, expect, in_browser, opened, total
 
 pytestmark = in_browser
@@ -63,7 +63,7 @@ def test_rows_that_came_after_the_map_are_told(browser: Any, few: str, tmp_path:
         page.get_by_role("button", name="Compute the map").click()
         expect(page.locator(".map-canvas")).to_be_visible(timeout=120_000)
         expect(page.locator("#view-map .banner")).to_be_hidden()
-        collection = Collection.open(tmp_path / "crops.birder")
+        collection = Storage.open(tmp_path / "crops.birder")
         with collection.writing():
             collection.write(crops(tmp_path, 40, 43))
         page.reload()

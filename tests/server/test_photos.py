@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from birder.collection.store import Collection, Content, Row, Stamp
+from birder.collection.storage import Content, Row, Stamp, Storage
 from tests.server.live import KINDS, SIZE, card, jpeg, make, row_of, serving
 
 
@@ -189,7 +189,7 @@ def test_an_image_is_written_anew_without_its_metadata_and_bounded(tmp_path: Pat
     exif[0x0112] = 6  # turned
     path = tmp_path / "large.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 3000, 3), np.uint8)).save(path, exif=exif)
-    collection = Collection.create_or_open(tmp_path / "c", card())
+    collection = Storage.create_or_open(tmp_path / "c", card())
     with collection.writing():
         collection.write([row_of(path, np.ones(SIZE))])
     with serving(tmp_path / "c") as client:
@@ -227,7 +227,7 @@ def test_boxes_and_members_of_shards_are_shown(tmp_path: Path) -> None:
         f"{(tmp_path / 'a.tar').as_uri()}#one.png": (0, 128, 0),
         f"{(tmp_path / 'a.parquet').as_uri()}#row=1": (255, 255, 255),
     }
-    collection = Collection.create_or_open(tmp_path / "c", card())
+    collection = Storage.create_or_open(tmp_path / "c", card())
     content = Content(np.ones(SIZE, np.float32), 1, 1, None, None, None)
     with collection.writing():
         collection.write([Row(uri, hashlib.sha256(uri.encode()).hexdigest(), Stamp(1, 1), content) for uri in wanted])
@@ -256,7 +256,7 @@ def test_pictures_that_are_gone_elsewhere_or_none_are_404_with_a_reason(tmp_path
         "file:///dev/zero",
         tmp_path.as_uri(),
     ]
-    collection = Collection.create_or_open(tmp_path / "c", card())
+    collection = Storage.create_or_open(tmp_path / "c", card())
     with collection.writing():
         collection.write([Row(uri, hashlib.sha256(uri.encode()).hexdigest(), Stamp(1, 1), content) for uri in uris])
     gone.unlink()
@@ -275,7 +275,7 @@ def test_a_file_that_has_changed_is_shown_as_it_is_and_not_kept_for_the_former_c
     path, copy = tmp_path / "a.jpg", tmp_path / "copy.jpg"
     for each in (path, copy):
         each.write_bytes(jpeg(1))
-    collection = Collection.create_or_open(tmp_path / "c", card())
+    collection = Storage.create_or_open(tmp_path / "c", card())
     with collection.writing():
         collection.write([row_of(path, np.ones(SIZE)), row_of(copy, np.ones(SIZE))])
     Image.new("RGB", (64, 48), "red").save(path)

@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from birder.collection.store import Collection
-from birder.exchange.read import import_embeddings
+from birder.collection.storage import Storage
+from birder.formats.read import import_embeddings
 from birder.images.open import open_image
-from birder.images.sources import path_to_uri
 from birder.registry import DEFAULT_WEIGHTS
+from birder.sources import path_to_uri
 from birder.weights.clip import load_clip
 from tests.server.live import KINDS, SIZE, embed, make, serving
 
@@ -35,7 +35,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 def rows(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], np.ndarray]:
     told = client.get("photos", params={"limit": 1000}).json()["photos"]
     path = Path(str(told[0]["name"])).parents[1] / "c.birder"
-    table = Collection.open(path).to_arrow().sort_by("uri")
+    table = Storage.open(path).to_arrow().sort_by("uri")
     vectors = np.array(table["embedding"].to_pylist())
     return table["id"].to_pylist(), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -126,7 +126,7 @@ def duplicates(client: httpx.Client, **asked: object) -> dict[str, Any]:
 def test_duplicates_are_grouped(tmp_path: Path) -> None:
     from tests.server.live import card, jpeg, row_of
 
-    collection = Collection.create_or_open(tmp_path / "c", card())
+    collection = Storage.create_or_open(tmp_path / "c", card())
     made = []
     rng = np.random.default_rng(0)
     for number in range(6):
@@ -224,7 +224,7 @@ def test_a_model_of_another_width_than_imported_embeddings_is_refused(tmp_path: 
 
     (tmp_path / "a.jpg").write_bytes(jpeg())
     imported = card(engine="import", source=DEFAULT_WEIGHTS, transform={})
-    collection = Collection.create_or_open(tmp_path / "c", imported)
+    collection = Storage.create_or_open(tmp_path / "c", imported)
     with collection.writing():
         collection.write([row_of(tmp_path / "a.jpg", np.ones(SIZE))])
     with serving(tmp_path / "c") as client:

@@ -6,14 +6,14 @@ import httpx
 import numpy as np
 import pytest
 
+from birder.analysis.suggest import suggest
 from birder.collection.labels import give_label
-from birder.collection.store import Collection
+from birder.collection.storage import Storage
 from birder.errors import ConfigError, UnknownNameError
-from birder.explore.suggest import suggest
 from tests.server.live import KINDS, card, make, row_of, serving
 
 
-def truths(collection: Collection) -> dict[str, str]:
+def truths(collection: Storage) -> dict[str, str]:
     table = collection.to_arrow()
     names = (uri.rpartition("%20")[2] for uri in table["uri"].to_pylist())
     from urllib.parse import unquote
@@ -42,7 +42,7 @@ def test_one_label_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_most_useful_lie_between_two_classes(tmp_path: Path) -> None:
-    collection = Collection.create_or_open(tmp_path / "c", card(embedding_size=2))
+    collection = Storage.create_or_open(tmp_path / "c", card(embedding_size=2))
     photo = tmp_path / "a.jpg"
     rows = []
     from tests.server.live import jpeg
@@ -91,7 +91,7 @@ def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
 def test_more_examples_than_are_needed_are_drawn_from_each_class_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from birder.explore import suggest as module
+    from birder.analysis import suggest as module
 
     monkeypatch.setattr(module, "MOST_EXAMPLES", 12)
     collection = make(tmp_path, 80, labelled=60)

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import birder
 from birder.cli import app
-from birder.collection.embed import NOT_USABLE
 from birder.collection.model import load_encoder
 from birder.errors import BirderError, ConfigError, WeightsError
+from birder.pipeline.embed import NOT_USABLE
 from birder.weights.checkpoint import Checkpoint, read_checkpoint
 from birder.weights.clip import load_clip
 from birder.weights.find import find_model

@@ -1,0 +1,1 @@
+"""Understanding a collection: projection, duplicates, agreement, stats."""

@@ -1,0 +1,234 @@
+"""The map of a collection: a place in the plane for each photograph, near to those that look alike.
+
+UMAP (McInnes, Healy and Melville 2018, https://arxiv.org/abs/1802.03426) lays it out, in these stages:
+
+- the 15 nearest other photographs of each, by cosine, exactly: all are compared with all. Of more than 10,000 rows the
+  50 principal directions of the embeddings are compared instead of the embeddings, which is some ten times faster;
+- the graph of these neighbours, as UMAP weighs it;
+- the layout, which starts from the two principal directions and goes through UMAP's epochs (500 up to 10,000 rows, 200
+  above). It runs in one thread: with the same seed the same machine gives the same map, which UMAP's parallel layout
+  does not.
+
+The map is stored in the collection's own database, as the table `map`, in one commit: whoever reads has the former map
+or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from birder.collection.disk import connect, has_table, make_table, storing
+from birder.collection.storage import Storage
+from birder.collection.vectors import Vectors, nearest_rows, principal, unit_vectors
+from birder.errors import CollectionError, ConfigError
+
+FEWEST = 5
+"""Rows that a map needs."""
+
+_NEIGHBOURS = 15
+_REDUCED_FROM = 10_000
+_DIRECTIONS = 50
+_TABLE = "map"
+_KEY = b"birder"
+_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("x", pa.float32(), nullable=False),
+        pa.field("y", pa.float32(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+    ]
+)
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class MapPoints:
+    """A collection's map.
+
+    Attributes
+    ----------
+    ids
+        The `id` of the row that each point stands for.
+    xy
+        (N, 2) float32: its place; the unit means nothing.
+    missing
+        Rows of the collection that are not on it: added, or changed, since it was computed.
+    made
+        How it was computed: `neighbours`, `directions` (0: the embeddings themselves), `seed`, `umap` (its version).
+    """
+
+    ids: list[str]
+    xy: npt.NDArray[np.float32]
+    missing: int
+    made: dict[str, Any]
+
+
+def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None = None) -> MapPoints:
+    """Compute the map of a collection and store it in place of the one it has.
+
+    Parameters
+    ----------
+    collection
+        The collection. Others may write to it meanwhile, except in the moment of storing.
+    seed
+        Another seed gives another map of the same neighbours.
+    progress
+        Called with the stage ("reading", "neighbours", "graph", "layout", "storing") and the share of all that is done.
+
+    Returns
+    -------
+    The map.
+
+    Raises
+    ------
+    CollectionError
+        The collection has less than 5 rows; it cannot be written to, or another process is writing when the map is
+        stored.
+    """
+    say: Progress = progress or (lambda stage, done: None)
+    say("reading", 0.0)
+    with collection.writing(patience=2.0):
+        pass  # if it cannot be stored, that is better known before than after
+    table, vectors = unit_vectors(collection, ["id", "sha256"])
+    if len(vectors) < FEWEST:
+        raise CollectionError(
+            f"{collection.path} has {len(vectors)} rows, and a map needs at least {FEWEST}: "
+            f"add photographs with birder embed PHOTOS --to {collection.path}"
+        )
+    directions = min(_DIRECTIONS, vectors.shape[1]) if len(vectors) > _REDUCED_FROM else 0
+    start = principal(vectors, max(directions, min(2, vectors.shape[1])))
+    if directions:
+        vectors = _unit(start)
+    xy = _lay_out(vectors, start[:, :2], seed, say)
+    say("storing", 0.98)
+    made = {
+        "neighbours": min(_NEIGHBOURS, len(xy) - 1),
+        "directions": directions,
+        "seed": seed,
+        "umap": _umap_version(),
+    }
+    columns = {"id": table["id"], "x": xy[:, 0], "y": xy[:, 1], "sha256": table["sha256"]}
+    schema = _SCHEMA.with_metadata({_KEY: json.dumps(made).encode()})
+    _store(collection, pa.table(columns, schema=schema))
+    say("storing", 1.0)
+    found = read_map(collection)
+    assert found is not None
+    return found
+
+
+def read_map(collection: Storage) -> MapPoints | None:
+    """The map that a collection has; None without one. Points of rows that are gone are left out.
+
+    Raises
+    ------
+    CollectionError
+        It is damaged.
+    """
+    if not has_table(collection.path, _TABLE):
+        return None
+    try:
+        database = connect(collection.path)
+        stored = database.open_table(_TABLE).to_arrow()
+        made = json.loads((stored.schema.metadata or {})[_KEY])
+        xy = np.stack([stored["x"].to_numpy(), stored["y"].to_numpy()], axis=1).astype(np.float32, copy=False)
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        raise CollectionError(
+            f"The map of {collection.path} is damaged ({error}). Compute it again: birder map {collection.path} "
+            "--recompute"
+        ) from error
+    now: dict[str, str] = {}
+    for batch in database.open_table("images").search().select(["id", "sha256"]).to_batches():
+        now.update(zip(batch["id"].to_pylist(), batch["sha256"].to_pylist(), strict=True))
+    ids: list[str] = stored["id"].to_pylist()
+    contents = stored["sha256"].to_pylist()
+    there = np.fromiter((id_ in now for id_ in ids), bool, len(ids))
+    same = sum(now.get(id_) == sha256 for id_, sha256 in zip(ids, contents, strict=True))
+    kept = [id_ for id_, is_there in zip(ids, there, strict=True) if is_there]
+    return MapPoints(kept, np.ascontiguousarray(xy[there]), len(now) - same, made)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return unit
+
+
+def _lay_out(vectors: Vectors, start: Vectors, seed: int, say: Progress) -> Vectors:
+    """Places (N, 2) float32 of unit vectors (N, D), from where they start (N, 1 or 2)."""
+    rows = len(vectors)
+    k = min(_NEIGHBOURS, rows - 1)
+    say("neighbours", 0.02)
+    indices, cosines = nearest_rows(vectors, k, progress=lambda done: say("neighbours", 0.02 + 0.38 * done))
+    say("graph", 0.40)
+    import umap
+
+    # UMAP counts a row as its own first neighbour.
+    indices = np.concatenate([np.arange(rows)[:, None], indices], axis=1)
+    distances = np.concatenate([np.zeros((rows, 1), np.float32), np.maximum(1 - cosines, 0)], axis=1)
+    place = umap.UMAP(
+        n_neighbors=k + 1,
+        metric="cosine",
+        init=_spread(start, seed),
+        random_state=seed,
+        n_jobs=1,
+        precomputed_knn=(indices.astype(np.int32), distances.astype(np.float32)),
+        force_approximation_algorithm=True,  # else few rows are compared anew
+        tqdm_kwds={
+            "disable": False,
+            "file": _Percentages(lambda done: say("layout", 0.45 + 0.53 * done)),
+            "bar_format": "{percentage:.2f} ",
+            "mininterval": 0.5,
+        },
+    )
+    with warnings.catch_warnings():
+        # That a map made of known neighbours takes no new points; what numba says of its own.
+        warnings.simplefilter("ignore")
+        xy = np.asarray(place.fit_transform(vectors), np.float32)
+    if xy.shape != (rows, 2) or not np.isfinite(xy).all():
+        raise ConfigError("UMAP gave no place to some photographs: try another seed, and report this as a defect.")
+    return xy
+
+
+def _spread(start: Vectors, seed: int) -> Vectors:
+    """Where the layout starts: within 10 of the origin, with a little noise, so that no two are in one place."""
+    wide = np.zeros((len(start), 2), np.float32)
+    centred = start - start.mean(axis=0)
+    wide[:, : start.shape[1]] = centred / (np.abs(centred).max() or 1.0) * 10
+    noise = np.random.default_rng(seed).normal(scale=1e-3, size=wide.shape)
+    return (wide + noise).astype(np.float32)
+
+
+class _Percentages:
+    """A file that a progress bar writes percentages to; they are handed on as shares."""
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell = tell
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(ValueError):
+            self._tell(min(float(text.strip()) / 100, 1.0))
+
+    def flush(self) -> None:
+        pass
+
+
+def _store(collection: Storage, table: pa.Table) -> None:
+    # Overwriting is one commit of a new version: until it is there, readers have the former one.
+    with collection.writing(), storing(collection.path):
+        make_table(collection.path, _TABLE, table.schema, table)
+
+
+def _umap_version() -> str:
+    from importlib.metadata import version
+
+    return version("umap-learn")

@@ -1,0 +1,134 @@
+"""What a collection holds: rows, failures, which columns are filled, ranges of times and places, values and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lancedb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from birder.collection.disk import open_images
+from birder.collection.schema import VECTORS
+from birder.collection.storage import RANKS, Storage
+from birder.errors import unknown_name
+
+TAXA = ("label", *RANKS)
+"""The columns that are counted unless others are asked for."""
+
+
+@dataclass(frozen=True)
+class ColumnStats:
+    """A column: its Arrow type, rows with a value, different values of a text, least and most of numbers and times."""
+
+    column: str
+    type: str
+    filled: int
+    distinct: int | None
+    least: Any
+    most: Any
+
+
+@dataclass(frozen=True)
+class Stats:
+    """A collection at a glance.
+
+    Attributes
+    ----------
+    rows, failures
+        Photographs embedded, and files that could not be read.
+    contents
+        Different contents (sha256) among the rows.
+    model, engine, precision, embedding_size
+        What made the embeddings.
+    columns
+        All columns but the embedding.
+    """
+
+    rows: int
+    failures: int
+    contents: int
+    model: str
+    engine: str
+    precision: str
+    embedding_size: int
+    columns: tuple[ColumnStats, ...]
+
+
+@dataclass(frozen=True)
+class ValueCount:
+    """A value of a column (None: no value), the rows that have it, and their share of all rows."""
+
+    value: Any
+    count: int
+    share: float
+
+
+def stats(collection: Storage) -> Stats:
+    """Say what a collection holds; a column at a time is read, never the embeddings.
+
+    Parameters
+    ----------
+    collection
+        The collection.
+
+    Returns
+    -------
+    Its counts, model and columns, in the order of the table.
+    """
+    images = open_images(collection.path)
+    columns = tuple(_column_stats(name, _column(images, name)) for name in collection.columns if name not in VECTORS)
+    card = collection.model
+    return Stats(
+        rows=int(images.count_rows()),
+        failures=len(collection.failures()),
+        contents=next(column.distinct or 0 for column in columns if column.column == "sha256"),
+        model=card.name,
+        engine=card.engine,
+        precision=card.precision,
+        embedding_size=card.embedding_size,
+        columns=columns,
+    )
+
+
+def value_counts(collection: Storage, column: str) -> list[ValueCount]:
+    """The values of a column and how many rows have each, the most frequent first; rows without a value last.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such column.
+    """
+    if column not in collection.columns or column in VECTORS:
+        raise unknown_name("column", column, [name for name in collection.columns if name not in VECTORS])
+    return count_values(_column(open_images(collection.path), column))
+
+
+def count_values(values: pa.Array | pa.ChunkedArray) -> list[ValueCount]:
+    """The values of a column's array and how many rows have each, as `value_counts` gives them."""
+    counted = [
+        (pair["values"], int(pair["counts"]))
+        for pair in values.value_counts().to_pylist()
+        if pair["values"] is not None
+    ]
+    counted.sort(key=lambda pair: (-pair[1], str(pair[0])))
+    if values.null_count:
+        counted.append((None, values.null_count))
+    return [ValueCount(value, count, count / len(values)) for value, count in counted]
+
+
+def _column(images: lancedb.table.Table, name: str) -> pa.ChunkedArray:
+    return images.search().select([name]).to_arrow()[name]
+
+
+def _column_stats(name: str, values: pa.ChunkedArray) -> ColumnStats:
+    filled = len(values) - values.null_count
+    type_ = values.type
+    distinct = least = most = None
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_boolean(type_):
+        distinct = int(pc.count_distinct(values, mode="only_valid").as_py())
+    elif filled and (pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_temporal(type_)):
+        ends = pc.min_max(values).as_py()
+        least, most = ends["min"], ends["max"]
+    return ColumnStats(name, str(type_), filled, distinct, least, most)

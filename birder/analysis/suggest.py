@@ -1,0 +1,246 @@
+"""Label help: given a few labels, which of the other photographs is what, by a classifier on the embeddings.
+
+Logistic regression on unit vectors (scikit-learn), classes weighted alike. The most certain come first, to be confirmed
+many at a time; or the most useful, where the two likeliest classes are closest (smallest margin: Scheffer, Decomain and
+Wrobel, Active Hidden Markov Models for Information Extraction, 2001), for each of which a label teaches most.
+
+D is the width of an embedding, C the number of classes. Memory holds the examples and one batch of rows at a time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from birder.collection.annotate import embedding_batches
+from birder.collection.storage import Storage
+from birder.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+Vectors = npt.NDArray[np.float32]
+Order = Literal["certain", "useful"]
+
+MOST_EXAMPLES = 5_000
+"""Of more labelled rows so many are drawn, of each class alike; fewer where there are many classes."""
+_MOST_PRODUCTS = 500_000  # examples x classes: what fitting takes grows with it
+_OTHERS = 1_000  # unlabelled rows that stand for "something else" where there is one class only
+_STRENGTH = 10.0  # of the fit against the regularisation; unit vectors are short
+
+
+class Suggestion(NamedTuple):
+    """An unlabelled row, the label that fits it best, and its probability."""
+
+    id: str
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What a classifier makes of the rows without a label.
+
+    Attributes
+    ----------
+    classes
+        The labels that there are, and how many rows have each; the most frequent first.
+    rows
+        Unlabelled rows, the most certain or most useful first.
+    note
+        What the classifier was made of.
+    """
+
+    classes: list[tuple[str, int]]
+    rows: list[Suggestion]
+    note: str
+
+
+def suggest(
+    collection: Storage,
+    column: str = "label",
+    *,
+    label: str | None = None,
+    order: Order = "certain",
+    limit: int = 100,
+    seed: int = 0,
+    labels: Mapping[str, object] | None = None,
+) -> Suggestions:
+    """Rank the rows without a label by a classifier that was fitted to those with one.
+
+    Parameters
+    ----------
+    collection
+        The collection.
+    column
+        The column of labels.
+    label
+        Only rows that this label fits best; of those with "useful", where it is closest to another.
+    order
+        "certain" or "useful" first.
+    limit
+        How many rows.
+    seed
+        For drawing examples where there are very many.
+    labels
+        The label of each row by its id; without it as the collection's rows have it.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such column or label.
+    ConfigError
+        No row has a label yet, or all have one class and nothing else is there.
+    """
+    if column not in collection.columns:
+        raise unknown_name("column", column, collection.columns)
+    names = _read(collection, column) if labels is None else {id_: _name(value) for id_, value in labels.items()}
+    counts = Counter(name for name in names.values() if name is not None)
+    if not counts:
+        raise ConfigError(f"No row has a {column} yet: give some photographs one, then ask again.")
+    if label is not None and label not in counts:
+        raise unknown_name("label", label, counts)
+    classes = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    unlabelled = [id_ for id_, name in names.items() if name is None]
+    if not unlabelled:
+        return Suggestions(classes, [], f"Every photograph has its {column} already.")
+    examples = _examples(names, counts, unlabelled, seed)
+    model = _fit(collection, examples)
+    rows = _ranked(collection, names, model, label, order, limit)
+    return Suggestions(classes, rows, _note(column, counts, examples))
+
+
+def _name(value: object) -> str | None:
+    """A label; an empty one is none."""
+    return None if value is None or str(value).strip() == "" else str(value)
+
+
+def _read(collection: Storage, column: str) -> dict[str, str | None]:
+    """The label of each row by its id."""
+    found: dict[str, str | None] = {}
+    for batch in collection.scan(["id", column]):
+        for id_, value in zip(batch["id"].to_pylist(), batch[column].to_pylist(), strict=True):
+            found[id_] = _name(value)
+    return found
+
+
+def _examples(
+    names: dict[str, str | None], counts: Counter[str], unlabelled: list[str], seed: int
+) -> dict[str, str | None]:
+    """Ids and labels of the rows to fit to; None stands for something else."""
+    rng = np.random.default_rng(seed)
+    if len(counts) == 1:
+        some = rng.choice(len(unlabelled), min(_OTHERS, len(unlabelled)), replace=False)
+        others = dict.fromkeys((unlabelled[i] for i in some), None)
+        mine = _drawn([id_ for id_, name in names.items() if name is not None], MOST_EXAMPLES, rng)
+        return {id_: names[id_] for id_ in mine} | others
+    room = min(MOST_EXAMPLES, max(_MOST_PRODUCTS // len(counts), len(counts)))
+    if sum(counts.values()) <= room:
+        return {id_: name for id_, name in names.items() if name is not None}
+    of_each: dict[str, list[str]] = {}
+    for id_, name in names.items():
+        if name is not None:
+            of_each.setdefault(name, []).append(id_)
+    chosen: dict[str, str | None] = {}
+    left = room
+    # The small classes first: what they leave goes to the large ones.
+    for number, name in enumerate(sorted(of_each, key=lambda each: (len(of_each[each]), each))):
+        drawn = _drawn(of_each[name], max(1, left // (len(of_each) - number)), rng)
+        chosen |= dict.fromkeys(drawn, name)
+        left -= len(drawn)
+    return chosen
+
+
+def _drawn(ids: list[str], most: int, rng: np.random.Generator) -> list[str]:
+    return ids if len(ids) <= most else [ids[i] for i in rng.choice(len(ids), most, replace=False)]
+
+
+def _fit(collection: Storage, examples: dict[str, str | None]) -> LogisticRegression:
+    from sklearn.linear_model import LogisticRegression
+
+    vectors: list[Vectors] = []
+    labels: list[str] = []
+    for table, embeddings in embedding_batches(collection, ("id",)):
+        ids = table["id"].to_pylist()
+        wanted = [number for number, id_ in enumerate(ids) if id_ in examples]
+        vectors.append(_unit(embeddings[wanted]))
+        labels += [_written(examples[ids[number]]) for number in wanted]
+    x = np.concatenate(vectors)
+    if len(set(labels)) < 2:
+        raise ConfigError("All photographs have the same label: label some of another kind, then ask again.")
+    model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=500, tol=1e-3)
+    return model.fit(x, np.array(labels, dtype=object))
+
+
+def _written(name: str | None) -> str:
+    """A label as the classifier has it: apart from the one that stands for something else."""
+    return "" if name is None else name
+
+
+def _ranked(
+    collection: Storage,
+    names: Mapping[str, str | None],
+    model: LogisticRegression,
+    label: str | None,
+    order: Order,
+    limit: int,
+) -> list[Suggestion]:
+    """The first rows without a label in an order; only they are kept while all go by."""
+    classes = [str(name) for name in model.classes_]
+    best: list[tuple[float, str, str, float]] = []
+    for table, embeddings in embedding_batches(collection, ("id",)):
+        ids = table["id"].to_pylist()
+        open_ = [number for number, id_ in enumerate(ids) if names.get(id_, "") is None]
+        if not open_:
+            continue
+        chances = model.predict_proba(_unit(embeddings[open_]))
+        top = chances.argmax(axis=1)
+        ordered = np.sort(chances, axis=1)
+        margins = ordered[:, -1] - ordered[:, -2]
+        for row, number in enumerate(open_):
+            name = classes[top[row]]
+            certain = float(chances[row, top[row]])
+            if order == "certain" and (name == "" or (label is not None and name != label)):
+                continue
+            if order == "useful" and not _is_about(label, name, chances[row], classes):
+                continue
+            shown = name or next(each for each in classes if each)
+            score = certain if name else float(chances[row, classes.index(shown)])
+            key = certain if order == "certain" else -float(margins[row])
+            item = (key, ids[number], shown, score)
+            if len(best) < limit:
+                heapq.heappush(best, item)
+            elif item > best[0]:
+                heapq.heapreplace(best, item)
+    return [Suggestion(id_, name, score) for _, id_, name, score in sorted(best, key=lambda item: (-item[0], item[1]))]
+
+
+def _is_about(label: str | None, name: str, chances: npt.NDArray[np.float64], classes: list[str]) -> bool:
+    """Whether a label is one of the two likeliest classes of a row."""
+    if label is None or name == label:
+        return True
+    second = np.argpartition(chances, -2)[-2]
+    return classes[int(second)] == label
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return unit
+
+
+def _note(column: str, counts: Counter[str], examples: dict[str, str | None]) -> str:
+    used = sum(name is not None for name in examples.values())
+    if len(counts) == 1:
+        return (
+            f"Fitted to {used:,} photographs with one {column} against others taken at random. "
+            "It gets better with labels of other kinds."
+        )
+    drawn = "" if used == sum(counts.values()) else f", drawn from {sum(counts.values()):,}"
+    return f"Fitted to {used:,} labelled photographs of {len(counts):,} kinds{drawn}."

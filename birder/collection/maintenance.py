@@ -1,0 +1,139 @@
+"""Keeping a collection's folder small and quick: labels in the rows, small pieces joined, former versions removed."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from lancedb.table import Table
+
+from birder.collection.disk import connect, has_table, storing
+from birder.collection.labels import fold
+from birder.collection.storage import Storage
+from birder.collection.whole import needed_files
+
+KEEP = timedelta(hours=1)
+"""The age up to which former versions stay: who opened the collection since then goes on reading."""
+
+_THUMBNAIL = re.compile(r"([0-9a-f]{64})-\d+\.jpg")
+_MUCH_BYTES = 500_000_000
+_MANY_PIECES = 200
+_NONE = timedelta(milliseconds=1)  # 0 makes LanceDB warn of what the caller has decided
+_UNFINISHED = 3600.0  # seconds after which a file that is being made is one that was left
+
+
+@dataclass(frozen=True)
+class Tidied:
+    """What was done: size of the folder before and after in bytes, versions of its tables removed, thumbnails too."""
+
+    bytes_before: int
+    bytes_after: int
+    versions_removed: int
+    thumbnails_removed: int
+
+
+def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
+    """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of photographs that are gone.
+
+    Labels that are in the journal alone so far are written into the rows; nothing else changes in what they say.
+    Whoever has the collection open at a version that is removed gets an error at the next reading, and has to open it
+    again.
+
+    Parameters
+    ----------
+    collection
+        The collection.
+    keep
+        Former versions younger than this stay; 0 removes all.
+
+    Returns
+    -------
+    What it saved.
+
+    Raises
+    ------
+    CollectionError
+        Another process is adding images, or the folder cannot be written to.
+    """
+    before = _size(collection.path)
+    fold(collection)
+    removed = 0
+    with collection.running(), collection.writing(), storing(collection.path):
+        database = connect(collection.path)
+        for name in _tables(collection.path):
+            table = database.open_table(name)
+            former = _versions(table)
+            # What is joined becomes a new version: in a second pass the pieces go with the version before.
+            for _ in range(2):
+                table.optimize(cleanup_older_than=max(keep, _NONE))
+            removed += len(former - _versions(table))
+        collection.see_latest()
+        thumbnails = _remove_thumbnails(collection)
+    return Tidied(before, _size(collection.path), removed, thumbnails)
+
+
+class Worth(NamedTuple):
+    """What tidying would bring: bytes that the present version of the rows does not need, and pieces to be joined."""
+
+    bytes: int
+    pieces: int
+
+    @property
+    def is_much(self) -> bool:
+        """Whether it is worth while."""
+        return self.bytes >= _MUCH_BYTES or self.pieces >= _MANY_PIECES
+
+
+def worth_tidying(path: Path) -> Worth:
+    """What tidying a collection's rows would bring.
+
+    Parameters
+    ----------
+    path
+        The collection's folder. Its files are looked at, and none is opened but the newest manifest.
+    """
+    folder = path / "images.lance"
+    needed = needed_files(folder)
+    return Worth(max(0, _size(folder) - sum(size for size in needed.values())), len(needed))
+
+
+def _tables(path: Path) -> list[str]:
+    """The tables that are whole; what is left of one whose making was cut short is none."""
+    return sorted(each.stem for each in path.glob("*.lance") if has_table(path, each.stem))
+
+
+def _versions(table: Table) -> set[int]:
+    return {int(version["version"]) for version in table.list_versions()}
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and not path.is_symlink():
+                total += path.stat().st_size
+        except OSError:
+            continue  # a server's thumbnail that has just got its name
+    return total
+
+
+def _remove_thumbnails(collection: Storage) -> int:
+    """Remove thumbnails of contents that no row has; those are made again if they are needed after all."""
+    folder = collection.path / "thumbnails"
+    if not folder.is_dir() or folder.is_symlink():
+        return 0
+    contents: set[str] = set()
+    for batch in collection.scan(["sha256"]):
+        contents.update(batch["sha256"].to_pylist())
+    count = 0
+    for path in list(folder.glob("??/*")):
+        named = _THUMBNAIL.fullmatch(path.name)
+        left = path.name.endswith(".part") and time.time() - path.stat().st_mtime > _UNFINISHED
+        if left or (named is not None and named[1] not in contents):
+            path.unlink(missing_ok=True)
+            count += 1
+    return count

@@ -1,1 +1,0 @@
-"""Taking collections elsewhere: export to the field's formats, import of embeddings that others made."""

@@ -1,0 +1,1 @@
+"""Foreign formats: what other tools read and write."""

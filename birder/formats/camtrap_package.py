@@ -1,0 +1,75 @@
+"""What another Camtrap DP package tells: its description, and the lines of its deployments and media."""
+
+from __future__ import annotations
+
+import csv
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from birder.errors import ConfigError
+from birder.sources import as_number, read_json
+from birder.sources.lines import csv_lines
+
+Line = dict[str, Any]
+
+_TIMES = {"deployments": ("deploymentStart", "deploymentEnd"), "media": ("timestamp",)}
+_NEEDED = {
+    "deployments": ("deploymentID", "latitude", "longitude", *_TIMES["deployments"]),
+    "media": ("mediaID", "deploymentID", *_TIMES["media"], "filePath"),
+}
+
+
+def read_package(package: Path | None) -> tuple[Line, dict[str, dict[str, Line]]]:
+    """The description of a package, and the lines of its tables "deployments" and "media" by their IDs.
+
+    Parameters
+    ----------
+    package
+        Its folder or datapackage.json; tables beside that which are missing have no lines. None: nothing at all.
+
+    Raises
+    ------
+    ConfigError
+        A part of it cannot be read, or lacks what the standard demands.
+    """
+    if package is None:
+        return {}, {"deployments": {}, "media": {}}
+    file = package / "datapackage.json" if package.is_dir() else package
+    try:
+        described = read_json(str(file))
+        if not isinstance(described, dict):
+            raise ValueError("it is not a JSON object")
+        return described, {
+            "deployments": _lines(file.with_name("deployments.csv"), "deploymentID"),
+            "media": _lines(file.with_name("media.csv"), "mediaID"),
+        }
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"Cannot read the data package {package}: {error}") from error
+
+
+def _lines(table: Path, key: str) -> dict[str, Line]:
+    if not table.exists():
+        return {}
+    lines = csv_lines(str(table))
+    header = next(lines, [])
+    if missing := [name for name in _NEEDED[table.stem] if name not in header]:
+        raise ValueError(f"{table.name} has no column {', '.join(missing)}")
+    found: dict[str, Line] = {}
+    for number, values in enumerate(lines, 2):
+        if len(values) != len(header):
+            raise ValueError(f"line {number} of {table.name} has {len(values)} values, not {len(header)}")
+        line: Line = dict(zip(header, values, strict=True))
+        for name in _TIMES[table.stem]:
+            try:
+                datetime.fromisoformat(line[name])
+            except ValueError:
+                raise ValueError(f"{name} in line {number} of {table.name} is not a time: {line[name]!r:.60}") from None
+        for name, most in (("latitude", 90.0), ("longitude", 180.0)):
+            if name not in _NEEDED[table.stem]:
+                continue
+            degrees = as_number(line[name])
+            if degrees is None or abs(degrees) > most:
+                raise ValueError(f"{name} in line {number} of {table.name} is not on the earth: {line[name]!r:.60}")
+        found[line[key]] = line
+    return found

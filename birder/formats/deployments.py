@@ -1,0 +1,211 @@
+"""Deployments and media of a Camtrap DP package: those that photographs came from, or made from the photographs."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone, tzinfo
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from birder.errors import ConfigError
+from birder.sources import uri_to_path
+
+COLUMNS = ("uri", "mediaID", "deploymentID", "captureMethod", "fileName", "taken_at", "latitude", "longitude")
+"""Columns of a collection that media and deployments are made of, where it has them."""
+DESCRIBED = ("locationID", "locationName", "cameraID", "cameraModel", "habitat")
+_EXAMPLES = 3
+Line = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Where photographs were taken and in which zone their cameras' clocks ran, where they do not say it themselves."""
+
+    latitude: float | None
+    longitude: float | None
+    zone: tzinfo | None
+
+
+@dataclass
+class _Deployment:
+    place: tuple[float, float] | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    described: Line = field(default_factory=dict)
+
+
+@dataclass
+class Field:
+    """What the photographs' rows tell about deployments; filled by `see`, row by row.
+
+    Attributes
+    ----------
+    place
+        What the rows do not say.
+    known_media, known_deployments
+        Lines of the package that photographs came from, by their IDs.
+    """
+
+    place: Place
+    known_media: Mapping[str, Line]
+    known_deployments: Mapping[str, Line]
+    methods: set[str] = field(default_factory=set)
+    _deployments: dict[str, _Deployment] = field(default_factory=dict)
+    _folders: set[str] = field(default_factory=set)
+    _untimed: list[str] = field(default_factory=list)
+    _untimed_count: int = 0
+    _zoneless: bool = False
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Take in a row."""
+        media = self.known_media.get(row.get("mediaID") or "")
+        folder = _folder(row["uri"])
+        if folder is not None and media is None:
+            self._folders.add(folder)
+        if (method := row.get("captureMethod")) in ("activityDetection", "timeLapse"):
+            self.methods.add(method)
+        deployment = self._deployments.setdefault(media["deploymentID"] if media else _group(row), _Deployment())
+        if row.get("latitude") is not None and row.get("longitude") is not None:
+            deployment.place = deployment.place or (row["latitude"], row["longitude"])
+        moment = _moment(media["timestamp"]) if media else row.get("taken_at")
+        if moment is None:
+            self._untimed_count += 1
+            self._untimed += [row["uri"]] if len(self._untimed) < _EXAMPLES else []
+            return
+        self._zoneless |= moment.tzinfo is None and self.place.zone is None
+        moment = self._zoned(moment)
+        deployment.start = min(deployment.start or moment, moment)
+        deployment.end = max(deployment.end or moment, moment)
+        for name in DESCRIBED:
+            if row.get(name) is not None:
+                deployment.described.setdefault(name, row[name])
+
+    def missing(self) -> list[str]:
+        """What must be told and is not, each with the option for it."""
+        own = {name: each for name, each in self._deployments.items() if name not in self.known_deployments}
+        missing = []
+        if self._untimed_count:
+            missing.append(
+                f"the time of {self._untimed_count:,} photographs, such as {self._untimed[0]} (column taken_at: fill "
+                "it with birder embed --table, or leave them out with --where 'taken_at IS NOT NULL')"
+            )
+        if self._zoneless:
+            missing.append(
+                "the time zone of the cameras' clocks, for timestamp, deploymentStart and deploymentEnd "
+                "(--time-zone Europe/Berlin)"
+            )
+        placeless = [name for name, each in own.items() if each.place is None]
+        if placeless and (self.place.latitude is None or self.place.longitude is None):
+            named = ", ".join(sorted(map(self._shown, placeless))[:_EXAMPLES])
+            more = ", ..." if len(placeless) > _EXAMPLES else ""
+            missing.append(
+                f"latitude and longitude of {len(placeless):,} deployments, {named}{more} "
+                "(--latitude and --longitude, or columns of these names)"
+            )
+        return missing
+
+    def deployments(self) -> list[Line]:
+        """The lines of deployments.csv."""
+        lines = []
+        for name, each in sorted(self._deployments.items()):
+            if name in self.known_deployments:
+                lines.append(dict(self.known_deployments[name]))
+                continue
+            latitude, longitude = each.place or (self.place.latitude, self.place.longitude)
+            line = {"deploymentID": self._shown(name), **each.described, "latitude": latitude, "longitude": longitude}
+            lines.append(line | {"deploymentStart": _iso(each.start), "deploymentEnd": _iso(each.end)})
+        return lines
+
+    def medium(self, row: Mapping[str, Any]) -> Line:
+        """The line of media.csv for a row."""
+        media = self.known_media.get(row.get("mediaID") or "")
+        if media is not None:
+            return dict(media)
+        path = self._path(row["uri"])
+        name = row.get("fileName") or path.rpartition("/")[2]
+        kind = mimetypes.guess_type(name)[0] or mimetypes.guess_type(path)[0] or "image/jpeg"
+        # the photograph's id, whichever of its boxes the row is
+        identity = row.get("mediaID") or str(uuid.uuid5(uuid.NAMESPACE_URL, row["uri"].partition("#")[0]))
+        return {
+            "mediaID": identity,
+            "deploymentID": self._shown(_group(row)),
+            "captureMethod": row.get("captureMethod"),
+            "timestamp": _iso(self._zoned(row["taken_at"])),
+            "filePath": path,
+            "filePublic": path.startswith(("http://", "https://")),
+            "fileName": name,
+            "fileMediatype": kind if kind.startswith(("image/", "video/", "audio/")) else "image/jpeg",
+        }
+
+    def _zoned(self, moment: datetime) -> datetime:
+        if moment.tzinfo is not None:
+            return moment
+        return moment.replace(tzinfo=self.place.zone or timezone.utc)  # noqa: UP017 - `missing` refuses to go on without
+
+    @property
+    def _root(self) -> str | None:
+        return os.path.commonpath(self._folders) if self._folders else None
+
+    def _shown(self, group: str) -> str:
+        """The ID of a deployment: a folder relative to the one that all are in."""
+        if not os.path.isabs(group) or self._root is None:  # noqa: PTH117 - of no file
+            return group
+        relative = os.path.relpath(group, self._root)
+        return Path(group).name or "deployment" if relative == "." else Path(relative).as_posix()
+
+    def _path(self, uri: str) -> str:
+        """Relative to the folder that all photographs are in, or the address."""
+        folder = _folder(uri)
+        if folder is None or self._root is None:
+            return uri.partition("#")[0]
+        path = Path(os.path.relpath(uri_to_path(uri), self._root)).as_posix()
+        if path.startswith((".", "~")) or ".." in path:
+            raise ConfigError(f"Camtrap DP allows no path like {path}: rename it, or leave it out with --where.")
+        return path
+
+
+def read_zone(text: str) -> tzinfo:
+    """A time zone by its name (Europe/Berlin) or as hours from UTC (+02:00).
+
+    Raises
+    ------
+    ConfigError
+        There is none of this name.
+    """
+    if text[:1] in "+-":
+        try:
+            offset = datetime.strptime(text, "%z").utcoffset()
+            return timezone(offset or timedelta())
+        except ValueError:
+            pass
+    else:
+        try:
+            return ZoneInfo(text)
+        except (KeyError, ValueError, OSError):
+            pass
+    raise ConfigError(f"There is no time zone {text!r}: write it as Europe/Berlin or +02:00.")
+
+
+def _folder(uri: str) -> str | None:
+    return os.path.dirname(uri_to_path(uri)) if uri.startswith("file://") else None  # noqa: PTH120 - bytes survive
+
+
+def _group(row: Mapping[str, Any]) -> str:
+    """What a photograph's deployment is known by: its ID, else its folder."""
+    given = row.get("deploymentID")
+    return str(given) if given else _folder(row["uri"]) or row["uri"].rpartition("/")[0]
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="seconds")

@@ -1,0 +1,67 @@
+"""The one name by which an export knows a photograph: what a person said, what a model said, or a column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from birder.errors import ConfigError, unknown_name
+from birder.formats.predictions import prediction_columns, prediction_of
+from birder.sources import RANKS
+
+LABEL, PREDICTION = "label", "prediction"
+
+
+class Name(NamedTuple):
+    """What is on a photograph, and the ranks above it from the widest, its own among them where it is a taxon."""
+
+    name: str
+    ranks: Sequence[str]
+
+
+class Namer(NamedTuple):
+    """The columns that names come from, and what makes the name of a row out of them; None where it has none."""
+
+    columns: list[str]
+    name: Callable[[Mapping[str, Any]], Name | None]
+
+
+def namer(schema: pa.Schema, by: str) -> Namer:
+    """How rows are named: by "label" (else the lowest rank that is known), "prediction", or any column of text.
+
+    Raises
+    ------
+    CollectionError
+        There are no predictions.
+    ConfigError
+        The column holds no text.
+    UnknownNameError
+        There is no such column.
+    """
+    if by == PREDICTION:
+        return Namer(prediction_columns(schema.names), _predicted)
+    if by not in schema.names:
+        raise unknown_name("column", by, [LABEL, PREDICTION, *schema.names])
+    if not (pa.types.is_string(schema.field(by).type) or pa.types.is_large_string(schema.field(by).type)):
+        raise ConfigError(f"The column {by} is {schema.field(by).type}, no text: name one that says what is there.")
+    if by == LABEL:
+        return Namer([LABEL, *RANKS], _labelled)
+    ranks = list(RANKS[: RANKS.index(by) + 1]) if by in RANKS else [by]
+
+    def of_column(row: Mapping[str, Any]) -> Name | None:
+        return Name(row[by], [row[rank] for rank in ranks if row[rank]] if by in RANKS else []) if row[by] else None
+
+    return Namer(ranks, of_column)
+
+
+def _labelled(row: Mapping[str, Any]) -> Name | None:
+    ranks = [row[rank] for rank in RANKS if row[rank]]
+    name = row[LABEL] or (ranks[-1] if ranks else None)
+    return None if name is None else Name(name, ranks)
+
+
+def _predicted(row: Mapping[str, Any]) -> Name | None:
+    prediction = prediction_of(row)
+    return None if prediction is None else Name(prediction.name, list(prediction.ranks.values()))

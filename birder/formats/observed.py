@@ -1,0 +1,159 @@
+"""What rows of a collection say was observed, as lines of Camtrap DP's observations.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from birder.collection.provenance import Source
+from birder.collection.schema import LABEL_SOURCE
+from birder.formats.predictions import COLUMNS as PREDICTED
+from birder.formats.predictions import prediction_of
+from birder.sources import RANKS
+
+BOX = {"bboxX": "box_x", "bboxY": "box_y", "bboxWidth": "box_width", "bboxHeight": "box_height"}
+_KEPT = ("eventID", "count", "lifeStage", "sex", "behavior")
+COLUMNS = (
+    "id",
+    "uri",
+    "label",
+    LABEL_SOURCE,
+    *RANKS,
+    "scientificName",
+    "observationType",
+    *_KEPT,
+    *BOX.values(),
+    *PREDICTED,
+)
+"""Columns of a collection that observations are made of, where it has them."""
+
+# What tools for camera traps call what is no animal -> observationType
+_OTHERS = {"blank": "blank", "empty": "blank", "human": "human", "person": "human", "people": "human"}
+_OTHERS |= {"homo sapiens": "human", "vehicle": "vehicle", "unknown": "unknown"}
+_ALLOWED = {
+    "observationType": {"animal", "human", "vehicle", "blank", "unknown", "unclassified"},
+    "lifeStage": {"adult", "subadult", "juvenile"},
+    "sex": {"female", "male"},
+}
+_SMALLEST = 1e-15
+Line = dict[str, Any]
+
+
+class By(NamedTuple):
+    """Who classified.
+
+    Attributes
+    ----------
+    people
+        Who gave labels, if it is known; the name that somebody gave with a label on the page stands above it.
+    machine
+        Which model made the predictions.
+    source
+        Says of a row where its label comes from.
+    folder_labels
+        Whether names of folders count as observations.
+    """
+
+    people: str | None
+    machine: str
+    source: Callable[[Mapping[str, Any]], Source]
+    folder_labels: bool = False
+
+
+def observations(row: Mapping[str, Any], by: By) -> Iterator[Line]:
+    """The observations that a row is: what people say (its label or ranks), what a model says, or a box without a name.
+
+    All lack what the medium and its deployment tell: their IDs and times.
+    """
+    shared = {"observationLevel": "media", **_box(row)}
+    found = False
+    for number, line in enumerate(_of_people(row, by)):
+        found = True
+        whose = "human" if "classificationMethod" in line else "folder"
+        yield {"observationID": f"{row['id']}-{whose}" + (f"-{number + 1}" if number else "")} | shared | line
+    prediction = prediction_of(row)
+    if prediction is not None:
+        found = True
+        kind = _OTHERS.get(prediction.name.lower(), "animal")
+        ranks = list(prediction.ranks.values())
+        yield (
+            {"observationID": f"{row['id']}-machine"}
+            | shared
+            | {
+                "observationType": kind,
+                "scientificName": (ranks[-1] if ranks else prediction.name) if kind == "animal" else None,
+                "classificationMethod": "machine",
+                "classifiedBy": prediction.by or by.machine,
+                "classificationTimestamp": _utc(prediction.at),
+                "classificationProbability": round(prediction.score, 6),
+            }
+        )
+    if not found and "bboxX" in shared:
+        yield {"observationID": f"{row['id']}-box"} | shared | {"observationType": "unclassified"}
+
+
+def taxon(row: Mapping[str, Any], name: str) -> Line:
+    """A taxon of the package's `taxonomic`, with its rank and those above it, as far as the row knows of them."""
+    for prefix in ("", "predicted_"):
+        ranks = {rank: str(row[prefix + rank]) for rank in RANKS if row.get(prefix + rank)}
+        rank = next((rank for rank in reversed(RANKS) if ranks.get(rank) == name), None)
+        if rank is not None:
+            above = {each: ranks[each] for each in RANKS[: RANKS.index(rank)] if each in ranks}
+            return {"scientificName": name, "taxonRank": rank, **above}
+    return {"scientificName": name}
+
+
+def _of_people(row: Mapping[str, Any], by: By) -> Iterator[Line]:
+    """What people say of a row; with `folder_labels` also what the name of its folder says, which is nobody's word."""
+    label = row.get("label")
+    source = by.source(row) if label else None
+    of_folder = source is not None and source.kind == "folder"
+    if of_folder and not by.folder_labels:
+        label = source = None
+    lowest = next((row[rank] for rank in reversed(RANKS) if row.get(rank)), None)
+    given = row.get("observationType") if row.get("observationType") in _ALLOWED["observationType"] else None
+    other = _OTHERS.get(str(label).lower()) if label else None
+    kind = other or given or "animal"
+    if not (label or lowest or row.get("scientificName") or given not in (None, "unclassified")):
+        return
+    # of several species on a photograph, Camtrap DP packages bring all, joined, and no label
+    several = str(row.get("scientificName") or "").split(" | ")
+    names = several if not label and len(several) > 1 else [lowest or label or several[0]]
+    kept = {name: row[name] for name in _KEPT if row.get(name) is not None and _is_allowed(name, row[name])}
+    if len(names) > 1 or kind != "animal":
+        kept.pop("count", None)
+    by_folder = source is not None and of_folder and (other is not None or names == [label])
+    people: Line = {
+        "classificationMethod": "human",
+        "classifiedBy": (source.by if source is not None else None) or by.people,
+        "classificationTimestamp": _utc(source.at if source is not None else None),
+    }
+    for name in names:
+        yield {
+            "observationType": kind,
+            "scientificName": name if kind == "animal" else None,
+            **kept,
+            **({"observationComments": "The name of the image's folder."} if by_folder else people),
+            "observationTags": f"label:{label}" if label and kind == "animal" and label != name else None,
+        }
+
+
+def _is_allowed(name: str, value: object) -> bool:
+    if name == "count":
+        return isinstance(value, int) and value >= 1
+    return name not in _ALLOWED or value in _ALLOWED[name]
+
+
+def _box(row: Mapping[str, Any]) -> Line:
+    values = {theirs: row.get(ours) for theirs, ours in BOX.items()}
+    numbers = [value for value in values.values() if isinstance(value, int | float) and 0 <= value <= 1]
+    wide = all((values[name] or 0) >= _SMALLEST for name in ("bboxWidth", "bboxHeight"))
+    return values if len(numbers) == len(BOX) and wide else {}
+
+
+def _utc(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

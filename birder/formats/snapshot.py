@@ -1,0 +1,83 @@
+"""A collection as it is at one moment: what an export goes through, however often, while others go on writing."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from birder.collection.disk import open_images
+from birder.collection.filter import checked_condition, explained
+from birder.collection.storage import Storage
+
+ROWS_AT_ONCE = 8192
+_BYTES_AT_ONCE = 64 * 2**20
+
+
+class Snapshot:
+    """The rows of a collection that a condition holds for, as of now; later commits do not show.
+
+    Attributes
+    ----------
+    path
+        The collection's folder.
+    schema
+        All columns, with the model's card in the metadata.
+    """
+
+    def __init__(self, collection: Storage, where: str | None = None) -> None:
+        self.path = collection.path
+        self._images = open_images(collection.path)
+        self._images.checkout(self._images.version)
+        self.schema: pa.Schema = self._images.schema
+        types = {column.name: column.type for column in self.schema}
+        self._where = None if where is None else checked_condition(where, types)
+
+    def count(self, more: str | None = None) -> int:
+        """How many rows there are; with `more`, how many of them hold this condition too."""
+        both = " AND ".join(f"({condition})" for condition in (self._where, more) if condition is not None)
+        with explained(self._where, self.path):
+            return int(self._images.count_rows(both or None))
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Go through the rows in the order they were written, some thousands at a time."""
+        names = self.schema.names if columns is None else list(columns)
+        query = self._images.search()
+        at_once = rows_at_once(pa.schema([self.schema.field(name) for name in names]))
+        if self._where is not None:
+            query = query.where(self._where)
+        waiting: list[pa.RecordBatch] = []
+        with explained(self._where, self.path):
+            for batch in query.select(names).to_batches(at_once):
+                waiting.append(batch)  # a collection that was filled bit by bit gives them in small pieces
+                if sum(each.num_rows for each in waiting) >= at_once:
+                    yield pa.Table.from_batches(waiting).select(names)
+                    waiting = []
+        if any(each.num_rows for each in waiting):
+            yield pa.Table.from_batches(waiting).select(names)
+
+    def filled(self, columns: Sequence[str]) -> list[str]:
+        """Those of the columns that have a value in any row."""
+        return [name for name in columns if self.count(f"`{name}` IS NOT NULL")]
+
+
+def rows_at_once(schema: pa.Schema) -> int:
+    """How many rows to hold at once, by what their vectors need."""
+    vectors = [column.type for column in schema if pa.types.is_fixed_size_list(column.type)]
+    width: int = sum(type_.list_size * type_.value_type.bit_width // 8 for type_ in vectors)
+    return max(1, min(ROWS_AT_ONCE, _BYTES_AT_ONCE // max(width, 1)))
+
+
+def as_text(value: Any) -> str | None:
+    """A value as text: times as ISO 8601, what is nested as JSON, bytes as base64."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, date):  # datetime is one
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, list | dict) else str(value)

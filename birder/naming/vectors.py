@@ -1,0 +1,119 @@
+"""What is to be named: the embeddings of a collection or of photographs, a batch at a time.
+
+B is the number of rows in a batch, D the width of an embedding, E that of the space that images and texts share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from birder.collection.annotate import embedding_batches
+from birder.collection.storage import Storage
+from birder.collection.text_encoder import shared_features
+from birder.errors import CollectionError, ConfigError, ImageError
+from birder.images.open import open_image
+from birder.images.transform import ClassificationTransform, classification_transform
+from birder.registry import list_pretrained_models
+from birder.sources import find_images
+from birder.weights.clip import LoadedClip
+
+IMAGES_AT_ONCE = 16
+
+T = TypeVar("T")
+Vectors = npt.NDArray[np.float32]
+Batches = Iterator[tuple[list[str], Vectors]]
+"""Uris or paths, and their vectors (B, D) or (B, E) float32."""
+OnUnreadable = Callable[[str, ImageError], None]
+"""Called with the path of a photograph that cannot be read, and why."""
+
+
+def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Vectors, list[str]]:
+    """Uris, embeddings (N, D) and labels of the rows that have a value in a column.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such column.
+    CollectionError
+        No row has a value in it.
+    """
+    uris: list[str] = []
+    labels: list[str] = []
+    vectors = []
+    for table, embeddings in embedding_batches(collection, ("uri", column)):
+        values = table[column].to_pylist()
+        has = [value is not None and str(value).strip() != "" for value in values]
+        vectors.append(embeddings[has])
+        labels += [str(value) for value, keep in zip(values, has, strict=True) if keep]
+        uris += [uri for uri, keep in zip(table["uri"].to_pylist(), has, strict=True) if keep]
+    if not labels:
+        raise CollectionError(f"No row of {collection.path} has a value in {column}: name the column of the labels.")
+    return uris, np.concatenate(vectors), labels
+
+
+def stored_embeddings(collection: Storage, leave_out: set[str] | None = None) -> Batches:
+    """Embeddings (B, D) of all rows but those whose uri is to be left out."""
+    for table, embeddings in embedding_batches(collection):
+        uris = table["uri"].to_pylist()
+        keep = [uri not in (leave_out or ()) for uri in uris]
+        if any(keep):
+            yield [uri for uri, kept in zip(uris, keep, strict=True) if kept], embeddings[keep]
+
+
+def stored_features(collection: Storage, clip: LoadedClip) -> Batches:
+    """Image features (B, E) of all rows: the projection alone is computed, no photograph is read."""
+    for uris, embeddings in stored_embeddings(collection):
+        yield uris, shared_features(collection, clip, embeddings)
+
+
+def photograph_embeddings(
+    images: Sequence[str], embed_one: Callable[[str], Vectors], on_unreadable: OnUnreadable
+) -> Batches:
+    """Embeddings (1, D) of photographs, one by one; `embed_one` gives (D,) for a path."""
+    for path, vector in _readable(images, embed_one, on_unreadable):
+        yield [path], vector[None]
+
+
+def photograph_features(
+    images: Sequence[str], clip: LoadedClip, on_unreadable: OnUnreadable, batch_size: int = IMAGES_AT_ONCE
+) -> Batches:
+    """Image features (B, E) of photographs: files, all below folders, or patterns; so many go through at once."""
+    transform = _transform_of(clip)
+    paths: list[str] = []
+    inputs: list[torch.Tensor] = []
+    for path, tensor in _readable(images, lambda path: transform(open_image(path)), on_unreadable):
+        paths.append(path)
+        inputs.append(tensor)
+        if len(inputs) == batch_size:
+            yield paths, clip.encode_image(torch.stack(inputs)).float().cpu().numpy()
+            paths, inputs = [], []
+    if inputs:
+        yield paths, clip.encode_image(torch.stack(inputs)).float().cpu().numpy()
+
+
+def _transform_of(clip: LoadedClip) -> ClassificationTransform:
+    """How photographs are prepared: for registered weights as in a collection, else as the model's files say."""
+    if clip.name not in list_pretrained_models():
+        return clip.transform
+    return classification_transform(clip.transform.size, {"mean": clip.transform.mean, "std": clip.transform.std})
+
+
+def _readable(images: Sequence[str], read: Callable[[str], T], on_unreadable: OnUnreadable) -> Iterator[tuple[str, T]]:
+    """Each photograph as it is read; those that cannot be are handed over and left out."""
+    sources = find_images(images, labels=False)
+    if not sources:
+        raise ConfigError(f"There are no photographs in {', '.join(images)}: no file that ends in .jpg, .png, ...")
+    for source in sources:
+        try:
+            if source.problem is not None:
+                raise ImageError(source.problem)
+            result = read(source.path)
+        except ImageError as error:
+            on_unreadable(source.path, error)
+            continue
+        yield source.path, result

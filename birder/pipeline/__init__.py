@@ -1,0 +1,1 @@
+"""From images to rows: plan, decode, embed; in threads or on Ray."""

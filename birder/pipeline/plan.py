@@ -1,0 +1,183 @@
+"""What a run has to do: which photographs are due, told by size and time alone, and which have new columns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any
+
+import pyarrow as pa
+
+from birder.collection.schema import column_types
+from birder.collection.storage import Index, Shard, Storage
+from birder.pipeline.decode import Pending
+from birder.sources import Rows, Source, Stamp, TableRow, common_type, is_url, stamp_of
+
+_REMOTE_AT_ONCE = 32
+
+
+@dataclass
+class Plan:
+    """What a run has to do: the photographs that are due, and how many are there already or failed before.
+
+    `described` are those that are there and come with columns, which may be new; `shards`, those gone through;
+    `overcome`, how many failures are of images that have become rows; `version`, that of the rows it was made from.
+    """
+
+    pending: list[Pending]
+    done: int = 0
+    failed_before: int = 0
+    contents: set[bytes] = field(default_factory=set)
+    described: list[Source] = field(default_factory=list)
+    shards: dict[str, Shard] = field(default_factory=dict)
+    overcome: int = 0
+    version: int | None = None
+
+    @property
+    def total(self) -> int:
+        """How many photographs the sources are."""
+        return len(self.pending) + self.done + self.failed_before
+
+    def renew(self, collection: Storage) -> None:
+        """Take in what others have committed since the plan was made; within `running` only."""
+        if collection.version == self.version:
+            return
+        index = collection.index()
+        pending = []
+        for item in self.pending:
+            item.known, item.failed = item.uri in index.rows, item.uri in index.failures
+            if item.known and index.rows[item.uri] == item.stamp and item.source.problem is None:
+                self.done += 1
+            else:
+                pending.append(item)
+        self.pending = pending
+        self.contents = index.contents
+
+    def column_types(self) -> dict[str, pa.DataType]:
+        """Names and Arrow types of the columns that the photographs bring.
+
+        Raises
+        ------
+        CollectionError
+            A name that is Birder's own, or a column of Birder's own with another type.
+        """
+        return column_types_of(chain((item.source for item in self.pending), self.described))
+
+
+def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed: bool = False) -> Plan:
+    """Find which photographs are due, by path, size and time alone: none is read.
+
+    Shards are gone through without reading their photographs, and not even that if all of an unchanged one is done.
+
+    Parameters
+    ----------
+    collection
+        None if it is yet to be made.
+    sources
+        What shall be in it.
+    retry_failed
+        Try those again that failed before and have not changed since.
+    """
+    version = None if collection is None else collection.version
+    index = Index({}, {}, set()) if collection is None else collection.index()
+    known_shards = {} if collection is None else collection.shards()
+    result = Plan([], contents=index.contents)
+    if collection is not None:
+        result.overcome = sum(uri in index.rows for uri in index.failures)
+        result.version = version
+    rows = _per_shard(index.rows, known_shards)
+    failures = _per_shard(index.failures, known_shards)
+    for source, stamp in _stamped(sources, index):
+        if source.members is None:
+            _consider(source, stamp, index, retry_failed, result)
+            continue
+        uri = source.uri
+        shard = known_shards.get(uri)
+        finished = shard is not None and rows[uri] + failures[uri] == shard.photographs and shard.stamp == stamp
+        if finished and not (retry_failed and failures[uri]):
+            result.done += rows[uri]
+            result.failed_before += failures[uri]
+            continue
+        count, whole = 0, stamp is not None
+        for member in source.members.sources():
+            if member.problem is None:
+                count += 1
+            else:
+                whole = False
+            _consider(member, stamp, index, retry_failed, result)
+        if whole and stamp is not None:
+            result.shards[uri] = Shard(stamp, count)
+    return result
+
+
+def _consider(source: Source, stamp: Stamp | None, index: Index, retry_failed: bool, result: Plan) -> None:
+    uri = source.uri
+    known, failed = uri in index.rows, uri in index.failures
+    if known and index.rows[uri] == stamp and source.problem is None:
+        result.done += 1
+        if source.columns:
+            result.described.append(source)
+    elif not known and failed and index.failures[uri] == stamp and not retry_failed:
+        result.failed_before += 1
+    else:
+        result.pending.append(Pending(source, stamp, known, failed))
+
+
+def _stamped(sources: Iterable[Source], index: Index) -> Iterator[tuple[Source, Stamp | None]]:
+    """Sources with their stamps; servers are asked about many at once, and only about what the collection knows."""
+    last: tuple[str, Stamp | None] = ("", None)
+    rest = iter(sources)
+    with ThreadPoolExecutor(_REMOTE_AT_ONCE, thread_name_prefix="birder-plan") as pool:
+
+        def ask(source: Source) -> Stamp | None:
+            uri = source.uri
+            wanted = source.members is not None or uri in index.rows or uri in index.failures
+            return stamp_of(source) if wanted else None
+
+        while chunk := list(islice(rest, 1024)):
+            remote = [source for source in chunk if is_url(source.path)]
+            answers = dict(zip((source.path for source in remote), pool.map(ask, remote), strict=True))
+            for source in chunk:
+                if source.path in answers:
+                    yield source, answers[source.path]
+                    continue
+                if source.path != last[0]:  # the boxes of one photograph share its stamp
+                    last = (source.path, stamp_of(source))
+                yield source, last[1]
+
+
+def _per_shard(stamps: dict[str, Stamp] | dict[str, Stamp | None], shards: dict[str, Shard]) -> Counter[str]:
+    """How many of a shard's photographs have the stamp that it had when it was gone through."""
+    count: Counter[str] = Counter()
+    for uri, stamp in stamps.items() if shards else ():
+        whole, separator, _ = uri.partition("#")
+        if separator and whole in shards and shards[whole].stamp == stamp:
+            count[whole] += 1
+    return count
+
+
+def column_types_of(sources: Iterable[Source]) -> dict[str, pa.DataType]:
+    """Names and Arrow types of the columns that sources bring; see `Plan.column_types`."""
+    types: dict[str, pa.DataType | None] = {}
+    seen: set[int] = set()
+    loose: dict[str, Sequence[Any]] = {}
+
+    def note(key: int, known: Iterable[tuple[str, pa.DataType]]) -> None:
+        if key not in seen:
+            seen.add(key)
+            for name, type_ in known:
+                types[name] = common_type(types.get(name), type_)
+
+    for source in sources:
+        if source.part is not None:
+            note(id(source.part.types), source.part.types.items())
+        for columns in source.columns.rows if isinstance(source.columns, Rows) else (source.columns,):
+            if isinstance(columns, TableRow):
+                note(id(columns.table), zip(columns.table.schema.names, columns.table.schema.types, strict=True))
+                continue
+            for name, value in columns.items():
+                loose.setdefault(name, []).append(value)  # type: ignore[attr-defined]
+    return column_types(loose) | column_types({name: pa.nulls(0, type_) for name, type_ in types.items()})

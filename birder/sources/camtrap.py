@@ -1,0 +1,201 @@
+"""Camtrap DP data packages (TDWG's standard for camera traps, version 1): media, with what is known about each."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from birder.errors import ConfigError
+from birder.sources.columns import as_number, without_odd_places
+from birder.sources.lines import csv_lines
+from birder.sources.manifest import parent, resolve
+from birder.sources.read import read_json
+from birder.sources.source import RANKS, Source, TableRow
+
+_MEDIA = ("mediaID", "deploymentID", "captureMethod", "fileName")
+_DEPLOYMENT = ("locationID", "locationName", "cameraID", "cameraModel", "habitat")
+_OBSERVATION = ("eventID", "observationType", "lifeStage", "sex", "behavior")
+_FLOATS = ("latitude", "longitude")
+_Line = dict[str, str]
+
+
+def is_camtrap(folder: Path) -> bool:
+    """Whether a folder is a Camtrap DP data package: its datapackage.json says so, or lists the three tables of one.
+
+    Raises
+    ------
+    ConfigError
+        There is a datapackage.json that cannot be read: nobody can tell what the folder is.
+    """
+    path = folder / "datapackage.json"
+    if not os.path.lexists(path):
+        return False
+    try:
+        package = read_json(str(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"Cannot read the data package {path}: {error}. Mend it; or move it elsewhere, "
+            "and the folder's photographs are taken without what the package knows of them."
+        ) from error
+    if not isinstance(package, dict):
+        return False
+    resources = package.get("resources")
+    names = (
+        {str(each.get("name")) for each in resources if isinstance(each, dict)} if isinstance(resources, list) else {}
+    )
+    return {"deployments", "media", "observations"} <= set(names) or "camtrap-dp" in str(package.get("profile"))
+
+
+def read_camtrap(path: str) -> Iterator[Source]:
+    """The photographs of a data package, with the columns that its tables tell.
+
+    Observations of the medium itself count; where it has none, those of the events that it falls in. Where all of them
+    agree on the scientific name, it becomes the label, and the ranks that are known of it are filled; of several,
+    `scientificName` has all of them, joined by " | ", and the label is null. Other columns have a value if the
+    observations agree on it. `taken_at` is local, as EXIF has it, without the zone.
+
+    Parameters
+    ----------
+    path
+        Of datapackage.json, or its URL.
+
+    Raises
+    ------
+    ConfigError
+        The package or one of its tables cannot be read.
+    """
+    package = _read_package(path)
+    media = _read_resource(package, "media", path)
+    deployments = {line.get("deploymentID", ""): line for line in _read_resource(package, "deployments", path)}
+    ranks = _known_ranks(package)
+    of_media: dict[str, list[_Line]] = defaultdict(list)
+    of_events: dict[str, list[_Line]] = defaultdict(list)
+    for line in _read_resource(package, "observations", path):
+        (of_media[line["mediaID"]] if line.get("mediaID") else of_events[line.get("deploymentID", "")]).append(line)
+    for events in of_events.values():
+        events.sort(key=lambda line: line.get("eventStart", ""))
+    rows: list[dict[str, Any]] = []
+    for line in media:
+        moment = _time(line.get("timestamp"))
+        observed = of_media.get(line.get("mediaID", "")) or _at(of_events.get(line.get("deploymentID", ""), ()), moment)
+        deployment = deployments.get(line.get("deploymentID", ""), {})
+        row: dict[str, Any] = {name: line.get(name) or None for name in _MEDIA}
+        row |= {name: deployment.get(name) or None for name in _DEPLOYMENT}
+        row |= {name: as_number(deployment.get(name)) for name in _FLOATS}
+        row["taken_at"] = moment.replace(tzinfo=None) if moment else None
+        rows.append(row | _observed(observed, ranks))
+    columns = {name: pa.array([row.get(name) for row in rows], type_) for name, type_ in _TYPES.items()}
+    table = without_odd_places(pa.table(columns), path)
+    folder = parent(path)
+    for number, line in enumerate(media):
+        place, problem = resolve(line.get("filePath", ""), folder, inside=True)
+        if not line.get("filePath"):
+            raise ConfigError(f"{path}: the medium {line.get('mediaID')} has no filePath. Mend its media table.")
+        if not line.get("fileMediatype", "image/").startswith("image/"):
+            problem = problem or f"it is {line['fileMediatype'][:100]}, not a photograph"
+        yield Source(place, columns=TableRow(table, number), problem=problem)
+
+
+_TYPES: dict[str, pa.DataType] = (
+    dict.fromkeys(("label", *_MEDIA, *_DEPLOYMENT, *_OBSERVATION, "scientificName", *RANKS), pa.string())
+    | dict.fromkeys(_FLOATS, pa.float64())
+    | {"taken_at": pa.timestamp("us"), "count": pa.int64()}
+)
+
+
+def _read_package(path: str) -> dict[str, Any]:
+    try:
+        package = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the data package {path}: {error}") from error
+    if not isinstance(package, dict) or not isinstance(package.get("resources"), list):
+        raise ConfigError(f"{path} is no data package: it lists no resources.")
+    return package
+
+
+def _read_resource(package: dict[str, Any], name: str, path: str) -> list[_Line]:
+    """The lines of a table, each as a dictionary of texts."""
+    resource = next((r for r in package["resources"] if isinstance(r, dict) and r.get("name") == name), {})
+    files = resource.get("path")
+    if not files:
+        raise ConfigError(f"{path} names no table {name}: it is no Camtrap DP package.")
+    files = [files] if isinstance(files, str) else files
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise ConfigError(f"{path}: the path of the table {name} is neither a file's nor a list of them.")
+    lines: list[_Line] = []
+    for file in files:
+        place, problem = resolve(file, parent(path), inside=True)
+        try:
+            if problem is not None:
+                raise OSError(problem)
+            table = csv_lines(place)
+            header = next(table, [])
+            # a line may be shorter than the header, or longer
+            lines += (dict.fromkeys(header, "") | dict(zip(header, line, strict=False)) for line in table)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise ConfigError(f"Cannot read the table {name} of the data package, {place}: {error}") from error
+    return lines
+
+
+def _known_ranks(package: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Scientific name -> rank -> name, as far as the package's `taxonomic` tells it."""
+    known: dict[str, dict[str, str]] = {}
+    taxa = package.get("taxonomic")
+    for taxon in taxa if isinstance(taxa, list) else ():
+        name = taxon.get("scientificName") if isinstance(taxon, dict) else None
+        if not isinstance(name, str):
+            continue
+        known[name] = {rank: taxon[rank] for rank in RANKS if isinstance(taxon.get(rank), str)}
+        if taxon.get("taxonRank") in RANKS:
+            known[name][taxon["taxonRank"]] = name
+        if taxon.get("taxonRank") == "species" and " " in name:
+            known[name].setdefault("genus", name.split()[0])
+    return known
+
+
+def _at(events: Iterable[_Line], moment: datetime | None) -> list[_Line]:
+    """The observations of events that a moment falls in."""
+    if moment is None:
+        return []
+    found = []
+    for line in events:
+        start, end = _time(line.get("eventStart")), _time(line.get("eventEnd"))
+        if start is not None and end is not None and _utc(start) <= _utc(moment) <= _utc(end):
+            found.append(line)
+    return found
+
+
+def _observed(observations: list[_Line], ranks: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """What observations of one medium say together."""
+    names = sorted({line["scientificName"] for line in observations if line.get("scientificName")})
+    row: dict[str, Any] = {name: _agreed(line.get(name, "") for line in observations) for name in _OBSERVATION}
+    row["scientificName"] = " | ".join(names) or None
+    counts = [int(line["count"]) for line in observations if re.fullmatch(r"\d{1,9}", line.get("count", ""))]
+    row["count"] = sum(counts) if counts else None
+    if len(names) == 1:
+        row |= {"label": names[0], **ranks.get(names[0], {})}
+    return row
+
+
+def _agreed(values: Iterable[str]) -> str | None:
+    distinct = set(values)
+    return (distinct.pop() or None) if len(distinct) == 1 else None
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,127 @@
+"""Photographs in the file system: files, folders with all below them, patterns."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from birder.errors import BirderError
+from birder.images.open import IMAGE_EXTENSIONS
+from birder.sources.source import Source, readable
+
+
+def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Source]:
+    """Find the photographs that paths name: files as they are, folders with all below, patterns (`trap/**/*.jpg`).
+
+    In folders, files count whose extension is one of `IMAGE_EXTENSIONS`; hidden ones (their name begins with a dot) do
+    not. Links to folders are followed, after everything else, and each folder is gone through once. A file that several
+    paths name comes once.
+
+    Parameters
+    ----------
+    paths
+        Files, folders, patterns.
+    labels
+        Take the name of the folder right above a file as its label.
+
+    Raises
+    ------
+    BirderError
+        A path that does not exist, or a pattern that fits no file.
+    """
+    found: dict[str, Source] = {}
+    for path in paths:
+        for source in _find(os.fspath(path)):
+            found.setdefault(source.path, source)
+    if labels:
+        for source in found.values():
+            source.label = readable(os.path.basename(os.path.dirname(source.path))) or None  # noqa: PTH119, PTH120
+    return list(found.values())
+
+
+def _find(path: str) -> Iterator[Source]:
+    absolute = os.path.abspath(path)  # noqa: PTH100 - a uri must not depend on where links lead today
+    if os.path.lexists(absolute):
+        if Path(absolute).is_dir():
+            yield from _walk(absolute)
+        else:
+            yield Source(absolute)
+        return
+    if not glob.has_magic(path):
+        raise BirderError(f"There is no file or folder {readable(path)}. Check its name; nothing was done.")
+    matches = fitting(path)
+    if not matches:
+        raise BirderError(f"No file fits {readable(path)}. Check the pattern; nothing was done.")
+    for match in matches:
+        if not Path(match).is_dir():
+            yield Source(os.path.abspath(match))  # noqa: PTH100
+
+
+def fitting(pattern: str) -> list[str]:
+    """The paths that a pattern fits, sorted.
+
+    Raises
+    ------
+    BirderError
+        The folders below are too deep for a pattern.
+    """
+    try:
+        return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - pathlib's cannot start at any path
+    except RecursionError:
+        raise BirderError(
+            f"The folders that {readable(pattern)} leads through are too deep for a pattern: name the folder itself."
+        ) from None
+
+
+def _walk(folder: str) -> Iterator[Source]:
+    """Photographs below a folder, in the order of their names, and then those that only links lead to.
+
+    Each folder is gone through once, however many links lead to it: of folders with two links each to the next, a few
+    photographs would otherwise be millions.
+    """
+    seen: set[tuple[int, int]] = set()
+    links = deque([folder])
+    while links:
+        below = [_inside(links.popleft(), seen)]  # no recursion: folders are as deep as somebody made them
+        while below:
+            entry = next(below[-1], None)
+            if entry is None:
+                below.pop()
+            elif isinstance(entry, Source):
+                yield entry
+            elif entry.is_symlink():
+                links.append(entry.path)
+            else:
+                below.append(_inside(entry.path, seen))
+
+
+def _inside(folder: str, seen: set[tuple[int, int]]) -> Iterator[Source | os.DirEntry[str]]:
+    """The photographs and folders in a folder; nothing of one that is in `seen`, by device and inode."""
+    try:
+        status = os.stat(folder)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            inside = sorted((entry for entry in entries if _counts(entry)), key=lambda entry: entry.name)
+    except OSError as error:
+        yield Source(folder, problem=f"the folder cannot be read ({error.strerror or error})")
+        return
+    for entry in inside:
+        yield entry if _is_folder(entry) else Source(entry.path)
+
+
+def _counts(entry: os.DirEntry[str]) -> bool:
+    name = entry.name
+    is_image = os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122 - a million times
+    return not name.startswith(".") and (is_image or _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -1,0 +1,135 @@
+"""What a user may name: folder, file, pattern, URL, manifest, shard, data package; told apart by name and content."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from birder.errors import BirderError, ConfigError
+from birder.images.open import IMAGE_EXTENSIONS
+from birder.sources.camtrap import is_camtrap, read_camtrap
+from birder.sources.files import find_images, fitting
+from birder.sources.manifest import read_manifest
+from birder.sources.parquet import ParquetShard, image_column, open_parquet
+from birder.sources.read import file_system
+from birder.sources.source import Source, is_url, readable, uri_to_path
+from birder.sources.tar import TarShard
+
+
+def find_sources(paths: Iterable[str | Path], *, labels: bool = True) -> list[Source]:
+    """Find the photographs that paths name, of whatever kind; shards come whole, for `plan` to go through.
+
+    Parameters
+    ----------
+    paths
+        Folders, files and patterns as in `find_images`; URLs; tables (.csv, .tsv, .parquet), shards (.tar, .parquet
+        with images), Camtrap DP packages (their folder or datapackage.json). Shards, tables and packages inside a
+        folder are not taken for what they are: name them, or a pattern that fits them.
+    labels
+        Take the name of the folder right above a file as its label, where nothing else tells it.
+
+    Raises
+    ------
+    BirderError
+        A path that does not exist, a pattern that fits nothing, a table that cannot be read.
+    """
+    found: dict[str, Source] = {}
+    for path in paths:
+        for source in _find(os.fspath(path), labels):
+            first = found.setdefault(source.path, source)
+            if first is not source and source.columns:  # a table that describes what a folder named before
+                first.describe(source.columns)
+    return list(found.values())
+
+
+def sources_again(uris: Iterable[str], *, labels: bool = True) -> tuple[list[Source], list[str]]:
+    """The sources of uris that failed, as far as uris tell; and the uris that only their list can name: boxes.
+
+    Files of this machine that are gone are left out.
+    """
+    paths: dict[str, None] = {}
+    boxes = []
+    for uri in uris:
+        whole, separator, fragment = uri.partition("#")
+        if separator and fragment.startswith("xywh="):
+            boxes.append(uri)
+            continue
+        path = whole if is_url(whole) else uri_to_path(whole)
+        if is_url(path) or os.path.lexists(path):
+            paths[path] = None
+    found: list[Source] = []
+    for path in paths:
+        found += _shard(path) or ([Source(path)] if is_url(path) else find_images([path], labels=labels))
+    return found, boxes
+
+
+def _find(path: str, labels: bool) -> Iterable[Source]:
+    if path.startswith("file://"):
+        path = uri_to_path(path)
+    if is_url(path):
+        return _find_url(path)
+    if not os.path.lexists(path) and glob.has_magic(path):
+        matches = fitting(path)
+        lists = [match for match in matches if _is_list(match)]
+        if lists:
+            return [source for match in matches for source in _find(match, labels)]
+    if _is_list(path) and Path(path).is_file():
+        return _read_list(os.path.abspath(path))  # noqa: PTH100 - a uri must not depend on where links lead today
+    if Path(path).is_dir() and is_camtrap(Path(path)):
+        return read_camtrap(os.path.abspath(Path(path) / "datapackage.json"))  # noqa: PTH100
+    return find_images([path], labels=labels)
+
+
+def _is_list(path: str) -> bool:
+    name = path.lower().partition("?")[0]
+    return name.endswith((".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")) or name.endswith("datapackage.json")
+
+
+def _read_list(path: str) -> Iterable[Source]:
+    name = path.lower().partition("?")[0]
+    if name.endswith((".tar.gz", ".tgz")):
+        raise ConfigError(
+            f"{readable(path)} is compressed, and would have to be read anew for each photograph: gunzip it."
+        )
+    if name.endswith("datapackage.json"):
+        return read_camtrap(path)
+    return _shard(path) or read_manifest(path)
+
+
+def _shard(path: str) -> list[Source]:
+    """The shard that a path names; nothing if it is none."""
+    name = path.lower().partition("?")[0]
+    if name.endswith(".tar"):
+        return [Source(path, members=TarShard(path))]
+    if name.endswith(".parquet"):
+        try:
+            with open_parquet(path) as file:
+                schema = file.schema_arrow
+        except ConfigError as error:  # one of a thousand files: the others are read all the same
+            return [Source(path, problem=str(error))]
+        if image_column(schema) is not None:
+            return [Source(path, members=ParquetShard(path, schema))]
+    return []
+
+
+def _find_url(url: str) -> Iterator[Source]:
+    """A URL; with * a pattern, with / at its end all photographs below, where its protocol can list."""
+    if "*" not in url and not url.endswith("/"):
+        yield from _read_list(url) if _is_list(url) else [Source(url)]
+        return
+    filesystem, inside = file_system(url)
+    try:
+        names = filesystem.glob(inside) if "*" in url else filesystem.find(inside)
+        whole = [str(filesystem.unstrip_protocol(name)) for name in sorted(names)]
+    except (OSError, NotImplementedError, ValueError) as error:
+        raise BirderError(f"Cannot list {url}: {error}. Name its files, or a table of them.") from error
+    wanted = [name for name in whole if os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS or _is_list(name)]  # noqa: PTH122
+    if not wanted:
+        raise BirderError(f"There are no photographs in {url}. Check it; nothing was done.")
+    for name in wanted:
+        if "*" in url and _is_list(name):
+            yield from _read_list(name)
+        elif not _is_list(name):
+            yield Source(name)

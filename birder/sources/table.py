@@ -1,0 +1,196 @@
+"""The user's own table: a CSV or Parquet file with a column of file names, joined to the photographs that it names."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from birder.errors import ConfigError
+from birder.sources.columns import plain_table, without_odd_places
+from birder.sources.lines import csv_lines
+from birder.sources.parquet import read_rows
+from birder.sources.source import Source, TableRow
+
+NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image", "image_path")
+"""Columns that hold the file's name, the first that is there."""
+URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier")
+"""Columns that may name the photographs of a manifest as well."""
+LAST_COLUMNS = ("sample",)
+"""The published birder's name for the path, which may be anything elsewhere: taken if none of those is there."""
+
+
+@dataclass(frozen=True)
+class PhotoTable:
+    """A table as read: the files' names, and the other columns (int64, float64, bool, timestamp or string)."""
+
+    path: str
+    names: list[str]
+    columns: pa.Table
+
+
+@dataclass(frozen=True)
+class Join:
+    """How a table met the photographs: how many got its columns, and the names that did not fit."""
+
+    matched: int
+    without_row: list[str]
+    without_file: list[str]
+    ambiguous: list[str]
+
+
+def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUMNS) -> PhotoTable:
+    """Read a CSV, TSV or Parquet file (or URL); a column of text has the type that all of its values have.
+
+    Characters in a column's name other than letters, digits and _ become _, so that filters need no quoting.
+
+    Parameters
+    ----------
+    path
+        The file.
+    keys
+        What the column of file names may be called; the first that is there is taken.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, has no column of file names, or names a file twice.
+    """
+    path = os.fspath(path)
+    columns = _read_parquet(path) if path.lower().endswith(".parquet") else _read_csv(path)
+    key = next((name for name in keys if name in columns), None)
+    if key is None:
+        raise ConfigError(
+            f"The table {path} has no column of file names: call it {keys[0]}. It has: {', '.join(columns)}."
+        )
+    names = [_normal(str(name or "")) for name in columns.pop(key)]
+    first: dict[str, int] = {}
+    for number, name in enumerate(names, start=2):
+        if first.setdefault(name, number) != number:
+            raise ConfigError(f"The table {path} names {name} twice, in rows {first[name]} and {number}: keep one.")
+    arrays = {name: _as_array(values) for name, values in columns.items()}
+    table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(names))}).select([])
+    return PhotoTable(path, names, without_odd_places(table, path))
+
+
+def _read_csv(path: str) -> dict[str, Any]:
+    try:
+        delimiter = "\t" if path.lower().endswith(".tsv") else ","
+        lines = list(csv_lines(path, delimiter=delimiter, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"Cannot read the table {path}: {error}. It must be a CSV file in UTF-8.") from error
+    if not lines:
+        raise ConfigError(f"The table {path} is empty; its first line must name the columns.")
+    header = [re.sub(r"\W", "_", name.strip()) for name in lines[0]]
+    if "" in header or len(set(header)) != len(header):
+        raise ConfigError(f"The table {path} needs a distinct name for each column, not: {', '.join(lines[0])}.")
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(header):
+            raise ConfigError(f"The table {path}, row {number}: {len(line)} values for {len(header)} columns.")
+    return {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
+
+
+def _read_parquet(path: str) -> dict[str, Any]:
+    table = plain_table(read_rows(path))
+    return {
+        name: column.to_pylist() if name in NAME_COLUMNS + URL_COLUMNS + LAST_COLUMNS else column
+        for name, column in zip(table.schema.names, table.columns, strict=True)
+    }
+
+
+def _as_array(values: Any) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, pa.ChunkedArray):
+        return values
+    array = pa.array(typed([str(value or "") for value in values]))
+    return array.cast(pa.string()) if pa.types.is_null(array.type) else array
+
+
+def typed(values: Sequence[str]) -> list[Any]:
+    """Texts as the narrowest of bool, int, float, datetime that fits all; empty ones are None; else they stay texts."""
+    texts = [value or None for value in values]
+    present = [value for value in texts if value is not None]
+    for convert in (_bool, _int, _float, _time) if present else ():
+        try:
+            return [None if value is None else convert(value) for value in texts]
+        except ValueError:
+            continue
+    return texts
+
+
+def _bool(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _refuse(text)
+
+
+def _int(text: str) -> int:
+    # 007 is a name, not a number, and what does not fit into 64 bits is one too
+    return int(text) if re.fullmatch(r"0|-?[1-9]\d{0,17}", text, re.ASCII) else _refuse(text)
+
+
+def _float(text: str) -> float:
+    return float(text) if re.fullmatch(r"-?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?", text, re.ASCII) else _refuse(text)
+
+
+def _time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text) if len(text) >= 10 else _refuse(text)
+    return moment if moment.tzinfo is None else _refuse(text)
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _normal(name: str) -> str:
+    return os.path.normpath(name.replace("\\", "/")) if name and "://" not in name else name
+
+
+def join_table(sources: list[Source], table: PhotoTable) -> Join:
+    """Give each photograph the columns of the row that names it.
+
+    A name is looked for beside the table first; otherwise it fits every file whose path ends in it. A name that fits
+    several files is ambiguous and is given to none.
+    """
+    by_path: dict[str, list[Source]] = {}  # boxes of one photograph share their path
+    for source in sources:
+        by_path.setdefault(source.path, []).append(source)
+    by_name: dict[str, list[str]] = {}
+    folder = os.path.dirname(os.path.abspath(table.path))  # noqa: PTH100, PTH120 - as the sources' paths are made
+    chosen: dict[str, int] = {}
+    unplaced: dict[str, int] = {}
+    for row, name in enumerate(table.names):
+        beside = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
+        if name and beside in by_path:
+            chosen[beside] = row
+        else:
+            unplaced[name] = row
+    wanted = set(unplaced)
+    for path in by_path if wanted else ():
+        for name in _endings(path):
+            if name in wanted and path not in chosen:
+                by_name.setdefault(name, []).append(path)
+                break  # the longest name that fits is the one meant
+    for name, fitting in by_name.items():
+        if len(fitting) == 1:
+            chosen[fitting[0]] = unplaced[name]
+    for path, row in chosen.items():
+        mine = TableRow(table.columns, row)
+        for source in by_path[path]:
+            source.describe(mine)
+    return Join(
+        matched=sum(len(by_path[path]) for path in chosen),
+        without_row=[source.path for source in sources if source.path not in chosen],
+        without_file=[name for name in unplaced if name not in by_name],
+        ambiguous=[name for name, fitting in by_name.items() if len(fitting) > 1],
+    )
+
+
+def _endings(path: str) -> list[str]:
+    """`a/b/c.jpg, b/c.jpg, c.jpg` of /a/b/c.jpg."""
+    parts = path.lstrip("/").split("/")
+    return ["/".join(parts[i:]) for i in range(len(parts))]

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+
+from birder.collection import index as vector_index
+from birder.collection.index import ensure_index, index_status, make_index
+from birder.collection.search import search
+from birder.collection.storage import Content, ModelCard, Row, Stamp, Storage
+from birder.errors import CollectionError, UnknownNameError
+
+SIZE = 16
+CARD = ModelCard("tiny", "tiny", "ab" * 32, {"size": [8, 8], "draft": True}, "torch", "fp32", SIZE)
+
+
+def clustered(rows: int, seed: int = 0, size: int = SIZE) -> npt.NDArray[np.float32]:
+    random = np.random.default_rng(seed)
+    spread = 1 / np.arange(1, size + 1) ** 0.5
+    centres = np.random.default_rng(99).normal(size=(200, size))
+    return ((centres[random.integers(0, 200, rows)] + 0.6 * random.normal(size=(rows, size))) * spread).astype("f4")
+
+
+def append(collection: Storage, vectors: npt.NDArray[np.float32], first: int = 0) -> None:
+    """Rows in bulk; `width` is the number of the row."""
+    numbers = range(first, first + len(vectors))
+    values: dict[str, pa.Array] = {
+        "id": pa.array([f"id {n}" for n in numbers]),
+        "uri": pa.array([f"file:///{n}" for n in numbers]),
+        "sha256": pa.array([f"{n:064x}" for n in numbers]),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+        "width": pa.array(numbers, pa.int32()),
+        "label": pa.array([None if n % 7 == 0 else f"label {n % 40}" for n in numbers]),
+        "latitude": pa.array([float(n % 180 - 90) for n in numbers]),
+    }
+    columns = collection.columns
+    arrays = [values[n].cast(t) if n in values else pa.nulls(len(vectors), t) for n, t in columns.items()]
+    with collection.writing():
+        collection.images.add(pa.Table.from_arrays(arrays, schema=collection.images.schema))
+
+
+def made(path: Path, vectors: npt.NDArray[np.float32]) -> Storage:
+    collection = Storage.create_or_open(path / "c.birder", replace(CARD, embedding_size=vectors.shape[1]))
+    append(collection, vectors)
+    return collection
+
+
+def brute_force(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], k: int) -> list[int]:
+    cosines = vectors @ query / np.linalg.norm(vectors, axis=1)
+    return [int(n) for n in np.argsort(-cosines)[:k]]
+
+
+def numbers(collection: Storage, query: npt.NDArray[np.float32], **more: object) -> list[int]:
+    found = search(collection, vectors=[query], columns=["width"], **more)  # type: ignore[arg-type]
+    assert found.notes == ()
+    return [row["width"] for row in found.to_list()]
+
+
+@pytest.mark.parametrize(("size", "kind"), [(256, "IvfRq"), (SIZE, "IvfFlat")])
+@pytest.mark.slow
+def test_recall_of_the_index_and_the_conditions_it_leaves_room_for(tmp_path: Path, size: int, kind: str) -> None:
+    vectors = clustered(60_000, size=size)
+    collection = made(tmp_path, vectors)
+    with collection.writing():
+        report = ensure_index(collection)  # more than 50,000 rows: by itself
+    assert report is not None
+    assert report.rows == 60_000
+    assert report.columns == {"id": "BTREE", "uri": "BTREE", "label": "BITMAP", "latitude": "BTREE"}
+    assert "ANN" in collection.images.search(vectors[0], vector_column_name="embedding").explain_plan()
+    assert {i.index_type for i in collection.images.list_indices() if i.columns == ["embedding"]} == {kind}
+    queries = clustered(100, seed=1, size=size)
+    right = sum(len({*numbers(collection, q, k=10)} & {*brute_force(vectors, q, 10)}) for q in queries)
+    assert right >= 0.95 * 1000
+    assert numbers(collection, queries[0], k=10, exact=True) == brute_force(vectors, queries[0], 10)
+
+    # A condition that holds for few rows, far from the query: all of them come, nearest first.
+    rows = np.array([1, 2, 3, 20_001, 59_999])
+    where = f"width IN ({', '.join(map(str, rows))})"
+    assert (
+        numbers(collection, queries[0], k=10, where=where) == rows[brute_force(vectors[rows], queries[0], 5)].tolist()
+    )
+    # And one that holds for one row in forty: k of them, the right ones.
+    of_label = np.array([n for n in range(60_000) if n % 40 == 3 and n % 7])
+    right = 0
+    for query in queries[:20]:
+        found = numbers(collection, query, k=10, where="label = 'label 3'")
+        assert len(found) == 10
+        right += len({*found} & {*of_label[brute_force(vectors[of_label], query, 10)].tolist()})
+    assert right >= 0.95 * 200
+
+
+def test_appended_rows_are_found_at_once_and_deleted_ones_never(tmp_path: Path) -> None:
+    vectors = clustered(3_000)
+    collection = made(tmp_path, vectors)
+    make_index(collection)
+    query = clustered(1, seed=2)[0]
+    append(collection, np.stack([query, 2 * query]), first=3_000)
+    assert index_status(collection).indexed == 3_000
+    assert set(numbers(collection, query, k=2)) == {3_000, 3_001}
+    with collection.writing():
+        collection.images.delete("width = 3000")
+    best = brute_force(vectors, query, 3)
+    with collection.writing():
+        collection.images.delete(f"width = {best[0]}")
+    assert numbers(collection, query, k=2) == [3_001, best[1]]
+    assert numbers(Storage.open(collection.path), query, k=2) == [3_001, best[1]]
+
+
+def test_a_changed_row_is_found_by_what_it_is_now(tmp_path: Path) -> None:
+    vectors = clustered(1_000)
+    collection = made(tmp_path, vectors)
+    make_index(collection)
+    stamp = Stamp(1, 1)
+    with collection.writing():
+        content = Content(-vectors[5], 5, 1, None, None, None)
+        collection.write([Row("file:///5", "ff", stamp, content, {"label": "label 6"}, known=True)])
+    assert numbers(collection, -vectors[5], k=1) == [5]
+    assert 5 not in numbers(collection, vectors[5], k=10)
+    assert collection.count("uri = 'file:///5' AND label = 'label 5'") == 0
+    assert collection.count("uri = 'file:///5' AND label = 'label 6'") == 1
+
+
+def test_conditions_mean_the_same_with_indexes_and_without(tmp_path: Path) -> None:
+    collection = made(tmp_path, clustered(2_000))
+    conditions = [
+        "label = 'label 3'",
+        "label != 'label 3'",
+        "label IS NULL",
+        "NOT (label = 'label 3' OR latitude < 0)",
+        "label IN ('label 1', 'label 2') AND latitude BETWEEN -10 AND 10.5",
+        "label LIKE 'label 1%'",
+        "label > 'label 2'",
+        "lower(uri) = 'file:///17'",
+        "id = 'id 17' OR latitude = 90",
+    ]
+    without = [collection.count(where) for where in conditions]
+    make_index(collection)
+    assert [collection.count(where) for where in conditions] == without
+    assert without[0] > 0
+    assert without[2] > 0
+
+
+def test_it_is_kept_current_and_made_anew_when_the_collection_has_grown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_index, "AUTOMATIC", 1_000)
+    monkeypatch.setattr(vector_index, "_UNINDEXED", 100)
+    collection = made(tmp_path, clustered(900))
+    with collection.writing():
+        assert ensure_index(collection) is None
+    append(collection, clustered(300, 1), 900)
+    with collection.writing():
+        assert ensure_index(collection) is not None
+    assert (index_status(collection).indexed, index_status(collection).trained_on) == (1_200, 1_200)
+    append(collection, clustered(50, 2), 1_200)
+    with collection.writing():
+        assert ensure_index(collection) is None  # so few are compared one by one
+    append(collection, clustered(60, 3), 1_250)
+    with collection.writing():
+        assert ensure_index(collection) is not None
+    status = index_status(collection)
+    assert (status.rows, status.indexed, status.trained_on) == (1_310, 1_310, 1_200)
+    assert {rows for _, rows in status.columns.values()} == {1_310}
+    append(collection, clustered(3_500, 4), 1_310)
+    with collection.writing():
+        assert ensure_index(collection) is not None
+    assert (index_status(collection).indexed, index_status(collection).trained_on) == (4_810, 4_810)
+    assert set(index_status(collection).columns) == {"id", "uri", "label", "latitude"}
+
+
+def test_columns_get_the_kind_of_index_that_fits(tmp_path: Path) -> None:
+    collection = made(tmp_path, clustered(1_500))
+    with collection.writing():
+        types = {"seen": pa.bool_(), "tags": pa.list_(pa.string()), "name": pa.string(), "empty": pa.int64()}
+        collection.add_columns(types)
+        rows = pa.table(
+            {
+                "uri": [f"file:///{n}" for n in range(1_500)],
+                "seen": [n % 2 == 0 for n in range(1_500)],
+                "tags": [["a", "b"] if n % 3 else ["c"] for n in range(1_500)],
+                "name": [f"name {n}" for n in range(1_500)],
+            }
+        )
+        collection.update(rows)
+    report = make_index(collection)
+    expected = {"seen": "BITMAP", "tags": "LABEL_LIST", "name": "BTREE", "label": "BITMAP", "latitude": "BTREE"}
+    assert report.columns == expected | {"id": "BTREE", "uri": "BTREE"}
+    assert len(search(collection, where="array_has(tags, 'c')", k=2_000)) == 500
+    assert make_index(collection, columns=["empty"]).columns == {"empty": "BTREE"}
+    with pytest.raises(UnknownNameError, match="label"):
+        make_index(collection, columns=["labl"])
+    with pytest.raises(CollectionError, match="embedding is fixed_size_list.*Leave it out"):
+        make_index(collection, columns=["embedding"])
+
+
+def test_too_few_rows_and_another_writer_are_said(tmp_path: Path) -> None:
+    collection = made(tmp_path, clustered(100))
+    with pytest.raises(CollectionError, match="100 rows.*Searching works without it"):
+        make_index(collection)
+    assert index_status(collection).indexed is None
+
+
+@pytest.mark.parametrize("how", ["gone", "cut short"])
+def test_with_a_damaged_index_all_rows_are_compared_and_that_is_said(tmp_path: Path, how: str) -> None:
+    vectors = clustered(2_000)
+    path = made(tmp_path, vectors).path
+    make_index(Storage.open(path), columns=["latitude"])
+    (embedding,) = [i for i in Storage.open(path).images.list_indices() if i.columns == ["embedding"]]
+    for file in (path / "images.lance" / "_indices" / str(embedding.index_uuid)).iterdir():
+        if how == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:40])
+    query = clustered(1, seed=3)[0]
+    found = search(Storage.open(path), vectors=[query], k=7, columns=["width"])
+    assert found.to_arrow()["width"].to_pylist() == brute_force(vectors, query, 7)
+    assert "birder index" in found.notes[0]
+    make_index(Storage.open(path))
+    assert search(Storage.open(path), vectors=[query], k=7).notes == ()
+
+
+def test_a_damaged_index_of_a_column_is_said_and_made_again(tmp_path: Path) -> None:
+    path = made(tmp_path, clustered(2_000)).path
+    make_index(Storage.open(path), columns=["latitude"])
+    (latitude,) = [i for i in Storage.open(path).images.list_indices() if i.columns == ["latitude"]]
+    for file in (path / "images.lance" / "_indices" / str(latitude.index_uuid)).iterdir():
+        file.unlink()
+    with pytest.raises(CollectionError, match="index is damaged.*birder index"):
+        search(Storage.open(path), where="latitude = 5")
+    make_index(Storage.open(path), columns=["latitude"])
+    assert len(search(Storage.open(path), where="latitude = 5")) > 0
+
+
+def test_without_its_memory_it_is_not_made_anew_by_itself(tmp_path: Path) -> None:
+    collection = made(tmp_path, clustered(300))
+    make_index(collection)
+    (collection.path / "index.json").write_text(json.dumps(["?"]))
+    assert index_status(collection).trained_on is None
+    append(collection, clustered(2_000, 1), 300)
+    with collection.writing():
+        assert ensure_index(collection) is None

@@ -1,0 +1,338 @@
+"""On a real Ray of this machine: the same rows as the local pipeline, whatever dies on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from birder.collection.model import Encoder, EncoderSpec
+from birder.collection.storage import Storage
+from birder.errors import BirderError, CollectionError, ConfigError
+from birder.pipeline.cluster import lay_out, running_ray
+from birder.pipeline.distributed import _chunks, _unpack, embed_on_ray
+from birder.pipeline.embed import Summary, embed_images, plan
+from birder.sources import Box, Source, TableRow, find_images, path_to_uri
+from tests.pipeline.test_embed import broken_files, draw
+
+pytestmark = pytest.mark.slow
+MODEL = EncoderSpec("efficientnet_lite0_in1k", "cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    """One Ray for all tests here, which `embed_on_ray` then uses."""
+    if importlib.util.find_spec("ray") is None:  # importing it is left to Birder, which tells it where to listen
+        pytest.skip("the extra cluster is not installed")
+    with running_ray(None):
+        yield
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return MODEL.load(draft=True)
+
+
+def run(
+    folder: Path, encoder: Encoder, sources: list[Source] | None = None, to: str = "ray.birder", **options: Any
+) -> Summary:
+    collection = Storage.create_or_open(folder / to, encoder.card)
+    retry_failed = options.pop("retry_failed", False)
+    todo = plan(collection, sources or find_images([folder / "photos"]), retry_failed=retry_failed)
+    options.setdefault("batch_size", 4)
+    if to == "ray.birder":
+        return embed_on_ray(collection, MODEL, todo, **options)
+    return embed_images(collection, encoder.engine, encoder.transform, todo, **options)
+
+
+def check_same(folder: Path) -> None:
+    """Both collections have the same rows, column by column, and the same failures."""
+    here, there = (Storage.open(folder / name) for name in ("local.birder", "ray.birder"))
+    assert here.columns == there.columns
+    rows = [collection.to_arrow().sort_by("uri") for collection in (here, there)]
+    assert rows[0].schema.metadata == rows[1].schema.metadata
+    names = [name for name in here.columns if name != "embedding"]
+    assert rows[0].select(names).to_pylist() == rows[1].select(names).to_pylist()
+    vectors = [np.stack(table["embedding"].to_numpy()) for table in rows]
+    assert np.abs(vectors[0] - vectors[1]).max() <= 1e-6
+    failures = [[{**f, "failed_at": None} for f in collection.failures()] for collection in (here, there)]
+    assert failures[0] == failures[1]
+
+
+def children() -> dict[int, str]:
+    """Processes that this one has started, and those that they have: pid -> what Ray calls them."""
+    parents, names = {}, {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            names[int(path.name)] = (path / "cmdline").read_bytes().split(b"\0")[0].decode()
+        except OSError:
+            continue
+
+    def is_mine(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and is_mine(parents[pid]))
+
+    return {pid: name for pid, name in names.items() if is_mine(pid)}
+
+
+def listening() -> set[str]:
+    """Addresses (hexadecimal, as the kernel has them) at which these processes listen."""
+    inodes = set()
+    for pid in children():
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return {line[1].split(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes}
+
+
+def actors() -> list[int]:
+    return [pid for pid, name in children().items() if "_EncodeActor" in name]
+
+
+def test_rows_and_failures_are_those_of_the_local_pipeline(tmp_path: Path, encoder: Encoder, photos: Path) -> None:
+    draw(tmp_path, 20)
+    broken_files(tmp_path / "photos")
+    for i, photo in enumerate(sorted(photos.rglob("*.jpg"))[:8]):
+        shutil.copy(photo, tmp_path / f"photos/real{i}.jpg")
+    shutil.copy(tmp_path / "photos/0000.png", tmp_path / "photos/0000-beside.png")  # its copy is in the same chunk
+    shutil.copy(tmp_path / "photos/0000.png", tmp_path / "photos/zz-far.png")  # and in another
+    sources = find_images([tmp_path / "photos"])
+    table = pa.table(
+        {"trap": range(len(sources)), "species": [f"s{i % 3}" if i % 2 else None for i in range(len(sources))]}
+    )
+    for i, source in enumerate(sources):
+        source.columns = TableRow(table, i)
+    summaries = [run(tmp_path, encoder, sources, to) for to in ("local.birder", "ray.birder")]
+    check_same(tmp_path)
+    assert summaries[0].embedded == summaries[1].embedded == 30
+    assert sorted(summaries[0].failed) == sorted(summaries[1].failed)
+    assert not summaries[1].stopped
+
+
+def test_a_second_run_has_nothing_to_do_and_a_third_does_what_changed(tmp_path: Path, encoder: Encoder) -> None:
+    draw(tmp_path, 10)
+    (tmp_path / "photos/bad.png").write_bytes(b"x")
+    (tmp_path / "photos/good-then-bad.png").write_bytes((tmp_path / "photos/0003.png").read_bytes())
+    for to in ("local.birder", "ray.birder"):
+        run(tmp_path, encoder, to=to)
+    assert run(tmp_path, encoder).finished == 0
+    draw(tmp_path, 3, start=10)  # new
+    shutil.copy(tmp_path / "photos/0001.png", tmp_path / "photos/bad.png")  # failed before, now a known content
+    (tmp_path / "photos/good-then-bad.png").write_bytes(b"once upon a time")  # its row goes
+    a, b = ((tmp_path / f"photos/000{i}.png").read_bytes() for i in (4, 5))
+    (tmp_path / "photos/0004.png").write_bytes(b)  # two that swap their contents
+    (tmp_path / "photos/0005.png").write_bytes(a)
+    os.utime(tmp_path / "photos/0004.png", (1, 1))
+    os.utime(tmp_path / "photos/0005.png", (1, 1))
+    shutil.copy(tmp_path / "photos/0012.png", tmp_path / "photos/0006.png")  # a row that gets a content nobody had
+    summaries = [run(tmp_path, encoder, to=to) for to in ("local.birder", "ray.birder")]
+    check_same(tmp_path)
+    assert summaries[0].embedded == summaries[1].embedded == 7
+    assert Storage.open(tmp_path / "ray.birder").count() == 13 + 1
+    assert [f["uri"] for f in Storage.open(tmp_path / "ray.birder").failures()] == [
+        path_to_uri(tmp_path / "photos/good-then-bad.png")
+    ]
+    assert run(tmp_path, encoder).finished == 0
+
+
+def test_a_killed_worker_costs_no_row(tmp_path: Path, encoder: Encoder) -> None:
+    draw(tmp_path, 240)
+    (tmp_path / "photos/bad.png").write_bytes(b"x")
+    killed: list[int] = []
+    survivors: list[int] = []
+    finished: list[int] = []
+
+    def kill(summary: Summary) -> None:
+        if len(killed) < 2 and summary.finished < 200 and (found := [pid for pid in actors() if pid not in killed]):
+            os.kill(found[0], signal.SIGKILL)
+            killed.append(found[0])
+            finished.append(summary.finished)
+        survivors[:] = actors() or survivors
+
+    summary = run(tmp_path, encoder, on_progress=kill)
+    assert len(killed) == 2 and finished[-1] < 240
+    assert survivors and not set(survivors) & set(killed)
+    assert (summary.embedded, len(summary.failed), summary.stopped) == (240, 1, False)
+    run(tmp_path, encoder, to="local.birder")
+    check_same(tmp_path)
+    assert run(tmp_path, encoder).finished == 0
+
+
+def test_stop_commits_what_came_back_and_the_next_run_does_the_rest(tmp_path: Path, encoder: Encoder) -> None:
+    draw(tmp_path, 80)
+    stop = threading.Event()
+    summary = run(tmp_path, encoder, stop=stop, on_progress=lambda s: stop.set())
+    assert summary.stopped and 0 < summary.embedded < 80
+    assert Storage.open(tmp_path / "ray.birder").count() == summary.embedded
+    assert run(tmp_path, encoder).embedded == 80 - summary.embedded
+    run(tmp_path, encoder, to="local.birder")
+    check_same(tmp_path)
+
+
+def test_a_killed_driver_loses_at_most_what_was_not_committed(tmp_path: Path, encoder: Encoder) -> None:
+    draw(tmp_path, 100)
+    Storage.create_or_open(tmp_path / "ray.birder", encoder.card)
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from tests.pipeline.test_distributed import MODEL, run
+
+def die(summary):
+    if summary.finished >= 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run(Path({str(tmp_path)!r}), MODEL.load(draft=True), commit_seconds=0.0, on_progress=die)
+"""
+    process = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=120)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
+    before = Storage.open(tmp_path / "ray.birder").count()
+    assert before >= 40
+    assert run(tmp_path, encoder).embedded == 100 - before
+    run(tmp_path, encoder, to="local.birder")
+    check_same(tmp_path)
+
+
+def test_it_starts_and_ends_a_ray_of_its_own_quietly(tmp_path: Path, encoder: Encoder) -> None:
+    draw(tmp_path, 6)
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from tests.pipeline.test_distributed import MODEL, children, listening, run
+found = set()
+print(run(Path({str(tmp_path)!r}), MODEL.load(draft=True), on_progress=lambda _: found.update(listening())).embedded)
+print(sorted(found))
+import ray
+print(ray.is_initialized(), sorted(name for name in children().values() if "ray" in name))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["6", f"{['0000000000000000FFFF00000100007F', '0100007F']}", "False []"], (
+        done.stderr
+    )
+    assert done.stderr == ""
+
+
+def test_it_joins_a_cluster_and_leaves_it_running(tmp_path: Path, encoder: Encoder) -> None:
+    import ray
+
+    draw(tmp_path, 6)
+    address = ray.get_runtime_context().gcs_address
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from tests.pipeline.test_distributed import MODEL, children, run
+seen = set()
+folder, model = Path({str(tmp_path)!r}), MODEL.load(draft=True)
+print(run(folder, model, address={address!r}, on_progress=lambda _: seen.update(children().values())).embedded)
+print([name for name in seen if "raylet" in name])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["6", "[]"], done.stderr
+    assert ray.is_initialized() and len(ray.nodes()) == 1 and ray.nodes()[0]["Alive"]
+    run(tmp_path, encoder, to="local.birder")
+    check_same(tmp_path)
+
+
+def test_an_address_without_a_ray_is_told(tmp_path: Path, encoder: Encoder) -> None:
+    draw(tmp_path, 1)
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from birder.errors import ConfigError
+from tests.pipeline.test_distributed import MODEL, run
+try:
+    run(Path({str(tmp_path)!r}), MODEL.load(draft=True), address="127.0.0.1:1")
+except ConfigError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("No Ray at 127.0.0.1:1: ") and "ray start --head" in done.stdout, done.stderr
+
+
+def test_a_model_that_a_worker_does_not_have_is_told_in_one_sentence(tmp_path: Path, encoder: Encoder) -> None:
+    draw(tmp_path, 3)
+    collection = Storage.create_or_open(tmp_path / "c.birder", encoder.card)
+    todo = plan(collection, find_images([tmp_path / "photos"]))
+    with pytest.raises(BirderError, match=r"nowhere\.pt") as caught:
+        embed_on_ray(collection, EncoderSpec("nowhere.pt", "cpu"), todo)
+    assert "\n" not in str(caught.value)
+    assert collection.count() == 0
+
+
+def test_another_writer_is_refused(tmp_path: Path, encoder: Encoder) -> None:
+    draw(tmp_path, 1)
+    collection = Storage.create_or_open(tmp_path / "ray.birder", encoder.card)
+    with collection.running(), pytest.raises(CollectionError, match="Another process is adding images"):
+        run(tmp_path, encoder)
+
+
+def test_what_is_missing_is_named(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path, 1)
+    monkeypatch.setattr("birder.pipeline.cluster._EXTRA", {"no_such_module": "no-such-package"})
+    with pytest.raises(ConfigError, match=r'no-such-package: pip install "birder\[cluster\]"'):
+        run(tmp_path, encoder)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "expected"),
+    [
+        ([{"CPU": 2.0}], None, (1, 1, 0)),
+        ([{"CPU": 1.0}], None, (1, 1, 0)),
+        ([{"CPU": 64.0}, {"CPU": 32.0}, {"memory": 1.0}], None, (2, 28, 0)),
+        ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0}], None, (4, 1, 1)),
+        ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0}], "cpu", (2, 14, 0)),
+    ],
+)
+def test_one_actor_a_node_or_gpu(
+    nodes: list[dict[str, float]], device: str | None, expected: tuple[int, int, int]
+) -> None:
+    assert lay_out([{"Alive": True, "Resources": node} for node in nodes], device) == expected
+
+
+def test_boxes_of_a_photograph_stay_in_one_chunk(pending: Callable[[Source], Any]) -> None:
+    items = [pending(Source(f"/{i // 3}.jpg", box=Box(0.1 * (i % 3), 0, 0.1, 0.1))) for i in range(9)]
+    chunks = [[item.uri for item in _unpack(chunk)] for chunk in _chunks(items, 4)]
+    assert [len(chunk) for chunk in chunks] == [6, 3]
+    assert [uri for chunk in chunks for uri in chunk] == [item.uri for item in items]
+
+
+@pytest.fixture
+def pending() -> Callable[[Source], Any]:
+    from birder.pipeline.decode import Pending
+
+    return lambda source: Pending(source, None)
+
+
+def test_patch_tokens_come_along(tmp_path: Path, photos: Path) -> None:
+    checkpoint = tmp_path / "vit_b16_pn_tiny.pt"
+    shutil.copy(Path(__file__).parents[1] / "data" / "birder" / "vit_tiny_p16_pn_test.pt", checkpoint)
+    shutil.copytree(photos / "fish", tmp_path / "photos")
+    spec = EncoderSpec(str(checkpoint), "cpu", precision="fp32", patches=True)
+    encoder = spec.load(draft=True)
+    for name, run_it in (("local.birder", embed_images), ("ray.birder", embed_on_ray)):
+        collection = Storage.create_or_open(tmp_path / name, encoder.card)
+        todo = plan(collection, find_images([tmp_path / "photos"]))
+        if run_it is embed_images:
+            embed_images(collection, encoder.engine, encoder.transform, todo)
+        else:
+            embed_on_ray(collection, spec, todo, batch_size=4)
+    tables = [Storage.open(tmp_path / name).to_arrow().sort_by("uri") for name in ("local.birder", "ray.birder")]
+    assert tables[0].num_rows > 0 and tables[0]["uri"].equals(tables[1]["uri"])
+    maps = [np.stack(table["patches"].to_pylist()) for table in tables]
+    np.testing.assert_allclose(maps[0], maps[1], atol=2e-3)
