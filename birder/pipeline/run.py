@@ -14,6 +14,7 @@ from birder.collection.model import Encoder, EncoderSpec, precision_for
 from birder.collection.schema import other_model
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
+from birder.extras import need
 from birder.pipeline.embed import Plan, Summary, begin, embed_images, plan
 from birder.registry import DEFAULT_WEIGHTS, registered_name
 from birder.sources import Source, find_sources, read_crops, sources_again
@@ -202,9 +203,7 @@ def run_embed(
     """
     ray = options.get("ray")
     if ray is not None:
-        from birder.pipeline.cluster import check_installed
-
-        check_installed()
+        need("cluster", "Embedding on Ray")
     tell = on_progress or (lambda progress: None)
     sources, skipped = _sources(collection, images, options)
     table = options.get("table")
