@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from birder.analysis.neighbours import Vectors, blocks_of, principal
 from birder.collection.storage import Storage
-from birder.collection.vectors import Vectors, blocks_of, principal, unit_vectors
+from birder.collection.vectors import unit_vectors
 from birder.errors import ConfigError
 
 THRESHOLD = 0.97

@@ -1,6 +1,7 @@
 """The collection as users hold it."""
 
 from birder.collection.storage import Storage as Collection
-from birder.collection.storage import open_collection
+
+open_collection = Collection.open
 
 __all__ = ["Collection", "open_collection"]

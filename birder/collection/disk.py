@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from birder.errors import CollectionError
+from birder.errors import CollectionBusyError, CollectionError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,8 +78,10 @@ def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
 
     Raises
     ------
+    CollectionBusyError
+        Another process held it for all that time.
     CollectionError
-        Another process held it for all that time, or the folder cannot be written to.
+        The folder cannot be written to.
     """
     until = time.monotonic() + (PATIENCE if patience is None else patience)
     with _lock_file(path, "write.lock") as handle:
@@ -89,7 +91,7 @@ def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
                 break
             except OSError as error:
                 if time.monotonic() >= until:
-                    raise CollectionError(
+                    raise CollectionBusyError(
                         f"Another process is writing to {path}. Wait for its end, or name another folder with --to."
                     ) from error
             time.sleep(_PAUSE)
@@ -102,14 +104,14 @@ def running(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    CollectionError
+    CollectionBusyError
         Another process is adding images.
     """
     with _lock_file(path, "run.lock") as handle:
         try:
             lock_handle(handle)
         except OSError as error:
-            raise CollectionError(
+            raise CollectionBusyError(
                 f"Another process is adding images to {path}. Wait for its end, or name another folder with --to."
             ) from error
         yield

@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
-
-from lancedb.table import Table
+from typing import TYPE_CHECKING, NamedTuple
 
 from birder.collection.disk import connect, has_table, storing
-from birder.collection.labels import fold
 from birder.collection.storage import Storage
 from birder.collection.whole import needed_files
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
 
 KEEP = timedelta(hours=1)
 """The age up to which former versions stay: who opened the collection since then goes on reading."""
@@ -60,7 +60,7 @@ def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
         Another process is adding images, or the folder cannot be written to.
     """
     before = _size(collection.path)
-    fold(collection)
+    collection.fold_labels()
     removed = 0
     with collection.running(), collection.writing(), storing(collection.path):
         database = connect(collection.path)

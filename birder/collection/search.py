@@ -31,6 +31,7 @@ from birder.collection.storage import Storage
 from birder.collection.text_encoder import load_text_half, shared_features
 from birder.errors import BirderError, CollectionError, ConfigError, ImageError, unknown_name
 from birder.sources import path_to_uri
+from birder.vectors import unit
 
 if TYPE_CHECKING:
     import torch
@@ -275,7 +276,7 @@ class _Query:
 
     def project(self, embeddings: Vector) -> Vector:
         """Unit vectors (N, E) in the shared space of stored embeddings (N, D)."""
-        return _unit(shared_features(self.collection, self.text_half(), embeddings))
+        return unit(shared_features(self.collection, self.text_half(), embeddings))
 
     def features(self) -> list[tuple[Vector, bool]]:
         """Everything that is wanted or not, in the shared space."""
@@ -289,7 +290,7 @@ class _Query:
         for sign, side in ((1.0, True), (-1.0, False)):
             vectors = [vector for vector, wanted in parts if wanted is side]
             if vectors:
-                total += sign * _unit(np.stack(vectors).astype(np.float64)).mean(axis=0)
+                total += sign * unit(np.stack(vectors).astype(np.float64)).mean(axis=0)
         if np.linalg.norm(total) < 1e-6:
             raise CollectionError(
                 "What is wanted and what is not cancel each other out, so that no row is nearer than another: "
@@ -316,7 +317,7 @@ def find_row(collection: Storage, key: str) -> dict[str, Any] | None:
     CollectionError
         Several files have that name.
     """
-    images = collection.images
+    images = collection._images
 
     def rows(condition: str, limit: int) -> list[dict[str, Any]]:
         with explained(condition, collection.path):
@@ -337,7 +338,7 @@ def find_row(collection: Storage, key: str) -> dict[str, Any] | None:
 
 
 def _matching(collection: Storage, where: str, k: int, columns: list[str]) -> Found:
-    images = collection.images
+    images = collection._images
     condition = checked_condition(where, collection.columns)
     with explained(where, collection.path):
         matching = int(images.count_rows(condition))
@@ -354,7 +355,7 @@ def _in_shared_space(
     The inner product of a text's feature q with a projected row P x is that of P^T q with x itself: by that the index
     finds candidates, which are then compared as the projection wants it. Small collections are compared as a whole.
     """
-    images = collection.images
+    images = collection._images
     condition = None if where is None else checked_condition(where, collection.columns)
     direction = query.direction(query.features())
     with explained(where, collection.path):
@@ -395,12 +396,6 @@ def _embeddings(table: pa.Table) -> Vector:
     column = table["embedding"].combine_chunks()
     vectors: Vector = column.flatten().to_numpy().reshape(-1, column.type.list_size)
     return np.array(vectors)  # torch wants memory that it may write to
-
-
-def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    result: npt.NDArray[Any] = vectors / np.where(lengths > 0, lengths, 1)
-    return result
 
 
 def _with_similarity(table: pa.Table, scores: Vector) -> pa.Table:

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from birder.collection.annotate import embedding_batches
 from birder.collection.storage import Storage
 from birder.collection.text_encoder import shared_features
 from birder.errors import CollectionError, ConfigError, ImageError
@@ -45,7 +44,7 @@ def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Ve
     uris: list[str] = []
     labels: list[str] = []
     vectors = []
-    for table, embeddings in embedding_batches(collection, ("uri", column)):
+    for table, embeddings in collection.embedding_batches(("uri", column)):
         values = table[column].to_pylist()
         has = [value is not None and str(value).strip() != "" for value in values]
         vectors.append(embeddings[has])
@@ -58,7 +57,7 @@ def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Ve
 
 def stored_embeddings(collection: Storage, leave_out: set[str] | None = None) -> Batches:
     """Embeddings (B, D) of all rows but those whose uri is to be left out."""
-    for table, embeddings in embedding_batches(collection):
+    for table, embeddings in collection.embedding_batches():
         uris = table["uri"].to_pylist()
         keep = [uri not in (leave_out or ()) for uri in uris]
         if any(keep):

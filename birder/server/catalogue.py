@@ -14,18 +14,16 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.table import Table
 
-from birder.collection.disk import connect, open_images
-from birder.collection.filter import checked_condition, explained, quoted
+from birder.collection.filter import quoted
+from birder.collection.in_memory import rows_in_memory
 from birder.collection.journal import Cells, Journal
-from birder.collection.labels import fold
-from birder.collection.schema import LABEL_SOURCE, VECTORS
+from birder.collection.reading import RowReader
+from birder.collection.schema import LABEL_SOURCE
 from birder.collection.storage import Storage
 from birder.errors import BirderError, unknown_name
 
@@ -54,10 +52,9 @@ class Snapshot:
 
     def __init__(self, path: Path, journal: Journal) -> None:
         self.collection = Storage.open(path, labels=False)
-        self._images: Table = open_images(path)
-        self.rows_version = int(self._images.version)
-        names = [name for name in self._images.schema.names if name not in VECTORS]
-        table = self._images.search().select(names).to_arrow()
+        self._rows = self.collection.stored_rows()
+        self.rows_version = self._rows.version
+        table = self._rows.to_table()
         self.table: pa.Table = table.take(pc.sort_indices(table["uri"])).combine_chunks()
         self._position = {id_: position for position, id_ in enumerate(self.table["id"].to_pylist())}
         self._lock = threading.Lock()
@@ -68,7 +65,7 @@ class Snapshot:
 
     def _start(self) -> None:
         self._pending: Positions = np.zeros(0, np.int64)
-        self._pending_rows: Table | None = None
+        self._pending_rows: RowReader | None = None
         self._orders: dict[str, Positions] = {}
         self._filled: dict[str, int] = {}
 
@@ -197,10 +194,7 @@ class Snapshot:
             if where in self._filtered:
                 self._filtered.move_to_end(where)
                 return self._filtered[where]
-        condition = checked_condition(where, self.collection.columns)
-        with explained(where, self.collection.path):
-            ids = self._images.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist()
-        found = np.sort(self.positions(ids))
+        found = self._matching(self._rows, where)
         with self._lock:
             self._filtered[where] = found
             if len(self._filtered) > _FILTERS:
@@ -209,18 +203,16 @@ class Snapshot:
 
     def _matching_labelled(self, where: str) -> Positions:
         """The rows with pending labels that a condition holds for."""
-        condition = checked_condition(where, self.collection.columns)
         with self._lock:
             if self._pending_rows is None:
                 rows = self.table.take(pa.array(self._pending))
-                for field in self._images.schema:
-                    if field.name in VECTORS:  # a condition may name it
-                        rows = rows.append_column(pa.field(field.name, field.type), pa.nulls(len(rows), field.type))
-                self._pending_rows = lancedb.connect("memory://").create_table("rows", rows, on_bad_vectors="null")
-            table = self._pending_rows
-        with explained(where, self.collection.path):
-            ids = table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist()
-        return np.sort(self.positions(ids))
+                self._pending_rows = rows_in_memory(self.collection.path, rows, self._rows.schema)
+            pending = self._pending_rows
+        return self._matching(pending, where)
+
+    def _matching(self, rows: RowReader, where: str) -> Positions:
+        """Where the rows that match a filter are, in ascending order."""
+        return np.sort(self.positions(rows.to_table(["id"], where)["id"].to_pylist()))
 
     def with_labels(self, where: str | None) -> str | None:
         """A condition that holds for the same rows of `collection`, which lack pending labels.
@@ -233,7 +225,7 @@ class Snapshot:
         if not where or not len(self._pending):
             return where or None
         if len(self._pending) > _MOST_NAMED:
-            fold(self.collection)
+            self.collection.fold_labels()
             return where
         ids = pc.take(self.table["id"], pa.array(self._pending)).to_pylist()
         matching = pc.take(self.table["id"], pa.array(self._matching_labelled(where))).to_pylist()
@@ -269,8 +261,7 @@ class Catalogue:
         self.journal = Journal(path)  # to read; whoever writes has another, so that no two wait for each other
         self._lock = threading.RLock()
         self._snapshot = Snapshot(path, self.journal)
-        self._latest: Table = open_images(path)
-        self._failures: Table = connect(path).open_table("failures")
+        self._storage = Storage.open(path, labels=False)
         self._next_look = 0.0
         self._looked = 0.0
 
@@ -303,8 +294,7 @@ class Catalogue:
     def _look(self) -> None:
         self._looked = begin = time.monotonic()
         try:
-            self._latest.checkout_latest()  # type: ignore[no-untyped-call]
-            if int(self._latest.version) != self._snapshot.rows_version:
+            if self._storage.newest_version() != self._snapshot.rows_version:
                 self._snapshot = Snapshot(self.path, self.journal)
             else:
                 self.labelled()
@@ -317,10 +307,8 @@ class Catalogue:
 
     def failures(self) -> pa.Table:
         """The files that could not be read: uri, reason, failed_at; sorted by uri."""
-        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
-        return self._failures.search().select(["uri", "reason", "failed_at"]).to_arrow().sort_by("uri")
+        return self._storage.newest_failures()
 
     def count_failures(self) -> int:
         """How many files could not be read."""
-        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
-        return int(self._failures.count_rows())
+        return self._storage.count_newest_failures()
