@@ -215,12 +215,12 @@ def test_what_cannot_be_searched_for_is_said(collection: Storage, tmp_path: Path
 def test_what_is_no_condition_is_refused_and_changes_nothing(
     collection: Storage, where: str, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = collection.images.version
+    before = collection.version
     for query in ({"where": where}, {"where": where, "vectors": [VECTORS[0]]}):
         with pytest.raises(CollectionError, match=reason) as error:
             search(collection, **query)  # type: ignore[arg-type]
         assert len(str(error.value)) < 1_000
-    assert Storage.open(collection.path).images.version == before
+    assert Storage.open(collection.path).version == before
     assert collection.count() == ROWS
     assert "panicked" not in capfd.readouterr().err
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 
 from birder.collection.index import make_index
+from birder.collection.search import search
 from birder.collection.storage import Content, Failure, Row, Stamp, Storage
 from birder.collection.whole import TornCopyWarning, make_whole
 from birder.errors import CollectionError
@@ -110,7 +111,7 @@ def test_a_copy_of_a_collection_that_is_being_written_is_whole(
             float(label) for label in rows["label"].to_pylist()
         ]
         assert len(opened.failures()) >= 1
-        assert len(opened.nearest(np.ones(4, "f4"), 3)) == 3
+        assert len(search(opened, vectors=[np.ones(4, "f4")], k=3)) == 3
         with opened.writing():  # and goes on
             opened.write([_row(10**6)])
         assert Storage.open(opened.path).count() == rows.num_rows + 1

@@ -155,9 +155,9 @@ def test_a_later_table_changes_the_columns_of_rows_that_are_there(tmp_path: Path
     assert (todo.pending, summary.embedded, summary.updated, engine.images) == ([], 0, 2, 4)
     values = [(row["trap"], row["label"]) for _, row in sorted(rows_of(tmp_path).items())]
     assert values == [(7, "owl"), (8, "photos"), (None, "photos"), (None, "photos")]
-    before = collection_in(tmp_path).images.version
+    before = collection_in(tmp_path).version
     assert with_table("file_name,trap,label\n0.png,7,owl\n1.png,8,\n")[1].updated == 0
-    assert collection_in(tmp_path).images.version == before
+    assert collection_in(tmp_path).version == before
     assert with_table("file_name,trap\n0.png,9\n1.png,\n")[1].updated == 1
     assert [row["trap"] for _, row in sorted(rows_of(tmp_path).items())] == [9, 8, None, None]
     with pytest.raises(CollectionError, match="column trap"):
