@@ -62,7 +62,7 @@ def test_content_comes_from_the_same_commit_an_earlier_one_or_a_row_just_replace
     assert vectors == {"a": [0, 1, 0, 0], "b": [0, 1, 0, 0], "c": [1, 0, 0, 0]}
 
 
-def test_nearest_is_the_order_of_exact_cosines(collection: Storage) -> None:
+def test_search_by_a_vector_orders_rows_by_exact_cosines(collection: Storage) -> None:
     vectors = np.random.default_rng(0).normal(size=(50, 4)).astype("f4")
     write(collection, [row(f"{i}", v.tolist(), f"{i:02x}") for i, v in enumerate(vectors)])
     query = np.array([3, -1, 0.5, 2], "f4")
@@ -73,9 +73,9 @@ def test_nearest_is_the_order_of_exact_cosines(collection: Storage) -> None:
     assert np.allclose([r["similarity"] for r in found], cosines[order], atol=1e-6)
 
 
-def test_nearest_takes_a_condition_and_columns(collection: Storage) -> None:
-    rows = [row(n, v, n, columns={"label": n}) for n, v in (("o'wl", [1, 0, 0, 0]), ("wren", [1, 1, 0, 0]))]
-    write(collection, rows)  # type: ignore[arg-type]
+def test_search_takes_a_filter_and_columns(collection: Storage) -> None:
+    vectors: dict[str, list[float]] = {"o'wl": [1, 0, 0, 0], "wren": [1, 1, 0, 0]}
+    write(collection, [row(name, vector, name, columns={"label": name}) for name, vector in vectors.items()])
     query = np.array([1, 0, 0, 0], "f4")
     assert search(collection, vectors=[query], where="label = 'wren'", columns=["label"]).to_list() == [
         {"similarity": pytest.approx(0.5**0.5), "label": "wren"}
