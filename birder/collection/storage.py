@@ -35,7 +35,7 @@ from birder.collection.disk import (
     stand_in,
     storing,
 )
-from birder.collection.filter import checked_condition, explained
+from birder.collection.filter import Filter, as_filter, filter_errors
 from birder.collection.flush import flush_folder, flushing
 from birder.collection.journal import Journal
 from birder.collection.schema import (
@@ -381,13 +381,13 @@ class Storage:
             self.images.optimize()
             self._failures.optimize()
 
-    def count(self, where: str | None = None) -> int:
-        """Count the rows, or those that an SQL condition holds for."""
+    def count(self, where: str | Filter | None = None) -> int:
+        """Count the rows, or those that match a filter."""
         if where is None:
             return int(self.images.count_rows())
-        condition = checked_condition(where, self.columns)
-        with explained(where, self.path):
-            return int(self.images.count_rows(condition))
+        chosen = as_filter(where, self.columns)
+        with filter_errors(chosen, self.path):
+            return int(self.images.count_rows(chosen.sql if chosen else None))
 
     def search(self, **query: Any) -> Found:
         """Search by photographs, texts, rows and vectors; parameters as for `birder.collection.search.search`.
@@ -401,7 +401,12 @@ class Storage:
         return search(self, **query)
 
     def nearest(
-        self, vector: npt.NDArray[np.float32], k: int = 10, *, where: str | None = None, columns: Sequence[str] = ()
+        self,
+        vector: npt.NDArray[np.float32],
+        k: int = 10,
+        *,
+        where: str | Filter | None = None,
+        columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """The rows whose embeddings are nearest by cosine, nearest first.
 
@@ -412,7 +417,7 @@ class Storage:
         k
             How many.
         where
-            An SQL condition on the columns, applied before the search: "label = 'owl' and latitude > 50".
+            A filter, applied before the search: "label = 'owl' and latitude > 50".
         columns
             Which columns; all but the embedding without it.
 
@@ -423,7 +428,9 @@ class Storage:
         Raises
         ------
         CollectionError
-            The vector has another length, or the condition does not read.
+            The vector has another length.
+        FilterError
+            The filter cannot be used.
         """
         if vector.shape != (self.model.embedding_size,):
             raise CollectionError(
@@ -437,7 +444,7 @@ class Storage:
 
         selected = list(columns) or [name for name in self.columns if name not in VECTORS]
         with reading(self.path):
-            table, _ = nearest_rows(self, vector, k, where=where, columns=selected)
+            table, _ = nearest_rows(self, vector, k, where=as_filter(where, self.columns), columns=selected)
         found = table.to_pylist()
         return [{"similarity": 1.0 - row.pop("_distance"), **row} for row in found]
 

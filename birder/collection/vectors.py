@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.disk import open_images
-from birder.collection.filter import checked_condition, explained
+from birder.collection.filter import Filter, as_filter, filter_errors
 from birder.collection.storage import Storage
 from birder.errors import unknown_name
 
@@ -27,7 +27,7 @@ class Neighbours(NamedTuple):
 
 
 def unit_vectors(
-    collection: Storage, columns: Sequence[str] = ("id",), *, where: str | None = None
+    collection: Storage, columns: Sequence[str] = ("id",), *, where: str | Filter | None = None
 ) -> tuple[pa.Table, Vectors]:
     """Columns of a collection's rows, and their embeddings, each divided by its length.
 
@@ -38,7 +38,7 @@ def unit_vectors(
     columns
         Which columns.
     where
-        An SQL condition on the columns: only these rows.
+        A filter: only the rows that match it.
 
     Returns
     -------
@@ -48,8 +48,8 @@ def unit_vectors(
     ------
     UnknownNameError
         There is no such column.
-    CollectionError
-        The condition does not work.
+    FilterError
+        The filter cannot be used.
     """
     columns = list(dict.fromkeys(columns))
     for name in columns:
@@ -57,13 +57,13 @@ def unit_vectors(
             raise unknown_name("column", name, collection.columns)
     images = open_images(collection.path)
     query: Any = images.search().select([*columns, "embedding"])
-    condition = None if where is None else checked_condition(where, collection.columns)
-    if condition is not None:
-        query = query.where(condition)
+    chosen = as_filter(where, collection.columns)
+    if chosen is not None:
+        query = query.where(chosen.sql)
     parts: list[pa.RecordBatch] = []
     width, row = collection.model.embedding_size, 0
-    with explained(where, collection.path):
-        vectors = np.empty((images.count_rows(condition), width), np.float32)
+    with filter_errors(chosen, collection.path):
+        vectors = np.empty((images.count_rows(chosen.sql if chosen else None), width), np.float32)
         for batch in query.to_batches():
             flat = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
             vectors[row : row + batch.num_rows] = flat.reshape(-1, width)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from birder.collection.disk import open_images
-from birder.collection.filter import checked_condition, explained
+from birder.collection.filter import Filter, as_filter, filter_errors
 from birder.collection.storage import Storage
 
 ROWS_AT_ONCE = 8192
@@ -19,7 +19,7 @@ _BYTES_AT_ONCE = 64 * 2**20
 
 
 class Snapshot:
-    """The rows of a collection that a condition holds for, as of now; later commits do not show.
+    """The rows of a collection that match a filter, as of now; later commits do not show.
 
     Attributes
     ----------
@@ -29,18 +29,19 @@ class Snapshot:
         All columns, with the model's card in the metadata.
     """
 
-    def __init__(self, collection: Storage, where: str | None = None) -> None:
+    def __init__(self, collection: Storage, where: str | Filter | None = None) -> None:
         self.path = collection.path
         self._images = open_images(collection.path)
         self._images.checkout(self._images.version)
         self.schema: pa.Schema = self._images.schema
         types = {column.name: column.type for column in self.schema}
-        self._where = None if where is None else checked_condition(where, types)
+        self._where = as_filter(where, types)
 
     def count(self, more: str | None = None) -> int:
-        """How many rows there are; with `more`, how many of them hold this condition too."""
-        both = " AND ".join(f"({condition})" for condition in (self._where, more) if condition is not None)
-        with explained(self._where, self.path):
+        """How many rows there are; with `more`, an SQL expression, how many of these it holds for."""
+        own = None if self._where is None else self._where.sql
+        both = " AND ".join(f"({sql})" for sql in (own, more) if sql is not None)
+        with filter_errors(self._where, self.path):
             return int(self._images.count_rows(both or None))
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -49,9 +50,9 @@ class Snapshot:
         query = self._images.search()
         at_once = rows_at_once(pa.schema([self.schema.field(name) for name in names]))
         if self._where is not None:
-            query = query.where(self._where)
+            query = query.where(self._where.sql)
         waiting: list[pa.RecordBatch] = []
-        with explained(self._where, self.path):
+        with filter_errors(self._where, self.path):
             for batch in query.select(names).to_batches(at_once):
                 waiting.append(batch)  # a collection that was filled bit by bit gives them in small pieces
                 if sum(each.num_rows for each in waiting) >= at_once:

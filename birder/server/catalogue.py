@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from lancedb.table import Table
 
 from birder.collection.disk import connect, open_images
-from birder.collection.filter import checked_condition, explained, quoted
+from birder.collection.filter import Filter, as_filter, filter_errors, quoted
 from birder.collection.journal import Cells, Journal
 from birder.collection.labels import fold
 from birder.collection.schema import LABEL_SOURCE, VECTORS
@@ -33,8 +33,8 @@ Positions = npt.NDArray[np.int64]
 """Rows of a snapshot, as numbers."""
 
 _CHECK_EVERY = 0.5  # seconds between two looks for a new version
-_MOST_NAMED = 2000  # rows with pending labels that a condition names by their ids
-_FILTERS = 64  # results of conditions that a snapshot remembers
+_MOST_NAMED = 2000  # rows with pending labels that a filter names by their ids
+_FILTERS = 64  # results of filters that a snapshot remembers
 
 
 class Snapshot:
@@ -61,7 +61,7 @@ class Snapshot:
         self.table: pa.Table = table.take(pc.sort_indices(table["uri"])).combine_chunks()
         self._position = {id_: position for position, id_ in enumerate(self.table["id"].to_pylist())}
         self._lock = threading.Lock()
-        self._filtered: OrderedDict[str, Positions] = OrderedDict()
+        self._filtered: OrderedDict[Filter, Positions] = OrderedDict()
         self._start()
         cells, self.labels_until = journal.pending(self.rows_version)
         self._lay_over(cells)
@@ -158,24 +158,34 @@ class Snapshot:
         column = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
         return column if positions is None else column.take(pa.array(positions))
 
-    def select(self, where: str | None, order: str = "") -> Positions:
-        """The rows that a condition holds for, in an order.
+    def filter(self, where: str | None) -> Filter | None:
+        """A request's filter, parsed and checked; None where it is absent or empty.
+
+        Raises
+        ------
+        FilterError
+            It cannot be used.
+        """
+        return as_filter(where or None, self.collection.columns)
+
+    def select(self, where: Filter | None, order: str = "") -> Positions:
+        """The rows that match a filter, in an order.
 
         Parameters
         ----------
         where
-            An SQL condition; all rows without it.
+            From `filter`; all rows without it.
         order
             A column's name, behind "-" for descending order; by uri without it. Rows without a value come last.
 
         Raises
         ------
-        CollectionError
-            The condition does not work.
+        FilterError
+            LanceDB refuses the filter.
         UnknownNameError
             There is no such column.
         """
-        found = None if not where else self._where(where)
+        found = None if where is None else self._where(where)
         if not order:
             return np.arange(len(self), dtype=np.int64) if found is None else found
         sequence = self._order(order)
@@ -185,21 +195,20 @@ class Snapshot:
         mask[found] = True
         return sequence[mask[sequence]]
 
-    def _where(self, where: str) -> Positions:
+    def _where(self, where: Filter) -> Positions:
         found = self._where_in_rows(where)
         if not len(self._pending):
             return found
         untouched = np.setdiff1d(found, self._pending, assume_unique=True)
         return np.union1d(untouched, self._matching_labelled(where))
 
-    def _where_in_rows(self, where: str) -> Positions:
+    def _where_in_rows(self, where: Filter) -> Positions:
         with self._lock:
             if where in self._filtered:
                 self._filtered.move_to_end(where)
                 return self._filtered[where]
-        condition = checked_condition(where, self.collection.columns)
-        with explained(where, self.collection.path):
-            ids = self._images.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist()
+        with filter_errors(where, self.collection.path):
+            ids = self._images.search().where(where.sql).select(["id"]).to_arrow()["id"].to_pylist()
         found = np.sort(self.positions(ids))
         with self._lock:
             self._filtered[where] = found
@@ -207,38 +216,40 @@ class Snapshot:
                 self._filtered.popitem(last=False)
         return found
 
-    def _matching_labelled(self, where: str) -> Positions:
-        """The rows with pending labels that a condition holds for."""
-        condition = checked_condition(where, self.collection.columns)
+    def _matching_labelled(self, where: Filter) -> Positions:
+        """The rows with pending labels that match a filter."""
         with self._lock:
             if self._pending_rows is None:
                 rows = self.table.take(pa.array(self._pending))
                 for field in self._images.schema:
-                    if field.name in VECTORS:  # a condition may name it
+                    if field.name in VECTORS:  # a filter may name it
                         rows = rows.append_column(pa.field(field.name, field.type), pa.nulls(len(rows), field.type))
                 self._pending_rows = lancedb.connect("memory://").create_table("rows", rows, on_bad_vectors="null")
             table = self._pending_rows
-        with explained(where, self.collection.path):
-            ids = table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist()
+        with filter_errors(where, self.collection.path):
+            ids = table.search().where(where.sql).select(["id"]).to_arrow()["id"].to_pylist()
         return np.sort(self.positions(ids))
 
-    def with_labels(self, where: str | None) -> str | None:
-        """A condition that holds for the same rows of `collection`, which lack pending labels.
+    def with_labels(self, where: Filter | None) -> Filter | None:
+        """A filter that matches the same rows of `collection`, which lack pending labels.
 
         Raises
         ------
+        FilterError
+            LanceDB refuses it.
         CollectionError
-            It does not work, or so many labels are pending that they must be folded first, and cannot be.
+            So many labels are pending that they must be folded first, and cannot be.
         """
-        if not where or not len(self._pending):
-            return where or None
+        if where is None or not len(self._pending):
+            return where
         if len(self._pending) > _MOST_NAMED:
             fold(self.collection)
             return where
         ids = pc.take(self.table["id"], pa.array(self._pending)).to_pylist()
         matching = pc.take(self.table["id"], pa.array(self._matching_labelled(where))).to_pylist()
-        condition = f"({where}) AND id NOT IN ({', '.join(map(quoted, ids))})"
-        return f"({condition}) OR id IN ({', '.join(map(quoted, matching))})" if matching else condition
+        sql = f"({where.sql} AND id NOT IN ({', '.join(map(quoted, ids))}))"
+        sql = f"({sql} OR id IN ({', '.join(map(quoted, matching))}))" if matching else sql
+        return Filter(where.text, sql, where.columns | {"id"})
 
     def _order(self, order: str) -> Positions:
         if order not in self._orders:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from birder.collection.filter import checked_condition
+from birder.collection.filter import parse_filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from tests.server.live import make
@@ -20,7 +20,7 @@ KILLER = ("1+case when 1=1 and 1=1 then 1 else 0 end" + "+1" * 90 + "+") * 28 + 
 
 ASKING = """
 import json, sys
-from birder.collection.filter import checked_condition
+from birder.collection.filter import parse_filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 collection = Storage.open(sys.argv[1])
