@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.disk import storing
-from birder.collection.filter import checked_condition, explained
+from birder.collection.filter import Filter, filter_errors
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, unknown_name
 from birder.sources import RESERVED
@@ -130,7 +130,7 @@ def nearest_rows(
     vector: npt.NDArray[np.float32],
     k: int,
     *,
-    where: str | None = None,
+    where: Filter | None = None,
     columns: Sequence[str],
     exact: bool = False,
     probes: int = PROBES,
@@ -145,9 +145,9 @@ def nearest_rows(
     vector
         (D,) float32, not 0.
     k
-        How many; fewer only if no more rows fulfil the condition.
+        How many; fewer only if no more rows match the filter.
     where
-        An SQL condition, applied before the search.
+        Applied before the search.
     columns
         Which columns.
     exact
@@ -160,12 +160,11 @@ def nearest_rows(
     The columns and `_distance`, 1 - cosine, nearest first; and a note for the user where the index did not work.
     """
     images, path = collection._images, collection.path
-    condition = None if where is None else checked_condition(where, collection.columns)
     refine = refine or max(_REFINED, _REFINED * 768 // len(vector))
     matching = None
-    if condition is not None:
-        with explained(where, path):
-            matching = int(images.count_rows(condition))
+    if where is not None:
+        with filter_errors(where, path):
+            matching = int(images.count_rows(where.sql))
         # The nearest of few rows are further away: then more partitions are looked into, each of which costs less.
         share = matching / max(1, int(images.count_rows()))
         probes = int(probes / share) if share > 0.1 else 0
@@ -174,7 +173,7 @@ def nearest_rows(
     def run(bypass: bool) -> pa.Table:
         def make(table: Any) -> Any:
             query: Any = table.query().nearest_to(vector).column("embedding").distance_type("cosine").limit(k)
-            query = query if condition is None else query.where(condition)
+            query = query if where is None else query.where(where.sql)
             query = query.nprobes(probes) if probes else query.maximum_nprobes(0).minimum_nprobes(PROBES)
             query = query.refine_factor(refine)
             query = query.bypass_vector_index() if bypass else query
@@ -193,7 +192,7 @@ def nearest_rows(
     if found is not None and found.num_rows < k:  # in these partitions there may be too few
         found = found if found.num_rows >= (int(images.count_rows()) if matching is None else matching) else None
     if found is None:
-        with explained(where, path):
+        with filter_errors(where, path):
             found = run(bypass=True)
     return found, note
 

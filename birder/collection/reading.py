@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.disk import reading
-from birder.collection.filter import checked_condition, explained
+from birder.collection.filter import Filter, filter_errors
 from birder.collection.schema import VECTORS
 from birder.errors import unknown_name
 
@@ -50,20 +50,18 @@ class RowReader:
         """The number of the version that is read."""
         return int(self._images.version)
 
-    def count(self, where: str | None = None) -> int:
+    def count(self, where: Filter | None = None) -> int:
         """Count the rows, or those that match a filter."""
-        condition = self._sql(where)
         with self._explained(where):
-            return int(self._images.count_rows(condition))
+            return int(self._images.count_rows(None if where is None else where.sql))
 
-    def count_filled(self, column: str, where: str | None = None) -> int:
+    def count_filled(self, column: str, where: Filter | None = None) -> int:
         """Count the rows with a value in a column, among those that match a filter."""
         filled = f"`{column}` IS NOT NULL"
-        condition = self._sql(where)
         with self._explained(where):
-            return int(self._images.count_rows(filled if condition is None else f"({condition}) AND {filled}"))
+            return int(self._images.count_rows(filled if where is None else f"{where.sql} AND {filled}"))
 
-    def scan(self, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[pa.RecordBatch]:
+    def scan(self, columns: Sequence[str] | None = None, where: Filter | None = None) -> Iterator[pa.RecordBatch]:
         """Go through the rows in the order they were written, a batch at a time.
 
         Parameters
@@ -80,20 +78,20 @@ class RowReader:
         """
         return self._batches(columns, where, None)
 
-    def to_table(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+    def to_table(self, columns: Sequence[str] | None = None, where: Filter | None = None) -> pa.Table:
         """The rows, in memory; see `scan`."""
         query = self._query(columns, where)
         with self._explained(where):
             return query.to_arrow()
 
     def tables(
-        self, columns: Sequence[str] | None = None, where: str | None = None, *, rows: int = _ROWS_AT_ONCE
+        self, columns: Sequence[str] | None = None, where: Filter | None = None, *, rows: int = _ROWS_AT_ONCE
     ) -> Iterator[pa.Table]:
         """Go through the rows as `scan` does, at least `rows` at a time: many commits leave them in small pieces."""
         return _joined(self._batches(columns, where, rows), rows)
 
     def embedding_batches(
-        self, columns: Sequence[str] = ("uri",), where: str | None = None
+        self, columns: Sequence[str] = ("uri",), where: Filter | None = None
     ) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
         """Go through the rows with their embeddings, a thousand or more at a time.
 
@@ -119,27 +117,25 @@ class RowReader:
             vectors = embeddings.flatten().to_numpy().reshape(-1, embeddings.type.list_size)
             yield table.select(columns), vectors
 
-    def _batches(self, columns: Sequence[str] | None, where: str | None, rows: int | None) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, columns: Sequence[str] | None, where: Filter | None, rows: int | None
+    ) -> Iterator[pa.RecordBatch]:
         query = self._query(columns, where)
         with self._explained(where):
             yield from query.to_batches(rows)
 
-    def _query(self, columns: Sequence[str] | None, where: str | None) -> Any:
+    def _query(self, columns: Sequence[str] | None, where: Filter | None) -> Any:
         own = self.columns
         names = [name for name in own if name not in VECTORS] if columns is None else list(dict.fromkeys(columns))
         for name in names:
             if name not in own:
                 raise unknown_name("column", name, own)
-        condition = self._sql(where)
         query: Any = self._images.search().select(names)
-        return query if condition is None else query.where(condition)
-
-    def _sql(self, where: str | None) -> str | None:
-        return None if where is None else checked_condition(where, self.columns)
+        return query if where is None else query.where(where.sql)
 
     @contextlib.contextmanager
-    def _explained(self, where: str | None) -> Iterator[None]:
-        with explained(where, self.path), reading(self.path) if where is None else contextlib.nullcontext():
+    def _explained(self, where: Filter | None) -> Iterator[None]:
+        with filter_errors(where, self.path), reading(self.path) if where is None else contextlib.nullcontext():
             yield
 
 

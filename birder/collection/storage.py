@@ -38,6 +38,7 @@ from birder.collection.disk import (
     stand_in,
     storing,
 )
+from birder.collection.filter import Filter, as_filter
 from birder.collection.flush import flushing
 from birder.collection.inventory import COLUMNS, FAILURE_COLUMNS, Index, Shard, add_shards, index_of, read_shards
 from birder.collection.journal import Journal
@@ -192,19 +193,20 @@ class Storage:
 
     # Reading
 
-    def count(self, where: str | None = None) -> int:
+    def count(self, where: str | Filter | None = None) -> int:
         """Count the rows, or those that match a filter."""
-        return self._rows.count(where)
+        return self._rows.count(as_filter(where, self.columns))
 
-    def scan(self, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[pa.RecordBatch]:
+    def scan(self, columns: Sequence[str] | None = None, where: str | Filter | None = None) -> Iterator[pa.RecordBatch]:
         """Go through the rows as of the last `see_latest`; see `RowReader.scan`."""
-        return self._rows.scan(columns, where)
+        return self._rows.scan(columns, as_filter(where, self.columns))
 
     def embedding_batches(
-        self, columns: Sequence[str] = ("uri",), where: str | None = None
+        self, columns: Sequence[str] = ("uri",), where: str | Filter | None = None
     ) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
         """Go through the rows as they are now with their embeddings; see `RowReader.embedding_batches`."""
-        return self.snapshot().embedding_batches(columns, where)
+        rows = self.snapshot()
+        return rows.embedding_batches(columns, as_filter(where, rows.columns))
 
     def to_arrow(self) -> pa.Table:
         """All rows, in memory; `embedding` is a fixed-size list of float32."""

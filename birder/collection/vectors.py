@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from birder.collection.filter import Filter, as_filter
 from birder.collection.storage import Storage
 from birder.vectors import unit
 
 
 def unit_vectors(
-    collection: Storage, columns: Sequence[str] = ("id",), *, where: str | None = None
+    collection: Storage, columns: Sequence[str] = ("id",), *, where: str | Filter | None = None
 ) -> tuple[pa.Table, npt.NDArray[np.float32]]:
     """Columns of a collection's rows, and their embeddings, each divided by its length.
 
@@ -38,11 +39,12 @@ def unit_vectors(
         The filter cannot be used.
     """
     rows = collection.snapshot()
+    chosen = as_filter(where, rows.columns)
     columns = list(dict.fromkeys(columns))
-    vectors = np.empty((rows.count(where), collection.model.embedding_size), np.float32)
+    vectors = np.empty((rows.count(chosen), collection.model.embedding_size), np.float32)
     parts: list[pa.Table] = []
     row = 0
-    for table, embeddings in rows.embedding_batches(columns, where):
+    for table, embeddings in rows.embedding_batches(columns, chosen):
         unit(embeddings, out=vectors[row : row + len(embeddings)])
         row += len(embeddings)
         parts.append(table)

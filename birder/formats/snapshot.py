@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from birder.collection.filter import Filter, as_filter
 from birder.collection.storage import Storage
 
 ROWS_AT_ONCE = 8192
@@ -17,7 +18,7 @@ _BYTES_AT_ONCE = 64 * 2**20
 
 
 class Snapshot:
-    """The rows of a collection that a condition holds for, as of now; later commits do not show.
+    """The rows of a collection that match a filter, as of now; later commits do not show.
 
     Attributes
     ----------
@@ -27,10 +28,10 @@ class Snapshot:
         All columns, with the model's card in the metadata.
     """
 
-    def __init__(self, collection: Storage, where: str | None = None) -> None:
+    def __init__(self, collection: Storage, where: str | Filter | None = None) -> None:
         self.path = collection.path
         self._rows = collection.snapshot()
-        self._where = where
+        self._where = as_filter(where, self._rows.columns)
         self.schema: pa.Schema = self._rows.schema
 
     def count(self) -> int:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.filter import quoted
+from birder.collection.filter import Filter, as_filter, quoted
 from birder.collection.in_memory import rows_in_memory
 from birder.collection.journal import Cells, Journal
 from birder.collection.reading import RowReader
@@ -31,8 +31,8 @@ Positions = npt.NDArray[np.int64]
 """Rows of a snapshot, as numbers."""
 
 _CHECK_EVERY = 0.5  # seconds between two looks for a new version
-_MOST_NAMED = 2000  # rows with pending labels that a condition names by their ids
-_FILTERS = 64  # results of conditions that a snapshot remembers
+_MOST_NAMED = 2000  # rows with pending labels that a filter names by their ids
+_FILTERS = 64  # results of filters that a snapshot remembers
 
 
 class Snapshot:
@@ -58,7 +58,7 @@ class Snapshot:
         self.table: pa.Table = table.take(pc.sort_indices(table["uri"])).combine_chunks()
         self._position = {id_: position for position, id_ in enumerate(self.table["id"].to_pylist())}
         self._lock = threading.Lock()
-        self._filtered: OrderedDict[str, Positions] = OrderedDict()
+        self._filtered: OrderedDict[Filter, Positions] = OrderedDict()
         self._start()
         cells, self.labels_until = journal.pending(self.rows_version)
         self._lay_over(cells)
@@ -155,24 +155,34 @@ class Snapshot:
         column = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
         return column if positions is None else column.take(pa.array(positions))
 
-    def select(self, where: str | None, order: str = "") -> Positions:
-        """The rows that a condition holds for, in an order.
+    def filter(self, where: str | None) -> Filter | None:
+        """A request's filter, parsed and checked; None where it is absent or empty.
+
+        Raises
+        ------
+        FilterError
+            It cannot be used.
+        """
+        return as_filter(where or None, self.collection.columns)
+
+    def select(self, where: Filter | None, order: str = "") -> Positions:
+        """The rows that match a filter, in an order.
 
         Parameters
         ----------
         where
-            An SQL condition; all rows without it.
+            From `filter`; all rows without it.
         order
             A column's name, behind "-" for descending order; by uri without it. Rows without a value come last.
 
         Raises
         ------
-        CollectionError
-            The condition does not work.
+        FilterError
+            LanceDB refuses the filter.
         UnknownNameError
             There is no such column.
         """
-        found = None if not where else self._where(where)
+        found = None if where is None else self._where(where)
         if not order:
             return np.arange(len(self), dtype=np.int64) if found is None else found
         sequence = self._order(order)
@@ -182,14 +192,14 @@ class Snapshot:
         mask[found] = True
         return sequence[mask[sequence]]
 
-    def _where(self, where: str) -> Positions:
+    def _where(self, where: Filter) -> Positions:
         found = self._where_in_rows(where)
         if not len(self._pending):
             return found
         untouched = np.setdiff1d(found, self._pending, assume_unique=True)
         return np.union1d(untouched, self._matching_labelled(where))
 
-    def _where_in_rows(self, where: str) -> Positions:
+    def _where_in_rows(self, where: Filter) -> Positions:
         with self._lock:
             if where in self._filtered:
                 self._filtered.move_to_end(where)
@@ -201,8 +211,8 @@ class Snapshot:
                 self._filtered.popitem(last=False)
         return found
 
-    def _matching_labelled(self, where: str) -> Positions:
-        """The rows with pending labels that a condition holds for."""
+    def _matching_labelled(self, where: Filter) -> Positions:
+        """The rows with pending labels that match a filter."""
         with self._lock:
             if self._pending_rows is None:
                 rows = self.table.take(pa.array(self._pending))
@@ -210,27 +220,30 @@ class Snapshot:
             pending = self._pending_rows
         return self._matching(pending, where)
 
-    def _matching(self, rows: RowReader, where: str) -> Positions:
+    def _matching(self, rows: RowReader, where: Filter) -> Positions:
         """Where the rows that match a filter are, in ascending order."""
         return np.sort(self.positions(rows.to_table(["id"], where)["id"].to_pylist()))
 
-    def with_labels(self, where: str | None) -> str | None:
-        """A condition that holds for the same rows of `collection`, which lack pending labels.
+    def with_labels(self, where: Filter | None) -> Filter | None:
+        """A filter that matches the same rows of `collection`, which lack pending labels.
 
         Raises
         ------
+        FilterError
+            LanceDB refuses it.
         CollectionError
-            It does not work, or so many labels are pending that they must be folded first, and cannot be.
+            So many labels are pending that they must be folded first, and cannot be.
         """
-        if not where or not len(self._pending):
-            return where or None
+        if where is None or not len(self._pending):
+            return where
         if len(self._pending) > _MOST_NAMED:
             self.collection.fold_labels()
             return where
         ids = pc.take(self.table["id"], pa.array(self._pending)).to_pylist()
         matching = pc.take(self.table["id"], pa.array(self._matching_labelled(where))).to_pylist()
-        condition = f"({where}) AND id NOT IN ({', '.join(map(quoted, ids))})"
-        return f"({condition}) OR id IN ({', '.join(map(quoted, matching))})" if matching else condition
+        sql = f"({where.sql} AND id NOT IN ({', '.join(map(quoted, ids))}))"
+        sql = f"({sql} OR id IN ({', '.join(map(quoted, matching))}))" if matching else sql
+        return Filter(where.text, sql, where.columns | {"id"})
 
     def _order(self, order: str) -> Positions:
         if order not in self._orders:

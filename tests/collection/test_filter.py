@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from birder.collection.filter import checked_condition
+from birder.collection.filter import parse_filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from tests.server.live import make
@@ -20,12 +20,10 @@ KILLER = ("1+case when 1=1 and 1=1 then 1 else 0 end" + "+1" * 90 + "+") * 28 + 
 
 ASKING = """
 import json, sys
-import lancedb
-from birder.collection.filter import checked_condition
+from birder.collection.filter import parse_filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 collection = Storage.open(sys.argv[1])
-images = lancedb.connect(sys.argv[1]).open_table("images")
 passed = answered = 0
 for line in sys.stdin:
     where = json.loads(line)
@@ -36,7 +34,7 @@ for line in sys.stdin:
     passed += 1
     print(where, file=sys.stderr, flush=True)
     try:
-        images.count_rows(checked)
+        collection.images.count_rows(checked)
         answered += 1
     except BaseException as error:
         assert isinstance(error, (ValueError, RuntimeError, OSError)) or type(error).__name__ == "RustPanic", error
