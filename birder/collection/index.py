@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from lancedb.index import Bitmap, BTree, IvfFlat, IvfRq, LabelList
 from lancedb.table import AsyncTable
 
-from birder.collection.disk import storing
+from birder.collection.disk import optimize, storing
 from birder.collection.filter import checked_condition, explained
 from birder.errors import CollectionError, unknown_name
 from birder.sources import RESERVED
@@ -118,7 +118,7 @@ def ensure_index(collection: Storage) -> IndexReport | None:
         return None
     begun = time.perf_counter()
     with storing(collection.path):
-        collection.images.optimize()
+        optimize(collection.path, collection.images)
     now = index_status(collection)
     kinds = {name: kind for name, (kind, _) in now.columns.items()}
     return IndexReport(now.indexed or 0, kinds, time.perf_counter() - begun)

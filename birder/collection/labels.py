@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.table import Table
 
-from birder.collection.disk import connect, stand_in
+from birder.collection.disk import PATIENCE, connect, stand_in
 from birder.collection.journal import FEW_IDS, Act, Cells, Change, Journal, grouped, now
 from birder.collection.schema import refuse_reserved
 from birder.errors import CollectionError, ConfigError
@@ -412,16 +412,60 @@ def fold(collection: Storage, *, patience: float = 2.0) -> int:
         Another process is writing, or the folder cannot be written to.
     """
     with collection.writing(patience=patience):
-        cells, end = collection.journal.pending(collection.images.version)
-        if not cells:
-            return 0
-        collection.add_columns(dict.fromkeys((name for name in cells if name not in collection.columns), pa.string()))
-        changed = _rows_with(collection.images, cells)
-        if changed.num_rows:
-            collection.update(changed)
-        version = collection.images.version
-    collection.journal.folded(end, version)
-    return int(changed.num_rows)
+        folded = _fold(collection)
+    if folded is None:
+        return 0
+    collection.journal.folded(folded.offset, folded.version)
+    return folded.rows
+
+
+@contextmanager
+def nothing_pending(collection: Storage) -> Iterator[int | None]:
+    """Hold the right to commit and the right to label, with every label written into the rows.
+
+    Yields
+    ------
+    Where the journal ends; None if there is no journal.
+
+    Raises
+    ------
+    CollectionError
+        Another process is writing, or the folder cannot be written to.
+    """
+    journal = collection.journal
+    if not journal.exists():
+        with collection.writing():
+            yield None
+        return
+    fold(collection, patience=PATIENCE)  # most of them, while others may still give labels
+    with collection.writing():
+        while True:
+            with journal.writing() as append:
+                folded = _fold(collection)
+                if folded is None:
+                    yield journal.offset
+                    return
+                append({"fold": folded.offset, "version": folded.version})
+
+
+class _Folded(NamedTuple):
+    """How many rows got labels, up to which offset of the journal, and which version of the rows has them."""
+
+    rows: int
+    offset: int
+    version: int
+
+
+def _fold(collection: Storage) -> _Folded | None:
+    """Write pending labels into the rows; within `writing`. None: there were none."""
+    cells, end = collection.journal.pending(collection.images.version)
+    if not cells:
+        return None
+    collection.add_columns(dict.fromkeys((name for name in cells if name not in collection.columns), pa.string()))
+    changed = _rows_with(collection.images, cells)
+    if changed.num_rows:
+        collection.update(changed)
+    return _Folded(int(changed.num_rows), end, collection.images.version)
 
 
 def show_labels(collection: Storage) -> None:

@@ -30,6 +30,7 @@ from birder.collection.disk import (
     locked,
     make_table,
     open_images,
+    optimize,
     reading,
     running,
     stand_in,
@@ -56,7 +57,7 @@ from birder.collection.schema import (
     image_fields,
     refuse_reserved,
 )
-from birder.collection.whole import make_whole
+from birder.collection.whole import make_whole, refuse_unfinished_backup
 from birder.errors import CollectionError, unknown_name
 from birder.sources import RANKS, RESERVED, Stamp
 
@@ -141,6 +142,7 @@ class Storage:
         """
         path = Path(path)
         if not exists(path):
+            refuse_unfinished_backup(path)
             raise CollectionError(f"{path} holds no collection. Make one with: birder embed PHOTOS --to {path}")
         make_whole(path)
         try:
@@ -378,8 +380,8 @@ class Storage:
     def compact(self) -> None:
         """Join the small pieces that many commits leave, so that searching stays fast."""
         with storing(self.path):
-            self.images.optimize()
-            self._failures.optimize()
+            optimize(self.path, self.images)
+            optimize(self.path, self._failures)
 
     def count(self, where: str | None = None) -> int:
         """Count the rows, or those that an SQL condition holds for."""
