@@ -29,8 +29,9 @@ from birder.collection.fragments import append_fragments, write_fragments
 from birder.collection.model import EncoderSpec
 from birder.collection.schema import Failure, ModelCard, Row, check_model
 from birder.collection.storage import Storage
+from birder.extras import need
 from birder.images.transform import ClassificationTransform
-from birder.pipeline.cluster import check_installed, explain, lay_out, running_ray
+from birder.pipeline.cluster import explain, lay_out, running_ray
 from birder.pipeline.decode import Pending, Unreadable, read_group
 from birder.pipeline.embed import COMMIT_PATIENCE, begin
 from birder.pipeline.outcomes import Commit, Embedded, Summary, commit_of, described, embedded
@@ -88,7 +89,7 @@ def embed_on_ray(
         ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
     )
 
-    check_installed()
+    need("cluster", "birder embed --ray")
     summary = Summary()
     begun = time.perf_counter()
     stop = stop or threading.Event()
