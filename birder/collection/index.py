@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.disk import storing
+from birder.collection.disk import optimize, storing
 from birder.collection.filter import Filter, filter_errors
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, unknown_name
@@ -109,7 +109,7 @@ def ensure_index(collection: Storage) -> IndexReport | None:
         return None
     begun = time.perf_counter()
     with storing(collection.path):
-        collection._images.optimize()
+        optimize(collection.path, collection._images)
     now = index_status(collection)
     kinds = {name: kind for name, (kind, _) in now.columns.items()}
     return IndexReport(now.indexed or 0, kinds, time.perf_counter() - begun)

@@ -17,7 +17,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,14 @@ from birder.collection.async_rows import AsyncRows
 from birder.collection.commit import commit, delete_failures, table_of, with_all_columns
 from birder.collection.creation import create_tables, exists, open_tables
 from birder.collection.disk import (
+    PATIENCE,
     connect,
     has_table,
     images_folder,
     locked,
     make_table,
     open_images,
+    optimize,
     reading,
     running,
     stand_in,
@@ -57,7 +59,7 @@ from birder.collection.schema import (
     fits,
     refuse_reserved,
 )
-from birder.collection.whole import make_whole
+from birder.collection.whole import make_whole, refuse_unfinished_backup
 from birder.errors import CollectionError
 from birder.sources import RANKS, Stamp
 
@@ -78,6 +80,14 @@ __all__ = [
     "column_types",
     "exists",
 ]
+
+
+class _Folded(NamedTuple):
+    """How many rows got labels, up to which offset of the journal, and which version of the rows has them."""
+
+    rows: int
+    offset: int
+    version: int
 
 
 class Storage:
@@ -117,6 +127,8 @@ class Storage:
         ------
         CollectionNotFoundError
             The folder holds no collection.
+        TornCopyError
+            It was copied while it was written, and no version of it is whole; or it is an interrupted backup.
         CollectionError
             It is damaged, or one that this version cannot read.
 
@@ -128,6 +140,8 @@ class Storage:
         path = Path(path)
         if exists(path):
             make_whole(path)
+        else:
+            refuse_unfinished_backup(path)
         collection = cls(path, *open_tables(path))
         if labels:
             collection.see_latest()
@@ -331,16 +345,38 @@ class Storage:
             Another process is writing, or the folder cannot be written to.
         """
         with self.writing(patience=patience):
-            cells, end = self.journal.pending(self.version)
-            if not cells:
-                return 0
-            self.add_columns(dict.fromkeys((name for name in cells if name not in self.columns), pa.string()))
-            changed = relabelled(self._rows, cells)
-            if changed.num_rows:
-                self.update(changed)
-            version = self.version
-        self.journal.folded(end, version)
-        return int(changed.num_rows)
+            folded = self._fold()
+        if folded is None:
+            return 0
+        self.journal.folded(folded.offset, folded.version)
+        return folded.rows
+
+    @contextlib.contextmanager
+    def nothing_pending(self) -> Iterator[int | None]:
+        """Hold the right to commit and the right to label, with every label written into the rows.
+
+        Yields
+        ------
+        Where the journal ends; None if there is no journal.
+
+        Raises
+        ------
+        CollectionError
+            Another process is writing, or the folder cannot be written to.
+        """
+        if not self.journal.exists():
+            with self.writing():
+                yield None
+            return
+        self.fold_labels(patience=PATIENCE)  # most of them, while others may still give labels
+        with self.writing():
+            while True:
+                with self.journal.writing() as append:
+                    folded = self._fold()
+                    if folded is None:
+                        yield self.journal.offset
+                        return
+                    append({"fold": folded.offset, "version": folded.version})
 
     def write(self, rows: Sequence[Row], failures: Sequence[Failure] = ()) -> None:
         """Commit rows and failures; within `writing` only. Each uri comes once.
@@ -448,8 +484,8 @@ class Storage:
     def compact(self) -> None:
         """Join the small pieces that many commits leave, so that searching stays fast; within `writing` only."""
         with storing(self.path):
-            self._images.optimize()
-            self._failures.optimize()
+            optimize(self.path, self._images)
+            optimize(self.path, self._failures)
 
     def table_of(self, rows: Sequence[Row], contents: Mapping[str, Content]) -> pa.Table:
         """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
@@ -482,6 +518,17 @@ class Storage:
         if new:
             with storing(self.path):
                 self._images.add_columns(pa.schema(new))
+
+    def _fold(self) -> _Folded | None:
+        """Write pending labels into the rows; within `writing`. None: there were none."""
+        cells, end = self.journal.pending(self.version)
+        if not cells:
+            return None
+        self.add_columns(dict.fromkeys((name for name in cells if name not in self.columns), pa.string()))
+        changed = relabelled(self._rows, cells)
+        if changed.num_rows:
+            self.update(changed)
+        return _Folded(int(changed.num_rows), end, self.version)
 
     @contextlib.contextmanager
     def _holding(self) -> Iterator[None]:

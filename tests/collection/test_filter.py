@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import pytest
 
-from birder.collection.filter import parse_filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from tests.server.live import make

@@ -279,7 +279,7 @@ def test_a_drafted_crop_still_covers_the_network(tmp_path: Path, turned: bool) -
 def test_a_file_that_is_not_there_is_the_reason_for_all_its_boxes(tmp_path: Path) -> None:
     items = [Pending(Source(str(tmp_path / "no.jpg"), box=Box(0, 0, 0.5, w)), None) for w in (0.5, 0.6)]
     outcomes = read_group(items, TRANSFORM, True)
-    assert outcomes == [Unreadable(item, None, "the file does not exist (any more)") for item in items]
+    assert outcomes == [Unreadable(item, None, "the file does not exist") for item in items]
 
 
 def test_ten_thousand_members_take_little_memory(tmp_path: Path) -> None:
