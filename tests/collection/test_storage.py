@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from birder.collection.storage import Content, Failure, ModelCard, Row, Stamp, Storage, column_types, exists
-from birder.errors import CollectionError, UnknownNameError
+from birder.errors import CollectionError, FilterError, UnknownNameError
 
 CARD = ModelCard("tiny", "tiny", "ab" * 32, {"size": [8, 8], "draft": True}, "torch", "fp32", 4)
 
@@ -80,9 +80,9 @@ def test_nearest_takes_a_condition_and_columns(collection: Storage) -> None:
         {"similarity": pytest.approx(0.5**0.5), "label": "wren"}
     ]
     assert collection.count("label = 'o''wl'") == 1
-    with pytest.raises(CollectionError, match="does not work"):
+    with pytest.raises(FilterError, match="Invalid filter"):
         collection.count("labl = 'wren'")
-    with pytest.raises(CollectionError, match="does not work"):
+    with pytest.raises(FilterError, match="Invalid filter"):
         collection.nearest(query, where="label = ")
     with pytest.raises(UnknownNameError, match="label"):
         collection.nearest(query, columns=["labl"])
