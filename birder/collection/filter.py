@@ -140,14 +140,13 @@ def _parse(text: str, columns: tuple[tuple[str, pa.DataType], ...]) -> Filter:
         _check_tokens(text, tokens)
         _check_size(text, tokens)
         _check_functions(text, tokens)
-        tree = parse(text, tokens)
+        nodes = list(parse(text, tokens).walk())
+        _check_nodes(nodes)
     except FilterSyntaxError as error:
         raise _invalid(f"{error} {_at(text, error.place)}. {_HINT}") from None
     except RecursionError:
         raise _invalid("it is nested too deeply") from None
     types = dict(columns)
-    nodes = list(tree.walk())
-    _check_nodes(nodes)
     names = {_column_of(node, types) for node in nodes if isinstance(node, exp.Column)}
     times = {place: _as_time(value, type_) for place, value, type_ in _texts_beside_times(nodes, types)}
     return Filter(text, _sql(text, tokens, times), frozenset(name for name in names if name is not None))
@@ -182,7 +181,8 @@ def _check_tokens(text: str, tokens: Sequence[Token]) -> None:
             (token.token_type is TokenType.VAR and not _NAME.fullmatch(written))
             or (token.token_type is TokenType.NUMBER and not _NUMBER.fullmatch(written))
         ):
-            raise _invalid(f"{_unexpected(written)} {_at(text, token.start)}")
+            hint = ": a filter is a single expression" if written == ";" else ""
+            raise _invalid(f"unexpected {_shortened(written, 20)} {_at(text, token.start)}{hint}")
         end, glued = token.end + 1, is_word
     _check_gap(text, end, len(text))
 
@@ -192,12 +192,6 @@ def _check_gap(text: str, start: int, end: int) -> None:
     if gap := text[start:end].strip():
         place = text.index(gap[0], start)
         raise _invalid(f"comments are not allowed; there is one {_at(text, place)}")
-
-
-def _unexpected(written: str) -> str:
-    if written == ";":
-        return "a filter is a single expression, and cannot go on behind the ';'"
-    return f"unexpected {_shortened(written, 20)}"
 
 
 def _check_size(text: str, tokens: Sequence[Token]) -> None:
@@ -262,14 +256,12 @@ def _check_functions(text: str, tokens: Sequence[Token]) -> None:
 
 
 def _check_nodes(nodes: Sequence[exp.Expr]) -> None:
-    from birder.collection.filter_dialect import NODES, TYPES, exp
+    from birder.collection.filter_dialect import NODES
 
     for node in nodes:
         parts = NODES.get(type(node))
-        if isinstance(node, exp.DataType) and (node.args.get("kind") or node.args.get("nested")):
-            raise _invalid(f"unknown type {str(node.args.get('kind') or 'array')[:60]!r}. Known: {', '.join(TYPES)}")
         if parts is None or any(value and name not in parts for name, value in node.args.items()):
-            raise _invalid(f"{type(node).__name__} is not supported. {_HINT}")
+            raise _invalid(f"{_shortened(node.sql(), 60)} is not supported. {_HINT}")
 
 
 def _column_of(node: exp.Column, types: Mapping[str, pa.DataType]) -> str | None:

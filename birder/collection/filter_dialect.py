@@ -7,6 +7,7 @@ takes a tenth of a second, so `birder.collection.filter` imports this when there
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, ClassVar
 
 from sqlglot import Token, Tokenizer, TokenType, exp
@@ -35,7 +36,6 @@ TYPES = {
 
 _KEYWORDS = {
     "AND": TokenType.AND,
-    "ARRAY": TokenType.ARRAY,
     "AS": TokenType.ALIAS,
     "BETWEEN": TokenType.BETWEEN,
     "ESCAPE": TokenType.ESCAPE,
@@ -55,12 +55,12 @@ _KEYWORDS = {
     "<=": TokenType.LTE,
     ">=": TokenType.GTE,
     "==": TokenType.EQ,
-    **TYPES,
 }
 
 TOKENS = frozenset(
     [
         *_KEYWORDS.values(),
+        *TYPES.values(),
         *(TokenType.VAR, TokenType.IDENTIFIER, TokenType.STRING, TokenType.NUMBER),
         *(TokenType.L_PAREN, TokenType.R_PAREN, TokenType.L_BRACKET, TokenType.R_BRACKET),
         *(TokenType.COMMA, TokenType.DOT, TokenType.EQ, TokenType.LT, TokenType.GT),
@@ -74,14 +74,15 @@ NODES: dict[type[exp.Expr], frozenset[str]] = {
     **dict.fromkeys([exp.And, exp.Or, exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE], _BINARY),
     **dict.fromkeys([exp.Add, exp.Sub, exp.Mul, exp.Mod], _BINARY),
     **dict.fromkeys([exp.Div, exp.DPipe], _BINARY | {"typed", "safe"}),  # what sqlglot notes of its dialects
-    **dict.fromkeys([exp.Like, exp.ILike, exp.Escape, exp.Is, exp.Dot], _BINARY),
+    **dict.fromkeys([exp.Like, exp.ILike, exp.Is], _BINARY | {"negate"}),
+    **dict.fromkeys([exp.Escape, exp.Dot], _BINARY),
     **dict.fromkeys([exp.Not, exp.Neg, exp.Paren, exp.Boolean], frozenset(["this"])),
     exp.Null: frozenset(),
     exp.Literal: frozenset(["this", "is_string"]),
     exp.Identifier: frozenset(["this", "quoted"]),
     exp.Column: frozenset(["this", "table", "db", "catalog"]),  # a.b.c.d: fields inside a column
-    exp.Between: frozenset(["this", "low", "high"]),
-    exp.In: frozenset(["this", "expressions"]),
+    exp.Between: frozenset(["this", "low", "high", "negate"]),
+    exp.In: frozenset(["this", "expressions", "negate"]),
     exp.Array: frozenset(["expressions"]),
     exp.Bracket: frozenset(["this", "expressions"]),
     exp.Anonymous: frozenset(["this", "expressions"]),  # any function but CAST
@@ -129,27 +130,46 @@ class FilterSyntaxError(ValueError):
 def tokenize(text: str) -> list[Token]:
     """Split a text into tokens.
 
+    The word of a type is one behind AS and ::, and before a text (date '2024-05-01'); elsewhere it names a column.
+
     Raises
     ------
     FilterSyntaxError
-        A quotation mark is not closed.
+        A quotation mark is not closed, or there is something else where a type must be.
     """
     try:
-        return _DIALECT.tokenize(text)
+        tokens = _DIALECT.tokenize(text)
     except TokenError:
-        raise FilterSyntaxError("a quotation mark is not closed", _open_quote(text)) from None
+        place = _open_quote(text)
+        what = "a comment" if text.startswith("/*", place) else "a quotation mark"
+        raise FilterSyntaxError(f"{what} is not closed", place) from None
+    for index, token in enumerate(tokens):
+        is_cast = index > 0 and tokens[index - 1].token_type in (TokenType.ALIAS, TokenType.DCOLON)
+        following = tokens[index + 1].token_type if index + 1 < len(tokens) else None
+        if is_cast and (token.text.upper() not in TYPES or following is TokenType.L_BRACKET):
+            raise FilterSyntaxError(f"not a type that values can be cast to ({', '.join(TYPES)})", token.start)
+        if token.token_type is TokenType.VAR and (is_cast or following is TokenType.STRING):
+            token.token_type = TYPES.get(token.text.upper(), TokenType.VAR)
+    return tokens
 
 
 def parse(text: str, tokens: list[Token]) -> exp.Expr:
-    """Parse the tokens of a text as one expression.
+    """Parse the tokens of a text as one expression. ARRAY[1, 2] is [1, 2].
 
     Raises
     ------
     FilterSyntaxError
         They are not an expression.
     """
+    read = [
+        token
+        for token, following in itertools.zip_longest(tokens, tokens[1:])
+        if not (_is_array(token) and following is not None and following.token_type is TokenType.L_BRACKET)
+    ]
+    most = 100 + 20 * len(tokens)  # nodes: should a form be left that sqlglot tries in exponentially many ways
     try:
-        tree = _DIALECT.parser(error_message_context=len(text)).parse_into(exp.Condition, tokens, text)[0]
+        parser = _DIALECT.parser(error_message_context=len(text), max_nodes=most)
+        tree = parser.parse_into(exp.Condition, read, text)[0]
     except ParseError as error:
         raise FilterSyntaxError("syntax error", len(str(error.errors[0]["start_context"]))) from None
     if tree is None:
@@ -157,12 +177,16 @@ def parse(text: str, tokens: list[Token]) -> exp.Expr:
     return tree
 
 
+def _is_array(token: Token) -> bool:
+    return token.token_type is TokenType.VAR and token.text.upper() == "ARRAY"
+
+
 def _open_quote(text: str) -> int:
-    """Where the quotation mark stands that is not closed."""
+    """Where the quotation mark stands that is not closed, or else the comment."""
     quote, place = "", 0
     for index, char in enumerate(text):
         if not quote and char in "'\"`":
             quote, place = char, index
         elif char == quote:
-            quote = ""
-    return place
+            quote, place = "", index
+    return place if quote else text.find("/*", place)

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 from birder.collection import reading
+from birder.collection.filter import parse_filter
 from birder.collection.in_memory import rows_in_memory
 from birder.collection.search import search
 from birder.collection.storage import Storage
 from birder.collection.vectors import unit_vectors
-from birder.errors import CollectionError, UnknownNameError
+from birder.errors import CollectionError, FilterError, UnknownNameError
 from birder.vectors import unit
 from tests.analysis.made import make
 from tests.stored import images_of
@@ -45,10 +46,10 @@ def test_scan_and_count_take_a_filter(collection: Storage) -> None:
     labels = [label for batch in collection.scan(["label"], where) for label in batch["label"].to_pylist()]
     assert labels == ["kind 1"] * LABELS.count("kind 1") and len(labels) == collection.count(where)
     assert collection.snapshot().count_filled("label") == 9
-    assert collection.snapshot().count_filled("label", where) == len(labels)
+    assert collection.snapshot().count_filled("label", parse_filter(where, collection.columns)) == len(labels)
     with pytest.raises(UnknownNameError, match="label"):
         list(collection.scan(["labl"]))
-    with pytest.raises(CollectionError):
+    with pytest.raises(FilterError, match="unknown column 'labl'"):
         list(collection.scan(["label"], "labl = 1"))
 
 
@@ -73,7 +74,7 @@ def test_a_snapshot_does_not_show_later_commits(collection: Storage) -> None:
     snapshot = collection.snapshot()
     collection.write_columns(pa.table({"uri": ["file:///p/00000.jpg"], "label": ["owl"]}))
     make(collection.path, VECTORS[:1] + 1, names=["new"])
-    assert (snapshot.count(), snapshot.count("label = 'owl'")) == (12, 0)
+    assert (snapshot.count(), snapshot.count(parse_filter("label = 'owl'", snapshot.columns))) == (12, 0)
     assert (collection.snapshot().count(), collection.count("label = 'owl'")) == (13, 1)
 
 
@@ -117,7 +118,12 @@ def test_a_side_table_is_replaced_as_a_whole(collection: Storage) -> None:
 def test_rows_in_memory_are_filtered_as_stored_ones(collection: Storage) -> None:
     rows = collection.snapshot().to_table()
     held = rows_in_memory(collection.path, rows, collection.schema)
-    for where in ("label = 'kind 1'", "label IS NULL", "taken_at > '2020-01-01'", "embedding IS NULL OR width = 40"):
+    for where in (
+        "label = 'kind 1'",
+        "label IS NULL",
+        "taken_at IS NULL OR taken_at > '2020-01-01'",
+        "embedding IS NULL OR width = 40",
+    ):
         assert (
             held.to_table(["id"], where)["id"].to_pylist()
             == collection.snapshot().to_table(["id"], where)["id"].to_pylist()
