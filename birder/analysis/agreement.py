@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from birder.analysis.neighbours import nearest_rows
 from birder.collection.storage import RANKS, Storage
-from birder.collection.vectors import nearest_rows, unit_vectors
+from birder.collection.vectors import unit_vectors
 from birder.errors import ConfigError, unknown_name
 
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from birder.analysis.neighbours import Vectors, blocks_of, principal
+from birder.collection.filter import Filter
 from birder.collection.storage import Storage
-from birder.collection.vectors import Vectors, blocks_of, principal, unit_vectors
+from birder.collection.vectors import unit_vectors
 from birder.errors import ConfigError
 
 THRESHOLD = 0.97
@@ -52,7 +54,7 @@ def find_duplicates(
     collection: Storage,
     *,
     threshold: float = THRESHOLD,
-    where: str | None = None,
+    where: str | Filter | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[Group]:
     """Find photographs that are there more than once.
@@ -68,7 +70,7 @@ def find_duplicates(
     threshold
         The least cosine of similar photographs, in (0, 1].
     where
-        An SQL condition on the columns: only among these rows.
+        A filter: only among the rows that match it.
     progress
         Is told which share of the pairs has been compared.
 
@@ -81,8 +83,8 @@ def find_duplicates(
     ------
     ConfigError
         The threshold is outside (0, 1], or so low that the pairs are too many to list.
-    CollectionError
-        The condition does not work.
+    FilterError
+        The filter cannot be used.
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"The threshold must be above 0 and at most 1, not {threshold}; {THRESHOLD} is a good one.")

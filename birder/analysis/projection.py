@@ -26,11 +26,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.disk import connect, has_table, make_table, storing
+from birder.analysis.neighbours import Vectors, nearest_rows, principal
 from birder.collection.storage import Storage
-from birder.collection.vectors import Vectors, nearest_rows, principal, unit_vectors
+from birder.collection.vectors import unit_vectors
 from birder.errors import CollectionError, ConfigError
 from birder.extras import need
+from birder.vectors import unit
 
 FEWEST = 5
 """Rows that a map needs."""
@@ -109,7 +110,7 @@ def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None
     directions = min(_DIRECTIONS, vectors.shape[1]) if len(vectors) > _REDUCED_FROM else 0
     start = principal(vectors, max(directions, min(2, vectors.shape[1])))
     if directions:
-        vectors = _unit(start)
+        vectors = unit(start)
     xy = _lay_out(vectors, start[:, :2], seed, say)
     say("storing", 0.98)
     made = {
@@ -120,7 +121,7 @@ def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None
     }
     columns = {"id": table["id"], "x": xy[:, 0], "y": xy[:, 1], "sha256": table["sha256"]}
     schema = _SCHEMA.with_metadata({_KEY: json.dumps(made).encode()})
-    _store(collection, pa.table(columns, schema=schema))
+    collection.write_side_table(_TABLE, pa.table(columns, schema=schema))
     say("storing", 1.0)
     found = read_map(collection)
     assert found is not None
@@ -135,20 +136,19 @@ def read_map(collection: Storage) -> MapPoints | None:
     CollectionError
         It is damaged.
     """
-    if not has_table(collection.path, _TABLE):
-        return None
     try:
-        database = connect(collection.path)
-        stored = database.open_table(_TABLE).to_arrow()
+        stored = collection.side_table(_TABLE)
+        if stored is None:
+            return None
         made = json.loads((stored.schema.metadata or {})[_KEY])
         xy = np.stack([stored["x"].to_numpy(), stored["y"].to_numpy()], axis=1).astype(np.float32, copy=False)
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
+    except (ValueError, KeyError, CollectionError) as error:
         raise CollectionError(
             f"The map of {collection.path} is damaged ({error}). Compute it again: birder map {collection.path} "
             "--recompute"
         ) from error
     now: dict[str, str] = {}
-    for batch in database.open_table("images").search().select(["id", "sha256"]).to_batches():
+    for batch in collection.snapshot().scan(["id", "sha256"]):
         now.update(zip(batch["id"].to_pylist(), batch["sha256"].to_pylist(), strict=True))
     ids: list[str] = stored["id"].to_pylist()
     contents = stored["sha256"].to_pylist()
@@ -156,12 +156,6 @@ def read_map(collection: Storage) -> MapPoints | None:
     same = sum(now.get(id_) == sha256 for id_, sha256 in zip(ids, contents, strict=True))
     kept = [id_ for id_, is_there in zip(ids, there, strict=True) if is_there]
     return MapPoints(kept, np.ascontiguousarray(xy[there]), len(now) - same, made)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    return unit
 
 
 def _lay_out(vectors: Vectors, start: Vectors, seed: int, say: Progress) -> Vectors:
@@ -222,12 +216,6 @@ class _Percentages:
 
     def flush(self) -> None:
         pass
-
-
-def _store(collection: Storage, table: pa.Table) -> None:
-    # Overwriting is one commit of a new version: until it is there, readers have the former one.
-    with collection.writing(), storing(collection.path):
-        make_table(collection.path, _TABLE, table.schema, table)
 
 
 def _umap_version() -> str:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from birder.collection.annotate import embedding_batches
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
+from birder.vectors import unit
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -166,10 +166,10 @@ def _fit(collection: Storage, examples: dict[str, str | None]) -> LogisticRegres
 
     vectors: list[Vectors] = []
     labels: list[str] = []
-    for table, embeddings in embedding_batches(collection, ("id",)):
+    for table, embeddings in collection.embedding_batches(("id",)):
         ids = table["id"].to_pylist()
         wanted = [number for number, id_ in enumerate(ids) if id_ in examples]
-        vectors.append(_unit(embeddings[wanted]))
+        vectors.append(unit(embeddings[wanted]))
         labels += [_written(examples[ids[number]]) for number in wanted]
     x = np.concatenate(vectors)
     if len(set(labels)) < 2:
@@ -194,12 +194,12 @@ def _ranked(
     """The first rows without a label in an order; only they are kept while all go by."""
     classes = [str(name) for name in model.classes_]
     best: list[tuple[float, str, str, float]] = []
-    for table, embeddings in embedding_batches(collection, ("id",)):
+    for table, embeddings in collection.embedding_batches(("id",)):
         ids = table["id"].to_pylist()
         open_ = [number for number, id_ in enumerate(ids) if names.get(id_, "") is None]
         if not open_:
             continue
-        chances = model.predict_proba(_unit(embeddings[open_]))
+        chances = model.predict_proba(unit(embeddings[open_]))
         top = chances.argmax(axis=1)
         ordered = np.sort(chances, axis=1)
         margins = ordered[:, -1] - ordered[:, -2]
@@ -227,12 +227,6 @@ def _is_about(label: str | None, name: str, chances: npt.NDArray[np.float64], cl
         return True
     second = np.argpartition(chances, -2)[-2]
     return classes[int(second)] == label
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    return unit
 
 
 def _note(column: str, counts: Counter[str], examples: dict[str, str | None]) -> str:

@@ -361,9 +361,7 @@ def _check_on_held_out(
 def _save(opened: Storage, best: list[tuple[str, dict[str, Any] | None]], columns: list[str], by: str) -> None:
     from datetime import UTC, datetime
 
-    from birder.formats.predictions import save_predictions
-
-    written = save_predictions(opened, best, columns, by, datetime.now(UTC))
+    written = opened.save_predictions(best, columns, by, datetime.now(UTC))
     note(f"{opened.path}: {len(best):,} rows have {', '.join(written)} now.")
 
 

@@ -7,10 +7,11 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from birder.errors import CollectionError
+from birder.errors import CollectionBusyError, CollectionError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds for which a writer waits while another process makes its commit."""
 _PAUSE = 0.05
+_NEVER = timedelta(days=36500)
 
 
 def connect(path: Path) -> DBConnection:
@@ -78,8 +80,10 @@ def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
 
     Raises
     ------
+    CollectionBusyError
+        Another process held it for all that time.
     CollectionError
-        Another process held it for all that time, or the folder cannot be written to.
+        The folder cannot be written to.
     """
     until = time.monotonic() + (PATIENCE if patience is None else patience)
     with _lock_file(path, "write.lock") as handle:
@@ -89,7 +93,7 @@ def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
                 break
             except OSError as error:
                 if time.monotonic() >= until:
-                    raise CollectionError(
+                    raise CollectionBusyError(
                         f"Another process is writing to {path}. Wait for its end, or name another folder with --to."
                     ) from error
             time.sleep(_PAUSE)
@@ -102,17 +106,50 @@ def running(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    CollectionError
+    CollectionBusyError
         Another process is adding images.
     """
     with _lock_file(path, "run.lock") as handle:
         try:
             lock_handle(handle)
         except OSError as error:
-            raise CollectionError(
+            raise CollectionBusyError(
                 f"Another process is adding images to {path}. Wait for its end, or name another folder with --to."
             ) from error
         yield
+
+
+@contextlib.contextmanager
+def keeping_versions(path: Path) -> Iterator[None]:
+    """Hold the right to read, or to remove, versions of the tables that are not the newest: backups do, and tidying.
+
+    Raises
+    ------
+    CollectionBusyError
+        Another process holds it.
+    """
+    with _lock_file(path, "backup.lock") as handle:
+        try:
+            lock_handle(handle)
+        except OSError as error:
+            raise CollectionBusyError(
+                f"{path} is being backed up or tidied by another process. Wait for its end, and run this again."
+            ) from error
+        yield
+
+
+def optimize(path: Path, table: Table) -> None:
+    """Join the small pieces of a table and bring its indexes up to date; within `locked`.
+
+    LanceDB also removes versions that are older than a week, unless one of them may be being backed up.
+    """
+    try:
+        with keeping_versions(path):
+            pass
+    except CollectionBusyError:
+        table.optimize(cleanup_older_than=_NEVER)
+    else:  # a backup that begins now waits for this to end before it chooses its version
+        table.optimize()
 
 
 @contextlib.contextmanager

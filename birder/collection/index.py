@@ -10,22 +10,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.index import Bitmap, BTree, IvfFlat, IvfRq, LabelList
-from lancedb.table import AsyncTable
 
-from birder.collection.disk import storing
-from birder.collection.filter import checked_condition, explained
+from birder.collection.disk import optimize, storing
+from birder.collection.filter import Filter, filter_errors
+from birder.collection.storage import Storage
 from birder.errors import CollectionError, unknown_name
 from birder.sources import RESERVED
-
-if TYPE_CHECKING:
-    from birder.collection.storage import Storage
 
 AUTOMATIC = 50_000
 """Rows from which on a collection gets its index by itself: comparing all takes some 0.2 s there."""
@@ -38,11 +34,6 @@ _MANY_VALUES = 1_000  # a bitmap for each value up to here, a tree for more
 _ENOUGH_BITS = 256
 _REFINED = 4  # rows compared exactly for each that is wanted; more where fewer bits stand for each row
 _MEMORY = "index.json"
-_CONFIGS: dict[str, type[BTree] | type[Bitmap] | type[LabelList]] = {
-    "BTREE": BTree,
-    "BITMAP": Bitmap,
-    "LABEL_LIST": LabelList,
-}
 _LEFT_OUT = RESERVED - {"id", "uri"}
 
 
@@ -118,7 +109,7 @@ def ensure_index(collection: Storage) -> IndexReport | None:
         return None
     begun = time.perf_counter()
     with storing(collection.path):
-        collection.images.optimize()
+        optimize(collection.path, collection._images)
     now = index_status(collection)
     kinds = {name: kind for name, (kind, _) in now.columns.items()}
     return IndexReport(now.indexed or 0, kinds, time.perf_counter() - begun)
@@ -126,7 +117,7 @@ def ensure_index(collection: Storage) -> IndexReport | None:
 
 def index_status(collection: Storage) -> IndexStatus:
     """How the indexes of a collection stand."""
-    images = collection.images
+    images = collection._images
     columns = {
         index.columns[0]: (index.index_type, int(index.num_indexed_rows or 0)) for index in images.list_indices()
     }
@@ -139,7 +130,7 @@ def nearest_rows(
     vector: npt.NDArray[np.float32],
     k: int,
     *,
-    where: str | None = None,
+    where: Filter | None = None,
     columns: Sequence[str],
     exact: bool = False,
     probes: int = PROBES,
@@ -154,9 +145,9 @@ def nearest_rows(
     vector
         (D,) float32, not 0.
     k
-        How many; fewer only if no more rows fulfil the condition.
+        How many; fewer only if no more rows match the filter.
     where
-        An SQL condition, applied before the search.
+        Applied before the search.
     columns
         Which columns.
     exact
@@ -168,28 +159,27 @@ def nearest_rows(
     -------
     The columns and `_distance`, 1 - cosine, nearest first; and a note for the user where the index did not work.
     """
-    images, path = collection.images, collection.path
-    condition = None if where is None else checked_condition(where, collection.columns)
+    images, path = collection._images, collection.path
     refine = refine or max(_REFINED, _REFINED * 768 // len(vector))
     matching = None
-    if condition is not None:
-        with explained(where, path):
-            matching = int(images.count_rows(condition))
+    if where is not None:
+        with filter_errors(where, path):
+            matching = int(images.count_rows(where.sql))
         # The nearest of few rows are further away: then more partitions are looked into, each of which costs less.
         share = matching / max(1, int(images.count_rows()))
         probes = int(probes / share) if share > 0.1 else 0
     note = None
 
     def run(bypass: bool) -> pa.Table:
-        def make(table: AsyncTable) -> Any:
+        def make(table: Any) -> Any:
             query: Any = table.query().nearest_to(vector).column("embedding").distance_type("cosine").limit(k)
-            query = query if condition is None else query.where(condition)
+            query = query if where is None else query.where(where.sql)
             query = query.nprobes(probes) if probes else query.maximum_nprobes(0).minimum_nprobes(PROBES)
             query = query.refine_factor(refine)
             query = query.bypass_vector_index() if bypass else query
             return query.select([*columns, "_distance"])
 
-        return collection.quick.run(int(images.version), make)
+        return collection._async_rows.run(int(images.version), make)
 
     found = None
     if not exact:
@@ -202,7 +192,7 @@ def nearest_rows(
     if found is not None and found.num_rows < k:  # in these partitions there may be too few
         found = found if found.num_rows >= (int(images.count_rows()) if matching is None else matching) else None
     if found is None:
-        with explained(where, path):
+        with filter_errors(where, path):
             found = run(bypass=True)
     return found, note
 
@@ -210,7 +200,7 @@ def nearest_rows(
 def _make(collection: Storage, columns: Sequence[str]) -> IndexReport:
     begun = time.perf_counter()
     kinds = _kinds(collection, columns)
-    images = collection.images
+    images = collection._images
     rows = int(images.count_rows())
     if rows < 256:  # what LanceDB needs at least
         raise CollectionError(
@@ -220,15 +210,28 @@ def _make(collection: Storage, columns: Sequence[str]) -> IndexReport:
     with storing(collection.path):
         images.create_index("embedding", config=_vector_config(collection.model.embedding_size), replace=True)
         for name, kind in kinds.items():
-            images.create_index(name, config=_CONFIGS[kind](), replace=True)
+            images.create_index(name, config=_column_config(kind), replace=True)
         draft = collection.path / f"{_MEMORY}.part"
         draft.write_text(json.dumps({"rows": rows}))
         draft.replace(collection.path / _MEMORY)
     return IndexReport(rows, kinds, time.perf_counter() - begun)
 
 
-def _vector_config(size: int) -> IvfRq | IvfFlat:
-    """One bit for each of an embedding's numbers tells little where these are few: then the numbers are kept."""
+def _column_config(kind: str) -> Any:
+    """LanceDB's settings for the index of a column."""
+    from lancedb.index import Bitmap, BTree, LabelList  # see `birder.collection.disk.connect`
+
+    kinds: dict[str, Any] = {"BTREE": BTree, "BITMAP": Bitmap, "LABEL_LIST": LabelList}
+    return kinds[kind]()
+
+
+def _vector_config(size: int) -> Any:
+    """LanceDB's settings for the vector index.
+
+    One bit for each dimension tells little where there are few of them: then the embeddings themselves are kept.
+    """
+    from lancedb.index import IvfFlat, IvfRq
+
     return IvfRq(distance_type="cosine") if size >= _ENOUGH_BITS else IvfFlat(distance_type="cosine")
 
 

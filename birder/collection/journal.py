@@ -29,7 +29,8 @@ from typing import Any
 
 from birder.collection.disk import has_table, lock_handle, storing
 from birder.collection.flush import flush_folder
-from birder.errors import CollectionError
+from birder.collection.old_journal import read_table, remove_table
+from birder.errors import CollectionBusyError, CollectionError
 
 FILE = "labels.jsonl"
 FEW_IDS = 8
@@ -290,7 +291,7 @@ class Journal:
                     break
                 except OSError as error:
                     if time.monotonic() > end:
-                        raise CollectionError(
+                        raise CollectionBusyError(
                             f"Another process has been writing labels to {self.path} for long. Try again; if that does "
                             "not help, end it."
                         ) from error
@@ -307,8 +308,6 @@ class Journal:
                         file.truncate(end)
                         os.fsync(file.fileno())
                 return
-            from birder.collection.old_journal import read_table, remove_table
-
             draft = self.file.with_suffix(".part")
             with draft.open("wb") as file:
                 file.write(read_table(self.path))
@@ -360,8 +359,6 @@ class Journal:
                 return start, file.read() if whole else file.readline()
         except FileNotFoundError:
             if self._before is None:
-                from birder.collection.old_journal import read_table
-
                 self._before = read_table(self.path)
             return start, self._before[start:]
         except OSError as error:

@@ -7,14 +7,13 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lancedb.table import Table
-
-from birder.collection.disk import connect, has_table, storing
-from birder.collection.labels import fold
+from birder.collection.disk import connect, has_table, keeping_versions, storing
 from birder.collection.storage import Storage
-from birder.collection.whole import needed_files
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
 
 KEEP = timedelta(hours=1)
 """The age up to which former versions stay: who opened the collection since then goes on reading."""
@@ -60,9 +59,9 @@ def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
         Another process is adding images, or the folder cannot be written to.
     """
     before = _size(collection.path)
-    fold(collection)
+    collection.fold_labels()
     removed = 0
-    with collection.running(), collection.writing(), storing(collection.path):
+    with collection.running(), keeping_versions(collection.path), collection.writing(), storing(collection.path):
         database = connect(collection.path)
         for name in _tables(collection.path):
             table = database.open_table(name)
@@ -77,7 +76,7 @@ def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
 
 
 class Worth(NamedTuple):
-    """What tidying would bring: bytes that the present version of the rows does not need, and pieces to be joined."""
+    """What tidying would save: bytes of data that the newest version of the rows does not need; pieces to be joined."""
 
     bytes: int
     pieces: int
@@ -89,16 +88,16 @@ class Worth(NamedTuple):
 
 
 def worth_tidying(path: Path) -> Worth:
-    """What tidying a collection's rows would bring.
+    """What tidying a collection's rows would save.
 
     Parameters
     ----------
     path
-        The collection's folder. Its files are looked at, and none is opened but the newest manifest.
+        The collection's folder.
     """
-    folder = path / "images.lance"
-    needed = needed_files(folder)
-    return Worth(max(0, _size(folder) - sum(size for size in needed.values())), len(needed))
+    statistics: Any = connect(path).open_table("images").stats()  # a dict, whatever its annotation says
+    size = _size(path / "images.lance")
+    return Worth(max(0, size - statistics["total_bytes"]), statistics["fragment_stats"]["num_fragments"])
 
 
 def _tables(path: Path) -> list[str]:

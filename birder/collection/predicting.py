@@ -15,7 +15,6 @@ from birder.collection.results import HeldOut, ImageFeatures, Predictions
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from birder.formats.features import write_features
-from birder.formats.predictions import save_predictions
 from birder.naming.predict import HeldOutNames, Namer, imported_note
 from birder.naming.vectors import photograph_features, stored_features
 from birder.sources import is_url, path_to_uri, readable, uri_to_name
@@ -55,7 +54,7 @@ def collect_predictions(
             best += [(key, names[0] if names else None) for key, names in zip(keys, found, strict=True)]
     saved = []
     if save is not None:
-        saved = save_predictions(save, best, namer.names.columns, namer.model, datetime.now(UTC))
+        saved = save.save_predictions(best, namer.names.columns, namer.model, datetime.now(UTC))
     return Predictions(
         pa.Table.from_batches(batches, schema),
         columns=tuple(namer.names.columns),

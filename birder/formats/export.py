@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from birder.collection.filter import Filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.formats.camtrap import Project, write_camtrap, zipped
@@ -35,7 +36,7 @@ def export(
     file: str | Path,
     *,
     for_: Tool | None = None,
-    where: str | None = None,
+    where: str | Filter | None = None,
     results: str | Path | None = None,
     project: Project | None = None,
     classifier: str | None = None,
@@ -56,7 +57,7 @@ def export(
     for_
         The tool it is for.
     where
-        An SQL condition on the columns; all rows without it.
+        A filter; default: all rows.
     results
         For megadetector: the results that the predictions go into.
     project
@@ -79,7 +80,7 @@ def export(
     ConfigError
         The file's ending says no format, it is there already, cannot be written, or something needed is not given.
     CollectionError
-        The condition does not read, or there is nothing to write.
+        There is nothing to write.
     """
     file = Path(file)
     snapshot = Snapshot(collection, where)
@@ -108,7 +109,7 @@ def export(
     write = for_explorer if for_ == "emb-explorer" else _WRITERS[file.suffix.lower()]
     if snapshot.count() == 0:
         raise CollectionError(
-            "No row holds the condition." if where is not None else f"{collection.path} has no rows to export."
+            "No rows match the filter." if where is not None else f"{collection.path} has no rows to export."
         )
     with drafted(file, force=force) as part:
         rows = write(snapshot, part)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from birder.collection.predictions import prediction_columns, prediction_of
 from birder.errors import ConfigError, unknown_name
-from birder.formats.predictions import prediction_columns, prediction_of
 from birder.sources import RANKS
 
 LABEL, PREDICTION = "label", "prediction"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from birder.collection.predictions import COLUMNS as PREDICTED
+from birder.collection.predictions import PREFIX, prediction_of
 from birder.collection.provenance import Source
 from birder.collection.schema import LABEL_SOURCE
-from birder.formats.predictions import COLUMNS as PREDICTED
-from birder.formats.predictions import prediction_of
 from birder.sources import RANKS
 
 BOX = {"bboxX": "box_x", "bboxY": "box_y", "bboxWidth": "box_width", "bboxHeight": "box_height"}
@@ -95,7 +95,7 @@ def observations(row: Mapping[str, Any], by: By) -> Iterator[Line]:
 
 def taxon(row: Mapping[str, Any], name: str) -> Line:
     """A taxon of the package's `taxonomic`, with its rank and those above it, as far as the row knows of them."""
-    for prefix in ("", "predicted_"):
+    for prefix in ("", PREFIX):
         ranks = {rank: str(row[prefix + rank]) for rank in RANKS if row.get(prefix + rank)}
         rank = next((rank for rank in reversed(RANKS) if ranks.get(rank) == name), None)
         if rank is not None:

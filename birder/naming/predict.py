@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
+from birder.collection.filter import Filter
 from birder.collection.model import Encoder, load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import Storage
@@ -109,7 +110,7 @@ def by_texts(
     images: Sequence[str],
     on_unreadable: OnUnreadable,
     *,
-    where: str | None = None,
+    where: Filter | None = None,
     batch_size: int = IMAGES_AT_ONCE,
     progress: Callable[[int, int], None] | None = None,
     **options: Unpack[TextOptions],
@@ -166,7 +167,7 @@ def by_examples(
     images: Sequence[str],
     on_unreadable: OnUnreadable,
     *,
-    where: str | None = None,
+    where: Filter | None = None,
     encoder: Encoder | None = None,
     device: str | None = None,
 ) -> Namer:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from birder.collection.annotate import embedding_batches
+from birder.collection.filter import Filter
 from birder.collection.storage import Storage
 from birder.collection.text_encoder import shared_features
 from birder.errors import CollectionError, ConfigError, ImageError
@@ -45,7 +45,7 @@ def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Ve
     uris: list[str] = []
     labels: list[str] = []
     vectors = []
-    for table, embeddings in embedding_batches(collection, ("uri", column)):
+    for table, embeddings in collection.embedding_batches(("uri", column)):
         values = table[column].to_pylist()
         has = [value is not None and str(value).strip() != "" for value in values]
         vectors.append(embeddings[has])
@@ -56,16 +56,18 @@ def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Ve
     return uris, np.concatenate(vectors), labels
 
 
-def stored_embeddings(collection: Storage, leave_out: set[str] | None = None, *, where: str | None = None) -> Batches:
+def stored_embeddings(
+    collection: Storage, leave_out: set[str] | None = None, *, where: Filter | None = None
+) -> Batches:
     """Embeddings (B, D) of all rows that match a filter, but those whose uri is to be left out."""
-    for table, embeddings in embedding_batches(collection, where=where):
+    for table, embeddings in collection.embedding_batches(where=where):
         uris = table["uri"].to_pylist()
         keep = [uri not in (leave_out or ()) for uri in uris]
         if any(keep):
             yield [uri for uri, kept in zip(uris, keep, strict=True) if kept], embeddings[keep]
 
 
-def stored_features(collection: Storage, clip: LoadedClip, *, where: str | None = None) -> Batches:
+def stored_features(collection: Storage, clip: LoadedClip, *, where: Filter | None = None) -> Batches:
     """Image features (B, E) of all rows that match a filter: only the projection is computed, no image is read."""
     for uris, embeddings in stored_embeddings(collection, where=where):
         yield uris, shared_features(collection, clip, embeddings)

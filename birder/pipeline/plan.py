@@ -96,7 +96,7 @@ def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed:
             continue
         uri = source.uri
         shard = known_shards.get(uri)
-        finished = shard is not None and rows[uri] + failures[uri] == shard.photographs and shard.stamp == stamp
+        finished = shard is not None and rows[uri] + failures[uri] == shard.images and shard.stamp == stamp
         if finished and not (retry_failed and failures[uri]):
             result.done += rows[uri]
             result.failed_before += failures[uri]

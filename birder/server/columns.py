@@ -27,13 +27,13 @@ def values(
     limit: Annotated[int, Query(ge=0, le=10_000)] = 100,
     contains: Annotated[str | None, Query(max_length=300, description="Only texts that hold this")] = None,
 ) -> dict[str, Any]:
-    """The values of a column in the rows that a condition holds for, and how often each is there.
+    """The values of a column in the rows that match a filter, and how often each is there.
 
     Of numbers and times also the range and a histogram.
     """
     snapshot = site.catalogue.current()
     # Unfiltered is the common case, and needs no list of all rows.
-    column = snapshot.column(name, snapshot.select(where) if where else None)
+    column = snapshot.column(name, snapshot.select(snapshot.filter(where)) if where else None)
     return count_values(column, limit, contains)
 
 

@@ -55,9 +55,9 @@ def photos(
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
-    """List the photographs that a condition holds for, some at a time."""
+    """List the photographs that match a filter, some at a time."""
     snapshot = site.catalogue.current()
-    found = snapshot.select(where, order)
+    found = snapshot.select(snapshot.filter(where), order)
     return {
         "total": len(found),
         "offset": offset,
@@ -68,9 +68,9 @@ def photos(
 
 @router.get("/ids", response_model=Ids)
 def ids(site: Here, where: Where = None, order: Order = "") -> Response:
-    """List the ids of all photographs that a condition holds for."""
+    """List the ids of all photographs that match a filter."""
     snapshot = site.catalogue.current()
-    found = snapshot.select(where, order)
+    found = snapshot.select(snapshot.filter(where), order)
     values = snapshot.table["id"].take(found).to_pylist()
     # Written directly: 100,000 ids need no checking against the model.
     answer = to_json({"total": len(values), "version": snapshot.version, "ids": values})

@@ -30,7 +30,7 @@ class Wanted(BaseModel):
     embedding: list[Number] | None = Field(
         None, min_length=1, max_length=16_384, description="As POST /embed gives it."
     )
-    where: str | None = Field(None, max_length=10_000, description="An SQL condition on the columns.")
+    where: str | None = Field(None, max_length=10_000, description="A filter: an SQL expression over the columns.")
     k: int = Field(50, ge=1, le=1000)
 
 
@@ -95,7 +95,7 @@ def nearest(
         texts=texts,
         unlike=unlike,
         vectors=vectors,
-        where=snapshot.with_labels(where),
+        where=snapshot.with_labels(snapshot.filter(where)),
         k=k,
         columns=["id"],
         clip=clip,

@@ -23,7 +23,7 @@ from birder.sources import uri_to_name
 from birder.sources.by_uri import Pictures
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "A condition, value or picture that does not work"},
+    400: {"model": Problem, "description": "A filter, value or image that cannot be used"},
     401: {"model": Problem, "description": "The token is missing or wrong"},
     403: {"model": Problem, "description": "A request from another site's page, or to another host's name"},
     404: {"model": Problem, "description": "There is no such photograph, column or label"},
@@ -38,7 +38,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Another process is writing"}}
 
 Where = Annotated[
-    str | None, Query(max_length=10_000, description="An SQL condition on the columns, as in: label = 'owl'")
+    str | None,
+    Query(max_length=10_000, description="A filter in SQL, as in: label = 'owl'"),
 ]
 Order = Annotated[
     str, Query(max_length=300, description="A column's name, with - before it for descending; by uri without it")

@@ -64,7 +64,9 @@ async def search_image(
         list[UploadFile],
         File(min_length=1, max_length=MAX_PICTURES, description="One or several pictures; at most 64 MB together"),
     ],
-    where: Annotated[str | None, Form(max_length=10_000, description="An SQL condition on the columns")] = None,
+    where: Annotated[
+        str | None, Form(max_length=10_000, description="A filter: an SQL expression over the columns")
+    ] = None,
     k: Annotated[int, Form(ge=1, le=1000)] = 50,
 ) -> dict[str, Any]:
     """Find the photographs nearest to a picture, or to the mean of several, nearest first."""

@@ -8,9 +8,9 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from birder.analysis.agreement import neighbour_agreement
+from birder.analysis.neighbours import nearest_rows, principal
 from birder.collection import vectors as blocks
 from birder.collection.storage import RANKS
-from birder.collection.vectors import nearest_rows, principal
 from birder.errors import ConfigError, UnknownNameError
 from tests.analysis.made import make
 

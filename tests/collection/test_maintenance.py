@@ -16,6 +16,7 @@ from birder.collection.disk import running
 from birder.collection.journal import Journal
 from birder.collection.labels import give_label, history, undo
 from birder.collection.maintenance import tidy, worth_tidying
+from birder.collection.search import search
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from tests.analysis.made import make
@@ -101,7 +102,7 @@ def test_versions_of_the_last_hour_stay_and_who_reads_them_goes_on(tmp_path: Pat
     done = tidy(collection)
     assert done.versions_removed == 0
     assert reader.to_arrow().equals(before)
-    assert len(reader.nearest(np.ones(32, np.float32), 3)) == 3
+    assert len(search(reader, vectors=[np.ones(32, np.float32)], k=3)) == 3
 
 
 def test_while_another_process_adds_images_it_is_refused(tmp_path: Path) -> None:

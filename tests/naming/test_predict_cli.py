@@ -24,8 +24,6 @@ from birder.cli.predict import predict
 from birder.cli.predict import shown as shown_as
 from birder.cli.search import search
 from birder.cli.similar import similar
-from birder.collection import annotate
-from birder.collection.annotate import embedding_batches, write_columns
 from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError, ConfigError, UnknownNameError, WeightsError
 from birder.formats.read import import_embeddings
@@ -249,7 +247,7 @@ def test_unlabelled_rows_are_named_by_the_labelled_ones(collection: Path) -> Non
     opened = Storage.open(collection)
     rows = opened.to_arrow().select(["uri", "label"]).to_pylist()
     unknown = [row["uri"] for row in rows if row["uri"].endswith(("6.png", "7.png"))]
-    write_columns(opened, unknown, {"label": pa.nulls(2, pa.string())})
+    opened.write_columns(pa.table({"uri": unknown, "label": pa.nulls(2, pa.string())}))
     named = name("--in", collection, "--like", collection, "-k", "1")
     assert {Path(row["image"]).name for row in named} == {"6.png", "7.png"}
     with pytest.raises(CollectionError, match="--hold-out"):
@@ -335,17 +333,6 @@ def test_labels_that_are_missing(home: Path, collection: Path, tmp_path: Path) -
         run("predict", tmp_path / "none", "--like", collection)
 
 
-def test_embeddings_come_in_batches_as_they_are_stored(home: Path) -> None:
-    opened = Storage.open(home / "c.birder")
-    rows = {row["uri"]: row["embedding"] for row in opened.to_arrow().to_pylist()}
-    seen = {}
-    for batch, embeddings in embedding_batches(opened):
-        seen.update(zip(batch["uri"].to_pylist(), embeddings, strict=True))
-    assert seen.keys() == rows.keys()
-    for uri, embedding in seen.items():
-        np.testing.assert_array_equal(embedding, np.array(rows[uri], dtype=np.float32))
-
-
 @pytest.mark.parametrize(
     ("key", "shown"),
     [
@@ -359,27 +346,10 @@ def test_photographs_are_shown_by_their_path_where_they_are_files(key: str, show
     assert shown_as(key) == shown
 
 
-def test_small_pieces_are_put_together(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = Storage.open(home / "c.birder")
-    monkeypatch.setattr(annotate, "_ROWS_AT_ONCE", 5)
-    pieces = [pa.record_batch({"x": pa.array(range(i), pa.int64())}) for i in (0, 3, 1, 2, 4, 0)]
-    assert [table.num_rows for table in annotate._joined(pieces)] == [6, 4]
-    assert sum(len(embeddings) for _, embeddings in embedding_batches(opened)) == 8
-
-
-def test_columns_of_another_type_are_refused(collection: Path) -> None:
-    opened = Storage.open(collection)
-    uris = opened.to_arrow().column("uri").to_pylist()[:1]
-    with pytest.raises(CollectionError, match="label"):
-        write_columns(opened, uris, {"label": pa.array([1.5])})
-    with pytest.raises(CollectionError):
-        write_columns(opened, uris, {"embedding": pa.array([1.5])})
-
-
 def test_the_projection_is_the_only_thing_that_runs(home: Path) -> None:
     clip = load_clip(CLIP)
     opened = Storage.open(home / "c.birder")
-    (batch, embeddings), *_ = embedding_batches(opened)
+    (batch, embeddings), *_ = opened.embedding_batches()
     weight = clip.net.image.classifier.weight.numpy()
     np.testing.assert_allclose(clip.project(torch.from_numpy(embeddings.copy())), embeddings @ weight.T, atol=1e-5)
     assert batch.num_rows == 8

@@ -23,7 +23,8 @@ from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform
-from birder.pipeline.embed import NOT_USABLE, Plan, Summary, embed_images, plan
+from birder.pipeline.embed import Plan, Summary, embed_images, plan
+from birder.pipeline.outcomes import UNUSABLE_EMBEDDING
 from birder.sources import find_images, path_to_uri, uri_to_path
 
 TRANSFORM = ClassificationTransform((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -208,7 +209,7 @@ def test_a_row_goes_when_its_file_is_broken_but_stays_when_it_cannot_be_read(tmp
     todo = plan(collection, find_images([tmp_path / "photos"]))
     (tmp_path / "photos/0001.png").unlink()
     summary = embed_images(collection, Means(), TRANSFORM, todo, draft=False)
-    assert summary.failed == [(str(tmp_path / "photos/0001.png"), "the file does not exist (any more)")]
+    assert summary.failed == [(str(tmp_path / "photos/0001.png"), "the file does not exist")]
     assert collection.count() == 1
 
 
@@ -224,7 +225,7 @@ def test_an_embedding_that_is_zero_or_not_finite_is_a_failure(tmp_path: Path, va
     shutil.copy(tmp_path / "photos/0000.png", tmp_path / "photos/0009.png")
     summary = run(tmp_path, Broken(), batch_size=3, threads=1)  # one thread: 0000 comes before its copy
     assert (summary.embedded, len(summary.failed)) == (2, 2)
-    assert {f["reason"] for f in collection_in(tmp_path).failures()} == {NOT_USABLE}
+    assert {f["reason"] for f in collection_in(tmp_path).failures()} == {UNUSABLE_EMBEDDING}
 
 
 def test_an_error_of_the_engine_surfaces_and_what_was_done_is_kept(tmp_path: Path) -> None:

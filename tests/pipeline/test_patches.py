@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from birder.cli import app
 from birder.collection.model import Encoder, load_encoder
+from birder.collection.search import search
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.images.open import open_image
@@ -111,9 +112,9 @@ def test_a_network_without_patch_tokens_says_so() -> None:
 
 def test_search_does_not_drag_them_along(folder: Path, encoder: Encoder) -> None:
     collection = run(folder, encoder)
-    nearest = collection.nearest(np.ones(48, np.float32), k=1)
+    nearest = search(collection, vectors=[np.ones(48, np.float32)], k=1).to_list()
     assert "patches" not in nearest[0] and "uri" in nearest[0]
-    found = collection.search(vectors=[np.ones(48, np.float32)], k=1).to_list()
+    found = search(collection, vectors=[np.ones(48, np.float32)], k=1).to_list()
     assert "patches" not in found[0] and found[0]["uri"] == nearest[0]["uri"]
 
 

@@ -155,9 +155,9 @@ def test_a_later_table_changes_the_columns_of_rows_that_are_there(tmp_path: Path
     assert (todo.pending, summary.embedded, summary.updated, engine.images) == ([], 0, 2, 4)
     values = [(row["trap"], row["label"]) for _, row in sorted(rows_of(tmp_path).items())]
     assert values == [(7, "owl"), (8, "photos"), (None, "photos"), (None, "photos")]
-    before = collection_in(tmp_path).images.version
+    before = collection_in(tmp_path).version
     assert with_table("file_name,trap,label\n0.png,7,owl\n1.png,8,\n")[1].updated == 0
-    assert collection_in(tmp_path).images.version == before
+    assert collection_in(tmp_path).version == before
     assert with_table("file_name,trap\n0.png,9\n1.png,\n")[1].updated == 1
     assert [row["trap"] for _, row in sorted(rows_of(tmp_path).items())] == [9, 8, None, None]
     with pytest.raises(CollectionError, match="column trap"):
@@ -279,7 +279,7 @@ def test_a_drafted_crop_still_covers_the_network(tmp_path: Path, turned: bool) -
 def test_a_file_that_is_not_there_is_the_reason_for_all_its_boxes(tmp_path: Path) -> None:
     items = [Pending(Source(str(tmp_path / "no.jpg"), box=Box(0, 0, 0.5, w)), None) for w in (0.5, 0.6)]
     outcomes = read_group(items, TRANSFORM, True)
-    assert outcomes == [Unreadable(item, None, "the file does not exist (any more)") for item in items]
+    assert outcomes == [Unreadable(item, None, "the file does not exist") for item in items]
 
 
 def test_ten_thousand_members_take_little_memory(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from birder.images.suspect import why_suspect
 from birder.images.transform import ClassificationTransform
 from tests.pipeline.test_embed import collection_in, draw, run
 from tests.robustness.hostile import encoded, half_zero, half_zero_files, picture
+from tests.stored import images_of
 
 REASONS = {
     "half-zero.webp": "its file ends in zeros",
@@ -60,9 +61,9 @@ def test_a_collection_made_before_gets_the_column_unless_it_has_one_of_that_name
     draw(tmp_path, 1)
     run(tmp_path)
     collection = collection_in(tmp_path)
-    collection.images.drop_columns(["suspect"])
+    images_of(collection.path).drop_columns(["suspect"])
     if own is not None:
-        collection.images.add_columns(pa.schema([pa.field("suspect", own)]))
+        images_of(collection.path).add_columns(pa.schema([pa.field("suspect", own)]))
     (tmp_path / "photos" / "half.tif").write_bytes(half_zero_files()["half-zero.tif"])
     assert run(tmp_path).embedded == 1
     assert suspects(tmp_path)["half.tif"] == (REASONS["half-zero.tif"] if own is None else None)

@@ -105,7 +105,7 @@ def test_urls_become_rows_once_and_are_not_fetched_again(site: tuple[str, Path, 
     (tmp_path / "list.csv").write_text("url,n\n" + lines)
     _, summary = run(tmp_path, find_sources([tmp_path / "list.csv"]))
     assert summary.embedded == 4
-    assert dict(summary.failed)[f"{url}/4.png"] == "the file does not exist (any more)"
+    assert dict(summary.failed)[f"{url}/4.png"] == "the file does not exist"
     assert "s3fs" in dict(summary.failed)["nosuchprotocol://x/y.jpg"]
     assert sorted(row["n"] for row in rows_of(tmp_path).values()) == [0, 1, 2, 3]  # type: ignore[type-var]
     asked.clear()

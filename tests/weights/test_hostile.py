@@ -21,7 +21,7 @@ import birder
 from birder.cli import app
 from birder.collection.model import load_encoder
 from birder.errors import BirderError, ConfigError, WeightsError
-from birder.pipeline.embed import NOT_USABLE
+from birder.pipeline.outcomes import UNUSABLE_EMBEDDING
 from birder.weights.checkpoint import Checkpoint, read_checkpoint
 from birder.weights.clip import load_clip
 from birder.weights.find import find_model
@@ -255,6 +255,6 @@ def test_weights_that_embed_everything_as_zero_give_no_row(
     assert "failed 1" in result.output
     collection = birder.open_collection(tmp_path / "c.birder")
     assert collection.count() == 0
-    assert [failure["reason"] for failure in collection.failures()] == [NOT_USABLE]
+    assert [failure["reason"] for failure in collection.failures()] == [UNUSABLE_EMBEDDING]
     with pytest.raises(WeightsError, match="zero or not finite"):
         load_encoder(str(path), engine=engine).embed_one(DATA / "chelsea.png")

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pytest
 
 from birder.collection.index import make_index
+from birder.collection.search import search
 from birder.collection.storage import Content, Failure, Row, Stamp, Storage
 from birder.collection.whole import TornCopyWarning, make_whole
-from birder.errors import CollectionError
+from birder.errors import CollectionError, TornCopyError
 from tests.collection.test_index import clustered, made
-from tests.formats.conftest import CARD
+from tests.collection.test_storage import CARD
 
 ROWS = 8
 # A process that writes batch after batch: rows, changed columns, deletions, failures, compaction, an index.
@@ -30,7 +31,7 @@ import sys, itertools, warnings
 import numpy as np, pyarrow as pa
 warnings.simplefilter("ignore")
 from birder.collection.storage import Storage, Content, Failure, Row, Stamp
-from tests.formats.conftest import CARD
+from tests.collection.test_storage import CARD
 path = sys.argv[1]
 collection = Storage.create_or_open(path, CARD)
 for batch in itertools.count():
@@ -110,7 +111,7 @@ def test_a_copy_of_a_collection_that_is_being_written_is_whole(
             float(label) for label in rows["label"].to_pylist()
         ]
         assert len(opened.failures()) >= 1
-        assert len(opened.nearest(np.ones(4, "f4"), 3)) == 3
+        assert len(search(opened, vectors=[np.ones(4, "f4")], k=3)) == 3
         with opened.writing():  # and goes on
             opened.write([_row(10**6)])
         assert Storage.open(opened.path).count() == rows.num_rows + 1
@@ -198,7 +199,7 @@ def test_a_copy_without_any_whole_version_is_refused(collection: Storage) -> Non
     for manifest in sorted(versions.glob("*.manifest"))[1:]:
         manifest.unlink()
     newest(collection.path / "images.lance" / "data").unlink()
-    with pytest.raises(CollectionError, match="Copy it again when nothing writes"):
+    with pytest.raises(TornCopyError, match="no version of its table images is whole.* birder backup"):
         make_whole(collection.path)
 
 
