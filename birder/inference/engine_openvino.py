@@ -33,7 +33,7 @@ from birder.weights.hub import cache_folder  # noqa: E402
 
 if TYPE_CHECKING:
     from birder.inference.pixels import PixelNet
-    from birder.weights.find import FoundModel
+    from birder.weights.resolve import Weights
 
 PRECISIONS = ("bf16", "fp32", "int8")
 _CHUNK = 4
@@ -47,19 +47,15 @@ def has_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def graph_folder(model: FoundModel, kind: str = "float") -> Path:
-    """Where the graph of a model is kept; `kind` is "float", "patches" (gives these too) or "int8".
+def graph_folder(weights: Weights, kind: str = "float") -> Path:
+    """Where the graph of an image encoder is kept; `kind` is "float", "patches" (with patch tokens) or "int8".
 
-    The same file is another graph in another network, or with another configuration.
+    The same file gives another graph in another network or with another configuration.
     """
     versions = f"birder-{__version__}-openvino-{openvino.__version__.split('-')[0]}"
-    config = model.spec.config if model.spec is not None else {}
-    suffix = (
-        f"-{hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:12]}"
-        if config
-        else ""
-    )
-    return cache_folder() / "graphs" / versions / f"{model.sha256}-{model.network}{suffix}-{kind}"
+    config = json.dumps(weights.config, sort_keys=True, default=str)
+    suffix = f"-{hashlib.sha256(config.encode()).hexdigest()[:12]}" if weights.config else ""
+    return cache_folder() / "graphs" / versions / f"{weights.sha256}-{weights.network}{suffix}-{kind}"
 
 
 def is_kept(folder: Path) -> bool:

@@ -154,7 +154,7 @@ def fetch_taxa(clip_name: str) -> pa.Table:
 
 
 def _data_set(clip_name: str) -> str:
-    """The data set of a model, whose name may be that of its image half's weights."""
+    """The data set of a model, whose name may be that of its image encoder's weights."""
     registered = registered_name(clip_name)
     name = weights_spec(registered).openclip if registered is not None else clip_name
     if name not in TREE_OF_LIFE:

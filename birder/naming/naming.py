@@ -102,7 +102,7 @@ def text_names(
     Parameters
     ----------
     clip
-        The model; its text half encodes labels that are not encoded yet.
+        The model; its text encoder encodes labels that are not encoded yet.
     source
         "a,b,c"; a text file with a label a line; a table of taxa (.csv, .parquet); or TreeOfLife's published embeddings
         on this machine (.npy, its names beside it as .json). Without it and without `bins`: those of the Hub.

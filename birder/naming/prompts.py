@@ -99,7 +99,7 @@ OPENAI_TEMPLATES: tuple[str, ...] = (
 
 
 class TextType(StrEnum):
-    """How a taxon is written for the text half (Stevens et al., arXiv 2311.18803, "Text types")."""
+    """How a taxon is written for the text encoder (Stevens et al., arXiv 2311.18803, "Text types")."""
 
     common = "common"
     scientific = "scientific"
@@ -123,7 +123,7 @@ def fill(templates: Sequence[str], label: str) -> list[str]:
 
 
 def taxon_text(taxon: Mapping[str, str], text_type: TextType) -> str:
-    """A taxon as the text half reads it.
+    """A taxon as the text encoder reads it.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ def encode_labels(
     Parameters
     ----------
     encoder
-        The text half.
+        The text encoder.
     labels
         N labels, e.g. "owl" or "Strix aluco".
     templates

@@ -58,7 +58,7 @@ def name(*arguments: str | Path, code: int = 0) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, and the collection of them by the image half of the tiny CLIP."""
+    """Photographs, and the collection of them by the image encoder of the tiny CLIP."""
     home = tmp_path_factory.mktemp("home")
     source = Image.open(DATA / "chelsea.png").convert("RGB")
     for i in range(8):
@@ -282,12 +282,12 @@ def test_another_model_is_refused(home: Path, tree: Path, tmp_path: Path) -> Non
         run("predict", "--in", tmp_path / "other.birder", "--model", CLIP, "--labels", tree)
     with pytest.raises(CollectionError, match="two models cannot be compared"):
         run("predict", "--in", tmp_path / "other.birder", "--like", home / "c.birder")
-    with pytest.raises(CollectionError, match="an image half alone"):
+    with pytest.raises(CollectionError, match="an image encoder alone"):
         run("predict", "--in", home / "c.birder", "--labels", tree)
 
 
 def test_a_model_without_texts_says_which_have_them(home: Path) -> None:
-    with pytest.raises(WeightsError, match=r"efficientnet_lite0_in1k has no text half.*vit_b16_pn_bioclip-v1.*--like"):
+    with pytest.raises(WeightsError, match=r"efficientnet_lite0_in1k has no text encoder.*vit_b16_pn_bioclip-v1.*--like"):
         run("predict", home / "photos", "--labels", "owl,fox", "--model", "efficientnet_lite0_in1k")
 
 

@@ -23,7 +23,7 @@ def clip() -> LoadedClip:
 
 
 class Counting:
-    """A text half that remembers what it was asked."""
+    """A text encoder that remembers what it was asked."""
 
     def __init__(self, clip: LoadedClip) -> None:
         self.clip = clip
