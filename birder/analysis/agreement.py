@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.storage import RANKS, Storage
+from birder.collection.storage import Storage
 from birder.collection.vectors import nearest_rows, unit_vectors
 from birder.errors import ConfigError, unknown_name
+from birder.taxonomy import RANKS
 
 
 @dataclass(frozen=True)

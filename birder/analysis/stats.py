@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from birder.collection.disk import open_images
 from birder.collection.schema import VECTORS
-from birder.collection.storage import RANKS, Storage
+from birder.collection.storage import Storage
 from birder.errors import unknown_name
+from birder.taxonomy import RANKS
 
 TAXA = ("label", *RANKS)
 """The columns that are counted unless others are asked for."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birder.cli.output import note, one_line, write_rows
+from birder.taxonomy import Rank
 
 if TYPE_CHECKING:
     from birder.collection.storage import Storage
@@ -28,18 +29,6 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     parquet = "parquet"
-
-
-class Rank(StrEnum):
-    """Ranks that taxa can be put together at."""
-
-    kingdom = "kingdom"
-    phylum = "phylum"
-    class_ = "class"
-    order = "order"
-    family = "family"
-    genus = "genus"
-    species = "species"
 
 
 def predict(

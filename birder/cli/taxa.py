@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birder.cli.predict import Rank
+from birder.taxonomy import Rank
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ def taxa(
     import pyarrow.parquet as pq
 
     from birder.errors import ConfigError
-    from birder.formats.draft import drafted
+    from birder.files import replacing
 
     if to is not None and to.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(f"{to} ends in no form: name it .csv or .parquet.")
@@ -46,11 +46,11 @@ def taxa(
     if to is None:
         pyarrow.csv.write_csv(table, sys.stdout.buffer, options)
         return
-    with drafted(to, force=True) as part:
+    with replacing(to) as draft:
         if to.suffix.lower() == ".csv":
-            pyarrow.csv.write_csv(table, part, options)
+            pyarrow.csv.write_csv(table, draft, options)
         else:
-            pq.write_table(table, part, compression="zstd")
+            pq.write_table(table, draft, compression="zstd")
 
 
 def _taxa(model: str, rank: Rank | None, subset: Path | None) -> pa.Table:

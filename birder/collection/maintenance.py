@@ -15,6 +15,7 @@ from birder.collection.disk import connect, has_table, storing
 from birder.collection.labels import fold
 from birder.collection.storage import Storage
 from birder.collection.whole import needed_files
+from birder.files import DRAFT_ENDING
 
 KEEP = timedelta(hours=1)
 """The age up to which former versions stay: who opened the collection since then goes on reading."""
@@ -132,7 +133,7 @@ def _remove_thumbnails(collection: Storage) -> int:
     count = 0
     for path in list(folder.glob("??/*")):
         named = _THUMBNAIL.fullmatch(path.name)
-        left = path.name.endswith(".part") and time.time() - path.stat().st_mtime > _UNFINISHED
+        left = path.name.endswith(DRAFT_ENDING) and time.time() - path.stat().st_mtime > _UNFINISHED
         if left or (named is not None and named[1] not in contents):
             path.unlink(missing_ok=True)
             count += 1

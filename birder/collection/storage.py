@@ -36,7 +36,7 @@ from birder.collection.disk import (
     storing,
 )
 from birder.collection.filter import checked_condition, explained
-from birder.collection.flush import flush_folder, flushing
+from birder.collection.flush import flushing
 from birder.collection.journal import Journal
 from birder.collection.schema import (
     FAILURES,
@@ -58,7 +58,8 @@ from birder.collection.schema import (
 )
 from birder.collection.whole import make_whole
 from birder.errors import CollectionError, unknown_name
-from birder.sources import RANKS, RESERVED, Stamp
+from birder.files import flush_folder, replacing
+from birder.sources import RESERVED, Stamp
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from birder.collection.quick import QuickTable
     from birder.collection.search import Found
 
-__all__ = ["RANKS", "USERS", "Content", "Failure", "Index", "ModelCard", "Row", "Stamp", "Storage", "column_types"]
+__all__ = ["USERS", "Content", "Failure", "Index", "ModelCard", "Row", "Stamp", "Storage", "column_types"]
 
 _KEY = b"birder"
 _FORMAT = 1
@@ -370,10 +371,8 @@ class Storage:
         """Keep what `shards` gives; within `writing` only."""
         if not shards:
             return
-        with storing(self.path):
-            draft = self.path / "shards.json.part"
+        with storing(self.path), replacing(self.path / "shards.json") as draft:
             draft.write_text(json.dumps(self.shards() | dict(shards)))
-            draft.replace(self.path / "shards.json")
 
     def compact(self) -> None:
         """Join the small pieces that many commits leave, so that searching stays fast."""

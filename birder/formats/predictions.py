@@ -12,7 +12,7 @@ from birder.collection.annotate import write_columns
 from birder.collection.schema import TIME
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
-from birder.sources import RANKS
+from birder.taxonomy import RANKS, lowest_name, taxon_of
 
 SCORE = "predicted_score"
 COLUMNS = (
@@ -60,8 +60,8 @@ def prediction_columns(names: Sequence[str]) -> list[str]:
 def prediction_of(row: Mapping[str, Any]) -> Prediction | None:
     """The prediction in a row; None where there is none."""
     score = row.get(SCORE)
-    ranks = {rank: str(row[f"predicted_{rank}"]) for rank in RANKS if row.get(f"predicted_{rank}")}
-    name = row.get("predicted_label") or next((ranks[rank] for rank in reversed(RANKS) if rank in ranks), None)
+    ranks = taxon_of(row, "predicted_")
+    name = row.get("predicted_label") or lowest_name(ranks)
     if name is None or score is None:
         return None
     return Prediction(

@@ -7,13 +7,11 @@ it, and needs neither torch nor the checkpoint.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import shutil
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +26,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
 from birder.errors import ConfigError  # noqa: E402
+from birder.files import replacing_folder  # noqa: E402
 from birder.version import __version__  # noqa: E402
 from birder.weights.hub import cache_folder  # noqa: E402
 
@@ -87,16 +86,10 @@ def trace(module: PixelNet) -> openvino.Model:
 
 def keep_graph(folder: Path, graph: openvino.Model, facts: dict[str, Any]) -> None:
     """Write a graph and facts about it (JSON) to disk, whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-    try:
-        openvino.save_model(graph, part / _GRAPH, compress_to_fp16=False)
-        (part / _FACTS).write_text(json.dumps(facts), "utf-8")
+    with replacing_folder(folder) as draft:
+        openvino.save_model(graph, draft / _GRAPH, compress_to_fp16=False)
+        (draft / _FACTS).write_text(json.dumps(facts), "utf-8")
         shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process was as fast: its graph is the same
-            part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 class OpenVinoEngine:

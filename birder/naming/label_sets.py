@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 
 from birder.errors import ConfigError, UnknownNameError, WeightsError, unknown_name
 from birder.naming.cache import cached_path, keep
-from birder.naming.prompts import COMMON_NAME, RANKS
 from birder.naming.tables import read_table
 from birder.registry import registered_name, weights_spec
+from birder.taxonomy import COMMON_NAME, RANKS, is_rank, ranks_in
 
 LABEL = "label"
 
@@ -248,9 +248,9 @@ def subset_mask(names: pa.Table, subset: Path | Mapping[str, Sequence[str]]) -> 
 
 def _ranks_to(names: pa.Table, rank: str) -> list[str]:
     """The ranks of the table from the widest down to `rank`."""
-    if rank not in RANKS:
+    if not is_rank(rank):
         raise unknown_name("rank", rank, RANKS)
-    have = [each for each in RANKS if each in names.column_names]
+    have = ranks_in(names.column_names)
     if rank not in have:
         raise UnknownNameError(
             f"The labels have no rank {rank}; they have {', '.join(have) or 'plain names, no ranks'}."

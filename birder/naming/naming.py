@@ -25,9 +25,10 @@ from birder.naming.label_sets import (
     read_tree_of_life,
     subset_mask,
 )
-from birder.naming.prompts import OPENAI_TEMPLATES, RANKS, TextType, taxon_text
+from birder.naming.prompts import OPENAI_TEMPLATES, TextType, taxon_text
 from birder.naming.tables import read_bins, read_label_list, read_taxa
 from birder.naming.texts import cached_labels
+from birder.taxonomy import ranks_in
 
 if TYPE_CHECKING:
     from birder.weights.clip import LoadedClip
@@ -158,7 +159,7 @@ def text_names(
 
 
 def _groups(labels: Labels, rank: str | None) -> Groups | None:
-    lowest = [each for each in RANKS if each in labels.names.column_names][-1]
+    lowest = ranks_in(labels.names.column_names)[-1]
     return None if rank is None or rank == lowest else group_by_rank(labels.names, rank)
 
 

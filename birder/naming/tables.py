@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from birder.errors import ConfigError
-from birder.naming.prompts import COMMON_NAME, RANKS
+from birder.taxonomy import COMMON_NAME, RANKS, ranks_in, species_name
 
 _MISSING = ("NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "nan", "NaN", "-nan", "-NaN", "null", "NULL", "None")
 """What stands for nothing in a table, as pandas reads it."""
@@ -81,21 +81,17 @@ def read_taxa(path: Path) -> pa.Table:
     """
     table = read_table(path)
     columns = {name.lower(): table.column(i) for i, name in enumerate(table.column_names)}
-    known = [name for name in (*RANKS, COMMON_NAME) if name in columns]
-    if not set(known) & set(RANKS):
+    known = ranks_in(columns)
+    if not known:
         raise ConfigError(f"{path} names no taxa: give it at least one of the columns {', '.join(RANKS)}.")
     values = {name: columns[name].to_pylist() for name in known}
     if "genus" in values and "species" in values:
         pairs = zip(values["genus"], values["species"], strict=True)
-        values["species"] = [_binomial(genus, species) for genus, species in pairs]
-    values.setdefault(COMMON_NAME, [""] * table.num_rows)
+        values["species"] = [species_name(genus, species) for genus, species in pairs]
+    values[COMMON_NAME] = columns[COMMON_NAME].to_pylist() if COMMON_NAME in columns else [""] * table.num_rows
     if table.num_rows == 0:
         raise ConfigError(f"{path} has no row.")
     return pa.table({name: pa.array(column, pa.string()) for name, column in values.items()})
-
-
-def _binomial(genus: str, species: str) -> str:
-    return f"{genus} {species}" if genus and species and " " not in species else species
 
 
 def _is_file(path: Path) -> bool:

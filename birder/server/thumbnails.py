@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import hashlib
 import threading
-import uuid
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
-from birder.errors import ImageError
+from birder.errors import BirderError, ImageError
+from birder.files import replacing
 from birder.server.pictures import Pictures, Place, shrunk, stamp_of_place, to_jpeg
 from birder.server.work import Workers
 
@@ -98,14 +98,8 @@ class Thumbnails:
 
     def _keep(self, key: str, size: int, jpeg: bytes) -> None:
         path = self._path(key, size)
-        part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(jpeg)
-            part.replace(path)
-        except OSError:  # a full disk or a folder of others: it is made again next time
-            with contextlib.suppress(OSError):
-                part.unlink()
+        with contextlib.suppress(BirderError), replacing(path) as draft:  # without it, it is made again next time
+            draft.write_bytes(jpeg)
 
 
 def _changed_key(place: Place, stamp: str) -> str:

@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 
 from birder.errors import HubError, WeightsError
+from birder.files import replacing
 from birder.registry import DEFAULT_WEIGHTS, WeightsSpec
 
 
@@ -51,10 +52,8 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
     if dst is None:
         return source
     dst = Path(dst)
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    part = dst.with_name(dst.name + ".part")
-    shutil.copyfile(source, part)
-    part.replace(dst)
+    with replacing(dst) as draft:
+        shutil.copyfile(source, draft)
     return dst
 
 

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 
 from birder.errors import WeightsError
+from birder.files import replacing_folder
 from birder.registry import create_network, list_networks, network_spec
 from birder.weights.checkpoint import Checkpoint, get_size_from_signature, make_signature
 from birder.weights.openclip import OpenClip, State, check_image_encoder
@@ -346,12 +347,7 @@ def _layout_back(key: str, value: torch.Tensor) -> torch.Tensor:
 
 def write_openclip(folder: Path, config: Config, state: State) -> Path:
     """Write a folder in OpenCLIP's layout: `open_clip_config.json` and `open_clip_model.safetensors`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{SAFETENSORS_FILE}.part"
-        safetensors.torch.save_file({key: value.contiguous() for key, value in state.items()}, part)
-        part.replace(folder / SAFETENSORS_FILE)
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise WeightsError(f"Cannot write {folder}: {error}") from error
+    with replacing_folder(folder) as draft:
+        safetensors.torch.save_file({key: value.contiguous() for key, value in state.items()}, draft / SAFETENSORS_FILE)
+        (draft / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
     return folder

@@ -21,8 +21,9 @@ from birder.naming.label_sets import (
     read_tree_of_life,
     subset_mask,
 )
-from birder.naming.prompts import OPENAI_TEMPLATES, RANKS, TextType, check_templates, fill, taxon_text
+from birder.naming.prompts import OPENAI_TEMPLATES, TextType, check_templates, fill, taxon_text
 from birder.naming.tables import read_bins, read_label_list, read_taxa
+from birder.taxonomy import RANKS
 
 MAGPIE = {
     "kingdom": "Animalia",

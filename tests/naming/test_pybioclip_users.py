@@ -21,7 +21,7 @@ from birder.cli.features import features
 from birder.cli.predict import predict
 from birder.cli.taxa import taxa
 from birder.collection.storage import Storage
-from birder.errors import ConfigError, HubError, UnknownNameError
+from birder.errors import ConfigError, FileExistsError, HubError, UnknownNameError
 from birder.formats.read import import_embeddings
 from birder.naming.label_sets import fetch_taxa, fetch_tree_of_life, subset_mask, taxa_mask
 from birder.naming.naming import text_names
@@ -161,7 +161,7 @@ def test_features_are_written_and_can_be_imported(photo: Path, tmp_path: Path, e
         assert [row["uri"] for row in rows_there] == [path.as_uri() for path in good]
         found = np.array([row["embedding"] for row in rows_there])
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         run("features", photo, "--model", CLIP, "--to", file)
 
 
