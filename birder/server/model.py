@@ -11,7 +11,7 @@ import numpy.typing as npt
 from birder.collection.schema import IMPORTED
 from birder.errors import ConfigError
 from birder.server.catalogue import Catalogue
-from birder.server.work import Workers
+from birder.server.limits.work import Workers
 
 if TYPE_CHECKING:
     from birder.collection.model import Encoder
