@@ -10,7 +10,7 @@ import numpy.typing as npt
 from birder.collection.schema import IMPORTED
 from birder.errors import BirderError, ConfigError
 from birder.server.catalogue import Catalogue
-from birder.server.work import Workers
+from birder.server.limits.work import Workers
 from birder.weights.resolve import Model, resolve
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, Query
 
-from birder.server.answers import ColumnValues, plain
 from birder.server.catalogue import kind_of
-from birder.server.site import PROBLEMS, Here, Where
+from birder.server.responses import ColumnValues, plain
+from birder.server.site import PROBLEMS, CurrentSite, Where
 
 router = APIRouter(tags=["columns"], responses=PROBLEMS)
 
@@ -21,7 +21,7 @@ _BINS = 24
 
 @router.get("/columns/{name}/values", response_model=ColumnValues)
 def values(
-    site: Here,
+    site: CurrentSite,
     name: str,
     where: Where = None,
     limit: Annotated[int, Query(ge=0, le=10_000)] = 100,

@@ -63,7 +63,7 @@ def box_of(fragment: str) -> Box | None:
     return Box(x, y, width, height) if width > 0 and height > 0 else None
 
 
-class Pictures:
+class RowImages:
     """Opens pictures; what shards hold is remembered, as finding a member means to go through them."""
 
     def __init__(self) -> None:

@@ -24,8 +24,8 @@ from birder.collection.labels import (
     ids_of,
 )
 from birder.errors import CollectionError
-from birder.server.answers import ActIds, GivenLabels, History, Restored
-from birder.server.site import CONFLICT, PROBLEMS, Here, Site
+from birder.server.responses import ActIds, GivenLabels, History, Restored
+from birder.server.site import CONFLICT, PROBLEMS, CurrentSite, Site
 
 router = APIRouter(tags=["labels"], responses=PROBLEMS)
 
@@ -72,7 +72,7 @@ class Undoing(BaseModel):
 
 
 @router.post("/labels", response_model=GivenLabels, response_model_exclude_unset=True, responses=CONFLICT)
-async def label(site: Here, asked: OneLabel | SeveralLabels) -> dict[str, Any]:
+async def label(site: CurrentSite, asked: OneLabel | SeveralLabels) -> dict[str, Any]:
     """Write labels for photographs; they are on the disk when this answers. They can be undone."""
     wanted = asked.changes if isinstance(asked, SeveralLabels) else [asked]
     if sum(len(each.ids) for each in wanted) > MOST_IDS:
@@ -96,7 +96,7 @@ async def label(site: Here, asked: OneLabel | SeveralLabels) -> dict[str, Any]:
 
 @router.get("/labels/history", response_model=History)
 async def past(
-    site: Here,
+    site: CurrentSite,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     after: Annotated[int | None, Query(ge=0, le=2**53, description="`next` of the part before")] = None,
     by: Annotated[str | None, Query(max_length=4 * MAX_NAME, description="Only what this person did")] = None,
@@ -128,7 +128,7 @@ async def past(
 
 
 @router.get("/labels/history/{act}", response_model=ActIds)
-async def ids_of_act(site: Here, act: str) -> dict[str, Any]:
+async def ids_of_act(site: CurrentSite, act: str) -> dict[str, Any]:
     """The ids of all photographs that an act of labelling changed."""
     try:
         ids = await run_in_threadpool(ids_of, site.labels.journal, act, MOST_IDS)
@@ -138,7 +138,7 @@ async def ids_of_act(site: Here, act: str) -> dict[str, Any]:
 
 
 @router.post("/labels/undo", response_model=Restored, responses=CONFLICT)
-async def take_back(site: Here, asked: Undoing | None = None) -> dict[str, Any]:
+async def take_back(site: CurrentSite, asked: Undoing | None = None) -> dict[str, Any]:
     """Undo an act of labelling; rows that have been changed since stay as they are."""
     act = by = whose = None
     if asked is not None:

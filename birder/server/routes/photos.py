@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic_core import to_json
 
 from birder.errors import ImageError
-from birder.server.answers import Ids, PhotoDetails, Photos, plain
-from birder.server.pictures import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
-from birder.server.site import PROBLEMS, Here, Order, Site, Where, listed, row_of
+from birder.server.responses import Ids, PhotoDetails, Photos, plain
+from birder.server.row_images import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
+from birder.server.site import PROBLEMS, CurrentSite, Order, Site, Where, listed, row_of
 from birder.sources import uri_to_name
 
 router = APIRouter(tags=["photographs"], responses=PROBLEMS)
@@ -38,7 +38,7 @@ class _Wanted(NamedTuple):
     place: Place | None
 
 
-def _wanted(site: Here, id: str) -> _Wanted:
+def _wanted(site: CurrentSite, id: str) -> _Wanted:
     """What an id stands for; a thread looks, as the catalogue may have to be read anew."""
     row = row_of(site.catalogue.current(), id)
     return _Wanted(row["uri"], row["sha256"], place_of(row["uri"]))
@@ -49,7 +49,7 @@ Wanted = Annotated[_Wanted, Depends(_wanted)]
 
 @router.get("/photos", response_model=Photos)
 def photos(
-    site: Here,
+    site: CurrentSite,
     where: Where = None,
     order: Order = "",
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
@@ -67,7 +67,7 @@ def photos(
 
 
 @router.get("/ids", response_model=Ids)
-def ids(site: Here, where: Where = None, order: Order = "") -> Response:
+def ids(site: CurrentSite, where: Where = None, order: Order = "") -> Response:
     """List the ids of all photographs that a condition holds for."""
     snapshot = site.catalogue.current()
     found = snapshot.select(where, order)
@@ -78,7 +78,7 @@ def ids(site: Here, where: Where = None, order: Order = "") -> Response:
 
 
 @router.get("/photos/{id}", response_model=PhotoDetails)
-def photo(site: Here, id: str) -> dict[str, Any]:
+def photo(site: CurrentSite, id: str) -> dict[str, Any]:
     """One photograph, and its row but for the embedding."""
     row = row_of(site.catalogue.current(), id)
     return {
@@ -92,7 +92,7 @@ def photo(site: Here, id: str) -> dict[str, Any]:
 
 @router.get("/photos/{id}/thumbnail", response_class=Response, responses=_JPEG)
 async def thumbnail(
-    site: Here,
+    site: CurrentSite,
     request: Request,
     wanted: Wanted,
     size: Annotated[Size, Query(description="The longest side in pixels")] = Size.medium,
@@ -111,7 +111,7 @@ async def thumbnail(
 
 
 @router.get("/photos/{id}/image", response_class=Response, responses=_JPEG)
-async def image(site: Here, request: Request, id: str, wanted: Wanted) -> Response:
+async def image(site: CurrentSite, request: Request, id: str, wanted: Wanted) -> Response:
     """The picture, written anew as a JPEG of at most 2048 pixels a side; of a box, what the box shows."""
     if wanted.place is None:
         raise _no_picture(wanted.uri)
@@ -127,7 +127,7 @@ async def image(site: Here, request: Request, id: str, wanted: Wanted) -> Respon
 
 
 def _image(site: Site, place: Place) -> bytes:
-    return to_jpeg(shrunk(site.pictures.read(place), place.fragment, _LARGEST), quality=90)
+    return to_jpeg(shrunk(site.row_images.read(place), place.fragment, _LARGEST), quality=90)
 
 
 def _jpeg(request: Request, data: bytes, tag: str, *, kept_for_good: bool) -> Response:

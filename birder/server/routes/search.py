@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,9 +9,9 @@ import numpy.typing as npt
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
-from birder.server.answers import Hits, SearchHits
-from birder.server.catalogue import Snapshot
-from birder.server.site import PROBLEMS, Here, Where, listed, row_of
+from birder.server.nearest import nearest
+from birder.server.responses import Hits, SearchHits
+from birder.server.site import PROBLEMS, CurrentSite, Where, row_of
 
 router = APIRouter(tags=["search"], responses=PROBLEMS)
 
@@ -35,7 +34,7 @@ class Wanted(BaseModel):
 
 
 @router.post("/search", response_model=SearchHits)
-async def find(site: Here, asked: Wanted) -> dict[str, Any]:
+async def find(site: CurrentSite, asked: Wanted) -> dict[str, Any]:
     """Find the photographs nearest to what is wanted and far from what is not, nearest first."""
     snapshot = await site.searches.run(site.catalogue.current)
     vectors = [] if asked.embedding is None else [np.array(asked.embedding, np.float32)]
@@ -66,44 +65,10 @@ async def find(site: Here, asked: Wanted) -> dict[str, Any]:
 
 @router.get("/photos/{id}/neighbours", response_model=Hits)
 async def neighbours(
-    site: Here, id: str, k: Annotated[int, Query(ge=1, le=1000)] = 12, where: Where = None
+    site: CurrentSite, id: str, k: Annotated[int, Query(ge=1, le=1000)] = 12, where: Where = None
 ) -> dict[str, Any]:
     """The photographs nearest to one, nearest first, without itself."""
     snapshot = await site.searches.run(site.catalogue.current)
     row_of(snapshot, id)
     # In the threads for searches: in those for all requests they would keep lists and labels waiting.
     return {"photos": await site.searches.run(nearest, snapshot, ids=[id], where=where, k=k)}
-
-
-def nearest(
-    snapshot: Snapshot,
-    *,
-    k: int,
-    ids: Sequence[str] = (),
-    texts: Sequence[str] = (),
-    unlike: Sequence[str] = (),
-    vectors: Sequence[Vector] = (),
-    where: str | None = None,
-    clip: Any = None,
-) -> list[dict[str, Any]]:
-    """Search, and give the photographs as a list shows them; arguments as for `birder.collection.search.search`."""
-    from birder.collection.search import search  # it brings torch, for which the page's first view need not wait
-
-    found = search(
-        snapshot.collection,
-        ids=ids,
-        texts=texts,
-        unlike=unlike,
-        vectors=vectors,
-        where=snapshot.with_labels(where),
-        k=k,
-        columns=["id"],
-        clip=clip,
-    ).to_arrow()
-    positions = snapshot.positions(found["id"].to_pylist())
-    there = positions >= 0  # what was added since the catalogue was read shows with the next one
-    photos = listed(snapshot, positions[there])
-    if "similarity" not in found.column_names:
-        return photos
-    similarities = found["similarity"].to_numpy()[there].tolist()
-    return [{**photo, "similarity": value} for photo, value in zip(photos, similarities, strict=True)]

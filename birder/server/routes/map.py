@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from fastapi import APIRouter, HTTPException, Response
 from pydantic_core import to_json
 
-from birder.server.answers import Ids, MapColumn, MapState
 from birder.server.map_job import Map
-from birder.server.site import CONFLICT, PROBLEMS, Here, Site
+from birder.server.responses import Ids, MapColumn, MapState
+from birder.server.site import CONFLICT, PROBLEMS, CurrentSite, Site
 
 router = APIRouter(tags=["map"], responses=PROBLEMS)
 
@@ -26,13 +26,13 @@ _POINTS: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/map", response_model=MapState)
-def state(site: Here) -> dict[str, Any]:
+def state(site: CurrentSite) -> dict[str, Any]:
     """Whether there is a map; while it is computed, how far that is."""
     return site.map.state(site.catalogue.current())
 
 
 @router.post("/map", response_model=MapState, status_code=202, responses=CONFLICT)
-def compute(site: Here) -> dict[str, Any]:
+def compute(site: CurrentSite) -> dict[str, Any]:
     """Begin to compute the map, unless that is under way. It takes seconds to minutes; ask for its state."""
     snapshot = site.catalogue.current()
     now = site.map.state(snapshot)
@@ -43,7 +43,7 @@ def compute(site: Here) -> dict[str, Any]:
 
 
 @router.get("/map/points", response_class=Response, responses=_POINTS)
-def points(site: Here) -> Response:
+def points(site: CurrentSite) -> Response:
     """The places of all points, in the order of /map/ids."""
     found = _ready(site)
     headers = {"X-Birder-Version": str(site.catalogue.current().version)}
@@ -51,7 +51,7 @@ def points(site: Here) -> Response:
 
 
 @router.get("/map/ids", response_model=Ids)
-def ids(site: Here) -> Response:
+def ids(site: CurrentSite) -> Response:
     """The ids of the photographs that the points stand for."""
     found = _ready(site)
     answer = {"total": len(found.ids), "version": site.catalogue.current().version, "ids": found.ids}
@@ -59,7 +59,7 @@ def ids(site: Here) -> Response:
 
 
 @router.get("/map/column/{name}", response_model=MapColumn)
-def column(site: Here, name: str) -> Response:
+def column(site: CurrentSite, name: str) -> Response:
     """A column's values, one a point: categories, the most frequent 40 by name; or numbers."""
     found = _ready(site)
     snapshot = site.catalogue.current()

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from birder.server.answers import Failures, plain
-from birder.server.site import PROBLEMS, Here
+from birder.server.responses import Failures, plain
+from birder.server.site import PROBLEMS, CurrentSite
 from birder.sources import uri_to_name
 
 router = APIRouter(tags=["failures"], responses=PROBLEMS)
@@ -15,7 +15,7 @@ router = APIRouter(tags=["failures"], responses=PROBLEMS)
 
 @router.get("/failures", response_model=Failures)
 def failures(
-    site: Here,
+    site: CurrentSite,
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:

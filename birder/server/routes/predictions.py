@@ -9,10 +9,10 @@ import numpy.typing as npt
 from fastapi import APIRouter, Query
 
 from birder.errors import unknown_name
-from birder.server.answers import Predictions
 from birder.server.catalogue import Snapshot
-from birder.server.searching import nearest
-from birder.server.site import PROBLEMS, Here, Site, row_of
+from birder.server.nearest import nearest
+from birder.server.responses import Predictions
+from birder.server.site import PROBLEMS, CurrentSite, Site, row_of
 
 router = APIRouter(tags=["names"], responses=PROBLEMS)
 
@@ -24,7 +24,7 @@ Vector = npt.NDArray[np.float32]
 
 @router.get("/photos/{id}/predictions", response_model=Predictions)
 async def predictions(
-    site: Here,
+    site: CurrentSite,
     id: str,
     k: Annotated[int, Query(ge=1, le=100)] = 5,
     column: Annotated[str, Query(min_length=1, max_length=300, description="The column of labels")] = "label",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from birder.server.site import PROBLEMS, Here
+from birder.server.site import PROBLEMS, CurrentSite
 
 router = APIRouter(tags=["events"], responses=PROBLEMS)
 
@@ -15,7 +15,7 @@ router = APIRouter(tags=["events"], responses=PROBLEMS)
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}, "description": "Events, as they happen"}},
 )
-async def events(site: Here) -> StreamingResponse:
+async def events(site: CurrentSite) -> StreamingResponse:
     """Tell what happens, as server-sent events, for as long as the connection holds.
 
     `label` for each act of labelling or undoing, whoever's it is: act, at, by, column, count, undone. `rows` when the

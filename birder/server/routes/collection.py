@@ -7,15 +7,15 @@ from typing import Any
 from fastapi import APIRouter
 
 from birder.collection.maintenance import worth_tidying
-from birder.server.answers import CollectionInfo
 from birder.server.catalogue import Snapshot
-from birder.server.site import PROBLEMS, Here, Site
+from birder.server.responses import CollectionInfo
+from birder.server.site import PROBLEMS, CurrentSite, Site
 
 router = APIRouter(tags=["collection"], responses=PROBLEMS)
 
 
 @router.get("/collection", response_model=CollectionInfo)
-def collection(site: Here) -> dict[str, Any]:
+def collection(site: CurrentSite) -> dict[str, Any]:
     """Describe the collection: its model, size, columns, and what this machine can do with it."""
     # The page asks for this as it opens: who loads it anew wants what is there now.
     snapshot = site.catalogue.refresh()

@@ -12,11 +12,11 @@ from fastapi import APIRouter, File, Form, HTTPException, UploadFile
 from birder.errors import ImageError
 from birder.images.apart import Decoders
 from birder.images.transform import ClassificationTransform
-from birder.server.answers import Embedding, Predictions, SearchHits
 from birder.server.model import Vector
-from birder.server.naming import names_of_head, names_of_neighbours
-from birder.server.searching import nearest
-from birder.server.site import PROBLEMS, Here, Site
+from birder.server.nearest import nearest
+from birder.server.responses import Embedding, Predictions, SearchHits
+from birder.server.routes.predictions import names_of_head, names_of_neighbours
+from birder.server.site import PROBLEMS, CurrentSite, Site
 
 MAX_PICTURES = 8
 
@@ -26,7 +26,7 @@ Picture = Annotated[UploadFile, File(description="JPEG, PNG, WebP, TIFF, HEIC, .
 
 
 @router.post("/embed", response_model=Embedding)
-async def embed(site: Here, file: Picture) -> dict[str, Any]:
+async def embed(site: CurrentSite, file: Picture) -> dict[str, Any]:
     """The embedding of a picture, as the collection's model gives it, not normalised."""
     decoded, vector = await _embedded(site, file)
     model = site.catalogue.current().collection.model
@@ -41,7 +41,7 @@ async def embed(site: Here, file: Picture) -> dict[str, Any]:
 
 @router.post("/predict", response_model=Predictions)
 async def predict(
-    site: Here,
+    site: CurrentSite,
     file: Picture,
     k: Annotated[int, Form(ge=1, le=100)] = 5,
     column: Annotated[str, Form(min_length=1, max_length=300, description="The column of labels")] = "label",
@@ -59,7 +59,7 @@ async def predict(
 
 @router.post("/search/image", response_model=SearchHits)
 async def search_image(
-    site: Here,
+    site: CurrentSite,
     file: Annotated[
         list[UploadFile],
         File(min_length=1, max_length=MAX_PICTURES, description="One or several pictures; at most 64 MB together"),
