@@ -56,7 +56,8 @@ def taxa(
 def _taxa(model: str, rank: Rank | None, subset: Path | None) -> pa.Table:
     import pyarrow as pa
 
-    from birder.naming.label_sets import fetch_taxa, group_by_rank, subset_mask
+    from birder.naming.label_sets import group_by_rank, subset_mask
+    from birder.naming.tree_of_life import fetch_taxa
 
     table = fetch_taxa(model)
     if subset is not None:

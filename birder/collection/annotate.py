@@ -16,9 +16,11 @@ _ROWS_AT_ONCE = 1024
 
 
 def embedding_batches(
-    collection: Storage, columns: Sequence[str] = ("uri",)
+    collection: Storage, columns: Sequence[str] = ("uri",), where: str | None = None
 ) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
-    """All rows, a thousand or more at a time: the columns, and the embeddings (B, D) float32 as the network gave them.
+    """All rows, or those that match a filter, a thousand or more at a time.
+
+    The columns, and the embeddings (B, D) float32 as the network gave them.
 
     Raises
     ------
@@ -32,6 +34,8 @@ def embedding_batches(
     images = open_images(collection.path)
     width = collection.model.embedding_size
     query = images.search().select(list(dict.fromkeys([*columns, "embedding"])))
+    if where is not None:
+        query = query.where(where)
     for table in _joined(query.to_batches()):
         vectors = table["embedding"].combine_chunks().flatten().to_numpy()
         yield table.select(columns), vectors.reshape(-1, width)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from birder.errors import ConfigError
 from birder.formats.json_file import read_object
 from birder.formats.predictions import Given
-from birder.naming.tables import read_table
+from birder.formats.text_table import read_table
 from birder.taxonomy import COMMON_NAME, ranks_in
 
 _FILE, _SCORE, _CLASS = "file_name", "score", "classification"

@@ -274,6 +274,7 @@ class Predictions(BaseModel):
     """Names for a photograph, best first."""
 
     method: Literal["examples", "classes", "none"]
+    by: Literal["simpleshot", "knn"] | None = None
     column: str | None = None
     predictions: list[Prediction]
     note: str

@@ -13,6 +13,7 @@ from birder.images.apart import Decoders
 from birder.server.catalogue import Catalogue, Positions, Snapshot
 from birder.server.duplicates_job import DuplicatesJob
 from birder.server.event_streams import Events
+from birder.server.examples import Examples
 from birder.server.label_desk import LabelDesk
 from birder.server.limits.work import Workers
 from birder.server.map_job import MapJob
@@ -62,6 +63,7 @@ class Site:
         self.map = MapJob(self.catalogue)
         self.duplicates = DuplicatesJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
+        self.examples = Examples()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.worth: tuple[int, Worth] | None = None

@@ -17,7 +17,7 @@ import birder
 from birder import registry
 from birder.collection.model import load_encoder
 from birder.errors import BirderError, NoTextEncoderError, UnknownNameError, WeightsError
-from birder.naming.vectors import photograph_features
+from birder.naming.inputs import image_features
 from birder.registry import registered_name, weights_spec
 from birder.weights.checkpoint import write_checkpoint
 from birder.weights.openclip import read_openclip
@@ -193,7 +193,7 @@ def test_embeddings_are_equal_bit_for_bit_however_the_weights_are_spelled(spelli
     for word in spellings.words:
         if resolve(word).has_text_encoder:
             clip = resolve(word).load_clip()
-            ((_, vectors),) = photograph_features([str(photo)], clip, lambda *_: None)
+            ((_, vectors),) = image_features([str(photo)], clip, lambda *_: None)
             features.append(vectors[0])
     assert len(features) == 6
     for vector in features[1:]:

@@ -12,10 +12,11 @@ from fastapi import APIRouter, File, Form, HTTPException, UploadFile
 from birder.errors import ImageError
 from birder.images.apart import Decoders
 from birder.images.transform import ClassificationTransform
+from birder.naming.method import DEFAULT_METHOD, Method
 from birder.server.model import Vector
 from birder.server.nearest import nearest
 from birder.server.responses import Embedding, Predictions, SearchHits
-from birder.server.routes.predictions import names_of_head, names_of_neighbours
+from birder.server.routes.predictions import names_of
 from birder.server.site import PROBLEMS, CurrentSite, Site
 
 MAX_PICTURES = 8
@@ -45,16 +46,15 @@ async def predict(
     file: Picture,
     k: Annotated[int, Form(ge=1, le=100)] = 5,
     column: Annotated[str, Form(min_length=1, max_length=300, description="The column of labels")] = "label",
+    method: Annotated[Method, Form(description="How labelled images name others")] = DEFAULT_METHOD,
 ) -> dict[str, Any]:
     """Names for a picture.
 
-    By the nearest labelled photographs of the collection where there are any, else by the classes of the network's
-    head.
+    By the labelled images of the collection where there are labels of two classes or more, else by the classes of the
+    network's classifier.
     """
     _, vector = await _embedded(site, file)
-    snapshot = site.catalogue.current()
-    found = await site.searches.run(names_of_neighbours, snapshot, column, k, vectors=[vector])
-    return found or await names_of_head(site, vector, k)
+    return await names_of(site, vector, column, k, method)
 
 
 @router.post("/search/image", response_model=SearchHits)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from birder.errors import ConfigError
-from birder.naming import texts
+from birder.naming import text_embeddings
 from birder.naming.prompts import OPENAI_TEMPLATES
-from birder.naming.texts import cached_labels, encode_labels
+from birder.naming.text_embeddings import cached_labels, encode_labels
 from birder.weights.clip import LoadedClip, load_clip
 
 DATA = Path(__file__).parents[1] / "data" / "openclip"
@@ -47,7 +47,7 @@ def test_labels_are_the_scaled_mean_over_templates(clip: LoadedClip) -> None:
 
 def test_blocks_do_not_change_the_result(clip: LoadedClip, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = encode_labels(clip, LABELS, ["a photo of a {}.", "{}"])
-    monkeypatch.setattr(texts, "_LABELS_AT_ONCE", 2)
+    monkeypatch.setattr(text_embeddings, "_LABELS_AT_ONCE", 2)
     np.testing.assert_allclose(encode_labels(clip, LABELS, ["a photo of a {}.", "{}"]), whole, atol=1e-6)
 
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birder.errors import ConfigError
-from birder.naming import from_texts as predict
-from birder.naming.from_texts import rows_of, top_groups, top_labels
+from birder.naming import zero_shot
 from birder.naming.label_sets import Groups, Labels, label_names
+from birder.naming.predictions import Top, rows_of
+from birder.naming.zero_shot import top_groups, top_labels
 
 
 def make(images: int, labels: int, width: int = 16, seed: int = 0) -> tuple[np.ndarray, Labels]:
@@ -50,8 +51,8 @@ def test_the_best_labels_are_those_of_the_softmax_at_once(
 ) -> None:
     features, table = make(images, labels, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "_LABELS_AT_ONCE", slice_size)
-        patch.setattr(predict, "_IMAGES_AT_ONCE", block)
+        patch.setattr(zero_shot, "_LABELS_AT_ONCE", slice_size)
+        patch.setattr(zero_shot, "_IMAGES_AT_ONCE", block)
         top = top_labels(features, table, scale, k)
     expected = all_probabilities(features, table, scale)
     assert top.indices.shape == top.scores.shape == (images, min(k, labels))
@@ -77,8 +78,8 @@ def test_a_group_has_the_sum_of_its_labels(
     features, table = make(images, labels, seed=seed)
     codes = np.random.default_rng(seed).integers(0, count, labels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "_LABELS_AT_ONCE", slice_size)
-        patch.setattr(predict, "_SUMS_AT_ONCE", 3 * count)
+        patch.setattr(zero_shot, "_LABELS_AT_ONCE", slice_size)
+        patch.setattr(zero_shot, "_SUMS_AT_ONCE", 3 * count)
         top = top_groups(features, table, as_groups(codes, count), scale, k)
     each = all_probabilities(features, table, scale)
     expected = np.stack([each[:, codes == group].sum(1) for group in range(count)], axis=1)
@@ -90,7 +91,7 @@ def test_a_group_has_the_sum_of_its_labels(
 
 
 def test_a_late_label_that_is_far_better_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "_LABELS_AT_ONCE", 4)
+    monkeypatch.setattr(zero_shot, "_LABELS_AT_ONCE", 4)
     features = np.array([[1.0, 0.0]], dtype=np.float32)
     matrix = np.array([[-1.0] * 9 + [1.0], [0.0] * 10], dtype=np.float32)
     table = Labels(label_names([str(i) for i in range(10)]), matrix)
@@ -128,7 +129,7 @@ import sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from birder.naming.label_sets import Groups, Labels
-from birder.naming.from_texts import top_groups, top_labels
+from birder.naming.zero_shot import top_groups, top_labels
 
 def memory(key):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -161,7 +162,7 @@ def test_peak_memory_is_below_two_and_a_half_matrices(tmp_path: Path) -> None:
 
 def test_rows_leave_out_what_is_below_the_least_score() -> None:
     names = pa.table({"family": ["Corvidae", "Strigidae"], "genus": ["Pica", "Strix"]})
-    top = predict.Top(np.array([[1, 0], [0, 1]]), np.array([[0.75, 0.25], [0.9, 0.1]], dtype=np.float32))
+    top = Top(np.array([[1, 0], [0, 1]]), np.array([[0.75, 0.25], [0.9, 0.1]], dtype=np.float32))
     assert rows_of(top, names, 0.2) == [
         [
             {"family": "Strigidae", "genus": "Strix", "score": 0.75},
@@ -175,7 +176,7 @@ def test_rows_leave_out_what_is_below_the_least_score() -> None:
     ("features", "k", "message"),
     [
         (np.zeros((2, 8), np.float32), 1, "different models"),
-        (np.full((2, 16), np.nan, np.float32), 1, "embed those photographs again"),
+        (np.full((2, 16), np.nan, np.float32), 1, "embed those images again"),
         (np.zeros((2, 16), np.float32), 0, "k must be at least 1"),
     ],
 )

@@ -1,6 +1,6 @@
-"""What is to be named: the embeddings of a collection or of photographs, a batch at a time.
+"""What is named: the embeddings of a collection or of image files, a batch at a time.
 
-B is the number of rows in a batch, D the width of an embedding, E that of the space that images and texts share.
+B is the number of rows in a batch, D the embedding dimension, E that of the space that images and texts share.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from birder.collection.storage import Storage
 from birder.collection.text_encoder import shared_features
 from birder.errors import CollectionError, ConfigError, ImageError
 from birder.images.open import open_image
-from birder.images.transform import ClassificationTransform, classification_transform
-from birder.registry import list_pretrained_models
 from birder.sources import find_images
 from birder.weights.clip import LoadedClip
 
@@ -29,7 +27,7 @@ Vectors = npt.NDArray[np.float32]
 Batches = Iterator[tuple[list[str], Vectors]]
 """Uris or paths, and their vectors (B, D) or (B, E) float32."""
 OnUnreadable = Callable[[str, ImageError], None]
-"""Called with the path of a photograph that cannot be read, and why."""
+"""Called with the path of an image that cannot be read, and why."""
 
 
 def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Vectors, list[str]]:
@@ -40,7 +38,7 @@ def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Ve
     UnknownNameError
         There is no such column.
     CollectionError
-        No row has a value in it.
+        No rows have a value in it.
     """
     uris: list[str] = []
     labels: list[str] = []
@@ -52,12 +50,14 @@ def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Ve
         labels += [str(value) for value, keep in zip(values, has, strict=True) if keep]
         uris += [uri for uri, keep in zip(table["uri"].to_pylist(), has, strict=True) if keep]
     if not labels:
-        raise CollectionError(f"No row of {collection.path} has a value in {column}: name the column of the labels.")
+        raise CollectionError(
+            f"No rows of {collection.path} have a value in {column}: name the column with the labels."
+        )
     return uris, np.concatenate(vectors), labels
 
 
 def stored_embeddings(collection: Storage, leave_out: set[str] | None = None) -> Batches:
-    """Embeddings (B, D) of all rows but those whose uri is to be left out."""
+    """Embeddings (B, D) of all rows except those whose uri is in `leave_out`."""
     for table, embeddings in embedding_batches(collection):
         uris = table["uri"].to_pylist()
         keep = [uri not in (leave_out or ()) for uri in uris]
@@ -66,24 +66,24 @@ def stored_embeddings(collection: Storage, leave_out: set[str] | None = None) ->
 
 
 def stored_features(collection: Storage, clip: LoadedClip) -> Batches:
-    """Image features (B, E) of all rows: the projection alone is computed, no photograph is read."""
+    """Image features (B, E) of all rows: only the projection is computed, no image is read."""
     for uris, embeddings in stored_embeddings(collection):
         yield uris, shared_features(collection, clip, embeddings)
 
 
-def photograph_embeddings(
+def image_embeddings(
     images: Sequence[str], embed_one: Callable[[str], Vectors], on_unreadable: OnUnreadable
 ) -> Batches:
-    """Embeddings (1, D) of photographs, one by one; `embed_one` gives (D,) for a path."""
+    """Embeddings (1, D) of image files, one by one; `embed_one` gives (D,) for a path."""
     for path, vector in _readable(images, embed_one, on_unreadable):
         yield [path], vector[None]
 
 
-def photograph_features(
+def image_features(
     images: Sequence[str], clip: LoadedClip, on_unreadable: OnUnreadable, batch_size: int = IMAGES_AT_ONCE
 ) -> Batches:
-    """Image features (B, E) of photographs: files, all below folders, or patterns; so many go through at once."""
-    transform = _transform_of(clip)
+    """Image features (B, E) of files, folders with all below them, or patterns; `batch_size` are encoded at once."""
+    transform = clip.whole_image_transform
     paths: list[str] = []
     inputs: list[torch.Tensor] = []
     for path, tensor in _readable(images, lambda path: transform(open_image(path)), on_unreadable):
@@ -96,18 +96,11 @@ def photograph_features(
         yield paths, clip.encode_image(torch.stack(inputs)).float().cpu().numpy()
 
 
-def _transform_of(clip: LoadedClip) -> ClassificationTransform:
-    """How photographs are prepared: for registered weights as in a collection, else as the model's files say."""
-    if clip.name not in list_pretrained_models():
-        return clip.transform
-    return classification_transform(clip.transform.size, {"mean": clip.transform.mean, "std": clip.transform.std})
-
-
 def _readable(images: Sequence[str], read: Callable[[str], T], on_unreadable: OnUnreadable) -> Iterator[tuple[str, T]]:
-    """Each photograph as it is read; those that cannot be are handed over and left out."""
+    """Each image as it is read; those that cannot be read are reported and left out."""
     sources = find_images(images, labels=False)
     if not sources:
-        raise ConfigError(f"There are no photographs in {', '.join(images)}: no file that ends in .jpg, .png, ...")
+        raise ConfigError(f"There are no images in {', '.join(images)}: no file that ends in .jpg, .png, ...")
     for source in sources:
         try:
             if source.problem is not None:

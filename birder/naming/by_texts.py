@@ -1,41 +1,38 @@
-"""From what a user asks for to something that names embeddings: by texts, or by labelled examples."""
+"""Names by texts: from the labels that a user gives to something that names image features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from birder.errors import ConfigError
-from birder.naming.examples import SimpleShot
-from birder.naming.from_texts import rows_of, top_groups, top_labels
+from birder.naming.label_files import read_bins, read_label_list, read_taxa
 from birder.naming.label_sets import (
     LABEL,
     Groups,
     Labels,
-    fetch_tree_of_life,
     group_by_bins,
     group_by_rank,
     label_names,
-    read_tree_of_life,
     subset_mask,
 )
+from birder.naming.predictions import Predictions, rows_of
 from birder.naming.prompts import OPENAI_TEMPLATES, TextType, taxon_text
-from birder.naming.tables import read_bins, read_label_list, read_taxa
-from birder.naming.texts import cached_labels
+from birder.naming.text_embeddings import cached_labels
+from birder.naming.tree_of_life import fetch_tree_of_life, read_tree_of_life
+from birder.naming.zero_shot import top_groups, top_labels
 from birder.taxonomy import ranks_in
 
 if TYPE_CHECKING:
     from birder.weights.clip import LoadedClip
 
 Vectors = npt.NDArray[np.float32]
-Predictions = list[list[dict[str, Any]]]
-"""For each image the names, best first: columns of text, and `score`."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class TextNames:
     labels
         What to choose from.
     groups
-        How the labels are put together; None for each by itself.
+        How the labels are grouped; None if each stands for itself.
     logit_scale
         What cosine similarities are multiplied by.
     """
@@ -70,24 +67,7 @@ class TextNames:
         )
 
 
-@dataclass(frozen=True)
-class ExampleNames:
-    """Names by labelled examples; scores are 1 - distance / 2 to the class mean."""
-
-    shot: SimpleShot
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns of a prediction."""
-        return [LABEL]
-
-    def predict(self, embeddings: Vectors, k: int, min_score: float = 0.0) -> Predictions:
-        """Name embeddings, float32 (B, D), as the network gave them."""
-        names = pa.table({LABEL: pa.array(self.shot.classes, pa.string())})
-        return rows_of(self.shot.predict(embeddings, k), names, min_score)
-
-
-def text_names(
+def name_by_texts(
     clip: LoadedClip,
     *,
     source: str | None = None,
@@ -98,39 +78,40 @@ def text_names(
     templates: Sequence[str] = OPENAI_TEMPLATES,
     progress: Callable[[int, int], None] | None = None,
 ) -> TextNames:
-    """What a CLIP model is to choose from.
+    """Prepare the names that a CLIP model chooses from.
 
     Parameters
     ----------
     clip
-        The model; its text encoder encodes labels that are not encoded yet.
+        The model; its text encoder encodes labels that are not in the cache.
     source
-        "a,b,c"; a text file with a label a line; a table of taxa (.csv, .parquet); or TreeOfLife's published embeddings
-        on this machine (.npy, its names beside it as .json). Without it and without `bins`: those of the Hub.
+        "a,b,c"; a text file with one label per line; a table of taxa (.csv, .parquet); or TreeOfLife's published
+        embeddings on this machine (.npy, its names beside it as .json). Default, without `bins`: the model's label set
+        on the hub.
     bins
         A table of labels and the bins they belong to, in place of `source`.
     subset
         The only taxa to choose from: a table of them, or lists of names by rank, {"genus": ["Pica", "Corvus"]}.
     rank
-        Taxa are put together at this rank; each by itself without it.
+        Add up the probabilities of the taxa within each taxon of this rank; default: each taxon by itself.
     text_type
-        How taxa of a table are written; "taxonomic+common" without it.
+        How taxa of a table are written; default: "taxonomic+common".
     templates
-        Texts with one {}, where the label goes.
+        Texts with one {} each, where the label goes.
     progress
-        Called with the labels encoded so far and their number.
+        Called with the number of labels encoded so far, and of all.
 
     Raises
     ------
     ConfigError
-        Options that do not go together, or a file that cannot be used.
+        Arguments that do not go together, or a file that cannot be used.
     UnknownNameError
         A rank or taxon that the labels do not have.
     HubError
         The published embeddings are not in the cache and the hub is out of reach.
     """
     if bins is not None and source is not None:
-        raise ConfigError("Give either labels or bins: the table of bins names the labels too.")
+        raise ConfigError("Give either labels or bins: a table of bins contains the labels.")
     ending = Path(source).suffix.lower() if source is not None else ""
     is_table = ending in (".csv", ".parquet")
     if text_type is not None and not is_table:

@@ -1,8 +1,8 @@
 """From image features and text embeddings to names with probabilities, in bounded memory.
 
-Zero-shot classification as in Radford et al. (arXiv 2103.00020, section 3.1.2): the softmax over all labels of the
-scaled cosine similarities. The matrix of text embeddings is read in slices and the softmax kept as running sums (online
-softmax: Milakov & Gimelshein, arXiv 1805.02867), so memory does not grow with the number of labels times images.
+This is zero-shot classification as in Radford et al. (arXiv 2103.00020, section 3.1.2): the softmax over all labels of
+the scaled cosine similarities. The matrix of text embeddings is read in slices and the softmax kept as running sums
+(online softmax: Milakov & Gimelshein, arXiv 1805.02867), so memory does not grow with labels times images.
 
 B is the number of images, D the width of the shared space, N the number of labels, G the number of groups.
 """
@@ -10,15 +10,14 @@ B is the number of images, D the width of the shared space, N the number of labe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 
 from birder.errors import ConfigError
 from birder.naming.label_sets import Groups, Labels
+from birder.naming.predictions import Top
 
 _LABELS_AT_ONCE = 8192
 _IMAGES_AT_ONCE = 256
@@ -26,13 +25,6 @@ _SUMS_AT_ONCE = 2**25  # group sums in memory, 128 MiB
 _HEADROOM = 40.0  # exp(40) times a million labels is far below float32's largest number
 
 Features = npt.NDArray[np.float32]
-
-
-class Top(NamedTuple):
-    """The best of each image: `indices`, int64 (B, k), and their probabilities `scores`, float32 (B, k), best first."""
-
-    indices: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
 
 
 def top_labels(features: Features, labels: Labels, logit_scale: float, k: int) -> Top:
@@ -70,7 +62,7 @@ def top_groups(features: Features, labels: Labels, groups: Groups, logit_scale: 
     """
     count = groups.names.num_rows
     if len(groups.codes) != labels.names.num_rows:
-        raise ConfigError(f"{len(groups.codes)} group codes do not fit {labels.names.num_rows} labels.")
+        raise ConfigError(f"{len(groups.codes)} group codes do not match {labels.names.num_rows} labels.")
     k = _checked_k(k, count)
     matrix = torch.from_numpy(labels.matrix)
     # Where the labels of a slice go: the groups it touches, and for each label the number of its group among those.
@@ -81,16 +73,6 @@ def top_groups(features: Features, labels: Labels, groups: Groups, logit_scale: 
     at_once = min(_IMAGES_AT_ONCE, max(1, _SUMS_AT_ONCE // count))
     blocks = _blocks(features, labels, logit_scale, at_once)
     return _joined([_top_groups(block, matrix, slices, count, k) for block in blocks], k)
-
-
-def rows_of(top: Top, names: pa.Table, min_score: float = 0.0) -> list[list[dict[str, Any]]]:
-    """What was predicted for each image: the columns of `names` and `score`, best first, none below `min_score`."""
-    flat = names.take(pa.array(top.indices.reshape(-1))).to_pylist()
-    k = top.indices.shape[1]
-    return [
-        [flat[i * k + j] | {"score": float(score)} for j, score in enumerate(scores) if score >= min_score]
-        for i, scores in enumerate(top.scores)
-    ]
 
 
 def _checked_k(k: int, available: int) -> int:
@@ -104,11 +86,11 @@ def _blocks(features: Features, labels: Labels, logit_scale: float, at_once: int
     width = labels.matrix.shape[0]
     if features.ndim != 2 or features.shape[1] != width:
         raise ConfigError(
-            f"Image features of shape {features.shape} do not fit text embeddings of {width} numbers: they are of "
+            f"Image features of shape {features.shape} do not match {width}-dimensional text embeddings: they are of "
             "different models. Use the labels of the model that the images were embedded with."
         )
     if not np.isfinite(features).all():
-        raise ConfigError("Some image features are no finite numbers: embed those photographs again.")
+        raise ConfigError("Some image features are not finite: embed those images again.")
     for start in range(0, len(features), at_once):
         block = torch.from_numpy(np.array(features[start : start + at_once], dtype=np.float32))
         yield torch.nn.functional.normalize(block, dim=1) * logit_scale
@@ -151,7 +133,7 @@ def _top_groups(
         if shift is None:
             shift = top
         elif bool((top > shift + _HEADROOM).any()):
-            # Rescaling all sums is dear, and not needed while the exponentials stay in float32's range.
+            # Rescaling all sums is expensive, and not needed while the exponentials stay in float32's range.
             larger = torch.maximum(shift, top)
             sums *= (shift - larger).exp()
             shift = larger

@@ -54,7 +54,7 @@ def encode_labels(
     Raises
     ------
     ConfigError
-        A template has no {} or several.
+        A template has no {} or more than one.
     """
     check_templates(templates)
     blocks = []
