@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.analysis.neighbours import nearest_rows
-from birder.collection.storage import RANKS, Storage
+from birder.collection.storage import Storage
 from birder.collection.vectors import unit_vectors
 from birder.errors import ConfigError, unknown_name
+from birder.taxonomy import RANKS
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from birder.collection.reading import RowReader
 from birder.collection.schema import VECTORS
-from birder.collection.storage import RANKS, Storage
+from birder.collection.storage import Storage
 from birder.errors import unknown_name
+from birder.taxonomy import RANKS
 
 TAXA = ("label", *RANKS)
 """The columns that are counted unless others are asked for."""

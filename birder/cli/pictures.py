@@ -110,9 +110,9 @@ def _tile(tile: Tile, picture: bytes | str) -> str:
 def thumbnails(uris: Iterable[str], side: int = THUMBNAIL) -> dict[str, bytes | str]:
     """Small JPEGs, at most `side` pixels on their longest side, by uri; or why there is none."""
     from birder.errors import ImageError
-    from birder.server.pictures import Pictures, place_of, shrunk, to_jpeg
+    from birder.server.row_images import RowImages, place_of, shrunk, to_jpeg
 
-    opened = Pictures()
+    opened = RowImages()
 
     def make(uri: str) -> bytes | str:
         place = place_of(uri)

@@ -22,11 +22,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from birder.collection.disk import connect, has_table, keeping_versions, storing
-from birder.collection.flush import flush_folder
 from birder.collection.journal import FILE as JOURNAL
 from birder.collection.storage import Storage
 from birder.collection.whole import BACKUP_RECORD, is_torn, manifests
 from birder.errors import CollectionError, FileExistsError
+from birder.files import flush_folder
 
 _IDENTITY = "collection.id"
 _CHUNK = 8 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import time
@@ -203,6 +204,8 @@ def reading(path: Path) -> Iterator[None]:
 
 def disk_says(error: Exception) -> str:
     """What the system says, from between the names of LanceDB's source files."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     said = re.search(r"([^:]*) \(os error \d+\)", text)
     return said[1].strip() if said else re.sub(r", \S+\.rs:\d+:\d+", "", text)

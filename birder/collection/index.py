@@ -21,6 +21,7 @@ from birder.collection.disk import optimize, storing
 from birder.collection.filter import Filter, filter_errors
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, unknown_name
+from birder.files import replacing
 from birder.sources import RESERVED
 
 AUTOMATIC = 50_000
@@ -211,9 +212,8 @@ def _make(collection: Storage, columns: Sequence[str]) -> IndexReport:
         images.create_index("embedding", config=_vector_config(collection.model.embedding_size), replace=True)
         for name, kind in kinds.items():
             images.create_index(name, config=_column_config(kind), replace=True)
-        draft = collection.path / f"{_MEMORY}.part"
-        draft.write_text(json.dumps({"rows": rows}))
-        draft.replace(collection.path / _MEMORY)
+        with replacing(collection.path / _MEMORY) as draft:
+            draft.write_text(json.dumps({"rows": rows}))
     return IndexReport(rows, kinds, time.perf_counter() - begun)
 
 

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from birder.collection.disk import has_table, lock_handle, storing
-from birder.collection.flush import flush_folder
 from birder.collection.old_journal import read_table, remove_table
 from birder.errors import CollectionBusyError, CollectionError
+from birder.files import replacing
 
 FILE = "labels.jsonl"
 FEW_IDS = 8
@@ -308,13 +308,8 @@ class Journal:
                         file.truncate(end)
                         os.fsync(file.fileno())
                 return
-            draft = self.file.with_suffix(".part")
-            with draft.open("wb") as file:
-                file.write(read_table(self.path))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.file)
-            flush_folder(self.path)
+            with replacing(self.file, durable=True) as draft:
+                draft.write_bytes(read_table(self.path))
             remove_table(self.path)
 
     def _append(self, data: bytes) -> None:

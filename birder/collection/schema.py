@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.errors import CollectionError, WrongModelError
-from birder.sources import RANKS, RESERVED, Stamp
+from birder.sources import RESERVED, Stamp
+from birder.taxonomy import RANKS
 
 TIME = pa.timestamp("us", tz="UTC")
 IMPORTED = "import"

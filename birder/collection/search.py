@@ -1,7 +1,7 @@
 """Searching a collection: by photographs, texts, its own rows and vectors, with minus and with filters.
 
 What is compared. Photographs and rows meet in the space of the stored embeddings. As soon as a text is among the
-queries, all are compared in the space that the model's two halves share, into which stored embeddings are projected.
+queries, all are compared in the space that the model's two encoders share, into which stored embeddings are projected.
 A row's similarity is the mean of its cosines with what is wanted less the mean of its cosines with what is not; with
 one query it is the cosine. For unit vectors that is the inner product with (mean of the wanted - mean of the unwanted).
 
@@ -28,7 +28,7 @@ from birder.collection.index import AUTOMATIC, index_status, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
 from birder.collection.storage import Storage
-from birder.collection.text_encoder import load_text_half, shared_features
+from birder.collection.text_encoder import load_text_encoder, shared_features
 from birder.errors import BirderError, CollectionError, ConfigError, ImageError, unknown_name
 from birder.sources import path_to_uri
 from birder.vectors import unit
@@ -52,7 +52,7 @@ class ImageEncoder(Protocol):
 
 
 class TextEncoder(Protocol):
-    """A model of two halves, such as `birder.weights.clip.LoadedClip`."""
+    """An image encoder and a text encoder, such as `birder.weights.clip.LoadedClip`."""
 
     @property
     def embedding_size(self) -> int:
@@ -135,7 +135,7 @@ def search(
     images
         Files of photographs.
     texts
-        What should be on them, in words; the model needs a text half.
+        What should be on them, in words; the model needs a text encoder.
     ids
         Rows of the collection: their id, uri or file name.
     unlike
@@ -167,7 +167,7 @@ def search(
     ImageError
         A photograph cannot be read.
     WeightsError
-        There are texts and the model has no text half.
+        There are texts and the model has no text encoder.
     """
     if k < 1:
         raise ConfigError(f"k is {k}: ask for at least one row.")
@@ -272,7 +272,7 @@ class _Query:
 
     def text_half(self) -> TextEncoder:
         if self.clip is None:
-            self.clip = load_text_half(self.collection)
+            self.clip = load_text_encoder(self.collection)
         if self.imported:
             self.note = made_elsewhere(self.collection)
         return self.clip

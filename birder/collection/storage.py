@@ -61,13 +61,12 @@ from birder.collection.schema import (
 )
 from birder.collection.whole import make_whole, refuse_unfinished_backup
 from birder.errors import CollectionError
-from birder.sources import RANKS, Stamp
+from birder.sources import Stamp
 
 if TYPE_CHECKING:
     from lancedb.table import Table
 
 __all__ = [
-    "RANKS",
     "USERS",
     "Content",
     "Failure",

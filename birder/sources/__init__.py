@@ -7,7 +7,6 @@ from birder.sources.find import find_sources, sources_again
 from birder.sources.read import held_source, load_source, read_json, read_source, stamp_of
 from birder.sources.source import (
     NO_COLUMNS,
-    RANKS,
     RESERVED,
     Box,
     Loaded,
@@ -25,7 +24,6 @@ from birder.sources.source import (
 
 __all__ = [
     "NO_COLUMNS",
-    "RANKS",
     "RESERVED",
     "Box",
     "Loaded",

@@ -13,8 +13,6 @@ import pyarrow as pa
 
 from birder.errors import BirderError
 
-RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
-
 
 class Stamp(NamedTuple):
     """By what a changed file is noticed: size in bytes, time of modification in microseconds since 1970, HTTP's ETag.

@@ -1,4 +1,4 @@
-"""A whole CLIP model that is ready to use: image half, text half, tokenizer and transform."""
+"""CLIP models that are ready to use: image encoder, text encoder, tokenizer and transform."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from torch import nn
 from birder.errors import ConfigError, WeightsError
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.net.base import Backbone
-from birder.net.clip import CLIP, TextTower
+from birder.net.clip import CLIP, TextEncoder
 from birder.net.tokenizer import CONTEXT_LENGTH, ClipTokenizer
-from birder.registry import HUB_PREFIX, create_network, registered_name, weights_spec
+from birder.registry import create_network
 from birder.weights.checkpoint import check_finite, get_num_labels_from_signature, get_size_from_signature
 from birder.weights.hub import sha256_of
-from birder.weights.openclip import OpenClip, check_text_tower, openclip_repository, read_config, read_openclip
+from birder.weights.openclip import OpenClip, check_text_encoder, read_openclip
 from birder.weights.openclip_convert import text_state_to_birder, to_birder
-
-FOLDER_PREFIX = "local-dir:"
-"""What open_clip's users write before a folder."""
+from birder.weights.openclip_files import fetch_config, read_config
+from birder.weights.resolve import resolve
 
 
 class Scale(float):
-    """A number that similarities are multiplied by, which code for open_clip may take for its logarithm."""
+    """The factor of similarities, which code written for open_clip may take for its logarithm."""
 
     def exp(self) -> torch.Tensor:
         """The number itself: `model.logit_scale.exp()` is what open_clip's users write."""
@@ -34,22 +33,23 @@ class Scale(float):
 class LoadedClip(nn.Module):
     """A CLIP model for inference.
 
-    It can be used as open_clip's models are, moved and cast as any module.
+    It is used as open_clip's models are, and moved and cast as any module.
 
     Attributes
     ----------
     name
-        What it was loaded by.
+        As in `birder.weights.resolve.Model`.
     network
-        The registered network of the image tower.
+        The registered network of the image encoder.
     sha256
-        Of the file that the tensors were read from: two models are the same if it is.
+        Of the file that the tensors were read from; two models with the same sha256 are the same.
     net
-        The two towers, in evaluation mode, without gradients.
+        Both encoders, in evaluation mode, without gradients.
     tokenizer
         Texts to tokens.
     transform
-        From a Pillow image to the image tower's input, as the model's own configuration has it.
+        From a Pillow image to the image encoder's input, as OpenCLIP prepares it for this model: by default it keeps
+        the aspect ratio and crops. For code written for open_clip; Birder itself uses `whole_image_transform`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LoadedClip(nn.Module):
 
     @property
     def visual(self) -> Backbone:
-        """The image tower: (B, 3, H, W) to image features (B, E)."""
+        """The image encoder: (B, 3, H, W) to image features (B, E)."""
         return self.net.image
 
     @property
@@ -88,8 +88,16 @@ class LoadedClip(nn.Module):
 
     @property
     def embedding_size(self) -> int:
-        """E, the numbers in an image's or a text's features."""
+        """E, the dimension of image and text features."""
         return self.net.text.projection.out_features
+
+    @property
+    def whole_image_transform(self) -> ClassificationTransform:
+        """The transform with which Birder embeds and names images: the whole image, resized to the input.
+
+        It is that of the same weights in the Birder format, so that features do not depend on where they came from.
+        """
+        return classification_transform(self.transform.size, {"mean": self.transform.mean, "std": self.transform.std})
 
     def forward(
         self, image: torch.Tensor | None = None, text: torch.Tensor | None = None
@@ -106,7 +114,7 @@ class LoadedClip(nn.Module):
         return self.net.encode_image(image.to(self._device), normalize)
 
     def project(self, embedding: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-        """Image features (B, E) of stored embeddings (B, D) of the same image tower."""
+        """Image features (B, E) of stored embeddings (B, D) of the same image encoder."""
         return self.net.project(embedding.to(self._device), normalize)
 
     def encode_text(
@@ -140,24 +148,32 @@ class LoadedClip(nn.Module):
 
 
 def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = None) -> LoadedClip:
-    """Load a CLIP model, both halves, from OpenCLIP's layout.
+    """Load a CLIP model, image encoder and text encoder, from OpenCLIP's layout.
 
     Parameters
     ----------
     name_or_path
         A folder, a hub repository (`imageomics/bioclip`, or `hf-hub:imageomics/bioclip`), or registered weights that
-        have a text half (`vit_b16_pn_bioclip-v1`, whose whole model is `imageomics/bioclip`).
+        have a text encoder (`vit_b16_pn_bioclip-v1`, which belongs to `imageomics/bioclip`).
     device
-        Where to run; the CPU without it.
+        Where to run; default: the CPU.
 
     Raises
     ------
+    UnknownNameError
+        No such model.
     HubError
         The hub is out of reach or has no such model.
+    NoTextEncoderError
+        The model is an image encoder alone.
     WeightsError
-        There is no text half, it is of a kind that Birder does not support, or the files are damaged.
+        The text encoder is of a kind that Birder does not support, or the files are damaged.
     """
-    name, source = _find(str(name_or_path))
+    return resolve(name_or_path).load_clip(device=device)
+
+
+def load_openclip(source: str, name: str, *, device: torch.device | str | None = None) -> LoadedClip:
+    """Load a CLIP model from a folder or hub repository in OpenCLIP's layout, under a name."""
     openclip = read_openclip(source)
     network, net = build_clip(openclip)
     size = (net.image.size[0], net.image.size[1])
@@ -181,9 +197,9 @@ def create_model_and_transforms(
     model_name
         As in `load_clip`, or as open_clip has it: `hf-hub:imageomics/bioclip`, `local-dir:FOLDER`.
     pretrained
-        Must be left out: a model's folder or repository says which weights are its own.
+        Must be left out: a folder or repository has its own weights.
     device
-        Where to run; the CPU without it.
+        Where to run; default: the CPU.
 
     Returns
     -------
@@ -193,15 +209,15 @@ def create_model_and_transforms(
     ------
     ConfigError
         `pretrained` is given.
-    HubError, WeightsError
+    UnknownNameError, HubError, WeightsError
         As in `load_clip`.
     """
     if pretrained:
         raise ConfigError(
-            f"Birder has no architectures by name with weights {pretrained!r} beside: name a folder, a hub repository "
-            "(hf-hub:imageomics/bioclip) or registered weights, and leave out pretrained."
+            f"Birder does not combine an architecture with weights by name (pretrained={pretrained!r}): name a "
+            "folder, a hub repository (hf-hub:imageomics/bioclip) or registered weights, and leave out pretrained."
         )
-    clip = load_clip(str(model_name).removeprefix(FOLDER_PREFIX), device=device)
+    clip = load_clip(model_name, device=device)
     return clip, None, clip.transform
 
 
@@ -210,26 +226,16 @@ def get_tokenizer(model_name: str | Path) -> ClipTokenizer:
 
     Raises
     ------
-    HubError, WeightsError
+    UnknownNameError, HubError, WeightsError
         As in `load_clip`.
     """
-    _, source = _find(str(model_name).removeprefix(FOLDER_PREFIX))
-    config = read_config(source)
+    config = read_config(fetch_config(resolve(model_name).text_encoder()))
     return ClipTokenizer((config["model_cfg"].get("text_cfg") or {}).get("context_length", CONTEXT_LENGTH))
 
 
-def _find(name_or_path: str) -> tuple[str, str]:
-    """What a CLIP model is called, and the folder or repository with both of its halves."""
-    name = name_or_path.removeprefix(HUB_PREFIX)
-    registered = registered_name(name)
-    if registered is not None and name != weights_spec(registered).openclip:
-        return registered, openclip_repository(weights_spec(registered))
-    return name, name_or_path
-
-
 def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:
-    """Both towers in float32 and evaluation mode, and the name of the image tower's registered network."""
-    check_text_tower(openclip)
+    """Both encoders in float32 and evaluation mode, and the name of the image encoder's registered network."""
+    check_text_encoder(openclip)
     check_finite(openclip.state, openclip.source)
     network, checkpoint = to_birder(openclip)
     text_state = text_state_to_birder(openclip.state, openclip.source)
@@ -238,10 +244,10 @@ def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:
     width = text.get("width", 512)
     outputs = get_num_labels_from_signature(checkpoint.signature)
     with torch.device("meta"):  # no time goes into random weights that are replaced at once
-        image_tower = create_network(
+        image_encoder = create_network(
             network, outputs, size=get_size_from_signature(checkpoint.signature), config=checkpoint.config
         )
-        text_tower = TextTower(
+        text_encoder = TextEncoder(
             model["embed_dim"],
             vocabulary_size=text.get("vocab_size", 49408),
             context_length=text.get("context_length", 77),
@@ -252,13 +258,13 @@ def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:
             act_layer_type="quick_gelu" if model.get("quick_gelu") else "gelu",
         )
     try:
-        image_tower.load_state_dict(checkpoint.state, assign=True)
-        text_tower.load_state_dict(text_state, assign=True)
+        image_encoder.load_state_dict(checkpoint.state, assign=True)
+        text_encoder.load_state_dict(text_state, assign=True)
     except RuntimeError as error:
         raise WeightsError(
             f"Configuration and tensors of {openclip.source} are not of one model: {' '.join(str(error).split())[:400]}"
         ) from error
-    net = CLIP(image_tower, text_tower)
+    net = CLIP(image_encoder, text_encoder)
     net.log_logit_scale.data = openclip.state["logit_scale"].detach().clone().reshape(())
     net = net.float().eval()
     net.requires_grad_(False)

@@ -10,8 +10,8 @@ from sklearn.neighbors import NearestNeighbors
 from birder.analysis.agreement import neighbour_agreement
 from birder.analysis.neighbours import nearest_rows, principal
 from birder.collection import vectors as blocks
-from birder.collection.storage import RANKS
 from birder.errors import ConfigError, UnknownNameError
+from birder.taxonomy import RANKS
 from tests.analysis.made import make
 
 REAL = Path(__file__).parents[1] / "data" / "bioclip2-tol200m-1030.parquet"

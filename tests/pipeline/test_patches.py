@@ -19,8 +19,7 @@ from birder.images.open import open_image
 from birder.inference.engine import open_engine
 from birder.pipeline.embed import embed_images, plan
 from birder.sources import find_images, uri_to_path
-from birder.weights.find import find_model
-from birder.weights.load import load_found
+from birder.weights.resolve import resolve
 
 DATA = Path(__file__).parents[1] / "data"
 SHAPE = (14, 14, 48)
@@ -60,7 +59,7 @@ def by_uri(collection: Storage) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_an_engine_gives_the_published_tokens(checkpoint: Path, engine: str) -> None:
     published = np.load(DATA / "birder" / "vit_tiny_p16_pn_test.npz")
-    opened = open_engine(find_model(str(checkpoint)), engine=engine, precision="fp32", device="cpu", patches=True)
+    opened = open_engine(resolve(str(checkpoint)), engine=engine, precision="fp32", device="cpu", patches=True)
     from birder.images.transform import classification_transform
 
     pixels = classification_transform(opened.engine.size, opened.rgb_stats).to_uint8(open_image(DATA / "chelsea.png"))
@@ -77,7 +76,7 @@ def test_an_engine_gives_the_published_tokens(checkpoint: Path, engine: str) -> 
 def test_rows_hold_the_map_for_detectors(folder: Path, encoder: Encoder, checkpoint: Path) -> None:
     collection = run(folder, encoder)
     assert collection.model.patches == list(SHAPE)
-    net = load_found(find_model(str(checkpoint))).net
+    net = resolve(str(checkpoint)).load_image_encoder().net
     kept = by_uri(collection)
     assert len(kept) == 5
     for uri, patches in kept.items():
