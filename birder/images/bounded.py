@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 _MOST_MARKERS = 1000
-"""Of a JPEG before its picture: a profile takes up to 255, its EXIF one."""
+"""Segments of a JPEG before its image data: a colour profile takes up to 255, EXIF one."""
 _MOST_EXIF = 1 << 16
 """Bytes; JPEG has no more in one piece."""
 _MOST_STRIPS = 1 << 16
@@ -31,7 +31,7 @@ _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 class JpegHeader(NamedTuple):
     """What stands before a JPEG's first scan: width and height as stored, components, whether all scans are kept.
 
-    `scans` is where the first begins. Where there are several, the decoder keeps the coefficients of the whole picture.
+    `scans` is where the first begins. Where there are several, the decoder keeps the coefficients of the whole image.
     """
 
     width: int
@@ -94,7 +94,7 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
 def count_scans(data: bytes, start: int, most: int) -> int:
     """Count a JPEG's scans from the first, at `start`; no more than `most` may be too many.
 
-    More than `most` are counted exactly: what follows the picture (a film, a second picture) is left out.
+    More than `most` are counted exactly: what follows the image (a film, a second image) is left out.
     """
     if (at_most := data.count(b"\xff\xda", start)) <= most:
         return at_most

@@ -1,4 +1,4 @@
-"""Where photographs come from: what a user names in, one lean `Source` for each photograph out."""
+"""Where images come from: paths, URLs and lists in, one small `Source` for each image out."""
 
 from birder.sources.columns import as_number, common_type, drop_off_earth, fitted, places_on_earth
 from birder.sources.crops import read_crops, read_results

@@ -161,7 +161,7 @@ def test_broken_tiffs_write_nothing_to_standard_error(by):
     assert len(done.stdout.splitlines()) == 2, done.stderr
     if by == "birder":
         assert done.stderr == ""
-        assert "damaged" in done.stdout
+        assert "corrupt" in done.stdout
     else:
         assert "More samples per pixel" in done.stderr  # by logging
         assert len(done.stderr.splitlines()) > 1  # by libtiff

@@ -292,7 +292,7 @@ def test_a_broken_png_whose_exif_is_asked_for_is_still_broken():
     data[place : place + 50] = b"\xff" * 50
     with pytest.raises(OSError):
         Image.open(io.BytesIO(data)).load()
-    with pytest.raises(ImageError, match="damaged|truncated"):
+    with pytest.raises(ImageError, match="corrupt|truncated"):
         open_image(bytes(data))
 
 
@@ -330,11 +330,14 @@ class Strange:
     ("error", "reason"),
     [
         (OSError(5, "Input/output error"), r"^it cannot be read \(Input/output error\)$"),
-        (OSError(f"cannot understand {Strange()}\n\x1b[31m" + "x" * 500), "^damaged .cannot understand the file"),
-        (ValueError(""), "damaged"),
-        (KeyError(b"II"), "structure makes no sense"),
+        (
+            OSError(f"cannot understand {Strange()}\n\x1b[31m" + "x" * 500),
+            "^corrupt image data .cannot understand the file",
+        ),
+        (ValueError(""), "corrupt image data"),
+        (KeyError(b"II"), "corrupt file structure"),
         (EOFError(), "truncated"),
-        (NotImplementedError("Unimplemented DXGI format 93"), "kind that Birder does not read"),
+        (NotImplementedError("Unimplemented DXGI format 93"), "unsupported image format"),
     ],
 )
 def test_reasons_are_for_people(error, reason):
@@ -352,11 +355,11 @@ HEIC = b"\0\0\0\x18ftypheic" + bytes(500)
 
 
 def test_the_reader_of_heic_is_named_or_reads():
-    with pytest.raises(ImageError, match="birder\\[heic\\]" if "HEIF" not in formats() else "damaged|truncated|HEIC"):
+    with pytest.raises(ImageError, match="birder\\[heic\\]" if "HEIF" not in formats() else "corrupt|truncated|HEIC"):
         open_image(HEIC)
 
 
 def test_the_reader_of_heic_is_not_asked_for_where_it_is_installed():
     assert "pip install" in why_unidentified(HEIC[:64], ("JPEG", "PNG"))
-    assert why_unidentified(HEIC[:64], ("JPEG", "HEIF")) == "damaged (HEIC whose header cannot be read)"
-    assert why_unidentified(b"\0\0\0\x18ftypavif") == "damaged (AVIF whose header cannot be read)"
+    assert why_unidentified(HEIC[:64], ("JPEG", "HEIF")) == "corrupt HEIC header"
+    assert why_unidentified(b"\0\0\0\x18ftypavif") == "corrupt AVIF header"

@@ -72,7 +72,7 @@ def test_shards_become_rows_once(tmp_path: Path) -> None:
     engine = Means()
     todo, summary = run(tmp_path, sources, engine, batch_size=2, threads=3)
     assert (todo.total, summary.embedded, summary.reused, engine.images) == (11, 10, 2, 8)
-    assert summary.failed == [(f"file://{tmp_path}/x.parquet#row=5", "it cannot be read (its row holds no image)")]
+    assert summary.failed == [(f"file://{tmp_path}/x.parquet#row=5", "it cannot be read (its row has no image)")]
     rows = rows_of(tmp_path)
     for i in range(5):
         row = rows[f"file://{tar}#{i}.png"]

@@ -106,7 +106,7 @@ def cases(photo: Image.Image) -> dict[str, Case]:
         ),
         "empty.jpg": Case(b"", reason="the file is empty"),
         "zeros.jpg": Case(bytes(5000), reason="only zeros"),
-        "text.jpg": Case(b"once upon a time", reason="not an image that Birder knows"),
+        "text.jpg": Case(b"once upon a time", reason="unknown file format"),
         "page.jpg": Case(b"<!DOCTYPE html><html>404", reason="web page"),
         "report.jpg": Case(b"%PDF-1.7\n" + bytes(500), reason="PDF"),
         "drawing.png": Case(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", reason="EPS"),

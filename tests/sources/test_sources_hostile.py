@@ -102,7 +102,9 @@ def test_a_name_with_a_nul_is_a_failure_of_its_own(tmp_path: Path, ending: str) 
     fine, *reasons = outcomes(find_sources([tmp_path / f"l.{ending}"]))
     assert fine is None
     assert reasons == ["its name holds a NUL, as no file's name does"] * 2
-    assert outcomes([Source("/x/\0.png")])[0] == "it cannot be read (its name holds characters that no file's name has)"
+    assert (
+        outcomes([Source("/x/\0.png")])[0] == "it cannot be read (its name has characters that no file name can have)"
+    )
 
 
 @pytest.mark.parametrize("quoted", [False, True])
@@ -192,7 +194,7 @@ def test_parquet_that_expands_a_thousandfold_is_refused_unread(
         pq.write_table(pa.table({"path": ["a.jpg"], "tags": tags}), path, compression="zstd")
     assert path.stat().st_size < 100_000
     (reason,) = outcomes(find_sources([path]))
-    expected = "it says that it has 10,000,000 photographs" if kind == "rows" else "in memory. Write it again"
+    expected = "it claims to have 10,000,000 images" if kind == "rows" else "in memory. Write it again"
     assert expected in str(reason)
 
 
@@ -471,9 +473,9 @@ def test_a_large_file_that_is_no_image_is_not_read(tmp_path: Path) -> None:
     for name in ("zeros.jpg", "video.jpg", "text.jpg"):
         assert len(load_source(Source(str(tmp_path / name))).data) == 4096
     assert outcomes([Source(str(tmp_path / name)) for name in reasons]) == [
-        "the file holds only zeros",
-        "not a photograph but a video",
-        "not a photograph but a web page",
+        "the file contains only zeros",
+        "not an image but a video",
+        "not an image but a web page",
         None,
     ]
 

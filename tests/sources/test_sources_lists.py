@@ -69,7 +69,7 @@ def test_a_parquet_manifest_keeps_its_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("path,x\na.jpg,1\n,2\n", "row 3: it names no file"),
+        ("path,x\na.jpg,1\n,2\n", "does not name a file in row 3"),
         ("path,x\na.jpg,1\na.jpg,2\n", "names a.jpg twice"),
         ("x,y\n1,2\n", "no column of file names"),
     ],
@@ -275,8 +275,8 @@ def test_animal_boxes_above_the_confidence_are_sources(tmp_path: Path) -> None:
         ({"file": "a.jpg", "detections": [detection([1.2, 0.5, 0.3, 0.2])]}, "no area"),
         ({"file": "a.jpg", "detections": [detection([0.5, 0.5, float("nan"), 1])]}, "no rectangle"),
         ({"file": "a.jpg", "detections": [detection("all")]}, "no rectangle"),
-        ({"file": "../a.jpg", "detections": []}, "leads out of"),
-        ({"file": "/etc/passwd", "detections": []}, "leads out of"),
+        ({"file": "../a.jpg", "detections": []}, "leads outside"),
+        ({"file": "/etc/passwd", "detections": []}, "leads outside"),
     ],
 )
 def test_what_is_wrong_with_a_photograph_or_box_is_a_problem_of_its_own(

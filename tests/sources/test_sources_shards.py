@@ -150,7 +150,7 @@ def test_a_tar_that_is_cut_short_gives_what_it_has_and_says_so(tmp_path: Path) -
     path.write_bytes(path.read_bytes()[:8000])
     *whole, last = inside(path)
     assert [source.problem for source in whole] == [None] * len(whole) and len(whole) >= 2
-    assert last.uri == f"file://{path}" and "cut short" in str(last.problem)
+    assert last.uri == f"file://{path}" and "truncated" in str(last.problem)
 
 
 def test_a_damaged_header_in_the_middle_is_no_silent_end(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_damaged_header_in_the_middle_is_no_silent_end(tmp_path: Path) -> None
     path.write_bytes(data)
     first, second, last = inside(path)
     assert (first.problem, second.problem) == (None, None)
-    assert "no header at byte 2,048, 2 photographs before that" in str(last.problem).replace("), ", ", ")
+    assert "no header at byte 2,048, 2 images before that" in str(last.problem).replace("), ", ", ")
 
 
 def test_what_is_no_tar_is_said(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_row_without_an_image_and_a_damaged_file_are_said(tmp_path: Path) -> N
     table = pa.table({"image": pa.array([{"bytes": None, "path": "x.jpg"}, None], type_)})
     pq.write_table(table, tmp_path / "x.parquet")
     for source in inside(tmp_path / "x.parquet"):
-        with pytest.raises(OSError, match="holds no image"):
+        with pytest.raises(OSError, match="has no image"):
             load_source(source)
     path = write_parquet(tmp_path / "y.parquet", 10, 10)
     (source, *_) = inside(path)
