@@ -19,7 +19,9 @@ ROOMS: list[tuple[str, ...]] = [
     ("birder",),  # the public names
     ("birder.server",),
     ("birder.web",),
-    ("birder.collection.api", "birder.collection.notebook"),
+    tuple(
+        f"birder.collection.{name}" for name in ("api", "functions", "notebook", "predicting", "progress", "results")
+    ),
     ("birder.plots",),
     ("birder.analysis",),
     ("birder.naming",),

@@ -238,8 +238,12 @@ class Storage:
 
     def failures(self) -> list[dict[str, Any]]:
         """The files that could not be read: uri, reason, bytes, modified, failed_at; sorted by uri."""
-        rows: list[dict[str, Any]] = self._failures.to_arrow().sort_by("uri").to_pylist()
+        rows: list[dict[str, Any]] = self.failures_table().to_pylist()
         return rows
+
+    def failures_table(self) -> pa.Table:
+        """The files that could not be read, as `failures` lists them."""
+        return self._failures.to_arrow().sort_by("uri")
 
     def newest_failures(self) -> pa.Table:
         """The files that could not be read, as of now: uri, reason, failed_at; sorted by uri."""
