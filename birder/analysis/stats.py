@@ -37,7 +37,7 @@ class Stats:
     Attributes
     ----------
     rows, failures
-        Photographs embedded, and files that could not be read.
+        Images embedded, and files that could not be read.
     contents
         Different contents (sha256) among the rows.
     model, engine, precision, embedding_size

@@ -37,7 +37,7 @@ class Tidied:
 
 
 def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
-    """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of photographs that are gone.
+    """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of images that are gone.
 
     Labels that are in the journal alone so far are written into the rows; nothing else changes in what they say.
     Whoever has the collection open at a version that is removed gets an error at the next reading, and has to open it

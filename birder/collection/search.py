@@ -1,4 +1,4 @@
-"""Searching a collection: by photographs, texts, its own rows and vectors, with minus and with filters.
+"""Searching a collection: by images, texts, rows and vectors, wanted or unwanted, among the rows that match a filter.
 
 What is compared. Photographs and rows meet in the space of the stored embeddings. As soon as a text is among the
 queries, all are compared in the space that the model's two encoders share, into which stored embeddings are projected.
@@ -45,7 +45,7 @@ _ROWS_AT_ONCE = 16_384
 
 
 class ImageEncoder(Protocol):
-    """What embeds a photograph as a collection has it, such as `birder.collection.model.Encoder`."""
+    """What embeds an image as the collection has it, such as `birder.collection.model.Encoder`."""
 
     def embed_one(self, path: str | Path) -> Vector:
         """The embedding (D,) float32."""
@@ -133,7 +133,7 @@ def search(
     collection
         Where to search.
     images
-        Files of photographs.
+        Image files.
     texts
         What should be on them, in words; the model needs a text encoder.
     ids
@@ -148,11 +148,11 @@ def search(
     k
         How many rows.
     columns
-        Which columns; all but embedding and patches without them.
+        Which columns; default: all but embedding and patches.
     exact
         Compare all rows even where there is an index.
     encoder, clip
-        What embeds photographs and texts, loaded already; else the collection's model is loaded where needed.
+        The loaded models that encode images and texts; default: the collection's model, loaded when it is needed.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def search(
     FilterError
         The filter cannot be used.
     ImageError
-        A photograph cannot be read.
+        An image cannot be read.
     WeightsError
         There are texts and the model has no text encoder.
     """
@@ -233,8 +233,8 @@ class _Query:
             vector = np.asarray(vector, dtype=np.float32)
             if vector.shape != (size,) or not np.isfinite(vector).all() or not vector.any():
                 raise CollectionError(
-                    f"{self.collection.path} holds embeddings of {size} numbers; a vector of shape {vector.shape}, "
-                    f"or one that is 0 or not finite, cannot be compared with them: embed the query with its model, "
+                    f"{self.collection.path} holds {size}-dimensional embeddings. A vector of shape {vector.shape}, or one that "
+                    f"is zero or not finite, cannot be compared with them: embed the query with the collection's model, "
                     f"{self.collection.model.name}."
                 )
             self.stored.append((vector, wanted))
@@ -243,7 +243,7 @@ class _Query:
         try:
             vector = self._embed(image)
         except ImageError as error:
-            raise ImageError(f"{image}: {error}. Name another photograph.") from error
+            raise ImageError(f"{image}: {error}. Choose another image.") from error
         self.stored.append((vector, wanted))
         self.left_out.add(path_to_uri(image))
 
