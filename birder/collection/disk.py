@@ -1,4 +1,4 @@
-"""A collection on the disk: writers take turns, tables are created whole, and errors of the disk are reported plainly."""
+"""A collection on the disk: writers take turns, tables are created whole, and errors say what to do."""
 
 from __future__ import annotations
 

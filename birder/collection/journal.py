@@ -161,7 +161,7 @@ class Journal:
         return [self.changes[number] for number in act.changes]
 
     def word(self, column: str, id_: str) -> Change | None:
-        """The change by which a person's label stands in a cell, whose value may be None; None if no person labelled it."""
+        """The change by which a person's label stands in a cell; its value may be None. None: no person's label."""
         numbers = self.given.get(column, {}).get(id_)
         return self.changes[numbers[-1]] if numbers else None
 
@@ -292,8 +292,8 @@ class Journal:
                 except OSError as error:
                     if time.monotonic() > end:
                         raise CollectionBusyError(
-                            f"Another process has been writing labels to {self.path} for {_PATIENCE:.0f} seconds. Try again, "
-                            "or end that process."
+                            f"Another process has been writing labels to {self.path} for {_PATIENCE:.0f} seconds. "
+                            "Try again, or end that process."
                         ) from error
                 time.sleep(0.002)
             yield

@@ -233,9 +233,9 @@ class _Query:
             vector = np.asarray(vector, dtype=np.float32)
             if vector.shape != (size,) or not np.isfinite(vector).all() or not vector.any():
                 raise CollectionError(
-                    f"{self.collection.path} holds {size}-dimensional embeddings. A vector of shape {vector.shape}, or one that "
-                    f"is zero or not finite, cannot be compared with them: embed the query with the collection's model, "
-                    f"{self.collection.model.name}."
+                    f"{self.collection.path} holds {size}-dimensional embeddings. A vector of shape {vector.shape}, or "
+                    f"one that is zero or not finite, cannot be compared with them. Embed the query with the model of "
+                    f"the collection, {self.collection.model.name}."
                 )
             self.stored.append((vector, wanted))
 
