@@ -14,6 +14,7 @@ from birder.extras import need
 from birder.inference import engine_openvino as ov
 from birder.inference.engine import Engine, keep_float_graph, open_engine
 from birder.registry import network_spec
+from birder.vectors import unit
 from birder.weights.resolve import Model
 
 GOOD_COSINE = 0.99
@@ -116,6 +117,5 @@ def _rate(engine: Engine, images: npt.NDArray[np.uint8]) -> float:
 
 
 def _cosines(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a.astype(np.float64), b.astype(np.float64)))
-    cosines: npt.NDArray[np.float64] = (a * b).sum(axis=1)
+    cosines: npt.NDArray[np.float64] = (unit(a.astype(np.float64)) * unit(b.astype(np.float64))).sum(axis=1)
     return cosines

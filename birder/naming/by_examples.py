@@ -26,6 +26,7 @@ from birder.errors import ConfigError, unknown_name
 from birder.naming.label_sets import LABEL
 from birder.naming.method import DEFAULT_METHOD, Method
 from birder.naming.predictions import Predictions, Top, rows_of
+from birder.vectors import unit
 
 _AT_ONCE = 4096
 _NEIGHBOURS = 24
@@ -84,7 +85,7 @@ class SimpleShot:
 
     def _distances(self, embeddings: Features) -> npt.NDArray[np.float64]:
         """Euclidean distances (B, C) to the class means."""
-        x = _unit(embeddings.astype(np.float64) - self.centre)
+        x = unit(embeddings.astype(np.float64) - self.centre)
         squares = (x**2).sum(1)[:, None] - 2.0 * x @ self.means.T + (self.means**2).sum(1)
         distances: npt.NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))
         return distances
@@ -129,7 +130,7 @@ class NearestNeighbours:
 
     def _shares(self, embeddings: Features) -> npt.NDArray[np.float64]:
         """Shares of the votes (B, C)."""
-        cosines = _unit(embeddings.astype(np.float64)) @ self.units.T
+        cosines = unit(embeddings.astype(np.float64)) @ self.units.T
         nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :_NEIGHBOURS]
         near = np.take_along_axis(cosines, nearest, axis=1)
         weights = np.exp((near - near[:, :1]) / _TEMPERATURE)
@@ -216,7 +217,7 @@ def _fit_simpleshot(embeddings: Features, codes: npt.NDArray[np.int64], classes:
     sums, counts = np.zeros((len(classes), len(centre))), np.bincount(codes, minlength=len(classes))
     for start in range(0, len(embeddings), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        np.add.at(sums, codes[part], _unit(embeddings[part].astype(np.float64) - centre))
+        np.add.at(sums, codes[part], unit(embeddings[part].astype(np.float64) - centre))
     return SimpleShot(classes, centre, sums / counts[:, None])
 
 
@@ -226,7 +227,7 @@ def _fit_nearest_neighbours(
     units = np.empty(embeddings.shape, np.float32)
     for start in range(0, len(embeddings), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        units[part] = _unit(embeddings[part].astype(np.float64))
+        units[part] = unit(embeddings[part].astype(np.float64))
     return NearestNeighbours(classes, codes, units)
 
 
@@ -293,12 +294,6 @@ def _checked_k(k: int, classes: list[str]) -> int:
     if k < 1:
         raise ConfigError(f"k must be at least 1, not {k}.")
     return min(k, len(classes))
-
-
-def _unit(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float64] = x / np.maximum(length, 1e-12)
-    return unit
 
 
 def _check(embeddings: Features, width: int) -> None:
