@@ -6,8 +6,8 @@ variant: its features are projected into the space of the texts and scaled to le
 a collection's embeddings as the network gave them. Nearest neighbours (Wu et al., arXiv 1805.01978): the 24 examples
 with the highest cosine vote, weighted by exp(cosine / 0.07).
 
-SimpleShot is the default because it is the better one with few examples of a class, and where the images to be named
-are of other places than the examples; docs/names.md has the figures.
+SimpleShot is the default because it is better with few examples of a class, and where the images to be named were not
+taken together with the examples; docs/names.md has the figures.
 
 N is the number of examples, C of classes, B of images to be named, D the embedding dimension.
 """

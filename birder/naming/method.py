@@ -18,4 +18,4 @@ class Method(StrEnum):
 
 
 DEFAULT_METHOD = Method.simpleshot
-"""The better one with few examples of a class, and for images of other places; docs/names.md has the figures."""
+"""Better with few examples of a class, and for images that were taken apart; docs/names.md has the figures."""
