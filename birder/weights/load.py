@@ -40,7 +40,6 @@ from birder.weights.checkpoint import (
 from birder.weights.hub import fetch
 from birder.weights.openclip import read_openclip
 from birder.weights.openclip_convert import to_birder
-from birder.weights.resolve import Kind, Weights
 
 FILE_FORMATS = ("pt", "safetensors")
 
@@ -253,17 +252,37 @@ def check_network(checkpoint: Checkpoint, network: str, source: str) -> None:
         )
 
 
-def load_weights(weights: Weights, *, device: torch.device | str | None = None) -> LoadedModel:
-    """Load the image encoder of a resolved model for inference."""
-    model, config = weights.model, weights.config
-    if model.kind in (Kind.hub, Kind.folder):
-        assert model.openclip is not None  # of these kinds it is the source itself
-        _, checkpoint = to_birder(read_openclip(model.openclip))
+def load_weights(
+    name: str,
+    network: str,
+    path: Path,
+    sha256: str,
+    *,
+    spec: WeightsSpec | None,
+    openclip: str | None,
+    config: dict[str, Any],
+    device: torch.device | str | None = None,
+) -> LoadedModel:
+    """Load the image encoder of a resolved model for inference: see `birder.weights.resolve.Weights`.
+
+    Parameters
+    ----------
+    name, network, path, sha256, config
+        As in `birder.weights.resolve.Model` and `Weights`.
+    spec
+        Of registered weights.
+    openclip
+        The source of weights in OpenCLIP's layout.
+    device
+        Where to run; default: the CPU.
+    """
+    if openclip is not None:
+        _, checkpoint = to_birder(read_openclip(openclip))
         config = {}  # the checkpoint has what OpenCLIP's configuration says
     else:
-        checkpoint = read_checkpoint(weights.path) if model.spec is None else _read_spec(model.spec, weights.path)
-    net, info = _build(weights.network, checkpoint, weights.path, config, True, device, None, None)
-    return LoadedModel(model.name, weights.network, weights.sha256, net, info)
+        checkpoint = read_checkpoint(path) if spec is None else _read_spec(spec, path)
+    net, info = _build(network, checkpoint, path, config, True, device, None, None)
+    return LoadedModel(name, network, sha256, net, info)
 
 
 def check_fits(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:

@@ -26,8 +26,8 @@ from birder.weights.hub import cached_file, check_is_file, fetch, sha256_of
 if TYPE_CHECKING:
     import torch
 
-    from birder.weights.clip import LoadedClip
     from birder.weights.load import LoadedModel
+    from birder.weights.loaded_clip import LoadedClip
 
 FOLDER_PREFIX = "local-dir:"
 """What open_clip puts before a folder."""
@@ -171,7 +171,7 @@ class Model:
         WeightsError
             The text encoder is of a kind that Birder does not support, or the files are damaged.
         """
-        from birder.weights.clip import load_openclip
+        from birder.weights.loaded_clip import load_openclip
 
         return load_openclip(self.text_encoder(), self.name, device=device)
 
@@ -207,7 +207,18 @@ class Weights:
         """Load them into their network, for inference."""
         from birder.weights.load import load_weights
 
-        return load_weights(self, device=device)
+        model = self.model
+        openclip = model.openclip if model.kind in (Kind.hub, Kind.folder) else None  # of these it is the source itself
+        return load_weights(
+            model.name,
+            self.network,
+            self.path,
+            self.sha256,
+            spec=model.spec,
+            openclip=openclip,
+            config=self.config,
+            device=device,
+        )
 
 
 def resolve(word: str | Path | Model) -> Model:
