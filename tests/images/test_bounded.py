@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image
@@ -42,7 +43,7 @@ def test_what_cameras_and_scanners_write_is_decoded_here(kind: str, options: dic
     assert {open_photo(data).width, open_photo(data).height} == {160, 120}
 
 
-def test_photographs_are_decoded_here(photos) -> None:
+def test_photographs_are_decoded_here(photos: Path) -> None:
     assert all(is_bounded(path.read_bytes()) for path in photos.rglob("*.jpg"))
 
 

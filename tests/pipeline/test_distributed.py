@@ -244,7 +244,8 @@ print([name for name in seen if "raylet" in name])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines() == ["6", "[]"], done.stderr
-    assert ray.is_initialized() and len(ray.nodes()) == 1 and ray.nodes()[0]["Alive"]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    assert ray.is_initialized() and len(nodes) == 1 and nodes[0]["Alive"]
     run(tmp_path, encoder, to="local.birder")
     check_same(tmp_path)
 

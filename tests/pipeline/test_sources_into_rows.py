@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +24,7 @@ from PIL import Image
 
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
+from birder.images.open import decoded_photo
 from birder.images.transform import ClassificationTransform
 from birder.pipeline.decode import Decoded, Pending, Unreadable, read_group, read_one
 from birder.pipeline.embed import Plan, Summary, embed_images, plan
@@ -52,8 +55,9 @@ def rows_of(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def by_hand(data: bytes) -> np.ndarray:
-    return Means().embed(TRANSFORM.to_uint8(Image.open(io.BytesIO(data)))[None])[0]
+def by_hand(data: bytes) -> npt.NDArray[np.float32]:
+    vector: npt.NDArray[np.float32] = Means().embed(TRANSFORM.to_uint8(Image.open(io.BytesIO(data)))[None])[0]
+    return vector
 
 
 def shard(folder: Path, count: int, start: int = 0) -> Path:
@@ -177,7 +181,7 @@ def test_a_camtrap_package_becomes_rows_and_media_that_are_away_failures(tmp_pat
     assert row["deploymentID"] == "62c200a9"
 
 
-def detections(folder: Path, boxes: list[tuple[float, ...]], *, conf: float = 0.9) -> Path:
+def detections(folder: Path, boxes: Sequence[tuple[float, ...]], *, conf: float = 0.9) -> Path:
     found = [{"category": "1", "conf": conf, "bbox": list(box)} for box in boxes]
     path = folder / "results.json"
     images = [{"file": "a.png", "detections": found}]
@@ -232,18 +236,16 @@ def test_names_that_no_file_can_have_end_no_run(tmp_path: Path) -> None:
 
 
 def test_a_photograph_is_decoded_once_for_all_its_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import birder.pipeline.decode as read
-
     path = tmp_path / "a.png"
     path.write_bytes(png(1, (200, 400)))
     opened = []
-    original = read.decoded_photo
+    original = decoded_photo
 
     def counted(data: bytes, **options: object) -> object:
         opened.append(len(data))
         return original(data, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(read, "decoded_photo", counted)
+    monkeypatch.setattr("birder.pipeline.decode.decoded_photo", counted)
     boxes = [(i / 10, i / 10, 0.2, 0.2) for i in range(8)]
     _, summary = run(tmp_path, read_crops(detections(tmp_path, boxes), tmp_path), threads=4)
     assert (summary.embedded, len(opened)) == (8, 1)

@@ -14,7 +14,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -163,7 +163,8 @@ def test_broken_files_end_as_failures_with_a_reason(folder: Path, told: dict[str
 def test_odd_files_end_as_rows_with_the_embedding_of_their_picture(folder: Path, told: dict[str, Case]) -> None:
     rows = {Path(path).name: row for path, row in rows_of(folder / "c").items()}
     assert rows.keys() == {name for name, case in told.items() if case.same_as is not None}
-    vectors = {name: np.array(row["embedding"]) / np.linalg.norm(row["embedding"]) for name, row in rows.items()}
+    embeddings = {name: np.array(row["embedding"], np.float32) for name, row in rows.items()}
+    vectors = {name: embedding / np.linalg.norm(embedding) for name, embedding in embeddings.items()}
     for name, case in told.items():
         if case.same_as is not None:
             assert vectors[name] @ vectors[case.same_as] > case.similarity, name
@@ -243,7 +244,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def fill(photos: Path, collection: Path, then: Callable[[], None] = lambda: None, **options: object) -> None:
+def fill(photos: Path, collection: Path, then: Callable[[], None] = lambda: None, **options: Any) -> None:
     """Embed 60 photographs, for which there is room, then 240 more (1.2 MB), for which there is none, then again."""
     birder("embed", f"{photos}/00[0-5]?.png", "--to", collection, **options)
     said = birder("embed", photos, "--to", collection, code=1, **options)

@@ -23,6 +23,7 @@ from PIL import Image
 
 from birder.errors import BirderError, ConfigError
 from birder.images.guard import MAX_BYTES, reading
+from birder.images.open import decoded_photo
 from birder.images.transform import ClassificationTransform
 from birder.pipeline.decode import Unreadable, read_group
 from birder.pipeline.plan import column_types_of, plan
@@ -506,18 +507,16 @@ def test_every_format_begins_like_an_image(tmp_path: Path) -> None:
 
 
 def test_bytes_are_held_until_the_photograph_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import birder.pipeline.decode as module
-
     path = tmp_path / "a.png"
     path.write_bytes(png() + bytes(1_000_000))
     held = []
-    original = module.decoded_photo
+    original = decoded_photo
 
     def looked(data: bytes, **options: Any) -> Any:
         held.append(reading._held)
         return original(data, **options)
 
-    monkeypatch.setattr(module, "decoded_photo", looked)
+    monkeypatch.setattr("birder.pipeline.decode.decoded_photo", looked)
     assert outcomes([Source(str(path))]) == [None]
     assert held == [2 * path.stat().st_size]  # a process apart may hold them too
     assert reading._held == 0
