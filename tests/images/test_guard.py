@@ -45,7 +45,7 @@ def test_threads_never_hold_more_than_the_limit(amounts: Any, threads: Any) -> N
     assert held == []
 
 
-def test_what_fits_runs_side_by_side_and_an_error_gives_its_bytes_back() -> None:
+def test_requests_that_fit_run_at_once_and_an_error_returns_its_bytes() -> None:
     budget = MemoryBudget(100)
     together = threading.Barrier(2, timeout=10)
 
@@ -61,7 +61,7 @@ def test_what_fits_runs_side_by_side_and_an_error_gives_its_bytes_back() -> None
         pass
 
 
-def test_a_large_one_is_not_overtaken_for_ever() -> None:
+def test_a_large_request_is_not_starved_by_small_ones() -> None:
     budget = MemoryBudget(100)
     stop = threading.Event()
 
@@ -91,7 +91,7 @@ def half_a_png() -> bytes:
     return buffer.getvalue()[:20_000]
 
 
-def test_switches_that_another_library_set_do_not_count_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_settings_of_other_libraries_are_overridden_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     Image.open(io.BytesIO(half_a_png())).load()  # it would be taken
@@ -103,7 +103,7 @@ def test_switches_that_another_library_set_do_not_count_and_come_back(monkeypatc
     assert Image.MAX_IMAGE_PIXELS is None
 
 
-def test_switches_hold_until_the_last_thread_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_settings_hold_until_the_last_thread_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     filters = list(warnings.filters)
     first_is_out = threading.Event()

@@ -114,7 +114,7 @@ def test_draft_is_smaller_but_covers_what_is_needed_and_tells_the_real_size() ->
     assert (photo.width, photo.height) == (1600, 800)
 
 
-def test_draft_of_a_turned_photograph() -> None:
+def test_draft_of_a_turned_image() -> None:
     data = encoded(gradient(size=(1600, 800)), "JPEG", exif=exif(Orientation=6))
     photo = open_photo(data, draft=(300, 300))
     assert (photo.width, photo.height) == (800, 1600)
@@ -134,11 +134,11 @@ def test_time_and_place() -> None:
 
 
 @pytest.mark.parametrize("stamp", ["0000:00:00 00:00:00", "    :  :     :  :  ", "yesterday", ""])
-def test_broken_time_is_no_time(stamp: Any) -> None:
+def test_invalid_exif_time_is_left_empty(stamp: Any) -> None:
     assert open_photo(encoded(gradient(), "JPEG", exif=exif(DateTime=stamp))).metadata.taken_at is None
 
 
-def test_broken_exif_does_not_lose_the_photograph() -> None:
+def test_broken_exif_does_not_lose_the_image() -> None:
     data = encoded(gradient(), "JPEG", exif=exif(Orientation=3))
     broken = data.replace(b"Exif\0\0MM\0*\0\0\0\x08\0\x01", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
     assert broken != data
@@ -174,7 +174,7 @@ def bomb() -> bytes:
         (bomb(), "bomb"),
     ],
 )
-def test_what_is_no_photograph_has_a_reason(data: bytes, reason: Any) -> None:
+def test_files_that_are_not_images_have_a_reason(data: bytes, reason: Any) -> None:
     with pytest.raises(ImageError, match=reason):
         open_image(data)
 
@@ -206,7 +206,7 @@ def test_damage_is_an_image_or_an_image_error(data: bytes, draw: Any) -> None:
         assert str(error)
 
 
-def test_the_frame_that_comes_first_and_the_file_behind_any_extension(tmp_path: Path) -> None:
+def test_first_frame_is_read_and_the_extension_does_not_matter(tmp_path: Path) -> None:
     frames = [gradient(), gradient().transpose(Image.Transpose.ROTATE_180)]
     for kind in ("GIF", "PNG", "TIFF", "MPO", "WEBP"):
         data = encoded(frames[0].copy(), kind, save_all=True, append_images=[frames[1].copy()])
@@ -312,7 +312,7 @@ def test_a_broken_png_whose_exif_is_asked_for_is_still_broken() -> None:
         ({}, None),
     ],
 )
-def test_a_place_is_right_or_none(gps: Any, place: Any) -> None:
+def test_exif_place_is_valid_or_empty(gps: Any, place: Any) -> None:
     block = exif(Orientation=1)
     block.get_ifd(ExifTags.IFD.GPSInfo).update(gps)
     metadata = open_photo(encoded(gradient(), "JPEG", exif=block)).metadata
@@ -320,7 +320,7 @@ def test_a_place_is_right_or_none(gps: Any, place: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(ImageError, match="pipe"):
         open_image(tmp_path / "pipe.jpg")
@@ -345,26 +345,26 @@ class Strange:
         (NotImplementedError("Unimplemented DXGI format 93"), "unsupported image format"),
     ],
 )
-def test_reasons_are_for_people(error: Any, reason: Any) -> None:
+def test_reasons_are_readable(error: Any, reason: Any) -> None:
     text = why_undecodable(error)
     assert re.search(reason, text)
     assert text.isprintable() and "0x" not in text and len(text) < 150
 
 
 @given(st.binary(max_size=64))
-def test_any_beginning_has_a_reason(start: Any) -> None:
+def test_every_unidentified_file_has_a_reason(start: Any) -> None:
     assert why_unidentified(start).isprintable()
 
 
 HEIC = b"\0\0\0\x18ftypheic" + bytes(500)
 
 
-def test_the_reader_of_heic_is_named_or_reads() -> None:
+def test_heic_is_read_or_its_extra_is_named() -> None:
     with pytest.raises(ImageError, match="birder\\[heic\\]" if "HEIF" not in formats() else "corrupt|truncated|HEIC"):
         open_image(HEIC)
 
 
-def test_the_reader_of_heic_is_not_asked_for_where_it_is_installed() -> None:
+def test_the_heic_extra_is_not_suggested_where_it_is_installed() -> None:
     assert "pip install" in why_unidentified(HEIC[:64], ("JPEG", "PNG"))
     assert why_unidentified(HEIC[:64], ("JPEG", "HEIF")) == "corrupt HEIC header"
     assert why_unidentified(b"\0\0\0\x18ftypavif") == "corrupt AVIF header"

@@ -45,7 +45,7 @@ def test_pickles_and_prints() -> None:
     crop=st.floats(0.3, 1.0),
     simple=st.booleans(),
 )
-def test_always_the_asked_size(width: Any, height: Any, size: Any, crop: Any, simple: Any) -> None:
+def test_output_always_has_the_requested_size(width: Any, height: Any, size: Any, crop: Any, simple: Any) -> None:
     transform = birder.classification_transform(size, CLIP, crop, simple)
     pixels = transform.to_uint8(Image.new("L", (width, height), 77))
     assert pixels.shape == (*size, 3)
@@ -82,6 +82,6 @@ def test_normalises_after_scaling_to_one() -> None:
     ("size", "stats", "crop"),
     [((0, 4), CLIP, 1.0), ((4, 4), CLIP, 0.0), ((4, 4), CLIP, 1.1), ((4, 4), {"mean": (0,) * 3, "std": (0,) * 3}, 1.0)],
 )
-def test_nonsense_is_an_error_of_ours(size: Any, stats: Any, crop: Any) -> None:
+def test_invalid_arguments_raise_config_error(size: Any, stats: Any, crop: Any) -> None:
     with pytest.raises(ConfigError):
         birder.classification_transform(size, stats, crop)

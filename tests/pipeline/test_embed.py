@@ -236,7 +236,7 @@ def test_an_embedding_that_is_zero_or_not_finite_is_a_failure(tmp_path: Path, va
     assert {f["reason"] for f in collection_in(tmp_path).failures()} == {UNUSABLE_EMBEDDING}
 
 
-def test_an_error_of_the_engine_surfaces_and_what_was_done_is_kept(tmp_path: Path) -> None:
+def test_an_error_of_the_engine_is_raised_and_finished_rows_are_kept(tmp_path: Path) -> None:
     class Dying(Means):
         def embed(self, images: np.ndarray) -> np.ndarray:
             if self.images >= 4:
@@ -252,7 +252,7 @@ def test_an_error_of_the_engine_surfaces_and_what_was_done_is_kept(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_an_error_of_the_writer_surfaces(tmp_path: Path) -> None:
+def test_an_error_of_the_writer_is_raised(tmp_path: Path) -> None:
     draw(tmp_path, 30)
     collection = collection_in(tmp_path)
     todo = plan(collection, find_images([tmp_path / "photos"]))
@@ -285,7 +285,7 @@ def test_columns_that_do_not_fit_are_refused_before_anything_is_embedded(tmp_pat
     assert engine.images == 0
 
 
-def test_an_empty_plan_is_nothing(tmp_path: Path) -> None:
+def test_an_empty_plan_does_nothing(tmp_path: Path) -> None:
     assert embed_images(collection_in(tmp_path), Means(), TRANSFORM, Plan([])).finished == 0
 
 

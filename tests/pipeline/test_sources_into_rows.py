@@ -112,7 +112,7 @@ def test_a_shard_that_grew_embeds_what_is_new(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path)) == 5
 
 
-def test_a_half_done_shard_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_half_done_shard_is_continued(tmp_path: Path) -> None:
     sources = find_sources([shard(tmp_path, 6)])
     todo = plan(collection_in(tmp_path), sources)
     del todo.pending[2:]
@@ -122,7 +122,7 @@ def test_a_half_done_shard_is_gone_on_with(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path)) == 6
 
 
-def test_a_failure_in_a_shard_is_told_once_and_tried_again_when_asked(tmp_path: Path) -> None:
+def test_a_failure_in_a_shard_is_reported_once_and_tried_again_when_asked(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "x.tar", [("1.png", png(1)), ("2.png", b"x")])
     run(tmp_path, find_sources([tar]))
     collection = collection_in(tmp_path)
@@ -235,7 +235,7 @@ def test_names_that_no_file_can_have_end_no_run(tmp_path: Path) -> None:
     assert (again.done, summary.embedded) == (1, 0)
 
 
-def test_a_photograph_is_decoded_once_for_all_its_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_decoded_once_for_all_its_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(1, (200, 400)))
     opened = []
@@ -251,7 +251,7 @@ def test_a_photograph_is_decoded_once_for_all_its_boxes(tmp_path: Path, monkeypa
     assert (summary.embedded, len(opened)) == (8, 1)
 
 
-def test_the_same_box_of_a_copied_photograph_is_not_embedded_again(tmp_path: Path) -> None:
+def test_the_same_box_of_a_copied_image_is_not_embedded_again(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(png(1, (200, 400)))
     box, engine = Box(0.1, 0.1, 0.5, 0.5), Means()
@@ -296,7 +296,7 @@ def test_ten_thousand_members_take_little_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_within_shards_the_next_run_ends_with_every_photograph_once(tmp_path: Path) -> None:
+def test_killed_within_shards_the_next_run_ends_with_every_image_once(tmp_path: Path) -> None:
     for start in (0, 20, 40):
         shard(tmp_path, 20, start)
     code = f"""

@@ -160,7 +160,7 @@ def test_broken_files_end_as_failures_with_a_reason(folder: Path, told: dict[str
         assert re.search(pattern, failures[name]), (name, failures[name])
 
 
-def test_odd_files_end_as_rows_with_the_embedding_of_their_picture(folder: Path, told: dict[str, Case]) -> None:
+def test_odd_files_end_as_rows_with_the_embedding_of_their_image(folder: Path, told: dict[str, Case]) -> None:
     rows = {Path(path).name: row for path, row in rows_of(folder / "c").items()}
     assert rows.keys() == {name for name, case in told.items() if case.same_as is not None}
     embeddings = {name: np.array(row["embedding"], np.float32) for name, row in rows.items()}
@@ -183,7 +183,7 @@ def some_photos(folder: Path, photo: Image.Image, count: int) -> Path:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions as POSIX has them")
-def test_what_may_not_be_read_is_a_failure_until_it_may(tmp_path: Path, photo: Image.Image) -> None:
+def test_a_file_without_permission_is_a_failure_until_it_is_readable(tmp_path: Path, photo: Image.Image) -> None:
     photos = some_photos(tmp_path, photo, 6)
     (photos / "locked").mkdir()
     shutil.move(photos / "0000.png", photos / "locked")
@@ -218,7 +218,7 @@ def test_a_file_that_goes_after_it_was_listed_is_a_failure(tmp_path: Path, photo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
-def test_names_that_are_no_text_are_names(tmp_path: Path, photo: Image.Image) -> None:
+def test_file_names_that_are_not_text_are_kept(tmp_path: Path, photo: Image.Image) -> None:
     photos = some_photos(tmp_path, photo, 2)
     os.rename(photos / "0000.png", os.fsencode(photos) + b"/caf\xe9 \xff.png")  # noqa: PTH104
     with open(os.fsencode(photos) + b"/broken \xfe\n.jpg", "wb") as file:  # noqa: PTH123
@@ -267,7 +267,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_advice_and_it_goes_on(
     fill(some_photos(tmp_path, photo, 300), small_disk / "c", make_room)
 
 
-def test_a_disk_that_is_full_before_the_start_is_said(tmp_path: Path, small_disk: Path, photo: Image.Image) -> None:
+def test_a_disk_that_is_full_before_the_start_is_reported(tmp_path: Path, small_disk: Path, photo: Image.Image) -> None:
     photos = some_photos(tmp_path, photo, 2)
     with pytest.raises(OSError), (small_disk / "ballast").open("wb") as file:
         file.write(bytes(2 << 20))
