@@ -1,4 +1,4 @@
-"""What a file's header promises: whether decoding it is bounded by width and height, and a JPEG's scans.
+"""What a file's header tells: whether decoding it is bounded by width and height, and a JPEG's scans.
 
 Known to be bounded is what cameras and scanners write, by the thousand: it is decoded where it is asked for. All else
 is decoded in a process apart, with limits; see `birder.images.apart`.
@@ -16,10 +16,10 @@ import numpy as np
 _MOST_MARKERS = 1000
 """Segments of a JPEG before its image data: a colour profile takes up to 255, EXIF one."""
 _MOST_EXIF = 1 << 16
-"""Bytes; JPEG has no more in one piece."""
+"""Bytes, the most that a JPEG segment can have."""
 _MOST_STRIPS = 1 << 16
 _TIFF_COMPRESSIONS = (1, 5, 8, 32773, 32946)
-"""None, LZW, deflate, PackBits: what others do within a TIFF, its header does not tell."""
+"""None, LZW, deflate, PackBits; a TIFF's header does not bound what other compressions take."""
 _COMPRESSION, _OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 259, 273, 279, 324, 325
 
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})

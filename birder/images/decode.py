@@ -35,7 +35,7 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
 class PhotoMetadata(NamedTuple):
-    """What the camera wrote: local time without zone, WGS 84 degrees; None where absent or broken."""
+    """EXIF data: local time without a zone, WGS 84 degrees; None where absent or invalid."""
 
     taken_at: datetime | None
     latitude: float | None
@@ -155,7 +155,7 @@ def _memory(image: Image.Image) -> int:
 
 
 def _shrinkable(image: Image.Image, needed: tuple[int, int]) -> int:
-    """By how much a large image can be averaged down and still be four times (width, height) as needed."""
+    """The factor by which a large image can be averaged down and still have four times the needed width and height."""
     if image.width * image.height < _LARGE:
         return 1
     return max(1, min(image.width // (4 * needed[0]), image.height // (4 * needed[1])))
@@ -238,7 +238,7 @@ def _grey_scale(image: Image.Image) -> float:
 
 
 def read_exif(image: Image.Image) -> PhotoMetadata:
-    """Time and place from EXIF; None where they are absent or broken. Never raises."""
+    """Time and place from EXIF; None where they are absent or invalid. Never raises."""
     try:
         exif = image.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)

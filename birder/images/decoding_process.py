@@ -27,7 +27,7 @@ except ImportError:  # on Windows
     resource = None  # type: ignore[assignment]
 
 _SPARE = 128 << 20
-"""Bytes for what is not the image: buffers, tables, what the allocator holds back."""
+"""Bytes for everything but the image: buffers, tables, what the allocator keeps."""
 _STRIP = 4 << 20
 
 

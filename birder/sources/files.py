@@ -61,7 +61,7 @@ def _find(path: str) -> Iterator[Source]:
 
 
 def fitting(pattern: str) -> list[str]:
-    """The paths that a pattern fits, sorted.
+    """The paths that match a pattern, sorted.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def fitting(pattern: str) -> list[str]:
 
 
 def _walk(folder: str) -> Iterator[Source]:
-    """Images below a folder, in the order of their names, and then those that only links lead to.
+    """Images below a folder in the order of their names, then those that are reached by links only.
 
     Each folder is gone through once, however many links lead to it: of folders with two links each to the next, a few
     images would otherwise be millions.
@@ -99,7 +99,7 @@ def _walk(folder: str) -> Iterator[Source]:
 
 
 def _inside(folder: str, seen: set[tuple[int, int]]) -> Iterator[Source | os.DirEntry[str]]:
-    """The images and folders in a folder; nothing of one that is in `seen`, by device and inode."""
+    """The images and folders in a folder, unless it is in `seen` by device and inode."""
     try:
         status = os.stat(folder)  # noqa: PTH116
         if (status.st_dev, status.st_ino) in seen:

@@ -70,7 +70,7 @@ def _check_expansion(path: str, file: pq.ParquetFile) -> None:
 
 
 def _has_dictionary(chunk: pq.ColumnChunkMetaData) -> bool:
-    """Whether a value that is there once may fill many rows."""
+    """Whether a value that is stored once may be used by many rows."""
     return chunk.physical_type == "BYTE_ARRAY" and any("DICTIONARY" in name for name in chunk.encodings)
 
 
@@ -119,7 +119,7 @@ def read_rows(path: str) -> pa.Table:
 
 
 def _unpacked_size(column: pa.Array) -> int:
-    """The bytes of a column once values that its rows share are there for each of them."""
+    """The bytes of a column once values that its rows share are repeated for each of them."""
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
     lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
@@ -127,7 +127,7 @@ def _unpacked_size(column: pa.Array) -> int:
 
 
 def image_column(schema: pa.Schema) -> str | None:
-    """The column that holds images, if there is one: a struct with `bytes`, or a binary called image or so."""
+    """The column that holds images, if there is one: a struct with `bytes`, or binary data called image or similar."""
     for column in schema:
         if pa.types.is_struct(column.type) and any(f.name == "bytes" and _is_binary(f.type) for f in column.type):
             return str(column.name)
@@ -139,7 +139,7 @@ def _is_binary(type_: pa.DataType) -> bool:
 
 
 class ParquetShard:
-    """A Parquet file of images, read a few rows at a time; any thread may ask for any row, best in their order."""
+    """A Parquet file of images, read a few rows at a time; any thread may ask for any row, fastest in order."""
 
     def __init__(self, path: str, schema: pa.Schema) -> None:
         self.path = path
@@ -263,21 +263,21 @@ class ParquetRow:
 
     @property
     def types(self) -> Mapping[str, pa.DataType]:
-        """Those of its file."""
+        """Arrow types of the columns of its file."""
         return self.shard.types
 
     @property
     def size(self) -> None:
-        """Nothing tells it beforehand; its shard bounds what is read at once."""
+        """Unknown before it is read; the shard bounds what is read at once."""
         return None
 
     def load(self) -> Loaded:
-        """Read it."""
+        """Read the row."""
         return self.shard.load(self.row)
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """The names behind the numbers of class columns, which the Hugging Face hub's metadata tell."""
+    """The names of the classes in class columns, from the metadata of the Hugging Face hub."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {

@@ -31,7 +31,7 @@ _HEAD = 4096
 
 
 class _TooLargeError(OSError):
-    """More bytes than were asked for."""
+    """More bytes than the caller accepts."""
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def read_range(path: str, start: int, end: int | None, most: int = MAX_BYTES) ->
 
 
 def _read_all(file: BinaryIO, most: int) -> bytes:
-    """All bytes of a stream, which may give fewer at a time than asked for; little more than `most`."""
+    """All bytes of a stream, which may return fewer at a time than requested; at most slightly more than `most`."""
     pieces: list[bytes] = []
     size = 0
     while size <= most and (piece := file.read(1 << 20)):
@@ -191,7 +191,7 @@ def _read_all(file: BinaryIO, most: int) -> bytes:
 
 
 def stamp_of(source: Source) -> Stamp | None:
-    """The stamp of a source's file (of a part, that of the whole); None if there is none to be had."""
+    """The stamp of a source's file (of a part, that of the whole file); None if it cannot be determined."""
     try:
         if is_url(source.path):
             filesystem, inside = file_system(source.path)

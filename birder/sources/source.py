@@ -42,10 +42,10 @@ class Part(Protocol):
 
     @property
     def size(self) -> int | None:
-        """How many bytes `load` reads, if that is known."""
+        """How many bytes `load` reads, if known."""
 
     def load(self) -> Loaded:
-        """Read it; `OSError` as the system says."""
+        """Read it; raises `OSError`."""
 
 
 class Members(Protocol):
@@ -147,7 +147,7 @@ class Loaded(NamedTuple):
 
 @dataclass(slots=True)
 class Source:
-    """What may be an image: a file, part of one, or a whole shard of them that `plan` goes through.
+    """A possible image: a file, part of one, or a whole shard of them that `plan` goes through.
 
     Attributes
     ----------
@@ -176,7 +176,7 @@ class Source:
     members: Members | None = None
 
     def describe(self, columns: Mapping[str, Any]) -> None:
-        """Give it more columns, whose values count where both have one."""
+        """Add columns; where both have a value, the new one counts."""
         if not self.columns:
             self.columns = columns
         elif isinstance(self.columns, Rows):

@@ -29,7 +29,7 @@ LAST_COLUMNS = ("sample",)
 
 @dataclass(frozen=True)
 class PhotoTable:
-    """A table as read: the files' names, and the other columns (int64, float64, bool, timestamp or string)."""
+    """A table that was read: file names, and the other columns (int64, float64, bool, timestamp or string)."""
 
     path: str
     names: list[str]
@@ -153,7 +153,7 @@ def _normal(name: str) -> str:
 
 
 def join_table(sources: list[Source], table: PhotoTable) -> Join:
-    """Give each image the columns of the row that names it.
+    """Give each source the columns of the row that names it.
 
     A name is looked for beside the table first; otherwise it fits every file whose path ends in it. A name that fits
     several files is ambiguous and is given to none.

@@ -40,7 +40,7 @@ class TarShard:
     types: dict[str, pa.DataType] = field(default_factory=dict)
 
     def sources(self) -> Iterator[Source]:
-        """Go through the headers, and the small JSON members; images are skipped over."""
+        """Go through the headers and the small JSON members; images are skipped."""
         seen: set[str] = set()
         try:
             with _opened(self.path) as file, _archive(file) as archive:
@@ -84,12 +84,12 @@ class TarMember:
 
     @property
     def types(self) -> Mapping[str, pa.DataType]:
-        """Those of its shard."""
+        """Arrow types of the columns of its shard."""
         return self.shard.types
 
     @property
     def size(self) -> int:
-        """Of its sample."""
+        """Bytes of its sample."""
         return self.end - self.start
 
     def load(self) -> Loaded:

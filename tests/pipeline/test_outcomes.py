@@ -48,9 +48,9 @@ def pending(name: str, *, known: bool = False, failed: bool = False, label: str 
     return Pending(Source(f"/photos/{name}", label=label), Stamp(1, 2), known, failed)
 
 
-def decoded(name: str, sha256: str, value: int | None, **more: bool) -> Decoded:
+def decoded(name: str, sha256: str, value: int | None) -> Decoded:
     pixels = None if value is None else np.full((2, 2, 3), value, np.uint8)
-    return Decoded(pending(name, **more), sha256, {}, pixels, 40, 30, datetime(2024, 5, 1), 1.5, 2.5, "grey")
+    return Decoded(pending(name), sha256, {}, pixels, 40, 30, datetime(2024, 5, 1), 1.5, 2.5, "grey")
 
 
 def test_content_has_each_figure_in_its_own_field() -> None:
@@ -69,7 +69,11 @@ def test_content_has_each_figure_in_its_own_field() -> None:
 
 def test_embedding_keeps_the_order_and_the_size_of_batches() -> None:
     engine = Recorded()
-    read = [decoded("a", "aa", 1), Unreadable(pending("b"), None, "gone"), decoded("c", "aa", None)]
+    read: list[Decoded | Unreadable] = [
+        decoded("a", "aa", 1),
+        Unreadable(pending("b"), None, "gone"),
+        decoded("c", "aa", None),
+    ]
     read += [decoded(f"{value}", f"{value:02x}", value) for value in (2, 3, 0)]
     outcomes = embedded(engine, read, 3)  # type: ignore[arg-type] # all of an engine that is used
     assert engine.batches == [3, 1]
