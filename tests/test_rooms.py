@@ -19,13 +19,8 @@ ROOMS: list[tuple[str, ...]] = [
     ("birder",),  # the public names
     ("birder.server",),
     ("birder.web",),
-    (
-        "birder.collection.api",
-        "birder.collection.functions",
-        "birder.collection.notebook",
-        "birder.collection.predicting",
-        "birder.collection.progress",
-        "birder.collection.results",
+    tuple(
+        f"birder.collection.{name}" for name in ("api", "functions", "notebook", "predicting", "progress", "results")
     ),
     ("birder.plots",),
     ("birder.analysis",),

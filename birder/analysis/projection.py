@@ -1,8 +1,8 @@
-"""The map of a collection: a place in the plane for each photograph, near to those that look alike.
+"""The map of a collection: a point in the plane for each image, near to those that look alike.
 
 UMAP (McInnes, Healy and Melville 2018, https://arxiv.org/abs/1802.03426) lays it out, in these stages:
 
-- the 15 nearest other photographs of each, by cosine, exactly: all are compared with all. Of more than 10,000 rows the
+- the 15 nearest other images of each, by cosine, exactly: all are compared with all. Of more than 10,000 rows the
   50 principal directions of the embeddings are compared instead of the embeddings, which is some ten times faster;
 - the graph of these neighbours, as UMAP weighs it;
 - the layout, which starts from the two principal directions and goes through UMAP's epochs (500 up to 10,000 rows, 200
@@ -105,7 +105,7 @@ def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None
     if len(vectors) < FEWEST:
         raise CollectionError(
             f"{collection.path} has {len(vectors)} rows, and a map needs at least {FEWEST}: "
-            f"add photographs with birder embed PHOTOS --to {collection.path}"
+            f"add images with: birder embed IMAGES --in {collection.path}"
         )
     directions = min(_DIRECTIONS, vectors.shape[1]) if len(vectors) > _REDUCED_FROM else 0
     start = principal(vectors, max(directions, min(2, vectors.shape[1])))
@@ -129,7 +129,7 @@ def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None
 
 
 def read_map(collection: Storage) -> MapPoints | None:
-    """The map that a collection has; None without one. Points of rows that are gone are left out.
+    """The map of a collection; None if there is none. Points of rows that are gone are left out.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def _lay_out(vectors: Vectors, start: Vectors, seed: int, say: Progress) -> Vect
         warnings.simplefilter("ignore")
         xy = np.asarray(place.fit_transform(vectors), np.float32)
     if xy.shape != (rows, 2) or not np.isfinite(xy).all():
-        raise ConfigError("UMAP gave no place to some photographs: try another seed, and report this as a defect.")
+        raise ConfigError("UMAP gave some images no coordinates. Try another seed, and report this as a defect.")
     return xy
 
 

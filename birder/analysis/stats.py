@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from birder.collection.reading import RowReader
 from birder.collection.schema import VECTORS
-from birder.collection.storage import RANKS, Storage
+from birder.collection.storage import Storage
 from birder.errors import unknown_name
+from birder.taxonomy import RANKS
 
 TAXA = ("label", *RANKS)
 """The columns that are counted unless others are asked for."""
@@ -36,7 +37,7 @@ class Stats:
     Attributes
     ----------
     rows, failures
-        Photographs embedded, and files that could not be read.
+        Images embedded, and files that could not be read.
     contents
         Different contents (sha256) among the rows.
     model, engine, precision, embedding_size

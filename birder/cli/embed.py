@@ -115,13 +115,14 @@ def embed(
     from birder.collection.storage import Storage, exists
     from birder.errors import BirderError
     from birder.pipeline.embed import plan
-    from birder.registry import registered_name
-    from birder.weights.find import pinned_sha256
+    from birder.weights.resolve import resolve
 
     collection = Storage.open(to) if exists(to) else None
-    model = model and (registered_name(model) or model)
+    if collection is not None and model == collection.model.name:
+        model = collection.model.source
+    model = model and resolve(model).source
     if collection is not None and model is not None:
-        sha256 = pinned_sha256(model)
+        sha256 = resolve(model).pinned_sha256
         if sha256 not in (None, collection.model.sha256):  # said before files are listed and weights are fetched
             raise other_model(to, collection.model, model, str(sha256))
     if not paths and not (retry_failed and collection is not None):

@@ -43,7 +43,7 @@ from birder.collection.results import (
     to_polars,
 )
 from birder.collection.schema import FAILURES, VECTORS, ModelCard
-from birder.collection.storage import RANKS, Storage, exists
+from birder.collection.storage import Storage, exists
 from birder.errors import CollectionError, ConfigError, ImageError, file_exists, unknown_name
 from birder.formats.camtrap import Project
 from birder.formats.export import Tool, export
@@ -51,9 +51,11 @@ from birder.formats.read_predictions import import_predictions
 from birder.formats.snapshot import Snapshot
 from birder.formats.sorting import sort_into
 from birder.formats.xmp import write_sidecars
+from birder.naming.method import DEFAULT_METHOD
 from birder.pipeline.run import EmbedOptions, EmbedReport, Progress, encoder_spec, run_embed
 from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import path_to_uri, uri_to_name
+from birder.taxonomy import RANKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -681,6 +683,7 @@ class Collection:
         templates: Sequence[str] | None = None,
         examples: str | Path | Collection | None = None,
         column: str | None = None,
+        method: str | None = None,
         where: str | Filter | None = None,
         k: int = 5,
         min_score: float = 0.0,
@@ -717,6 +720,8 @@ class Collection:
             The collection whose labelled rows are the examples (default, with `column`: this one).
         column
             The column that their labels are in (default: "label").
+        method
+            How examples name: "simpleshot" (default), by the nearest class mean; or "knn", by the nearest examples.
         where
             A filter: name only these rows.
         k
@@ -759,6 +764,8 @@ class Collection:
         given = [name for name, value in by_text.items() if value is not None]
         if (examples is not None or column is not None) and given:
             raise ConfigError(f"Examples name with their collection's model: leave out {given[0]}, or the examples.")
+        if method is not None and examples is None and column is None:
+            raise ConfigError("A method is one of naming by examples: give examples or a column.")
         if save and images is not None:
             raise ConfigError("save writes into the rows of the collection: leave out images.")
         if where is not None and images is not None:
@@ -780,6 +787,7 @@ class Collection:
                     named,
                     files,
                     on_unreadable,
+                    method=method or DEFAULT_METHOD,
                     where=filter,
                     encoder=None if named is not None else source._encoder(),
                 )
@@ -837,7 +845,15 @@ class Collection:
         storage = None if images is not None else self._storage
         return collect_features(self._text_model(model), storage, paths_of(images or ()), batch_size, to, force)
 
-    def hold_out(self, column: str = "label", share: float = 0.25, *, k: int = 5, min_score: float = 0.0) -> HeldOut:
+    def hold_out(
+        self,
+        column: str = "label",
+        share: float = 0.25,
+        *,
+        method: str = DEFAULT_METHOD,
+        k: int = 5,
+        min_score: float = 0.0,
+    ) -> HeldOut:
         """Name labelled images that were left out of the examples, and count how often that is right.
 
         Parameters
@@ -846,6 +862,8 @@ class Collection:
             The column that the labels are in.
         share
             Of each class, the share of its images that is left out; between 0 and 1.
+        method
+            As for `predict`.
         k, min_score
             As for `predict`; they leave names out of the rows, and change no count.
 
@@ -864,8 +882,8 @@ class Collection:
         from birder.collection.predicting import held_out_predictions
         from birder.naming.predict import name_held_out
 
-        found = name_held_out(self._storage, column, share, k)
-        return held_out_predictions(found, self.model.name, self.model.sha256, k, min_score)
+        found = name_held_out(self._storage, column, share, k, method=method)
+        return held_out_predictions(found, self.model.sha256, k, min_score)
 
     def suggest(
         self, column: str = "label", *, label: str | None = None, order: Order = "certain", limit: int = 100

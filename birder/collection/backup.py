@@ -12,6 +12,7 @@ restore it, copy it to any place. `backup.json` in it says what it is a copy of.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,11 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from birder.collection.disk import connect, has_table, keeping_versions, storing
-from birder.collection.flush import flush_folder
 from birder.collection.journal import FILE as JOURNAL
 from birder.collection.storage import Storage
 from birder.collection.whole import BACKUP_RECORD, is_torn, manifests
 from birder.errors import CollectionError, FileExistsError
+from birder.files import flush_folder
 
 _IDENTITY = "collection.id"
 _CHUNK = 8 << 20
@@ -180,8 +181,8 @@ def _files(source: Path, taken: _Snapshot) -> Iterator[tuple[Path, int]]:
                 folders[:] = [name for name in folders if name not in (_VERSIONS, _REFERENCES)]
             for name in names:
                 file = Path(below, name)
-                if not name.startswith(".") and file.suffix not in _UNFINISHED:
-                    yield file.relative_to(source), file.stat().st_size
+                if not name.startswith(".") and file.suffix not in _UNFINISHED and (size := _size(file)) is not None:
+                    yield file.relative_to(source), size
 
 
 def _copy_files(source: Path, target: Path, taken: _Snapshot, progress: Callable[[int, int], None]) -> tuple[int, int]:
@@ -200,7 +201,8 @@ def _copy_files(source: Path, target: Path, taken: _Snapshot, progress: Callable
     progress(0, total)
     for file in missing:
         (target / file).parent.mkdir(parents=True, exist_ok=True)
-        _copy(source / file, target / file, tell=tell)
+        with contextlib.suppress(FileNotFoundError):  # of a commit that failed: no version needs it; see `_count`
+            _copy(source / file, target / file, tell=tell)
     for folder in sorted({target / parent for file in taken.files for parent in file.parents}, reverse=True):
         flush_folder(folder)
     return len(missing), done

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from birder.collection.disk import connect, disk_says, has_table, locked, make_table
-from birder.collection.flush import flush_folder, flushing
+from birder.collection.flush import flushing
 from birder.collection.schema import FAILURES, NEEDED, ModelCard, check_table, image_fields
 from birder.errors import CollectionError, CollectionNotFoundError
+from birder.files import flush_folder
 
 if TYPE_CHECKING:
     from lancedb.table import Table

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from birder.collection.disk import storing
+from birder.files import replacing
 from birder.sources import Stamp
 
 COLUMNS = ("uri", "sha256", *Stamp._fields)
@@ -59,10 +60,8 @@ def read_shards(path: Path) -> dict[str, Shard]:
 
 def add_shards(path: Path, shards: Mapping[str, Shard]) -> None:
     """Keep shards beside those that are known; the caller holds the right to write."""
-    with storing(path):
-        draft = path / f"{_SHARDS}.part"
+    with storing(path), replacing(path / _SHARDS) as draft:
         draft.write_text(json.dumps(read_shards(path) | dict(shards)))
-        draft.replace(path / _SHARDS)
 
 
 def _digest(sha256: str) -> bytes | None:

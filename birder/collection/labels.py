@@ -156,7 +156,7 @@ class Recorder:
         wishes
             Which; checked before. Ids that are not there are left out, and so are rows that have the value already.
         act
-            The act that they belong to; a new one without it.
+            The act that they belong to; default: a new one.
         by
             Who gives them.
 
@@ -190,7 +190,7 @@ class Recorder:
         Parameters
         ----------
         act
-            Which act, or the id of one of its changes; without it the last one that is not undone.
+            Which act, or the id of one of its changes; default: the last one that is not undone.
         whose
             Only acts of this person: (name,), or (None,) for those without a name.
         by
@@ -322,7 +322,7 @@ def history(
     limit
         How many.
     before
-        `next` of the part before; the latest without it.
+        `next` of the page before; default: begin with the latest act.
     whose
         Only acts of this person: (name,), or (None,) for those without a name.
     """

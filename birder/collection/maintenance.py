@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from birder.collection.disk import connect, has_table, keeping_versions, storing
 from birder.collection.storage import Storage
+from birder.files import DRAFT_ENDING
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -36,7 +37,7 @@ class Tidied:
 
 
 def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
-    """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of photographs that are gone.
+    """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of images that are gone.
 
     Labels that are in the journal alone so far are written into the rows; nothing else changes in what they say.
     Whoever has the collection open at a version that is removed gets an error at the next reading, and has to open it
@@ -131,7 +132,7 @@ def _remove_thumbnails(collection: Storage) -> int:
     count = 0
     for path in list(folder.glob("??/*")):
         named = _THUMBNAIL.fullmatch(path.name)
-        left = path.name.endswith(".part") and time.time() - path.stat().st_mtime > _UNFINISHED
+        left = path.name.endswith(DRAFT_ENDING) and time.time() - path.stat().st_mtime > _UNFINISHED
         if left or (named is not None and named[1] not in contents):
             path.unlink(missing_ok=True)
             count += 1

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from birder.collection.schema import TIME
 from birder.errors import CollectionError
-from birder.sources import RANKS
+from birder.taxonomy import RANKS, lowest_name, taxon_of
 
 PREFIX = "predicted_"
 """How the names of columns begin that a model fills."""
@@ -50,16 +50,11 @@ def prediction_columns(names: Sequence[str]) -> list[str]:
 def prediction_of(row: Mapping[str, Any]) -> Prediction | None:
     """The prediction in a row; None where there is none."""
     score = row.get(SCORE)
-    ranks = predicted_ranks(row)
-    name = row.get(LABEL) or next((ranks[rank] for rank in reversed(RANKS) if rank in ranks), None)
+    ranks = taxon_of(row, PREFIX)
+    name = row.get(LABEL) or lowest_name(ranks)
     if name is None or score is None:
         return None
     return Prediction(str(name), min(max(float(score), 0.0), 1.0), ranks, row.get(BY), row.get(AT))
-
-
-def predicted_ranks(row: Mapping[str, Any]) -> dict[str, str]:
-    """The ranks that a model has filled in a row, kingdom first."""
-    return {rank: str(row[PREFIX + rank]) for rank in RANKS if row.get(PREFIX + rank)}
 
 
 def is_prediction(column: str) -> bool:

@@ -49,7 +49,7 @@ def sources_of(collection: Storage, column: str, uris: Iterable[str] | None = No
     column
         A column of it.
     uris
-        Of which rows; of all without it.
+        Which rows; default: all.
 
     Returns
     -------

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.errors import CollectionError, WrongModelError
-from birder.sources import RANKS, RESERVED, Stamp
+from birder.sources import RESERVED, Stamp
+from birder.taxonomy import RANKS
 
 TIME = pa.timestamp("us", tz="UTC")
 IMPORTED = "import"
@@ -33,7 +34,7 @@ LABEL_SOURCE = "label_source"
 """Where a row's label came from when it was embedded, "folder" or "table"; null in collections made before."""
 
 VECTORS = ("embedding", "patches")
-"""Columns that hold thousands of numbers: read only where they are asked for."""
+"""Columns of high dimension: read only where they are asked for."""
 
 NEEDED = ("id", "uri", "sha256", "embedding")
 """Columns in which every row has a value."""
@@ -95,7 +96,7 @@ def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
             f"{path} was made {'with' if mine.patches else 'without'} patch tokens. "
             f"{'Add' if mine.patches else 'Leave out'} --features patches, or name another folder with --to."
         )
-    # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the photographs.
+    # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the images.
     if model.precision != mine.precision and "int8" in (model.precision, mine.precision):
         raise WrongModelError(
             f"{path} holds {mine.precision} embeddings, not {model.precision}. "
@@ -175,8 +176,8 @@ def check_table(path: Path, schema: pa.Schema, card: ModelCard) -> None:
         given = schema.field(own.name).type if own.name in schema.names else None
         if given is None or not _same(given, own.type):
             raise CollectionError(
-                f"{path} is no collection that can be used: its column {own.name} is {given or 'missing'}, not "
-                f"{own.type}. Export it with what made it, and read that with: birder import."
+                f"{path} cannot be used as a collection: its column {own.name} is {given or 'missing'}, not "
+                f"{own.type}. Export it with the program that made it, and read the export with: birder import."
             )
 
 

@@ -1,7 +1,7 @@
-"""Searching a collection: by photographs, texts, its own rows and vectors, with minus and with filters.
+"""Searching a collection: by images, texts, rows and vectors, wanted or unwanted, among the rows that match a filter.
 
 What is compared. Photographs and rows meet in the space of the stored embeddings. As soon as a text is among the
-queries, all are compared in the space that the model's two halves share, into which stored embeddings are projected.
+queries, all are compared in the space that the model's two encoders share, into which stored embeddings are projected.
 A row's similarity is the mean of its cosines with what is wanted less the mean of its cosines with what is not; with
 one query it is the cosine. For unit vectors that is the inner product with (mean of the wanted - mean of the unwanted).
 
@@ -28,7 +28,7 @@ from birder.collection.index import AUTOMATIC, index_status, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
 from birder.collection.storage import Storage
-from birder.collection.text_encoder import load_text_half, shared_features
+from birder.collection.text_encoder import load_text_encoder, shared_features
 from birder.errors import BirderError, CollectionError, ConfigError, ImageError, unknown_name
 from birder.sources import path_to_uri
 from birder.vectors import unit
@@ -45,14 +45,14 @@ _ROWS_AT_ONCE = 16_384
 
 
 class ImageEncoder(Protocol):
-    """What embeds a photograph as a collection has it, such as `birder.collection.model.Encoder`."""
+    """What embeds an image as the collection has it, such as `birder.collection.model.Encoder`."""
 
     def embed_one(self, path: str | Path) -> Vector:
         """The embedding (D,) float32."""
 
 
 class TextEncoder(Protocol):
-    """A model of two halves, such as `birder.weights.clip.LoadedClip`."""
+    """An image encoder and a text encoder, such as `birder.weights.clip.LoadedClip`."""
 
     @property
     def embedding_size(self) -> int:
@@ -133,9 +133,9 @@ def search(
     collection
         Where to search.
     images
-        Files of photographs.
+        Image files.
     texts
-        What should be on them, in words; the model needs a text half.
+        What should be on them, in words; the model needs a text encoder.
     ids
         Rows of the collection: their id, uri or file name.
     unlike
@@ -148,11 +148,11 @@ def search(
     k
         How many rows.
     columns
-        Which columns; all but embedding and patches without them.
+        Which columns; default: all but embedding and patches.
     exact
         Compare all rows even where there is an index.
     encoder, clip
-        What embeds photographs and texts, loaded already; else the collection's model is loaded where needed.
+        The loaded models that encode images and texts; default: the collection's model, loaded when it is needed.
 
     Returns
     -------
@@ -165,9 +165,9 @@ def search(
     FilterError
         The filter cannot be used.
     ImageError
-        A photograph cannot be read.
+        An image cannot be read.
     WeightsError
-        There are texts and the model has no text half.
+        There are texts and the model has no text encoder.
     """
     if k < 1:
         raise ConfigError(f"k is {k}: ask for at least one row.")
@@ -233,9 +233,9 @@ class _Query:
             vector = np.asarray(vector, dtype=np.float32)
             if vector.shape != (size,) or not np.isfinite(vector).all() or not vector.any():
                 raise CollectionError(
-                    f"{self.collection.path} holds embeddings of {size} numbers; a vector of shape {vector.shape}, "
-                    f"or one that is 0 or not finite, cannot be compared with them: embed the query with its model, "
-                    f"{self.collection.model.name}."
+                    f"{self.collection.path} holds {size}-dimensional embeddings. A vector of shape {vector.shape}, or "
+                    f"one that is zero or not finite, cannot be compared with them. Embed the query with the model of "
+                    f"the collection, {self.collection.model.name}."
                 )
             self.stored.append((vector, wanted))
 
@@ -243,7 +243,7 @@ class _Query:
         try:
             vector = self._embed(image)
         except ImageError as error:
-            raise ImageError(f"{image}: {error}. Name another photograph.") from error
+            raise ImageError(f"{image}: {error}. Choose another image.") from error
         self.stored.append((vector, wanted))
         self.left_out.add(path_to_uri(image))
 
@@ -272,7 +272,7 @@ class _Query:
 
     def text_half(self) -> TextEncoder:
         if self.clip is None:
-            self.clip = load_text_half(self.collection)
+            self.clip = load_text_encoder(self.collection)
         if self.imported:
             self.note = made_elsewhere(self.collection)
         return self.clip

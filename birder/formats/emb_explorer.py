@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from birder.collection.schema import LABEL_SOURCE, VECTORS
 from birder.errors import CollectionError
 from birder.formats.snapshot import Snapshot
-from birder.sources import RANKS, is_url, uri_to_name
+from birder.sources import is_url, uri_to_name
+from birder.taxonomy import RANKS
 
 _OURS = (*VECTORS, "id", "uri", "sha256", "bytes", "modified", "etag", LABEL_SOURCE)
 

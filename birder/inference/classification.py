@@ -1,8 +1,8 @@
 """Inference with a classification network: one image, a batch, or a data loader.
 
 `out` is the softmax of the logits (or the logits themselves on request), (B, N) float32; `embedding` is what the
-classifier sees, (B, D) float32. For the image towers of CLIP models (BioCLIP) the classifier is the visual projection:
-their logits are CLIP's image features, and a softmax over them means nothing; use the embedding, or
+classifier sees, (B, D) float32. For the image encoders of CLIP models (BioCLIP) the classifier is the visual
+projection: their logits are CLIP's image features, and a softmax over them means nothing; use the embedding, or
 `return_logits=True` for the features.
 """
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from birder.files import replacing
 from birder.weights.hub import cache_folder
 
 
@@ -23,15 +22,8 @@ def keep(path: Path, write: Callable[[BinaryIO], None]) -> None:
     A cache that cannot be written costs time and nothing else: then there is a warning.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-            Path(part).replace(path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        with replacing(path) as draft, draft.open("wb") as file:
+            write(file)
     except OSError as error:
         warnings.warn(
             f"Cannot write to the cache ({error}): it will be computed again next time. Set BIRDER_CACHE to a folder "

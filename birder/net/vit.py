@@ -9,7 +9,7 @@ by row), D the hidden dimension.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -192,6 +192,7 @@ class ViT(Backbone):
 
     block_group_regex = r"encoder\.block\.(\d+)"
     num_special_tokens = 1
+    detector_config: ClassVar[dict[str, Any]] = {"out_indices": [-1]}  # the last block's map, before the final norm
 
     def __init__(
         self,

@@ -16,21 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from birder.errors import BirderError, UnknownNameError
-from birder.server import (
-    analysis,
-    columns,
-    describe,
-    events,
-    failures,
-    files,
-    labelling,
-    naming,
-    photos,
-    projection,
-    searching,
-    uploads,
-)
-from birder.server.bodies import BodyLimit
+from birder.server.limits.bodies import BodyLimit
+from birder.server.page_files import add_page
+from birder.server.routes import ROUTERS
 from birder.server.security import LOOPBACK_NAMES, Guard, check_token
 from birder.server.site import Site
 from birder.version import __version__
@@ -86,10 +74,9 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.site = site
-    parts = (describe, photos, columns, searching, naming, uploads, labelling, events, analysis, projection, failures)
-    for part in parts:
-        app.include_router(part.router, prefix="/api/v1")
-    app.include_router(files.router)
+    for router in ROUTERS:
+        app.include_router(router, prefix="/api/v1")
+    add_page(app)
     app.add_exception_handler(BirderError, _birder_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)

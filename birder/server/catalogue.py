@@ -2,7 +2,7 @@
 
 Whoever writes to the collection (this server, or another process) makes a new version; the next request then reads the
 columns anew, and requests under way keep what they began with. Labels that are in the journal and not in the rows yet
-are laid over the columns; of a filter, they are asked about in a small table of their own.
+are laid over the columns; a filter is applied to them in a small table of their own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Snapshot:
     labels_until
         The bytes of the journal of labels that are in this.
     table
-        All columns but the embedding, one row a photograph, sorted by uri.
+        All columns but the embedding, one row an image, sorted by uri.
     collection
         For searches among the embeddings. Its rows lack pending labels: see `with_labels`.
     """
@@ -171,9 +171,9 @@ class Snapshot:
         Parameters
         ----------
         where
-            From `filter`; all rows without it.
+            From `filter`; None: all rows.
         order
-            A column's name, behind "-" for descending order; by uri without it. Rows without a value come last.
+            A column's name, behind "-" for descending order; default: uri. Rows without a value come last.
 
         Raises
         ------

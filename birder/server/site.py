@@ -10,17 +10,18 @@ from fastapi import Depends, HTTPException, Query, Request
 
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
-from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
 from birder.server.duplicates_job import DuplicatesJob
 from birder.server.event_streams import Events
+from birder.server.examples import Examples
 from birder.server.label_desk import LabelDesk
+from birder.server.limits.work import Workers
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
+from birder.server.responses import Problem
 from birder.server.thumbnails import Thumbnails
-from birder.server.work import Workers
 from birder.sources import uri_to_name
-from birder.sources.by_uri import Pictures
+from birder.sources.row_images import RowImages
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "A filter, value or image that cannot be used"},
@@ -55,14 +56,15 @@ class Site:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.catalogue = Catalogue(path)
-        self.pictures = Pictures()
-        self.thumbnails = Thumbnails(path, self.pictures)
+        self.row_images = RowImages()
+        self.thumbnails = Thumbnails(path, self.row_images)
         self.images = Workers("images", threads=2, waiting=500)
         self.searches = Workers("searches", threads=4, waiting=500)
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
         self.duplicates = DuplicatesJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
+        self.examples = Examples()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.worth: tuple[int, Worth] | None = None
@@ -94,7 +96,7 @@ def _site(request: Request) -> Site:
     return site
 
 
-Here = Annotated[Site, Depends(_site)]
+CurrentSite = Annotated[Site, Depends(_site)]
 
 
 def row_of(snapshot: Snapshot, id_: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 
 from birder.errors import WeightsError
+from birder.files import replacing
 from birder.net.base import get_signature
 from birder.registry import TASK
 from birder.version import __version__
@@ -299,18 +300,12 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
         fields["config"] = checkpoint.config
     if checkpoint.network is not None:
         fields["network"] = checkpoint.network
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as draft:
         if path.suffix == ".pt":
-            torch.save({"state": state, **fields}, part)
+            torch.save({"state": state, **fields}, draft)
         else:
             texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
-            safetensors.torch.save_file(state, part, metadata=texts)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise WeightsError(f"Cannot write {path}: {error}") from error
+            safetensors.torch.save_file(state, draft, metadata=texts)
     return path
 
 

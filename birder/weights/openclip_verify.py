@@ -1,4 +1,4 @@
-"""The image tower computed from OpenCLIP's own tensors, to compare a conversion with.
+"""The image encoder computed from OpenCLIP's own tensors, to compare a conversion with.
 
 The arithmetic is written down once more, from OpenCLIP's layout: `torch.nn.functional.multi_head_attention_forward` on
 the fused projection and matrices that multiply from the right, sharing only QuickGELU with `birder.net.vit`. That it is

@@ -45,7 +45,7 @@ def test_pairs_are_those_of_brute_force(seed: int, rows: int, size: int, thresho
 
 
 def test_small_blocks_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    from birder.collection import vectors as blocks
+    from birder.analysis import neighbours as blocks
 
     random = np.random.default_rng(3)
     vectors = unit(np.repeat(random.normal(size=(50, 200)), 3, axis=0) + 0.05 * random.normal(size=(150, 200)))

@@ -203,7 +203,7 @@ def test_columns_get_the_kind_of_index_that_fits(tmp_path: Path) -> None:
 
 def test_too_few_rows_and_another_writer_are_said(tmp_path: Path) -> None:
     collection = made(tmp_path, clustered(100))
-    with pytest.raises(CollectionError, match="100 rows.*Searching works without it"):
+    with pytest.raises(CollectionError, match="100 rows.*Search works without one"):
         make_index(collection)
     assert index_status(collection).indexed is None
 

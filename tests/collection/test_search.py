@@ -171,7 +171,7 @@ def test_what_cannot_be_searched_for_is_said(collection: Storage, tmp_path: Path
     with pytest.raises(UnknownNameError, match="label"):
         search(collection, ids=[NAMES[0]], columns=["labl"])
     for vector in (np.zeros(SIZE, "f4"), np.ones(SIZE + 1, "f4"), np.full(SIZE, np.nan, "f4")):
-        with pytest.raises(CollectionError, match="8 numbers"):
+        with pytest.raises(CollectionError, match="8-dimensional"):
             search(collection, vectors=[vector])
     with pytest.raises(CollectionError, match="cancel each other out"):
         search(collection, ids=[NAMES[0]], unlike=[NAMES[0]])
@@ -328,9 +328,9 @@ def test_a_photograph_that_is_asked_with_is_left_out_and_a_broken_one_told(of_cl
     home = of_clip.path.parent
     assert 5 not in numbers(search(of_clip, images=[home / "5.png"], encoder=encoder))
     (home / "bad.png").write_bytes(b"")
-    with pytest.raises(ImageError, match="bad.png.*Name another"):
+    with pytest.raises(ImageError, match="bad.png.*Choose another"):
         search(of_clip, encoder=encoder, images=[home / "bad.png"])
-    with pytest.raises(ImageError, match="bad.png.*Name another"):
+    with pytest.raises(ImageError, match="bad.png.*Choose another"):
         search(of_clip, encoder=encoder, unlike=[home / "bad.png"])
 
 

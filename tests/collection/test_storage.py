@@ -87,7 +87,7 @@ def test_search_takes_a_filter_and_columns(collection: Storage) -> None:
         search(collection, vectors=[query], where="label = ")
     with pytest.raises(UnknownNameError, match="label"):
         search(collection, vectors=[query], columns=["labl"])
-    with pytest.raises(CollectionError, match="4 numbers"):
+    with pytest.raises(CollectionError, match="4-dimensional"):
         search(collection, vectors=[np.zeros(5, "f4")])
 
 

@@ -138,7 +138,7 @@ def newest(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut short", "deletions", "manifest cut short"])
-def test_a_version_that_lacks_something_gives_way_to_the_one_before(collection: Storage, damage: str) -> None:
+def test_a_version_that_lacks_files_is_replaced_by_the_one_before(collection: Storage, damage: str) -> None:
     table = collection.path / "images.lance"
     if damage == "deletions":
         with collection.writing():
@@ -176,7 +176,7 @@ def test_a_whole_collection_is_only_looked_at(collection: Storage) -> None:
     assert {file: file.stat().st_mtime_ns for file in collection.path.rglob("*")} == before
 
 
-def test_without_its_index_a_copy_keeps_every_row_and_says_how_to_mend_it(tmp_path: Path) -> None:
+def test_a_copy_without_its_index_keeps_every_row_and_says_how_to_rebuild_it(tmp_path: Path) -> None:
     collection, rows = made(tmp_path, clustered(300)), 300
     make_index(collection, columns=["uri"])
     for file in (collection.path / "images.lance" / "_indices").rglob("*.lance"):

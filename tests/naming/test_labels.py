@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birder.errors import BirderError, ConfigError, HubError, UnknownNameError, WeightsError
-from birder.naming import label_sets as labels
+from birder.naming import tree_of_life
+from birder.naming.label_files import read_bins, read_label_list, read_taxa
 from birder.naming.label_sets import (
     Labels,
-    fetch_tree_of_life,
     group_by_bins,
     group_by_rank,
     label_names,
-    read_tree_of_life,
     subset_mask,
 )
-from birder.naming.prompts import OPENAI_TEMPLATES, RANKS, TextType, check_templates, fill, taxon_text
-from birder.naming.tables import read_bins, read_label_list, read_taxa
+from birder.naming.prompts import OPENAI_TEMPLATES, TextType, check_templates, fill, taxon_text
+from birder.naming.tree_of_life import fetch_tree_of_life, read_tree_of_life
+from birder.taxonomy import RANKS
 
 MAGPIE = {
     "kingdom": "Animalia",
@@ -221,7 +221,7 @@ def test_names_are_parsed_once_for_each_content(tree: Labels, tmp_path: Path, mo
     embeddings, names = tmp_path / "e.npy", tmp_path / "n.json"
     parsed = []
     loads = json.loads
-    monkeypatch.setattr(labels.json, "loads", lambda data: parsed.append(1) or loads(data))
+    monkeypatch.setattr(tree_of_life.json, "loads", lambda data: parsed.append(1) or loads(data))
     assert read_tree_of_life(embeddings, names).names.equals(tree.names)
     assert read_tree_of_life(embeddings, names).names.equals(tree.names)
     assert len(parsed) == 1

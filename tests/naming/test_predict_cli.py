@@ -25,7 +25,14 @@ from birder.cli.predict import shown as shown_as
 from birder.cli.search import search
 from birder.cli.similar import similar
 from birder.collection.storage import Storage
-from birder.errors import BirderError, CollectionError, ConfigError, UnknownNameError, WeightsError
+from birder.errors import (
+    BirderError,
+    CollectionError,
+    ConfigError,
+    NoTextEncoderError,
+    UnknownNameError,
+    WrongModelError,
+)
 from birder.formats.read import import_embeddings
 from birder.registry import register_weights
 from birder.weights.clip import load_clip
@@ -56,7 +63,7 @@ def name(*arguments: str | Path, code: int = 0) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, and the collection of them by the image half of the tiny CLIP."""
+    """Photographs, and the collection of them by the image encoder of the tiny CLIP."""
     home = tmp_path_factory.mktemp("home")
     source = Image.open(DATA / "chelsea.png").convert("RGB")
     for i in range(8):
@@ -88,10 +95,8 @@ def test_probabilities_are_those_of_the_reference(tmp_path: Path) -> None:
     kept = [i for i, text in enumerate(texts) if text]
     (tmp_path / "names.txt").write_text("\n".join(texts[i] for i in kept))
     arguments = ("--model", CLIP, "--labels", tmp_path / "names.txt", "--template", "{}", "-k", "9")
-    # The reference squeezed its photograph into the input; OpenCLIP's own way, unless the model says so, is to crop.
-    squeezed = Image.open(DATA / "chelsea.png").convert("RGB").resize((224, 224), Image.Resampling.BICUBIC)
-    squeezed.save(tmp_path / "chelsea.png")
-    rows = name(tmp_path / "chelsea.png", *arguments)
+    # The reference resized the whole image to the input, as Birder does; OpenCLIP's default would crop it.
+    rows = name(DATA / "chelsea.png", *arguments)
     reference = np.load(CLIP / "reference.npz")["probabilities"][0]
     expected = {texts[i]: reference[i] / reference[kept].sum() for i in kept}
     assert {row["label"] for row in rows} == set(expected)
@@ -269,23 +274,23 @@ def test_how_often_it_is_right_counts_what_was_left_out(home: Path) -> None:
     assert len(rows) == 4  # two of each class
     right = sum(row["is"] == row["label"] for row in rows)
     assert f"Right: {right} of 4" in notes
-    assert "by 4 examples of 2 classes" in notes
+    assert "by SimpleShot on 4 examples of 2 classes" in notes
 
 
 def test_another_model_is_refused(home: Path, tree: Path, tmp_path: Path) -> None:
     other = tmp_path / "vit_b16_pn_other.pt"
     shutil.copy(DATA / "birder" / "vit_tiny_p16_pn_test.pt", other)
     run("embed", home / "photos", "--to", tmp_path / "other.birder", "--model", other, *EXACT)
-    with pytest.raises(CollectionError, match="not the model of"):
+    with pytest.raises(WrongModelError, match="not the model of"):
         run("predict", "--in", tmp_path / "other.birder", "--model", CLIP, "--labels", tree)
     with pytest.raises(CollectionError, match="two models cannot be compared"):
         run("predict", "--in", tmp_path / "other.birder", "--like", home / "c.birder")
-    with pytest.raises(CollectionError, match="an image half alone"):
+    with pytest.raises(NoTextEncoderError, match="an image encoder alone.*--like"):
         run("predict", "--in", home / "c.birder", "--labels", tree)
 
 
 def test_a_model_without_texts_says_which_have_them(home: Path) -> None:
-    with pytest.raises(WeightsError, match=r"efficientnet_lite0_in1k has no text half.*vit_b16_pn_bioclip-v1.*--like"):
+    with pytest.raises(NoTextEncoderError, match=r"efficientnet_lite0_in1k has no text encoder.*bioclip-v1.*--like"):
         run("predict", home / "photos", "--labels", "owl,fox", "--model", "efficientnet_lite0_in1k")
 
 
@@ -294,7 +299,7 @@ def test_a_model_without_texts_says_which_have_them(home: Path) -> None:
     [
         (["--labels", "a,b", "--rank", "genus"], "Plain labels have no ranks"),
         (["--labels", "a,b", "--text-type", "common"], "needs a table of taxa"),
-        (["--labels", "a,a"], "'a' comes twice"),
+        (["--labels", "a,a"], "'a' occurs twice"),
         (["--labels", "a,b", "--template", "photo"], "needs {} once"),
         (["--labels", "a,b", "--bins", "b.csv"], "either labels or bins"),
         ([], "No TreeOfLife text embeddings are published for"),
@@ -326,9 +331,9 @@ def test_a_command_that_makes_no_sense_is_explained(arguments: list[str], messag
 def test_labels_that_are_missing(home: Path, collection: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="column 'labl'"):
         run("predict", home / "photos", "--like", collection, "--column", "labl")
-    with pytest.raises(CollectionError, match="No row of .* has a value in kingdom"):
+    with pytest.raises(CollectionError, match="No rows of .* have a value in kingdom"):
         run("predict", home / "photos", "--like", collection, "--column", "kingdom")
-    with pytest.raises(ConfigError, match="no photographs in"):
+    with pytest.raises(ConfigError, match="no images in"):
         (tmp_path / "none").mkdir()
         run("predict", tmp_path / "none", "--like", collection)
 

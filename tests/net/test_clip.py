@@ -15,7 +15,7 @@ from PIL import Image
 import birder
 from birder.errors import ConfigError, HubError, UnknownNameError, WeightsError
 from birder.images.open import open_image
-from birder.net.clip import CLIP, TextTower
+from birder.net.clip import CLIP, TextEncoder
 from birder.net.vit import ViT
 from birder.weights.clip import LoadedClip, load_clip
 from birder.weights.hub import sha256_of
@@ -50,9 +50,9 @@ def change(folder: Path, section: str, **values: Any) -> None:
     path.write_text(json.dumps(config))
 
 
-def text_tower(**changes: Any) -> TextTower:
+def text_encoder(**changes: Any) -> TextEncoder:
     config = {"vocabulary_size": 50, "context_length": 9, "width": 8, "num_heads": 2, "num_layers": 2, "mlp_dim": 16}
-    return TextTower(6, **{**config, **changes}).eval()
+    return TextEncoder(6, **{**config, **changes}).eval()
 
 
 def test_features_agree_with_the_reference(clip: LoadedClip, reference: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def test_normalised_features_have_length_one(clip: LoadedClip) -> None:
 
 
 def test_what_follows_the_end_token_changes_nothing() -> None:
-    tower = text_tower()
+    tower = text_encoder()
     with torch.inference_mode():
         short = tower(torch.tensor([[48, 3, 49, 0, 0]]))
         torch.testing.assert_close(tower(torch.tensor([[48, 3, 49, 7, 7]])), short, rtol=0, atol=1e-6)
@@ -103,9 +103,9 @@ def test_what_follows_the_end_token_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("act", ["gelu", "quick_gelu"])
-def test_text_tower_agrees_with_torchs_own_transformer(act: str) -> None:
+def test_text_encoder_agrees_with_torchs_own_transformer(act: str) -> None:
     """The same weights in torch.nn.TransformerEncoder with a causal mask."""
-    tower = text_tower(act_layer_type=act, context_length=6)
+    tower = text_encoder(act_layer_type=act, context_length=6)
     activation = torch.nn.functional.gelu if act == "gelu" else (lambda x: x * torch.sigmoid(1.702 * x))
     layer = torch.nn.TransformerEncoderLayer(
         8, 2, 16, dropout=0.0, activation=activation, batch_first=True, norm_first=True
@@ -134,18 +134,18 @@ def test_text_tower_agrees_with_torchs_own_transformer(act: str) -> None:
 def test_tokens_of_another_shape_are_refused() -> None:
     for tokens in (torch.zeros(10, dtype=torch.int64), torch.zeros((1, 10), dtype=torch.int64)):
         with pytest.raises(ConfigError, match=r"1 to 9"):
-            text_tower()(tokens)
+            text_encoder()(tokens)
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of its 3 heads"):
-        text_tower(num_heads=3)
+        text_encoder(num_heads=3)
 
 
 def test_towers_of_two_models_are_refused() -> None:
     config = {"patch_size": 16, "num_layers": 1, "num_heads": 1, "hidden_dim": 8, "mlp_dim": 8}
     with pytest.raises(ConfigError, match="not of one model"):
-        CLIP(ViT(3, 5, size=(32, 32), config=config), text_tower())
+        CLIP(ViT(3, 5, size=(32, 32), config=config), text_encoder())
 
 
 def test_loaded_model_says_what_it_is(clip: LoadedClip) -> None:

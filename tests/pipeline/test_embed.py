@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -33,16 +34,23 @@ TRANSFORM = ClassificationTransform((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 class Means:
     """An engine that can be followed by hand: the means of 4 x 4 tiles; it counts what it embeds."""
 
-    name, precision, size, embedding_size, patches = "means", "fp32", (16, 16), 48, None
+    name, precision, size, embedding_size = "means", "fp32", (16, 16), 48
+    patches: tuple[int, int, int] | None = None
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.images = 0
         self.seconds = seconds
 
-    def embed(self, images: np.ndarray) -> np.ndarray:
+    def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         self.images += len(images)
         time.sleep(self.seconds * len(images))
-        return images.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
+        tiles: npt.NDArray[np.float32] = images.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4), dtype=np.float32)
+        return tiles.reshape(len(images), -1)
+
+    def embed_with_patches(
+        self, images: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+        raise NotImplementedError  # `patches` is None
 
 
 def collection_in(folder: Path) -> Storage:
@@ -228,7 +236,7 @@ def test_an_embedding_that_is_zero_or_not_finite_is_a_failure(tmp_path: Path, va
     assert {f["reason"] for f in collection_in(tmp_path).failures()} == {UNUSABLE_EMBEDDING}
 
 
-def test_an_error_of_the_engine_surfaces_and_what_was_done_is_kept(tmp_path: Path) -> None:
+def test_an_error_of_the_engine_is_raised_and_finished_rows_are_kept(tmp_path: Path) -> None:
     class Dying(Means):
         def embed(self, images: np.ndarray) -> np.ndarray:
             if self.images >= 4:
@@ -244,7 +252,7 @@ def test_an_error_of_the_engine_surfaces_and_what_was_done_is_kept(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_an_error_of_the_writer_surfaces(tmp_path: Path) -> None:
+def test_an_error_of_the_writer_is_raised(tmp_path: Path) -> None:
     draw(tmp_path, 30)
     collection = collection_in(tmp_path)
     todo = plan(collection, find_images([tmp_path / "photos"]))
@@ -277,7 +285,7 @@ def test_columns_that_do_not_fit_are_refused_before_anything_is_embedded(tmp_pat
     assert engine.images == 0
 
 
-def test_an_empty_plan_is_nothing(tmp_path: Path) -> None:
+def test_an_empty_plan_does_nothing(tmp_path: Path) -> None:
     assert embed_images(collection_in(tmp_path), Means(), TRANSFORM, Plan([])).finished == 0
 
 

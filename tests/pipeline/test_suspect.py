@@ -42,7 +42,7 @@ def test_half_written_files_are_found_by_a_filter(tmp_path: Path) -> None:
     assert collection_in(tmp_path).count("suspect is not null") == len(found)
 
 
-def test_a_copy_of_a_suspect_is_one_too_also_in_a_later_run(tmp_path: Path) -> None:
+def test_a_copy_of_a_suspect_image_is_suspect_too_in_a_later_run(tmp_path: Path) -> None:
     draw(tmp_path, 1)
     data = half_zero_files()["half-zero.tif"]
     for name in ("a.tif", "b.tif"):
@@ -70,7 +70,7 @@ def test_a_collection_made_before_gets_the_column_unless_it_has_one_of_that_name
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "AVIF", "TIFF", "BMP", "PPM", "PNG", "JPEG"])
-def test_a_whole_file_is_no_suspect(kind: str, photos: Path) -> None:
+def test_a_whole_file_is_not_suspect(kind: str, photos: Path) -> None:
     transform = ClassificationTransform((224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     for image in (picture(1, (600, 450)), Image.open(sorted(photos.rglob("*.jpg"))[3])):
         data = encoded(image.convert("RGB"), kind)
@@ -80,7 +80,7 @@ def test_a_whole_file_is_no_suspect(kind: str, photos: Path) -> None:
             assert why_suspect(half, transform.to_uint8(open_photo(half).image)) is not None
 
 
-def test_what_is_nearly_one_colour_is_no_suspect() -> None:
+def test_an_image_of_nearly_one_colour_is_not_suspect() -> None:
     pixels = np.full((224, 224, 3), 40, np.uint8)
     pixels[:120] = np.random.default_rng(0).integers(0, 255, (120, 224, 3))
     assert why_suspect(b"", pixels) == "its lower half is one colour"

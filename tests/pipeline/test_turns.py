@@ -30,7 +30,7 @@ def collection(tmp_path: Path) -> Storage:
     return Storage.create_or_open(tmp_path / "c.birder", CARD)
 
 
-def test_who_commits_waits_for_another_and_gives_up_in_the_end(collection: Storage) -> None:
+def test_a_commit_waits_for_another_process_and_gives_up_in_the_end(collection: Storage) -> None:
     held = threading.Event()
     freed = threading.Event()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birder.server.columns import count_values
+from birder.server.routes.columns import count_values
 from tests.server.live import KINDS, make, serving
 
 

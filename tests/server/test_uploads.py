@@ -22,7 +22,7 @@ from birder.errors import ImageError
 from birder.images.apart import Decoders
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform
-from birder.server.uploads import Upload, decode_upload
+from birder.server.routes.uploads import Upload, decode_upload
 from tests.robustness.memory import tree_memory
 from tests.server.live import embed, jpeg, serving
 

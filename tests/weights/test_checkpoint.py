@@ -142,7 +142,7 @@ def test_other_endings_are_not_written(tmp_path):
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "taken.pt").mkdir()
-    with pytest.raises(WeightsError, match="Cannot write"):
+    with pytest.raises(ConfigError, match="is a folder: name a file"):
         write_checkpoint(tmp_path / "taken.pt", read_checkpoint(DATA / f"{NAME}.pt"))
     assert [p.name for p in tmp_path.iterdir()] == ["taken.pt"]
 

@@ -24,8 +24,7 @@ from birder.errors import BirderError, ConfigError, WeightsError
 from birder.pipeline.outcomes import UNUSABLE_EMBEDDING
 from birder.weights.checkpoint import Checkpoint, read_checkpoint
 from birder.weights.clip import load_clip
-from birder.weights.find import find_model
-from birder.weights.load import load_any
+from birder.weights.resolve import resolve
 
 DATA = Path(__file__).parents[1] / "data"
 GOOD = read_checkpoint(DATA / "birder" / "vit_tiny_p16_pn_test.pt")
@@ -111,7 +110,7 @@ def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
     changes, match = FIELDS[name]
     path = write(tmp_path / f"vit_b16_pn_x.{ending}", **changes)
     with pytest.raises(BirderError, match=match) as error:
-        load_any(str(path))
+        resolve(path).load_image_encoder()
     assert str(path) in str(error.value)
     assert len(str(error.value)) < 1000
     assert isinstance(error.value, WeightsError | ConfigError)
@@ -133,7 +132,7 @@ def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
 def test_pickles_that_cannot_be(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
     path = write(tmp_path / "vit_b16_pn_x.pt", **changes)
     with pytest.raises(WeightsError, match=match):
-        load_any(str(path))
+        resolve(path).load_image_encoder()
 
 
 @pytest.mark.parametrize("field", ["signature", "class_to_idx", "rgb_stats", "config"])
@@ -151,14 +150,14 @@ def test_a_compressed_pickle_is_no_torch_file(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/data.pkl", b"\0" * 10**8)
     with pytest.raises(WeightsError, match="compressed"):
-        load_any(str(path))
+        resolve(path).load_image_encoder()
 
 
 READERS: dict[str, Callable[[Path], object]] = {
     "read_checkpoint": read_checkpoint,
-    "find_model": lambda path: find_model(str(path)),
+    "resolve": resolve,
     "load_model": lambda path: birder.load_model("vit_b16_pn", path),
-    "load_any": lambda path: load_any(str(path)),
+    "load_image_encoder": lambda path: resolve(path).load_image_encoder(),
 }
 
 
@@ -178,9 +177,9 @@ import birder
 from birder.errors import BirderError
 from birder.weights.checkpoint import read_checkpoint
 from birder.weights.clip import load_clip
-from birder.weights.load import load_any
+from birder.weights.resolve import resolve
 for path in sys.argv[1:]:
-    for read in (read_checkpoint, load_any, load_clip, lambda path: birder.load_model("vit_b16_pn", path)):
+    for read in (read_checkpoint, resolve, load_clip, lambda path: birder.load_model("vit_b16_pn", path)):
         try:
             read(path)
         except BirderError as error:
