@@ -78,7 +78,7 @@ class Model:
 
     @property
     def has_classes(self) -> bool | None:
-        """Whether its classifier has class names; None if only the checkpoint tells."""
+        """Whether its classifier has class names; None if only the checkpoint shows it."""
         if self.kind in (Kind.hub, Kind.folder):
             return False
         return True if self.spec is not None and self.spec.classes is not None else None
