@@ -77,8 +77,7 @@ for batch in itertools.count():
 BACKUP = """
 import sys
 from birder.collection.backup import backup
-from birder.collection.storage import Storage
-backup(Storage.open(sys.argv[1]), sys.argv[2])
+backup(sys.argv[1], sys.argv[2])
 """
 
 
