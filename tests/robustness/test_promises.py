@@ -123,11 +123,11 @@ def cases(photo: Image.Image) -> dict[str, Case]:
         "scan-bomb.jpg": Case(scan_bomb(), reason="10,0.. scans"),
         "text-bomb.png": Case(
             png[:33] + png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))) + png[33:],
-            reason="far too large",
+            reason="text or colour profile is too large",
         ),
         "profile-bomb.png": Case(
             png[:33] + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000))) + png[33:],
-            reason="far too large",
+            reason="text or colour profile is too large",
         ),
     }
 
