@@ -29,6 +29,8 @@ USERS = {
 } | dict.fromkeys(RANKS, pa.string())
 """Columns of ours that a user's table may fill."""
 
+TECHNICAL_COLUMNS = ("uri", "id", "sha256", "etag", "bytes", "modified", "width", "height")
+"""Columns about files, not about what their images show; in the order in which they are listed."""
 PREDICTED = "predicted_"
 """How the names of columns begin that a model fills."""
 

@@ -87,6 +87,10 @@ class CollectionInfo(BaseModel):
     writable: bool
     version: int = Field(description="Another number: rows or labels have changed.")
     tidy: Tidying
+    ranks: list[str] = Field(description="The columns of taxonomic ranks, from kingdom to species.")
+    technical_columns: list[str] = Field(description="The columns about files, in the order in which they are shown.")
+    palette: list[str] = Field(description="Colours of categories as #rrggbb, for the most frequent first.")
+    missing_colour: str = Field(description="The colour of images without a value.")
 
 
 class Photo(BaseModel):
