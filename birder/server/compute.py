@@ -1,6 +1,6 @@
 """`python -m birder.server.compute WHAT DIR ...`: compute what takes a while, in a process of its own.
 
-UMAP's loops are compiled code that lets no other thread of its process run, and comparing all photographs with each
+UMAP's loops are compiled code that lets no other thread of its process run, and comparing all images with each
 other takes memory: in the server's own process the page would stand still. Progress goes to standard output, a JSON
 object a line; the last has `error` if it failed, or `result`.
 """
@@ -45,7 +45,7 @@ def _duplicates(collection: Storage, threshold: float) -> None:
     from birder.analysis.duplicates import find_duplicates
 
     def tell(done: float) -> None:
-        _tell(stage="comparing the photographs with each other", progress=done)
+        _tell(stage="comparing the images with each other", progress=done)
 
     groups = find_duplicates(collection, threshold=threshold, progress=tell)
     told = [[group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups[:MOST_GROUPS]]

@@ -75,7 +75,7 @@ class DuplicatesJob:
             self._found.popitem(last=False)
 
     def _content_of(self, snapshot: Snapshot) -> int:
-        """What changes when the photographs do, and not with labels."""
+        """What changes when the images do, and not with labels."""
         if self._content[0] != snapshot.version:
             self._content = snapshot.version, hash(tuple(snapshot.table["sha256"].to_pylist()))
         return self._content[1]

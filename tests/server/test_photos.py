@@ -267,7 +267,7 @@ def test_pictures_that_are_gone_elsewhere_or_none_are_404_with_a_reason(tmp_path
             for kind in ("thumbnail", "image"):
                 answer = client.get(f"photos/{row['id']}/{kind}")
                 assert answer.status_code == 404
-                assert "There is no picture" in answer.json()["detail"]
+                assert "The image cannot be shown" in answer.json()["detail"]
                 assert "password" not in answer.text
 
 
