@@ -169,7 +169,7 @@ def test_failures_give_the_reason_and_the_command(page: Any) -> None:
     expect(page.locator("table.failures tbody tr")).to_have_count(1)
     expect(page.locator("table.failures .file")).to_contain_text("broken.jpg")
     assert page.locator("table.failures tbody td").nth(1).inner_text().strip()
-    expect(page.locator(".command code")).to_contain_text("birder embed --retry-failed --to ")
+    expect(page.locator(".command code")).to_contain_text("birder embed --retry-failed --in ")
 
 
 def test_booleans_times_and_odd_names_filter(browser: Any, few: str) -> None:
