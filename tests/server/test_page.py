@@ -83,7 +83,7 @@ def test_a_dropped_picture_finds_itself(page: Any, birds_and_flowers: Path) -> N
     assert "tucan.jpg" in tiles(page).first.get_attribute("title")
     # A filter on top searches again, without a second upload, and a reload keeps the picture.
     uploads: list[str] = []
-    page.on("request", lambda request: request.url.endswith("/embed") and uploads.append(request.url))
+    page.on("request", lambda request: uploads.extend([request.url] if request.url.endswith("/embed") else []))
     page.locator("label.choice", has_text="flowers").first.locator("input").check()
     expect(tiles(page).first.locator(".name")).to_have_text("flowers")
     page.reload()

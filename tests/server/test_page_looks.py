@@ -151,7 +151,11 @@ def test_a_hundred_thousand_photographs_scroll(browser: Any, many: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, scheme: str, width: int) -> None:
-    how = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    how: dict[str, Any] = {
+        "viewport": {"width": width, "height": 800},
+        "color_scheme": scheme,
+        "reduced_motion": "reduce",
+    }
     for page in opened(browser, address, **how):
         expect(tiles(page).first).to_have_class(re.compile("loaded"))
         expect(page.locator("label.choice").first).to_be_attached()

@@ -43,7 +43,7 @@ def test_a_click_selects_one_and_a_double_click_opens(page: Any) -> None:
 
 
 def test_a_tap_opens_and_the_round_mark_selects(browser: Any, tmp_path: Path) -> None:
-    how = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    how: dict[str, Any] = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
     with on_forty(browser, tmp_path, **how) as page:
         tile(page, 0).tap()
         expect(page.locator(".photo .position")).to_have_text("1 of 40")
