@@ -147,7 +147,7 @@ def shrunk(data: bytes, fragment: str, side: int) -> Image.Image:
 
 
 def to_jpeg(image: Image.Image, quality: int) -> bytes:
-    """Write an image anew, without anything but its pixels."""
+    """Encode an image again, without anything but its pixels."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

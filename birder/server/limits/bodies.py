@@ -45,9 +45,9 @@ class BodyLimit:
         is_upload = scope["path"] in UPLOADS
         limit = MAX_UPLOAD if is_upload else MAX_JSON
         headers = Headers(scope=scope)
-        told = headers.get("content-length", "")
+        length = headers.get("content-length", "")
         chunked = "transfer-encoding" in headers
-        expected = int(told) if told.isascii() and told.isdigit() else limit if chunked else 0
+        expected = int(length) if length.isascii() and length.isdigit() else limit if chunked else 0
         if expected > limit:
             if "expect" not in headers:  # who waits for a go-ahead sends nothing
                 await _discard(receive)
@@ -112,5 +112,5 @@ async def _discard(receive: Receive) -> None:
 
 
 def too_large() -> str:
-    """What is told to whoever sends too much."""
+    """The message for a request that is too large."""
     return _TOO_LARGE.format(MAX_UPLOAD >> 20, MAX_JSON >> 20)

@@ -1,4 +1,4 @@
-"""What happens to the collection, told to open pages as it happens: server-sent events."""
+"""Server-sent events: open pages learn what happens to the collection as it happens."""
 
 from __future__ import annotations
 

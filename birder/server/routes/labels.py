@@ -89,9 +89,9 @@ async def label(site: CurrentSite, asked: OneLabel | SeveralLabels) -> dict[str,
     act = asked.act or str(uuid.uuid4())
     changes = await _done(site, lambda recorder: recorder.give(wishes, act=act, by=by))
     changed = sum(change.count for change in changes)
-    told = [_told(change) for change in changes]
-    answer = {"act": changes[0].act, "changed": changed, "can_undo": changed > 0, "changes": told}
-    return answer if isinstance(asked, SeveralLabels) else answer | told[0]
+    given = [_given_label(change) for change in changes]
+    answer = {"act": changes[0].act, "changed": changed, "can_undo": changed > 0, "changes": given}
+    return answer if isinstance(asked, SeveralLabels) else answer | given[0]
 
 
 @router.get("/labels/history", response_model=History)
@@ -160,5 +160,5 @@ async def _or_conflict(work: Awaitable[T]) -> T:
         raise HTTPException(409, str(error)) from error
 
 
-def _told(change: Change) -> dict[str, Any]:
+def _given_label(change: Change) -> dict[str, Any]:
     return {"change": change.change, "column": change.column, "value": change.value, "changed": change.count}

@@ -39,7 +39,7 @@ class _Row(NamedTuple):
 
 
 def _row(site: CurrentSite, id: str) -> _Row:
-    """What an id stands for; a thread looks, as the catalogue may have to be read anew."""
+    """What an id stands for; a thread looks, as the catalogue may have to be read again."""
     row = row_of(site.catalogue.current(), id)
     return _Row(row["uri"], row["sha256"], place_of(row["uri"]))
 
@@ -112,7 +112,7 @@ async def thumbnail(
 
 @router.get("/photos/{id}/image", response_class=Response, responses=_JPEG)
 async def image(site: CurrentSite, request: Request, id: str, row: RowOfImage) -> Response:
-    """The image, written anew as a JPEG of at most 2048 pixels a side; of a box, what the box shows."""
+    """The image, encoded again as a JPEG of at most 2048 pixels a side; of a box, what the box shows."""
     if row.place is None:
         raise _no_image(row.uri)
     stamp = stamp_of_place(row.place)
