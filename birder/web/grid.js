@@ -236,6 +236,7 @@ export class Grid {
     element.setAttribute("aria-setsize", String(this.source?.total));
     element.classList.toggle("active", index === this.active);
     tile.photo = photo;
+    element.dataset.id = photo?.id ?? "";
     if (!photo) {
       tile.wanted = "";
       tile.name.textContent = tile.detail.textContent = "";

@@ -21,7 +21,7 @@ export function startTidying(collection) {
       banner,
       el("span", {}, text),
       commandLine(`birder tidy ${quoted(collection.path)}`),
-      iconButton("x", "Close", () => {
+      iconButton("x", "Close the notice", () => {
         sessionStorage.setItem(PUT_AWAY, collection.path);
         draw();
       }),

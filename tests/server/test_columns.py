@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birder.server.routes.columns import count_values
+from birder.sources import RANKS
 from tests.server.live import KINDS, make, serving
 
 
@@ -99,3 +101,12 @@ def test_every_value_is_counted_once_and_lies_in_one_bin(column: pa.Array) -> No
     if told.get("histogram"):
         assert sum(each["count"] for each in told["histogram"]) == present
         assert all(each["count"] >= 0 for each in told["histogram"])
+
+
+def test_the_collection_brings_the_lists_that_the_page_shows(client: httpx.Client) -> None:
+    described = client.get("collection").json()
+    assert described["ranks"] == list(RANKS)
+    assert described["technical_columns"][:2] == ["uri", "id"]
+    assert set(described["technical_columns"]) <= {column["name"] for column in described["columns"]}
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in [*described["palette"], described["missing_colour"]])
+    assert len(set(described["palette"])) == len(described["palette"]) >= 12

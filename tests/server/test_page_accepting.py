@@ -258,7 +258,7 @@ def test_accepting_what_is_no_suggestion_says_so_and_keeps_the_selection(ranked:
 def test_what_others_labelled_since_is_no_suggestion_any_more(ranked: Any) -> None:
     page = ranked
     first = tile(page, 0, "help")
-    id_ = first.evaluate("tile => tile.photo.id")
+    id_ = first.get_attribute("data-id")
     page.api.post("labels", json={"ids": [id_], "column": "label", "value": "lynx", "by": "Ana"})
     expect(first.locator(".detail")).to_have_text("by Ana", timeout=5_000)
     page.keyboard.press("a")

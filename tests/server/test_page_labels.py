@@ -150,8 +150,8 @@ def test_a_new_column_is_there_without_a_reload(forty: Any) -> None:
     tile(page, 0).click()
     bar = page.locator("#selection-bar")
     bar.locator("select.label-column").select_option("")
-    bar.get_by_label("New column's name").fill("behaviour")
-    bar.get_by_label("New column's name").press("Enter")
+    bar.get_by_label("Name of the new column").fill("behaviour")
+    bar.get_by_label("Name of the new column").press("Enter")
     bar.locator(".label-input").fill("singing")
     bar.locator(".label-input").press("Enter")
     expect(page.locator(".toast")).to_contain_text("behaviour is now “singing”")
@@ -171,7 +171,7 @@ def test_a_new_column_is_there_without_a_reload(forty: Any) -> None:
 
 def test_the_first_label_of_a_collection_is_there_without_a_reload(browser: Any, tmp_path: Path) -> None:
     with on_forty(browser, tmp_path, labelled=0) as page:
-        expect(page.locator("#filter-list")).to_have_text(re.compile("Without values: .*label"))
+        expect(page.locator("#filter-list")).to_have_text(re.compile("Columns without values: .*label"))
         tile(page, 0).click()
         label_selected(page, "owl")
         expect(page.locator("summary", has_text="label")).to_have_count(1)

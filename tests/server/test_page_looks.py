@@ -94,7 +94,7 @@ def test_an_empty_collection_says_how_to_fill_it(browser: Any, tmp_path: Path) -
     with serving(collection_of(tmp_path, 0)) as where:
         for page in opened(browser, where, expected="400 .Bad Request"):  # label help is refused without labels
             expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
-            expect(page.locator("#view-gallery code")).to_contain_text("birder embed PHOTOS --to ")
+            expect(page.locator("#view-gallery code")).to_contain_text("birder embed IMAGES --in ")
             for view in ("map", "help", "duplicates", "failures"):
                 page.locator(f"#tab-{view}").click()
                 expect(page.locator(f"#view-{view} .empty h2")).to_be_visible()
@@ -219,7 +219,7 @@ def test_the_page_says_when_tidying_is_worth_while(browser: Any, tmp_path: Path)
             expect(banner).to_contain_text("former versions of them take 900.0 MB")
             expect(banner.locator("code")).to_have_text(f"birder tidy {collection}")
             assert audit(page) == []
-            page.get_by_role("button", name="Put this away").click()
+            page.get_by_role("button", name="Close the notice").click()
             expect(banner).to_be_hidden()
             page.reload()
             assert total(page) == 6

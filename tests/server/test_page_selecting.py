@@ -91,7 +91,7 @@ def test_what_is_selected_out_of_sight_is_shown(page: Any) -> None:
     expect(page.locator(".out-of-sight")).to_be_empty()
     page.reload()
     expect(page.locator("#view-gallery .count")).to_have_text("5 of 40 images")
-    page.get_by_role("button", name="Show others again").click()
+    page.get_by_role("button", name="Show all images again").click()
     expect(page.locator("#view-gallery .count")).to_have_text("40 images")
 
 
@@ -127,5 +127,5 @@ def test_nothing_out_of_sight_is_labelled_unasked(page: Any, answer: str | None,
 def test_a_shown_selection_that_the_tab_does_not_know_says_so(page: Any) -> None:
     page.goto(page.url.split("#")[0] + "#gallery?these=123")
     expect(page.get_by_role("heading", name="This selection is no longer available")).to_be_visible()
-    page.get_by_role("button", name="Go on without").click()
+    page.get_by_role("button", name="Continue without it").click()
     expect(page.locator("#view-gallery .count")).to_have_text("40 images")
