@@ -79,7 +79,7 @@ export function fill(element, ...children) {
 }
 
 /**
- * Draw a container anew without taking the focus from whoever works in it by keyboard (elements' data-key).
+ * Redraw a container without taking the focus from whoever works in it by keyboard (elements' data-key).
  * @param {Element} container
  * @param {() => unknown} draw
  */

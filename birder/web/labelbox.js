@@ -12,7 +12,7 @@ import { listen } from "./signals.js";
 /**
  * @typedef {object} LabelBox
  * @property {HTMLElement} element
- * @property {() => void} renew offers the value anew, unless something was typed
+ * @property {() => void} renew offers the value again, unless something was typed
  * @property {() => void} focusText goes to the text, to type over what is there
  */
 
@@ -22,7 +22,7 @@ const LONGEST_COLUMN = 60; // characters
 
 /** @type {Collection} */
 let collection;
-/** @type {Map<HTMLElement, () => void>} the boxes, and what draws their columns anew */
+/** @type {Map<HTMLElement, () => void>} the boxes, and what redraws their columns */
 const boxes = new Map();
 let made = 0;
 

@@ -10,7 +10,7 @@ import { toast } from "./layers.js";
 import { listen, tellAll } from "./signals.js";
 import { outbox } from "./unwritten.js";
 
-/** @import {Collection, ToldAct} from "./types.js" */
+/** @import {Collection, ReportedAct} from "./types.js" */
 
 const RECONNECT = 10_000; // milliseconds until a stream that was refused is asked for again
 const CAUGHT_UP = 50; // acts
@@ -61,7 +61,7 @@ function start() {
   if (stream) return;
   stream = api.events();
   stream.addEventListener("open", catchUp);
-  stream.addEventListener("label", (event) => told(JSON.parse(event.data)));
+  stream.addEventListener("label", (event) => report(JSON.parse(event.data)));
   stream.addEventListener("rows", (event) => JSON.parse(event.data).rows !== collection.rows && renewSoon());
   stream.addEventListener("error", () => {
     if (stream?.readyState !== EventSource.CLOSED) return; // the browser connects again by itself
@@ -76,7 +76,7 @@ async function catchUp() {
     const { acts } = await api.history({ limit: latest === undefined ? 1 : CAUGHT_UP });
     if (latest !== undefined) {
       const since = latest;
-      for (const act of acts.filter(({ at }) => at > since).reverse()) await told(act);
+      for (const act of acts.filter(({ at }) => at > since).reverse()) await report(act);
     }
     latest = acts[0]?.at ?? "";
   } catch {
@@ -86,9 +86,9 @@ async function catchUp() {
 
 /**
  * News of an act: of others' the views hear which images it changed, and the person by whom.
- * @param {ToldAct} news
+ * @param {ReportedAct} news
  */
-async function told({ act, at, by, column, count, undone }) {
+async function report({ act, at, by, column, count, undone }) {
   if (at > (latest ?? "")) latest = at;
   if (undone) forget(act);
   if (outbox().isMine(act)) return;
@@ -101,6 +101,6 @@ async function told({ act, at, by, column, count, undone }) {
     const { ids } = await api.act(act);
     tellAll("theirs", { ids, by: who, column, undone });
   } catch {
-    tellAll("undone", {}); // what it changed is not known: everything is asked for anew
+    tellAll("undone", {}); // what it changed is not known: everything is asked for again
   }
 }

@@ -72,9 +72,9 @@ export function startMap(of) {
   listen("selection", () => {
     if (scatter && !selecting) scatter.setSelected(indicesOf(selection.ids()));
   });
-  listen("labels", drawAnew);
-  listen("undone", drawAnew);
-  listen("theirs", drawAnew);
+  listen("labels", drawAgain);
+  listen("undone", drawAgain);
+  listen("theirs", drawAgain);
   showsSelected("map", (some) => some.filter((id) => scatter && places.has(id) && (!bright || bright.has(id))));
   listen("columns", drawColumns);
   if (state().view === "map") check();
@@ -150,7 +150,7 @@ function colourColumn() {
 }
 
 /** Labels have changed: nothing that is drawn can be relied on. */
-function drawAnew() {
+function drawAgain() {
   colouredBy = filteredBy = undefined;
   seen.clear();
   if (scatter && state().view === "map") draw(scatter);

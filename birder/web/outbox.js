@@ -62,7 +62,7 @@ export class Outbox {
   }
 
   /**
-   * Whether the news of an act is no news here.
+   * Whether an act is known here: this page has part in it.
    * @param {string} act
    */
   isMine(act) {

@@ -159,8 +159,8 @@ export interface PastAct {
   undone: boolean;
 }
 
-/** An act of labelling or undoing, as the stream of events tells it. */
-export interface ToldAct {
+/** An act of labelling or undoing, as the stream of events reports it. */
+export interface ReportedAct {
   act: string;
   at: string;
   by: string | null;
@@ -228,7 +228,7 @@ export interface Signals {
   theirs: { ids: string[]; by: string; column: string; undone: boolean };
   /** Other columns have values. */
   columns: undefined;
-  /** The collection was described anew. */
+  /** The server described the collection again. */
   collection: undefined;
   /** The selection has changed. */
   selection: undefined;
