@@ -12,7 +12,7 @@ from birder.plots.colouring import NONE, PALETTE
 from birder.server.catalogue import Snapshot
 from birder.server.responses import CollectionInfo
 from birder.server.site import PROBLEMS, CurrentSite, Site
-from birder.sources import RANKS
+from birder.taxonomy import RANKS
 
 router = APIRouter(tags=["collection"], responses=PROBLEMS)
 
