@@ -52,26 +52,26 @@ demo: .venv/.installed ## embed the example photographs, classify, find similar 
 	@echo "== Done. Look at the collection in a browser: search, filter, map, label"
 	@echo "   $(BIRDER) serve $(COLLECTION)"
 
-test: .venv/.tools ## every test, in two processes
+test: .venv/.tools test-js ## every test, in two processes
 	@$(PY) -m pytest $(TWO)
 
 fast: .venv/.tools ## the tests that take seconds
 	@$(PY) -m pytest $(TWO) -m "not slow"
 
-lint: .venv/.tools ## ruff and mypy --strict
+lint: .venv/.tools lint-js ## ruff and mypy --strict; Biome and tsc on the page's JavaScript where Node.js is installed
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
 node_modules/.installed: package.json package-lock.json
 	@npm ci --no-audit --no-fund --silent
 	@touch $@
 
-lint-js: ## biome and tsc on the page's JavaScript, where Node.js (18 or newer) is there
+lint-js:
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules/.installed && npm run --silent lint; \
-	else echo "No Node.js here: the page's JavaScript is not checked. Install nodejs and npm to check it."; fi
+	else echo "Node.js is not installed: the page's JavaScript is not checked."; fi
 
-test-js: ## the tests of the page's modules, where Node.js (18 or newer) is there
+test-js:
 	@if command -v node >/dev/null; then node --test tests/web/*.test.js; \
-	else echo "No Node.js here: the page's modules are not tested. Install nodejs to test them."; fi
+	else echo "Node.js is not installed: the page's modules are not tested."; fi
 
 format: .venv/.tools ## rewrite the code as ruff lays it out
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
