@@ -25,15 +25,6 @@ COLUMNS = (
 )
 
 
-class Given(NamedTuple):
-    """A prediction that others made: the photograph's path, names by rank or "label" (none: no prediction), who."""
-
-    path: str
-    names: Mapping[str, str]
-    score: float
-    by: str | None = None
-
-
 class Prediction(NamedTuple):
     """The best name of a photograph, with its probability, and the ranks above it; who gave it and when, if known."""
 

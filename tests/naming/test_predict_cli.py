@@ -28,7 +28,7 @@ from birder.collection import annotate
 from birder.collection.annotate import embedding_batches, write_columns
 from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError, ConfigError, UnknownNameError, WeightsError
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
 from birder.registry import register_weights
 from birder.weights.clip import load_clip
 

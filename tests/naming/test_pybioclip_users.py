@@ -22,7 +22,7 @@ from birder.cli.predict import predict
 from birder.cli.taxa import taxa
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, FileExistsError, HubError, UnknownNameError
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
 from birder.naming.label_sets import fetch_taxa, fetch_tree_of_life, subset_mask, taxa_mask
 from birder.naming.naming import text_names
 from birder.weights.clip import load_clip
