@@ -275,8 +275,8 @@ def test_animal_boxes_above_the_confidence_are_sources(tmp_path: Path) -> None:
         ({"file": "a.jpg", "failure": "image access failure"}, "failed on it: image access failure"),
         ({"file": "a.jpg", "detections": [detection([0.5, 0.5, 0, 0.2])]}, "no area"),
         ({"file": "a.jpg", "detections": [detection([1.2, 0.5, 0.3, 0.2])]}, "no area"),
-        ({"file": "a.jpg", "detections": [detection([0.5, 0.5, float("nan"), 1])]}, "no rectangle"),
-        ({"file": "a.jpg", "detections": [detection("all")]}, "no rectangle"),
+        ({"file": "a.jpg", "detections": [detection([0.5, 0.5, float("nan"), 1])]}, "not a rectangle"),
+        ({"file": "a.jpg", "detections": [detection("all")]}, "not a rectangle"),
         ({"file": "../a.jpg", "detections": []}, "leads out of"),
         ({"file": "/etc/passwd", "detections": []}, "leads out of"),
     ],
@@ -294,7 +294,7 @@ def test_what_is_wrong_with_a_photograph_or_box_is_a_problem_of_its_own(
         ("[]", "MegaDetector's results"),
         ("{", "MegaDetector's results"),
         ('{"detection_categories": {"1": "person"}, "images": []}', "no category animal"),
-        ('{"detection_categories": {"1": "animal"}, "images": [{}]}', "names no file"),
+        ('{"detection_categories": {"1": "animal"}, "images": [{}]}', "has no file"),
     ],
 )
 def test_what_is_none_of_megadetectors_is_refused(tmp_path: Path, text: str, reason: str) -> None:
