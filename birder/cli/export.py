@@ -174,7 +174,7 @@ def export(
     opened = Storage.open(collection)
     if for_ is Tool.embedding_atlas:
         from birder.analysis.projection import read_map
-        from birder.cli.pictures import thumbnails as shrink
+        from birder.plots.image_page import thumbnails as shrink
 
         if (points := read_map(opened)) is not None:
             options["points"] = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True))
@@ -185,7 +185,7 @@ def export(
         opened, to, "folders" if sort_into else for_.value if for_ else None, where=where, force=force, **options
     )
     note(report.summary)
-    _tell_failures(report.failures)
+    _tell_failures(report.failed)
 
 
 def _tell_failures(failures: Sequence[tuple[str, str]]) -> None:

@@ -151,7 +151,7 @@ def _asked(
 
 
 def _write_page(to: Path, opened: Storage, found: Found, asked: list[str], images: Sequence[Path]) -> None:
-    from birder.cli.pictures import Tile, write_page
+    from birder.plots.image_page import Tile, write_page
     from birder.sources import path_to_uri
 
     queries = [Tile(path_to_uri(image), image.name) for image in images]
@@ -165,7 +165,7 @@ def _write_page(to: Path, opened: Storage, found: Found, asked: list[str], image
 
 
 def _tile(row: dict[str, Any]) -> Any:
-    from birder.cli.pictures import Tile
+    from birder.plots.image_page import Tile
     from birder.sources import uri_to_name
 
     name = uri_to_name(row["uri"])

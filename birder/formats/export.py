@@ -10,7 +10,7 @@ from birder.errors import CollectionError, ConfigError
 from birder.formats.camtrap import Project
 from birder.formats.embedding_atlas import Points, Thumbnails
 from birder.formats.snapshot import Snapshot
-from birder.formats.table import FORMATS, ExportReport, Format, export_formats, format_to_write
+from birder.formats.table import FORMATS, ExportFormat, ExportReport, Format, export_formats, format_to_write
 
 
 class ExportOptions(TypedDict, total=False):
@@ -36,7 +36,7 @@ class ExportOptions(TypedDict, total=False):
         For Embedding Atlas: the points of the map by id, and what makes thumbnails.
     """
 
-    by: str
+    by: str | None
     link: bool
     folder_labels: bool
     results: str | Path | None
@@ -50,7 +50,7 @@ class ExportOptions(TypedDict, total=False):
 def export(
     collection: Storage,
     to: str | Path,
-    format: str | None = None,
+    format: ExportFormat | None = None,
     *,
     where: str | None = None,
     force: bool = False,

@@ -134,6 +134,10 @@ _ROWS = (
         options=("by", "link"),
     ),
 )
+ExportFormat = Literal[
+    "parquet", "csv", "npz", "emb-explorer", "embedding-atlas", "camtrap-dp", "megadetector", "xmp", "folders"
+]
+"""The names of the formats that can be written, as `export_formats` gives them."""
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
 """All formats by name."""
 
@@ -146,12 +150,12 @@ class ExportReport:
     ----------
     summary
         What was written, for people.
-    failures
+    failed
         Images that could not be exported, by path or uri, each with the reason.
     """
 
     summary: str
-    failures: tuple[tuple[str, str], ...] = field(default=())
+    failed: tuple[tuple[str, str], ...] = field(default=())
 
     def __str__(self) -> str:
         return self.summary

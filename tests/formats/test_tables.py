@@ -78,7 +78,7 @@ def test_npz_is_read_without_pickle_and_tells_nulls(collection: Storage, tmp_pat
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.npz"])
 def test_a_condition_chooses_rows(collection: Storage, tmp_path: Path, name: str) -> None:
     report = export(collection, tmp_path / name, where="label = 'owl' OR label IS NULL")
-    assert report.summary.startswith("2 rows") and report.failures == ()
+    assert report.summary.startswith("2 rows") and report.failed == ()
     with pytest.raises(CollectionError, match="No rows match the filter"):
         export(collection, tmp_path / f"b{name}", where="label = 'swan'")
     with pytest.raises(CollectionError, match="does not work"):

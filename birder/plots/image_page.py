@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from birder.cli.output import _write_file
+from birder.errors import ImageError
+from birder.files import replacing
+from birder.sources.by_uri import Pictures, place_of, shrunk, to_jpeg
 
 THUMBNAIL = 320
 """The longest side of a picture on the page, in pixels."""
@@ -93,7 +95,8 @@ def write_page(
     page = _PAGE.format(
         title=_text(title), lines="\n".join(f"<p>{_text(line)}</p>" for line in lines), sections="\n".join(body)
     )
-    _write_file(to, page.encode())
+    with replacing(to) as draft:
+        draft.write_bytes(page.encode())
     return {uri: picture for uri, picture in pictures.items() if isinstance(picture, str)}
 
 
@@ -109,9 +112,6 @@ def _tile(tile: Tile, picture: bytes | str) -> str:
 
 def thumbnails(uris: Iterable[str], side: int = THUMBNAIL) -> dict[str, bytes | str]:
     """Small JPEGs, at most `side` pixels on their longest side, by uri; or why there is none."""
-    from birder.errors import ImageError
-    from birder.server.pictures import Pictures, place_of, shrunk, to_jpeg
-
     opened = Pictures()
 
     def make(uri: str) -> bytes | str:
