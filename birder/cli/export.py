@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -42,7 +41,6 @@ class CaptureMethod(StrEnum):
 
 
 _FAILURES_SHOWN = 20
-_SMALL = 128  # pixels
 _OF_CAMTRAP = "With --for camtrap-dp"
 
 
@@ -174,11 +172,9 @@ def export(
     opened = Storage.open(collection)
     if for_ is Tool.embedding_atlas:
         from birder.analysis.projection import read_map
-        from birder.plots.image_page import thumbnails as shrink
 
         if (points := read_map(opened)) is not None:
             options["points"] = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True))
-        options["thumbnails"] = functools.partial(shrink, side=_SMALL)
     to = sort_into or file
     assert to is not None
     report = run(

@@ -1040,10 +1040,13 @@ class Collection:
         >>> print(collection.export("birds.csv", where="label = 'birds'"))
         27 rows in birds.csv.
         """
+        found = read_map(self._storage) if format == "embedding-atlas" else None
+        points = None if found is None else dict(zip(found.ids, map(tuple, found.xy.tolist()), strict=True))
         return export(
             self._storage,
             to,
             format,
+            points=points,
             where=where,
             force=force,
             by=by,

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from birder.plots.image_page import Tile, thumbnails, write_page
+from birder.plots.image_page import Tile, write_page
 from birder.sources import path_to_uri, uri_to_name
+from birder.sources.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     from birder.collection.api import Collection

@@ -6,7 +6,7 @@ its bytes are those of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +20,15 @@ from birder.files import replacing
 from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
 from birder.sources import uri_to_name
+from birder.sources.thumbnails import thumbnails
 
 Points = Mapping[str, tuple[float, float]]
 """The points of a map, x and y by id."""
-Thumbnails = Callable[[Sequence[str]], Mapping[str, bytes | str]]
-"""Small JPEGs by uri, or why there is none."""
 
 _NOT_EXPORTED = (*VECTORS, "id", "uri", "sha256", "bytes", "modified", "etag", LABEL_SOURCE, "x", "y", "image", "file")
 _IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 _ROWS_AT_ONCE = 256  # thumbnails
+_SIDE = 128  # pixels of a thumbnail
 
 
 def export(
@@ -38,7 +38,6 @@ def export(
     *,
     force: bool,
     points: Points | None = None,
-    thumbnails: Thumbnails | None = None,
 ) -> ExportReport:
     """Write Parquet for Embedding Atlas: `id`, `x`, `y`, `image`, `file`, and other columns with values.
 
@@ -52,18 +51,16 @@ def export(
         Replace a file that exists.
     points
         The points of the map, by id; a row without a point is left out.
-    thumbnails
-        Makes the thumbnails of some hundred rows.
 
     Raises
     ------
     CollectionError
         There is no map, or none of the rows is on it.
     """
-    if points is None or thumbnails is None:
+    if points is None:
         raise CollectionError(f"{collection.path} has no map yet: compute it with birder map {collection.path}")
     with replacing(to, force=force) as draft:
-        done = _write(rows, draft, points, thumbnails)
+        done = _write(rows, draft, points)
     left_out = (
         f"; {done.off_map:,} are not on the map (birder map DIR --recompute) and were left out" if done.off_map else ""
     )
@@ -80,7 +77,7 @@ class _Written:
     without_image: int = 0
 
 
-def _write(rows: Snapshot, file: Path, points: Points, thumbnails: Thumbnails) -> _Written:
+def _write(rows: Snapshot, file: Path, points: Points) -> _Written:
     rest = rows.filled([name for name in rows.schema.names if name not in _NOT_EXPORTED])
     schema = pa.schema(
         [
@@ -101,7 +98,7 @@ def _write(rows: Snapshot, file: Path, points: Points, thumbnails: Thumbnails) -
             for start in range(0, on_it.num_rows, _ROWS_AT_ONCE):
                 table = on_it.slice(start, _ROWS_AT_ONCE)
                 ids, uris = table["id"].to_pylist(), table["uri"].to_pylist()
-                made = thumbnails(uris)
+                made = thumbnails(uris, _SIDE)
                 images = [
                     {"bytes": found, "path": None} if isinstance(found := made[uri], bytes) else None for uri in uris
                 ]

@@ -8,7 +8,7 @@ from typing import TypedDict, Unpack
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.formats.camtrap import Project
-from birder.formats.embedding_atlas import Points, Thumbnails
+from birder.formats.embedding_atlas import Points
 from birder.formats.snapshot import Snapshot
 from birder.formats.table import FORMATS, ExportFormat, ExportReport, Format, export_formats, format_to_write
 
@@ -32,8 +32,8 @@ class ExportOptions(TypedDict, total=False):
         The address of a `birder serve` of this collection, from which the other tool fetches images.
     project
         What Camtrap DP requires and images do not tell.
-    points, thumbnails
-        For Embedding Atlas: the points of the map by id, and what makes thumbnails.
+    points
+        The points of the map by id.
     """
 
     by: str | None
@@ -44,7 +44,6 @@ class ExportOptions(TypedDict, total=False):
     images_at: str | None
     project: Project | None
     points: Points | None
-    thumbnails: Thumbnails | None
 
 
 def export(

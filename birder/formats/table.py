@@ -94,7 +94,7 @@ _ROWS = (
         "birder.formats.embedding_atlas",
         (".parquet",),
         writes="the map, thumbnails, and columns with values",
-        options=("points", "thumbnails"),
+        options=("points",),
     ),
     Format(
         "camtrap-dp",

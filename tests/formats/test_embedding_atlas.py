@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -59,14 +60,14 @@ def test_the_map_and_small_pictures_go_out(collection: Storage, tmp_path: Path) 
 
 def test_rows_that_are_not_on_the_map_are_told(collection: Storage, tmp_path: Path) -> None:
     ids = collection.to_arrow()["id"].to_pylist()
+    shutil.rmtree(collection.path.parent / "photos")
     said = write(
         collection,
         tmp_path / "a.parquet",
         "embedding-atlas",
         points={ids[0]: (1.0, 2.0)},
-        thumbnails=lambda uris: dict.fromkeys(uris, "no"),
     ).summary
     assert said.startswith("1 rows") and f"{len(ids) - 1} are not on the map" in said and "1 have no thumbnail" in said
     with pytest.raises(CollectionError, match="--recompute"):
-        write(collection, tmp_path / "b.parquet", "embedding-atlas", points={}, thumbnails=lambda uris: {})
+        write(collection, tmp_path / "b.parquet", "embedding-atlas", points={})
     assert not (tmp_path / "b.parquet").exists()
