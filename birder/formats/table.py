@@ -193,3 +193,13 @@ def format_to_import(file: Path) -> Format:
     if len(fitting) < 2:
         return fitting[0] if fitting else FORMATS["parquet"]
     return next((row for row in fitting[:-1] if row.load().recognizes(file)), fitting[-1])
+
+
+def as_markdown() -> list[str]:
+    """The table for the documentation, in Markdown, line by line."""
+    lines = ["| format | files | `birder export --format` writes | Birder reads |", "|---|---|---|---|"]
+    for row in _ROWS:
+        endings = ", ".join(f"`{ending}`" if ending else "a folder" for ending in row.endings)
+        name = f"`{row.name}`: {row.title}" if row.writes else row.title
+        lines.append(f"| {name} | {endings} | {row.writes or '-'} | {', '.join(row.reads) or '-'} |")
+    return lines

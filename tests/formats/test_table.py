@@ -17,6 +17,7 @@ from birder.formats.table import (
     FORMATS,
     ExportFormat,
     Format,
+    as_markdown,
     export_formats,
     format_to_import,
     formats_that_read,
@@ -105,3 +106,8 @@ def test_sources_know_no_foreign_format() -> None:
     for file in package.glob("*.py"):
         text = file.read_text("utf-8").lower()
         assert "megadetector" not in text and "datapackage.json" not in text, file.name
+
+
+def test_the_documentation_has_the_table_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text("utf-8")
+    assert "\n".join(as_markdown()) in page
