@@ -58,9 +58,10 @@ if TYPE_CHECKING:
         TornCopyError,
         UnknownNameError,
         WeightsError,
+        WriteError,
         WrongModelError,
     )
-    from birder.formats.camtrap import Project
+    from birder.formats.camtrap.write import Project
     from birder.formats.table import ExportReport
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
@@ -121,9 +122,10 @@ _HOMES = {
         "TornCopyError",
         "UnknownNameError",
         "WeightsError",
+        "WriteError",
         "WrongModelError",
     ],
-    "birder.formats.camtrap": ["Project"],
+    "birder.formats.camtrap.write": ["Project"],
     "birder.formats.table": ["ExportReport"],
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
@@ -191,6 +193,7 @@ __all__ = [
     "UnknownNameError",
     "ValueCount",
     "WeightsError",
+    "WriteError",
     "WrongModelError",
     "__version__",
     "classification_transform",
