@@ -95,7 +95,9 @@ def export(
     format_ = _by_ending(to) if format is None else format_to_write(format)
     if not format_.fits(to):
         expected = " or ".join(each for each in format_.endings if each)
-        raise ConfigError(f"{to} must end in {expected} for {format_.name}: {to.with_suffix(format_.endings[0]).name}")
+        raise ConfigError(
+            f"{to} does not end in {expected}. For {format_.name}, name it {to.with_suffix(format_.endings[0]).name}."
+        )
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     for name in given.keys() - set(format_.options):
         others = ", ".join(each.name for each in FORMATS.values() if name in each.options)

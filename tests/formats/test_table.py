@@ -90,7 +90,7 @@ def test_an_unknown_format_and_an_ending_of_another_are_refused(collection: Stor
         export(collection, tmp_path / "a", "parqet")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError):
         export(collection, tmp_path / "a.json", "speciesnet")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"must end in \.parquet for emb-explorer: a\.parquet"):
+    with pytest.raises(ConfigError, match=r"does not end in \.parquet\. For emb-explorer, name it a\.parquet"):
         export(collection, tmp_path / "a.csv", "emb-explorer")
 
 
