@@ -220,12 +220,14 @@ def _sources(
 ) -> list[Source]:
     """What is to be embedded; without paths, what failed before."""
     from birder.errors import BirderError
-    from birder.sources import find_sources, read_crops, sources_again
+    from birder.formats.megadetector import read_boxes
+    from birder.formats.sources import find_sources
+    from birder.sources import sources_again
 
     if crops is not None:
         if len(paths) != 1 or not Path(paths[0]).is_dir():
             raise typer.BadParameter("with --crops, name the one folder that the files in the results are relative to")
-        sources = read_crops(crops, paths[0], min_conf, labels=labels)
+        sources = read_boxes(crops, paths[0], min_conf, labels=labels)
         if not sources:
             raise BirderError(f"{crops} has no animal with a confidence of {min_conf} or more: lower --min-conf.")
     elif paths:

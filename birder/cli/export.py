@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from birder.cli.output import note
-
-if TYPE_CHECKING:
-    from birder.formats.export import Tool as ExportTool
 
 
 class Tool(StrEnum):
@@ -44,7 +41,6 @@ class CaptureMethod(StrEnum):
 
 
 _FAILURES_SHOWN = 20
-_SMALL = 128  # pixels
 _OF_CAMTRAP = "With --for camtrap-dp"
 
 
@@ -63,11 +59,11 @@ def export(
         typer.Option("--sort-into", metavar="DIR", help="Put copies of the photographs into folders here, by name."),
     ] = None,
     by: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--by", help="With --sort-into and --for xmp: names are the label, the prediction, or a column of text."
         ),
-    ] = "label",
+    ] = None,
     link: Annotated[
         bool, typer.Option("--link", help="With --sort-into: hard links, which need no room, rather than copies.")
     ] = False,
@@ -146,99 +142,49 @@ def export(
         raise typer.BadParameter("name what to write: a FILE, or a folder with --sort-into (one of the two).")
     if sort_into is not None and for_ is not None:
         raise typer.BadParameter("--sort-into and --for are two exports: ask for one at a time.")
-    if by != "label" and sort_into is None and for_ is not Tool.xmp:
-        raise typer.BadParameter("--by has a meaning only with --sort-into and --for xmp.")
-    if link and sort_into is None:
-        raise typer.BadParameter("--link has a meaning only with --sort-into.")
-    if pictures_at is not None and for_ is not Tool.emb_explorer:
-        raise typer.BadParameter("--pictures-at has a meaning only with --for emb-explorer.")
-    if results is not None and for_ is not Tool.megadetector:
-        raise typer.BadParameter("--results has a meaning only with --for megadetector.")
-    if classifier is not None and for_ not in (Tool.megadetector, Tool.camtrap_dp):
-        raise typer.BadParameter("--classifier has a meaning only with --for megadetector and --for camtrap-dp.")
-    described = (package, title, sampling_design, capture_method, contributor, latitude, longitude, time_zone)
-    if folder_labels and for_ not in (Tool.camtrap_dp, Tool.xmp):
-        raise typer.BadParameter("--folder-labels has a meaning only with --for camtrap-dp and --for xmp.")
-    if for_ is not Tool.camtrap_dp and any(each not in (None, []) for each in (*described, labelled_by)):
-        raise typer.BadParameter("Options that describe a project have a meaning only with --for camtrap-dp.")
-    if sort_into is not None:
-        _sort(collection, sort_into, where, by, link)
-        return
-    assert file is not None
-    if for_ is Tool.xmp:
-        _write_sidecars(collection, file, where, by, folder_labels)
-        return
     from birder.collection.storage import Storage
-    from birder.formats.camtrap import Project
-    from birder.formats.deployments import read_zone
+    from birder.formats.camtrap import Project, read_zone
+    from birder.formats.export import ExportOptions
     from birder.formats.export import export as run
 
-    project = Project(
-        package,
-        title,
-        sampling_design.value if sampling_design else None,
-        capture_method.value if capture_method else None,
-        contributor or (),
-        latitude,
-        longitude,
-        read_zone(time_zone) if time_zone else None,
-        labelled_by,
-        folder_labels,
-    )
+    described = (package, title, sampling_design, capture_method, contributor, latitude, longitude, time_zone)
+    options: ExportOptions = {
+        "link": link,
+        "folder_labels": folder_labels,
+        "results": results,
+        "classifier": classifier,
+        "images_at": pictures_at,
+    }
+    if by is not None:
+        options["by"] = by
+    if any(each not in (None, []) for each in (*described, labelled_by)):
+        options["project"] = Project(
+            package,
+            title,
+            sampling_design.value if sampling_design else None,
+            capture_method.value if capture_method else None,
+            contributor or (),
+            latitude,
+            longitude,
+            read_zone(time_zone) if time_zone else None,
+            labelled_by,
+        )
     opened = Storage.open(collection)
-    places = thumbnails = None
     if for_ is Tool.embedding_atlas:
         from birder.analysis.projection import read_map
-        from birder.plots.image_page import thumbnails as shrink
 
-        points = read_map(opened)
-        places = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True)) if points is not None else None
-        thumbnails = functools.partial(shrink, side=_SMALL)
-    note(
-        run(
-            opened,
-            file,
-            for_=cast("ExportTool | None", for_.value if for_ else None),
-            where=where,
-            results=results,
-            project=project,
-            classifier=classifier,
-            pictures_at=pictures_at,
-            places=places,
-            thumbnails=thumbnails,
-            force=force,
-        )
+        if (points := read_map(opened)) is not None:
+            options["points"] = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True))
+    to = sort_into or file
+    assert to is not None
+    report = run(
+        opened, to, "folders" if sort_into else for_.value if for_ else None, where=where, force=force, **options
     )
+    note(report.summary)
+    _tell_failures(report.failed)
 
 
-def _sort(collection: Path, folder: Path, where: str | None, by: str, link: bool) -> None:
-    from birder.collection.storage import Storage
-    from birder.formats.snapshot import Snapshot
-    from birder.formats.sorting import sort_into
-
-    done = sort_into(Snapshot(Storage.open(collection), where), folder, by=by, link=link)
-    there = f", {done.there:,} were there already" if done.there else ""
-    note(f"{done.placed:,} {'links' if link else 'copies'} in {folder}{there}.")
-    if done.nameless:
-        note(f"{done.nameless:,} rows have no {by} and were left out.")
-    _tell_failures(done.failures)
-
-
-def _write_sidecars(collection: Path, folder: Path, where: str | None, by: str, folder_labels: bool) -> None:
-    from birder.collection.storage import Storage
-    from birder.formats.snapshot import Snapshot
-    from birder.formats.xmp import write_sidecars
-
-    rows = Snapshot(Storage.open(collection), where)
-    done = write_sidecars(rows, folder, by=by, folder_labels=folder_labels)
-    there = f", {done.there:,} say it already" if done.there else ""
-    note(f"{done.written:,} sidecars written in {folder}{there}.")
-    if done.elsewhere:
-        note(f"{done.elsewhere:,} photographs lie elsewhere and were left alone.")
-    _tell_failures(done.failures)
-
-
-def _tell_failures(failures: list[tuple[str, str]]) -> None:
+def _tell_failures(failures: Sequence[tuple[str, str]]) -> None:
     """What could not be done, each with its reason, and the exit code that says so."""
     from birder.sources import readable, uri_to_name
 

@@ -48,14 +48,14 @@ def import_(
 
     birder import predictions.json --to trap.birder
     """
-    from birder.formats.read_predictions import holds_predictions
+    from birder.formats.import_predictions import has_predictions
 
-    if holds_predictions(file):
+    if has_predictions(file):
         if embedding is not None or uri is not None or table is not None:
             raise typer.BadParameter(f"{file} holds predictions: leave out --embedding, --uri and --table.")
         _import_predictions(file, to, model)
         return
-    from birder.formats.read import import_embeddings
+    from birder.formats.import_embeddings import import_embeddings
 
     last = time.perf_counter()
 
@@ -68,7 +68,7 @@ def import_(
     done = import_embeddings(file, to, model=model, embedding=embedding, uri=uri, table=table, on_progress=show)
     card = done.collection.model
     changed = f", {done.changed:,} changed" if done.changed else ""
-    there = f", {done.there:,} already there" if done.there else ""
+    there = f", {done.unchanged:,} already there" if done.unchanged else ""
     note(f"{done.new:,} new rows{changed}{there}; {card.embedding_size} numbers each, made by {card.name}.")
     if done.off_earth:
         note(f"{done.off_earth:,} rows came with a place that is not on the earth: it is left empty.")
@@ -78,11 +78,11 @@ def import_(
 
 def _import_predictions(file: Path, to: Path, model: str | None) -> None:
     from birder.collection.storage import Storage
-    from birder.formats.read_predictions import import_predictions
+    from birder.formats.import_predictions import import_predictions
 
     done = import_predictions(file, Storage.open(to), model=model)
     note(f"{done.rows:,} rows of {to} have a prediction now, in columns predicted_...")
-    if done.nameless:
-        note(f"{done.nameless:,} photographs have no prediction in {file}.")
-    if done.unknown:
-        note(f"{done.unknown:,} photographs in {file} are not in {to}.")
+    if done.unnamed:
+        note(f"{done.unnamed:,} photographs have no prediction in {file}.")
+    if done.unmatched:
+        note(f"{done.unmatched:,} photographs in {file} are not in {to}.")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -46,11 +46,9 @@ from birder.collection.schema import FAILURES, VECTORS, ModelCard
 from birder.collection.storage import Storage, exists
 from birder.errors import CollectionError, ConfigError, ImageError, file_exists, unknown_name
 from birder.formats.camtrap import Project
-from birder.formats.export import Tool, export
-from birder.formats.read_predictions import import_predictions
-from birder.formats.snapshot import Snapshot
-from birder.formats.sorting import sort_into
-from birder.formats.xmp import write_sidecars
+from birder.formats.export import export
+from birder.formats.import_predictions import import_predictions
+from birder.formats.table import ExportFormat, ExportReport
 from birder.naming.method import DEFAULT_METHOD
 from birder.pipeline.run import EmbedOptions, EmbedReport, Progress, encoder_spec, run_embed
 from birder.registry import DEFAULT_WEIGHTS
@@ -65,32 +63,10 @@ if TYPE_CHECKING:
 
 Paths = str | Path | Sequence[str | Path]
 Vector = npt.NDArray[np.float32]
-ExportFormat = Literal["parquet", "csv", "npz", "folders", "xmp"] | Tool
-"""What `Collection.export` writes."""
 
 _IDS_AT_ONCE = 1000
 _IN_NOTEBOOK = 8  # images that a collection shows of itself
-_SMALL = 128  # pixels of the images in a file for Embedding Atlas
 _IN_PICTURE = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What an export did.
-
-    Attributes
-    ----------
-    summary
-        For people: what was written, and what was left out.
-    failed
-        Images that could not be dealt with, each with the reason.
-    """
-
-    summary: str
-    failed: tuple[tuple[str, str], ...] = ()
-
-    def __str__(self) -> str:
-        return self.summary
 
 
 @dataclass(frozen=True)
@@ -525,7 +501,7 @@ class Collection:
             What made them; not needed for files that tell it.
         """
         done = import_predictions(Path(file), self._storage, model=model)
-        return ImportReport(self, predicted=done.rows, nameless=done.nameless, unknown=done.unknown)
+        return ImportReport(self, predicted=done.rows, nameless=done.unnamed, unknown=done.unmatched)
 
     # Searching
 
@@ -1047,7 +1023,7 @@ class Collection:
         *,
         where: str | Filter | None = None,
         force: bool = False,
-        by: str = "label",
+        by: str | None = None,
         link: bool = False,
         folder_labels: bool = False,
         results: str | Path | None = None,
@@ -1069,7 +1045,7 @@ class Collection:
         force
             Replace what is there.
         by
-            For "folders" and "xmp": names are the "label", the "prediction", or a column of text.
+            For "folders" and "xmp": images are named by the "label" (default), the "prediction", or a column of text.
         link
             For "folders": hard links, which need no room, rather than copies.
         folder_labels
@@ -1098,53 +1074,23 @@ class Collection:
         >>> print(collection.export("birds.csv", where="label = 'birds'"))
         27 rows in birds.csv.
         """
-        to = Path(to)
-        if format == "folders":
-            done = sort_into(Snapshot(self._storage, where), to, by=by, link=link)
-            there = f", {done.there:,} were there already" if done.there else ""
-            summary = f"{done.placed:,} {'links' if link else 'copies'} in {to}{there}."
-            summary += f"\n{done.nameless:,} rows have no {by} and were left out." if done.nameless else ""
-            return ExportReport(summary, tuple(done.failures))
-        if format == "xmp":
-            sidecars = write_sidecars(Snapshot(self._storage, where), to, by=by, folder_labels=folder_labels)
-            there = f", {sidecars.there:,} say it already" if sidecars.there else ""
-            summary = f"{sidecars.written:,} sidecars written in {to}{there}."
-            if sidecars.elsewhere:
-                summary += f"\n{sidecars.elsewhere:,} images lie elsewhere and were left alone."
-            return ExportReport(summary, tuple(sidecars.failures))
-        tool: Tool | None = None
-        if (
-            format == "emb-explorer"
-            or format == "camtrap-dp"
-            or format == "megadetector"
-            or format == "embedding-atlas"
-        ):
-            tool = format
-        elif format is not None and format not in ("parquet", "csv", "npz"):
-            raise unknown_name("format", format, ("parquet", "csv", "npz", "folders", "xmp", *get_args(Tool)))
-        elif format is not None and to.suffix.lower() != f".{format}":
-            raise ConfigError(f"{to} does not end in .{format}: name it {to.with_suffix('.' + format).name}.")
-        places = thumbnails = None
-        if tool == "embedding-atlas":
-            from birder.plots.image_page import thumbnails as shrink
-
-            points = read_map(self._storage)
-            places = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True)) if points is not None else None
-            thumbnails = functools.partial(shrink, side=_SMALL)
-        summary = export(
+        found = read_map(self._storage) if format == "embedding-atlas" else None
+        points = None if found is None else dict(zip(found.ids, map(tuple, found.xy.tolist()), strict=True))
+        return export(
             self._storage,
             to,
-            for_=tool,
+            format,
+            points=points,
             where=where,
+            force=force,
+            by=by,
+            link=link,
+            folder_labels=folder_labels,
             results=results,
             project=project,
             classifier=classifier,
-            pictures_at=images_at,
-            places=places,
-            thumbnails=thumbnails,
-            force=force,
+            images_at=images_at,
         )
-        return ExportReport(summary)
 
     def backup(self, to: str | Path, *, progress: StageProgress = "auto") -> Backup:
         """Make a consistent copy of the collection while others may use it; repeated, it copies only what is new.

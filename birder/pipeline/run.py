@@ -15,9 +15,11 @@ from birder.collection.schema import other_model
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.extras import need
+from birder.formats.megadetector import read_boxes
+from birder.formats.sources import find_sources
 from birder.pipeline.embed import Plan, Summary, begin, embed_images, plan
 from birder.registry import DEFAULT_WEIGHTS
-from birder.sources import Source, find_sources, read_crops, sources_again
+from birder.sources import Source, sources_again
 from birder.sources.table import Join, join_table, read_table
 from birder.weights.resolve import resolve
 
@@ -288,7 +290,7 @@ def _sources(
         if len(images) != 1 or not Path(images[0]).is_dir():
             raise ConfigError("With crops, name the one folder that the files in the results are relative to.")
         least = options.get("min_confidence", 0.2)
-        sources = read_crops(crops, os.fspath(images[0]), least, labels=labels)
+        sources = read_boxes(crops, os.fspath(images[0]), least, labels=labels)
         if not sources:
             raise ConfigError(f"{crops} has no animal with a confidence of {least} or more: lower the minimum.")
         return sources, 0
