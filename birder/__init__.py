@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         TornCopyError,
         UnknownNameError,
         WeightsError,
+        WriteError,
         WrongModelError,
     )
     from birder.formats.camtrap import Project
@@ -121,6 +122,7 @@ _HOMES = {
         "TornCopyError",
         "UnknownNameError",
         "WeightsError",
+        "WriteError",
         "WrongModelError",
     ],
     "birder.formats.camtrap": ["Project"],
@@ -193,6 +195,7 @@ __all__ = [
     "UnknownNameError",
     "ValueCount",
     "WeightsError",
+    "WriteError",
     "WrongModelError",
     "__version__",
     "classification_transform",
