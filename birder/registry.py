@@ -1,7 +1,7 @@
 """Networks, pretrained weights and label sets by name.
 
 The table itself is data, in `registry.toml` beside this file; users add their own weights with a TOML file of the same
-form and `register_weights`. Reading it costs no torch: a network's class is imported when the network is built.
+form and `register_weights`. Reading it does not import torch: a network's class is imported when the network is built.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def create_network(
     input_channels
         Channels of the input images.
     size
-        Input (height, width) in pixels; the network's own default without it.
+        Input (height, width) in pixels; default: the network's own.
     config
         Overrides of the registered configuration; an unknown key is an error that names the known ones.
     """

@@ -76,14 +76,16 @@ class _Record:
     finished: str | None = None
 
 
-def backup(collection: Storage, to: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Backup:
+def backup(
+    collection: Storage | str | Path, dest: str | Path, *, progress: Callable[[int, int], None] | None = None
+) -> Backup:
     """Copy a collection as it is now, while others may go on adding images and labels to it.
 
     Parameters
     ----------
     collection
-        The collection.
-    to
+        The collection, or its folder.
+    dest
         A new or empty folder; or one with an earlier backup of this collection, to which only what is new is copied.
         Until a run has copied everything, the earlier backup stays as it was; the next run completes an interrupted
         one.
@@ -101,11 +103,13 @@ def backup(collection: Storage, to: str | Path, *, progress: Callable[[int, int]
     CollectionBusyError
         Another process is tidying the collection, or backing it up.
     CollectionError
-        One of the folders lies within the other, or cannot be written to, or a disk is full.
+        There is no collection, one of the folders lies within the other or cannot be written to, or a disk is full.
     """
-    source, target = collection.path.resolve(), Path(to).resolve()
+    if not isinstance(collection, Storage):
+        collection = Storage.open(collection)
+    source, target = collection.path.resolve(), Path(dest).resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise CollectionError(f"{to} and {collection.path} lie one within the other. Name another folder.")
+        raise CollectionError(f"One of {collection.path} and {dest} lies within the other. Name another folder.")
     with keeping_versions(source):
         earlier = _earlier(target, _identity(source), str(source))
         with collection.nothing_pending() as journal:
@@ -122,7 +126,7 @@ def backup(collection: Storage, to: str | Path, *, progress: Callable[[int, int]
             versions = {name: [number] for name, (number, _) in taken.tables.items()}
             finished = datetime.now(UTC).isoformat(timespec="seconds")
             _write_record(target, _Record(earlier.collection, str(source), versions, [taken.journal or 0], finished))
-    return Backup(Path(to), rows, failures, *copied)
+    return Backup(Path(dest), rows, failures, *copied)
 
 
 def _identity(source: Path) -> str:

@@ -30,6 +30,9 @@ USERS = {
 } | dict.fromkeys(RANKS, pa.string())
 """Columns of ours that a user's table may fill."""
 
+TECHNICAL_COLUMNS = ("uri", "id", "sha256", "etag", "bytes", "modified", "width", "height")
+"""Columns about files, not about what their images show; in the order in which they are listed."""
+
 LABEL_SOURCE = "label_source"
 """Where a row's label came from when it was embedded, "folder" or "table"; null in collections made before."""
 

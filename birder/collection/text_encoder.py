@@ -11,7 +11,7 @@ import torch
 from birder.collection.model import check_width, stand_in
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import Storage
-from birder.errors import NoTextEncoderError, WrongModelError
+from birder.errors import CollectionError, NoTextEncoderError, UnknownNameError, WrongModelError
 from birder.inference.engine_torch import find_device
 from birder.net.base import Backbone
 from birder.weights.clip import LoadedClip
@@ -61,6 +61,8 @@ def load_text_encoder(collection: Storage, model: str | None = None, device: str
         The model has no text encoder.
     WrongModelError
         It is another model than the collection's.
+    CollectionError
+        The model that the collection was made with is not known on this machine.
     """
     card = collection.model
     imported = card.engine == IMPORTED
@@ -71,6 +73,14 @@ def load_text_encoder(collection: Storage, model: str | None = None, device: str
         raise NoTextEncoderError(
             f"{error} Without texts: search by images (--image, --id), name by labelled ones "
             "(birder predict --like COLLECTION)."
+        ) from error
+    except UnknownNameError as error:
+        if model is not None or imported:
+            raise
+        raise CollectionError(
+            f"{collection.path} was embedded with {card.source}, which this machine does not know: name the whole "
+            "model that it came from, as in --model imageomics/bioclip. Without texts: search by images (--image, "
+            "--id), name by labelled ones (birder predict --like COLLECTION)."
         ) from error
     if imported:
         check_width(collection, clip.name, clip.embedding_size, clip.net.image.embedding_size)

@@ -120,7 +120,7 @@ def make_engine(net: Backbone, rgb_stats: RgbStats, *, precision: str = "fp32", 
 
 
 def choose_engine(engine: str = EngineName.auto, device: str | None = None) -> EngineName:
-    """The engine for a device; `ConfigError` if it cannot be had. Costs no torch."""
+    """The engine for a device; `ConfigError` if it is not available. Does not import torch."""
     known = [name.value for name in EngineName]
     if engine not in known:
         raise ConfigError(f"Unknown engine {engine!r}; known: {', '.join(known)}.")

@@ -28,9 +28,9 @@ class Quantized(NamedTuple):
     Attributes
     ----------
     cosine, lowest
-        Between the int8 and the fp32 embedding of a photograph: the mean, and the lowest.
+        Between the int8 and the fp32 embedding of an image: the mean, and the lowest.
     calibrated_on, measured_on
-        How many photographs.
+        How many images.
     rate
         Images/s of the network alone in int8, on this machine.
     usual, usual_rate
@@ -68,7 +68,7 @@ def quantize(model: Model, images: npt.NDArray[np.uint8]) -> Quantized:
     import nncf
 
     if len(images) < 8:
-        raise ConfigError(f"Quantising needs at least 8 photographs that can be read, not {len(images)}; 100 are good.")
+        raise ConfigError(f"Quantisation needs at least 8 images that can be read, not {len(images)}; better 100.")
     import openvino
 
     # It would print a page of progress of its own.

@@ -1,4 +1,4 @@
-"""Birder's cache of what is dear to compute again: written whole or not at all."""
+"""Birder's cache of what is expensive to compute again: written whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cached_path(kind: str, name: str) -> Path:
 def keep(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file of the cache through one of its own, so that no reader and no other writer sees a half of it.
 
-    A cache that cannot be written costs time and nothing else: then there is a warning.
+    A cache that cannot be written costs only time: there is a warning.
     """
     try:
         with replacing(path) as draft, draft.open("wb") as file:

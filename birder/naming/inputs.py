@@ -102,7 +102,7 @@ def _readable(images: Sequence[str], read: Callable[[str], T], on_unreadable: On
     """Each image as it is read; those that cannot be read are reported and left out."""
     sources = find_images(images, labels=False)
     if not sources:
-        raise ConfigError(f"There are no images in {', '.join(images)}: no file that ends in .jpg, .png, ...")
+        raise ConfigError(f"There are no images in {', '.join(images)}: no files that end in .jpg, .png, ...")
     for source in sources:
         try:
             if source.problem is not None:

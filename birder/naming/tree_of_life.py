@@ -91,7 +91,8 @@ def _label_set(model: str | Model) -> LabelSetSpec:
     """The label set of a model, by the registry."""
     found = resolve(model)
     if found.spec is None or found.spec.label_set is None:
-        published = [name for name in list_pretrained_models() if weights_spec(name).label_set is not None]
+        specs = map(weights_spec, list_pretrained_models())
+        published = [spec.openclip or spec.name for spec in specs if spec.label_set is not None]
         raise UnknownNameError(
             f"No TreeOfLife text embeddings are published for {found.name}, only for {', '.join(published)}. "
             "For another model, give the labels: --labels names.txt, or a table of taxa."

@@ -32,7 +32,7 @@ class Backbone(nn.Module):
     config
         What distinguishes the network from others of its class; it overrides the class's own `config`, if it has one.
     size
-        Input (height, width) in pixels; `default_size` without it.
+        Input (height, width) in pixels; default: `default_size`.
 
     Attributes
     ----------

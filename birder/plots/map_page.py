@@ -18,6 +18,7 @@ from birder.collection.storage import Storage
 from birder.extras import need
 from birder.files import replacing
 from birder.plots.colouring import NONE, PALETTE, Categories, Scale, hex_to_rgba, point_values
+from birder.plots.inline_modules import inline_modules
 from birder.sources import readable, uri_to_name
 
 _STEPS = 256
@@ -70,7 +71,7 @@ def write_map_page(
         "rgba": base64.b64encode(np.ascontiguousarray(rgba).tobytes()).decode(),
         # Within <script> nothing is unescaped, and </script> or <!-- would end it or change its meaning.
         "data": json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"),
-        "scatter": _text("web/scatter.js"),
+        "script": inline_modules("plots/map_page.js"),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _text("plots/map.html"))
     with replacing(file) as draft:

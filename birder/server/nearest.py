@@ -25,7 +25,7 @@ def nearest(
     where: str | None = None,
     clip: Any = None,
 ) -> list[dict[str, Any]]:
-    """Search, and give the photographs as a list shows them; arguments as for `birder.collection.search.search`."""
+    """Search, and give the images as a list shows them; arguments as for `birder.collection.search.search`."""
     from birder.collection.search import search  # it brings torch, for which the page's first view need not wait
 
     found = search(

@@ -87,10 +87,14 @@ class CollectionInfo(BaseModel):
     writable: bool
     version: int = Field(description="Another number: rows or labels have changed.")
     tidy: Tidying
+    ranks: list[str] = Field(description="The columns of taxonomic ranks, from kingdom to species.")
+    technical_columns: list[str] = Field(description="The columns about files, in the order in which they are shown.")
+    palette: list[str] = Field(description="Colours of categories as #rrggbb, for the most frequent first.")
+    missing_colour: str = Field(description="The colour of images without a value.")
 
 
 class Photo(BaseModel):
-    """A photograph in a list."""
+    """An image in a list."""
 
     id: str
     name: str = Field(description="Its path or uri, for people.")
@@ -101,13 +105,13 @@ class Photo(BaseModel):
 
 
 class Hit(Photo):
-    """A photograph that was found, and the cosine of its embedding with the query's."""
+    """An image that was found, and the cosine of its embedding with the query's."""
 
     similarity: float | None = None
 
 
 class Photos(BaseModel):
-    """Part of a list of photographs."""
+    """Part of a list of images."""
 
     total: int
     offset: int
@@ -124,7 +128,7 @@ class Ids(BaseModel):
 
 
 class PhotoDetails(BaseModel):
-    """A photograph, and its row."""
+    """An image, and its row."""
 
     id: str
     uri: str
@@ -134,13 +138,13 @@ class PhotoDetails(BaseModel):
 
 
 class Hits(BaseModel):
-    """Photographs, nearest first."""
+    """Images, nearest first."""
 
     photos: list[Hit]
 
 
 class SearchHits(Hits):
-    """Photographs, nearest first, and what was searched for."""
+    """Images, nearest first, and what was searched for."""
 
     query: dict[str, Any]
 
@@ -236,7 +240,7 @@ class PastAct(BaseModel):
     values: list[TextCount] = Field(description="What it wrote; the most frequent, at most 5.")
     former: list[TextCount] = Field(description="What was there before; the most frequent, at most 5.")
     count: int
-    ids: list[str] = Field(description="The first few photographs.")
+    ids: list[str] = Field(description="The first few images.")
     undone: bool
 
 
@@ -249,7 +253,7 @@ class History(BaseModel):
 
 
 class ActIds(BaseModel):
-    """The photographs that an act of labelling changed."""
+    """The images that an act of labelling changed."""
 
     act: str
     ids: list[str]
@@ -271,7 +275,7 @@ class Prediction(BaseModel):
 
 
 class Predictions(BaseModel):
-    """Names for a photograph, best first."""
+    """Names for an image, best first."""
 
     method: Literal["examples", "classes", "none"]
     by: Literal["simpleshot", "knn"] | None = None
@@ -281,7 +285,7 @@ class Predictions(BaseModel):
 
 
 class Embedding(BaseModel):
-    """The embedding of a picture."""
+    """The embedding of an image."""
 
     embedding: list[float]
     model: str
@@ -291,20 +295,20 @@ class Embedding(BaseModel):
 
 
 class ClassCount(BaseModel):
-    """A class of labels, and how many photographs have it."""
+    """A class of labels, and how many images have it."""
 
     name: str
     count: int
 
 
 class Suggested(Photo):
-    """An unlabelled photograph with the label that fits it best, and its probability."""
+    """An unlabelled image with the label that fits it best, and its probability."""
 
     score: float
 
 
 class Suggestions(BaseModel):
-    """Unlabelled photographs with suggested labels."""
+    """Unlabelled images with suggested labels."""
 
     classes: list[ClassCount]
     photos: list[Suggested]
@@ -312,14 +316,14 @@ class Suggestions(BaseModel):
 
 
 class DuplicateGroup(BaseModel):
-    """Photographs that show the same."""
+    """Images that show the same."""
 
     kind: Literal["same content", "similar"]
     photos: list[Hit]
 
 
 class Duplicates(BaseModel):
-    """Groups of photographs that show the same; while they are looked for, how far that is."""
+    """Groups of images that show the same; while they are looked for, how far that is."""
 
     state: Literal["computing", "ready"]
     progress: float = Field(description="From 0 to 1.")

@@ -1,6 +1,6 @@
 """Thumbnails: made at first need, each once, and kept beside the collection under thumbnails/.
 
-A thumbnail is kept under the sha256 of the content that it shows, so photographs with the same content share one. A
+A thumbnail is kept under the sha256 of the content that it shows, so images with the same content share one. A
 file that is no longer what was embedded is shown as it is now, and kept under its place, size and time instead.
 """
 
@@ -45,7 +45,7 @@ class Thumbnails:
         Raises
         ------
         ImageError
-            The photograph cannot be read.
+            The image cannot be read.
         HTTPException
             503: too many are waited for.
         """
@@ -74,7 +74,7 @@ class Thumbnails:
     def _make(self, sha256: str, place: Place, size: int) -> Thumbnail:
         stamp = stamp_of_place(place)  # before reading: a file that changes meanwhile gets another key next time
         if stamp is None:
-            raise ImageError("the file does not exist (any more)")
+            raise ImageError("the file no longer exists")
         data = self._row_images.read(place)
         content = hashlib.sha256(data).hexdigest()
         if place.fragment:  # as the collection names a box; a shard's member is its own bytes

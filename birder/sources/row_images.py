@@ -1,4 +1,4 @@
-"""From a row's uri to its picture: a file of this machine, a box of one, or a member of a shard; never a URL.
+"""From a row's uri to its image: a file of this machine, a box of one, or a member of a shard; never a URL.
 
 Files are opened through the uris of rows alone, and what comes out is decoded pixels: a request can neither name a file
 nor get the bytes of one.
@@ -26,7 +26,7 @@ _SHARDS = 8  # that are kept open, or whose members are known
 
 
 class Place(NamedTuple):
-    """Where a picture is: a file, and behind # the part of it."""
+    """Where an image is: a file, and behind # the part of it."""
 
     path: str
     fragment: str
@@ -45,7 +45,7 @@ def place_of(uri: str) -> Place | None:
 def stamp_of_place(place: Place) -> str | None:
     """What changes when the file does; None if there is no regular file."""
     try:
-        status = os.stat(place.path)  # noqa: PTH116 - the path may be no text
+        status = os.stat(place.path)  # noqa: PTH116 - the path may not be text
     except (OSError, ValueError):
         return None
     return f"{status.st_size} {status.st_mtime_ns}" if os.path.isfile(place.path) else None  # noqa: PTH113
@@ -64,14 +64,14 @@ def box_of(fragment: str) -> Box | None:
 
 
 class RowImages:
-    """Opens pictures; what shards hold is remembered, as finding a member means to go through them."""
+    """Opens images; what shards hold is remembered, as finding a member means to go through them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._shards: OrderedDict[str, tuple[str | None, dict[str, Part] | ParquetShard]] = OrderedDict()
 
     def read(self, place: Place) -> bytes:
-        """The bytes of the whole photograph.
+        """The bytes of the whole image.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class RowImages:
                 return read_source(place.path, images=True)
             return self._read_part(place)
         except FileNotFoundError:
-            raise ImageError("the file does not exist (any more)") from None
+            raise ImageError("the file no longer exists") from None
         except (OSError, ConfigError, ValueError, MemoryError) as error:
             raise ImageError(f"it cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
@@ -113,7 +113,7 @@ def _open_shard(path: str) -> dict[str, Part] | ParquetShard:
         with open_parquet(path) as file:
             schema = file.schema_arrow
         if image_column(schema) is None:
-            raise OSError("the Parquet file holds no images")
+            raise OSError("the Parquet file has no images")
         return ParquetShard(path, schema)
     members: dict[str, Part] = {}
     for source in TarShard(path).sources():
@@ -123,7 +123,7 @@ def _open_shard(path: str) -> dict[str, Part] | ParquetShard:
 
 
 def shrunk(data: bytes, fragment: str, side: int) -> Image.Image:
-    """Decode a photograph, or the box of it that a fragment names, to at most `side` pixels on its longest side.
+    """Decode an image, or the box of it that a fragment names, to at most `side` pixels on its longest side.
 
     Raises
     ------
@@ -142,12 +142,12 @@ def shrunk(data: bytes, fragment: str, side: int) -> Image.Image:
             image = image.crop((left, top, min(right, image.width), min(bottom, image.height)))
         scale = min(1.0, side / max(image.size))
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        # A photograph that only `reduce` brings near its size is several times faster and looks the same.
+        # An image that only `reduce` brings near its size is several times faster and looks the same.
         return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def to_jpeg(image: Image.Image, quality: int) -> bytes:
-    """Write a picture anew, without anything but its pixels."""
+    """Encode an image again, without anything but its pixels."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

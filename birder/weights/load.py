@@ -90,13 +90,13 @@ def load_pretrained_model(
     weights
         A name of `list_pretrained_models()`, e.g. "vit_b16_pn_bioclip-v1".
     dst
-        Where the file shall lie; the hub's cache without it. A file already there is used once its sha256 is right.
+        Where to put the file; default: the hub's cache. A file already there is used if its sha256 is right.
     file_format
         "pt" or "safetensors": the kind of file to use.
     inference
         Evaluation mode and no gradients.
     device, dtype
-        Of the parameters; CPU and float32 without them.
+        Of the parameters; default: CPU and float32.
     new_size
         Adjust the network to another input (height, width) in pixels.
     custom_config
@@ -337,7 +337,7 @@ def _class_to_idx(lines: list[str]) -> dict[str, int]:
 
 
 class _Untrained(nn.Module):
-    """In place of what a detector does not train; whoever needs it is told so."""
+    """Stands in for what a detector does not train, and raises an error if it is used."""
 
     def forward(self, *_: object) -> torch.Tensor:
         raise ConfigError(

@@ -177,7 +177,7 @@ def _from_shapes(state: State) -> Config:
 
 
 def _from_config(clip: OpenClip, shapes: Config, state: State) -> tuple[Config, tuple[int, int]]:
-    """Network configuration and input (height, width); what both files tell must agree."""
+    """Network configuration and input (height, width), on which both files must agree."""
     model, vision = clip.model_config, clip.model_config["vision_cfg"]
     wanted = _network_config(model)
     differing = [

@@ -24,7 +24,7 @@ def openclip_image_features(state: State, x: torch.Tensor, *, num_heads: int, qu
     x
         (B, 3, H, W) float32, normalised.
     num_heads, quick_gelu
-        What the shapes do not tell.
+        What the shapes do not show.
     """
     v = {key.removeprefix("visual."): value.float() for key, value in state.items() if key.startswith("visual.")}
     patch, width = v["conv1.weight"].shape[-1], v["conv1.weight"].shape[0]

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from birder.errors import NoTextEncoderError, WeightsError, unknown_name
+from birder.errors import NoTextEncoderError, UnknownNameError, WeightsError, unknown_name
 from birder.registry import (
     HUB_PREFIX,
     WeightsSpec,
@@ -78,7 +78,7 @@ class Model:
 
     @property
     def has_classes(self) -> bool | None:
-        """Whether its classifier has class names; None if only the checkpoint tells."""
+        """Whether its classifier has class names; None if only the checkpoint shows it."""
         if self.kind in (Kind.hub, Kind.folder):
             return False
         return True if self.spec is not None and self.spec.classes is not None else None
@@ -150,7 +150,10 @@ class Model:
         if self.spec is not None and self.spec.text_encoder_note is not None:
             note = self.spec.text_encoder_note
         elif self.kind == Kind.file:
-            note = "A checkpoint in the Birder format is an image encoder alone: name the model that it came from."
+            note = (
+                "A checkpoint in the Birder format is an image encoder alone: name the model that it came from. If it "
+                f"is one of OpenCLIP, put its {openclip_files.CONFIG_FILE} beside it and name the folder."
+            )
         else:
             note = ""
         known = (name for name in list_pretrained_models() if weights_spec(name).openclip is not None)
@@ -262,7 +265,10 @@ def resolve(word: str | Path | Model) -> Model:
         )
     if openclip_files.is_repository(text) and path.suffix not in _SUFFIXES:
         return _hub(text)
-    raise unknown_name("model", text, list_pretrained_models())
+    raise UnknownNameError(
+        f"{unknown_name('model', text, list_pretrained_models())} A model may also be a checkpoint file, or a folder "
+        "or a hub repository (OWNER/NAME) in OpenCLIP's layout."
+    )
 
 
 def _hub(repository: str) -> Model:

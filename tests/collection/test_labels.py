@@ -184,7 +184,7 @@ def test_what_a_full_disk_refuses_is_not_there(collection: Storage, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("birder.collection.journal.os.fsync", full)
-    with pytest.raises(CollectionError, match="Make room"):
+    with pytest.raises(CollectionError, match="Free some space"):
         give_label(collection, ids[1:2], "label", "wolf")
     monkeypatch.undo()
     assert [act.values for act in history(collection.journal).acts] == [[("lynx", 1)]]

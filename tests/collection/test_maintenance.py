@@ -13,6 +13,7 @@ import pytest
 
 from birder.analysis.projection import compute_map, read_map
 from birder.collection.disk import running
+from birder.collection.index import make_index
 from birder.collection.journal import Journal
 from birder.collection.labels import give_label, history, undo
 from birder.collection.maintenance import tidy, worth_tidying
@@ -93,6 +94,15 @@ def test_it_is_told_what_tidying_would_bring(tmp_path: Path, monkeypatch: pytest
     assert done.bytes_before - done.bytes_after >= 0.8 * more.bytes
     assert worth_tidying(collection.path).pieces == 1
     assert not worth_tidying(collection.path).is_much
+
+
+def test_an_index_is_not_counted_as_what_tidying_would_save(tmp_path: Path) -> None:
+    collection = make(tmp_path / "c.birder", np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32))
+    before = worth_tidying(collection.path)
+    make_index(collection, columns=["uri"])
+    index = size(collection.path / "images.lance" / "_indices")
+    assert index > 10_000
+    assert worth_tidying(collection.path).bytes - before.bytes < index / 2  # manifests are
 
 
 def test_versions_of_the_last_hour_stay_and_who_reads_them_goes_on(tmp_path: Path) -> None:

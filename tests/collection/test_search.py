@@ -175,7 +175,7 @@ def test_what_cannot_be_searched_for_is_said(collection: Storage, tmp_path: Path
             search(collection, vectors=[vector])
     with pytest.raises(CollectionError, match="cancel each other out"):
         search(collection, ids=[NAMES[0]], unlike=[NAMES[0]])
-    with pytest.raises(CollectionError, match="--model imageomics/bioclip. Without texts: search by photographs"):
+    with pytest.raises(CollectionError, match="--model imageomics/bioclip. Without texts: search by images"):
         search(collection, texts=["an owl"])
 
 

@@ -108,7 +108,7 @@ def test_label_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"), [([], "at least one"), (["a", " "], "none empty"), (["a", "a "], "twice")]
+    ("labels", "message"), [([], "at least one"), (["a", " "], "none of them empty"), (["a", "a "], "twice")]
 )
 def test_bad_label_lists_are_refused(labels: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -153,7 +153,7 @@ def test_bins_without_a_header_lose_no_label(tmp_path: Path) -> None:
         ("label,bin\nowl,\n", "'owl' has no bin"),
         ("label,bin\nowl,bird\nowl,night\n", "'owl' is in the bin 'bird' and in 'night'"),
         ("label,bin\nfox, red,mammal\n", "row 2"),
-        ("label,label\nowl,bird\n", "two columns of one name"),
+        ("label,label\nowl,bird\n", "two columns with the same name"),
         ("label,bin\nowl,NA\n", "'owl' has no bin"),
         ("label,bin\nowl, nan\n", "'owl' has no bin"),
         ('label,bin\nowl,""\n', "'owl' has no bin"),
@@ -181,7 +181,7 @@ def test_taxa_from_csv_and_parquet(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("text", "message"), [("name\nPica\n", "names no taxa"), ("genus\n", "no row")])
+@pytest.mark.parametrize(("text", "message"), [("name\nPica\n", "has no column of taxa"), ("genus\n", "no row")])
 def test_bad_taxa_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_taxa(write(tmp_path / "taxa.csv", text))
@@ -303,7 +303,7 @@ def test_bad_subsets_are_refused(tree: Labels, tmp_path: Path, text: str, messag
 
 
 def test_labels_that_do_not_fit_their_matrix() -> None:
-    with pytest.raises(ConfigError, match="do not fit"):
+    with pytest.raises(ConfigError, match="do not match"):
         Labels(label_names(["a", "b"]), np.zeros((4, 3), np.float32))
     with pytest.raises(ConfigError, match="float32"):
         Labels(label_names(["a", "b"]), np.zeros((4, 2)))

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from birder import registry
 from birder.cli.convert import convert
 from birder.cli.embed import embed
 from birder.cli.predict import predict
@@ -76,6 +78,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def own_registry() -> Iterator[None]:
+    """Weights that a test registers are forgotten after it."""
+    yield
+    registry._tables.cache_clear()
+
+
+@pytest.fixture
 def collection(home: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(home / "c.birder", tmp_path / "c.birder"))
 
@@ -120,7 +129,8 @@ def test_a_collection_is_named_without_its_photographs(home: Path, tree: Path, t
         assert a["score"] == pytest.approx(b["score"], abs=1e-5)
 
 
-def test_registered_weights_bring_their_text_half(home: Path, tree: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_registry")
+def test_registered_weights_bring_their_text_encoder(home: Path, tree: Path, tmp_path: Path) -> None:
     # What the hub would give for vit_b16_pn_bioclip-v1, from this machine: the checkpoint, and the whole model.
     path = home / "vit_s16_pn_tiny.pt"
     (tmp_path / "w.toml").write_text(

@@ -1,4 +1,4 @@
-"""The two towers, and the loaded model, against outputs of open_clip_torch 3.3.0 (tests/data/openclip)."""
+"""Both encoders, and the loaded model, against outputs of open_clip_torch 3.3.0 (tests/data/openclip)."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_width_that_heads_do_not_divide_is_refused() -> None:
         text_encoder(num_heads=3)
 
 
-def test_towers_of_two_models_are_refused() -> None:
+def test_encoders_of_two_models_are_refused() -> None:
     config = {"patch_size": 16, "num_layers": 1, "num_heads": 1, "hidden_dim": 8, "mlp_dim": 8}
     with pytest.raises(ConfigError, match="not of one model"):
         CLIP(ViT(3, 5, size=(32, 32), config=config), text_encoder())
@@ -194,7 +194,7 @@ def test_what_is_not_supported_is_named(folder: Path, section: str, values: dict
         load_clip(folder)
 
 
-def test_weights_without_a_text_half_say_which_have_one() -> None:
+def test_weights_without_a_text_encoder_say_which_have_one() -> None:
     for name in ("efficientnet_lite0_in1k", "vit_b16_pn_biotrove-clip-o"):
         with pytest.raises(WeightsError, match="vit_b16_pn_bioclip-v1"):
             load_clip(name)
@@ -203,7 +203,7 @@ def test_weights_without_a_text_half_say_which_have_one() -> None:
 
 
 def test_a_bare_checkpoint_is_refused_with_the_way_out() -> None:
-    with pytest.raises(WeightsError, match=r"Put its open_clip_config\.json beside it"):
+    with pytest.raises(WeightsError, match=r"put its open_clip_config\.json beside it"):
         load_clip(DATA / "open_clip_model.safetensors")
 
 

@@ -104,10 +104,10 @@ def test_a_file_of_the_other_arithmetic_is_refused(tmp_path, written, read, endi
     )
     assert birder.load_model(written, path)[0].network == written
     for load in (lambda: birder.load_model(read, path), lambda: resolve(path).load_image_encoder()):
-        with pytest.raises(WeightsError, match=f"is of the network {written}, not {read}"):
+        with pytest.raises(WeightsError, match=f"holds weights of {written}, not of {read}"):
             load()
     cfg = {"name": read, "signature": make_signature((224, 224), 3)}
-    with pytest.raises(WeightsError, match=f"is of the network {written}"):
+    with pytest.raises(WeightsError, match=f"holds weights of {written}"):
         birder.load_model_with_cfg(cfg, path)
 
 

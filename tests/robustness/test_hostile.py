@@ -51,7 +51,7 @@ def corpus() -> dict[str, tuple[bytes, str | None]]:
     whole = hostile.encoded(hostile.picture(2), "JPEG", progressive=True)
     scans = hostile.jpeg_of_scans
     return {
-        "precincts.j2k": (hostile.precincts(2000, 2000), "damaged|memory"),
+        "precincts.j2k": (hostile.precincts(2000, 2000), "corrupt|memory"),
         "one-scan-a-component.jpg": (scans(16_000, 11_000, 3), None),
         "one-scan-a-component-2.jpg": (scans(16_000, 10_900, 3), None),
         "one-scan-a-component-3.jpg": (scans(16_000, 10_800, 3), None),

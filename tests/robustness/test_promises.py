@@ -113,21 +113,21 @@ def cases(photo: Image.Image) -> dict[str, Case]:
         "clip.jpg": Case(b"\0\0\0\x18ftypmp42" + bytes(500), reason="video"),
         "cut.jpg": Case(jpeg[: len(jpeg) // 2], reason="truncated"),
         "cut.png": Case(png[: len(png) // 2], reason="truncated"),
-        "cut-header.png": Case(png[:20], reason="damaged|truncated"),
-        "cut-header.jpg": Case(jpeg[:20], reason="damaged|truncated"),
+        "cut-header.png": Case(png[:20], reason="corrupt|truncated"),
+        "cut-header.jpg": Case(jpeg[:20], reason="corrupt|truncated"),
         "cut-raw.tif": Case(encoded(photo, "TIFF")[:-500], reason="truncated"),
-        "cut.tif": Case(encoded(photo, "TIFF", compression="tiff_deflate")[:-5000], reason="damaged|truncated"),
-        "cut.webp": Case(encoded(photo, "WEBP")[:-500], reason="damaged|truncated"),
+        "cut.tif": Case(encoded(photo, "TIFF", compression="tiff_deflate")[:-5000], reason="corrupt|truncated"),
+        "cut.webp": Case(encoded(photo, "WEBP")[:-500], reason="corrupt|truncated"),
         "bomb.png": Case(png_bomb(65_000, 65_000), reason="bomb"),
         "bomb-below-the-line.png": Case(png_bomb(13_000, 13_000), reason="truncated"),
         "scan-bomb.jpg": Case(scan_bomb(), reason="10,0.. scans"),
         "text-bomb.png": Case(
             png[:33] + png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))) + png[33:],
-            reason="far too large",
+            reason="text or colour profile is too large",
         ),
         "profile-bomb.png": Case(
             png[:33] + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000))) + png[33:],
-            reason="far too large",
+            reason="text or colour profile is too large",
         ),
     }
 

@@ -122,7 +122,7 @@ def test_without_the_token_nothing_is_told(locked: httpx.Client) -> None:
             locked.get(url, headers=wrong),
             locked.get(url, headers={"Authorization": f"Basic {TOKEN}"}),
             locked.get(url, headers={"Cookie": "birder=nonsense"}),
-            locked.get(url, headers={"Authorization": "Bearer é".encode()}),  # type: ignore[dict-item]
+            locked.get(url, headers={"Authorization": "Bearer é".encode()}),  # type: ignore[arg-type]
             locked.get(url, params={"token": "nonsense"}),
         ):
             assert answer.status_code in (401, 429)  # too many guesses
@@ -275,7 +275,7 @@ def test_the_cookie_is_no_token_is_signed_and_ends(folder: Path, monkeypatch: py
         later = str(int(until) + 1)
         client.cookies.clear()
         for wrong in (TOKEN, f"{later}.{signature}", f"{until}.{signature[:-1]}", f"{until}.", ".", "x.y", "é.é"):
-            assert client.get("collection", headers={"Cookie": f"{COOKIE}={wrong}".encode()}).status_code == 401  # type: ignore[dict-item]
+            assert client.get("collection", headers={"Cookie": f"{COOKIE}={wrong}".encode()}).status_code == 401  # type: ignore[arg-type]
         own = {"Cookie": f"{COOKIE}={cookie}"}
         assert client.get("collection", headers=own).status_code == 200
         monkeypatch.setattr("birder.server.security.time.time", lambda: float(int(until) + 1))

@@ -70,7 +70,7 @@ def test_with_one_class_the_others_stand_against_it(tmp_path: Path) -> None:
     give_label(collection, owls[:4], "label", "owl")
     found = suggest(collection, "label", label="owl", limit=16)
     assert {truth[row.id] for row in found.rows[:10]} == {"owl"}
-    assert "others taken at random" in found.note
+    assert "others drawn at random" in found.note
     assert {row.label for row in suggest(collection, "label", order="useful").rows} == {"owl"}
 
 

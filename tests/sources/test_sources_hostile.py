@@ -222,7 +222,7 @@ def test_a_table_whose_values_repeat_is_counted_before_they_do(tmp_path: Path, m
     pq.write_table(table, tmp_path / "l.parquet", compression="zstd")
     assert len(find_sources([tmp_path / "l.parquet"])) == 2000
     monkeypatch.setattr(parquet, "_MOST_ROWS", 10_000_000)
-    with pytest.raises(ConfigError, match=r"takes more than 10,000,000 bytes of memory: split it"):
+    with pytest.raises(ConfigError, match=r"needs more than 10,000,000 bytes of memory. Split it"):
         find_sources([tmp_path / "l.parquet"])
 
 

@@ -119,8 +119,8 @@ def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"state": [1, 2]}, "no table of tensors"),
-        ({"state": {"norm.weight": "a"}}, "no table of tensors"),
+        ({"state": [1, 2]}, "not a table of tensors"),
+        ({"state": {"norm.weight": "a"}}, "not a table of tensors"),
         ({"state": GOOD.state | {"norm.weight": torch.zeros(1).expand(10**9)}}, "more numbers than the file holds"),
         ({"config": {"num_layers": laughing()}}, "config"),
         ({"config": {1: 2}}, "config"),
@@ -138,10 +138,10 @@ def test_pickles_that_cannot_be(tmp_path: Path, changes: dict[str, Any], match: 
 @pytest.mark.parametrize("field", ["signature", "class_to_idx", "rgb_stats", "config"])
 def test_metadata_nested_beyond_what_can_be_read(tmp_path: Path, field: str) -> None:
     path = write(tmp_path / "vit_b16_pn_x.safetensors", **{field: "[" * 200_000})
-    with pytest.raises(WeightsError, match=f"{field}.*no JSON"):
+    with pytest.raises(WeightsError, match=f"{field}.*not JSON"):
         read_checkpoint(path)
     path = write(tmp_path / "vit_b16_pn_x.safetensors", **{field: "9" * 10_000})
-    with pytest.raises(WeightsError, match="no JSON"):
+    with pytest.raises(WeightsError, match="not JSON"):
         read_checkpoint(path)
 
 
@@ -202,7 +202,8 @@ def test_the_command_line_says_it_in_a_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "birder", "info", path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"birder: {path} is damaged or foreign: its rgb_stats have no list of numbers")
+    reason = "is damaged or in another format: its rgb_stats have no list of numbers"
+    assert done.stderr.startswith(f"birder: {path} {reason}")
     assert "Traceback" not in done.stderr
 
 

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_UPLOAD = 64 << 20
-"""Bytes of a request with pictures."""
+"""Bytes of a request with images."""
 MAX_JSON = 8 << 20
 """Bytes of any other request: room for 100,000 ids."""
 UPLOADS = ("/api/v1/embed", "/api/v1/predict", "/api/v1/search/image")
@@ -26,8 +26,8 @@ _JSON_UNDER_WAY = 256 << 20  # bytes of all other requests that have come and ar
 _SILENCE = 10.0  # seconds that a client may send nothing
 _SLOWEST = 16 << 10  # bytes a second, on average and after the time above
 _PATIENCE = 8.0  # seconds
-_TOO_LARGE = "The request is too large: pictures may have {} MB together, anything else {} MB."
-_TOO_SLOW = "The request came too slowly: the connection is given up. Send it again, or a smaller picture."
+_TOO_LARGE = "The request is too large: images may have {} MB together, anything else {} MB."
+_TOO_SLOW = "The request came too slowly: the connection is given up. Send it again, or a smaller image."
 
 
 class BodyLimit:
@@ -45,9 +45,9 @@ class BodyLimit:
         is_upload = scope["path"] in UPLOADS
         limit = MAX_UPLOAD if is_upload else MAX_JSON
         headers = Headers(scope=scope)
-        told = headers.get("content-length", "")
+        length = headers.get("content-length", "")
         chunked = "transfer-encoding" in headers
-        expected = int(told) if told.isascii() and told.isdigit() else limit if chunked else 0
+        expected = int(length) if length.isascii() and length.isdigit() else limit if chunked else 0
         if expected > limit:
             if "expect" not in headers:  # who waits for a go-ahead sends nothing
                 await _discard(receive)
@@ -59,7 +59,7 @@ class BodyLimit:
                 async with asyncio.timeout(_IN_LANE):
                     await self._lane.acquire()
             except TimeoutError:
-                busy = {"detail": "Too much is being uploaded: try again in a few seconds."}
+                busy = {"detail": "Too many uploads at once: try again in a few seconds."}
                 await JSONResponse(busy, 503, {"Retry-After": "5", "Connection": "close"})(scope, receive, send)
                 return
             try:
@@ -89,7 +89,7 @@ class BodyLimit:
                 await _discard(receive)
                 raise HTTPException(413, too_large(), {"Connection": "close"})
             if self._bytes > _JSON_UNDER_WAY and not in_lane:
-                busy = "Too much is being sent: try again in a few seconds."
+                busy = "Too many requests at once: try again in a few seconds."
                 raise HTTPException(503, busy, {"Retry-After": "5", "Connection": "close"})
             return message
 
@@ -112,5 +112,5 @@ async def _discard(receive: Receive) -> None:
 
 
 def too_large() -> str:
-    """What is told to whoever sends too much."""
+    """The message for a request that is too large."""
     return _TOO_LARGE.format(MAX_UPLOAD >> 20, MAX_JSON >> 20)

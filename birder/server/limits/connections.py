@@ -155,7 +155,7 @@ def listen(host: str, port: int | None) -> Listener:
     try:
         family = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
     except OSError as error:
-        raise ConfigError(f"There is no address {host}: {error.strerror}. Use an address of this machine.") from None
+        raise ConfigError(f"Unknown address {host}: {error.strerror}. Use an address of this machine.") from None
     most = _room()
     for each in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + _TRIES):
         listening = Listener(family, most, min(_MOST_OF_ONE, most // 2))
@@ -197,12 +197,12 @@ def check_certificate(cert: Path | None, key: Path | None) -> None:
         raise ConfigError("--tls-cert and --tls-key belong together: name both, or neither.")
 
     def no_passphrase() -> str:
-        raise ConfigError(f"{key} has a passphrase. Take it off: openssl pkey -in {key} -out plain.pem")
+        raise ConfigError(f"{key} has a passphrase. Remove it: openssl pkey -in {key} -out plain.pem")
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_passphrase)
     except OSError as error:
-        mismatch = "they are no certificate and key in PEM format that belong together"
+        mismatch = "they are not a certificate and its key in PEM format"
         why = mismatch if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError(f"{cert} and {key} cannot be used for TLS: {why}.") from error
 
@@ -240,7 +240,7 @@ def server_for(
             app,
             http=functools.partial(PatientProtocol, listener=listener),  # type: ignore[arg-type]
             loop="asyncio",  # uvloop, where it is installed, would accept past the listener
-            log_level="error",  # what a stranger sends is no news: a line for each would fill the disk
+            log_level="error",  # a line for everything that a stranger sends would fill the disk
             access_log=False,
             server_header=False,
             date_header=False,

@@ -7,9 +7,12 @@ from typing import Any
 from fastapi import APIRouter
 
 from birder.collection.maintenance import worth_tidying
+from birder.collection.schema import TECHNICAL_COLUMNS
+from birder.plots.colouring import NONE, PALETTE
 from birder.server.catalogue import Snapshot
 from birder.server.responses import CollectionInfo
 from birder.server.site import PROBLEMS, CurrentSite, Site
+from birder.taxonomy import RANKS
 
 router = APIRouter(tags=["collection"], responses=PROBLEMS)
 
@@ -17,7 +20,7 @@ router = APIRouter(tags=["collection"], responses=PROBLEMS)
 @router.get("/collection", response_model=CollectionInfo)
 def collection(site: CurrentSite) -> dict[str, Any]:
     """Describe the collection: its model, size, columns, and what this machine can do with it."""
-    # The page asks for this as it opens: who loads it anew wants what is there now.
+    # The page asks for this as it opens: whoever reloads it wants what is there now.
     snapshot = site.catalogue.refresh()
     model = snapshot.collection.model
     return {
@@ -39,6 +42,10 @@ def collection(site: CurrentSite) -> dict[str, Any]:
         "writable": site.writable,
         "version": snapshot.version,
         "tidy": _tidying(site, snapshot),
+        "ranks": list(RANKS),
+        "technical_columns": list(TECHNICAL_COLUMNS),
+        "palette": list(PALETTE),
+        "missing_colour": NONE,
     }
 
 

@@ -21,7 +21,7 @@ def duplicates(
     threshold: Annotated[float, Query(ge=0.8, le=1.0, description="The least cosine of similar ones")] = THRESHOLD,
     limit: Annotated[int, Query(ge=1, le=MOST_GROUPS, description="How many groups")] = 200,
 ) -> dict[str, Any]:
-    """Groups of photographs with the same content, then of photographs that look nearly the same.
+    """Groups of images with the same content, then of images that look nearly the same.
 
     Comparing all with all takes a while: the first request begins it, and is answered with the state "computing"; ask
     again until it is "ready". `similarity` is the cosine to the first of the group.

@@ -1,4 +1,4 @@
-"""What happens to the collection, told to open pages as it happens: server-sent events."""
+"""Server-sent events: open pages learn what happens to the collection as it happens."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ async def events(site: CurrentSite) -> StreamingResponse:
     """Tell what happens, as server-sent events, for as long as the connection holds.
 
     `label` for each act of labelling or undoing, whoever's it is: act, at, by, column, count, undone. `rows` when the
-    rows themselves have changed, as while photographs are embedded: version, rows.
+    rows themselves have changed, as while images are embedded: version, rows.
     """
     return StreamingResponse(site.events.stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

@@ -40,7 +40,7 @@ Person = Annotated[str, Field(min_length=1, max_length=4 * MAX_NAME)]
 
 
 class Label(BaseModel):
-    """A label for photographs."""
+    """A label for images."""
 
     ids: list[Text] = Field(min_length=1, max_length=MOST_IDS)
     column: Text = Field("label", description="A column of text; it is added if it is not there.")
@@ -49,7 +49,7 @@ class Label(BaseModel):
 
 
 class OneLabel(Label):
-    """A label for photographs, as an act of its own or a part of one."""
+    """A label for images, as an act of its own or a part of one."""
 
     act: Key | None = Field(None, description="Your id of the act, which is undone as a whole.")
     by: Person | None = Field(None, description="Who gives it.")
@@ -66,17 +66,17 @@ class SeveralLabels(BaseModel):
 class Undoing(BaseModel):
     """What to undo."""
 
-    act: Key | None = Field(None, description="Which act; the last one that is not undone, without it.")
+    act: Key | None = Field(None, description="Which act; default: the last one that is not undone.")
     change: Key | None = Field(None, description="The act that this change is a part of.")
     by: Person | None = Field(None, description="If it is there: the last act of this person (null: of no name).")
 
 
 @router.post("/labels", response_model=GivenLabels, response_model_exclude_unset=True, responses=CONFLICT)
 async def label(site: CurrentSite, asked: OneLabel | SeveralLabels) -> dict[str, Any]:
-    """Write labels for photographs; they are on the disk when this answers. They can be undone."""
+    """Write labels for images; they are on the disk when this answers. They can be undone."""
     wanted = asked.changes if isinstance(asked, SeveralLabels) else [asked]
     if sum(len(each.ids) for each in wanted) > MOST_IDS:
-        raise HTTPException(422, f"A request may label {MOST_IDS:,} photographs: ask again with the others.")
+        raise HTTPException(422, f"A request may label {MOST_IDS:,} images: ask again with the others.")
     by = None if asked.by is None else checked_name(asked.by)
     known = site.catalogue.current().collection.columns
     wishes = []
@@ -89,9 +89,9 @@ async def label(site: CurrentSite, asked: OneLabel | SeveralLabels) -> dict[str,
     act = asked.act or str(uuid.uuid4())
     changes = await _done(site, lambda recorder: recorder.give(wishes, act=act, by=by))
     changed = sum(change.count for change in changes)
-    told = [_told(change) for change in changes]
-    answer = {"act": changes[0].act, "changed": changed, "can_undo": changed > 0, "changes": told}
-    return answer if isinstance(asked, SeveralLabels) else answer | told[0]
+    given = [_given_label(change) for change in changes]
+    answer = {"act": changes[0].act, "changed": changed, "can_undo": changed > 0, "changes": given}
+    return answer if isinstance(asked, SeveralLabels) else answer | given[0]
 
 
 @router.get("/labels/history", response_model=History)
@@ -129,7 +129,7 @@ async def past(
 
 @router.get("/labels/history/{act}", response_model=ActIds)
 async def ids_of_act(site: CurrentSite, act: str) -> dict[str, Any]:
-    """The ids of all photographs that an act of labelling changed."""
+    """The ids of all images that an act of labelling changed."""
     try:
         ids = await run_in_threadpool(ids_of, site.labels.journal, act, MOST_IDS)
     except CollectionError as error:
@@ -138,7 +138,7 @@ async def ids_of_act(site: CurrentSite, act: str) -> dict[str, Any]:
 
 
 @router.post("/labels/undo", response_model=Restored, responses=CONFLICT)
-async def take_back(site: CurrentSite, asked: Undoing | None = None) -> dict[str, Any]:
+async def undo(site: CurrentSite, asked: Undoing | None = None) -> dict[str, Any]:
     """Undo an act of labelling; rows that have been changed since stay as they are."""
     act = by = whose = None
     if asked is not None:
@@ -160,5 +160,5 @@ async def _or_conflict(work: Awaitable[T]) -> T:
         raise HTTPException(409, str(error)) from error
 
 
-def _told(change: Change) -> dict[str, Any]:
+def _given_label(change: Change) -> dict[str, Any]:
     return {"change": change.change, "column": change.column, "value": change.value, "changed": change.count}

@@ -52,7 +52,7 @@ def points(site: CurrentSite) -> Response:
 
 @router.get("/map/ids", response_model=Ids)
 def ids(site: CurrentSite) -> Response:
-    """The ids of the photographs that the points stand for."""
+    """The ids of the images that the points stand for."""
     found = _ready(site)
     answer = {"total": len(found.ids), "version": site.catalogue.current().version, "ids": found.ids}
     return Response(to_json(answer), media_type="application/json")
@@ -64,7 +64,7 @@ def column(site: CurrentSite, name: str) -> Response:
     found = _ready(site)
     snapshot = site.catalogue.current()
     positions = snapshot.positions(found.ids)
-    # A photograph may have gone since the map was made: its point has no value.
+    # An image may have gone since the map was made: its point has no value.
     rows = pa.array(positions, mask=positions < 0)
     values = snapshot.column(name).take(rows)
     answer = _numbers(values) if snapshot.types[name] in ("number", "time") else _categories(values)

@@ -1,4 +1,4 @@
-"""Photographs: lists, one and its row, thumbnails, pictures."""
+"""Images of the collection: lists, one and its row, thumbnails, the image itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from birder.server.site import PROBLEMS, CurrentSite, Order, Site, Where, listed
 from birder.sources import uri_to_name
 from birder.sources.row_images import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
 
-router = APIRouter(tags=["photographs"], responses=PROBLEMS)
+router = APIRouter(tags=["images"], responses=PROBLEMS)
 
 _LARGEST = 2048
-_FOREVER = "private, max-age=31536000, immutable"
+_IMMUTABLE = "private, max-age=31536000, immutable"
 _JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}, "description": "A JPEG"},
     304: {"description": "What If-None-Match names is still right"},
@@ -32,19 +32,19 @@ class Size(IntEnum):
     large = 512
 
 
-class _Wanted(NamedTuple):
+class _Row(NamedTuple):
     uri: str
     sha256: str
     place: Place | None
 
 
-def _wanted(site: CurrentSite, id: str) -> _Wanted:
-    """What an id stands for; a thread looks, as the catalogue may have to be read anew."""
+def _row(site: CurrentSite, id: str) -> _Row:
+    """What an id stands for; a thread looks, as the catalogue may have to be read again."""
     row = row_of(site.catalogue.current(), id)
-    return _Wanted(row["uri"], row["sha256"], place_of(row["uri"]))
+    return _Row(row["uri"], row["sha256"], place_of(row["uri"]))
 
 
-Wanted = Annotated[_Wanted, Depends(_wanted)]
+RowOfImage = Annotated[_Row, Depends(_row)]
 
 
 @router.get("/photos", response_model=Photos)
@@ -55,7 +55,7 @@ def photos(
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
-    """List the photographs that match a filter, some at a time."""
+    """List the images that match a filter, some at a time."""
     snapshot = site.catalogue.current()
     found = snapshot.select(snapshot.filter(where), order)
     return {
@@ -68,7 +68,7 @@ def photos(
 
 @router.get("/ids", response_model=Ids)
 def ids(site: CurrentSite, where: Where = None, order: Order = "") -> Response:
-    """List the ids of all photographs that match a filter."""
+    """List the ids of all images that match a filter."""
     snapshot = site.catalogue.current()
     found = snapshot.select(snapshot.filter(where), order)
     values = snapshot.table["id"].take(found).to_pylist()
@@ -79,7 +79,7 @@ def ids(site: CurrentSite, where: Where = None, order: Order = "") -> Response:
 
 @router.get("/photos/{id}", response_model=PhotoDetails)
 def photo(site: CurrentSite, id: str) -> dict[str, Any]:
-    """One photograph, and its row but for the embedding."""
+    """One image, and its row but for the embedding."""
     row = row_of(site.catalogue.current(), id)
     return {
         "id": id,
@@ -94,35 +94,35 @@ def photo(site: CurrentSite, id: str) -> dict[str, Any]:
 async def thumbnail(
     site: CurrentSite,
     request: Request,
-    wanted: Wanted,
+    row: RowOfImage,
     size: Annotated[Size, Query(description="The longest side in pixels")] = Size.medium,
     v: Annotated[
         str | None, Query(max_length=100, description="Any text that changes with the content: it is kept for good")
     ] = None,
 ) -> Response:
-    """A small picture, as JPEG; made at first need and kept."""
-    if wanted.place is None:
-        raise _no_picture(wanted.uri)
+    """A small image, as JPEG; made at first need and kept."""
+    if row.place is None:
+        raise _no_image(row.uri)
     try:
-        found = await site.thumbnails.get(wanted.sha256, wanted.place, int(size))
+        found = await site.thumbnails.get(row.sha256, row.place, int(size))
     except ImageError as error:
-        raise HTTPException(404, f"There is no picture: {error}.") from None
+        raise HTTPException(404, f"The image cannot be shown: {error}.") from None
     return _jpeg(request, found.data, found.key, kept_for_good=v is not None)
 
 
 @router.get("/photos/{id}/image", response_class=Response, responses=_JPEG)
-async def image(site: CurrentSite, request: Request, id: str, wanted: Wanted) -> Response:
-    """The picture, written anew as a JPEG of at most 2048 pixels a side; of a box, what the box shows."""
-    if wanted.place is None:
-        raise _no_picture(wanted.uri)
-    stamp = stamp_of_place(wanted.place)
+async def image(site: CurrentSite, request: Request, id: str, row: RowOfImage) -> Response:
+    """The image, encoded again as a JPEG of at most 2048 pixels a side; of a box, what the box shows."""
+    if row.place is None:
+        raise _no_image(row.uri)
+    stamp = stamp_of_place(row.place)
     tag = f"{id} {stamp}"
     if stamp is not None and _tag(tag) == request.headers.get("if-none-match"):
         return _jpeg(request, b"", tag, kept_for_good=False)
     try:
-        data = await site.images.run(_image, site, wanted.place)
+        data = await site.images.run(_image, site, row.place)
     except ImageError as error:
-        raise HTTPException(404, f"There is no picture: {error}.") from None
+        raise HTTPException(404, f"The image cannot be shown: {error}.") from None
     return _jpeg(request, data, tag, kept_for_good=False)
 
 
@@ -131,7 +131,7 @@ def _image(site: Site, place: Place) -> bytes:
 
 
 def _jpeg(request: Request, data: bytes, tag: str, *, kept_for_good: bool) -> Response:
-    headers = {"ETag": _tag(tag), "Cache-Control": _FOREVER if kept_for_good else "private, no-cache"}
+    headers = {"ETag": _tag(tag), "Cache-Control": _IMMUTABLE if kept_for_good else "private, no-cache"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
@@ -141,8 +141,9 @@ def _tag(text: str) -> str:
     return '"' + "".join(c if c.isascii() and c.isalnum() else "-" for c in text) + '"'
 
 
-def _no_picture(uri: str) -> HTTPException:
+def _no_image(uri: str) -> HTTPException:
     return HTTPException(
         404,
-        f"There is no picture: {uri_to_name(uri)[:200]} is no file of this machine, and the server fetches nothing.",
+        f"The image cannot be shown: {uri_to_name(uri)[:200]} is not a file of this machine, and the server fetches "
+        "nothing.",
     )

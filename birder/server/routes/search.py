@@ -1,4 +1,4 @@
-"""Searching: by photographs of the collection, words, embeddings, and what is not wanted."""
+"""Searching: by images of the collection, words, embeddings, and what is not wanted."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ Key = Annotated[str, Field(min_length=1, max_length=1000)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
 
 
-class Wanted(BaseModel):
+class SearchRequest(BaseModel):
     """What to search for; at least one of ids, texts, embedding, unlike and where."""
 
-    ids: list[Key] = Field([], max_length=1000, description="Photographs of the collection, by id.")
-    texts: list[Key] = Field([], max_length=20, description="Words; the model needs a text half.")
+    ids: list[Key] = Field([], max_length=1000, description="Images of the collection, by id.")
+    texts: list[Key] = Field([], max_length=20, description="Words; the model needs a text encoder.")
     unlike: list[Key] = Field([], max_length=1000, description="Ids or words that it should be unlike.")
     embedding: list[Number] | None = Field(
         None, min_length=1, max_length=16_384, description="As POST /embed gives it."
     )
-    where: str | None = Field(None, max_length=10_000, description="A filter: an SQL expression over the columns.")
+    where: str | None = Field(None, max_length=10_000, description="A filter: an SQL expression on the columns.")
     k: int = Field(50, ge=1, le=1000)
 
 
 @router.post("/search", response_model=SearchHits)
-async def find(site: CurrentSite, asked: Wanted) -> dict[str, Any]:
-    """Find the photographs nearest to what is wanted and far from what is not, nearest first."""
+async def find(site: CurrentSite, asked: SearchRequest) -> dict[str, Any]:
+    """Find the images nearest to what is wanted and far from what is not, nearest first."""
     snapshot = await site.searches.run(site.catalogue.current)
     vectors = [] if asked.embedding is None else [np.array(asked.embedding, np.float32)]
     unlike_texts = [each for each in asked.unlike if snapshot.position(each) is None]
@@ -67,7 +67,7 @@ async def find(site: CurrentSite, asked: Wanted) -> dict[str, Any]:
 async def neighbours(
     site: CurrentSite, id: str, k: Annotated[int, Query(ge=1, le=1000)] = 12, where: Where = None
 ) -> dict[str, Any]:
-    """The photographs nearest to one, nearest first, without itself."""
+    """The images nearest to one, nearest first, without itself."""
     snapshot = await site.searches.run(site.catalogue.current)
     row_of(snapshot, id)
     # In the threads for searches: in those for all requests they would keep lists and labels waiting.

@@ -19,7 +19,7 @@ def stats(
     column: Annotated[str, Query(min_length=1, max_length=300)] = "label",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> dict[str, Any]:
-    """The values of a column, how many photographs have each, and their share of all; those without one last."""
+    """The values of a column, how many images have each, and their share of all; those without one last."""
     snapshot = site.catalogue.current()
     counts = count_values(snapshot.column(column))[:limit]
     return {"rows": [{"value": plain(each.value), "count": each.count, "share": each.share} for each in counts]}

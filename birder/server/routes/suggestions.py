@@ -17,11 +17,11 @@ router = APIRouter(tags=["whole collection"], responses=PROBLEMS)
 async def suggestions(
     site: CurrentSite,
     column: Annotated[str, Query(min_length=1, max_length=300, description="The column of labels")] = "label",
-    label: Annotated[str | None, Query(max_length=300, description="Only photographs that this label fits")] = None,
+    label: Annotated[str | None, Query(max_length=300, description="Only images that this label fits")] = None,
     order: Annotated[Literal["certain", "useful"], Query(description="Which come first")] = "certain",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
-    """Unlabelled photographs with the labels that fit them, by a classifier that is fitted to those with labels."""
+    """Unlabelled images with the labels that fit them, by a classifier that is fitted to those with labels."""
     return await site.analysis.run(_suggest, site, column, label or None, order, limit)
 
 

@@ -1,4 +1,4 @@
-"""Pictures from elsewhere: their embeddings, names for them, and what is like them. None of them is kept."""
+"""Uploaded images: their embeddings, predictions for them, and the images nearest to them. None of them is kept."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from birder.server.responses import Embedding, Predictions, SearchHits
 from birder.server.routes.predictions import names_of
 from birder.server.site import PROBLEMS, CurrentSite, Site
 
-MAX_PICTURES = 8
+MAX_IMAGES = 8
 
-router = APIRouter(tags=["pictures from elsewhere"], responses=PROBLEMS)
+router = APIRouter(tags=["uploaded images"], responses=PROBLEMS)
 
-Picture = Annotated[UploadFile, File(description="JPEG, PNG, WebP, TIFF, HEIC, ...; at most 64 MB")]
+ImageFile = Annotated[UploadFile, File(description="JPEG, PNG, WebP, TIFF, HEIC, ...; at most 64 MB")]
 
 
 @router.post("/embed", response_model=Embedding)
-async def embed(site: CurrentSite, file: Picture) -> dict[str, Any]:
-    """The embedding of a picture, as the collection's model gives it, not normalised."""
+async def embed(site: CurrentSite, file: ImageFile) -> dict[str, Any]:
+    """The embedding of an image, as the collection's model gives it, not normalised."""
     decoded, vector = await _embedded(site, file)
     model = site.catalogue.current().collection.model
     return {
@@ -43,12 +43,12 @@ async def embed(site: CurrentSite, file: Picture) -> dict[str, Any]:
 @router.post("/predict", response_model=Predictions)
 async def predict(
     site: CurrentSite,
-    file: Picture,
+    file: ImageFile,
     k: Annotated[int, Form(ge=1, le=100)] = 5,
     column: Annotated[str, Form(min_length=1, max_length=300, description="The column of labels")] = "label",
     method: Annotated[Method, Form(description="How labelled images name others")] = DEFAULT_METHOD,
 ) -> dict[str, Any]:
-    """Names for a picture.
+    """Names for an image.
 
     By the labelled images of the collection where there are labels of two classes or more, else by the classes of the
     network's classifier.
@@ -62,14 +62,14 @@ async def search_image(
     site: CurrentSite,
     file: Annotated[
         list[UploadFile],
-        File(min_length=1, max_length=MAX_PICTURES, description="One or several pictures; at most 64 MB together"),
+        File(min_length=1, max_length=MAX_IMAGES, description="One or several images; at most 64 MB together"),
     ],
     where: Annotated[
-        str | None, Form(max_length=10_000, description="A filter: an SQL expression over the columns")
+        str | None, Form(max_length=10_000, description="A filter: an SQL expression on the columns")
     ] = None,
     k: Annotated[int, Form(ge=1, le=1000)] = 50,
 ) -> dict[str, Any]:
-    """Find the photographs nearest to a picture, or to the mean of several, nearest first."""
+    """Find the images nearest to an image, or to the mean of several, nearest first."""
     vectors = [(await _embedded(site, each))[1] for each in file]
     snapshot = site.catalogue.current()
     photos = await site.searches.run(nearest, snapshot, vectors=vectors, where=where, k=k)
@@ -77,7 +77,7 @@ async def search_image(
 
 
 class Upload(NamedTuple):
-    """A picture as pixels (H, W, 3) uint8 for the network; its own width and height."""
+    """An image as pixels (H, W, 3) uint8 for the network; its own width and height."""
 
     pixels: npt.NDArray[np.uint8]
     width: int
@@ -85,7 +85,7 @@ class Upload(NamedTuple):
 
 
 async def _embedded(site: Site, file: UploadFile) -> tuple[Upload, Vector]:
-    """A picture decoded, in a process apart, and its embedding."""
+    """An image decoded, in a process apart, and its embedding."""
     site.model.check_can_embed()
     transform = site.catalogue.current().collection.model.transform
     if "size" not in transform:  # of imported embeddings; the model that made them says it
@@ -93,12 +93,12 @@ async def _embedded(site: Site, file: UploadFile) -> tuple[Upload, Vector]:
     try:
         decoded = await site.uploads.run(decode_upload, site.decoders, file.file, transform)
     except ImageError as error:
-        raise HTTPException(400, f"This is no picture that can be used: {error}. Send another.") from None
+        raise HTTPException(400, f"The image cannot be used: {error}. Send another.") from None
     return decoded, await site.model.workers.run(site.model.embed, decoded.pixels)
 
 
 def decode_upload(decoders: Decoders, file: BinaryIO, transform: dict[str, Any]) -> Upload:
-    """Decode a picture for the transform of a collection's card; `ImageError` where that cannot be done.
+    """Decode an image for the transform of a collection's card; `ImageError` where that cannot be done.
 
     It is read here, so that those that wait take no memory.
     """
