@@ -154,7 +154,7 @@ class Collection:
         return self._storage.columns
 
     def __len__(self) -> int:
-        return self._storage.count()
+        return self._rows.count()
 
     def __bool__(self) -> bool:
         return True
@@ -195,7 +195,7 @@ class Collection:
         FilterError
             The filter cannot be used.
         """
-        return self._storage.count(where)
+        return self._rows.count(where)
 
     def batches(
         self, columns: Sequence[str] | None = None, where: str | Filter | None = None
@@ -216,7 +216,7 @@ class Collection:
         UnknownNameError
             There is no such column.
         """
-        return self._storage.scan(self._known(columns), where=where)
+        return self._rows.scan(self._known(columns), where=where)
 
     def embedding_batches(
         self, columns: Sequence[str] = ("uri",), where: str | Filter | None = None
@@ -227,7 +227,7 @@ class Collection:
         ------
         The columns (B rows); and the embeddings (B, D) float32, as the network gave them.
         """
-        return self._storage.embedding_batches(columns, where)
+        return self._rows.embedding_batches(columns, where)
 
     def to_arrow(self, columns: Sequence[str] | None = None, where: str | Filter | None = None) -> pa.Table:
         """The rows as a pyarrow table; parameters as for `batches`."""
@@ -258,11 +258,11 @@ class Collection:
 
     def ids(self, where: str | Filter | None = None) -> list[str]:
         """The ids of the rows that match a filter; without one all."""
-        return [id_ for batch in self._storage.scan(["id"], where=where) for id_ in batch["id"].to_pylist()]
+        return [id_ for batch in self._rows.scan(["id"], where=where) for id_ in batch["id"].to_pylist()]
 
     def failures(self) -> Rows:
         """The images that could not be read: uri, reason, bytes, modified, etag, failed_at; sorted by uri."""
-        return Rows(pa.Table.from_pylist(self._storage.failures(), FAILURES))
+        return Rows(pa.Table.from_pylist(self._rows.failures(), FAILURES))
 
     def stats(self, *, to: str | Path | None = None) -> Stats:
         """Tell what it holds: rows, failures, model, and for each column its values.
@@ -277,10 +277,10 @@ class Collection:
         ConfigError
             No row has a label or a taxon that could be drawn.
         """
-        found = stats(self._storage)
+        found = stats(self._rows)
         if to is not None:
             counts = {
-                each.column: value_counts(self._storage, each.column)
+                each.column: value_counts(self._rows, each.column)
                 for each in found.columns
                 if each.column in TAXA and each.filled
             }
@@ -310,7 +310,7 @@ class Collection:
         >>> [(each.value, each.count) for each in collection.value_counts("label")][:3]
         [('birds', 27), ('flowers', 18), ('bovines', 12)]
         """
-        counts = value_counts(self._storage, column)
+        counts = value_counts(self._rows, column)
         if to is not None:
             _draw_counts({column: counts}, to)
         return counts
@@ -330,7 +330,7 @@ class Collection:
         ConfigError
             No two rows with different content have a value there.
         """
-        found = neighbour_agreement(self._storage, columns)
+        found = neighbour_agreement(self._rows, columns)
         if not any(each.agreement is not None for each in found):
             what = "taxon" if tuple(columns) == tuple(RANKS) else " or ".join(columns)
             raise ConfigError(
@@ -575,10 +575,10 @@ class Collection:
         keys = [ids] if isinstance(ids, str) else list(ids)
         filter = as_filter(where, self.columns)
         unwanted = [unlike] if isinstance(unlike, str | Path | np.ndarray) else list(unlike)
-        texts_unwanted = [each for each in unwanted if isinstance(each, str) and find_row(self._storage, each) is None]
+        texts_unwanted = [each for each in unwanted if isinstance(each, str) and find_row(self._rows, each) is None]
         clip = self._text_model(model) if words or texts_unwanted else None
         found = search(
-            self._storage,
+            self._rows,
             images=files,
             texts=words,
             ids=keys,
@@ -642,7 +642,7 @@ class Collection:
         """
         with stages_shown(progress) as show:
             tell = None if show is None else functools.partial(show, "comparing")
-            groups = find_duplicates(self._storage, threshold=threshold, where=where, progress=tell)
+            groups = find_duplicates(self._rows, threshold=threshold, where=where, progress=tell)
         return Duplicates(tuple(groups), threshold, str(self.path))
 
     # Names and labels
@@ -748,7 +748,7 @@ class Collection:
             raise ConfigError("A filter chooses rows of the collection: leave out images or where.")
         filter = as_filter(where, self.columns)
         files = [os.fspath(image) for image in paths_of(images or ())]
-        named = None if images is not None else self._storage
+        named = None if images is not None else self._rows
         unreadable: list[tuple[str, str]] = []
 
         def on_unreadable(path: str, error: ImageError) -> None:
@@ -758,7 +758,7 @@ class Collection:
             if examples is not None or column is not None:
                 source = _opened(examples) if examples is not None else self
                 namer = by_examples(
-                    source._storage,
+                    source._rows,
                     column or "label",
                     named,
                     files,
@@ -783,7 +783,7 @@ class Collection:
                     text_type=text_type,
                     templates=templates,
                 )
-            return collect_predictions(namer, k, min_score, unreadable, self._storage if save else None)
+            return collect_predictions(namer, k, min_score, unreadable, self._rows if save else None)
 
     def features(
         self,
@@ -818,7 +818,7 @@ class Collection:
         """
         from birder.collection.predicting import collect_features
 
-        storage = None if images is not None else self._storage
+        storage = None if images is not None else self._rows
         return collect_features(self._text_model(model), storage, paths_of(images or ()), batch_size, to, force)
 
     def hold_out(
@@ -858,7 +858,7 @@ class Collection:
         from birder.collection.predicting import held_out_predictions
         from birder.naming.predict import name_held_out
 
-        found = name_held_out(self._storage, column, share, k, method=method)
+        found = name_held_out(self._rows, column, share, k, method=method)
         return held_out_predictions(found, self.model.sha256, k, min_score)
 
     def suggest(
@@ -877,7 +877,7 @@ class Collection:
         limit
             How many.
         """
-        return suggest(self._storage, column, label=label, order=order, limit=limit)
+        return suggest(self._rows, column, label=label, order=order, limit=limit)
 
     def label(
         self,
@@ -990,20 +990,20 @@ class Collection:
         if colour is not None:
             if to is None:
                 raise ConfigError("Colours need a file to draw to.")
-            colour_values(self._storage, colour, [])  # an unknown column is said before minutes of work
-        points = None if recompute else read_map(self._storage)
+            colour_values(self._rows, colour, [])  # an unknown column is said before minutes of work
+        points = None if recompute else read_map(self._rows)
         if points is None:
             with stages_shown(progress) as show:
-                points = compute_map(self._storage, seed=seed, progress=show)
+                points = compute_map(self._rows, seed=seed, progress=show)
         if to is None:
             return points
         page = Path(to).suffix.lower() in (".html", ".htm")
         most = len(PALETTE) if page else _IN_PICTURE
-        values = None if colour is None else colour_values(self._storage, colour, points.ids, most=most)
+        values = None if colour is None else colour_values(self._rows, colour, points.ids, most=most)
         if page:
             from birder.plots.map_page import write_map_page
 
-            write_map_page(self._storage, points, to, values, colour)
+            write_map_page(self._rows, points, to, values, colour)
         else:
             from birder.plots.map_image import draw_map
 
@@ -1012,7 +1012,7 @@ class Collection:
 
     def stored_map(self) -> MapPoints | None:
         """The map as `map` gives it, if it has been computed; else None."""
-        return read_map(self._storage)
+        return read_map(self._rows)
 
     # Taking it elsewhere, and keeping it
 
@@ -1074,10 +1074,10 @@ class Collection:
         >>> print(collection.export("birds.csv", where="label = 'birds'"))
         27 rows in birds.csv.
         """
-        found = read_map(self._storage) if format == "embedding-atlas" else None
+        found = read_map(self._rows) if format == "embedding-atlas" else None
         points = None if found is None else dict(zip(found.ids, map(tuple, found.xy.tolist()), strict=True))
         return export(
-            self._storage,
+            self._rows,
             to,
             format,
             points=points,
@@ -1118,7 +1118,7 @@ class Collection:
         """
         with stages_shown(progress) as show:
             tell = None if show is None else lambda done, total: show("copying", done / max(total, 1))
-            return backup(self._storage, to, progress=tell)
+            return backup(self._rows, to, progress=tell)
 
     def index(self, columns: Sequence[str] = ()) -> IndexStatus:
         """Make the index of the embeddings, and those of columns that filters use; anew if they are there.
@@ -1156,6 +1156,13 @@ class Collection:
 
     # Inside
 
+    @property
+    def _rows(self) -> Storage:
+        """The storage to read rows from: they have the labels that this object gave."""
+        if self._storage.labelled:
+            self._storage.see_latest()
+        return self._storage
+
     def _encoder(self, model: str | None = None) -> Encoder:
         if model not in self._encoders:
             self._encoders[model] = load_encoder_of(
@@ -1191,7 +1198,7 @@ class Collection:
         for start in range(0, len(keys), _IDS_AT_ONCE):
             some = set().union(*(wanted[key] for key in keys[start : start + _IDS_AT_ONCE]))
             quoted = ", ".join("'" + each.replace("'", "''") + "'" for each in sorted(some))
-            for batch in self._storage.scan(["id", "uri"], where=f"id IN ({quoted}) OR uri IN ({quoted})"):
+            for batch in self._rows.scan(["id", "uri"], where=f"id IN ({quoted}) OR uri IN ({quoted})"):
                 ids = batch["id"].to_pylist()
                 found.update(zip(ids, ids, strict=True))
                 found.update(zip(batch["uri"].to_pylist(), ids, strict=True))
@@ -1216,7 +1223,7 @@ class Collection:
         for key in keys:
             id_ = known.get(key)
             if id_ is None:
-                row = find_row(self._storage, os.fspath(key))
+                row = find_row(self._rows, os.fspath(key))
                 if row is None:
                     raise CollectionError(f"{self.path} has no row {str(key)!r}: name one by its id, uri or file name.")
                 id_ = row["id"]
