@@ -277,7 +277,7 @@ def test_checked_conditions_keep_their_texts() -> None:
 
 @pytest.fixture(scope="module")
 def of_clip(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    """Photographs embedded by the image half of the tiny CLIP."""
+    """Photographs embedded by the image encoder of the tiny CLIP."""
     from birder.cli.convert import convert
     from birder.collection.model import load_encoder
 

@@ -24,7 +24,7 @@ class Wanted(BaseModel):
     """What to search for; at least one of ids, texts, embedding, unlike and where."""
 
     ids: list[Key] = Field([], max_length=1000, description="Photographs of the collection, by id.")
-    texts: list[Key] = Field([], max_length=20, description="Words; the model needs a text half.")
+    texts: list[Key] = Field([], max_length=20, description="Words; the model needs a text encoder.")
     unlike: list[Key] = Field([], max_length=1000, description="Ids or words that it should be unlike.")
     embedding: list[Number] | None = Field(
         None, min_length=1, max_length=16_384, description="As POST /embed gives it."
