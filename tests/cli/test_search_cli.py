@@ -22,7 +22,7 @@ from birder.cli.index import index
 from birder.cli.pictures import THUMBNAIL, Tile, write_page
 from birder.cli.search import search
 from birder.collection.storage import Content, Row, Stamp, Storage
-from birder.errors import BirderError, CollectionError, UnknownNameError, WeightsError
+from birder.errors import BirderError, CollectionError, NoTextEncoderError, UnknownNameError, WeightsError
 
 DATA = Path(__file__).parents[1] / "data"
 CLIP = DATA / "openclip"
@@ -88,7 +88,7 @@ def test_several_at_once_with_minus_and_a_condition(home: Path) -> None:
     )
     assert files(other) == files(both)
     assert other[0]["similarity"] == pytest.approx(both[0]["similarity"], abs=1e-4)
-    with pytest.raises(CollectionError, match="name the whole model"):
+    with pytest.raises(NoTextEncoderError, match="name the CLIP model"):
         run("search", "--in", home / "c.birder", "--id", "1.png", "--unlike", "a red leaf")
     with_text = found("--in", home / "c.birder", "--id", "1.png", "--unlike", "a red leaf", "--model", CLIP)
     assert len(with_text) == 5

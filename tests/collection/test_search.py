@@ -21,7 +21,7 @@ from birder.collection.index import make_index
 from birder.collection.model import load_encoder_of
 from birder.collection.search import search
 from birder.collection.storage import Content, ModelCard, Row, Stamp, Storage
-from birder.errors import CollectionError, ConfigError, ImageError, UnknownNameError
+from birder.errors import CollectionError, ConfigError, ImageError, NoTextEncoderError, UnknownNameError
 from birder.weights.clip import load_clip
 
 WORDS = [
@@ -174,7 +174,7 @@ def test_what_cannot_be_searched_for_is_said(collection: Storage, tmp_path: Path
             search(collection, vectors=[vector])
     with pytest.raises(CollectionError, match="cancel each other out"):
         search(collection, ids=[NAMES[0]], unlike=[NAMES[0]])
-    with pytest.raises(CollectionError, match="--model imageomics/bioclip. Without texts: search by photographs"):
+    with pytest.raises(NoTextEncoderError, match="--model imageomics/bioclip. Without texts: search by images"):
         search(collection, texts=["an owl"])
 
 
