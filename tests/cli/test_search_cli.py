@@ -21,7 +21,7 @@ from birder.cli.embed import embed
 from birder.cli.index import index
 from birder.cli.search import search
 from birder.collection.storage import Content, Row, Stamp, Storage
-from birder.errors import BirderError, CollectionError, UnknownNameError, WeightsError
+from birder.errors import BirderError, CollectionError, NoTextEncoderError, UnknownNameError, WeightsError
 from birder.plots.image_page import THUMBNAIL, Tile, write_page
 
 DATA = Path(__file__).parents[1] / "data"
@@ -52,7 +52,7 @@ def files(rows: list[dict[str, Any]]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, and the collection of them by the image half of the tiny CLIP."""
+    """Photographs, and the collection of them by the image encoder of the tiny CLIP."""
     home = tmp_path_factory.mktemp("home")
     source = Image.open(DATA / "chelsea.png").convert("RGB")
     for n, name in enumerate(["0.png", "1.png", "2.png", "3.png", "a green leaf.png", BAD]):
@@ -88,7 +88,7 @@ def test_several_at_once_with_minus_and_a_condition(home: Path) -> None:
     )
     assert files(other) == files(both)
     assert other[0]["similarity"] == pytest.approx(both[0]["similarity"], abs=1e-4)
-    with pytest.raises(CollectionError, match="name the whole model"):
+    with pytest.raises(NoTextEncoderError, match="name the CLIP model"):
         run("search", "--in", home / "c.birder", "--id", "1.png", "--unlike", "a red leaf")
     with_text = found("--in", home / "c.birder", "--id", "1.png", "--unlike", "a red leaf", "--model", CLIP)
     assert len(with_text) == 5
@@ -100,7 +100,7 @@ def test_texts_need_a_text_half(home: Path, tmp_path: Path) -> None:
     assert len(rows) == 3
     assert [row["similarity"] for row in rows] == sorted((row["similarity"] for row in rows), reverse=True)
     run("embed", home / "photos" / "cats", "--to", tmp_path / "d.birder")
-    with pytest.raises(WeightsError, match="no text half.*--image, --id"):
+    with pytest.raises(WeightsError, match="no text encoder.*--image, --id"):
         run("search", "--in", tmp_path / "d.birder", "--text", "a cat")
 
 
