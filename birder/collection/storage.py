@@ -11,8 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +37,8 @@ from birder.collection.disk import (
 from birder.collection.filter import Filter, as_filter, filter_errors
 from birder.collection.flush import flush_folder, flushing
 from birder.collection.journal import Journal
+from birder.collection.places import below, read_places, with_roots, write_places
+from birder.collection.relocate import finish
 from birder.collection.schema import (
     FAILURES,
     LABEL_SOURCE,
@@ -71,7 +72,6 @@ __all__ = ["RANKS", "USERS", "Content", "Failure", "Index", "ModelCard", "Row", 
 _KEY = b"birder"
 _FORMAT = 1
 _ABOUT = ("width", "height", "taken_at", "latitude", "longitude", "suspect")
-_NAMESPACE = uuid.NAMESPACE_URL
 
 
 class Index(NamedTuple):
@@ -224,6 +224,7 @@ class Storage:
             with storing(self.path):
                 self.see_latest()
                 after.enter_context(flushing(self.path))
+            finish(self)
             yield
             with storing(self.path):
                 after.close()
@@ -358,6 +359,44 @@ class Storage:
         with reading(self.path):
             yield from self.images.search().select(list(columns)).to_batches()
 
+    def failed_uris(self) -> list[str]:
+        """The uris of the files that could not be read."""
+        uris: list[str] = self._failures.search().select(["uri"]).to_arrow()["uri"].to_pylist()
+        return uris
+
+    @property
+    def failures_version(self) -> int:
+        """The number of the version of the failures, as of the last `see_latest`."""
+        return int(self._failures.version)
+
+    def rename_failures(self, uris: Mapping[str, str], version: int) -> None:
+        """Give failures other uris, old -> new, unless there is a failure of the new one; within `writing` only.
+
+        Cut short, it can be done again with the version that the failures had at first.
+        """
+        if not uris:
+            return
+        if self.failures_version == version:
+            table = self._failures.search().where(_any_of("uri", list(uris))).to_arrow()
+            new = pa.array([uris[uri] for uri in table["uri"].to_pylist()], pa.string())
+            renamed = table.set_column(table.schema.get_field_index("uri"), table.schema.field("uri"), new)
+            self._failures.merge_insert("uri").when_not_matched_insert_all().execute(renamed)
+        self._delete_failures(sorted(uris.keys() - set(uris.values())))
+
+    def forget_shards(self, places: Sequence[str]) -> None:
+        """Forget that shards in some places were gone through, so that the next run does; within `writing` only."""
+        shards = self.shards()
+        left = {uri: shard for uri, shard in shards.items() if all(below(uri, place) is None for place in places)}
+        if len(left) < len(shards):
+            self._write_shards(left)
+
+    def remember_roots(self, paths: Iterable[str | Path]) -> None:
+        """Keep the folders among some paths as roots, from which images were embedded; within `writing` only."""
+        places = read_places(self.path)
+        if (more := with_roots(places, paths)) != places:
+            with storing(self.path):
+                write_places(self.path, more)
+
     def shards(self) -> dict[str, Shard]:
         """The shards that were gone through, by uri: one that has not changed need not be again."""
         try:
@@ -371,9 +410,12 @@ class Storage:
         if not shards:
             return
         with storing(self.path):
-            draft = self.path / "shards.json.part"
-            draft.write_text(json.dumps(self.shards() | dict(shards)))
-            draft.replace(self.path / "shards.json")
+            self._write_shards(self.shards() | dict(shards))
+
+    def _write_shards(self, shards: Mapping[str, Shard]) -> None:
+        draft = self.path / "shards.json.part"
+        draft.write_text(json.dumps(shards))
+        draft.replace(self.path / "shards.json")
 
     def compact(self) -> None:
         """Join the small pieces that many commits leave, so that searching stays fast."""
@@ -470,7 +512,7 @@ class Storage:
         person is not replaced by the name of a folder.
         """
         left_out = {*RESERVED, *_ABOUT} - {LABEL_SOURCE}
-        names = [name for name in self.columns if name not in left_out and not name.startswith(PREDICTED)]
+        names = [name for name in self.columns if name not in left_out and not name.startswith(PREDICTED)] + ["id"]
         former = self.images.search().where(_any_of("uri", [row.uri for row in rows])).select(["uri", *names])
         kept = {row.pop("uri"): row for row in former.to_arrow().to_pylist()}
         changed = []
@@ -508,7 +550,8 @@ class Storage:
     def table_of(self, rows: Sequence[Row], contents: dict[str, Content]) -> pa.Table:
         """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
         schema = self.images.schema
-        ids = [str(uuid.uuid5(_NAMESPACE, row.uri)) for row in rows]
+        places = read_places(self.path)
+        ids = [row.columns.get("id") or places.original_id(row.uri) for row in rows]  # a row that is there keeps its id
         words = self.journal.words(ids, schema.names)
         told = schema.field("suspect").type == USERS["suspect"] if "suspect" in schema.names else False
         values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name not in VECTORS}

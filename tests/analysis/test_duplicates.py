@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from birder.analysis import duplicates
 from birder.analysis.duplicates import SAME, SIMILAR, find_duplicates, similar_pairs
-from birder.errors import CollectionError, ConfigError, FilterError
+from birder.errors import ConfigError, FilterError
 from tests.analysis.made import make
 
 
