@@ -15,7 +15,7 @@ TWO := --numprocesses 2 --dist loadfile
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
 PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
 
-.PHONY: help demo test fast lint format bench bench-embedding bench-search bench-zeroshot peers clean
+.PHONY: help demo test fast lint lint-js test-js format docs bench bench-embedding bench-search bench-zeroshot peers clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,7 +30,7 @@ help: ## this list
 	echo "Making .venv with $$("$$python" --version) and installing Birder with its dependencies"; \
 	echo "(PyTorch is the large one; the first time takes a few minutes)"; \
 	[ -x $(PY) ] || "$$python" -m venv .venv
-	@$(PY) -m pip install --constraint constraints.txt --editable . | $(PIP_LINES)
+	@$(PY) -m pip install --constraint constraints.txt --editable '.[serve,map]' | $(PIP_LINES)
 	@touch $@
 
 .venv/.tools: .venv/.installed
@@ -61,8 +61,23 @@ fast: .venv/.tools ## the tests that take seconds
 lint: .venv/.tools ## ruff and mypy --strict
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
+node_modules/.installed: package.json package-lock.json
+	@npm ci --no-audit --no-fund --silent
+	@touch $@
+
+lint-js: ## biome and tsc on the page's JavaScript, where Node.js (18 or newer) is there
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules/.installed && npm run --silent lint; \
+	else echo "No Node.js here: the page's JavaScript is not checked. Install nodejs and npm to check it."; fi
+
+test-js: ## the tests of the page's modules, where Node.js (18 or newer) is there
+	@if command -v node >/dev/null; then node --test tests/web/*.test.js; \
+	else echo "No Node.js here: the page's modules are not tested. Install nodejs to test them."; fi
+
 format: .venv/.tools ## rewrite the code as ruff lays it out
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+
+docs: .venv/.installed ## docs/api.md from the docstrings
+	@$(PY) docs/make_api.py
 
 bench: .venv/.installed ## how often the nearest neighbour is of the same group
 	@$(PY) benchmarks/neighbours.py
@@ -87,5 +102,5 @@ peers: .venv/.tools .venv-peers/.installed ## agreement with the published packa
 	@BIRDER_PEERS=$(CURDIR)/.venv-peers/bin/python $(PY) -m pytest tests/peers
 
 clean: ## remove the environments, caches and the demo's output
-	rm -rf .venv .venv-peers demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers node_modules demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,10 +25,10 @@ def classify(
     from birder.errors import ImageError, WeightsError
     from birder.inference.classification import infer_image
     from birder.inference.engine_torch import find_device
-    from birder.weights.load import load_any
+    from birder.weights.resolve import resolve
 
     chosen = find_device(device)
-    loaded = load_any(model, device=chosen)
+    loaded = resolve(model).load_image_encoder(device=chosen)
     if not loaded.info.class_to_idx:
         raise WeightsError(
             f"{loaded.name} has no class names: its outputs are image features. Use its embeddings "

@@ -34,11 +34,11 @@ def convert(
     text_from: Annotated[
         str | None,
         typer.Option(
-            "--text-from", metavar="SOURCE", help="With --reverse: whose text half goes with the image tower."
+            "--text-from", metavar="SOURCE", help="With --reverse: whose text encoder goes with the image encoder."
         ),
     ] = None,
 ) -> None:
-    """Convert the image tower of an OpenCLIP model into the Birder format, or back, without losing a bit.
+    """Convert the image encoder of an OpenCLIP model into the Birder format, or back, without losing a bit.
 
     Examples: birder convert imageomics/bioclip vit_b16_pn_mine.safetensors --verify photo.jpg;
     birder convert vit_b16_pn_mine.safetensors folder --reverse --text-from imageomics/bioclip
@@ -48,8 +48,8 @@ def convert(
     if reverse:
         if text_from is None:
             raise ConfigError(
-                "A Birder checkpoint holds the image tower only, an OpenCLIP model also a text half: name where that "
-                "comes from, as in --text-from imageomics/bioclip."
+                "A Birder checkpoint holds the image encoder only, an OpenCLIP model also a text encoder: name where "
+                "that comes from, as in --text-from imageomics/bioclip."
             )
         _to_openclip(source, dest, network, text_from, verify)
     elif text_from is not None:
@@ -61,9 +61,10 @@ def convert(
 def _to_birder(source: str, dest: Path, network: str | None, verify: Path | None) -> None:
     from birder.errors import WeightsError
     from birder.weights.checkpoint import write_checkpoint
-    from birder.weights.find import network_of_file
-    from birder.weights.openclip import OPENAI_RGB, read_openclip
+    from birder.weights.openclip import read_openclip
     from birder.weights.openclip_convert import to_birder
+    from birder.weights.openclip_files import OPENAI_RGB
+    from birder.weights.resolve import network_of_file
 
     if dest.suffix not in (".pt", ".safetensors"):
         raise WeightsError(f"{dest}: a checkpoint ends in .pt or .safetensors.")
@@ -90,10 +91,11 @@ def _to_openclip(source: str, dest: Path, network: str | None, text_from: str, v
     from birder.errors import WeightsError
     from birder.registry import registered_name, weights_spec
     from birder.weights.checkpoint import read_checkpoint
-    from birder.weights.find import network_of_file
     from birder.weights.hub import fetch
-    from birder.weights.openclip import SAFETENSORS_FILE, read_openclip, read_state
+    from birder.weights.openclip import read_openclip, read_state
     from birder.weights.openclip_convert import to_openclip, write_openclip
+    from birder.weights.openclip_files import SAFETENSORS_FILE
+    from birder.weights.resolve import network_of_file
 
     if dest.is_file() or dest.suffix in (".pt", ".safetensors", ".bin"):
         raise WeightsError(

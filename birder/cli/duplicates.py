@@ -68,7 +68,7 @@ def duplicates(
 
 
 def _write_page(groups: list[Group], to: Path, title: str, threshold: float) -> None:
-    from birder.cli.pictures import Tile, write_page
+    from birder.plots.image_page import Tile, write_page
 
     lines = [f"Similar: a cosine of {threshold:g} or more. The first of a group is the largest picture."]
     if len(groups) > _GROUPS_ON_PAGE:

@@ -107,11 +107,11 @@ def embed(
     """
     begun = time.perf_counter()
     if ray is not None:
-        from birder.pipeline.cluster import check_installed
+        from birder.extras import need
 
         if threads is not None:
             raise typer.BadParameter("--threads has no meaning with --ray, which shares out the processors itself")
-        check_installed()
+        need("cluster", "birder embed --ray")
     for name, value in LEAN.items():
         os.environ.setdefault(name, value)
     from birder.collection.model import EncoderSpec, precision_for
@@ -120,13 +120,14 @@ def embed(
     from birder.errors import BirderError, ImagesMovedError
     from birder.pipeline.embed import plan
     from birder.pipeline.moved import refuse_moved
-    from birder.registry import registered_name
-    from birder.weights.find import pinned_sha256
+    from birder.weights.resolve import resolve
 
     collection = Storage.open(to) if exists(to) else None
-    model = model and (registered_name(model) or model)
+    if collection is not None and model == collection.model.name:
+        model = collection.model.source
+    model = model and resolve(model).source
     if collection is not None and model is not None:
-        sha256 = pinned_sha256(model)
+        sha256 = resolve(model).pinned_sha256
         if sha256 not in (None, collection.model.sha256):  # said before files are listed and weights are fetched
             raise other_model(to, collection.model, model, str(sha256))
     if not paths and not (retry_failed and collection is not None):

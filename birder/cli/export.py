@@ -189,7 +189,7 @@ def export(
     places = thumbnails = None
     if for_ is Tool.embedding_atlas:
         from birder.analysis.projection import read_map
-        from birder.cli.pictures import thumbnails as shrink
+        from birder.plots.image_page import thumbnails as shrink
 
         points = read_map(opened)
         places = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True)) if points is not None else None

@@ -51,7 +51,7 @@ def features(
     from birder.collection.storage import Storage
     from birder.errors import CollectionError
     from birder.formats.features import write_features
-    from birder.naming.vectors import photograph_features, stored_features
+    from birder.naming.inputs import image_features, stored_features
     from birder.sources import readable
 
     opened = Storage.open(collection) if collection is not None else None
@@ -65,7 +65,7 @@ def features(
     if opened is not None:
         batches = stored_features(opened, clip)
     else:
-        batches = photograph_features(images or [], clip, on_unreadable, batch_size)
+        batches = image_features(images or [], clip, on_unreadable, batch_size)
     paths: list[str] = []
     vectors = []
     for keys, block in batches:

@@ -148,11 +148,8 @@ def _write_parquet(rows: Sequence[Row], to: Path | None) -> None:
 
 
 def _write_file(to: Path, data: bytes) -> None:
-    part = to.with_name(to.name + ".part")
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(to)
-    except OSError as error:
-        raise BirderError(f"Cannot write {to}: {error.strerror or error}.") from error
+    from birder.files import replacing
+
+    with replacing(to) as draft:
+        draft.write_bytes(data)
     note(f"Wrote {to}.")

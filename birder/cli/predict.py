@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birder.cli.output import note, one_line, write_rows
+from birder.naming.method import DEFAULT_METHOD, Method
+from birder.taxonomy import Rank
 
 if TYPE_CHECKING:
     from birder.collection.storage import Storage
     from birder.errors import ImageError
-    from birder.naming.naming import ExampleNames, TextNames
+    from birder.naming.by_examples import ExampleNames
+    from birder.naming.by_texts import TextNames
+    from birder.naming.inputs import Batches, OnUnreadable
     from birder.naming.record import Record
-    from birder.naming.vectors import Batches, OnUnreadable
     from birder.weights.clip import LoadedClip
 
 
@@ -30,18 +33,6 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
-class Rank(StrEnum):
-    """Ranks that taxa can be put together at."""
-
-    kingdom = "kingdom"
-    phylum = "phylum"
-    class_ = "class"
-    order = "order"
-    family = "family"
-    genus = "genus"
-    species = "species"
-
-
 def predict(
     images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help="Files, folders, patterns.")] = None,
     collection: Annotated[
@@ -51,7 +42,7 @@ def predict(
         str | None,
         typer.Option(
             "--model",
-            help="A model with a text half: registered weights, a hub repository such as imageomics/bioclip, or a "
+            help="A model with a text encoder: registered weights, a hub repository such as imageomics/bioclip, or a "
             "folder in OpenCLIP's layout (default: the collection's; else BioCLIP 2 where it is on this machine).",
         ),
     ] = None,
@@ -91,6 +82,7 @@ def predict(
         typer.Option("--like", metavar="DIR", help="Name by the labelled photographs of this collection; no texts."),
     ] = None,
     column: Annotated[str | None, typer.Option("--column", help="With --like: the column that labels are in.")] = None,
+    method: Annotated[Method, typer.Option("--method", help="With --like: how examples name images.")] = DEFAULT_METHOD,
     hold_out: Annotated[
         float | None,
         typer.Option(
@@ -127,7 +119,8 @@ def predict(
 ) -> None:
     """Name what is in photographs.
 
-    Scores are probabilities over all labels; with --like they are 1 - distance / 2 to the mean of a class.
+    Scores are probabilities over all labels; with --like they are 1 - distance / 2 to the mean of a class, or with
+    --method knn shares of the votes of the nearest examples.
 
     Examples: birder predict owl.jpg --model imageomics/bioclip --rank genus
 
@@ -149,13 +142,13 @@ def predict(
     if like is not None and hold_out is not None:
         if images or collection is not None:
             raise typer.BadParameter("--hold-out names photographs of --like itself: leave out IMAGE and --in.")
-        _check_on_held_out(like, column or "label", hold_out, k, min_score, form, to)
+        _check_on_held_out(like, column or "label", hold_out, k, min_score, form, to, method)
         return
     if bool(images) == (collection is not None):
         raise typer.BadParameter("name photographs, or a collection with --in (one of the two).")
 
     from birder.collection.storage import Storage
-    from birder.naming.vectors import photograph_features, stored_features
+    from birder.naming.inputs import image_features, stored_features
     from birder.sources import readable
 
     record = _begin_record(log) if log is not None else None
@@ -169,8 +162,8 @@ def predict(
     names: TextNames | ExampleNames
     if like is not None:
         examples = Storage.open(like)
-        names, batches = _by_examples(examples, column or "label", images, opened, on_unreadable, device)
-        by = f"examples of {column or 'label'}, {examples.model.name}"
+        names, batches = _by_examples(examples, column or "label", images, opened, on_unreadable, device, method)
+        by = f"{method.display_name} on {column or 'label'}, {examples.model.name}"
         sha256 = examples.model.sha256
     else:
         clip = load_clip_for(model, opened, device)
@@ -180,7 +173,7 @@ def predict(
         if opened is not None:
             batches = stored_features(opened, clip)
         else:
-            batches = photograph_features(images or [], clip, on_unreadable, batch_size)
+            batches = image_features(images or [], clip, on_unreadable, batch_size)
     to_show = not save or to is not None or format is not None
     rows, best, nameless = [], [], 0
     for keys, vectors in batches:
@@ -193,7 +186,14 @@ def predict(
     if to_show:
         _write(rows, names.columns, form, to)
     if record is not None:
-        by_text |= {"--in": collection, "--like": like, "--column": column, "-k": k, "--min-score": min_score}
+        by_text |= {
+            "--in": collection,
+            "--like": like,
+            "--column": column,
+            "--method": method,
+            "-k": k,
+            "--min-score": min_score,
+        }
         record.write(
             {
                 "model": by,
@@ -225,23 +225,21 @@ def load_clip_for(model: str | None, opened: Storage | None, device: str | None)
     """The model whose texts fit: the one named, or the collection's, or the default."""
     from birder.collection.model import made_elsewhere
     from birder.collection.schema import IMPORTED
-    from birder.collection.text_encoder import load_text_half
-    from birder.errors import WeightsError
+    from birder.collection.text_encoder import load_text_encoder
+    from birder.errors import NoTextEncoderError
     from birder.inference.engine_torch import find_device
     from birder.naming.default_model import default_clip
-    from birder.weights.clip import load_clip
+    from birder.weights.resolve import resolve
 
     if opened is not None:
         if opened.model.engine == IMPORTED:
             note(f"birder: {made_elsewhere(opened)}")
-        return load_text_half(opened, model, device)
+        return load_text_encoder(opened, model, device)
     try:
-        return load_clip(model or default_clip(), device=find_device(device))
-    except WeightsError as error:
-        if "no text half" in str(error):
-            more = "Without texts, labelled photographs do: birder predict --like COLLECTION"
-            raise WeightsError(f"{error} {more}") from error
-        raise
+        return (resolve(model) if model else default_clip()).load_clip(device=find_device(device))
+    except NoTextEncoderError as error:
+        more = "Labelled images name others without texts: birder predict --like COLLECTION"
+        raise NoTextEncoderError(f"{error} {more}") from error
 
 
 def _begin_record(log: Path) -> Record:
@@ -267,12 +265,12 @@ def _text_names(
     template: list[str] | None,
 ) -> TextNames:
     from birder.errors import unknown_name
-    from birder.naming.naming import text_names
+    from birder.naming.by_texts import name_by_texts
     from birder.naming.prompts import OPENAI_TEMPLATES, TextType
 
     if text_type is not None and text_type not in list(TextType):
         raise unknown_name("text type", text_type, TextType)
-    names = text_names(
+    names = name_by_texts(
         clip,
         source=labels,
         bins=bins,
@@ -294,25 +292,25 @@ def _by_examples(
     opened: Storage | None,
     on_unreadable: OnUnreadable,
     device: str | None,
+    method: Method,
 ) -> tuple[ExampleNames, Batches]:
     """Names by the labelled rows of a collection, and the embeddings of what they are for."""
     from birder.collection.model import load_encoder_of, made_elsewhere
     from birder.collection.schema import IMPORTED
     from birder.errors import CollectionError
-    from birder.naming.examples import fit_simpleshot
-    from birder.naming.naming import ExampleNames
-    from birder.naming.vectors import labelled_embeddings, photograph_embeddings, stored_embeddings
+    from birder.naming.by_examples import name_by_examples
+    from birder.naming.inputs import image_embeddings, labelled_embeddings, stored_embeddings
 
     if opened is not None:
         examples.check_model(opened.model)
     uris, vectors, labels = labelled_embeddings(examples, column)
-    names = ExampleNames(fit_simpleshot(vectors, labels))
-    note(f"Naming with {len(labels):,} examples of {len(names.shot.classes):,} classes, {examples.model.name}.")
+    names = name_by_examples(vectors, labels, method=method)
+    note(f"Naming by {names.description}, {examples.model.name}.")
     if opened is None:
         if examples.model.engine == IMPORTED:
             note(f"birder: {made_elsewhere(examples)}")
         encoder = load_encoder_of(examples, device)
-        return names, photograph_embeddings(images or [], encoder.embed_one, on_unreadable)
+        return names, image_embeddings(images or [], encoder.embed_one, on_unreadable)
     if opened.path.resolve() == examples.path.resolve():
         if len(uris) == opened.count():
             raise CollectionError(
@@ -325,14 +323,13 @@ def _by_examples(
 
 
 def _check_on_held_out(
-    like: Path, column: str, share: float, k: int, min_score: float, form: Format, to: Path | None
+    like: Path, column: str, share: float, k: int, min_score: float, form: Format, to: Path | None, method: Method
 ) -> None:
     """Name labelled photographs that were left out of the examples, and tell how often it was right."""
     from birder.collection.storage import Storage
     from birder.errors import ConfigError
-    from birder.naming.examples import fit_simpleshot, hold_out
-    from birder.naming.naming import ExampleNames
-    from birder.naming.vectors import labelled_embeddings
+    from birder.naming.by_examples import hold_out, name_by_examples
+    from birder.naming.inputs import labelled_embeddings
 
     examples = Storage.open(like)
     uris, vectors, labels = labelled_embeddings(examples, column)
@@ -341,9 +338,8 @@ def _check_on_held_out(
         raise ConfigError(f"No class of {column} is large enough to leave {share} of it out. Label more, or raise it.")
     kept = [label for label, left in zip(labels, out, strict=True) if not left]
     truths = [(uri, label) for uri, label, left in zip(uris, labels, out, strict=True) if left]
-    names = ExampleNames(fit_simpleshot(vectors[~out], kept))
-    by = f"{len(kept):,} examples of {len(names.shot.classes):,} classes, {examples.model.name}"
-    note(f"Naming {len(truths):,} photographs that were left out, by {by}.")
+    names = name_by_examples(vectors[~out], kept, method=method)
+    note(f"Naming {len(truths):,} images that were left out, by {names.description}, {examples.model.name}.")
     rows, first, among = [], 0, 0
     for (uri, truth), found in zip(truths, names.predict(vectors[out], max(k, 5)), strict=True):
         guesses = [each["label"] for each in found[:5]]
@@ -354,16 +350,14 @@ def _check_on_held_out(
         rows += [row | {"label": each["label"], "score": each["score"]} for each in kept_names]
     write_rows(rows, form, to=to)
     total = len(truths)
-    more = f"; among the first five: {among:,} ({among / total:.0%})" if len(names.shot.classes) > 5 else ""
+    more = f"; among the first five: {among:,} ({among / total:.0%})" if len(names.classifier.classes) > 5 else ""
     note(f"Right: {first:,} of {total:,} ({first / total:.0%}){more}.")
 
 
 def _save(opened: Storage, best: list[tuple[str, dict[str, Any] | None]], columns: list[str], by: str) -> None:
     from datetime import UTC, datetime
 
-    from birder.formats.predictions import save_predictions
-
-    written = save_predictions(opened, best, columns, by, datetime.now(UTC))
+    written = opened.save_predictions(best, columns, by, datetime.now(UTC))
     note(f"{opened.path}: {len(best):,} rows have {', '.join(written)} now.")
 
 

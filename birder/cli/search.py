@@ -25,7 +25,7 @@ def search(
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", metavar="TEXT", help="What is on it, for models with a text half; may be repeated."),
+        typer.Option("--text", metavar="TEXT", help="What is on it, for models with a text encoder; may be repeated."),
     ] = None,
     id: Annotated[
         list[str] | None,
@@ -58,7 +58,7 @@ def search(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="The whole model whose text half fits; the collection's own without it."),
+        typer.Option("--model", help="The CLIP model whose text encoder fits (default: the collection's own)."),
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
 ) -> None:
@@ -122,9 +122,9 @@ def _is_file(what: str) -> bool:
 
 
 def _text_half(opened: Storage, model: str | None, device: str | None) -> LoadedClip:
-    from birder.collection.text_encoder import load_text_half
+    from birder.collection.text_encoder import load_text_encoder
 
-    return load_text_half(opened, model, device)
+    return load_text_encoder(opened, model, device)
 
 
 def _rows(found: Found, format: Format) -> list[dict[str, Any]]:
@@ -151,7 +151,7 @@ def _asked(
 
 
 def _write_page(to: Path, opened: Storage, found: Found, asked: list[str], images: Sequence[Path]) -> None:
-    from birder.cli.pictures import Tile, write_page
+    from birder.plots.image_page import Tile, write_page
     from birder.sources import path_to_uri
 
     queries = [Tile(path_to_uri(image), image.name) for image in images]
@@ -165,7 +165,7 @@ def _write_page(to: Path, opened: Storage, found: Found, asked: list[str], image
 
 
 def _tile(row: dict[str, Any]) -> Any:
-    from birder.cli.pictures import Tile
+    from birder.plots.image_page import Tile
     from birder.sources import uri_to_name
 
     name = uri_to_name(row["uri"])

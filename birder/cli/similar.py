@@ -29,6 +29,7 @@ def similar(
     """
     from birder.collection.model import load_encoder_of, made_elsewhere
     from birder.collection.schema import IMPORTED
+    from birder.collection.search import search
     from birder.collection.storage import Storage
     from birder.errors import ImageError
     from birder.sources import path_to_uri, uri_to_name
@@ -43,7 +44,7 @@ def similar(
         note(f"birder: {made_elsewhere(opened)}")
     note(f"Searching {opened.count():,} rows of {collection} with {opened.model.name}.")
     own = path_to_uri(image)
-    nearest = [row for row in opened.nearest(vector, k + 1) if row["uri"] != own][:k]
+    nearest = [row for row in search(opened, vectors=[vector], k=k + 1).to_list() if row["uri"] != own][:k]
     rows = [
         {"similarity": round(row["similarity"], 6), "file": uri_to_name(row["uri"]), **_rest(row)} for row in nearest
     ]

@@ -108,8 +108,8 @@ def _values(opened: Storage, column: str, to: Path | None, format: Format) -> No
 
 def _neighbours(opened: Storage, column: str | None, to: Path | None, format: Format) -> None:
     from birder.analysis.agreement import neighbour_agreement
-    from birder.collection.storage import RANKS
     from birder.errors import BirderError
+    from birder.taxonomy import RANKS
 
     found = neighbour_agreement(opened, RANKS if column is None else [column])
     if not any(each.agreement is not None for each in found):

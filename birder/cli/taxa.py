@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birder.cli.predict import Rank
+from birder.taxonomy import Rank
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ def taxa(
     import pyarrow.parquet as pq
 
     from birder.errors import ConfigError
-    from birder.formats.draft import drafted
+    from birder.files import replacing
 
     if to is not None and to.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(f"{to} ends in no form: name it .csv or .parquet.")
@@ -46,17 +46,18 @@ def taxa(
     if to is None:
         pyarrow.csv.write_csv(table, sys.stdout.buffer, options)
         return
-    with drafted(to, force=True) as part:
+    with replacing(to) as draft:
         if to.suffix.lower() == ".csv":
-            pyarrow.csv.write_csv(table, part, options)
+            pyarrow.csv.write_csv(table, draft, options)
         else:
-            pq.write_table(table, part, compression="zstd")
+            pq.write_table(table, draft, compression="zstd")
 
 
 def _taxa(model: str, rank: Rank | None, subset: Path | None) -> pa.Table:
     import pyarrow as pa
 
-    from birder.naming.label_sets import fetch_taxa, group_by_rank, subset_mask
+    from birder.naming.label_sets import group_by_rank, subset_mask
+    from birder.naming.tree_of_life import fetch_taxa
 
     table = fetch_taxa(model)
     if subset is not None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
-from birder.collection.flush import flush_folder
 from birder.errors import CollectionError
+from birder.files import replacing
 from birder.sources import path_to_uri
 
 FILE = "places.json"
@@ -114,13 +114,8 @@ def read_places(path: Path) -> Places:
 
 def write_places(path: Path, places: Places) -> None:
     """Replace the places of a collection, whole and on the disk; within `writing` only."""
-    draft = path / f"{FILE}.part"
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(asdict(places), file, default=sorted)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path / FILE)
-    flush_folder(path)
+    with replacing(path / FILE, durable=True) as draft:
+        draft.write_text(json.dumps(asdict(places), default=sorted), encoding="utf-8")
 
 
 def with_roots(places: Places, paths: Iterable[str | Path]) -> Places:

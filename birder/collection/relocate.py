@@ -1,34 +1,26 @@
 """Relocating rows: files that moved to another folder, disk or server keep their rows, labels and embeddings.
 
-Only uris change. A relocation is written down in `places.json` before its first commit; the next writer finishes one
-that was cut short. The uris of all rows change in one commit, so that readers see either the old ones or the new ones.
+Only uris change, and only after files in the new place have been compared with what was embedded.
 """
 
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal
 
-import pyarrow as pa
-
-from birder.collection.disk import storing
-from birder.collection.journal import now
 from birder.collection.labels import Undone
 from birder.collection.labels import undo as undo_label
-from birder.collection.places import Move, Places, below, moved, place_of, read_places, write_places
+from birder.collection.moving import MovingRow, find_rows, make_move
+from birder.collection.places import place_of, read_places
 from birder.collection.schema import IMPORTED
+from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError, ConfigError
 from birder.sources import Source, find_sources, is_url, stamp_of, uri_to_name, uri_to_path
 from birder.sources.read import load_source
-
-if TYPE_CHECKING:
-    from birder.collection.storage import Storage
 
 _SAMPLE = 50  # rows
 
@@ -100,11 +92,11 @@ def relocate(
             f"{old} and {new} are the same place: name the one where the images were, and where they are."
         )
     with storage.running():
-        found = _find_rows(storage, old_place, new_place)
+        found = find_rows(storage, old_place, new_place)
         rows = found.rows if check == "all" else _evenly(found.rows, _SAMPLE)
         _check_files(storage, rows, new_place, progress)
         with storage.writing():
-            move = _make(storage, found, old_place, new_place, by)
+            move = make_move(storage, found, old_place, new_place, by)
     return Relocated(move.act, old_place, new_place, move.rows, len(move.failures), len(rows))
 
 
@@ -136,119 +128,23 @@ def undo(
         if any(move.undoes == act for move in moves):
             raise CollectionError(f"The relocation {act} is undone already.")
         move = next(move for move in moves if move.act == act)
-        found = _find_rows(storage, move.new, move.old, move.there, move.irregular)
-        _make(storage, found, move.new, move.old, by, undoes=move.act)
+        found = find_rows(storage, move.new, move.old, move.there, move.irregular)
+        make_move(storage, found, move.new, move.old, by, undoes=move.act)
     return Undone(move.act, len(found.rows), 0)
 
 
-def finish(storage: Storage) -> None:
-    """Finish a relocation that was begun; within `writing` only, before anything else is committed."""
-    places = read_places(storage.path)
-    move = places.pending
-    if move is None:
-        return
-    with storing(storage.path):
-        if storage.images.version == move.version:  # else the rows have their new uris
-            found = _find_rows(
-                storage, move.old, move.new, move.stays, {old: new for new, old in move.irregular.items()}
-            )
-            ids, uris = [row.id for row in found.rows], [row.new_uri for row in found.rows]
-            table = pa.table({"id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
-            storage.images.merge_insert("id").when_matched_update_all().execute(table)
-        storage.rename_failures(move.failures, move.failures_version)
-        storage.forget_shards([move.old, move.new])
-        roots = [root if below(root, move.old) is None else moved(root, move.old, move.new) for root in places.roots]
-        done = replace(move, failures={})
-        write_places(storage.path, Places(tuple(dict.fromkeys(roots)), (*places.moves, done), None))
-
-
-class _Row(NamedTuple):
-    id: str
-    uri: str
-    new_uri: str
-    sha256: str
-    bytes: int | None
-
-
-class _Found(NamedTuple):
-    """The rows to be moved, by uri; and uris that rows have in the new place, or keep in the old one."""
-
-    rows: list[_Row]
-    there: frozenset[str]
-    stays: frozenset[str]
-
-
-def _find_rows(
-    storage: Storage,
-    old: str,
-    new: str,
-    stays: frozenset[str] = frozenset(),
-    irregular: Mapping[str, str] = MappingProxyType({}),
-) -> _Found:
-    """The rows under a place, but for those that stay, with the uris that they get; refuse uris that others have."""
-    rows: list[_Row] = []
-    others: set[str] = set()
-    for batch in storage.scan(["id", "uri", "sha256", "bytes"]):
-        for id_, uri, sha256, size in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if uri in stays or below(uri, old) is None:
-                others.add(uri)
-            else:
-                rows.append(_Row(id_, uri, irregular.get(uri) or moved(uri, old, new), sha256, size))
-    if not rows:
-        roots = read_places(storage.path).roots
-        known = f" Images were embedded from {', '.join(map(uri_to_name, roots))}." if roots else ""
-        raise CollectionError(f"No row of {storage.path} is in {uri_to_name(old)}; check the folder's name.{known}")
-    uris = {row.new_uri for row in rows}
-    if taken := sorted(uris & others):
-        raise CollectionError(
-            f"Nothing was changed: {len(taken):,} of {len(rows):,} rows would get the uri of another row, such as "
-            f"{uri_to_name(taken[0])}. These images were embedded at their new place already."
-        )
-    if len(uris) < len(rows):
-        raise CollectionError(f"Nothing was changed: rows in {uri_to_name(old)} differ only in upper and lower case.")
-    there = frozenset(uri for uri in others if below(uri, new) is not None)
-    return _Found(sorted(rows, key=lambda row: row.uri), there, stays)
-
-
-def _make(storage: Storage, found: _Found, old: str, new: str, by: str | None, undoes: str | None = None) -> Move:
-    """Write down the move and make it; within `writing` only."""
-    failures = {uri: moved(uri, old, new) for uri in storage.failed_uris() if below(uri, old) is not None}
-    irregular = {
-        row.new_uri: row.uri
-        for row in found.rows
-        if moved(row.new_uri, new, old) != row.uri or moved(row.uri, old, new) != row.new_uri
-    }
-    move = Move(
-        act=str(uuid.uuid4()),
-        at=now(),
-        by=by,
-        old=old,
-        new=new,
-        rows=len(found.rows),
-        version=storage.images.version,
-        failures=failures,
-        failures_version=storage.failures_version,
-        undoes=undoes,
-        there=found.there,
-        stays=found.stays,
-        irregular=irregular,
-    )
-    with storing(storage.path):
-        write_places(storage.path, replace(read_places(storage.path), pending=move))
-    finish(storage)
-    return move
-
-
-def _evenly(rows: Sequence[_Row], count: int) -> Sequence[_Row]:
+def _evenly(rows: Sequence[MovingRow], count: int) -> Sequence[MovingRow]:
     """At most so many of the rows, the first and the last among them."""
     if len(rows) <= count:
         return rows
     return [rows[number * (len(rows) - 1) // (count - 1)] for number in range(count)]
 
 
-def _check_files(storage: Storage, rows: Sequence[_Row], new: str, progress: Callable[[int, int], None] | None) -> None:
+def _check_files(
+    storage: Storage, rows: Sequence[MovingRow], new: str, progress: Callable[[int, int], None] | None
+) -> None:
     """Refuse files that are not in the new place, or not the ones that were embedded."""
-    files: dict[str, list[_Row]] = defaultdict(list)
+    files: dict[str, list[MovingRow]] = defaultdict(list)
     for row in rows:
         files[row.new_uri.partition("#")[0]].append(row)
     imported = storage.model.engine == IMPORTED  # whose rows do not say what their files hold

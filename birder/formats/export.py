@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from birder.collection.filter import Filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
+from birder.files import replacing, replacing_folder
 from birder.formats.camtrap import Project, write_camtrap, zipped
-from birder.formats.draft import drafted, drafted_folder
 from birder.formats.emb_explorer import write_emb_explorer
 from birder.formats.embedding_atlas import Thumbnails, write_embedding_atlas
 from birder.formats.megadetector import write_megadetector
@@ -91,8 +91,8 @@ def export(
         if results is None:
             raise ConfigError("Name MegaDetector's results that the predictions shall go into: --results FILE.json")
         _demand_ending(file, ".json", for_)
-        with drafted(file, force=force) as part:
-            merged = write_megadetector(snapshot, Path(results), part, by)
+        with replacing(file, force=force) as draft:
+            merged = write_megadetector(snapshot, Path(results), draft, by)
         left = f"; {merged.unmatched:,} predictions are of no detection there" if merged.unmatched else ""
         return f"{merged.merged:,} detections have a classification in {file}{left}."
     if for_ == "embedding-atlas":
@@ -111,8 +111,8 @@ def export(
         raise CollectionError(
             "No rows match the filter." if where is not None else f"{collection.path} has no rows to export."
         )
-    with drafted(file, force=force) as part:
-        rows = write(snapshot, part)
+    with replacing(file, force=force) as draft:
+        rows = write(snapshot, draft)
     return f"{rows:,} rows in {file}."
 
 
@@ -127,8 +127,8 @@ def _embedding_atlas(
     if places is None or thumbnails is None:
         raise CollectionError(f"{collection.path} has no map yet: compute it with birder map {collection.path}")
     _demand_ending(file, ".parquet", "embedding-atlas")
-    with drafted(file, force=force) as part:
-        done = write_embedding_atlas(snapshot, part, places, thumbnails)
+    with replacing(file, force=force) as draft:
+        done = write_embedding_atlas(snapshot, draft, places, thumbnails)
     off = (
         f"; {done.off_map:,} are not on the map (birder map DIR --recompute) and were left out" if done.off_map else ""
     )
@@ -140,11 +140,11 @@ def _camtrap(
     collection: Storage, snapshot: Snapshot, file: Path, project: Project, classifier: str, force: bool
 ) -> str:
     if file.suffix.lower() == ".zip":
-        with drafted(file, force=force) as part, TemporaryDirectory(dir=file.parent, prefix=".birder-") as folder:
+        with replacing(file, force=force) as draft, TemporaryDirectory(dir=file.parent, prefix=".birder-") as folder:
             written = write_camtrap(collection, snapshot, Path(folder), project, classifier)
-            zipped(Path(folder), part)
+            zipped(Path(folder), draft)
     else:
-        with drafted_folder(file, force=force) as folder:
+        with replacing_folder(file, force=force) as folder:
             written = write_camtrap(collection, snapshot, folder, project, classifier)
     return (
         f"{written.observations:,} observations of {written.media:,} media in {written.deployments:,} deployments "

@@ -2,7 +2,7 @@
 
 Whoever writes to the collection (this server, or another process) makes a new version; the next request then reads the
 columns anew, and requests under way keep what they began with. Labels that are in the journal and not in the rows yet
-are laid over the columns; of a filter, they are asked about in a small table of their own.
+are laid over the columns; a filter is applied to them in a small table of their own.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.table import Table
 
-from birder.collection.disk import connect, open_images
-from birder.collection.filter import Filter, as_filter, filter_errors, quoted
+from birder.collection.filter import Filter, as_filter, quoted
+from birder.collection.in_memory import rows_in_memory
 from birder.collection.journal import Cells, Journal
-from birder.collection.labels import fold
-from birder.collection.schema import LABEL_SOURCE, VECTORS
+from birder.collection.reading import RowReader
+from birder.collection.schema import LABEL_SOURCE
 from birder.collection.storage import Storage
 from birder.errors import BirderError, unknown_name
 
@@ -47,17 +45,16 @@ class Snapshot:
     labels_until
         The bytes of the journal of labels that are in this.
     table
-        All columns but the embedding, one row a photograph, sorted by uri.
+        All columns but the embedding, one row an image, sorted by uri.
     collection
         For searches among the embeddings. Its rows lack pending labels: see `with_labels`.
     """
 
     def __init__(self, path: Path, journal: Journal) -> None:
         self.collection = Storage.open(path, labels=False)
-        self._images: Table = open_images(path)
-        self.rows_version = int(self._images.version)
-        names = [name for name in self._images.schema.names if name not in VECTORS]
-        table = self._images.search().select(names).to_arrow()
+        self._rows = self.collection.stored_rows()
+        self.rows_version = self._rows.version
+        table = self._rows.to_table()
         self.table: pa.Table = table.take(pc.sort_indices(table["uri"])).combine_chunks()
         self._position = {id_: position for position, id_ in enumerate(self.table["id"].to_pylist())}
         self._lock = threading.Lock()
@@ -68,7 +65,7 @@ class Snapshot:
 
     def _start(self) -> None:
         self._pending: Positions = np.zeros(0, np.int64)
-        self._pending_rows: Table | None = None
+        self._pending_rows: RowReader | None = None
         self._orders: dict[str, Positions] = {}
         self._filled: dict[str, int] = {}
 
@@ -174,9 +171,9 @@ class Snapshot:
         Parameters
         ----------
         where
-            From `filter`; all rows without it.
+            From `filter`; None: all rows.
         order
-            A column's name, behind "-" for descending order; by uri without it. Rows without a value come last.
+            A column's name, behind "-" for descending order; default: uri. Rows without a value come last.
 
         Raises
         ------
@@ -207,9 +204,7 @@ class Snapshot:
             if where in self._filtered:
                 self._filtered.move_to_end(where)
                 return self._filtered[where]
-        with filter_errors(where, self.collection.path):
-            ids = self._images.search().where(where.sql).select(["id"]).to_arrow()["id"].to_pylist()
-        found = np.sort(self.positions(ids))
+        found = self._matching(self._rows, where)
         with self._lock:
             self._filtered[where] = found
             if len(self._filtered) > _FILTERS:
@@ -221,14 +216,13 @@ class Snapshot:
         with self._lock:
             if self._pending_rows is None:
                 rows = self.table.take(pa.array(self._pending))
-                for field in self._images.schema:
-                    if field.name in VECTORS:  # a filter may name it
-                        rows = rows.append_column(pa.field(field.name, field.type), pa.nulls(len(rows), field.type))
-                self._pending_rows = lancedb.connect("memory://").create_table("rows", rows, on_bad_vectors="null")
-            table = self._pending_rows
-        with filter_errors(where, self.collection.path):
-            ids = table.search().where(where.sql).select(["id"]).to_arrow()["id"].to_pylist()
-        return np.sort(self.positions(ids))
+                self._pending_rows = rows_in_memory(self.collection.path, rows, self._rows.schema)
+            pending = self._pending_rows
+        return self._matching(pending, where)
+
+    def _matching(self, rows: RowReader, where: Filter) -> Positions:
+        """Where the rows that match a filter are, in ascending order."""
+        return np.sort(self.positions(rows.to_table(["id"], where)["id"].to_pylist()))
 
     def with_labels(self, where: Filter | None) -> Filter | None:
         """A filter that matches the same rows of `collection`, which lack pending labels.
@@ -243,7 +237,7 @@ class Snapshot:
         if where is None or not len(self._pending):
             return where
         if len(self._pending) > _MOST_NAMED:
-            fold(self.collection)
+            self.collection.fold_labels()
             return where
         ids = pc.take(self.table["id"], pa.array(self._pending)).to_pylist()
         matching = pc.take(self.table["id"], pa.array(self._matching_labelled(where))).to_pylist()
@@ -280,8 +274,7 @@ class Catalogue:
         self.journal = Journal(path)  # to read; whoever writes has another, so that no two wait for each other
         self._lock = threading.RLock()
         self._snapshot = Snapshot(path, self.journal)
-        self._latest: Table = open_images(path)
-        self._failures: Table = connect(path).open_table("failures")
+        self._storage = Storage.open(path, labels=False)
         self._next_look = 0.0
         self._looked = 0.0
 
@@ -314,8 +307,7 @@ class Catalogue:
     def _look(self) -> None:
         self._looked = begin = time.monotonic()
         try:
-            self._latest.checkout_latest()  # type: ignore[no-untyped-call]
-            if int(self._latest.version) != self._snapshot.rows_version:
+            if self._storage.newest_version() != self._snapshot.rows_version:
                 self._snapshot = Snapshot(self.path, self.journal)
             else:
                 self.labelled()
@@ -328,10 +320,8 @@ class Catalogue:
 
     def failures(self) -> pa.Table:
         """The files that could not be read: uri, reason, failed_at; sorted by uri."""
-        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
-        return self._failures.search().select(["uri", "reason", "failed_at"]).to_arrow().sort_by("uri")
+        return self._storage.newest_failures()
 
     def count_failures(self) -> int:
         """How many files could not be read."""
-        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
-        return int(self._failures.count_rows())
+        return self._storage.count_newest_failures()

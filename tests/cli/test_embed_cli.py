@@ -113,7 +113,7 @@ def test_failures_are_listed_and_can_be_tried_again(home: Path) -> None:
     listed = json.loads(birder("failures", home / "c", "--format", "json").stdout)
     assert [(Path(row["file"]).name, row["reason"]) for row in listed] == [
         ("empty.jpg", "the file is empty"),
-        ("text.jpg", "not an image that Birder knows"),
+        ("text.jpg", "unknown file format"),
     ]
     done = birder("embed", "--to", home / "c", "--retry-failed")
     assert "Embedded 0, already there 0, failed 2." in done.stderr

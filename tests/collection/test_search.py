@@ -171,11 +171,11 @@ def test_what_cannot_be_searched_for_is_said(collection: Storage, tmp_path: Path
     with pytest.raises(UnknownNameError, match="label"):
         search(collection, ids=[NAMES[0]], columns=["labl"])
     for vector in (np.zeros(SIZE, "f4"), np.ones(SIZE + 1, "f4"), np.full(SIZE, np.nan, "f4")):
-        with pytest.raises(CollectionError, match="8 numbers"):
+        with pytest.raises(CollectionError, match="8-dimensional"):
             search(collection, vectors=[vector])
     with pytest.raises(CollectionError, match="cancel each other out"):
         search(collection, ids=[NAMES[0]], unlike=[NAMES[0]])
-    with pytest.raises(CollectionError, match="--model imageomics/bioclip. Without texts: search by photographs"):
+    with pytest.raises(CollectionError, match="--model imageomics/bioclip. Without texts: search by images"):
         search(collection, texts=["an owl"])
 
 
@@ -216,12 +216,13 @@ def test_what_cannot_be_searched_for_is_said(collection: Storage, tmp_path: Path
 def test_an_invalid_filter_is_refused_and_changes_nothing(
     collection: Storage, where: str, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = collection.images.version
-    for query in ({"where": where}, {"where": where, "vectors": [VECTORS[0]]}):
+    before = collection.version
+    queries: list[list[npt.NDArray[np.float32]]] = [[], [VECTORS[0]]]
+    for vectors in queries:
         with pytest.raises(FilterError, match=reason) as error:
-            search(collection, **query)  # type: ignore[arg-type]
+            search(collection, where=where, vectors=vectors)
         assert len(str(error.value)) < 1_000
-    assert Storage.open(collection.path).images.version == before
+    assert Storage.open(collection.path).version == before
     assert collection.count() == ROWS
     assert "panicked" not in capfd.readouterr().err
 
@@ -327,9 +328,10 @@ def test_a_photograph_that_is_asked_with_is_left_out_and_a_broken_one_told(of_cl
     home = of_clip.path.parent
     assert 5 not in numbers(search(of_clip, images=[home / "5.png"], encoder=encoder))
     (home / "bad.png").write_bytes(b"")
-    for kind in ({"images": [home / "bad.png"]}, {"unlike": [home / "bad.png"]}):
-        with pytest.raises(ImageError, match="bad.png.*Name another"):
-            search(of_clip, encoder=encoder, **kind)
+    with pytest.raises(ImageError, match="bad.png.*Choose another"):
+        search(of_clip, encoder=encoder, images=[home / "bad.png"])
+    with pytest.raises(ImageError, match="bad.png.*Choose another"):
+        search(of_clip, encoder=encoder, unlike=[home / "bad.png"])
 
 
 def test_texts_in_an_imported_collection_of_image_features(of_clip: Storage, tmp_path: Path) -> None:
@@ -392,7 +394,14 @@ def test_texts_find_the_same_by_the_index(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(search_module, "_TEXT_CANDIDATES", 1_000)
     scanned: list[int] = []
     whole = vector_index.nearest_rows
-    monkeypatch.setattr(search_module, "nearest_rows", lambda *a, **k: scanned.append(a[2]) or whole(*a, **k))
+
+    def counted(
+        collection: Storage, vector: npt.NDArray[np.float32], k: int, **more: Any
+    ) -> tuple[pa.Table, str | None]:
+        scanned.append(k)
+        return whole(collection, vector, k, **more)
+
+    monkeypatch.setattr(search_module, "nearest_rows", counted)
     by_index = [numbers(search(made, texts=[text], clip=clip, k=10)) for text in queries]
     assert scanned == [1_000] * 10
     right = sum(len({*a} & {*b}) for a, b in zip(exact, by_index, strict=True))

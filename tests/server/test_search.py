@@ -69,8 +69,8 @@ def test_searching_takes_likes_unlikes_embeddings_and_conditions(
     [
         ({}, "Nothing to search by"),
         ({"ids": ["nothing"]}, "no row 'nothing'"),
-        ({"embedding": [1.0]}, "embeddings of 16 numbers"),
-        ({"embedding": [0.0] * SIZE}, "embeddings of 16 numbers"),
+        ({"embedding": [1.0]}, "16-dimensional embeddings"),
+        ({"embedding": [0.0] * SIZE}, "16-dimensional embeddings"),
         ({"texts": ["a frog"]}, "weights of nowhere are not on this machine"),
         ({"unlike": ["a frog"]}, "weights of nowhere are not on this machine"),
         ({"where": "labl = 'owl'"}, "Invalid filter: unknown column 'labl'. Did you mean 'label'"),
