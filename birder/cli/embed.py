@@ -52,6 +52,10 @@ def embed(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photographs embedded at once.")] = 32,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
+    as_new: Annotated[
+        bool,
+        typer.Option("--as-new", help="Embed images whose files moved as new ones, instead of relocating their rows."),
+    ] = False,
     no_labels: Annotated[
         bool, typer.Option("--no-labels", help="Do not take the folder right above a file as its label.")
     ] = False,
@@ -113,8 +117,9 @@ def embed(
     from birder.collection.model import EncoderSpec, precision_for
     from birder.collection.schema import other_model
     from birder.collection.storage import Storage, exists
-    from birder.errors import BirderError
+    from birder.errors import BirderError, ImagesMovedError
     from birder.pipeline.embed import plan
+    from birder.pipeline.moved import refuse_moved
     from birder.weights.resolve import resolve
 
     collection = Storage.open(to) if exists(to) else None
@@ -131,6 +136,13 @@ def embed(
     if table is not None:
         _join(sources, table)
     todo = plan(collection, sources, retry_failed=retry_failed)
+    todo.roots = paths or []
+    if collection is not None and not as_new:
+        try:
+            refuse_moved(collection, todo)
+        except ImagesMovedError as error:
+            note(f"birder: {error}")
+            raise typer.Exit(2) from None
     if not todo.total and not retry_failed:
         raise BirderError(f"There are no photographs in {', '.join(paths or ())}.")
     what = "boxes" if crops else "photographs"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.index import ensure_index
+from birder.collection.places import read_places
 from birder.collection.schema import IMPORTED, LABEL_SOURCE, image_fields
 from birder.collection.storage import Failure, ModelCard, Stamp, Storage, exists
 from birder.errors import CollectionError, ConfigError
@@ -119,7 +119,7 @@ def import_embeddings(
         collection = Storage.create_or_open(to, _card_for(_named(model, opened, file), layout.size, to))
         types = {name: type_ for name, type_ in layout.kept.values() if name not in collection.columns}
         collection.check_columns(dict(layout.kept.values()))
-        batches = _foreign_batches(opened, layout, file)
+        batches = _foreign_batches(opened, layout, file, read_places(collection.path).original_id)
     try:
         return _write(collection, types, _with_unreadable(batches, opened), opened.rows, opened.files, on_progress)
     except pa.ArrowException as error:
@@ -188,7 +188,9 @@ def _own_batches(file: EmbeddingFile) -> Iterator[_Batch]:
         yield _Batch(table, [])
 
 
-def _foreign_batches(file: EmbeddingFile, layout: Layout, name: Path) -> Iterator[_Batch]:
+def _foreign_batches(
+    file: EmbeddingFile, layout: Layout, name: Path, original_id: Callable[[str], str]
+) -> Iterator[_Batch]:
     row_uris = RowUris(name.absolute() if name.is_dir() else name.absolute().parent)
     for table in file.batches(ROWS_AT_ONCE):
         columns = {ours: table[theirs].cast(type_) for theirs, (ours, type_) in layout.kept.items()}
@@ -206,7 +208,7 @@ def _foreign_batches(file: EmbeddingFile, layout: Layout, name: Path) -> Iterato
         good = np.array([reason is None for reason in reasons])
         mask = pa.array(good)
         own = {
-            "id": pa.array([str(uuid.uuid5(uuid.NAMESPACE_URL, each)) for each in uris]).filter(mask),
+            "id": pa.array([original_id(each) for each in uris]).filter(mask),
             "uri": pa.array(uris).filter(mask),
             "sha256": pa.array(shas).filter(mask),
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors[good].reshape(-1)), layout.size),
@@ -293,7 +295,7 @@ def _write(
             if not known.all():
                 collection.append(batch.rows.filter(pa.array(~known)))
             if (known & ~same).any():
-                collection.update(batch.rows.filter(pa.array(known & ~same)))
+                collection.update(batch.rows.filter(pa.array(known & ~same)).drop_columns(["id"]))  # a row keeps its id
             if failures:
                 collection.write([], failures)
             read += len(uris) + len(batch.failures)

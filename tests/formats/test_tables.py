@@ -91,7 +91,7 @@ def test_what_is_there_is_overwritten_only_by_force_and_stays_on_errors(collecti
     file.write_text("mine")
     with pytest.raises(FileExistsError, match="--force"):
         export(collection, file)
-    with pytest.raises(CollectionError):
+    with pytest.raises(FilterError):
         export(collection, file, where="nonsense(", force=True)
     assert file.read_text() == "mine"
     export(collection, file, force=True)
