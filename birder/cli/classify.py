@@ -1,27 +1,35 @@
-"""`birder classify`: the classes that weights with class names see in photographs."""
+"""`birder classify`: the classes that a classifier sees in images."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from birder.cli.output import Format, note, one_line, write_rows
+from birder.cli import options
+from birder.cli.errors import FAILED
+from birder.cli.output import note, one_line, write_rows
 from birder.registry import DEFAULT_WEIGHTS
 
 
 def classify(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.")],
-    model: Annotated[str, typer.Option("--model", help="Weights by name, or a checkpoint file.")] = DEFAULT_WEIGHTS,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many classes for each photograph.")] = 5,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
-    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    images: Annotated[list[options.Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    model: Annotated[str, options.model_option()] = DEFAULT_WEIGHTS,
+    k: options.K = 5,
+    to: options.ToRows = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
+    device: options.Device = None,
 ) -> None:
-    """Classify photographs with weights that have class names; probabilities are between 0 and 1.
+    """Classify images with a model that has class names; probabilities are between 0 and 1.
 
-    Example: birder classify examples/photos/birds/crow.jpg -k 3
+    For example:
+
+    birder classify owl.jpg -k 3
     """
+    form = options.format_of(format, to)
+    options.check_to(to, force)
+
     from birder.errors import ImageError, WeightsError
     from birder.inference.classification import infer_image
     from birder.inference.engine_torch import find_device
@@ -54,7 +62,7 @@ def classify(
                     "probability": float(out[0, index]),
                 }
             )
-    write_rows(rows, format)
+    write_rows(rows, form, to)
     if unreadable:
         note(f"{unreadable} of {len(images)} could not be read.")
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)

@@ -1,4 +1,4 @@
-"""`birder duplicates`: photographs that are there more than once, or nearly."""
+"""`birder duplicates`: images that a collection has more than once, or nearly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birder.cli.output import Format, note, write_rows
+from birder.cli import options
+from birder.cli.options import Format
+from birder.cli.output import note, write_rows
 
 if TYPE_CHECKING:
     from birder.analysis.duplicates import Group
@@ -16,27 +18,27 @@ _GROUPS_ON_PAGE = 500
 
 
 def duplicates(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
+    collection: options.Collection,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            "--threshold", metavar="COSINE", help="From which cosine on photographs are similar; 0.97 without it."
-        ),
+        typer.Option("--threshold", metavar="COSINE", help="Least cosine of similar images (default: 0.97)."),
     ] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="SQL", help="Only among rows that this holds for: label = 'owl'")
-    ] = None,
-    format: Annotated[Format, typer.Option("--format", help="How to print the groups.")] = Format.table,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with the groups side by side.")
-    ] = None,
+    where: options.Where = None,
+    to: options.ToPage = None,
+    format: options.PageFormatOption = None,
+    force: options.Force = False,
 ) -> None:
-    """Find photographs with the same content, and ones whose embeddings are nearly the same.
+    """Find images with the same content, and ones whose embeddings are nearly the same.
 
-    The first of a group is the largest picture; `similarity` is the cosine to it.
+    The first of a group is its largest image; `similarity` is the cosine to it.
 
-    Example: birder duplicates photos.birder --html duplicates.html
+    For example:
+
+    birder duplicates photos.birder --threshold 0.93 --to duplicates.html
     """
+    form = options.format_of(format, to, page=True)
+    options.check_to(to, force)
+
     from birder.analysis.duplicates import SAME, THRESHOLD, find_duplicates
     from birder.collection.storage import Storage
 
@@ -55,10 +57,11 @@ def duplicates(
         for number, group in enumerate(groups, 1)
         for photo in group.photos
     ]
-    if rows or format is not Format.table:
-        write_rows(rows, format)
-    if html is not None:
-        _write_page(groups, html, f"{collection}: duplicates", least)
+    if form is Format.html:
+        assert to is not None
+        _write_page(groups, to, f"{collection}: duplicates", least)
+    elif rows or form is not Format.table:
+        write_rows(rows, form, to)
     same = sum(group.kind == SAME for group in groups)
     extra = sum(len(group.photos) - 1 for group in groups if group.kind == SAME)
     note(
@@ -70,7 +73,7 @@ def duplicates(
 def _write_page(groups: list[Group], to: Path, title: str, threshold: float) -> None:
     from birder.cli.pictures import Tile, write_page
 
-    lines = [f"Similar: a cosine of {threshold:g} or more. The first of a group is the largest picture."]
+    lines = [f"Similar: a cosine of {threshold:g} or more. The first of a group is the largest image."]
     if len(groups) > _GROUPS_ON_PAGE:
         lines.append(f"The first {_GROUPS_ON_PAGE:,} of {len(groups):,} groups; --format csv has all.")
     sections = [
@@ -89,7 +92,7 @@ def _write_page(groups: list[Group], to: Path, title: str, threshold: float) -> 
     ]
     missing = write_page(to, title, lines, sections)
     if missing:
-        note(f"{len(missing):,} pictures are missing on the page, such as {_shown(next(iter(missing)))}.")
+        note(f"{len(missing):,} images are missing on the page, such as {_shown(next(iter(missing)))}.")
 
 
 def _number(count: int, thing: str) -> str:

@@ -1,23 +1,26 @@
-"""`birder failures`: the files that a collection could not take, and why."""
+"""`birder failures`: the images that a collection could not take, and why."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from birder.cli.output import Format, note, write_rows
+from birder.cli import options
+from birder.cli.output import note, write_rows
 
 
 def failures(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
-    format: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.table,
+    collection: options.Collection,
+    to: options.ToRows = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
 ) -> None:
-    """List the files that could not be read, each with the reason; birder embed --retry-failed tries them again.
+    """List the images that could not be read, each with the reason; birder embed --retry-failed tries them again.
 
-    Example: birder failures photos.birder --format csv
+    For example:
+
+    birder failures photos.birder --format csv
     """
+    form = options.format_of(format, to)
+    options.check_to(to, force)
+
     from birder.collection.storage import Storage
     from birder.sources import uri_to_name
 
@@ -25,7 +28,6 @@ def failures(
         {"file": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"]}
         for row in Storage.open(collection).failures()
     ]
-    if format == Format.table:
-        note(f"{len(rows):,} failed in {collection}.")
-    if rows or format != Format.table:
-        write_rows(rows, format)
+    note(f"{len(rows):,} failed in {collection}.")
+    if rows or form is not options.Format.table:
+        write_rows(rows, form, to)

@@ -1,4 +1,4 @@
-"""`birder map`: a collection in the plane, photographs that look alike near to each other."""
+"""`birder map`: a collection in the plane, with images that look alike near to each other."""
 
 from __future__ import annotations
 
@@ -9,49 +9,50 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birder.cli import options
 from birder.cli.output import console_err, note
 
 if TYPE_CHECKING:
     from birder.analysis.projection import MapPoints
     from birder.collection.storage import Storage
 
-_IN_PICTURE = 12  # names in a picture's legend; the page has more, and filters by them
+_IN_LEGEND = 12  # names in the legend of an image; the page has more, and filters by them
 
 
 def map_(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
+    collection: options.Collection,
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--to",
-            metavar="FILE",
-            help="map.png (or .svg, .pdf) for a picture; map.html for a page that zooms, filters and selects, and "
-            "opens anywhere.",
-        ),
+        options.to_option(".html for a page that zooms, filters and selects, or .png, .svg, .pdf for an image"),
     ] = None,
     colour: Annotated[
         str | None,
         typer.Option("--colour", metavar="COLUMN", help="Colour by this column: label, class, taken_at, ..."),
     ] = None,
     recompute: Annotated[
-        bool, typer.Option("--recompute", help="Compute the map anew, with what was added since.")
+        bool, typer.Option("--recompute", help="Compute the map anew, with the images added since.")
     ] = False,
+    force: options.Force = False,
 ) -> None:
-    """Draw a map of a collection: UMAP of its embeddings, computed once and stored with it.
+    """Draw a map of a collection: a UMAP of its embeddings, computed once and stored with it.
 
-    Without --to: tell which map there is.
+    Without --to, report which map there is.
 
-    Example: birder map photos.birder --to map.html --colour family
+    For example:
+
+    birder map photos.birder --to map.html --colour label
     """
+    if colour is not None and to is None:
+        options.wrong_use("--colour needs a file to draw: --to map.html")
+    options.check_to(to, force)
+
     from birder.analysis.projection import read_map
     from birder.collection.storage import Storage
     from birder.plots.colouring import PALETTE, colour_values
 
-    if colour is not None and to is None:
-        raise typer.BadParameter("--colour needs a file to draw to: --to map.html")
     opened = Storage.open(collection)
     if colour is not None:
-        colour_values(opened, colour, [])  # an unknown column is said before minutes of work
+        colour_values(opened, colour, [])  # an unknown column is reported before minutes of work
     points = None if recompute else read_map(opened)
     if points is None and (recompute or to is not None):
         points = _compute(opened)
@@ -62,7 +63,7 @@ def map_(
     if to is None:
         return
     page = to.suffix.lower() in (".html", ".htm")
-    most = len(PALETTE) if page else _IN_PICTURE
+    most = len(PALETTE) if page else _IN_LEGEND
     values = None if colour is None else colour_values(opened, colour, points.ids, most=most)
     if page:
         from birder.plots.map_page import write_map_page
@@ -79,11 +80,11 @@ def _tell(collection: Path, points: MapPoints) -> None:
     made = points.made
     reduced = f", {made['directions']} principal directions" if made["directions"] else ""
     note(
-        f"{collection}: a map of {len(points.ids):,} photographs (UMAP {made['umap']}, cosine, "
+        f"{collection}: a map of {len(points.ids):,} images (UMAP {made['umap']}, cosine, "
         f"{made['neighbours']} neighbours{reduced}, seed {made['seed']})."
     )
     if points.missing:
-        note(f"{points.missing:,} added or changed since are not on it: birder map {collection} --recompute")
+        note(f"{points.missing:,} images added or changed since are not on it: birder map {collection} --recompute")
 
 
 def _compute(opened: Storage) -> MapPoints:

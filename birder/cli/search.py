@@ -1,4 +1,4 @@
-"""`birder search`: what of a collection is like photographs, texts and rows, and unlike others."""
+"""`birder search`: the rows of a collection that are like images, texts and rows, and unlike others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birder.cli.output import Format, note, write_rows
+from birder.cli import options
+from birder.cli.options import Format, format_of
+from birder.cli.output import note, write_rows
 
 if TYPE_CHECKING:
     from birder.collection.search import Found
@@ -19,60 +21,50 @@ _BOOKKEEPING = {"id", "uri", "sha256", "bytes", "modified", "etag", "width", "he
 
 
 def search(
-    collection: Annotated[Path, typer.Option("--in", metavar="DIR", help="The collection to search.")],
+    collection: options.Collection,
     image: Annotated[
-        list[Path] | None, typer.Option("--image", metavar="FILE", help="Like this photograph; may be repeated.")
+        list[Path] | None, typer.Option("--image", metavar="FILE", help="Like this image; repeatable.")
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", metavar="TEXT", help="What is on it, for models with a text half; may be repeated."),
+        typer.Option("--text", metavar="TEXT", help="What the image shows, with a text encoder; repeatable."),
     ] = None,
     id: Annotated[
         list[str] | None,
-        typer.Option("--id", metavar="ID", help="Like this row: its id, uri or file name; may be repeated."),
+        typer.Option("--id", metavar="ID", help="Like this row: its id, uri or file name; repeatable."),
     ] = None,
     unlike: Annotated[
         list[str] | None,
         typer.Option(
             "--unlike",
-            metavar="WHAT",
-            help="Not like this: a file that exists, else a row of the collection, else a text; may be repeated.",
+            metavar="QUERY",
+            help="Not like this: an existing file, else a row of the collection, else a text; repeatable.",
         ),
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            "--where",
-            metavar="SQL",
-            help="Only rows that this holds for: \"family = 'Corvidae' AND taken_at >= '2024-05-01'\".",
-        ),
-    ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare all rows, also where there is an index.")] = False,
-    format: Annotated[
-        Format | None, typer.Option("--format", help="How to print them; a table without it, nothing with --html.")
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write them as a page of pictures; it opens anywhere."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The whole model whose text half fits; the collection's own without it."),
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
+    where: options.Where = None,
+    k: options.K = 20,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all rows, even where there is an index.")] = False,
+    to: options.ToPage = None,
+    format: options.PageFormatOption = None,
+    force: options.Force = False,
+    model: Annotated[str | None, options.model_option("the collection's")] = None,
+    device: options.Device = None,
 ) -> None:
-    """Search a collection by photographs, texts and its own rows; filter it by SQL.
+    """Search a collection by images, texts and its own rows, and filter it.
 
-    Similarity is the mean of the cosines with what is wanted, less the mean with what is not. Photographs and rows that
-    are asked with are left out. With --where alone the rows that it holds for are printed.
+    Similarity is the mean of the cosines with the queries, minus the mean of those with --unlike. Images and rows of
+    the query are left out of the results. With --where alone, the rows that match the filter are listed.
 
-    Examples: birder search --in photos.birder --image owl.jpg --where "latitude > 50" -k 5
+    For example:
 
-    birder search --in photos.birder --text "a green frog on a leaf" --unlike "a green leaf" --html frogs.html
+    birder search photos.birder --image owl.jpg --where "latitude > 50 OR label = 'owl'" -k 5
+
+    birder search photos.birder --text "a green frog on a leaf" --unlike "a green leaf" --to frogs.html
     """
     if not (image or text or id or unlike or where):
-        raise typer.BadParameter("say what to search by: --image, --text, --id, --unlike or --where.")
+        options.wrong_use("Say what to search by: --image, --text, --id, --unlike or --where.")
+    form = format_of(format, to, page=True)
+    options.check_to(to, force)
 
     from birder.collection.search import find_row
     from birder.collection.search import search as run
@@ -107,11 +99,12 @@ def search(
     else:
         more = "" if found.matching <= len(found) else f"; the first {len(found):,} are shown, -k shows more"
         note(f"{found.matching:,} rows of {collection} match{more}.")
-    if html is not None:
+    if form is Format.html:
+        assert to is not None
         asked = _asked(image or (), text or (), id or (), unlike or (), where)
-        _write_page(html, opened, found, asked, [*(image or ()), *(u for u in unwanted if isinstance(u, Path))])
-    if html is None or format is not None:
-        write_rows(_rows(found, format or Format.table), format or Format.table)
+        _write_page(to, opened, found, asked, [*(image or ()), *(u for u in unwanted if isinstance(u, Path))])
+    else:
+        write_rows(_rows(found, form), form, to)
 
 
 def _is_file(what: str) -> bool:
@@ -127,7 +120,7 @@ def _text_half(opened: Storage, model: str | None, device: str | None) -> Loaded
     return load_text_half(opened, model, device)
 
 
-def _rows(found: Found, format: Format) -> list[dict[str, Any]]:
+def _rows(found: Found, form: Format) -> list[dict[str, Any]]:
     from birder.sources import uri_to_name
 
     rows = []
@@ -135,7 +128,7 @@ def _rows(found: Found, format: Format) -> list[dict[str, Any]]:
         similarity = {"similarity": round(row.pop("similarity"), 6)} if "similarity" in row else {}
         rows.append({**similarity, "file": uri_to_name(row["uri"]), **row})
     hidden = {name for name in (rows[0] if rows else ()) if all(row[name] is None for row in rows)}
-    if format == Format.table:  # for eyes: what tells photographs apart, not their bookkeeping
+    if form is Format.table:  # to read: what tells images apart, not their bookkeeping
         hidden |= _BOOKKEEPING
     return [{name: value for name, value in row.items() if name not in hidden} for row in rows]
 

@@ -1,32 +1,37 @@
-"""`birder similar`: the photographs of a collection that are nearest to one."""
+"""`birder similar`: the images of a collection that are nearest to one."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from birder.cli.output import Format, note, write_rows
+from birder.cli import options
+from birder.cli.options import Format
+from birder.cli.output import note, write_rows
 
 
 def similar(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph to compare with.")],
-    collection: Annotated[Path, typer.Option("--in", metavar="DIR", help="The collection to search.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
-    format: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.table,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Of imported embeddings: what made them, as a name or folder of this machine."),
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
+    image: Annotated[options.Path, typer.Argument(metavar="IMAGE", help="The image to compare with, a file.")],
+    collection: options.In,
+    k: options.K = 10,
+    to: options.ToRows = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
+    model: Annotated[str | None, options.model_option("the collection's")] = None,
+    device: options.Device = None,
 ) -> None:
-    """Find the photographs most similar to one by the cosine of their embeddings, 1 for the same picture.
+    """Find the images most similar to one by the cosine of their embeddings, which is 1 for the same image.
 
-    The photograph itself is left out if it is in the collection; a copy of it under another name is not.
+    The image itself is left out if it is in the collection; a copy under another name is not.
 
-    Example: birder similar photos/birds/owl.jpg --in photos.birder -k 5
+    For example:
+
+    birder similar owl.jpg --in photos.birder -k 5
     """
+    form = options.format_of(format, to)
+    options.check_to(to, force)
+
     from birder.collection.model import load_encoder_of, made_elsewhere
     from birder.collection.schema import IMPORTED
     from birder.collection.storage import Storage
@@ -38,7 +43,7 @@ def similar(
     try:
         vector = encoder.embed_one(image)
     except ImageError as error:
-        raise ImageError(f"{image}: {error}. Name another photograph.") from error
+        raise ImageError(f"{image}: {error}. Name another image.") from error
     if opened.model.engine == IMPORTED:
         note(f"birder: {made_elsewhere(opened)}")
     note(f"Searching {opened.count():,} rows of {collection} with {opened.model.name}.")
@@ -48,10 +53,10 @@ def similar(
         {"similarity": round(row["similarity"], 6), "file": uri_to_name(row["uri"]), **_rest(row)} for row in nearest
     ]
     empty = {name for name in (rows[0] if rows else ()) if all(row[name] is None for row in rows)}
-    if format == Format.table:  # for eyes: what tells photographs apart, not their bookkeeping
+    if form is Format.table:  # to read: what tells images apart, not their bookkeeping
         empty |= {"id", "uri", "sha256", "bytes", "modified", "width", "height", "label_source"}
         rows = [{name: value for name, value in row.items() if name not in empty} for row in rows]
-    write_rows(rows, format)
+    write_rows(rows, form, to)
 
 
 def _rest(row: dict[str, object]) -> dict[str, object]:
