@@ -30,6 +30,7 @@ from birder.collection.disk import connect, has_table, make_table, storing
 from birder.collection.storage import Storage
 from birder.collection.vectors import Vectors, nearest_rows, principal, unit_vectors
 from birder.errors import CollectionError, ConfigError
+from birder.extras import need
 
 FEWEST = 5
 """Rows that a map needs."""
@@ -167,6 +168,7 @@ def _lay_out(vectors: Vectors, start: Vectors, seed: int, say: Progress) -> Vect
     """Places (N, 2) float32 of unit vectors (N, D), from where they start (N, 1 or 2)."""
     rows = len(vectors)
     k = min(_NEIGHBOURS, rows - 1)
+    need("map", "Computing a map")
     say("neighbours", 0.02)
     indices, cosines = nearest_rows(vectors, k, progress=lambda done: say("neighbours", 0.02 + 0.38 * done))
     say("graph", 0.40)

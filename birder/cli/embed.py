@@ -103,11 +103,11 @@ def embed(
     """
     begun = time.perf_counter()
     if ray is not None:
-        from birder.pipeline.cluster import check_installed
+        from birder.extras import need
 
         if threads is not None:
             raise typer.BadParameter("--threads has no meaning with --ray, which shares out the processors itself")
-        check_installed()
+        need("cluster", "birder embed --ray")
     for name, value in LEAN.items():
         os.environ.setdefault(name, value)
     from birder.collection.model import EncoderSpec, precision_for

@@ -64,6 +64,9 @@ def serve(
     if token is not None:
         check_token(token)
 
+    from birder.extras import need
+
+    need("serve", "birder serve")
     from birder.server.app import create_app
     from birder.server.connections import check_certificate, listen, server_for
 

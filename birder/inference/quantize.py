@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birder.errors import ConfigError
+from birder.extras import need
 from birder.inference import engine_openvino as ov
 from birder.inference.engine import Engine, keep_float_graph, open_engine
 from birder.weights.find import FoundModel
@@ -57,12 +58,13 @@ def quantize(model: FoundModel, images: npt.NDArray[np.uint8]) -> Quantized:
     Raises
     ------
     ConfigError
-        Too few images, or the package for it (nncf) is not installed.
+        Too few images.
+    MissingExtraError
+        nncf is not installed.
     """
-    try:
-        import nncf
-    except ImportError as error:
-        raise ConfigError('Quantising needs a package more: pip install "birder[quantize]"') from error
+    need("quantize", "Quantisation")
+    import nncf
+
     if len(images) < 8:
         raise ConfigError(f"Quantising needs at least 8 photographs that can be read, not {len(images)}; 100 are good.")
     import openvino

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import re
@@ -15,14 +14,6 @@ from typing import Any, NamedTuple
 from birder.errors import BirderError, ConfigError
 
 _LOOPBACK = "127.0.0.1"
-_EXTRA = {"ray": "ray[data]", "lance": "pylance"}
-
-
-def check_installed() -> None:
-    """Refuse (`ConfigError`) to go on without the packages of the extra `cluster`."""
-    missing = [package for module, package in _EXTRA.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ConfigError(f'--ray needs {" and ".join(missing)}: pip install "birder[cluster]"')
 
 
 @contextlib.contextmanager

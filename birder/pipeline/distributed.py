@@ -30,9 +30,10 @@ from birder.collection.flush import flush
 from birder.collection.model import EncoderSpec
 from birder.collection.schema import ModelCard, check_model
 from birder.collection.storage import Content, Failure, Row, Storage
+from birder.extras import need
 from birder.images.transform import ClassificationTransform
 from birder.inference.engine import is_usable
-from birder.pipeline.cluster import check_installed, explain, lay_out, running_ray
+from birder.pipeline.cluster import explain, lay_out, running_ray
 from birder.pipeline.decode import Decoded, Pending, read_group
 from birder.pipeline.embed import LONG, NOT_USABLE, Plan, Summary, begin, columns_of, embed_pixels
 from birder.sources import drop_off_earth
@@ -88,7 +89,7 @@ def embed_on_ray(
         ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
     )
 
-    check_installed()
+    need("cluster", "birder embed --ray")
     summary = Summary()
     begun = time.perf_counter()
     stop = stop or threading.Event()

@@ -13,6 +13,7 @@ from birder.analysis.agreement import Agreement
 from birder.analysis.projection import MapPoints
 from birder.analysis.stats import ValueCount
 from birder.errors import BirderError
+from birder.extras import need
 from birder.plots.colouring import NONE, Categories, Scale, hex_to_rgba
 
 _MOST_BARS = 30
@@ -121,6 +122,7 @@ def draw_agreement(found: Sequence[Agreement], file: str | Path) -> None:
 @contextlib.contextmanager
 def _figure(file: str | Path, inches: tuple[float, float]) -> Iterator[Any]:
     """A figure that is written to a file, whole or not at all."""
+    need("map", "Drawing a map as an image")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

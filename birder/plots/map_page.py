@@ -16,6 +16,7 @@ import numpy.typing as npt
 from birder.analysis.projection import MapPoints
 from birder.collection.storage import Storage
 from birder.errors import BirderError
+from birder.extras import need
 from birder.plots.colouring import NONE, PALETTE, Categories, Scale, hex_to_rgba, point_values
 from birder.sources import readable, uri_to_name
 
@@ -84,6 +85,7 @@ def write_map_page(
 
 def _scale(colours: Scale) -> tuple[npt.NDArray[np.uint8], dict[str, Any] | None]:
     """Colours of a scale's points, and the scale itself for the legend; None if no point has a value."""
+    need("map", "Colouring a map by numbers")
     import matplotlib
 
     steps = (matplotlib.colormaps["viridis"](np.linspace(0, 1, _STEPS))[:, :3] * 255).round().astype(int)

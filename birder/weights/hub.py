@@ -200,7 +200,9 @@ def check_is_file(path: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Where Birder keeps what it can compute again: `BIRDER_CACHE`, or a folder under the user's cache."""
+    """Where Birder keeps what it can compute again: `BIRDER_CACHE`; default: the user's cache folder for "birder"."""
     if folder := os.environ.get("BIRDER_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "birder"
+    import platformdirs
+
+    return platformdirs.user_cache_path("birder", appauthor=False)

@@ -20,7 +20,8 @@ import pytest
 
 from birder.collection.model import Encoder, EncoderSpec
 from birder.collection.storage import Storage
-from birder.errors import BirderError, CollectionError, ConfigError
+from birder.errors import BirderError, CollectionError, MissingExtraError
+from birder.extras import EXTRAS
 from birder.pipeline.cluster import lay_out, running_ray
 from birder.pipeline.distributed import _chunks, _unpack, embed_on_ray
 from birder.pipeline.embed import Summary, embed_images, plan
@@ -284,8 +285,8 @@ def test_another_writer_is_refused(tmp_path: Path, encoder: Encoder) -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path, 1)
-    monkeypatch.setattr("birder.pipeline.cluster._EXTRA", {"no_such_module": "no-such-package"})
-    with pytest.raises(ConfigError, match=r'no-such-package: pip install "birder\[cluster\]"'):
+    monkeypatch.setitem(EXTRAS, "cluster", ("no_such_module",))
+    with pytest.raises(MissingExtraError, match=r'pip install "birder\[cluster\]"'):
         run(tmp_path, encoder)
 
 

@@ -1,0 +1,31 @@
+"""Optional dependencies: which extra of the package brings which module, and the error where one is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from birder.errors import MissingExtraError
+
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "serve": ("fastapi", "python_multipart", "uvicorn"),
+    "map": ("matplotlib", "umap"),
+    "heic": ("pillow_heif",),
+    "remote": ("aiohttp",),
+    "quantize": ("nncf",),
+    "cluster": ("lance", "ray"),
+}
+"""Extra -> the modules that it brings."""
+
+
+def need(extra: str, what: str) -> None:
+    """Raise `MissingExtraError` unless the modules of an extra are installed; imports none of them.
+
+    Parameters
+    ----------
+    extra
+        A key of `EXTRAS`.
+    what
+        What needs it, as a user would say: "birder serve".
+    """
+    if any(importlib.util.find_spec(module) is None for module in EXTRAS[extra]):
+        raise MissingExtraError(extra, what)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from birder.errors import MissingExtraError
+from birder.extras import EXTRAS, need
+
+ROOT = Path(__file__).parents[1]
+OPTIONAL = [module for modules in EXTRAS.values() for module in modules]
+
+
+def birder_without_extras(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of birder where no optional dependency can be imported."""
+    code = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r})); from birder.cli import run; run()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_extras_table_names_the_extras_of_the_package() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert EXTRAS.keys() == extras.keys() - {"all", "dev"}
+    for extra, modules in EXTRAS.items():
+        assert len(modules) == len(extras[extra]), extra
+    every = re.fullmatch(r"birder\[(.+)\]", extras["all"][0])
+    assert every is not None
+    assert set(every[1].split(",")) == EXTRAS.keys()
+    assert "birder[all]" in extras["dev"]
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_missing_extra_is_named_with_its_command(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, EXTRAS[extra][-1], None)  # type: ignore[arg-type]
+    with pytest.raises(MissingExtraError, match=rf'^Doing it needs .*: pip install "birder\[{extra}\]"$') as caught:
+        need(extra, "Doing it")
+    assert caught.value.extra == extra
+
+
+@pytest.mark.slow
+def test_core_commands_run_without_any_extra(tmp_path: Path, photos: Path) -> None:
+    shutil.copytree(photos / "birds", tmp_path / "birds")
+    collection = tmp_path / "birds.birder"
+    owl = tmp_path / "birds" / "owl.jpg"
+    for arguments in (
+        ["embed", tmp_path / "birds", "--in", collection, "--model", "efficientnet_lite0_in1k"],
+        ["search", collection, "--image", owl],
+        ["predict", owl, "--like", collection, "--column", "label"],
+        ["classify", owl],
+        ["export", collection, "--to", tmp_path / "birds.parquet"],
+    ):
+        done = birder_without_extras(*arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+    for command, extra in (("serve", "serve"), ("map", "map")):
+        done = birder_without_extras(command, collection)
+        assert done.returncode == 2
+        assert f'pip install "birder[{extra}]"' in done.stderr
+        assert "Traceback" not in done.stderr
