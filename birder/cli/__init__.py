@@ -117,7 +117,7 @@ def run() -> None:
     warnings.showwarning = show_warning
     write_names_as_bytes()
     try:
-        sys.exit(app(_with_ray_address(sys.argv[1:]), standalone_mode=False))
+        sys.exit(app(_with_ray_address(sys.argv[1:]), prog_name="birder", standalone_mode=False))
     except typer.TyperException as error:
         tell_usage_error(error)
         sys.exit(error.exit_code)

@@ -13,7 +13,7 @@ from birder.registry import DEFAULT_WEIGHTS
 
 
 def classify(
-    images: Annotated[list[options.Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[list[options.Path], typer.Argument(metavar="IMAGE", help="Image files.")],
     model: Annotated[str, options.model_option()] = DEFAULT_WEIGHTS,
     k: options.K = 5,
     to: options.ToRows = None,

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birder.cli import options
 from birder.cli.output import console_err, note, one_line
 from birder.inference.names import EngineName, Features, Precision
 from birder.registry import DEFAULT_WEIGHTS
 
 LEAN = {"LANCE_DEFAULT_BATCH_SIZE": "512", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 << 20)}
 """What LanceDB is told before it is imported: it would read a gigabyte ahead while it makes an index."""
-HERE = "here"
+THIS_MACHINE = "here"
 """The address that `--ray` alone stands for: a Ray of its own on this machine."""
 
 if TYPE_CHECKING:
@@ -34,72 +35,80 @@ if TYPE_CHECKING:
 
 
 def embed(
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The collection, made if it is not there.")],
-    paths: Annotated[
+    collection: options.In,
+    images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PATH...",
-            help='Files, folders with all below them, patterns ("trap/**/*.jpg"), URLs; tables that name photographs '
+            metavar="IMAGE",
+            help='Image files, folders with all below them, patterns ("trap/**/*.jpg"), URLs; tables that list images '
             "(.csv, .parquet), shards (.tar, .parquet), Camtrap DP packages.",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help=f"Weights by name, or a checkpoint file. Without it: the collection's own, or {DEFAULT_WEIGHTS}.",
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photographs embedded at once.")] = 32,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
+    model: Annotated[str | None, options.model_option(f"the collection's, else {DEFAULT_WEIGHTS}")] = None,
+    batch_size: options.BatchSize = 32,
+    device: options.Device = None,
     no_labels: Annotated[
-        bool, typer.Option("--no-labels", help="Do not take the folder right above a file as its label.")
+        bool, typer.Option("--no-labels", help="Do not take the name of a file's folder as its label.")
     ] = False,
     table: Annotated[
         Path | None,
         typer.Option(
-            "--table", metavar="CSV", help="More columns for each row, also for those there, joined by file_name."
+            "--table", metavar="CSV", help="More columns for each row, also for existing ones, joined by file_name."
         ),
     ] = None,
     crops: Annotated[
         Path | None,
         typer.Option(
-            "--crops", metavar="JSON", help="MegaDetector's results: embed each animal box, not the photograph."
+            "--crops", metavar="JSON", help="MegaDetector's results: embed each animal's box instead of the image."
         ),
     ] = None,
     min_conf: Annotated[
-        float, typer.Option("--min-conf", min=0.0, max=1.0, help="With --crops: leave out boxes less sure than this.")
+        float,
+        typer.Option(
+            "--min-conf", min=0.0, max=1.0, metavar="P", help="With --crops: least confidence of a detection."
+        ),
     ] = 0.2,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Decode JPEGs in full size: slower, for embeddings to the last digit.")
+        bool, typer.Option("--exact", help="Decode JPEGs at full size: slower, for embeddings to the last digit.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed before; alone, without PATH, or with it.")
+        bool, typer.Option("--retry-failed", help="Try again the images that failed before; with or without IMAGE.")
     ] = False,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads that read and decode; one a processor without it.")
+        int | None,
+        typer.Option(
+            "--threads", min=1, metavar="N", help="Threads that read and decode (default: one for each processor)."
+        ),
     ] = None,
     engine: Annotated[
         EngineName, typer.Option("--engine", help="What runs the network; auto: OpenVINO on a CPU.")
     ] = EngineName.auto,
     precision: Annotated[
-        Precision, typer.Option("--precision", help="Its arithmetic; auto: bf16 where it is as good.")
+        Precision, typer.Option("--precision", help="Its arithmetic; auto: bf16 where that is as good.")
     ] = Precision.auto,
     features: Annotated[
         Features | None,
-        typer.Option("--features", help="patches: keep a ViT's patch tokens too, which makes the collection large."),
+        typer.Option("--features", help="patches: also keep a ViT's patch tokens, which makes the collection large."),
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="With PyTorch, use torch.compile: for GPUs.")] = False,
     ray: Annotated[
         str | None,
         typer.Option(
-            "--ray", metavar="[ADDRESS]", help="Run on the Ray cluster at HOST:PORT (auto: this one's); alone: here."
+            "--ray",
+            metavar="[ADDRESS]",
+            help="Run on the Ray cluster at HOST:PORT (auto: the one this machine is in; alone: this machine).",
         ),
     ] = None,
 ) -> None:
-    """Embed photographs into a collection. Run it again and it does what is missing, after Ctrl-C or a crash too.
+    """Embed images into a collection, which is created if it does not exist.
 
-    Example: birder embed photos/ --to photos.birder --table photos.csv
+    Run it again to embed what is missing, also after Ctrl-C or a crash.
+
+    For example:
+
+    birder embed photos/ --in photos.birder --table photos.csv
+
+    birder embed --in photos.birder --retry-failed
     """
     begun = time.perf_counter()
     if ray is not None:
@@ -180,7 +189,7 @@ def _run(
                 collection,
                 replace(spec, model=card.source),
                 todo,
-                address=None if ray == HERE else ray,
+                address=None if ray == THIS_MACHINE else ray,
                 batch_size=batch_size,
                 on_progress=show,
                 stop=stop,

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 import typer
@@ -44,8 +44,9 @@ def exit_code(error: BirderError) -> int:
 
 
 def examples_of(help_text: str) -> list[str]:
-    """The commands that a help text shows: its lines that begin with `birder`."""
-    return [line.strip() for line in help_text.splitlines() if line.strip().startswith("birder ")]
+    """The commands that a help text shows after "For example:"."""
+    lines = map(str.strip, help_text.partition("For example:")[2].splitlines())
+    return [line for line in lines if line.startswith("birder ")]
 
 
 def tell_usage_error(error: typer.TyperException) -> None:
@@ -54,18 +55,31 @@ def tell_usage_error(error: typer.TyperException) -> None:
     if not message:  # `birder` alone has printed its help
         return
     context: typer.Context | None = getattr(error, "ctx", None)
-    unknown = getattr(error, "option_name", None)
+    unknown: str | None = getattr(error, "option_name", None)
     if context is None:
         note(f"birder: {message}")
         return
-    options = {name for parameter in context.command.params for name in parameter.opts}
-    if unknown == "--to" and "--in" in options:
-        message = "No such option: --to. Did you mean --in?"
+    if hasattr(error, "possibilities"):
+        message = f"No such option: {unknown}.{_instead(unknown, error.possibilities or (), context)}"
     note(f"birder: {message}")
     note(context.get_usage())
     for example in examples_of(context.command.help or "")[:1]:
         note(f"Example: {example}")
     note(f"All options: {context.command_path} --help")
+
+
+def _instead(unknown: str | None, close: Iterable[str], context: typer.Context) -> str:
+    """What to write instead of an option that a command does not have."""
+    options = {name for parameter in context.command.params for name in parameter.opts}
+    if unknown == "--to" and "--in" in options:
+        close = ["--in"]
+    elif unknown in ("--html", "--output", "--sort-into") and "--to" in options:
+        close = ["--to"]
+    elif unknown == "--for" and "--format" in options:
+        close = ["--format"]
+    elif unknown in ("--in", "--to") and "collection" in options:
+        return " The collection is the first argument."
+    return f" Did you mean {' or '.join(sorted(close))}?" if close else ""
 
 
 @contextlib.contextmanager

@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from birder.cli import options
 from birder.cli.output import note
 
 if TYPE_CHECKING:
     from birder.formats.export import Tool as ExportTool
 
 
-class Tool(StrEnum):
-    """What an export can be made for."""
+class ExportFormat(StrEnum):
+    """What a collection is exported as."""
 
+    parquet = "parquet"
+    csv = "csv"
+    npz = "npz"
     emb_explorer = "emb-explorer"
+    embedding_atlas = "embedding-atlas"
     camtrap_dp = "camtrap-dp"
     megadetector = "megadetector"
-    embedding_atlas = "embedding-atlas"
     xmp = "xmp"
+    folders = "folders"
 
 
 class SamplingDesign(StrEnum):
@@ -45,102 +50,99 @@ class CaptureMethod(StrEnum):
 
 _FAILURES_SHOWN = 20
 _SMALL = 128  # pixels
-_OF_CAMTRAP = "With --for camtrap-dp"
+_OF_CAMTRAP = "camtrap-dp"
 
 
 def export(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="FILE",
-            help="What to write: .parquet, .csv (without embeddings) or .npz; with --for camtrap-dp a folder or .zip; "
-            "with --for xmp the folder that the photographs are in.",
-        ),
-    ] = None,
-    sort_into: Annotated[
-        Path | None,
-        typer.Option("--sort-into", metavar="DIR", help="Put copies of the photographs into folders here, by name."),
-    ] = None,
+    collection: options.Collection,
+    to: Annotated[
+        Path,
+        options.to_option(".parquet, .csv, .npz, or what --format asks for; for camtrap-dp, xmp and folders a folder"),
+    ],
+    format: Annotated[ExportFormat | None, options.FORMAT] = None,
+    where: options.Where = None,
+    force: options.Force = False,
     by: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--by", help="With --sort-into and --for xmp: names are the label, the prediction, or a column of text."
+            "--by",
+            metavar="COLUMN",
+            help="folders, xmp: name images by the label, the prediction, or a column of text (default: label).",
         ),
-    ] = "label",
-    link: Annotated[
-        bool, typer.Option("--link", help="With --sort-into: hard links, which need no room, rather than copies.")
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="folders: hard links, which take no space, not copies.")] = False,
+    folder_labels: Annotated[
+        bool, typer.Option("--folder-labels", help="xmp, camtrap-dp: labels that are the name of a folder count too.")
     ] = False,
     pictures_at: Annotated[
         str | None,
         typer.Option(
-            "--pictures-at",
+            "--images-at",
             metavar="URL",
-            help="With --for emb-explorer: the address of birder serve for this collection, which shows its pictures.",
+            help="emb-explorer: the address of birder serve for this collection, which shows its images.",
         ),
-    ] = None,
-    for_: Annotated[Tool | None, typer.Option("--for", help="The tool that shall read it.")] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="SQL", help="Only the rows that this holds for: \"label = 'owl'\".")
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(
-            "--results", metavar="JSON", help="With --for megadetector: the results to merge predictions into."
-        ),
+        typer.Option("--results", metavar="JSON", help="megadetector: the results to merge predictions into."),
     ] = None,
     classifier: Annotated[
         str | None,
-        typer.Option("--classifier", help="Who made the predictions, as it shall stand there; the model without it."),
+        typer.Option(
+            "--classifier",
+            metavar="NAME",
+            help="megadetector, camtrap-dp: what made the predictions (default: the model).",
+        ),
     ] = None,
     package: Annotated[
         Path | None,
         typer.Option(
             "--package",
             metavar="JSON",
-            help=f"{_OF_CAMTRAP}: a datapackage.json to take metadata, deployments and media from.",
+            help="camtrap-dp: a datapackage.json to take metadata, deployments and media from.",
         ),
     ] = None,
-    title: Annotated[str | None, typer.Option("--title", help=f"{_OF_CAMTRAP}: the project's.")] = None,
+    title: Annotated[str | None, typer.Option("--title", metavar="TITLE", help="camtrap-dp: of the project.")] = None,
     sampling_design: Annotated[
-        SamplingDesign | None, typer.Option("--sampling-design", help=f"{_OF_CAMTRAP}: how places were chosen.")
+        SamplingDesign | None, typer.Option("--sampling-design", help="camtrap-dp: how places were chosen.")
     ] = None,
     capture_method: Annotated[
-        CaptureMethod | None, typer.Option("--capture-method", help=f"{_OF_CAMTRAP}: what released the cameras.")
+        CaptureMethod | None, typer.Option("--capture-method", help="camtrap-dp: what triggered the cameras.")
     ] = None,
     contributor: Annotated[
-        list[str] | None, typer.Option("--contributor", help=f"{_OF_CAMTRAP}: a name; may be repeated.")
+        list[str] | None, typer.Option("--contributor", metavar="NAME", help="camtrap-dp: a contributor; repeatable.")
     ] = None,
     latitude: Annotated[
         float | None,
-        typer.Option("--latitude", min=-90.0, max=90.0, help=f"{_OF_CAMTRAP}: where photographs do not say it."),
+        typer.Option(
+            "--latitude", min=-90.0, max=90.0, metavar="DEGREES", help="camtrap-dp: where images do not say it."
+        ),
     ] = None,
     longitude: Annotated[
         float | None,
-        typer.Option("--longitude", min=-180.0, max=180.0, help=f"{_OF_CAMTRAP}: where photographs do not say it."),
+        typer.Option(
+            "--longitude", min=-180.0, max=180.0, metavar="DEGREES", help="camtrap-dp: where images do not say it."
+        ),
     ] = None,
     time_zone: Annotated[
         str | None,
-        typer.Option("--time-zone", help=f"{_OF_CAMTRAP}: of the cameras' clocks, as in Europe/Berlin or +02:00."),
+        typer.Option(
+            "--time-zone", metavar="ZONE", help="camtrap-dp: of the cameras' clocks: Europe/Berlin or +02:00."
+        ),
     ] = None,
     labelled_by: Annotated[
-        str | None, typer.Option("--labelled-by", help=f"{_OF_CAMTRAP}: who gave the labels.")
+        str | None, typer.Option("--labelled-by", metavar="NAME", help="camtrap-dp: who gave the labels.")
     ] = None,
-    folder_labels: Annotated[
-        bool,
-        typer.Option("--folder-labels", help="With --for camtrap-dp and --for xmp: names of folders count as labels."),
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
-    """Take a collection elsewhere: everything as Parquet, CSV or .npz, or what another tool reads.
+    """Export a collection as Parquet, CSV or .npz, or as what another tool reads.
 
-    Examples: birder export photos.birder photos.parquet
+    For example:
 
-    birder export photos.birder owls.csv --where "label = 'owl'"
+    birder export photos.birder --to photos.parquet
 
-    birder export trap.birder classified.json --for megadetector --results megadetector.json
+    birder export photos.birder --to owls.csv --where "label = 'owl'"
 
-    birder export photos.birder --sort-into sorted/ --by prediction
+    birder export photos.birder --to sorted/ --format folders --by label
     """
     if (file is None) == (sort_into is None):
         raise typer.BadParameter("name what to write: a FILE, or a folder with --sort-into (one of the two).")
@@ -151,7 +153,7 @@ def export(
     if link and sort_into is None:
         raise typer.BadParameter("--link has a meaning only with --sort-into.")
     if pictures_at is not None and for_ is not Tool.emb_explorer:
-        raise typer.BadParameter("--pictures-at has a meaning only with --for emb-explorer.")
+        raise typer.BadParameter("--images-at has a meaning only with --for emb-explorer.")
     if results is not None and for_ is not Tool.megadetector:
         raise typer.BadParameter("--results has a meaning only with --for megadetector.")
     if classifier is not None and for_ not in (Tool.megadetector, Tool.camtrap_dp):

@@ -46,7 +46,7 @@ def import_(
 
     birder import tol200m.birder tol200m.parquet --model imageomics/bioclip-2
 
-    birder import features.birder features.npy --table features.csv --model imageomics/bioclip
+    birder import theirs.birder theirs.npy --table theirs.csv --model imageomics/bioclip
 
     birder import photos.birder predictions.json
     """

@@ -49,7 +49,7 @@ MaybeIn: TypeAlias = Annotated[
     Path | None, typer.Option("--in", metavar="COLLECTION", help="The collection, a folder.")
 ]
 Images: TypeAlias = Annotated[
-    list[str] | None, typer.Argument(metavar="IMAGE...", help="Image files, folders with all below them, or patterns.")
+    list[str] | None, typer.Argument(metavar="IMAGE", help="Image files, folders with all below them, or patterns.")
 ]
 Where: TypeAlias = Annotated[
     str | None,

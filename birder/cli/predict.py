@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birder.cli import options
 from birder.cli.output import note, one_line, write_rows
 
 if TYPE_CHECKING:
@@ -21,119 +21,99 @@ if TYPE_CHECKING:
     from birder.weights.clip import LoadedClip
 
 
-class Format(StrEnum):
-    """Forms of the output."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
-
-
-class Rank(StrEnum):
-    """Ranks that taxa can be put together at."""
-
-    kingdom = "kingdom"
-    phylum = "phylum"
-    class_ = "class"
-    order = "order"
-    family = "family"
-    genus = "genus"
-    species = "species"
-
-
 def predict(
-    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help="Files, folders, patterns.")] = None,
-    collection: Annotated[
-        Path | None, typer.Option("--in", metavar="DIR", help="Name what this collection holds; nothing is embedded.")
-    ] = None,
+    images: options.Images = None,
+    collection: options.MaybeIn = None,
     model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="A model with a text half: registered weights, a hub repository such as imageomics/bioclip, or a "
-            "folder in OpenCLIP's layout (default: the collection's; else BioCLIP 2 where it is on this machine).",
-        ),
+        str | None, options.model_option("the collection's, else BioCLIP 2 if it is on this machine")
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
             "--labels",
             metavar="LABELS",
-            help="a,b,c; a text file, one a line; a table of taxa (.csv, .parquet) with columns named by rank; or "
-            "TreeOfLife's embeddings (.npy beside their .json). Without it: TreeOfLife's, from the hub.",
+            help="a,b,c; a text file, one label a line; a table of taxa (.csv, .parquet) with columns named by rank; or "
+            "text embeddings (.npy beside their .json) (default: TreeOfLife's, from the hub).",
         ),
     ] = None,
     bins: Annotated[
-        Path | None, typer.Option("--bins", metavar="TABLE", help="Two columns: labels, and the bin each counts for.")
+        Path | None,
+        typer.Option("--bins", metavar="TABLE", help="Two columns: labels, and the bin that each counts for."),
     ] = None,
     subset: Annotated[
         Path | None,
         typer.Option("--subset", metavar="TABLE", help="Only these taxa: one column, named by its rank."),
     ] = None,
     rank: Annotated[
-        Rank | None, typer.Option("--rank", help="Name at this rank: a genus has the sum over its species.")
+        options.Rank | None,
+        typer.Option("--rank", help="Name at this rank: the score of a genus is the sum over its species."),
     ] = None,
     text_type: Annotated[
         str | None,
         typer.Option(
             "--text-type",
-            help="How taxa of a table are written: common, scientific, taxonomic, scientific+common, or (without it) "
-            "taxonomic+common.",
+            metavar="TYPE",
+            help="How taxa of a table are written: common, scientific, taxonomic, scientific+common or taxonomic+common "
+            "(default: taxonomic+common).",
         ),
     ] = None,
     template: Annotated[
         list[str] | None,
-        typer.Option("--template", help='"a photo of {}.": in place of the 80 of OpenAI, faster; may be repeated.'),
+        typer.Option(
+            "--template",
+            metavar="TEMPLATE",
+            help='"a photo of {}.", faster than many; repeatable (default: the 80 of OpenAI).',
+        ),
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option("--like", metavar="DIR", help="Name by the labelled photographs of this collection; no texts."),
+        typer.Option(
+            "--like", metavar="COLLECTION", help="Name by the labelled images of this collection instead of texts."
+        ),
     ] = None,
-    column: Annotated[str | None, typer.Option("--column", help="With --like: the column that labels are in.")] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="COLUMN", help="With --like: the column with the labels.")
+    ] = None,
     hold_out: Annotated[
         float | None,
         typer.Option(
             "--hold-out",
             metavar="SHARE",
-            help="With --like alone: leave out this share of the labelled photographs, name them, and tell how often "
-            "that was right.",
+            help="With --like alone: leave out this share of the labelled images, name them, and report how often that "
+            "was right.",
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many names for each photograph.")] = 5,
+    where: options.Where = None,
+    k: options.K = 5,
     min_score: Annotated[
-        float, typer.Option("--min-score", min=0.0, max=1.0, help="Leave out names with a lower score.")
+        float, typer.Option("--min-score", min=0.0, max=1.0, metavar="P", help="Leave out names with a lower score.")
     ] = 0.0,
     save: Annotated[
-        bool,
-        typer.Option("--save", help="With --in: write the best name of each into columns predicted_... of its row."),
+        bool, typer.Option("--save", help="With --in: write the best name of each row into columns predicted_....")
     ] = False,
-    format: Annotated[
-        Format | None, typer.Option("--format", help="How to print it; by the ending of --to, or a table, without it.")
-    ] = None,
-    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write it there.")] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="With IMAGE and texts: images that are embedded at once.")
-    ] = 16,
+    to: options.ToRows = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
+    batch_size: options.BatchSize = 16,
     log: Annotated[
         Path | None,
         typer.Option(
-            "--log",
-            metavar="FILE",
-            help="Write down what named what, and how: a new .json, or a text file that is added to.",
+            "--log", metavar="FILE", help="Record what named what, and how: a new .json, or a text file to append to."
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
+    device: options.Device = None,
 ) -> None:
-    """Name what is in photographs.
+    """Name what is in images: the given ones, or with --in those of a collection, without embedding them again.
 
     Scores are probabilities over all labels; with --like they are 1 - distance / 2 to the mean of a class.
 
-    Examples: birder predict owl.jpg --model imageomics/bioclip --rank genus
+    For example:
+
+    birder predict owl.jpg --model imageomics/bioclip --rank genus
 
     birder predict --in photos.birder --labels owl,fox,badger --save
 
-    birder predict new/ --like photos.birder --column label
+    birder predict photos/ --like photos.birder --column label --to names.csv
     """
     form = _form(format, to)
     by_text: dict[str, Any] = {"--model": model, "--labels": labels, "--bins": bins, "--subset": subset, "--rank": rank}

@@ -1,0 +1,25 @@
+"""`birder backup`: a consistent copy of a collection."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from birder.cli import options
+
+
+def backup(
+    collection: options.Collection,
+    dest: Annotated[
+        options.Path, typer.Argument(metavar="DEST", help="The folder of the backup, created if it does not exist.")
+    ],
+) -> None:
+    """Copy a collection, also while other processes write to it; repeated, copy only what is new.
+
+    The backup is itself a collection: to restore it, copy the folder back.
+
+    For example:
+
+    birder backup photos.birder backup.birder
+    """
