@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
+from fcntl import ioctl
 from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "birder")
@@ -31,3 +35,26 @@ def with_path(env: Mapping[str, str] | None) -> dict[str, str]:
 
     assert birder.__file__ is not None
     return {**(os.environ if env is None else env), "PYTHONPATH": str(Path(birder.__file__).parents[1])}
+
+
+def run_birder_on_a_terminal(
+    *arguments: str | Path, code: int = 0, columns: int = 80, env: Mapping[str, str] | None = None
+) -> str:
+    """What a command writes to a terminal of so many columns, on standard output and standard error."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in with_path(env).items() if name not in ("COLUMNS", "LINES")}
+    command = [*COMMAND, *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment | {"TERM": "xterm-256color"}
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        while piece := os.read(ours, 1 << 16):
+            written += piece
+    except OSError:  # Linux says so of a terminal whose other end is closed
+        pass
+    os.close(ours)
+    assert process.wait() == code, written
+    return written.decode()
