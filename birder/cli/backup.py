@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from birder.cli import options
+from birder.cli.output import note, size
 
 
 def backup(
@@ -23,3 +24,9 @@ def backup(
 
     birder backup photos.birder backup.birder
     """
+    import birder
+
+    done = birder.open_collection(collection).backup(dest)
+    note(
+        f"{collection}: {done.rows:,} rows are in {dest}; {size(done.bytes_copied)} copied, {size(done.bytes)} in all."
+    )

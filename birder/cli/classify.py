@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import typer
 
 from birder.cli import options
-from birder.cli.errors import FAILED
-from birder.cli.output import note, one_line, write_rows
+from birder.cli.errors import tell_unreadable
+from birder.cli.output import note, write_rows
 from birder.registry import DEFAULT_WEIGHTS
 
 
@@ -30,39 +31,16 @@ def classify(
     form = options.format_of(format, to)
     options.check_to(to, force)
 
-    from birder.errors import ImageError, WeightsError
-    from birder.inference.classification import infer_image
-    from birder.inference.engine_torch import find_device
-    from birder.weights.load import load_any
+    import birder
 
-    chosen = find_device(device)
-    loaded = load_any(model, device=chosen)
-    if not loaded.info.class_to_idx:
-        raise WeightsError(
-            f"{loaded.name} has no class names: its outputs are image features. Use its embeddings "
-            f"(birder embed, birder similar), or classify with --model {DEFAULT_WEIGHTS}."
+    found = birder.classify(images, model=model, k=k, device=device)
+    note(f"Classified with {found.model}.")
+    ranks: Counter[str] = Counter()
+    rows = []
+    for row in found:
+        ranks[row["image"]] += 1
+        rows.append(
+            {"image": row["image"], "rank": ranks[row["image"]], "class": row["label"], "probability": row["score"]}
         )
-    names = {index: name for name, index in loaded.info.class_to_idx.items()}
-    transform = loaded.transform()
-    note(f"Classifying with {loaded.name}.")
-    rows, unreadable = [], 0
-    for image in images:
-        try:
-            out, _ = infer_image(loaded.net, image, transform, device=chosen)
-        except ImageError as error:
-            note(f"birder: {one_line(str(image))}: {one_line(str(error))}")
-            unreadable += 1
-            continue
-        for rank, index in enumerate(out[0].argsort()[::-1][:k].tolist(), start=1):
-            rows.append(
-                {
-                    "image": str(image),
-                    "rank": rank,
-                    "class": names.get(index, index),
-                    "probability": float(out[0, index]),
-                }
-            )
     write_rows(rows, form, to)
-    if unreadable:
-        note(f"{unreadable} of {len(images)} could not be read.")
-        raise typer.Exit(FAILED)
+    tell_unreadable(found.unreadable, len(images))

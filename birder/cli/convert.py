@@ -52,8 +52,8 @@ def convert(
     """
     if reverse and text_from is None:
         options.wrong_use(
-            "A Birder checkpoint has only an image encoder, an OpenCLIP model also a text encoder: say where that comes "
-            "from, as in --text-from imageomics/bioclip."
+            "A Birder checkpoint has only an image encoder, an OpenCLIP model also a text encoder: say where "
+            "that comes from, as in --text-from imageomics/bioclip."
         )
     if text_from is not None and not reverse:
         options.wrong_use("--text-from goes with --reverse.")

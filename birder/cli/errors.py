@@ -9,12 +9,12 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 import typer
 
-from birder.cli.output import note
+from birder.cli.output import note, one_line
 from birder.errors import (
     BirderError,
     CollectionNotFoundError,
@@ -80,6 +80,17 @@ def _instead(unknown: str | None, close: Iterable[str], context: typer.Context) 
     elif unknown in ("--in", "--to") and "collection" in options:
         return " The collection is the first argument."
     return f" Did you mean {' or '.join(sorted(close))}?" if close else ""
+
+
+def tell_unreadable(unreadable: Sequence[tuple[str, str]], total: int) -> None:
+    """List images that could not be read, each with its reason, and end with the exit code that says so."""
+    from birder.sources import readable
+
+    for path, reason in unreadable:
+        note(f"birder: {one_line(readable(path))}: {one_line(reason)}")
+    if unreadable:
+        note(f"{len(unreadable):,} of {total:,} could not be read.")
+        raise typer.Exit(FAILED)
 
 
 @contextlib.contextmanager

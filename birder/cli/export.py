@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from birder.cli import options
-from birder.cli.output import note
-
-if TYPE_CHECKING:
-    from birder.formats.export import Tool as ExportTool
+from birder.cli.errors import FAILED
+from birder.cli.output import image_name, note, one_line
 
 
 class ExportFormat(StrEnum):
@@ -49,8 +47,6 @@ class CaptureMethod(StrEnum):
 
 
 _FAILURES_SHOWN = 20
-_SMALL = 128  # pixels
-_OF_CAMTRAP = "camtrap-dp"
 
 
 def export(
@@ -74,7 +70,7 @@ def export(
     folder_labels: Annotated[
         bool, typer.Option("--folder-labels", help="xmp, camtrap-dp: labels that are the name of a folder count too.")
     ] = False,
-    pictures_at: Annotated[
+    images_at: Annotated[
         str | None,
         typer.Option(
             "--images-at",
@@ -144,109 +140,49 @@ def export(
 
     birder export photos.birder --to sorted/ --format folders --by label
     """
-    if (file is None) == (sort_into is None):
-        raise typer.BadParameter("name what to write: a FILE, or a folder with --sort-into (one of the two).")
-    if sort_into is not None and for_ is not None:
-        raise typer.BadParameter("--sort-into and --for are two exports: ask for one at a time.")
-    if by != "label" and sort_into is None and for_ is not Tool.xmp:
-        raise typer.BadParameter("--by has a meaning only with --sort-into and --for xmp.")
-    if link and sort_into is None:
-        raise typer.BadParameter("--link has a meaning only with --sort-into.")
-    if pictures_at is not None and for_ is not Tool.emb_explorer:
-        raise typer.BadParameter("--images-at has a meaning only with --for emb-explorer.")
-    if results is not None and for_ is not Tool.megadetector:
-        raise typer.BadParameter("--results has a meaning only with --for megadetector.")
-    if classifier is not None and for_ not in (Tool.megadetector, Tool.camtrap_dp):
-        raise typer.BadParameter("--classifier has a meaning only with --for megadetector and --for camtrap-dp.")
-    described = (package, title, sampling_design, capture_method, contributor, latitude, longitude, time_zone)
-    if folder_labels and for_ not in (Tool.camtrap_dp, Tool.xmp):
-        raise typer.BadParameter("--folder-labels has a meaning only with --for camtrap-dp and --for xmp.")
-    if for_ is not Tool.camtrap_dp and any(each not in (None, []) for each in (*described, labelled_by)):
-        raise typer.BadParameter("Options that describe a project have a meaning only with --for camtrap-dp.")
-    if sort_into is not None:
-        _sort(collection, sort_into, where, by, link)
-        return
-    assert file is not None
-    if for_ is Tool.xmp:
-        _write_sidecars(collection, file, where, by, folder_labels)
-        return
-    from birder.collection.storage import Storage
-    from birder.formats.camtrap import Project
-    from birder.formats.deployments import read_zone
-    from birder.formats.export import export as run
+    project = {
+        "package": package,
+        "title": title,
+        "sampling_design": sampling_design and sampling_design.value,
+        "capture_method": capture_method and capture_method.value,
+        "contributors": contributor,
+        "latitude": latitude,
+        "longitude": longitude,
+        "time_zone": time_zone,
+        "labelled_by": labelled_by,
+    }
 
-    project = Project(
-        package,
-        title,
-        sampling_design.value if sampling_design else None,
-        capture_method.value if capture_method else None,
-        contributor or (),
-        latitude,
-        longitude,
-        read_zone(time_zone) if time_zone else None,
-        labelled_by,
-        folder_labels,
+    import birder
+    from birder.formats.camtrap import Project, read_zone
+
+    given = {name: value for name, value in project.items() if value is not None}
+    if time_zone is not None:
+        given["time_zone"] = read_zone(time_zone)
+    for_format = {
+        "by": by,
+        "link": link or None,
+        "folder_labels": folder_labels or None,
+        "images_at": images_at,
+        "results": results,
+        "classifier": classifier,
+        "project": Project(**given) if given else None,
+    }
+    done = birder.open_collection(collection).export(
+        to,
+        format and format.value,
+        where=where,
+        force=force,
+        **{name: value for name, value in for_format.items() if value is not None},
     )
-    opened = Storage.open(collection)
-    places = thumbnails = None
-    if for_ is Tool.embedding_atlas:
-        from birder.analysis.projection import read_map
-        from birder.cli.pictures import thumbnails as shrink
-
-        points = read_map(opened)
-        places = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True)) if points is not None else None
-        thumbnails = functools.partial(shrink, side=_SMALL)
-    note(
-        run(
-            opened,
-            file,
-            for_=cast("ExportTool | None", for_.value if for_ else None),
-            where=where,
-            results=results,
-            project=project,
-            classifier=classifier,
-            pictures_at=pictures_at,
-            places=places,
-            thumbnails=thumbnails,
-            force=force,
-        )
-    )
-
-
-def _sort(collection: Path, folder: Path, where: str | None, by: str, link: bool) -> None:
-    from birder.collection.storage import Storage
-    from birder.formats.snapshot import Snapshot
-    from birder.formats.sorting import sort_into
-
-    done = sort_into(Snapshot(Storage.open(collection), where), folder, by=by, link=link)
-    there = f", {done.there:,} were there already" if done.there else ""
-    note(f"{done.placed:,} {'links' if link else 'copies'} in {folder}{there}.")
-    if done.nameless:
-        note(f"{done.nameless:,} rows have no {by} and were left out.")
+    note(str(done))
     _tell_failures(done.failures)
 
 
-def _write_sidecars(collection: Path, folder: Path, where: str | None, by: str, folder_labels: bool) -> None:
-    from birder.collection.storage import Storage
-    from birder.formats.snapshot import Snapshot
-    from birder.formats.xmp import write_sidecars
-
-    rows = Snapshot(Storage.open(collection), where)
-    done = write_sidecars(rows, folder, by=by, folder_labels=folder_labels)
-    there = f", {done.there:,} say it already" if done.there else ""
-    note(f"{done.written:,} sidecars written in {folder}{there}.")
-    if done.elsewhere:
-        note(f"{done.elsewhere:,} photographs lie elsewhere and were left alone.")
-    _tell_failures(done.failures)
-
-
-def _tell_failures(failures: list[tuple[str, str]]) -> None:
-    """What could not be done, each with its reason, and the exit code that says so."""
-    from birder.sources import readable, uri_to_name
-
-    for where, reason in failures[:_FAILURES_SHOWN]:
-        note(f"birder: {uri_to_name(where) if where.startswith('file://') else readable(where)}: {reason}")
+def _tell_failures(failures: Sequence[tuple[str, str]]) -> None:
+    """List what could not be exported, each with its reason, and end with the exit code that says so."""
+    for uri, reason in failures[:_FAILURES_SHOWN]:
+        note(f"birder: {one_line(image_name(uri))}: {one_line(reason)}")
     if failures:
         more = f" (the first {_FAILURES_SHOWN} are shown)" if len(failures) > _FAILURES_SHOWN else ""
         note(f"{len(failures):,} failed{more}.")
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)

@@ -21,12 +21,12 @@ def failures(
     form = options.format_of(format, to)
     options.check_to(to, force)
 
-    from birder.collection.storage import Storage
+    import birder
     from birder.sources import uri_to_name
 
     rows = [
         {"file": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"]}
-        for row in Storage.open(collection).failures()
+        for row in birder.open_collection(collection).failures()
     ]
     note(f"{len(rows):,} failed in {collection}.")
     if rows or form is not options.Format.table:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import Annotated
 
 from birder.cli import options
-from birder.cli.errors import FAILED
+from birder.cli.errors import tell_unreadable
 from birder.cli.output import note
-
-if TYPE_CHECKING:
-    from birder.errors import ImageError
 
 
 def features(
@@ -41,35 +36,15 @@ def features(
         options.wrong_use("Name the file to write: --to FILE")
     options.check_to(to, force)
 
-    import numpy as np
+    import birder
 
-    from birder.cli.predict import load_clip_for, shown
-    from birder.collection.storage import Storage
-    from birder.errors import CollectionError
-    from birder.formats.features import write_features
-    from birder.naming.vectors import photograph_features, stored_features
-    from birder.sources import readable
-
-    opened = Storage.open(collection) if collection is not None else None
-    unreadable: list[str] = []
-
-    def on_unreadable(path: str, error: ImageError) -> None:
-        note(f"birder: {readable(path)}: {error}")
-        unreadable.append(path)
-
-    clip = load_clip_for(model, opened, device)
-    if opened is not None:
-        batches = stored_features(opened, clip)
+    if collection is not None:
+        found = birder.open_collection(collection, device=device).features(to=to, model=model, force=force)
     else:
-        batches = photograph_features(images or [], clip, on_unreadable, batch_size)
-    paths: list[str] = []
-    vectors = []
-    for keys, block in batches:
-        paths += map(shown, keys)
-        vectors.append(block)
-    if not vectors:
-        raise CollectionError("There is nothing to write: no image could be read.")
-    note(write_features(to, paths, np.concatenate(vectors), clip.name, force=force))
-    if unreadable:
-        note(f"{len(unreadable):,} of {len(paths) + len(unreadable):,} could not be read.")
-        raise typer.Exit(FAILED)
+        found = birder.image_features(
+            images or (), to=to, model=model, device=device, batch_size=batch_size, force=force
+        )
+    for each in found.notes:
+        note(f"birder: {each}")
+    note(found.written)
+    tell_unreadable(found.unreadable, len(found.images) + len(found.unreadable))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from birder.cli import options
 from birder.cli.errors import FAILED
 from birder.cli.output import note
+from birder.cli.progress import stage_progress
 
 
 def import_(
@@ -50,42 +50,24 @@ def import_(
 
     birder import photos.birder predictions.json
     """
-    from birder.formats.read_predictions import holds_predictions
+    import birder
 
-    if holds_predictions(file):
-        if embedding is not None or uri is not None or table is not None:
-            options.wrong_use(f"{file} contains predictions: leave out --embedding, --uri and --table.")
-        _import_predictions(file, collection, model)
+    done = birder.import_file(
+        file, collection, model=model, embedding=embedding, uri=uri, table=table, progress=stage_progress()
+    )
+    if done.predicted is not None:
+        note(f"{done.predicted:,} rows of {collection} now have a prediction, in columns predicted_...")
+        if done.nameless:
+            note(f"{done.nameless:,} images have no prediction in {file}.")
+        if done.unknown:
+            note(f"{done.unknown:,} images in {file} are not in {collection}.")
         return
-    from birder.formats.read import import_embeddings
-
-    last = time.perf_counter()
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        if time.perf_counter() - last >= 10.0 and done < total:
-            last = time.perf_counter()
-            note(f"Read {done:,} of {total:,} rows.")
-
-    done = import_embeddings(file, collection, model=model, embedding=embedding, uri=uri, table=table, on_progress=show)
     card = done.collection.model
     changed = f", {done.changed:,} changed" if done.changed else ""
-    there = f", {done.there:,} already there" if done.there else ""
+    there = f", {done.already:,} already there" if done.already else ""
     note(f"{done.new:,} new rows{changed}{there}; {card.embedding_size}-dimensional embeddings of {card.name}.")
     if done.off_earth:
         note(f"{done.off_earth:,} rows came with impossible coordinates: these are left empty.")
     if done.failed:
         note(f"{done.failed:,} rows have no usable embedding; see: birder failures {collection}")
         raise typer.Exit(FAILED)
-
-
-def _import_predictions(file: Path, collection: Path, model: str | None) -> None:
-    from birder.collection.storage import Storage
-    from birder.formats.read_predictions import import_predictions
-
-    done = import_predictions(file, Storage.open(collection), model=model)
-    note(f"{done.rows:,} rows of {collection} now have a prediction, in columns predicted_...")
-    if done.nameless:
-        note(f"{done.nameless:,} images have no prediction in {file}.")
-    if done.unknown:
-        note(f"{done.unknown:,} images in {file} are not in {collection}.")

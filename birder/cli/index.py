@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -36,15 +37,16 @@ def index(
     form = options.format_of(format, to)
     options.check_to(to, force)
 
-    from birder.collection.index import index_status, make_index
-    from birder.collection.storage import Storage
+    import birder
 
-    opened = Storage.open(collection)
-    if not status:
-        note(f"Indexing {opened.count():,} rows of {collection}.")
-        report = make_index(opened, columns=column or ())
-        note(f"Done in {report.seconds:.1f} s.")
-    now = index_status(opened)
+    opened = birder.open_collection(collection)
+    if status:
+        now = opened.index_status()
+    else:
+        note(f"Indexing {len(opened):,} rows of {collection}.")
+        begun = time.perf_counter()
+        now = opened.index(column or ())
+        note(f"Done in {time.perf_counter() - begun:.1f} s.")
     rows: list[dict[str, object]]
     rows = [] if now.indexed is None else [{"column": "embedding", "kind": now.kind, "rows": now.indexed}]
     rows += [{"column": name, "kind": kind, "rows": count} for name, (kind, count) in now.columns.items()]

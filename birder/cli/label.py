@@ -37,11 +37,12 @@ def label(
     if not equals or (set_ is not None and not value):
         options.wrong_use(f"{set_!r} is not COLUMN=VALUE, as in --set label=owl. To empty a column: --clear COLUMN")
 
-    from birder.collection.api import open_collection
+    import birder
 
-    opened = open_collection(collection)
-    rows = opened.to_arrow(["id"], where)["id"].to_pylist()
-    act = opened.label(rows, value or None, column=column, author=by)
+    opened = birder.open_collection(collection)
+    done = opened.label(opened.ids(where), value or None, column=column, author=by)
+    what = f"cleared {column} of" if clear is not None else f"set {column} of"
+    note(f"{collection}: {what} {done.count:,} rows. To undo: birder undo {collection} --act {done.act}")
 
 
 def undo(
@@ -56,7 +57,8 @@ def undo(
 
     birder undo photos.birder
     """
-    from birder.collection.api import open_collection
+    import birder
 
-    done = open_collection(collection).undo(act)
-    note(f"{done.restored:,} rows have what they had before; {done.skipped:,} were changed since and stay as they are.")
+    done = birder.open_collection(collection).undo(act)
+    since = f"; {done.skipped:,} were changed since and stay as they are" if done.skipped else ""
+    note(f"{collection}: {done.restored:,} rows have their former value again{since}.")

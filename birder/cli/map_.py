@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from birder.cli import options
-from birder.cli.output import console_err, note
-
-if TYPE_CHECKING:
-    from birder.analysis.projection import MapPoints
-    from birder.collection.storage import Storage
-
-_IN_LEGEND = 12  # names in the legend of an image; the page has more, and filters by them
+from birder.cli.output import note
+from birder.cli.progress import stage_progress
 
 
 def map_(
@@ -46,37 +39,17 @@ def map_(
         options.wrong_use("--colour needs a file to draw: --to map.html")
     options.check_to(to, force)
 
-    from birder.analysis.projection import read_map
-    from birder.collection.storage import Storage
-    from birder.plots.colouring import PALETTE, colour_values
+    import birder
+    from birder.extras import need
 
-    opened = Storage.open(collection)
-    if colour is not None:
-        colour_values(opened, colour, [])  # an unknown column is reported before minutes of work
-    points = None if recompute else read_map(opened)
+    need("map", "birder map")
+    opened = birder.open_collection(collection)
+    points = opened.stored_map() if to is None and not recompute else None
     if points is None and (recompute or to is not None):
-        points = _compute(opened)
+        points = opened.map(to, colour=colour, recompute=recompute, progress=stage_progress(every_stage=True))
     if points is None:
-        note(f"{collection} has no map yet. Make one: birder map {collection} --to map.html")
+        note(f"{collection} has no map yet. Compute one: birder map {collection} --to map.html")
         return
-    _tell(collection, points)
-    if to is None:
-        return
-    page = to.suffix.lower() in (".html", ".htm")
-    most = len(PALETTE) if page else _IN_LEGEND
-    values = None if colour is None else colour_values(opened, colour, points.ids, most=most)
-    if page:
-        from birder.plots.map_page import write_map_page
-
-        write_map_page(opened, points, to, values, colour)
-    else:
-        from birder.plots.map_image import draw_map
-
-        draw_map(points, to, values, colour)
-    note(f"Wrote {to}.")
-
-
-def _tell(collection: Path, points: MapPoints) -> None:
     made = points.made
     reduced = f", {made['directions']} principal directions" if made["directions"] else ""
     note(
@@ -85,32 +58,5 @@ def _tell(collection: Path, points: MapPoints) -> None:
     )
     if points.missing:
         note(f"{points.missing:,} images added or changed since are not on it: birder map {collection} --recompute")
-
-
-def _compute(opened: Storage) -> MapPoints:
-    from birder.analysis.projection import compute_map
-
-    with _progress() as tell:
-        return compute_map(opened, progress=tell)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar on a terminal; elsewhere a line a stage."""
-    console = console_err()
-    if not console.is_terminal:
-        last = ""
-
-        def say(stage: str, done: float) -> None:
-            nonlocal last
-            if stage != last:
-                note(f"{stage} ...")
-                last = stage
-
-        yield say
-        return
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda stage, done: bar.update(task, description=stage, completed=done)
+    if to is not None:
+        note(f"Wrote {to}.")

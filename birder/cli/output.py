@@ -72,6 +72,13 @@ def write_names_as_bytes() -> None:
             stream.reconfigure(errors="birder-names")
 
 
+def image_name(uri: str) -> str:
+    """The uri or path of an image as people read it; of a part of a file, behind #, the uri itself."""
+    from birder.sources import readable, uri_to_path
+
+    return readable(uri_to_path(uri) if uri.startswith("file://") and "#" not in uri else uri)
+
+
 def console_err() -> Console:
     """The console for progress, on standard error."""
     from rich.console import Console

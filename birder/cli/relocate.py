@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from birder.cli import options
+from birder.cli.output import note
 
 
 def relocate(
@@ -26,3 +27,7 @@ def relocate(
 
     birder relocate photos.birder --from photos --to archive/photos
     """
+    import birder
+
+    done = birder.open_collection(collection).relocate(from_, to, check=check)
+    note(f"{collection}: {done.rows:,} rows relocated from {from_} to {to}; {done.checked:,} images compared.")

@@ -15,7 +15,7 @@ from birder.cli.options import Format
 from birder.cli.output import note, write_rows
 
 if TYPE_CHECKING:
-    from birder.collection.storage import Storage
+    from birder.collection.api import Collection
 
 Show: TypeAlias = Callable[[Sequence[dict[str, Any]]], None]
 _LISTED = 30
@@ -53,24 +53,31 @@ def stats(
     form = options.format_of(format, rows_to)
     options.check_to(to, force)
 
-    from birder.collection.storage import Storage
+    import birder
 
-    opened = Storage.open(collection)
+    opened = birder.open_collection(collection)
     show = partial(write_rows, format=form, to=rows_to)
     if neighbours:
-        _neighbours(opened, column, show, chart)
+        show(
+            [asdict(each) for each in (opened.agreement([column], to=chart) if column else opened.agreement(to=chart))]
+        )
+        note("agreement: with the nearest other image of different content, among images whose rank is known.")
     elif column is not None:
-        _values(opened, column, show, form, chart)
+        rows = [asdict(each) for each in opened.value_counts(column, to=chart)]
+        if form is Format.table and len(rows) > _LISTED:
+            note(f"The {_LISTED} most frequent of {len(rows):,}; --format csv lists all.")
+            rows = rows[:_LISTED]
+        show(rows)
     else:
         _overview(opened, show, form, chart)
     if chart is not None:
         note(f"Wrote {chart}.")
 
 
-def _overview(opened: Storage, show: Show, form: Format, chart: Path | None) -> None:
-    from birder.analysis.stats import TAXA, stats, value_counts
+def _overview(opened: Collection, show: Show, form: Format, chart: Path | None) -> None:
+    from birder.analysis.stats import TAXA
 
-    found = stats(opened)
+    found = opened.stats(to=chart)
     note(
         f"{opened.path}: {found.rows:,} rows with {found.contents:,} different contents, {found.failures:,} failures; "
         f"{found.model}, {found.engine}, {found.precision}, {found.embedding_size:,}-dimensional embeddings."
@@ -82,54 +89,12 @@ def _overview(opened: Storage, show: Show, form: Format, chart: Path | None) -> 
     ]
     names = ("column", "type", "filled", "share", "distinct", "least", "most")
     show([{name: row[name] for name in names} for row in columns])
-    counts = {
-        each.column: value_counts(opened, each.column) for each in found.columns if each.column in TAXA and each.filled
-    }
-    if form is Format.table:
-        if columns and (empty := [each.column for each in found.columns if not each.filled]):
-            note(f"Empty: {', '.join(empty)}.")
-        for name, values in counts.items():
-            filled = [asdict(each) for each in values if each.value is not None]
-            note(f"\n{name}, the most frequent of {len(filled):,}:")
+    if form is not Format.table:
+        return
+    if columns and (empty := [each.column for each in found.columns if not each.filled]):
+        note(f"Empty: {', '.join(empty)}.")
+    for each in found.columns:
+        if each.column in TAXA and each.filled:
+            filled = [asdict(value) for value in opened.value_counts(each.column) if value.value is not None]
+            note(f"\n{each.column}, the most frequent of {len(filled):,}:")
             show(filled[:5])
-    if chart is not None:
-        from birder.errors import CollectionError
-        from birder.plots.map_image import draw_counts
-
-        if not counts:
-            raise CollectionError("No row has a label or a taxon: choose another column to draw, with --column.")
-        draw_counts(counts, chart)
-
-
-def _values(opened: Storage, column: str, show: Show, form: Format, chart: Path | None) -> None:
-    from birder.analysis.stats import value_counts
-
-    counts = value_counts(opened, column)
-    rows = [asdict(each) for each in counts]
-    if form is Format.table and len(rows) > _LISTED:
-        note(f"The {_LISTED} most frequent of {len(rows):,}; --format csv lists all.")
-        rows = rows[:_LISTED]
-    show(rows)
-    if chart is not None:
-        from birder.plots.map_image import draw_counts
-
-        draw_counts({column: counts}, chart)
-
-
-def _neighbours(opened: Storage, column: str | None, show: Show, chart: Path | None) -> None:
-    from birder.analysis.agreement import neighbour_agreement
-    from birder.collection.storage import RANKS
-    from birder.errors import CollectionError
-
-    found = neighbour_agreement(opened, RANKS if column is None else [column])
-    if not any(each.agreement is not None for each in found):
-        raise CollectionError(
-            f"{opened.path} has no two rows with different content and a known {column or 'taxon'}: "
-            "choose the column that has labels, as in --column label."
-        )
-    show([asdict(each) for each in found])
-    note("agreement: with the nearest other image of different content, among images whose rank is known.")
-    if chart is not None:
-        from birder.plots.map_image import draw_agreement
-
-        draw_agreement(found, chart)

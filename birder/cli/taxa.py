@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from birder.cli import options
 from birder.cli.options import Format
 from birder.cli.output import write_rows, write_table
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def taxa(
@@ -35,19 +32,10 @@ def taxa(
     """
     form = Format.csv if format is None and to is None else options.format_of(format, to)
     options.check_to(to, force)
-    table = _taxa(model, rank, subset)
+    import birder
+
+    table = birder.list_taxa(model, rank=rank, subset=subset)
     if form in (Format.csv, Format.parquet):
         write_table(table, form, to)
     else:
         write_rows(table.to_pylist(), form, to)
-
-
-def _taxa(model: str, rank: options.Rank | None, subset: options.Path | None) -> pa.Table:
-    import pyarrow as pa
-
-    from birder.naming.label_sets import fetch_taxa, group_by_rank, subset_mask
-
-    table = fetch_taxa(model)
-    if subset is not None:
-        table = table.filter(pa.array(subset_mask(table, subset)))
-    return table if rank in (None, options.Rank.species) else group_by_rank(table, rank.value).names

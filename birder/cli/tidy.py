@@ -29,10 +29,10 @@ def tidy(
 
     birder tidy photos.birder
     """
-    from birder.collection import maintenance
-    from birder.collection.storage import Storage
+    import birder
 
-    done = maintenance.tidy(Storage.open(collection), keep=timedelta(0) if now else maintenance.KEEP)
+    opened = birder.open_collection(collection)
+    done = opened.tidy(keep=timedelta(0)) if now else opened.tidy()
     saved = done.bytes_before - done.bytes_after
     change = f"{size(saved)} saved" if saved >= 0 else f"{size(-saved)} more: the former versions are kept for now"
     note(
