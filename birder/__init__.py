@@ -1,6 +1,6 @@
-"""Birder: embeddings, names and search for photographs of organisms.
+"""Birder: embeddings, names and search for images of organisms.
 
-The documented interface. Everything is imported when it is first used, so `import birder` itself costs next to nothing.
+Everything public is here, and imported when it is first used: `import birder` itself costs next to nothing.
 """
 
 from __future__ import annotations
@@ -11,17 +11,79 @@ from typing import TYPE_CHECKING, Any
 from birder.version import __version__
 
 if TYPE_CHECKING:
-    from birder.collection.api import Collection, open_collection
+    from birder.analysis.agreement import Agreement
+    from birder.analysis.projection import MapPoints
+    from birder.analysis.stats import ColumnStats, Stats, ValueCount
+    from birder.analysis.suggest import Suggestion, Suggestions
+    from birder.collection.api import (
+        Collection,
+        ExportReport,
+        ImportReport,
+        create_collection,
+        open_collection,
+    )
+    from birder.collection.functions import (
+        classify,
+        embed,
+        image_features,
+        import_file,
+        list_taxa,
+        predict,
+    )
+    from birder.collection.index import IndexStatus
+    from birder.collection.journal import Change
+    from birder.collection.labels import HistoryPage, PastAct, Undone
+    from birder.collection.maintenance import Tidied
+    from birder.collection.results import (
+        Duplicates,
+        HeldOut,
+        ImageFeatures,
+        Predictions,
+        Rows,
+        SearchResults,
+    )
+    from birder.collection.schema import ModelCard
+    from birder.errors import (
+        BirderError,
+        CollectionBusyError,
+        CollectionError,
+        CollectionNotFoundError,
+        ConfigError,
+        FileExistsError,
+        FilterError,
+        HubError,
+        ImageError,
+        MissingExtraError,
+        MissingPackageError,
+        NoTextEncoderError,
+        TornCopyError,
+        UnknownNameError,
+        WeightsError,
+        WrongModelError,
+    )
+    from birder.formats.camtrap import Project
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
-    from birder.registry import create_network, list_networks, list_pretrained_models, register_weights
+    from birder.inference.classification import infer_batch, infer_dataloader, infer_image
+    from birder.pipeline.run import EmbedReport, Progress
+    from birder.registry import (
+        create_network,
+        list_networks,
+        list_pretrained_models,
+        register_weights,
+    )
     from birder.weights.checkpoint import (
         get_channels_from_signature,
         get_num_labels_from_signature,
         get_size_from_signature,
         save_model,
     )
-    from birder.weights.clip import LoadedClip, create_model_and_transforms, get_tokenizer, load_clip
+    from birder.weights.clip import (
+        LoadedClip,
+        create_model_and_transforms,
+        get_tokenizer,
+        load_clip,
+    )
     from birder.weights.load import (
         ModelInfo,
         load_model,
@@ -31,9 +93,41 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "birder.collection.api": ["Collection", "open_collection"],
+    "birder.analysis.agreement": ["Agreement"],
+    "birder.analysis.projection": ["MapPoints"],
+    "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
+    "birder.analysis.suggest": ["Suggestion", "Suggestions"],
+    "birder.collection.api": ["Collection", "ExportReport", "ImportReport", "create_collection", "open_collection"],
+    "birder.collection.functions": ["classify", "embed", "image_features", "import_file", "list_taxa", "predict"],
+    "birder.collection.index": ["IndexStatus"],
+    "birder.collection.journal": ["Change"],
+    "birder.collection.labels": ["HistoryPage", "PastAct", "Undone"],
+    "birder.collection.maintenance": ["Tidied"],
+    "birder.collection.results": ["Duplicates", "HeldOut", "ImageFeatures", "Predictions", "Rows", "SearchResults"],
+    "birder.collection.schema": ["ModelCard"],
+    "birder.errors": [
+        "BirderError",
+        "CollectionBusyError",
+        "CollectionError",
+        "CollectionNotFoundError",
+        "ConfigError",
+        "FileExistsError",
+        "FilterError",
+        "HubError",
+        "ImageError",
+        "MissingExtraError",
+        "MissingPackageError",
+        "NoTextEncoderError",
+        "TornCopyError",
+        "UnknownNameError",
+        "WeightsError",
+        "WrongModelError",
+    ],
+    "birder.formats.camtrap": ["Project"],
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
+    "birder.inference.classification": ["infer_batch", "infer_dataloader", "infer_image"],
+    "birder.pipeline.run": ["EmbedReport", "Progress"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
     "birder.weights.checkpoint": [
         "get_channels_from_signature",
@@ -53,19 +147,69 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Agreement",
+    "BirderError",
+    "Change",
     "Collection",
+    "CollectionBusyError",
+    "CollectionError",
+    "CollectionNotFoundError",
+    "ColumnStats",
+    "ConfigError",
+    "Duplicates",
+    "EmbedReport",
+    "ExportReport",
+    "FileExistsError",
+    "FilterError",
+    "HeldOut",
+    "HistoryPage",
+    "HubError",
+    "ImageError",
+    "ImageFeatures",
+    "ImportReport",
+    "IndexStatus",
     "LoadedClip",
+    "MapPoints",
+    "MissingExtraError",
+    "MissingPackageError",
+    "ModelCard",
     "ModelInfo",
+    "NoTextEncoderError",
+    "PastAct",
+    "Predictions",
+    "Progress",
+    "Project",
+    "Rows",
+    "SearchResults",
+    "Stats",
+    "Suggestion",
+    "Suggestions",
+    "Tidied",
+    "TornCopyError",
+    "Undone",
+    "UnknownNameError",
+    "ValueCount",
+    "WeightsError",
+    "WrongModelError",
     "__version__",
     "classification_transform",
+    "classify",
+    "create_collection",
     "create_model_and_transforms",
     "create_network",
+    "embed",
     "get_channels_from_signature",
     "get_num_labels_from_signature",
     "get_size_from_signature",
     "get_tokenizer",
+    "image_features",
+    "import_file",
+    "infer_batch",
+    "infer_dataloader",
+    "infer_image",
     "list_networks",
     "list_pretrained_models",
+    "list_taxa",
     "load_clip",
     "load_model",
     "load_model_with_cfg",
@@ -73,6 +217,7 @@ __all__ = [
     "load_pretrained_model_and_transform",
     "open_collection",
     "open_image",
+    "predict",
     "register_weights",
     "save_model",
 ]

@@ -86,6 +86,23 @@ class MissingExtraError(BirderError, ImportError):
         self.what = what
 
 
+class MissingPackageError(BirderError, ImportError):
+    """A package of the user's choice that is not installed and that Birder does not bring.
+
+    Parameters
+    ----------
+    package
+        What to install: "polars".
+    what
+        What needs it, as a user would say: "to_polars()".
+    """
+
+    def __init__(self, package: str, what: str) -> None:
+        super().__init__(f"{what} needs {package}, which is not installed: pip install {package}")
+        self.package = package
+        self.what = what
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Build the error for an unknown name, with the closest known ones (all of them where none is close)."""
     names = sorted(known)

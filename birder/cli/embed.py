@@ -166,7 +166,8 @@ def _tell_report(report: EmbedReport, collection: Collection, table: Path | None
     speed = f"; {report.seconds:.1f} s, {(report.embedded + len(report.failed)) / report.seconds:.1f} images/s"
     note(
         f"{collection.path}: {len(collection):,} rows, model {card.name} "
-        f"({card.embedding_size}-dimensional embeddings), engine {card.engine} {card.precision}{speed if report.seconds else ''}."
+        f"({card.embedding_size}-dimensional embeddings), "
+        f"engine {card.engine} {card.precision}{speed if report.seconds else ''}."
     )
 
 

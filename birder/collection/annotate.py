@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.disk import open_images
+from birder.collection.filter import checked_condition, explained
 from birder.collection.storage import Storage
 from birder.errors import unknown_name
 
@@ -16,9 +17,9 @@ _ROWS_AT_ONCE = 1024
 
 
 def embedding_batches(
-    collection: Storage, columns: Sequence[str] = ("uri",)
+    collection: Storage, columns: Sequence[str] = ("uri",), where: str | None = None
 ) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
-    """All rows, a thousand or more at a time: the columns, and the embeddings (B, D) float32 as the network gave them.
+    """Rows that match a filter, a thousand or more at a time: columns, and embeddings (B, D) float32, not normalised.
 
     Raises
     ------
@@ -32,9 +33,11 @@ def embedding_batches(
     images = open_images(collection.path)
     width = collection.model.embedding_size
     query = images.search().select(list(dict.fromkeys([*columns, "embedding"])))
-    for table in _joined(query.to_batches()):
-        vectors = table["embedding"].combine_chunks().flatten().to_numpy()
-        yield table.select(columns), vectors.reshape(-1, width)
+    query = query if where is None else query.where(checked_condition(where, collection.columns))
+    with explained(where, collection.path):
+        for table in _joined(query.to_batches()):
+            vectors = table["embedding"].combine_chunks().flatten().to_numpy()
+            yield table.select(columns), vectors.reshape(-1, width)
 
 
 def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -1,6 +1,1324 @@
-"""The collection as users hold it."""
+"""The collection as users hold it: what the command line and the page can do, a notebook does in as few lines."""
 
-from birder.collection.storage import Storage as Collection
-from birder.collection.storage import open_collection
+from __future__ import annotations
 
-__all__ = ["Collection", "open_collection"]
+import contextlib
+import functools
+import os
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from birder.analysis.agreement import Agreement, neighbour_agreement
+from birder.analysis.duplicates import THRESHOLD, find_duplicates
+from birder.analysis.projection import MapPoints, compute_map, read_map
+from birder.analysis.stats import TAXA, Stats, ValueCount, stats, value_counts
+from birder.analysis.suggest import Order, Suggestions, suggest
+from birder.collection.annotate import embedding_batches
+from birder.collection.index import IndexStatus, index_status, make_index
+from birder.collection.journal import Change
+from birder.collection.labels import HistoryPage, Undone, give_label, history, undo
+from birder.collection.maintenance import KEEP, Tidied, tidy
+from birder.collection.model import Encoder, load_encoder_of
+from birder.collection.progress import EmbedProgress, StageProgress, embedding_shown, stages_shown
+from birder.collection.results import (
+    Duplicates,
+    HeldOut,
+    ImageFeatures,
+    Predictions,
+    Rows,
+    SearchResults,
+    to_pandas,
+    to_polars,
+)
+from birder.collection.schema import ModelCard
+from birder.collection.storage import RANKS, Storage, exists
+from birder.errors import CollectionError, ConfigError, ImageError, file_exists, unknown_name
+from birder.formats.camtrap import Project
+from birder.formats.export import Tool, export
+from birder.formats.read_predictions import import_predictions
+from birder.formats.snapshot import Snapshot
+from birder.formats.sorting import sort_into
+from birder.formats.xmp import write_sidecars
+from birder.pipeline.run import EmbedOptions, EmbedReport, Progress, encoder_spec, run_embed
+from birder.registry import DEFAULT_WEIGHTS
+from birder.sources import path_to_uri
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+    from birder.weights.clip import LoadedClip
+
+Paths = str | Path | Sequence[str | Path]
+Vector = npt.NDArray[np.float32]
+ExportFormat = Literal["parquet", "csv", "npz", "folders", "xmp"] | Tool
+"""What `Collection.export` writes."""
+
+_IDS_AT_ONCE = 1000
+_SMALL = 128  # pixels of the images in a file for Embedding Atlas
+_IN_PICTURE = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export did.
+
+    Attributes
+    ----------
+    summary
+        For people: what was written, and what was left out.
+    failed
+        Images that could not be dealt with, each with the reason.
+    """
+
+    summary: str
+    failed: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return self.summary
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes
+    ----------
+    collection
+        The collection that has them now.
+    new, changed, already
+        Rows of embeddings that are new, that have other values now, and that were there.
+    failed
+        Rows without an embedding that can be used; `Collection.failures` lists them.
+    off_earth
+        Rows that came with a latitude or longitude that is not on the earth, which is left empty.
+    predicted
+        Rows that got a prediction; None for a file of embeddings.
+    nameless, unknown
+        Images in a file of predictions that have none, and those that the collection does not have.
+    """
+
+    collection: Collection
+    new: int = 0
+    changed: int = 0
+    already: int = 0
+    failed: int = 0
+    off_earth: int = 0
+    predicted: int | None = None
+    nameless: int = 0
+    unknown: int = 0
+
+
+class Collection:
+    """Embeddings of images on disk, with their labels, predictions and columns: one row an image.
+
+    `birder.open_collection` and `birder.create_collection` make one; `len`, `in` (a path, uri or id) and iteration (in
+    batches, without vectors) work on it.
+
+    Examples
+    --------
+    >>> import birder
+    >>> collection = birder.create_collection("photos.birder", model="efficientnet_lite0_in1k")
+    >>> report = collection.embed("photos")
+    >>> len(collection), report.embedded, report.failed
+    (129, 129, ())
+    >>> "photos/birds/owl.jpg" in collection
+    True
+    >>> for row in collection.search(images="photos/birds/owl.jpg", k=3):
+    ...     print(f"{row['similarity']:.2f}", row["uri"].rpartition("/")[2])
+    0.62 silver-gull.jpg
+    0.50 guineafowl.jpg
+    0.49 cuckoo.jpg
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        device: str | None = None,
+        engine: str = "auto",
+        compile: bool = False,
+        encoder: Encoder | None = None,
+    ) -> None:
+        self._storage = storage
+        self._device = device
+        self._engine = engine
+        self._compile = compile
+        self._encoders: dict[str | None, Encoder] = {} if encoder is None else {None: encoder}
+        self._text_models: dict[str | None, LoadedClip] = {}
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._storage.path
+
+    @property
+    def model(self) -> ModelCard:
+        """What made its embeddings: name, source, sha256, transform, engine, precision, embedding_size."""
+        return self._storage.model
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        """Names and Arrow types of its columns, in their order."""
+        return self._storage.columns
+
+    def __len__(self) -> int:
+        return self._storage.count()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, row: object) -> bool:
+        return isinstance(row, str | Path) and bool(self._ids([row]))
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self.batches()
+
+    def __repr__(self) -> str:
+        return f"<Collection {str(self.path)!r}: {len(self):,} images, {self.model.name}>"
+
+    def _repr_html_(self) -> str:
+        from birder.collection.notebook import collection_html
+
+        return collection_html(self)
+
+    # What is in it
+
+    def refresh(self) -> None:
+        """See what other processes have committed since; this object's own changes show at once."""
+        self._storage.see_latest()
+
+    def count(self, where: str | None = None) -> int:
+        """Count the rows that match a filter; without one all.
+
+        Raises
+        ------
+        FilterError
+            The filter cannot be used.
+        """
+        return self._storage.count(where)
+
+    def batches(self, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Go through the rows, some thousands at a time.
+
+        Parameters
+        ----------
+        columns
+            Which columns (default: all but the vectors, `embedding` and `patches`).
+        where
+            A filter: SQL over the columns, as in "label = 'owl' AND latitude > 50".
+
+        Raises
+        ------
+        FilterError
+            The filter cannot be used.
+        UnknownNameError
+            There is no such column.
+        """
+        return self._storage.scan(self._known(columns), where=where)
+
+    def embedding_batches(self, columns: Sequence[str] = ("uri",)) -> Iterator[tuple[pa.Table, Vector]]:
+        """Go through the embeddings, a thousand or more at a time.
+
+        Yields
+        ------
+        The columns (B rows); and the embeddings (B, D) float32, as the network gave them.
+        """
+        return embedding_batches(self._storage, columns)
+
+    def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+        """The rows as a pyarrow table; parameters as for `batches`."""
+        names = self._known(columns)
+        if batches := list(self.batches(names, where)):
+            return pa.Table.from_batches(batches)
+        return pa.schema([(name, self.columns[name]) for name in names]).empty_table()
+
+    def to_pandas(self, columns: Sequence[str] | None = None, where: str | None = None) -> pd.DataFrame:
+        """The rows as a pandas DataFrame; parameters as for `batches`.
+
+        Raises
+        ------
+        MissingPackageError
+            pandas is not installed.
+        """
+        return to_pandas(self.to_arrow(columns, where))
+
+    def to_polars(self, columns: Sequence[str] | None = None, where: str | None = None) -> pl.DataFrame:
+        """The rows as a polars DataFrame; parameters as for `batches`.
+
+        Raises
+        ------
+        MissingPackageError
+            polars is not installed.
+        """
+        return to_polars(self.to_arrow(columns, where))
+
+    def ids(self, where: str | None = None) -> list[str]:
+        """The ids of the rows that match a filter; without one all."""
+        return [id_ for batch in self._storage.scan(["id"], where=where) for id_ in batch["id"].to_pylist()]
+
+    def failures(self) -> Rows:
+        """The images that could not be read: uri, reason, bytes, modified, etag, failed_at; sorted by uri."""
+        return Rows(self._storage.failures_table())
+
+    def stats(self, *, to: str | Path | None = None) -> Stats:
+        """Tell what it holds: rows, failures, model, and for each column its values.
+
+        Parameters
+        ----------
+        to
+            Also draw the most frequent labels and taxa, into a .png, .svg or .pdf file.
+
+        Raises
+        ------
+        ConfigError
+            No row has a label or a taxon that could be drawn.
+        """
+        found = stats(self._storage)
+        if to is not None:
+            counts = {
+                each.column: value_counts(self._storage, each.column)
+                for each in found.columns
+                if each.column in TAXA and each.filled
+            }
+            if not counts:
+                raise ConfigError("No row has a label or a taxon: draw another column, with value_counts.")
+            _draw_counts(counts, to)
+        return found
+
+    def value_counts(self, column: str = "label", *, to: str | Path | None = None) -> list[ValueCount]:
+        """The values of a column and how many rows have each, the most frequent first; rows without a value last.
+
+        Parameters
+        ----------
+        column
+            The column.
+        to
+            Also draw them, into a .png, .svg or .pdf file.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> [(each.value, each.count) for each in collection.value_counts("label")][:3]
+        [('birds', 27), ('flowers', 18), ('bovines', 12)]
+        """
+        counts = value_counts(self._storage, column)
+        if to is not None:
+            _draw_counts({column: counts}, to)
+        return counts
+
+    def agreement(self, columns: Sequence[str] = RANKS, *, to: str | Path | None = None) -> list[Agreement]:
+        """How often the image nearest to one is of the same taxon, for each rank.
+
+        Parameters
+        ----------
+        columns
+            Columns of text: the ranks, or label, or others.
+        to
+            Also draw it, into a .png, .svg or .pdf file.
+
+        Raises
+        ------
+        ConfigError
+            No two rows with different content have a value there.
+        """
+        found = neighbour_agreement(self._storage, columns)
+        if not any(each.agreement is not None for each in found):
+            what = "taxon" if tuple(columns) == tuple(RANKS) else " or ".join(columns)
+            raise ConfigError(
+                f"Not two rows of {self.path} with different content have a {what}: name the column that has labels."
+            )
+        if to is not None:
+            from birder.plots.map_image import draw_agreement
+
+            draw_agreement(found, to)
+        return found
+
+    # Adding images
+
+    def embed(
+        self,
+        images: Paths = (),
+        *,
+        table: str | Path | None = None,
+        crops: str | Path | None = None,
+        min_confidence: float = 0.2,
+        folder_labels: bool = True,
+        retry_failed: bool = False,
+        batch_size: int = 32,
+        threads: int | None = None,
+        ray: str | None = None,
+        progress: EmbedProgress = "auto",
+        stop: threading.Event | None = None,
+    ) -> EmbedReport:
+        """Embed images. What is there already is left alone; what cannot be read is listed and never ends the run.
+
+        Rows are committed as they are made: after Ctrl-C or a crash, the next run does what is missing.
+
+        Parameters
+        ----------
+        images
+            Files, folders with all below them, patterns ("trap/**/*.jpg"), URLs; tables that name images (.csv,
+            .parquet), shards (.tar, .parquet), Camtrap DP packages. None, with `retry_failed`, for what failed before.
+        table
+            A CSV or Parquet file with more columns for each row, also for those there, joined by file_name.
+        crops
+            MegaDetector's results (JSON): embed each animal's box, not the image. `images` is then the one folder
+            that the files in them are relative to.
+        min_confidence
+            With `crops`, leave out boxes with a lower confidence.
+        folder_labels
+            Take the name of the folder right above a file as its label, where nothing else tells it.
+        retry_failed
+            Try again what failed before.
+        batch_size
+            Images embedded at once.
+        threads
+            Threads that read and decode (default: one for each processor, or 16 for images from servers).
+        ray
+            The address of a Ray cluster to run on; "auto" for the one that this machine belongs to, "local" for this
+            machine alone.
+        progress
+            Called with a `birder.Progress` when the model is loaded and after each batch; "auto" for a bar in a
+            terminal or notebook; None for nothing.
+        stop
+            Once set, what is decoded is embedded and committed, and the run ends.
+
+        Returns
+        -------
+        What was embedded, what was there already, and what failed.
+
+        Raises
+        ------
+        ConfigError
+            No image is named or found, or the table cannot be read.
+        CollectionBusyError
+            Another process is adding images.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> report = collection.embed("photos")
+        >>> report.embedded, report.already
+        (0, 129)
+        """
+        with embedding_shown(progress) as on_progress:
+            return self._embed(
+                paths_of(images),
+                on_progress,
+                stop,
+                table=table,
+                crops=crops,
+                min_confidence=min_confidence,
+                folder_labels=folder_labels,
+                retry_failed=retry_failed,
+                batch_size=batch_size,
+                threads=threads,
+                ray=ray,
+            )
+
+    def iter_embed(self, images: Paths = (), **options: Unpack[EmbedOptions]) -> Generator[Progress, None, EmbedReport]:
+        """Embed images as `embed` does, and tell after each batch how far it has come.
+
+        The run goes on in a thread while this waits. Closing the generator, or Ctrl-C, ends the run: what is decoded is
+        still embedded and committed, and nothing is lost.
+
+        Parameters
+        ----------
+        images, options
+            As for `embed`.
+
+        Yields
+        ------
+        The progress.
+
+        Returns
+        -------
+        The report, as the generator's return value.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> for progress in collection.iter_embed("photos"):
+        ...     print(progress.finished, progress.total)
+        """
+        stop = threading.Event()
+        steps: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
+        with ThreadPoolExecutor(1, thread_name_prefix="birder-embed") as pool:
+            run = pool.submit(self._embed, paths_of(images), steps.put, stop, **options)
+            run.add_done_callback(lambda _: steps.put(None))
+            try:
+                while (step := steps.get()) is not None:
+                    yield step
+            finally:
+                stop.set()
+                report = run.result()
+        return report
+
+    def _embed(
+        self,
+        images: Sequence[str | Path],
+        on_progress: Callable[[Progress], None] | None,
+        stop: threading.Event | None,
+        **options: Unpack[EmbedOptions],
+    ) -> EmbedReport:
+        storage = self._storage
+        spec = encoder_spec(storage, device=self._device, engine=self._engine, compile=self._compile)
+        encoder = self._encoders.get(None)
+        draft = storage.model.transform.get("draft", True)
+        _, encoder, report = run_embed(
+            self.path,
+            storage,
+            images,
+            spec,
+            encoder=encoder,
+            draft=draft,
+            on_progress=on_progress,
+            stop=stop,
+            **options,
+        )
+        if encoder is not None:
+            self._encoders[None] = encoder
+        return report
+
+    def import_predictions(self, file: str | Path, *, model: str | None = None) -> ImportReport:
+        """Bring in predictions that others made, into the columns predicted_... of rows that are there.
+
+        Parameters
+        ----------
+        file
+            SpeciesNet's predictions.json, or the CSV of `bioclip predict`.
+        model
+            What made them; not needed for files that tell it.
+        """
+        done = import_predictions(Path(file), self._storage, model=model)
+        return ImportReport(self, predicted=done.rows, nameless=done.nameless, unknown=done.unknown)
+
+    # Searching
+
+    def search(
+        self,
+        *,
+        images: Paths = (),
+        texts: str | Sequence[str] = (),
+        ids: str | Sequence[str] = (),
+        unlike: str | Path | Vector | Sequence[str | Path | Vector] = (),
+        vectors: Sequence[Vector] = (),
+        where: str | None = None,
+        k: int = 20,
+        columns: Sequence[str] = (),
+        exact: bool = False,
+        model: str | None = None,
+    ) -> SearchResults:
+        """Find the rows nearest to what is wanted, and far from what is not.
+
+        Similarity is the mean of the cosines with what is wanted, less the mean of those with what is not.
+
+        Parameters
+        ----------
+        images
+            Files of images.
+        texts
+            What should be on them, in words; the model needs a text encoder.
+        ids
+            Rows of the collection: their id, uri or file name.
+        unlike
+            What they should not be like: a row's id, uri or file name, else a text; a `Path` is a file, an array a
+            vector.
+        vectors
+            (D,) float32 each, as the network gives them.
+        where
+            A filter, applied first: SQL over the columns, as in "family = 'Corvidae' AND taken_at >= '2024-05-01'".
+            Without a query, the rows that match it come ordered by uri.
+        k
+            How many rows.
+        columns
+            Which columns (default: all but `embedding` and `patches`).
+        exact
+            Compare all rows even where there is an index.
+        model
+            The whole model whose text encoder belongs to the embeddings (default: the collection's own).
+
+        Returns
+        -------
+        The rows, nearest first. Rows of `images`, `ids` and `unlike` themselves are left out.
+
+        Raises
+        ------
+        FilterError
+            The filter cannot be used.
+        CollectionError
+            An id or vector does not fit, or what is wanted and what is not cancel each other out.
+        ImageError
+            An image cannot be read.
+        NoTextEncoderError
+            There are texts, and the model has no text encoder.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> collection.search(ids="frog.jpg", where="label = 'amphibians'", k=2, columns=["label"]).to_list()
+        [{'similarity': 0.55..., 'label': 'amphibians'}, {'similarity': 0.4..., 'label': 'amphibians'}]
+        """
+        from birder.collection.search import find_row, search  # torch comes with it
+
+        files, words = paths_of(images), [texts] if isinstance(texts, str) else list(texts)
+        keys = [ids] if isinstance(ids, str) else list(ids)
+        unwanted = [unlike] if isinstance(unlike, str | Path | np.ndarray) else list(unlike)
+        texts_unwanted = [each for each in unwanted if isinstance(each, str) and find_row(self._storage, each) is None]
+        clip = self._text_model(model) if words or texts_unwanted else None
+        found = search(
+            self._storage,
+            images=files,
+            texts=words,
+            ids=keys,
+            unlike=unwanted,
+            vectors=vectors,
+            where=where,
+            k=k,
+            columns=columns,
+            exact=exact,
+            encoder=_Lazy(lambda: self._encoder(model)),
+            clip=clip,
+        )
+        wanted = [*(Path(file).name for file in files), *(f"“{text}”" for text in words), *keys]
+        wanted += ["a vector"] * len(vectors)
+        not_wanted = ["a vector" if isinstance(each, np.ndarray) else str(each) for each in unwanted]
+        asked = [f"like {', '.join(wanted)}"] if wanted else []
+        asked += [f"unlike {', '.join(not_wanted)}"] if not_wanted else []
+        asked += [f"where {where}"] if where is not None else []
+        return SearchResults(
+            found.table,
+            query="; ".join(asked),
+            images=(*map(Path, files), *(each for each in unwanted if isinstance(each, Path))),
+            searched=self.count(where) if found.matching is None else found.matching,
+            matching=found.matching,
+            collection=self.path.name,
+            model=self.model.name,
+            notes=found.notes,
+        )
+
+    def duplicates(
+        self, *, threshold: float = THRESHOLD, where: str | None = None, progress: StageProgress = "auto"
+    ) -> Duplicates:
+        """Find images with the same content, and ones whose embeddings are nearly the same.
+
+        All pairs are compared. Two images are in one group of the kind "similar" if a chain of pairs at or above the
+        threshold joins them.
+
+        Parameters
+        ----------
+        threshold
+            The least cosine of similar images, above 0 and at most 1.
+        where
+            A filter: only among these rows.
+        progress
+            Called with ("comparing", the share that is done); "auto" for a bar in a terminal or notebook.
+
+        Returns
+        -------
+        The groups: those of the same content first; in each, the largest image first.
+
+        Raises
+        ------
+        ConfigError
+            The threshold is outside (0, 1], or so low that the pairs are too many to list.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> collection.duplicates(threshold=0.9)
+        <Duplicates: 0 groups, threshold 0.9>
+        """
+        with stages_shown(progress) as show:
+            tell = None if show is None else functools.partial(show, "comparing")
+            groups = find_duplicates(self._storage, threshold=threshold, where=where, progress=tell)
+        return Duplicates(tuple(groups), threshold, str(self.path))
+
+    # Names and labels
+
+    def predict(
+        self,
+        images: Paths | None = None,
+        *,
+        labels: str | Path | Sequence[str] | None = None,
+        bins: str | Path | None = None,
+        subset: str | Path | Mapping[str, Sequence[str]] | None = None,
+        rank: str | None = None,
+        text_type: str | None = None,
+        templates: Sequence[str] | None = None,
+        examples: str | Path | Collection | None = None,
+        column: str | None = None,
+        where: str | None = None,
+        k: int = 5,
+        min_score: float = 0.0,
+        save: bool = False,
+        model: str | None = None,
+        batch_size: int = 16,
+        progress: StageProgress = "auto",
+    ) -> Predictions:
+        """Name images, by texts or by labelled examples.
+
+        Scores by texts are probabilities over all labels. With `examples` or `column`, names come from labelled rows,
+        and scores are 1 - distance / 2 to the mean of a class.
+
+        Parameters
+        ----------
+        images
+            Files, folders and patterns (default: the rows of the collection, which are not embedded again).
+        labels
+            What to choose from: a list; "a,b,c"; a text file, one a line; a table of taxa (.csv, .parquet) with columns
+            named by rank; or TreeOfLife's embeddings (.npy beside their .json). Default: TreeOfLife's, from the hub.
+        bins
+            A table of two columns: labels, and the bin that each counts for.
+        subset
+            Only these taxa: a table with one column, named by its rank, or lists of names by rank,
+            {"genus": ["Pica", "Corvus"]}.
+        rank
+            Name at this rank: a genus has the sum over its species.
+        text_type
+            How taxa of a table are written: "common", "scientific", "taxonomic", "scientific+common", or
+            "taxonomic+common" (default).
+        templates
+            Texts with one {} where the label goes (default: the 80 of OpenAI).
+        examples
+            The collection whose labelled rows are the examples (default, with `column`: this one).
+        column
+            The column that their labels are in (default: "label").
+        where
+            A filter: name only these rows.
+        k
+            At most so many names for each image.
+        min_score
+            Leave out names with a lower score.
+        save
+            Write the best name of each row into its columns predicted_...; labels stay as they are.
+        model
+            The whole model whose text encoder belongs to the embeddings (default: the collection's own).
+        batch_size
+            With `images` and texts: images that are embedded at once.
+        progress
+            Called with ("encoding labels", the share that is done); "auto" for a bar in a terminal or notebook.
+
+        Returns
+        -------
+        The names, the best first for each image.
+
+        Raises
+        ------
+        ConfigError
+            Options that do not go together, or a file that cannot be used.
+        NoTextEncoderError
+            The model has no text encoder.
+        WrongModelError
+            The examples, or the model, do not belong to the embeddings.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> collection.predict("photos/birds/owl.jpg", column="label", k=1)[0]["label"]
+        'birds'
+        """
+        from birder.collection.predicting import collect_predictions  # torch comes with these
+        from birder.naming.predict import by_examples, by_texts
+
+        by_text = {"labels": labels, "bins": bins, "subset": subset, "rank": rank}
+        by_text |= {"text_type": text_type, "templates": templates, "model": model}
+        given = [name for name, value in by_text.items() if value is not None]
+        if (examples is not None or column is not None) and given:
+            raise ConfigError(f"Examples name with their collection's model: leave out {given[0]}, or the examples.")
+        if save and images is not None:
+            raise ConfigError("save writes into the rows of the collection: leave out images.")
+        if where is not None and images is not None:
+            raise ConfigError("A filter chooses rows of the collection: leave out images or where.")
+        files = [os.fspath(image) for image in paths_of(images or ())]
+        named = None if images is not None else self._storage
+        unreadable: list[tuple[str, str]] = []
+
+        def on_unreadable(path: str, error: ImageError) -> None:
+            unreadable.append((path, str(error)))
+
+        with stages_shown(progress) as show:
+            if examples is not None or column is not None:
+                source = _opened(examples) if examples is not None else self
+                namer = by_examples(
+                    source._storage,
+                    column or "label",
+                    named,
+                    files,
+                    on_unreadable,
+                    where=where,
+                    encoder=None if named is not None else source._encoder(),
+                )
+            else:
+                namer = by_texts(
+                    self._text_model(model),
+                    named,
+                    files,
+                    on_unreadable,
+                    where=where,
+                    batch_size=batch_size,
+                    progress=None if show is None else lambda done, total: show("encoding labels", done / total),
+                    labels=labels,
+                    bins=bins,
+                    subset=subset,
+                    rank=rank,
+                    text_type=text_type,
+                    templates=templates,
+                )
+            return collect_predictions(namer, k, min_score, unreadable, self._storage if save else None)
+
+    def features(
+        self,
+        images: Paths | None = None,
+        *,
+        to: str | Path | None = None,
+        model: str | None = None,
+        batch_size: int = 16,
+        force: bool = False,
+    ) -> ImageFeatures:
+        """Image features in the space that images and texts share, all of them in memory.
+
+        Parameters
+        ----------
+        images
+            Files, folders and patterns (default: the rows of the collection, which are not embedded again).
+        to
+            Also write them: .parquet, .json (as `bioclip embed` has it), .csv, or .npy with a .csv beside it.
+        model
+            The whole model whose text encoder belongs to the embeddings (default: the collection's own).
+        batch_size
+            With `images`: images that are embedded at once.
+        force
+            Replace what is there.
+
+        Raises
+        ------
+        NoTextEncoderError
+            The model has no text encoder, so there is no such space.
+        CollectionError
+            No image could be read.
+        """
+        from birder.collection.predicting import collect_features
+
+        storage = None if images is not None else self._storage
+        return collect_features(self._text_model(model), storage, paths_of(images or ()), batch_size, to, force)
+
+    def hold_out(self, column: str = "label", share: float = 0.25, *, k: int = 5, min_score: float = 0.0) -> HeldOut:
+        """Name labelled images that were left out of the examples, and count how often that is right.
+
+        Parameters
+        ----------
+        column
+            The column that the labels are in.
+        share
+            Of each class, the share of its images that is left out; between 0 and 1.
+        k, min_score
+            As for `predict`; they leave names out of the rows, and change no count.
+
+        Raises
+        ------
+        ConfigError
+            No class is large enough.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> found = collection.hold_out("label", 0.25)
+        >>> found.right, found.images
+        (20, 28)
+        """
+        from birder.collection.predicting import held_out_predictions
+        from birder.naming.predict import name_held_out
+
+        found = name_held_out(self._storage, column, share, k)
+        return held_out_predictions(found, self.model.name, self.model.sha256, k, min_score)
+
+    def suggest(
+        self, column: str = "label", *, label: str | None = None, order: Order = "certain", limit: int = 100
+    ) -> Suggestions:
+        """Rank the rows without a label by a classifier that is fitted to those with one.
+
+        Parameters
+        ----------
+        column
+            The column with the labels.
+        label
+            Only suggestions of this label.
+        order
+            "certain" for what can be confirmed at a glance; "useful" for what teaches the classifier most.
+        limit
+            How many.
+        """
+        return suggest(self._storage, column, label=label, order=order, limit=limit)
+
+    def label(
+        self,
+        rows: str | Path | Mapping[str, Any] | Iterable[str | Path | Mapping[str, Any]] | pa.Table,
+        value: str | None,
+        *,
+        column: str = "label",
+        author: str | None = None,
+    ) -> Change:
+        """Give rows a label. It is on the disk when this returns, stands above any model's word, and can be undone.
+
+        Parameters
+        ----------
+        rows
+            Which: ids, uris, paths or file names; what `search` or `predict` gave; a table with a column `id` or `uri`;
+            or `collection.ids("a filter")`.
+        value
+            The label; None takes away what is there.
+        column
+            A column of text, added if it is not there.
+        author
+            Who gives it.
+
+        Returns
+        -------
+        The act; its `count` is how many rows it changed. `undo` takes it.
+
+        Raises
+        ------
+        CollectionError
+            There is no such row, or the folder cannot be written to.
+        ConfigError
+            A column or value that does not fit.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> act = collection.label(["owl.jpg", "gull.jpg"], "checked", column="status", author="Ada")
+        >>> act.count, collection.count("status = 'checked'")
+        (2, 2)
+        >>> collection.undo(act).restored
+        2
+        """
+        return give_label(self._storage, self._ids_of(rows), column, value, by=author)
+
+    def undo(self, act: Change | str | None = None) -> Undone:
+        """Give rows back what an act of labelling took from them; rows that have been changed since stay as they are.
+
+        Parameters
+        ----------
+        act
+            What `label` gave, or its id (default: the last act that is not undone).
+
+        Raises
+        ------
+        CollectionError
+            There is nothing to undo.
+        """
+        return undo(self._storage, act.act if isinstance(act, Change) else act)
+
+    def history(self, limit: int = 50, *, before: int | None = None) -> HistoryPage:
+        """The acts of labelling, the latest first.
+
+        Parameters
+        ----------
+        limit
+            How many.
+        before
+            `next` of the part before (default: the latest).
+        """
+        return history(self._storage.journal, limit, before=before)
+
+    # Looking
+
+    def map(
+        self,
+        to: str | Path | None = None,
+        *,
+        colour: str | None = None,
+        recompute: bool = False,
+        seed: int = 0,
+        progress: StageProgress = "auto",
+    ) -> MapPoints:
+        """The map of the collection: UMAP of its embeddings, computed once and stored with it.
+
+        Parameters
+        ----------
+        to
+            Also draw it: .png, .svg or .pdf for a picture; .html for a page that zooms, filters and selects.
+        colour
+            Colour the points by this column.
+        recompute
+            Compute it anew, with what was added since.
+        seed
+            Another seed gives another map of the same neighbours.
+        progress
+            Called with the stage and the share of all that is done; "auto" for a bar in a terminal or notebook.
+
+        Returns
+        -------
+        The points: `ids`, `xy` (N, 2) float32, `missing` (rows that are not on it), `made` (how it was computed).
+
+        Raises
+        ------
+        CollectionError
+            There are fewer than 5 rows, or the map cannot be stored.
+        """
+        from birder.plots.colouring import PALETTE, colour_values
+
+        if colour is not None:
+            if to is None:
+                raise ConfigError("Colours need a file to draw to.")
+            colour_values(self._storage, colour, [])  # an unknown column is said before minutes of work
+        points = None if recompute else read_map(self._storage)
+        if points is None:
+            with stages_shown(progress) as show:
+                points = compute_map(self._storage, seed=seed, progress=show)
+        if to is None:
+            return points
+        page = Path(to).suffix.lower() in (".html", ".htm")
+        most = len(PALETTE) if page else _IN_PICTURE
+        values = None if colour is None else colour_values(self._storage, colour, points.ids, most=most)
+        if page:
+            from birder.plots.map_page import write_map_page
+
+            write_map_page(self._storage, points, to, values, colour)
+        else:
+            from birder.plots.map_image import draw_map
+
+            draw_map(points, to, values, colour)
+        return points
+
+    def stored_map(self) -> MapPoints | None:
+        """The map as `map` gives it, if it has been computed; else None."""
+        return read_map(self._storage)
+
+    # Taking it elsewhere, and keeping it
+
+    def export(
+        self,
+        to: str | Path,
+        format: ExportFormat | None = None,
+        *,
+        where: str | None = None,
+        force: bool = False,
+        by: str = "label",
+        link: bool = False,
+        folder_labels: bool = False,
+        results: str | Path | None = None,
+        project: Project | None = None,
+        classifier: str | None = None,
+        images_at: str | None = None,
+    ) -> ExportReport:
+        """Write the collection as it is now into a file, or what another tool reads.
+
+        Parameters
+        ----------
+        to
+            The file; a folder for "folders" (copies of the images, sorted by name) and "xmp" (the folder that the
+            images are in); a folder or .zip for "camtrap-dp".
+        format
+            Default: what the ending of `to` says, .parquet, .csv (without vectors) or .npz.
+        where
+            A filter: only these rows.
+        force
+            Replace what is there.
+        by
+            For "folders" and "xmp": names are the "label", the "prediction", or a column of text.
+        link
+            For "folders": hard links, which need no room, rather than copies.
+        folder_labels
+            For "camtrap-dp" and "xmp": names of folders count as labels.
+        results
+            For "megadetector": the results (JSON) that the predictions go into.
+        project
+            For "camtrap-dp": what the images do not tell.
+        classifier
+            For "camtrap-dp" and "megadetector": the name of what made the predictions (default: the model).
+        images_at
+            For "emb-explorer": the address of a `birder serve` of this collection, from which it fetches images.
+
+        Raises
+        ------
+        FileExistsError
+            The file is there, and `force` is not given.
+        ConfigError
+            The ending says no format, or something needed is not given.
+        CollectionError
+            There is nothing to write.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> print(collection.export("birds.csv", where="label = 'birds'"))
+        27 rows in birds.csv.
+        """
+        to = Path(to)
+        if format == "folders":
+            done = sort_into(Snapshot(self._storage, where), to, by=by, link=link)
+            there = f", {done.there:,} were there already" if done.there else ""
+            summary = f"{done.placed:,} {'links' if link else 'copies'} in {to}{there}."
+            summary += f"\n{done.nameless:,} rows have no {by} and were left out." if done.nameless else ""
+            return ExportReport(summary, tuple(done.failures))
+        if format == "xmp":
+            sidecars = write_sidecars(Snapshot(self._storage, where), to, by=by, folder_labels=folder_labels)
+            there = f", {sidecars.there:,} say it already" if sidecars.there else ""
+            summary = f"{sidecars.written:,} sidecars written in {to}{there}."
+            if sidecars.elsewhere:
+                summary += f"\n{sidecars.elsewhere:,} images lie elsewhere and were left alone."
+            return ExportReport(summary, tuple(sidecars.failures))
+        tool: Tool | None = None
+        if (
+            format == "emb-explorer"
+            or format == "camtrap-dp"
+            or format == "megadetector"
+            or format == "embedding-atlas"
+        ):
+            tool = format
+        elif format is not None and format not in ("parquet", "csv", "npz"):
+            raise unknown_name("format", format, ("parquet", "csv", "npz", "folders", "xmp", *get_args(Tool)))
+        elif format is not None and to.suffix.lower() != f".{format}":
+            raise ConfigError(f"{to} does not end in .{format}: name it {to.with_suffix('.' + format).name}.")
+        places = thumbnails = None
+        if tool == "embedding-atlas":
+            from birder.plots.image_page import thumbnails as shrink
+
+            points = read_map(self._storage)
+            places = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True)) if points is not None else None
+            thumbnails = functools.partial(shrink, side=_SMALL)
+        summary = export(
+            self._storage,
+            to,
+            for_=tool,
+            where=where,
+            results=results,
+            project=project,
+            classifier=classifier,
+            pictures_at=images_at,
+            places=places,
+            thumbnails=thumbnails,
+            force=force,
+        )
+        return ExportReport(summary)
+
+    def index(self, columns: Sequence[str] = ()) -> IndexStatus:
+        """Make the index of the embeddings, and those of columns that filters use; anew if they are there.
+
+        Collections of 50,000 rows and more get it by themselves. Nothing needs it: without it all rows are compared.
+
+        Parameters
+        ----------
+        columns
+            Columns that filters use (default: id, uri, and all that have values).
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column.
+        CollectionError
+            There are fewer than 256 rows, or another process is writing.
+        """
+        make_index(self._storage, columns=columns)
+        return self.index_status()
+
+    def index_status(self) -> IndexStatus:
+        """How the indexes stand."""
+        return index_status(self._storage)
+
+    def tidy(self, *, keep: timedelta = KEEP) -> Tidied:
+        """Join small pieces, bring indexes up to date, and remove former versions and thumbnails that nothing needs.
+
+        Parameters
+        ----------
+        keep
+            Former versions younger than this stay for those who read them; 0 removes all.
+        """
+        return tidy(self._storage, keep=keep)
+
+    # Inside
+
+    def _encoder(self, model: str | None = None) -> Encoder:
+        if model not in self._encoders:
+            self._encoders[model] = load_encoder_of(
+                self._storage,
+                self._device,
+                engine=self._engine,
+                compile=self._compile,
+                model=model,
+                clip=self._text_models.get(model),
+            )
+        return self._encoders[model]
+
+    def _text_model(self, model: str | None) -> LoadedClip:
+        if model not in self._text_models:
+            from birder.naming.predict import load_text_model
+
+            self._text_models[model] = load_text_model(self._storage, model, self._device)
+        return self._text_models[model]
+
+    def _known(self, columns: Sequence[str] | None) -> list[str]:
+        own = self.columns
+        if columns is None:
+            return [name for name in own if name not in ("embedding", "patches")]
+        for name in columns:
+            if name not in own:
+                raise unknown_name("column", name, own)
+        return list(dict.fromkeys(columns))
+
+    def _ids(self, keys: Sequence[str | Path]) -> dict[str | Path, str]:
+        """The ids of rows by id, uri or path, as far as there are such rows."""
+        wanted = {key: {str(key), _uri(key)} for key in keys}
+        found: dict[str, str] = {}
+        for start in range(0, len(keys), _IDS_AT_ONCE):
+            some = set().union(*(wanted[key] for key in keys[start : start + _IDS_AT_ONCE]))
+            quoted = ", ".join("'" + each.replace("'", "''") + "'" for each in sorted(some))
+            for batch in self._storage.scan(["id", "uri"], where=f"id IN ({quoted}) OR uri IN ({quoted})"):
+                ids = batch["id"].to_pylist()
+                found.update(zip(ids, ids, strict=True))
+                found.update(zip(batch["uri"].to_pylist(), ids, strict=True))
+        return {key: found[name] for key, names in wanted.items() for name in names if name in found}
+
+    def _ids_of(self, rows: Any) -> list[str]:
+        """The ids of rows that a user names in any of the ways that `label` takes."""
+        if isinstance(rows, str | Path | Mapping):
+            rows = [rows]
+        elif isinstance(rows, pa.Table | Rows) or hasattr(rows, "to_dict"):  # a DataFrame goes by its columns
+            columns = rows.table if isinstance(rows, Rows) else rows
+            names = columns.column_names if isinstance(columns, pa.Table) else list(columns.columns)
+            key = next((name for name in ("id", "uri") if name in names), None)
+            if key is None:
+                raise ConfigError("Rows to label need a column id or uri.")
+            rows = columns[key].to_pylist() if isinstance(columns, pa.Table) else list(columns[key])
+        from birder.collection.search import find_row
+
+        keys = [row.get("id") or row["uri"] if isinstance(row, Mapping) else row for row in rows]
+        known = self._ids(keys)
+        ids: dict[str, None] = {}
+        for key in keys:
+            id_ = known.get(key)
+            if id_ is None:
+                row = find_row(self._storage, os.fspath(key))
+                if row is None:
+                    raise CollectionError(f"{self.path} has no row {str(key)!r}: name one by its id, uri or file name.")
+                id_ = row["id"]
+            ids[id_] = None
+        return list(ids)
+
+
+class _Lazy:
+    """An image encoder that is loaded when the first image is embedded."""
+
+    def __init__(self, load: Callable[[], Encoder]) -> None:
+        self._load = load
+
+    def embed_one(self, path: str | Path) -> Vector:
+        return self._load().embed_one(path)
+
+
+def open_collection(
+    path: str | Path, *, device: str | None = None, engine: str = "auto", compile: bool = False
+) -> Collection:
+    """Open the collection in a folder.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    device
+        Where models run: "cpu", "cuda", "mps", ... (default: best available).
+    engine
+        What runs the network: "openvino", "torch" or "auto" (OpenVINO on a CPU).
+    compile
+        With PyTorch, use torch.compile.
+
+    Raises
+    ------
+    CollectionNotFoundError
+        There is no collection.
+    CollectionError
+        It cannot be read by this version, or is damaged.
+
+    Examples
+    --------
+    >>> birder.open_collection("photos.birder")
+    <Collection 'photos.birder': 129 images, efficientnet_lite0_in1k>
+    """
+    return Collection(Storage.open(path), device=device, engine=engine, compile=compile)
+
+
+def create_collection(
+    path: str | Path,
+    model: str = DEFAULT_WEIGHTS,
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    device: str | None = None,
+    compile: bool = False,
+    patches: bool = False,
+    exact: bool = False,
+) -> Collection:
+    """Make an empty collection for the embeddings of a model.
+
+    Parameters
+    ----------
+    path
+        Its folder, new or empty.
+    model
+        Weights by name, or the path of a checkpoint.
+    engine, device, compile
+        As for `open_collection`.
+    precision
+        "fp32", "bf16", "int8" or "auto" (bf16 where it is as good).
+    patches
+        Keep a ViT's patch tokens beside each embedding, which makes the collection large.
+    exact
+        Decode JPEGs in full size: slower, for embeddings to the last digit.
+
+    Raises
+    ------
+    FileExistsError
+        There is a collection.
+    CollectionError
+        The folder holds something else, or cannot be written to.
+    WeightsError
+        The model cannot be loaded.
+    """
+    path = Path(path)
+    if exists(path):
+        raise file_exists(path, "birder.open_collection, which adds to it, or another folder")
+    spec = encoder_spec(
+        None, model, device=device, engine=engine, precision=precision, compile=compile, patches=patches
+    )
+    encoder = spec.load(not exact)
+    storage = Storage.create_or_open(path, encoder.card)
+    return Collection(storage, device=device, engine=engine, compile=compile, encoder=encoder)
+
+
+def _opened(collection: str | Path | Collection) -> Collection:
+    return collection if isinstance(collection, Collection) else open_collection(collection)
+
+
+def paths_of(paths: Paths) -> list[str | Path]:
+    """One path, or several, as a list."""
+    return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _uri(key: str | Path) -> str:
+    with contextlib.suppress(ValueError):  # a NUL byte names no file
+        return path_to_uri(key)
+    return str(key)
+
+
+def _draw_counts(counts: Mapping[str, Sequence[ValueCount]], to: str | Path) -> None:
+    from birder.plots.map_image import draw_counts
+
+    draw_counts(counts, to)

@@ -353,10 +353,13 @@ class Storage:
         with storing(self.path):
             self.images.merge_insert("uri").when_matched_update_all().execute(rows)
 
-    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Columns of all rows, a batch at a time."""
-        with reading(self.path):
-            yield from self.images.search().select(list(columns)).to_batches()
+    def scan(self, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Columns of the rows that match a filter, a batch at a time; without columns all but the vectors."""
+        names = [name for name in self.columns if name not in VECTORS] if columns is None else list(columns)
+        query = self.images.search().select(names)
+        query = query if where is None else query.where(checked_condition(where, self.columns))
+        with reading(self.path), explained(where, self.path):
+            yield from query.to_batches()
 
     def shards(self) -> dict[str, Shard]:
         """The shards that were gone through, by uri: one that has not changed need not be again."""
@@ -443,8 +446,12 @@ class Storage:
 
     def failures(self) -> list[dict[str, Any]]:
         """The files that could not be read: uri, reason, bytes, modified, failed_at; sorted by uri."""
-        rows: list[dict[str, Any]] = self._failures.to_arrow().sort_by("uri").to_pylist()
+        rows: list[dict[str, Any]] = self.failures_table().to_pylist()
         return rows
+
+    def failures_table(self) -> pa.Table:
+        """The files that could not be read, as `failures` lists them."""
+        return self._failures.to_arrow().sort_by("uri")
 
     def to_arrow(self) -> pa.Table:
         """All rows, in memory; `embedding` is a fixed-size list of float32."""

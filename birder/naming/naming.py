@@ -89,7 +89,7 @@ class ExampleNames:
 def text_names(
     clip: LoadedClip,
     *,
-    source: str | None = None,
+    source: str | Sequence[str] | None = None,
     bins: Path | None = None,
     subset: Path | Mapping[str, Sequence[str]] | None = None,
     rank: str | None = None,
@@ -104,8 +104,8 @@ def text_names(
     clip
         The model; its text half encodes labels that are not encoded yet.
     source
-        "a,b,c"; a text file with a label a line; a table of taxa (.csv, .parquet); or TreeOfLife's published embeddings
-        on this machine (.npy, its names beside it as .json). Without it and without `bins`: those of the Hub.
+        Labels; "a,b,c"; a text file with a label a line; a table of taxa (.csv, .parquet); or TreeOfLife's published
+        embeddings on this machine (.npy, its names beside it as .json). Default, without `bins`: those of the hub.
     bins
         A table of labels and the bins they belong to, in place of `source`.
     subset
@@ -130,7 +130,7 @@ def text_names(
     """
     if bins is not None and source is not None:
         raise ConfigError("Give either labels or bins: the table of bins names the labels too.")
-    ending = Path(source).suffix.lower() if source is not None else ""
+    ending = Path(source).suffix.lower() if isinstance(source, str) else ""
     is_table = ending in (".csv", ".parquet")
     if text_type is not None and not is_table:
         raise ConfigError("A text type says how taxa are written: it needs a table of taxa as labels (.csv, .parquet).")
@@ -138,7 +138,8 @@ def text_names(
         if rank is not None or subset is not None:
             raise ConfigError("Plain labels have no ranks: leave out rank and subset, or give a table of taxa.")
         groups = read_bins(bins) if bins is not None else None
-        names = label_names(list(groups) if groups is not None else read_label_list(str(source)))
+        given = read_label_list(source) if isinstance(source, str) else list(source or ())
+        names = label_names(list(groups) if groups is not None else given)
         labels = Labels(names, _encode(clip, names.column(LABEL).to_pylist(), templates, progress))
         return TextNames(labels, group_by_bins(names, groups) if groups is not None else None, clip.logit_scale)
     if is_table:
@@ -148,7 +149,7 @@ def text_names(
         texts = [taxon_text(taxon, text_type or TextType.taxonomic_common) for taxon in names.to_pylist()]
         labels = Labels(names, _encode(clip, texts, templates, progress))
     else:
-        if source is not None:
+        if isinstance(source, str):
             labels = read_tree_of_life(Path(source), Path(source).with_suffix(".json"))
         else:
             labels = fetch_tree_of_life(clip.name)

@@ -56,18 +56,18 @@ def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Ve
     return uris, np.concatenate(vectors), labels
 
 
-def stored_embeddings(collection: Storage, leave_out: set[str] | None = None) -> Batches:
-    """Embeddings (B, D) of all rows but those whose uri is to be left out."""
-    for table, embeddings in embedding_batches(collection):
+def stored_embeddings(collection: Storage, leave_out: set[str] | None = None, *, where: str | None = None) -> Batches:
+    """Embeddings (B, D) of all rows that match a filter, but those whose uri is to be left out."""
+    for table, embeddings in embedding_batches(collection, where=where):
         uris = table["uri"].to_pylist()
         keep = [uri not in (leave_out or ()) for uri in uris]
         if any(keep):
             yield [uri for uri, kept in zip(uris, keep, strict=True) if kept], embeddings[keep]
 
 
-def stored_features(collection: Storage, clip: LoadedClip) -> Batches:
-    """Image features (B, E) of all rows: the projection alone is computed, no photograph is read."""
-    for uris, embeddings in stored_embeddings(collection):
+def stored_features(collection: Storage, clip: LoadedClip, *, where: str | None = None) -> Batches:
+    """Image features (B, E) of all rows that match a filter: only the projection is computed, no image is read."""
+    for uris, embeddings in stored_embeddings(collection, where=where):
         yield uris, shared_features(collection, clip, embeddings)
 
 

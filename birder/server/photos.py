@@ -10,9 +10,9 @@ from pydantic_core import to_json
 
 from birder.errors import ImageError
 from birder.server.answers import Ids, PhotoDetails, Photos, plain
-from birder.server.pictures import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
 from birder.server.site import PROBLEMS, Here, Order, Site, Where, listed, row_of
 from birder.sources import uri_to_name
+from birder.sources.by_uri import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
 
 router = APIRouter(tags=["photographs"], responses=PROBLEMS)
 

@@ -17,10 +17,10 @@ from birder.server.event_streams import Events
 from birder.server.label_desk import LabelDesk
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
-from birder.server.pictures import Pictures
 from birder.server.thumbnails import Thumbnails
 from birder.server.work import Workers
 from birder.sources import uri_to_name
+from birder.sources.by_uri import Pictures
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "A condition, value or picture that does not work"},

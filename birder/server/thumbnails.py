@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from birder.errors import ImageError
-from birder.server.pictures import Pictures, Place, shrunk, stamp_of_place, to_jpeg
 from birder.server.work import Workers
+from birder.sources.by_uri import Pictures, Place, shrunk, stamp_of_place, to_jpeg
 
 _QUALITY = 82
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from birder.cli.convert import convert
 from birder.cli.embed import embed
 from birder.cli.index import index
-from birder.cli.pictures import THUMBNAIL, Tile, write_page
+from birder.plots.image_page import THUMBNAIL, Tile, write_page
 from birder.cli.search import search
 from birder.collection.storage import Content, Row, Stamp, Storage
 from birder.errors import BirderError, CollectionError, UnknownNameError, WeightsError

@@ -1,0 +1,294 @@
+"""What can be asked of files, without an open collection: to embed, import, name and classify them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Unpack
+
+import pyarrow as pa
+
+from birder.collection.api import Collection, ImportReport, Paths, open_collection, paths_of
+from birder.collection.progress import EmbedProgress, StageProgress, embedding_shown, stages_shown
+from birder.collection.results import ImageFeatures, Predictions
+from birder.collection.storage import Storage, exists
+from birder.errors import ConfigError
+from birder.formats.read import import_embeddings
+from birder.formats.read_predictions import holds_predictions
+from birder.pipeline.run import EmbedOptions, EmbedReport, encoder_spec, run_embed
+from birder.registry import DEFAULT_WEIGHTS
+
+
+def embed(
+    images: Paths,
+    into: str | Path,
+    model: str | None = None,
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    device: str | None = None,
+    compile: bool = False,
+    patches: bool | None = None,
+    exact: bool = False,
+    progress: EmbedProgress = "auto",
+    stop: threading.Event | None = None,
+    **options: Unpack[EmbedOptions],
+) -> tuple[Collection, EmbedReport]:
+    """Embed images into the collection in a folder, which is made if there is none; the whole of `birder embed`.
+
+    Nothing is loaded or made before it is known that there is something to embed.
+
+    Parameters
+    ----------
+    images, progress, stop, options
+        As for `Collection.embed`.
+    into
+        The collection's folder.
+    model
+        Weights by name, or the path of a checkpoint (default: the collection's own, or efficientnet_lite0_in1k).
+    engine, precision, device, compile, patches, exact
+        As for `create_collection`; patches and precision go on as the collection has them.
+
+    Returns
+    -------
+    The collection, and the report.
+
+    Raises
+    ------
+    WrongModelError
+        The collection belongs to another model.
+    """
+    path = Path(into)
+    storage = Storage.open(path) if exists(path) else None
+    spec = encoder_spec(
+        storage, model, device=device, engine=engine, precision=precision, compile=compile, patches=patches
+    )
+    with embedding_shown(progress) as on_progress:
+        storage, encoder, report = run_embed(
+            path, storage, paths_of(images), spec, draft=not exact, on_progress=on_progress, stop=stop, **options
+        )
+    return Collection(storage, device=device, engine=engine, compile=compile, encoder=encoder), report
+
+
+def import_file(
+    file: str | Path,
+    into: str | Path,
+    *,
+    model: str | None = None,
+    embedding: str | None = None,
+    uri: str | None = None,
+    table: str | Path | None = None,
+    progress: StageProgress = "auto",
+) -> ImportReport:
+    """Bring in embeddings that others made, or predictions for images that are there; the whole of `birder import`.
+
+    Rows that are there already are left alone; predictions go into columns predicted_..., never into labels.
+
+    Parameters
+    ----------
+    file
+        Embeddings: Parquet or a folder of it, an array (.npy), the JSON of `bioclip embed`. Or predictions:
+        SpeciesNet's predictions.json, the CSV of `bioclip predict`.
+    into
+        The collection's folder, made if it is not there (for embeddings).
+    model
+        What made the embeddings or predictions; not needed for files that tell it.
+    embedding
+        The column with the embeddings, if its name does not tell.
+    uri
+        The column that says where each image is, if its name does not tell.
+    table
+        Of an array: a CSV or Parquet file with a line for each row.
+    progress
+        Called with ("reading", the share of rows that are read); "auto" for a bar in a terminal or notebook.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or the model is not named.
+    CollectionError
+        The collection belongs to another model, or its columns have other types.
+    """
+    file = Path(file)
+    if holds_predictions(file):
+        if embedding is not None or uri is not None or table is not None:
+            raise ConfigError(f"{file} holds predictions: leave out embedding, uri and table.")
+        return open_collection(into).import_predictions(file, model=model)
+    with stages_shown(progress) as show:
+        done = import_embeddings(
+            file,
+            into,
+            model=model,
+            embedding=embedding,
+            uri=uri,
+            table=table,
+            on_progress=None if show is None else lambda read, total: show("reading", read / max(total, 1)),
+        )
+    return ImportReport(Collection(done.collection), done.new, done.changed, done.there, done.failed, done.off_earth)
+
+
+def predict(
+    images: Paths,
+    *,
+    labels: str | Path | Sequence[str] | None = None,
+    bins: str | Path | None = None,
+    subset: str | Path | Mapping[str, Sequence[str]] | None = None,
+    rank: str | None = None,
+    text_type: str | None = None,
+    templates: Sequence[str] | None = None,
+    k: int = 5,
+    min_score: float = 0.0,
+    model: str | None = None,
+    device: str | None = None,
+    batch_size: int = 16,
+    progress: StageProgress = "auto",
+) -> Predictions:
+    """Name image files by texts; to name them by labelled examples see `Collection.predict`.
+
+    Parameters
+    ----------
+    images
+        Files, folders and patterns.
+    model
+        A model with a text encoder: registered weights, a hub repository such as imageomics/bioclip, or a folder in
+        OpenCLIP's layout (default: BioCLIP 2, where it is on this machine).
+    device
+        Where it runs: "cpu", "cuda", "mps", ... (default: best available).
+    labels, bins, subset, rank, text_type, templates, k, min_score, batch_size, progress
+        As for `Collection.predict`.
+
+    Returns
+    -------
+    The names, the best first for each image; scores are probabilities over all labels.
+
+    Raises
+    ------
+    ConfigError
+        Options that do not go together, or a file that cannot be used.
+    NoTextEncoderError
+        The model has no text encoder.
+    """
+    from birder.collection.predicting import collect_predictions  # torch comes with these
+    from birder.naming.predict import by_texts, load_text_model
+
+    unreadable: list[tuple[str, str]] = []
+    with stages_shown(progress) as show:
+        namer = by_texts(
+            load_text_model(None, model, device),
+            None,
+            [os.fspath(image) for image in paths_of(images)],
+            lambda path, error: unreadable.append((path, str(error))),
+            batch_size=batch_size,
+            progress=None if show is None else lambda done, total: show("encoding labels", done / total),
+            labels=labels,
+            bins=bins,
+            subset=subset,
+            rank=rank,
+            text_type=text_type,
+            templates=templates,
+        )
+        return collect_predictions(namer, k, min_score, unreadable)
+
+
+def classify(images: Paths, *, model: str = DEFAULT_WEIGHTS, k: int = 5, device: str | None = None) -> Predictions:
+    """Classify image files with weights that have class names.
+
+    Parameters
+    ----------
+    images
+        Files.
+    model
+        Weights by name, or the path of a checkpoint.
+    k
+        How many classes for each image.
+    device
+        Where it runs: "cpu", "cuda", "mps", ... (default: best available).
+
+    Returns
+    -------
+    The classes as `label`, the most probable first for each image; scores are probabilities.
+
+    Raises
+    ------
+    WeightsError
+        The weights have no class names.
+
+    Examples
+    --------
+    >>> found = birder.classify("photos/birds/crow.jpg", k=2)
+    >>> [(row["label"], round(row["score"], 2)) for row in found]
+    [('magpie', 0.4), ('American coot, marsh hen, mud hen, water hen, Fulica americana', 0.1)]
+    """
+    from birder.collection.predicting import class_predictions
+    from birder.naming.classes import name_by_classes
+
+    named = name_by_classes([os.fspath(image) for image in paths_of(images)], model, k, device)
+    return class_predictions(named.rows, named.model, named.sha256, named.classes, named.unreadable)
+
+
+def image_features(
+    images: Paths,
+    *,
+    to: str | Path | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    batch_size: int = 16,
+    force: bool = False,
+) -> ImageFeatures:
+    """Image features of files in the space that images and texts share; those of a collection: `Collection.features`.
+
+    Parameters
+    ----------
+    images
+        Files, folders and patterns.
+    model, device
+        As for `predict`.
+    to, batch_size, force
+        As for `Collection.features`.
+
+    Raises
+    ------
+    NoTextEncoderError
+        The model has no text encoder, so there is no such space.
+    CollectionError
+        No image could be read.
+    """
+    from birder.collection.predicting import collect_features
+    from birder.naming.predict import load_text_model
+
+    return collect_features(load_text_model(None, model, device), None, paths_of(images), batch_size, to, force)
+
+
+def list_taxa(
+    model: str = "imageomics/bioclip-2",
+    *,
+    rank: str | None = None,
+    subset: str | Path | Mapping[str, Sequence[str]] | None = None,
+    to: str | Path | None = None,
+) -> pa.Table:
+    """List the taxa that TreeOfLife's text embeddings of a model have names for.
+
+    Parameters
+    ----------
+    model
+        "imageomics/bioclip" or "imageomics/bioclip-2".
+    rank
+        Each taxon of this rank once (default: species).
+    subset
+        Only these taxa: a table with one column, named by its rank, or lists of names by rank.
+    to
+        Also write them, as .csv or .parquet.
+
+    Returns
+    -------
+    A table with a column for each rank from kingdom down, and `common_name`.
+    """
+    from birder.naming.taxa import list_taxa as listed
+    from birder.naming.taxa import write_taxa
+
+    table = listed(model, rank, Path(subset) if isinstance(subset, str) else subset)
+    if to is not None:
+        write_taxa(table, Path(to))
+    return table

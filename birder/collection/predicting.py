@@ -1,0 +1,154 @@
+"""From names and features, a batch at a time, to what `predict` and `features` give."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from birder.collection.results import HeldOut, ImageFeatures, Predictions
+from birder.collection.storage import Storage
+from birder.errors import CollectionError
+from birder.formats.features import write_features
+from birder.formats.predictions import save_predictions
+from birder.naming.predict import HeldOutNames, Namer, imported_note
+from birder.naming.vectors import photograph_features, stored_features
+from birder.sources import is_url, path_to_uri, readable, uri_to_name
+from birder.weights.clip import LoadedClip
+
+
+def collect_predictions(
+    namer: Namer,
+    k: int,
+    min_score: float,
+    unreadable: Sequence[tuple[str, str]],
+    save: Storage | None = None,
+) -> Predictions:
+    """Name everything that a namer has, and gather the names in one table.
+
+    Parameters
+    ----------
+    namer
+        What names what.
+    k, min_score
+        At most so many names for each image, none with a score below the least.
+    unreadable
+        Filled while the namer works.
+    save
+        The collection whose rows get the best name of each in their predicted_... columns.
+    """
+    schema = _schema(namer.names.columns)
+    batches: list[pa.RecordBatch] = []
+    best: list[tuple[str, dict[str, Any] | None]] = []
+    images = nameless = 0
+    for keys, found in namer.run(k, min_score):
+        lines = [{**_image(key), **name} for key, names in zip(keys, found, strict=True) for name in names]
+        batches.append(pa.RecordBatch.from_pylist(lines, schema))
+        images += len(keys)
+        nameless += sum(not names for names in found)
+        if save is not None:
+            best += [(key, names[0] if names else None) for key, names in zip(keys, found, strict=True)]
+    saved = []
+    if save is not None:
+        saved = save_predictions(save, best, namer.names.columns, namer.model, datetime.now(UTC))
+    return Predictions(
+        pa.Table.from_batches(batches, schema),
+        columns=tuple(namer.names.columns),
+        model=namer.model,
+        sha256=namer.sha256,
+        choice=namer.choice,
+        images=images,
+        nameless=nameless,
+        unreadable=tuple(unreadable),
+        saved=tuple(saved),
+        notes=namer.notes,
+    )
+
+
+def held_out_predictions(found: HeldOutNames, model: str, sha256: str, k: int, min_score: float) -> HeldOut:
+    """The names of held-out images as `HeldOut`; k and the least score leave out names, and change no count."""
+    schema = _schema(["is", "label"])
+    lines = [
+        {**_image(uri), "is": label, **name}
+        for uri, label, names in zip(found.uris, found.labels, found.names, strict=True)
+        for name in names[:k]
+        if name["score"] >= min_score
+    ]
+    return HeldOut(
+        pa.Table.from_pylist(lines, schema),
+        columns=("label",),
+        model=model,
+        sha256=sha256,
+        choice=f"{found.classes:,} classes with {found.examples:,} examples",
+        images=len(found.uris),
+        right=found.right,
+        among_five=found.among_first,
+        classes=found.classes,
+        examples=found.examples,
+    )
+
+
+def collect_features(
+    clip: LoadedClip,
+    collection: Storage | None,
+    images: Sequence[str | Path],
+    batch_size: int,
+    to: str | Path | None,
+    force: bool,
+) -> ImageFeatures:
+    """Image features of a collection's rows, or without one of image files; written to a file where one is named."""
+    unreadable: list[tuple[str, str]] = []
+    names: list[str] = []
+    blocks = []
+    if collection is None:
+        files = [os.fspath(image) for image in images]
+        batches = photograph_features(
+            files, clip, lambda path, error: unreadable.append((path, str(error))), batch_size
+        )
+    else:
+        batches = stored_features(collection, clip)
+    for keys, block in batches:
+        names += map(image_name, keys)
+        blocks.append(block)
+    if not blocks:
+        raise CollectionError("There are no features: no image could be read.")
+    features = np.concatenate(blocks)
+    written = "" if to is None else write_features(Path(to), names, features, clip.name, force=force)
+    notes = () if collection is None else imported_note(collection)
+    return ImageFeatures(tuple(names), features, clip.name, tuple(unreadable), written, notes)
+
+
+def class_predictions(
+    rows: Sequence[tuple[str, str, float]], model: str, sha256: str, classes: int, unreadable: Sequence[tuple[str, str]]
+) -> Predictions:
+    """Classes of a classifier as `Predictions`; each row is a path, a class and its probability."""
+    lines = [{**_image(path), "label": label, "score": score} for path, label, score in rows]
+    return Predictions(
+        pa.Table.from_pylist(lines, _schema(["label"])),
+        columns=("label",),
+        model=model,
+        sha256=sha256,
+        choice=f"{classes:,} classes",
+        images=len({path for path, _, _ in rows}),
+        unreadable=tuple(unreadable),
+    )
+
+
+def image_name(key: str) -> str:
+    """A uri or path for people; what is behind # is a part of a file: then the uri itself is the name."""
+    return readable(uri_to_name(key) if key.startswith("file://") and "#" not in key else key)
+
+
+def _image(key: str) -> dict[str, str]:
+    uri = key if key.startswith("file://") or is_url(key) else path_to_uri(Path(key))
+    return {"image": image_name(key), "uri": uri}
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    texts = [pa.field(name, pa.string()) for name in ("image", "uri", *columns)]
+    return pa.schema([*texts, pa.field("score", pa.float32())])

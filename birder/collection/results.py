@@ -1,0 +1,333 @@
+"""What the methods of a collection give: sequences of rows that become tables, and show themselves in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from birder.analysis.duplicates import Group
+from birder.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+Row = dict[str, Any]
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Convert a table to pandas.
+
+    Raises
+    ------
+    MissingPackageError
+        pandas is not installed.
+    """
+    try:
+        return table.to_pandas()
+    except ImportError as error:
+        raise MissingPackageError("pandas", "to_pandas()") from error
+
+
+def to_polars(table: pa.Table) -> pl.DataFrame:
+    """Convert a table to polars.
+
+    Raises
+    ------
+    MissingPackageError
+        polars is not installed.
+    """
+    try:
+        import polars as pl
+    except ImportError as error:
+        raise MissingPackageError("polars", "to_polars()") from error
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Rows(Sequence[Row]):
+    """Rows of a collection: a sequence of dictionaries over an Arrow table.
+
+    Attributes
+    ----------
+    table
+        The rows.
+    """
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Row | Self:
+        if isinstance(index, slice):
+            return replace(self, table=self.table.take(pa.array(range(len(self))[index], pa.int64())))
+        row: Row = self.table.slice(range(len(self))[index], 1).to_pylist()[0]
+        return row
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self.table.to_batches(max_chunksize=1024):
+            yield from batch.to_pylist()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self):,} rows; {', '.join(self.table.column_names)}>"
+
+    def _repr_html_(self) -> str:
+        from birder.collection.notebook import table_html
+
+        return table_html(self)
+
+    def to_arrow(self) -> pa.Table:
+        """The rows as a pyarrow table."""
+        return self.table
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a pandas DataFrame.
+
+        Raises
+        ------
+        MissingPackageError
+            pandas is not installed.
+        """
+        return to_pandas(self.table)
+
+    def to_polars(self) -> pl.DataFrame:
+        """The rows as a polars DataFrame.
+
+        Raises
+        ------
+        MissingPackageError
+            polars is not installed.
+        """
+        return to_polars(self.table)
+
+    def to_list(self) -> list[Row]:
+        """The rows as dictionaries."""
+        rows: list[Row] = self.table.to_pylist()
+        return rows
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SearchResults(Rows):
+    """What a search found, nearest first.
+
+    Attributes
+    ----------
+    table
+        The rows: `similarity` (float64, the cosine with one query; not without a query), then the columns asked for.
+    query
+        What was searched by, in words.
+    images
+        The files of images among the query.
+    searched
+        How many rows were searched: all, or those that match the filter.
+    matching
+        Without a query, how many rows match the filter; else None.
+    collection
+        The name of the collection.
+    model
+        The model whose embeddings were compared.
+    notes
+        What the user should know about how they were compared.
+    """
+
+    query: str = ""
+    images: tuple[Path, ...] = ()
+    searched: int = 0
+    matching: int | None = None
+    collection: str = ""
+    model: str = ""
+    notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        from birder.collection.notebook import results_html
+
+        return results_html(self)
+
+    def save_page(self, to: str | Path) -> dict[str, str]:
+        """Write the results as one HTML file that holds its images and opens anywhere.
+
+        Parameters
+        ----------
+        to
+            The file; replaced if it is there.
+
+        Returns
+        -------
+        Why images are shown as missing, by uri.
+        """
+        from birder.collection.notebook import save_results_page
+
+        return save_results_page(self, Path(to))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Predictions(Rows):
+    """Names that a model gave, the best first for each image.
+
+    Attributes
+    ----------
+    table
+        One row for each image and name: `image` (its path), `uri`, the columns of the name (`label`, or the ranks from
+        kingdom down, and `common_name`), and `score` (float32, between 0 and 1).
+    columns
+        The columns of the name.
+    model
+        What named the images: the model, or the examples and their model.
+    sha256
+        Of that model's weights.
+    choice
+        What it chose from, such as "3 labels".
+    images
+        How many images were named or looked at; those without a name of a sufficient score count too.
+    nameless
+        How many have no name with a sufficient score.
+    unreadable
+        Paths of images that could not be read, each with the reason.
+    saved
+        The columns of the collection that were written; empty without `save`.
+    notes
+        What the user should know about how they were named.
+    """
+
+    columns: tuple[str, ...] = ()
+    model: str = ""
+    sha256: str = ""
+    choice: str = ""
+    images: int = 0
+    nameless: int = 0
+    unreadable: tuple[tuple[str, str], ...] = ()
+    saved: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name_column(self) -> str:
+        """The column with the name itself, not what is above it."""
+        return [name for name in self.columns if name != "common_name"][-1]
+
+    def _repr_html_(self) -> str:
+        from birder.collection.notebook import predictions_html
+
+        return predictions_html(self)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeatures:
+    """Image features in the space that images and texts share.
+
+    Attributes
+    ----------
+    images
+        Paths or uris of N images.
+    features
+        (N, E) float32, not normalised.
+    model
+        The model.
+    unreadable
+        Paths of images that could not be read, each with the reason.
+    written
+        What was written, for people; empty without a file.
+    notes
+        What the user should know about how they were made.
+    """
+
+    images: tuple[str, ...]
+    features: npt.NDArray[np.float32]
+    model: str
+    unreadable: tuple[tuple[str, str], ...] = ()
+    written: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class HeldOut(Predictions):
+    """Names of labelled images that were left out of the examples; `is` in each row is what a person called it.
+
+    Attributes
+    ----------
+    right, among_five
+        How many have the right name first, and among the first five.
+    classes, examples
+        How many classes and examples there were to learn from.
+    """
+
+    right: int = 0
+    among_five: int = 0
+    classes: int = 0
+    examples: int = 0
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Duplicates(Sequence[Group]):
+    """Groups of images that are there more than once, or nearly: those of the same content first.
+
+    Attributes
+    ----------
+    groups
+        The groups; in each, the largest image first.
+    threshold
+        The least cosine of similar images.
+    collection
+        The name of the collection.
+    """
+
+    groups: tuple[Group, ...]
+    threshold: float
+    collection: str = field(default="")
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @overload
+    def __getitem__(self, index: int) -> Group: ...
+    @overload
+    def __getitem__(self, index: slice) -> Duplicates: ...
+    def __getitem__(self, index: int | slice) -> Group | Duplicates:
+        return replace(self, groups=self.groups[index]) if isinstance(index, slice) else self.groups[index]
+
+    def __repr__(self) -> str:
+        return f"<Duplicates: {len(self):,} groups, threshold {self.threshold:g}>"
+
+    def _repr_html_(self) -> str:
+        from birder.collection.notebook import duplicates_html
+
+        return duplicates_html(self)
+
+    def to_arrow(self) -> pa.Table:
+        """One row for each image: group, kind, id, uri, width, height, similarity (the cosine to the group's first)."""
+        lines = [
+            {"group": number, "kind": group.kind, **vars(image)}
+            for number, group in enumerate(self.groups, 1)
+            for image in group.photos
+        ]
+        fields = [("group", pa.int64()), ("kind", pa.string()), ("id", pa.string()), ("uri", pa.string())]
+        sizes = [("width", pa.int32()), ("height", pa.int32()), ("similarity", pa.float64())]
+        return pa.Table.from_pylist(lines, pa.schema([*fields, *sizes]))
+
+    def save_page(self, to: str | Path) -> dict[str, str]:
+        """Write the groups, side by side, as one HTML file that holds its images and opens anywhere.
+
+        Parameters
+        ----------
+        to
+            The file; replaced if it is there.
+
+        Returns
+        -------
+        Why images are shown as missing, by uri.
+        """
+        from birder.collection.notebook import save_duplicates_page
+
+        return save_duplicates_page(self, Path(to))

@@ -1,0 +1,286 @@
+"""Names for the rows of a collection or for image files, by texts or by labelled examples: the whole of `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+import numpy as np
+
+from birder.collection.model import Encoder, load_encoder_of, made_elsewhere
+from birder.collection.schema import IMPORTED
+from birder.collection.storage import Storage
+from birder.collection.text_encoder import load_text_half
+from birder.errors import CollectionError, ConfigError, NoTextEncoderError, unknown_name
+from birder.inference.engine_torch import find_device
+from birder.naming.default_model import default_clip
+from birder.naming.examples import fit_simpleshot, hold_out
+from birder.naming.naming import ExampleNames, TextNames, text_names
+from birder.naming.prompts import OPENAI_TEMPLATES, TextType
+from birder.naming.vectors import (
+    IMAGES_AT_ONCE,
+    Batches,
+    OnUnreadable,
+    labelled_embeddings,
+    photograph_embeddings,
+    photograph_features,
+    stored_embeddings,
+    stored_features,
+)
+from birder.weights.clip import LoadedClip, load_clip
+
+FIRST = 5
+"""Names among which the right one is looked for in a check on held-out examples."""
+
+
+class TextOptions(TypedDict, total=False):
+    """What to choose from by texts; `birder.predict` explains them."""
+
+    labels: str | Path | Sequence[str] | None
+    bins: str | Path | None
+    subset: str | Path | Mapping[str, Sequence[str]] | None
+    rank: str | None
+    text_type: str | None
+    templates: Sequence[str] | None
+
+
+class NamedBatch(NamedTuple):
+    """Some images, by uri or path, and the names of each, best first: its columns of text, and `score`."""
+
+    keys: list[str]
+    names: list[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Namer:
+    """What names images, and the embeddings of those that it shall name.
+
+    Attributes
+    ----------
+    names
+        Names embeddings.
+    batches
+        What to name.
+    model, sha256
+        What names: the model, or the examples and their model; and the sha256 of its weights.
+    choice
+        What it chooses from, in words.
+    notes
+        What the user should know.
+    """
+
+    names: TextNames | ExampleNames
+    batches: Batches
+    model: str
+    sha256: str
+    choice: str
+    notes: tuple[str, ...] = ()
+
+    def run(self, k: int, min_score: float) -> Iterator[NamedBatch]:
+        """Name everything, a batch at a time: at most k names each, none with a score below the least."""
+        for keys, vectors in self.batches:
+            yield NamedBatch(keys, self.names.predict(vectors, k, min_score))
+
+
+def load_text_model(collection: Storage | None, model: str | None, device: str | None) -> LoadedClip:
+    """The model with a text encoder: the one named, else the collection's, else the default.
+
+    Raises
+    ------
+    NoTextEncoderError
+        It has no text encoder.
+    CollectionError
+        It is another model than the collection's.
+    """
+    if collection is not None:
+        return load_text_half(collection, model, device)
+    try:
+        return load_clip(model or default_clip(), device=find_device(device))
+    except NoTextEncoderError as error:
+        more = "Without texts, labelled images do: birder predict --like COLLECTION"
+        raise NoTextEncoderError(f"{error} {more}") from error
+
+
+def by_texts(
+    clip: LoadedClip,
+    collection: Storage | None,
+    images: Sequence[str],
+    on_unreadable: OnUnreadable,
+    *,
+    where: str | None = None,
+    batch_size: int = IMAGES_AT_ONCE,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Unpack[TextOptions],
+) -> Namer:
+    """Name the rows of a collection, or without one image files, by the text encoder of a model.
+
+    Parameters
+    ----------
+    clip
+        The model, from `load_text_model`.
+    collection
+        Whose rows; None for `images`.
+    images
+        Files, folders and patterns.
+    on_unreadable
+        Called with each image that cannot be read.
+    where
+        A filter: only these rows.
+    batch_size
+        Images that are embedded at once.
+    progress
+        Called with the labels encoded so far, and their number.
+    options
+        See `TextOptions`.
+    """
+    text_type = options.get("text_type")
+    if text_type is not None and text_type not in list(TextType):
+        raise unknown_name("text type", text_type, TextType)
+    subset, bins, labels = options.get("subset"), options.get("bins"), options.get("labels")
+    names = text_names(
+        clip,
+        source=labels if labels is None or isinstance(labels, str) else _source(labels),
+        bins=None if bins is None else Path(bins),
+        subset=Path(subset) if isinstance(subset, str) else subset,
+        rank=options.get("rank"),
+        text_type=TextType(text_type) if text_type else None,
+        templates=options.get("templates") or OPENAI_TEMPLATES,
+        progress=progress,
+    )
+    groups = f" in {names.groups.names.num_rows:,} groups" if names.groups else ""
+    choice = f"{names.labels.names.num_rows:,} labels{groups}"
+    if collection is None:
+        return Namer(
+            names, photograph_features(images, clip, on_unreadable, batch_size), clip.name, clip.sha256, choice
+        )
+    batches = stored_features(collection, clip, where=where)
+    return Namer(names, batches, clip.name, clip.sha256, choice, imported_note(collection))
+
+
+def by_examples(
+    examples: Storage,
+    column: str,
+    collection: Storage | None,
+    images: Sequence[str],
+    on_unreadable: OnUnreadable,
+    *,
+    where: str | None = None,
+    encoder: Encoder | None = None,
+    device: str | None = None,
+) -> Namer:
+    """Name the rows of a collection, or without one image files, by the labelled rows of a collection.
+
+    Parameters
+    ----------
+    examples
+        Its rows with a value in `column` are the examples. They are not named where `collection` is the same one.
+    column
+        The column with the labels.
+    collection, images, on_unreadable, where
+        As for `by_texts`.
+    encoder
+        The model of the examples, where it is loaded already.
+    device
+        Where else it is loaded.
+
+    Raises
+    ------
+    CollectionError
+        The two collections are of different models, or there is nothing to learn from or to name.
+    """
+    if collection is not None:
+        examples.check_model(collection.model)
+    uris, vectors, labels = labelled_embeddings(examples, column)
+    names = ExampleNames(fit_simpleshot(vectors, labels))
+    choice = f"{len(names.shot.classes):,} classes with {len(labels):,} examples"
+    model = f"examples of {column}, {examples.model.name}"
+    notes: tuple[str, ...] = ()
+    if collection is None:
+        notes = imported_note(examples)
+        encoder = encoder or load_encoder_of(examples, device)
+        batches = photograph_embeddings(images, encoder.embed_one, on_unreadable)
+    elif collection.path.resolve() == examples.path.resolve():
+        if len(uris) == collection.count():
+            raise CollectionError(
+                f"Every row of {collection.path} has its {column} already. To see how well the examples do, leave some "
+                f"out: birder predict --like {examples.path} --column {column} --hold-out 0.25"
+            )
+        notes = (f"The rows that have no {column} are named; the others are the examples.",)
+        batches = stored_embeddings(collection, leave_out=set(uris), where=where)
+    else:
+        batches = stored_embeddings(collection, where=where)
+    return Namer(names, batches, model, examples.model.sha256, choice, notes)
+
+
+@dataclass(frozen=True)
+class HeldOutNames:
+    """Labelled images that were left out of the examples: their uris, labels, and names, the best first.
+
+    Attributes
+    ----------
+    uris, labels, names
+        Of each image; the names have `label` and `score`.
+    examples, classes
+        How many there were to learn from.
+    right, among_first
+        How many have the right name first, and among the first five.
+    """
+
+    uris: list[str]
+    labels: list[str]
+    names: list[list[dict[str, Any]]]
+    examples: int
+    classes: int
+    right: int
+    among_first: int
+
+
+def name_held_out(examples: Storage, column: str, share: float, k: int) -> HeldOutNames:
+    """Name labelled rows that were left out of the examples, to see how often that is right.
+
+    Parameters
+    ----------
+    examples
+        The collection.
+    column
+        The column with the labels.
+    share
+        Of each class, the share of its rows that is left out; between 0 and 1.
+    k
+        How many names for each.
+
+    Raises
+    ------
+    ConfigError
+        No class is large enough.
+    """
+    uris, vectors, labels = labelled_embeddings(examples, column)
+    out = hold_out(labels, share)
+    if not out.any():
+        raise ConfigError(f"No class of {column} is large enough to leave {share} of it out. Label more, or raise it.")
+    kept = [label for label, left in zip(labels, out, strict=True) if not left]
+    names = ExampleNames(fit_simpleshot(vectors[~out], kept))
+    found = names.predict(vectors[out], max(k, FIRST))
+    held = np.flatnonzero(out).tolist()
+    truths = [labels[row] for row in held]
+    guesses = [[each["label"] for each in some[:FIRST]] for some in found]
+    return HeldOutNames(
+        [uris[row] for row in held],
+        truths,
+        [some[:k] for some in found],
+        len(kept),
+        len(names.shot.classes),
+        sum(some[0] == truth for some, truth in zip(guesses, truths, strict=True)),
+        sum(truth in some for some, truth in zip(guesses, truths, strict=True)),
+    )
+
+
+def imported_note(collection: Storage) -> tuple[str, ...]:
+    """What must be said of a collection whose embeddings others made; nothing of others."""
+    return (made_elsewhere(collection),) if collection.model.engine == IMPORTED else ()
+
+
+def _source(labels: str | Path | Sequence[str]) -> str | Sequence[str]:
+    return str(labels) if isinstance(labels, Path) else labels

@@ -1,0 +1,320 @@
+"""One run of `embed`: from the images that a user names to rows, with a report of what became of each."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack
+
+from birder.collection.model import Encoder, EncoderSpec, precision_for
+from birder.collection.schema import other_model
+from birder.collection.storage import Storage
+from birder.errors import ConfigError
+from birder.pipeline.embed import Plan, Summary, begin, embed_images, plan
+from birder.registry import DEFAULT_WEIGHTS, registered_name
+from birder.sources import Source, find_sources, read_crops, sources_again
+from birder.sources.table import Join, join_table, read_table
+from birder.weights.find import pinned_sha256
+
+LOCAL_RAY = "local"
+"""The address that stands for a Ray of its own on this machine."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes
+    ----------
+    stage
+        "loading" while the model is loaded, then "embedding".
+    total
+        Images to embed in this run.
+    already
+        Images whose rows were there before the run.
+    failed_before
+        Images that failed in an earlier run and are left alone.
+    finished, embedded, reused, failed
+        Images dealt with so far; of them those with a row, the rows whose embedding was copied from an image with the
+        same content, and those that could not be read.
+    seconds
+        Since embedding began.
+    """
+
+    stage: Literal["loading", "embedding"]
+    total: int
+    already: int = 0
+    failed_before: int = 0
+    finished: int = 0
+    embedded: int = 0
+    reused: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return self.finished / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What a run did.
+
+    Attributes
+    ----------
+    total
+        Images named.
+    embedded, reused
+        Rows written; of them those whose embedding was copied from an image with the same content.
+    already
+        Images whose rows were there before.
+    updated
+        Rows that were there and got other values in the user's columns.
+    off_earth
+        Rows that came with a latitude or longitude that is not on the earth, which is left empty.
+    failed
+        Paths of images that could not be read, each with the reason.
+    failed_before
+        Images that failed in an earlier run and were left alone; `retry_failed` tries them again.
+    skipped_boxes
+        Boxes that failed before and that only their list of crops can name; `retry_failed` leaves them alone.
+    table
+        How the table met the images; None without a table.
+    stopped
+        Whether the run was stopped before its end; the next one goes on.
+    left
+        Images that are still to do.
+    seconds
+        Time that embedding took.
+    """
+
+    total: int
+    embedded: int = 0
+    reused: int = 0
+    already: int = 0
+    updated: int = 0
+    off_earth: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
+    failed_before: int = 0
+    skipped_boxes: int = 0
+    table: Join | None = None
+    stopped: bool = False
+    left: int = 0
+    seconds: float = 0.0
+
+
+class EmbedOptions(TypedDict, total=False):
+    """Options of a run; `birder.Collection.embed` explains them."""
+
+    table: str | Path | None
+    crops: str | Path | None
+    min_confidence: float
+    folder_labels: bool
+    retry_failed: bool
+    batch_size: int
+    threads: int | None
+    ray: str | None
+
+
+def encoder_spec(
+    collection: Storage | None,
+    model: str | None = None,
+    *,
+    device: str | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
+    patches: bool | None = None,
+) -> EncoderSpec:
+    """What to load for a run: as the collection's card says where nothing else is asked for.
+
+    Raises
+    ------
+    WrongModelError
+        The model is known to be another one than the collection's, before anything is fetched.
+    """
+    model = model and (registered_name(model) or model)
+    if collection is None:
+        return EncoderSpec(model or DEFAULT_WEIGHTS, device, engine, precision, compile, bool(patches))
+    card = collection.model
+    if model is not None:
+        sha256 = pinned_sha256(model)
+        if sha256 not in (None, card.sha256):
+            raise other_model(collection.path, card, model, str(sha256))
+    precision = precision_for(card) if precision == "auto" else precision
+    patches = bool(card.patches) if patches is None else patches
+    return EncoderSpec(model or card.source, device, engine, precision, compile, patches)
+
+
+def run_embed(
+    path: Path,
+    collection: Storage | None,
+    images: Sequence[str | Path],
+    spec: EncoderSpec,
+    *,
+    encoder: Encoder | None = None,
+    draft: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    **options: Unpack[EmbedOptions],
+) -> tuple[Storage, Encoder | None, EmbedReport]:
+    """Embed images into a collection, which is made if there is none.
+
+    Nothing is loaded or made before it is known that there is something to do.
+
+    Parameters
+    ----------
+    path
+        The collection's folder.
+    collection
+        The collection there; None if it is to be made.
+    images
+        Files, folders, patterns, URLs, tables, shards and packages, as in `birder.sources.find_sources`; none to
+        try what failed before.
+    spec
+        The model to load, from `encoder_spec`.
+    encoder
+        The model where it is loaded already.
+    draft
+        Decode JPEGs at a reduced size where that is enough for the transform.
+    on_progress
+        Called when the model is loaded, and after each batch.
+    stop
+        Once set, what is decoded is embedded and committed, and the run ends.
+    options
+        See `EmbedOptions`.
+
+    Returns
+    -------
+    The collection, the encoder if it was needed, and the report.
+
+    Raises
+    ------
+    ConfigError
+        No image is named or found.
+    CollectionError
+        The collection belongs to another model, or another process is adding images.
+    """
+    ray = options.get("ray")
+    if ray is not None:
+        from birder.pipeline.cluster import check_installed
+
+        check_installed()
+    tell = on_progress or (lambda progress: None)
+    sources, skipped = _sources(collection, images, options)
+    table = options.get("table")
+    joined = join_table(sources, read_table(table)) if table is not None else None
+    todo = plan(collection, sources, retry_failed=options.get("retry_failed", False))
+    if not todo.total and not options.get("retry_failed", False):
+        raise ConfigError(f"There are no images in {_named(images)}.")
+    report = EmbedReport(todo.total, already=todo.done, failed_before=todo.failed_before)
+    report = replace(report, skipped_boxes=skipped, table=joined)
+    if not todo.pending and collection is not None and spec.model in (collection.model.name, collection.model.source):
+        tell(Progress("embedding", 0, todo.done, todo.failed_before))
+        return collection, encoder, replace(report, updated=_update(collection, todo))
+    state = Progress("loading", len(todo.pending), todo.done, todo.failed_before)
+    tell(state)
+    encoder = encoder or spec.load(draft)
+    if collection is None:
+        collection = Storage.create_or_open(path, encoder.card)
+    else:
+        collection.check_model(encoder.card)
+    state = replace(state, stage="embedding")
+    tell(state)
+    begun = time.perf_counter()
+
+    def show(summary: Summary) -> None:
+        tell(
+            replace(
+                state,
+                finished=summary.finished,
+                embedded=summary.embedded,
+                reused=summary.reused,
+                failed=len(summary.failed),
+                seconds=time.perf_counter() - begun,
+            )
+        )
+
+    batch_size = options.get("batch_size", 32)
+    if ray is not None:
+        from birder.pipeline.distributed import embed_on_ray
+
+        source, encoder = encoder.card.source, None  # the workers load their own
+        summary = embed_on_ray(
+            collection,
+            replace(spec, model=source),
+            todo,
+            address=None if ray == LOCAL_RAY else ray,
+            batch_size=batch_size,
+            on_progress=show,
+            stop=stop,
+        )
+    else:
+        summary = embed_images(
+            collection,
+            encoder.engine,
+            encoder.transform,
+            todo,
+            draft=draft,
+            batch_size=batch_size,
+            threads=options.get("threads"),
+            on_progress=show,
+            stop=stop,
+        )
+    report = replace(
+        report,
+        embedded=summary.embedded,
+        reused=summary.reused,
+        already=todo.done,
+        updated=summary.updated,
+        off_earth=summary.off_earth,
+        failed=tuple(summary.failed),
+        stopped=summary.stopped,
+        left=len(todo.pending) - summary.finished,
+        seconds=summary.seconds,
+    )
+    return collection, encoder, report
+
+
+def _sources(
+    collection: Storage | None, images: Sequence[str | Path], options: EmbedOptions
+) -> tuple[list[Source], int]:
+    """The images to embed, without any named those that failed before; and how many failed boxes cannot be named."""
+    crops, labels = options.get("crops"), options.get("folder_labels", True)
+    if crops is not None:
+        if len(images) != 1 or not Path(images[0]).is_dir():
+            raise ConfigError("With crops, name the one folder that the files in the results are relative to.")
+        least = options.get("min_confidence", 0.2)
+        sources = read_crops(crops, os.fspath(images[0]), least, labels=labels)
+        if not sources:
+            raise ConfigError(f"{crops} has no animal with a confidence of {least} or more: lower the minimum.")
+        return sources, 0
+    if images:
+        sources = find_sources(images, labels=labels)
+        if not sources:
+            raise ConfigError(
+                f"There are no images in {_named(images)}: no file that ends in .jpg, .png, ... "
+                "Tables and shards inside a folder are taken only by a pattern: 'FOLDER/*.tar'"
+            )
+        return sources, 0
+    if collection is None or not options.get("retry_failed", False):
+        raise ConfigError("Name the files or folders to embed.")
+    sources, boxes = sources_again([row["uri"] for row in collection.failures()], labels=labels)
+    return sources, len(boxes)
+
+
+def _named(images: Sequence[str | Path]) -> str:
+    return ", ".join(map(str, images))
+
+
+def _update(collection: Storage, todo: Plan) -> int:
+    """Bring the columns of rows that are there up to date, where nothing is to be embedded."""
+    if not todo.described and not todo.shards and not todo.overcome:
+        return 0
+    with collection.running():  # which begins by removing failures that have become rows
+        return begin(collection, todo, todo.column_types())

@@ -1,0 +1,133 @@
+"""A page of pictures: one HTML file that holds everything it shows and opens anywhere, without a network or scripts."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from birder.errors import ImageError
+from birder.formats.draft import drafted
+from birder.sources.by_uri import Pictures, place_of, shrunk, to_jpeg
+
+THUMBNAIL = 320
+"""The longest side of a picture on the page, in pixels."""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+:root {{ --paper: #fbfaf7; --ink: #22261f; --quiet: #5d6458; --edge: #dcdcd2; --card: #fff; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --paper: #161915; --ink: #e9ebe4; --quiet: #a3ab9c; --edge: #343a31; --card: #1f231d; }}
+}}
+body {{ margin: 0 auto; padding: 1.5rem; max-width: 84rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.45 system-ui, sans-serif; }}
+h1 {{ font-size: 1.3rem; margin: 0 0 .2rem; overflow-wrap: anywhere; }}
+h2 {{ font-size: 1rem; color: var(--quiet); margin: 1.5rem 0 .6rem; }}
+p {{ color: var(--quiet); margin: 0; overflow-wrap: anywhere; }}
+ol {{ list-style: none; padding: 0; margin: 0; display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); }}
+li {{ background: var(--card); border: 1px solid var(--edge); border-radius: .5rem; overflow: hidden; }}
+.frame {{ aspect-ratio: 4 / 3; display: grid; place-items: center; color: var(--quiet); text-align: center;
+  padding: .5rem; box-sizing: border-box; font-size: .85rem; overflow-wrap: anywhere; }}
+img {{ width: 100%; height: 100%; object-fit: contain; }}
+.words {{ padding: .5rem .7rem .7rem; border-top: 1px solid var(--edge); font-size: .85rem; overflow-wrap: anywhere; }}
+.words b {{ font-size: 1rem; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{lines}
+{sections}
+</body>
+</html>
+"""
+
+
+class Tile(NamedTuple):
+    """A picture on the page: where it lies, what is printed large below it, and the lines under that."""
+
+    uri: str
+    head: str
+    lines: Sequence[str] = ()
+
+
+def write_page(
+    to: Path, title: str, lines: Sequence[str], sections: Sequence[tuple[str, Sequence[Tile]]]
+) -> dict[str, str]:
+    """Write a page of pictures.
+
+    Parameters
+    ----------
+    to
+        The file; replaced as a whole.
+    title
+        Its title and heading.
+    lines
+        What stands below the heading.
+    sections
+        Headings ("" for none), each with its pictures.
+
+    Returns
+    -------
+    Why pictures are missing, by uri: they are shown as missing.
+
+    Raises
+    ------
+    BirderError
+        The file cannot be written.
+    """
+    pictures = thumbnails({tile.uri for _, group in sections for tile in group})
+    body = []
+    for heading, group in sections:
+        body += [f"<h2>{_text(heading)}</h2>"] if heading else []
+        body += ["<ol>", *(_tile(tile, pictures[tile.uri]) for tile in group), "</ol>"]
+    page = _PAGE.format(
+        title=_text(title), lines="\n".join(f"<p>{_text(line)}</p>" for line in lines), sections="\n".join(body)
+    )
+    with drafted(to, force=True) as draft:
+        draft.write_bytes(page.encode())
+    return {uri: picture for uri, picture in pictures.items() if isinstance(picture, str)}
+
+
+def _tile(tile: Tile, picture: bytes | str) -> str:
+    if isinstance(picture, bytes):
+        data = base64.b64encode(picture).decode()
+        frame = f'<img alt="{_text(tile.head)}" loading="lazy" src="data:image/jpeg;base64,{data}">'
+    else:
+        frame = f"missing: {_text(picture)}"
+    words = "<br>".join([f"<b>{_text(tile.head)}</b>", *map(_text, tile.lines)])
+    return f'<li><div class="frame">{frame}</div><div class="words">{words}</div></li>'
+
+
+def thumbnails(uris: Iterable[str], side: int = THUMBNAIL) -> dict[str, bytes | str]:
+    """Small JPEGs, at most `side` pixels on their longest side, by uri; or why there is none."""
+    opened = Pictures()
+
+    def make(uri: str) -> bytes | str:
+        place = place_of(uri)
+        if place is None:
+            return "it does not lie on this machine"
+        try:
+            return to_jpeg(shrunk(opened.read(place), place.fragment, side), 80)
+        except ImageError as error:
+            return str(error)
+
+    uris = dict.fromkeys(uris)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(uris, pool.map(make, uris), strict=True))
+
+
+def _text(text: str) -> str:
+    """Text that HTML and UTF-8 can have."""
+    return html.escape(text.encode("utf-8", "replace").decode(), quote=True)
