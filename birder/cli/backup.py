@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from birder.cli.output import note, size
 def backup(
     collection: options.Collection,
     dest: Annotated[
-        options.Path, typer.Argument(metavar="DEST", help="The folder of the backup, created if it does not exist.")
+        Path, typer.Argument(metavar="DEST", help="The folder of the backup, created if it does not exist.")
     ],
 ) -> None:
     """Copy a collection, also while other processes write to it; repeated, copy only what is new.

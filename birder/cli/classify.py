@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from birder.registry import DEFAULT_WEIGHTS
 
 
 def classify(
-    images: Annotated[list[options.Path], typer.Argument(metavar="IMAGE", help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
     model: Annotated[str, options.model_option()] = DEFAULT_WEIGHTS,
     k: options.K = 5,
     to: options.ToRows = None,

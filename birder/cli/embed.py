@@ -155,20 +155,27 @@ def _tell_report(report: EmbedReport, collection: Collection, table: Path | None
         _tell_table(report, table)
     if report.skipped_boxes:
         note(f"{report.skipped_boxes:,} boxes failed too; to retry these, give IMAGE and --crops as before.")
-    again = f" ({report.reused:,} with the embedding of a file with the same content)" if report.reused else ""
-    note(f"Embedded {report.embedded:,}{again}, already there {report.already:,}, failed {len(report.failed):,}.")
     if report.updated:
         note(f"Updated the columns of {report.updated:,} existing rows.")
-    if report.off_earth:
-        note(f"{report.off_earth:,} rows came with impossible coordinates: these are left empty.")
-    _tell_failures(report, collection)
     card = collection.model
-    speed = f"; {report.seconds:.1f} s, {(report.embedded + len(report.failed)) / report.seconds:.1f} images/s"
-    note(
-        f"{collection.path}: {len(collection):,} rows, model {card.name} "
-        f"({card.embedding_size}-dimensional embeddings), "
-        f"engine {card.engine} {card.precision}{speed if report.seconds else ''}."
-    )
+    if report.seconds:
+        again = f" ({report.reused:,} with the embedding of a file with the same content)" if report.reused else ""
+        note(f"Embedded {report.embedded:,}{again}, already there {report.already:,}, failed {len(report.failed):,}.")
+        if report.off_earth:
+            note(f"{report.off_earth:,} rows came with impossible coordinates: these are left empty.")
+        _tell_failures(report, collection)
+        rate = (report.embedded + len(report.failed)) / report.seconds
+        note(
+            f"{collection.path}: {len(collection):,} rows, model {card.name} "
+            f"({card.embedding_size}-dimensional embeddings), engine {card.engine} {card.precision}; "
+            f"{report.seconds:.1f} s, {rate:.1f} images/s."
+        )
+    else:
+        note(f"Nothing to do ({len(collection):,} rows, model {card.name}).")
+    if report.failed_before:
+        note(
+            f"{report.failed_before:,} failed before; see: birder failures {collection.path}; to retry: --retry-failed"
+        )
 
 
 def _tell_table(report: EmbedReport, path: Path) -> None:
@@ -200,10 +207,6 @@ def _tell_failures(report: EmbedReport, collection: Collection) -> None:
         note(f"  and {len(largest) - _REASONS} more reasons")
     if report.failed:
         note(f"All failures: birder failures {collection.path}")
-    if report.failed_before:
-        note(
-            f"{report.failed_before:,} failed before; see: birder failures {collection.path}; to retry: --retry-failed"
-        )
 
 
 def _some(names: list[str]) -> str:
@@ -278,7 +281,8 @@ def _tell_ready(progress: Progress, card: ModelCard, collection: Path, seconds: 
 
 @contextmanager
 def _bar() -> Iterator[Callable[[Progress], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (
         BarColumn(),
@@ -287,7 +291,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )
-    with Progress(*columns, console=console_err()) as bar:
+    with Bar(*columns, console=console_err()) as bar:
         task = bar.add_task("embed", total=None, visible=False, rate=0.0, failed="")
 
         def show(progress: Progress) -> None:

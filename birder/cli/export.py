@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -140,42 +140,35 @@ def export(
 
     birder export photos.birder --to sorted/ --format folders --by label
     """
-    project = {
-        "package": package,
-        "title": title,
-        "sampling_design": sampling_design and sampling_design.value,
-        "capture_method": capture_method and capture_method.value,
-        "contributors": contributor,
-        "latitude": latitude,
-        "longitude": longitude,
-        "time_zone": time_zone,
-        "labelled_by": labelled_by,
-    }
-
     import birder
-    from birder.formats.camtrap import Project, read_zone
+    from birder.formats.deployments import read_zone
 
-    given = {name: value for name, value in project.items() if value is not None}
-    if time_zone is not None:
-        given["time_zone"] = read_zone(time_zone)
-    for_format = {
+    project = birder.Project(
+        package=package,
+        title=title,
+        sampling_design=sampling_design and sampling_design.value,
+        capture_method=capture_method and capture_method.value,
+        contributors=contributor or (),
+        latitude=latitude,
+        longitude=longitude,
+        zone=None if time_zone is None else read_zone(time_zone),
+        labelled_by=labelled_by,
+        folder_labels=folder_labels,
+    )
+    for_format: dict[str, Any] = {
         "by": by,
         "link": link or None,
         "folder_labels": folder_labels or None,
         "images_at": images_at,
         "results": results,
         "classifier": classifier,
-        "project": Project(**given) if given else None,
+        "project": None if project == birder.Project() else project,
     }
-    done = birder.open_collection(collection).export(
-        to,
-        format and format.value,
-        where=where,
-        force=force,
-        **{name: value for name, value in for_format.items() if value is not None},
-    )
+    given = {name: value for name, value in for_format.items() if value is not None}
+    name: Any = format and format.value
+    done = birder.open_collection(collection).export(to, name, where=where, force=force, **given)
     note(str(done))
-    _tell_failures(done.failures)
+    _tell_failures(done.failed)
 
 
 def _tell_failures(failures: Sequence[tuple[str, str]]) -> None:

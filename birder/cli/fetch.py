@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from birder.cli.output import say
 
 def fetch(
     name: Annotated[str, typer.Argument(metavar="MODEL", help="A registered name; birder models lists them.")],
-    to: Annotated[options.Path | None, options.to_option("a copy of the weights, to carry it elsewhere")] = None,
+    to: Annotated[Path | None, options.to_option("a copy of the weights, to carry it elsewhere")] = None,
 ) -> None:
     """Download the weights of a registered model, check their sha256, and print where they are.
 

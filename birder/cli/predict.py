@@ -115,7 +115,7 @@ def predict(
     """
     form = options.format_of(format, to)
     options.check_to(to, force)
-    by_text = {"--model": model, "--labels": labels, "--bins": bins, "--subset": subset, "--rank": rank}
+    by_text: dict[str, Any] = {"--model": model, "--labels": labels, "--bins": bins, "--subset": subset, "--rank": rank}
     by_text |= {"--text-type": text_type, "--template": template}
     given = [name for name, value in by_text.items() if value]
     _check_use(images, collection, like, given, column, hold_out, where, save, log)

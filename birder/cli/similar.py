@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from birder.cli.search import result_rows, tell_search
 
 
 def similar(
-    image: Annotated[options.Path, typer.Argument(metavar="IMAGE", help="The image to compare with, a file.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to compare with, a file.")],
     collection: options.In,
     k: options.K = 10,
     to: options.ToRows = None,

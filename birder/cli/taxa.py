@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ def taxa(
         options.Rank | None, typer.Option("--rank", help="List each taxon of this rank once (default: species).")
     ] = None,
     subset: Annotated[
-        options.Path | None,
+        Path | None,
         typer.Option("--subset", metavar="TABLE", help="Only these taxa: one column, named by its rank."),
     ] = None,
     to: options.ToRows = None,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
 from birder.collection.model import Encoder, EncoderSpec, precision_for
-from birder.collection.schema import other_model
+from birder.collection.schema import ModelCard, other_model
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.pipeline.embed import Plan, Summary, begin, embed_images, plan
@@ -43,6 +43,8 @@ class Progress:
         same content, and those that could not be read.
     seconds
         Since embedding began.
+    card
+        The model and the engine that runs it; None while it is loaded.
     """
 
     stage: Literal["loading", "embedding"]
@@ -54,6 +56,7 @@ class Progress:
     reused: int = 0
     failed: int = 0
     seconds: float = 0.0
+    card: ModelCard | None = None
 
     @property
     def rate(self) -> float:
@@ -202,9 +205,9 @@ def run_embed(
     """
     ray = options.get("ray")
     if ray is not None:
-        from birder.pipeline.cluster import check_installed
+        from birder.extras import need
 
-        check_installed()
+        need("cluster", "birder embed --ray")
     tell = on_progress or (lambda progress: None)
     sources, skipped = _sources(collection, images, options)
     table = options.get("table")
@@ -224,7 +227,7 @@ def run_embed(
         collection = Storage.create_or_open(path, encoder.card)
     else:
         collection.check_model(encoder.card)
-    state = replace(state, stage="embedding")
+    state = replace(state, stage="embedding", card=encoder.card)
     tell(state)
     begun = time.perf_counter()
 
