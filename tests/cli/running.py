@@ -1,7 +1,8 @@
-"""Run `birder` as a user does, in a process of its own."""
+"""Run `birder` as a user does: each command in a process of its own, or many in one that stays."""
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import struct
@@ -11,6 +12,7 @@ import termios
 from collections.abc import Mapping
 from fcntl import ioctl
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 COMMAND = (sys.executable, "-m", "birder")
 
@@ -58,3 +60,70 @@ def run_birder_on_a_terminal(
     os.close(ours)
     assert process.wait() == code, written
     return written.decode()
+
+
+_SESSION = """if True:
+    import json, os, sys
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        sys.argv, out, err = json.loads(line)
+        for number, file in ((1, out), (2, err)):
+            opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(opened, number)
+            os.close(opened)
+        code = 0
+        try:
+            from birder.cli import run
+            run()
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            code = -1
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        answers.write(f"{code}\\n")
+        answers.flush()
+"""
+
+
+class Session:
+    """An interpreter that runs one `birder` command after another: what they import is loaded once.
+
+    Parameters
+    ----------
+    before
+        Code that it runs first.
+    cwd, env
+        Its folder and environment.
+    """
+
+    def __init__(self, before: str = "", *, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+        self._folder = TemporaryDirectory()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"{before}\n{_SESSION}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=cwd,
+            env=with_path(env),
+            text=True,
+        )
+
+    def run(self, *arguments: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command; as `run_birder`."""
+        out, err = (Path(self._folder.name) / name for name in ("out", "err"))
+        command = ["birder", *map(str, arguments)]
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([command, str(out), str(err)]) + "\n")
+        self._process.stdin.flush()
+        ended = int(self._process.stdout.readline())
+        stdout, stderr = (path.read_text("utf-8", "surrogateescape") for path in (out, err))
+        assert "Traceback" not in stderr, stderr
+        assert code is None or ended == code, (stdout, stderr)
+        return subprocess.CompletedProcess(command, ended, stdout, stderr)
+
+    def close(self) -> None:
+        """End the interpreter."""
+        self._process.communicate()
+        self._folder.cleanup()

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 from typer.main import get_command
 
 from birder.cli import app
-from tests.cli.running import COMMAND, run_birder, run_birder_on_a_terminal, with_path
+from tests.cli.running import COMMAND, Session, run_birder, run_birder_on_a_terminal, with_path
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
 
@@ -29,14 +29,16 @@ NOT_UTF8 = b"caf\xe9 \xff.jpg"
 """A name in Latin-1, as old disks have them."""
 PRINT_ROWS = {
     "failures": ["failures", "c.birder"],
-    "search": ["search", "c.birder", "--where", "true"],
-    "similar": ["similar", "owl.jpg", "--in", "c.birder", "--device", "cpu"],
     "duplicates": ["duplicates", "c.birder", "--threshold", "0.1"],
     "stats": ["stats", "c.birder"],
     "stats --column": ["stats", "c.birder", "--column", "label"],
     "index --status": ["index", "c.birder", "--status"],
     "models": ["models"],
     "info": ["info", MODEL],
+}
+PRINT_ROWS_AFTER_A_NETWORK_RAN = {
+    "search": ["search", "c.birder", "--id", "0.jpg"],
+    "similar": ["similar", "owl.jpg", "--in", "c.birder", "--device", "cpu"],
     "classify": ["classify", "owl.jpg"],
     "predict --like": ["predict", "owl.jpg", "--like", "c.birder"],
 }
@@ -79,9 +81,26 @@ def in_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
 
 
+@pytest.fixture(scope="module")
+def session(home: Path) -> Iterator[Session]:
+    session = Session(cwd=home)
+    yield session
+    session.close()
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_help_for_a_pipe_has_no_colours(command: str) -> None:
-    assert "\x1b" not in run_birder(command, "--help").stdout
+def test_help_for_a_pipe_has_no_colours(session: Session, command: str) -> None:
+    assert "\x1b" not in session.run(command, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", PRINT_ROWS_AFTER_A_NETWORK_RAN.values(), ids=PRINT_ROWS_AFTER_A_NETWORK_RAN.keys()
+)
+def test_rows_for_a_pipe_have_no_colours(session: Session, arguments: list[str]) -> None:
+    done = session.run(*arguments)
+    assert "\x1b" not in done.stdout + done.stderr
+    csv_rows = list(csv.DictReader(io.StringIO(session.run(*arguments, "--format", "csv").stdout)))
+    assert len(done.stdout.splitlines()) == len(csv_rows) + 1
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -93,7 +112,7 @@ def test_help_fits_a_narrow_terminal(command: str) -> None:
     assert [name for name in long if name not in together] == []
 
 
-@pytest.mark.parametrize("arguments", PRINT_ROWS.values(), ids=PRINT_ROWS)
+@pytest.mark.parametrize("arguments", PRINT_ROWS.values(), ids=PRINT_ROWS.keys())
 class TestRows:
     def test_rows_for_a_pipe_have_no_colours_and_are_not_folded(self, arguments: list[str]) -> None:
         done = run_birder(*arguments, env=dict(os.environ) | {"COLUMNS": "40"})
@@ -167,8 +186,8 @@ def test_work_goes_on_when_nobody_reads_standard_error(tmp_path: Path) -> None:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_exit_code_1_where_something_failed(arguments: list[str]) -> None:
-    done = run_birder(*arguments, code=1)
+def test_exit_code_1_where_something_failed(session: Session, arguments: list[str]) -> None:
+    done = session.run(*arguments, code=1)
     assert "not an image" in done.stderr
 
 
@@ -200,8 +219,8 @@ def test_exit_code_1_where_something_failed(arguments: list[str]) -> None:
     ],
     ids=" ".join,
 )
-def test_exit_code_2_for_wrong_use(arguments: list[str]) -> None:
-    done = run_birder(*arguments, code=2)
+def test_exit_code_2_for_wrong_use(session: Session, arguments: list[str]) -> None:
+    done = session.run(*arguments, code=2)
     assert done.stdout == "" or not arguments
     assert done.stderr.startswith("birder: ") or not arguments
 
@@ -212,18 +231,20 @@ def test_former_spelling_of_embed_is_answered_with_the_present_one() -> None:
     assert "Example: birder embed photos/ --in photos.birder" in "\n".join(said)
 
 
-@pytest.mark.parametrize(("command", "more"), ON_A_COLLECTION.items(), ids=ON_A_COLLECTION)
-def test_ctrl_c_ends_a_command_with_one_sentence(command: str, more: list[str]) -> None:
-    code = """if True:
+@pytest.fixture(scope="module")
+def session_with_ctrl_c(home: Path) -> Iterator[Session]:
+    """An interpreter in which Ctrl-C is pressed whenever a command opens its collection."""
+    before = """if True:
         import signal
         import birder.collection.storage
-        from birder.cli import run
-        def pressed(*_, **__):
-            signal.raise_signal(signal.SIGINT)
-        birder.collection.storage.Storage.open = pressed
-        run()
+        birder.collection.storage.Storage.open = lambda *_, **__: signal.raise_signal(signal.SIGINT)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", code, command, "c.birder", *more], capture_output=True, text=True, env=with_path(None)
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "birder: interrupted\n")
+    session = Session(before, cwd=home)
+    yield session
+    session.close()
+
+
+@pytest.mark.parametrize(("command", "more"), ON_A_COLLECTION.items(), ids=ON_A_COLLECTION.keys())
+def test_ctrl_c_ends_a_command_with_one_sentence(session_with_ctrl_c: Session, command: str, more: list[str]) -> None:
+    done = session_with_ctrl_c.run(command, "c.birder", *more, code=130)
+    assert (done.stdout, done.stderr) == ("", "birder: interrupted\n")

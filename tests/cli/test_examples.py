@@ -21,7 +21,7 @@ from typer.main import get_command
 
 from birder.cli import app
 from birder.cli.errors import examples_of
-from tests.cli.running import COMMAND, run_birder, with_path
+from tests.cli.running import COMMAND, Session, run_birder, with_path
 from tests.hub import Hub
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -36,10 +36,11 @@ TAXA = [
 
 
 class Home(NamedTuple):
-    """The folder that the examples run in, and their environment."""
+    """The folder that the examples run in, their environment, and an interpreter there."""
 
     folder: Path
     env: dict[str, str]
+    session: Session
 
 
 def make_bioclip(folder: Path, hub: Hub) -> dict[str, str]:
@@ -92,10 +93,11 @@ def home(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Hom
     hub = Hub(tmp_path_factory.mktemp("hub"))
     env = make_bioclip(folder, hub)
     make_files(folder, photos)
-    run_birder("embed", "photos/", "--in", "photos.birder", "--model", WEIGHTS, cwd=folder, env=env)
-    owl = ("--where", "uri LIKE '%owl%'", "--set", "label=owl")
-    run_birder("label", "photos.birder", *owl, cwd=folder, env=env)
-    yield Home(folder, env)
+    session = Session(cwd=folder, env=env)
+    session.run("embed", "photos/", "--in", "photos.birder", "--model", WEIGHTS)
+    session.run("label", "photos.birder", "--where", "uri LIKE '%owl%'", "--set", "label=owl")
+    yield Home(folder, env, session)
+    session.close()
     hub.close()
 
 
@@ -116,7 +118,7 @@ def test_example_is_a_command_line_of_its_command(name: str, example: str) -> No
 )
 def test_example_runs(home: Home, example: str) -> None:
     arguments = shlex.split(example)[1:]
-    done = run_birder(*arguments, cwd=home.folder, env=home.env)
+    done = home.session.run(*arguments)
     assert done.stdout or done.stderr
     if "--to" in arguments:
         assert (home.folder / arguments[arguments.index("--to") + 1]).exists()

@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from birder.cli.convert import convert
 from birder.cli.embed import embed
 from birder.cli.index import index
-from birder.plots.image_page import THUMBNAIL, Tile, write_page
 from birder.cli.search import search
 from birder.collection.storage import Content, Row, Stamp, Storage
 from birder.errors import BirderError, CollectionError, UnknownNameError, WeightsError
+from birder.plots.image_page import THUMBNAIL, Tile, write_page
 
 DATA = Path(__file__).parents[1] / "data"
 CLIP = DATA / "openclip"
