@@ -5,13 +5,14 @@ Nothing heavy is imported before a command runs, so `birder --help` answers at o
 
 from __future__ import annotations
 
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from birder.cli.backup import backup
 from birder.cli.classify import classify
@@ -29,7 +30,7 @@ from birder.cli.info import info
 from birder.cli.label import label, undo
 from birder.cli.map_ import map_
 from birder.cli.models import models
-from birder.cli.output import note, say, write_names_as_bytes
+from birder.cli.output import note, prepare_streams, say
 from birder.cli.predict import predict
 from birder.cli.quantize import quantize
 from birder.cli.relocate import relocate
@@ -40,9 +41,29 @@ from birder.cli.stats import stats
 from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
 
+_COLUMNS = shutil.get_terminal_size().columns
+_IS_NARROW = _COLUMNS < 60  # then boxes around help would cut words off
+
+
+class _NarrowFormatter(TyperGroup.context_class.formatter_class):  # type: ignore[misc, name-defined]
+    """Help as plain text, with what an option means below its name rather than in what is left beside it."""
+
+    def write_dl(self, rows: Any, col_max: int = 12, col_spacing: int = 2) -> None:
+        super().write_dl(rows, col_max, col_spacing)
+
+
+class _Context(TyperGroup.context_class):  # type: ignore[misc, name-defined]
+    formatter_class = _NarrowFormatter
+
+
+class _Command(TyperCommand):
+    context_class = _Context
+
 
 class _Commands(TyperGroup):
     """The group of commands, which ends in an orderly way whatever the command was doing."""
+
+    context_class = _Context
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with orderly_end():
@@ -59,9 +80,9 @@ app = typer.Typer(
     help="Embeddings, names and search for images of organisms.",
     epilog="Start with: birder embed IMAGES --in photos.birder, then look at them: birder serve photos.birder",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None if _IS_NARROW else "markdown",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "terminal_width": _COLUMNS if _IS_NARROW else None},
 )
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Collections": {
@@ -81,7 +102,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
 }
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
-        app.command(_name, rich_help_panel=_panel)(_command)
+        app.command(_name, cls=_Command, rich_help_panel=_panel)(_command)
 
 
 def _version(show: bool) -> None:
@@ -115,7 +136,7 @@ def run() -> None:
     from birder.errors import BirderError
 
     warnings.showwarning = show_warning
-    write_names_as_bytes()
+    prepare_streams()
     try:
         sys.exit(app(_with_ray_address(sys.argv[1:]), prog_name="birder", standalone_mode=False))
     except typer.TyperException as error:

@@ -82,14 +82,24 @@ def embed(
         ),
     ] = None,
     engine: Annotated[
-        EngineName, typer.Option("--engine", help="What runs the network; auto: OpenVINO on a CPU.")
+        EngineName,
+        typer.Option(
+            "--engine", metavar="ENGINE", help="What runs the network: auto (OpenVINO on a CPU), torch or openvino."
+        ),
     ] = EngineName.auto,
     precision: Annotated[
-        Precision, typer.Option("--precision", help="Its arithmetic; auto: bf16 where that is as good.")
+        Precision,
+        typer.Option(
+            "--precision", metavar="TYPE", help="Its arithmetic: auto (bf16 where that is as good), fp32, bf16 or int8."
+        ),
     ] = Precision.auto,
     features: Annotated[
         Features | None,
-        typer.Option("--features", help="patches: also keep a ViT's patch tokens, which makes the collection large."),
+        typer.Option(
+            "--features",
+            metavar="FEATURES",
+            help="embedding, or patches: also keep a ViT's patch tokens, which makes the collection large.",
+        ),
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="With PyTorch, use torch.compile: for GPUs.")] = False,
     ray: Annotated[
@@ -310,13 +320,13 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
 
 @contextmanager
 def _lines() -> Iterator[Callable[[Progress], None]]:
-    last = time.perf_counter()
+    last = 0.0
 
     def show(progress: Progress) -> None:
         nonlocal last
-        if time.perf_counter() - last < SECONDS_BETWEEN_LINES:
+        if progress.seconds - last < SECONDS_BETWEEN_LINES:
             return
-        last = time.perf_counter()
+        last = progress.seconds
         left = (progress.total - progress.finished) / progress.rate if progress.rate else 0.0
         note(
             f"{progress.finished:,} of {progress.total:,}, {progress.rate:.1f} images/s, {left:,.0f} s left, "

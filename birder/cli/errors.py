@@ -105,6 +105,10 @@ def orderly_end() -> Iterator[None]:
     except BrokenPipeError:  # `birder models | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit from None
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich has met it
+            raise typer.Exit from None
+        raise
 
 
 def show_warning(

@@ -55,7 +55,7 @@ def export(
         Path,
         options.to_option(".parquet, .csv, .npz, or what --format asks for; for camtrap-dp, xmp and folders a folder"),
     ],
-    format: Annotated[ExportFormat | None, options.FORMAT] = None,
+    format: Annotated[ExportFormat | None, options.format_option(", ".join(ExportFormat))] = None,
     where: options.Where = None,
     force: options.Force = False,
     by: Annotated[
@@ -100,10 +100,20 @@ def export(
     ] = None,
     title: Annotated[str | None, typer.Option("--title", metavar="TITLE", help="camtrap-dp: of the project.")] = None,
     sampling_design: Annotated[
-        SamplingDesign | None, typer.Option("--sampling-design", help="camtrap-dp: how places were chosen.")
+        SamplingDesign | None,
+        typer.Option(
+            "--sampling-design",
+            metavar="DESIGN",
+            help=f"camtrap-dp: how places were chosen: {', '.join(SamplingDesign)}.",
+        ),
     ] = None,
     capture_method: Annotated[
-        CaptureMethod | None, typer.Option("--capture-method", help="camtrap-dp: what triggered the cameras.")
+        CaptureMethod | None,
+        typer.Option(
+            "--capture-method",
+            metavar="METHOD",
+            help=f"camtrap-dp: what triggered the cameras: {', '.join(CaptureMethod)}.",
+        ),
     ] = None,
     contributor: Annotated[
         list[str] | None, typer.Option("--contributor", metavar="NAME", help="camtrap-dp: a contributor; repeatable.")

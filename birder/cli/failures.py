@@ -25,9 +25,11 @@ def failures(
     from birder.sources import uri_to_name
 
     rows = [
-        {"file": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"]}
+        {"file": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"], "uri": row["uri"]}
         for row in birder.open_collection(collection).failures()
     ]
+    if form is options.Format.table:  # for programs: the name byte for byte
+        rows = [{name: value for name, value in row.items() if name != "uri"} for row in rows]
     note(f"{len(rows):,} failed in {collection}.")
     if rows or form is not options.Format.table:
         write_rows(rows, form, to)

@@ -39,10 +39,6 @@ class Rank(StrEnum):
     species = "species"
 
 
-FORMAT = typer.Option(
-    "--format", help="Format of the output (default: told by the ending of --to).", show_default=False
-)
-
 Collection: TypeAlias = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The collection, a folder.")]
 In: TypeAlias = Annotated[Path, typer.Option("--in", metavar="COLLECTION", help="The collection, a folder.")]
 MaybeIn: TypeAlias = Annotated[
@@ -58,8 +54,6 @@ Where: TypeAlias = Annotated[
 K: TypeAlias = Annotated[
     int, typer.Option("-k", min=1, metavar="N", help="Number of results, for each image where several are given.")
 ]
-FormatOption: TypeAlias = Annotated[Literal["table", "csv", "json", "parquet"] | None, FORMAT]
-PageFormatOption: TypeAlias = Annotated[Literal["table", "csv", "json", "parquet", "html"] | None, FORMAT]
 Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 Device: TypeAlias = Annotated[
     str | None,
@@ -70,11 +64,24 @@ BatchSize: TypeAlias = Annotated[
 ]
 
 
+def format_option(choices: str) -> Any:
+    """`--format`, with what the command offers."""
+    return typer.Option(
+        "--format", metavar="FORMAT", help=f"Format of the output: {choices} (default: told by the ending of --to)."
+    )
+
+
 def to_option(endings: str) -> Any:
     """`--to`, with what the command writes."""
     return typer.Option("--to", metavar="FILE", help=f"Write to this file: {endings}.")
 
 
+FormatOption: TypeAlias = Annotated[
+    Literal["table", "csv", "json", "parquet"] | None, format_option("table, csv, json or parquet")
+]
+PageFormatOption: TypeAlias = Annotated[
+    Literal["table", "csv", "json", "parquet", "html"] | None, format_option("table, csv, json, parquet or html")
+]
 ToRows: TypeAlias = Annotated[Path | None, to_option(".csv, .json or .parquet")]
 ToPage: TypeAlias = Annotated[Path | None, to_option(".html for a page of images, or .csv, .json, .parquet")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -56,20 +55,14 @@ def say(message: str) -> None:
     typer.echo(printable(message))
 
 
-def write_names_as_bytes() -> None:
-    """Let standard output take any file name: bytes that are not UTF-8 as they are, what it cannot encode escaped."""
-
-    def encode(error: UnicodeError) -> tuple[str | bytes, int]:
-        assert isinstance(error, UnicodeEncodeError)
-        try:
-            return codecs.lookup_error("surrogateescape")(error)
-        except UnicodeEncodeError:
-            return codecs.lookup_error("backslashreplace")(error)
-
-    codecs.register_error("birder-names", encode)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="birder-names")
+def prepare_streams() -> None:
+    """Let both streams take any text: what they cannot encode is escaped; one that is closed takes it and drops it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def image_name(uri: str) -> str:

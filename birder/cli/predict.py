@@ -44,7 +44,9 @@ def predict(
     ] = None,
     rank: Annotated[
         options.Rank | None,
-        typer.Option("--rank", help="Name at this rank: the score of a genus is the sum over its species."),
+        typer.Option(
+            "--rank", metavar="RANK", help="Name at this rank: the score of a genus is the sum over its species."
+        ),
     ] = None,
     text_type: Annotated[
         str | None,

@@ -16,7 +16,7 @@ def relocate(
     to: Annotated[str, typer.Option("--to", metavar="NEW", help="The folder that they are in now.")],
     check: Annotated[
         Literal["sample", "all"],
-        typer.Option("--check", help="Compare size and sha256 of a sample of the images, or of all."),
+        typer.Option("--check", metavar="WHICH", help="Compare size and sha256 of a sample of the images, or of all."),
     ] = "sample",
 ) -> None:
     """Change the folder of images that have moved, or whose disk has another letter; labels stay with them.

@@ -15,7 +15,8 @@ from birder.cli.output import write_rows, write_table
 def taxa(
     model: Annotated[str, options.model_option()] = "imageomics/bioclip-2",
     rank: Annotated[
-        options.Rank | None, typer.Option("--rank", help="List each taxon of this rank once (default: species).")
+        options.Rank | None,
+        typer.Option("--rank", metavar="RANK", help="List each taxon of this rank once (default: species)."),
     ] = None,
     subset: Annotated[
         Path | None,

@@ -18,8 +18,9 @@ ON_A_COLLECTION = {
     "stats", "tidy", "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "fetch", "info", "models", "taxa"}
-SAME_HELP = {"-k", "--where", "--format", "--force", "--device", "--in", "--batch-size"}
+SAME_HELP = {"-k", "--where", "--force", "--device", "--in", "--batch-size"}
 SAME_BEGINNING = {
+    "--format": "Format of the output: ",
     "--to": "Write to this file: ",
     "--model": "Model: a registered name, a hub repository, a folder or a checkpoint file",
 }
