@@ -104,7 +104,7 @@ def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None
     if len(vectors) < FEWEST:
         raise CollectionError(
             f"{collection.path} has {len(vectors)} rows, and a map needs at least {FEWEST}: "
-            f"add photographs with birder embed PHOTOS --to {collection.path}"
+            f"add images with birder embed IMAGES --in {collection.path}"
         )
     directions = min(_DIRECTIONS, vectors.shape[1]) if len(vectors) > _REDUCED_FROM else 0
     start = principal(vectors, max(directions, min(2, vectors.shape[1])))

@@ -141,7 +141,7 @@ class Storage:
         """
         path = Path(path)
         if not exists(path):
-            raise CollectionError(f"{path} holds no collection. Make one with: birder embed PHOTOS --to {path}")
+            raise CollectionError(f"{path} holds no collection. Create one with: birder embed IMAGES --in {path}")
         make_whole(path)
         try:
             database = connect(path)

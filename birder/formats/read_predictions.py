@@ -84,6 +84,6 @@ def _given(file: Path) -> Iterable[Given]:
     if not is_predictions(file):
         raise ConfigError(
             f"{file} has no columns file_name, score, and classification or ranks, as `bioclip predict` writes them. "
-            "Columns of your own come in with: birder embed PHOTOS --to DIR --table FILE.csv"
+            "Columns of your own come in with: birder embed IMAGES --in COLLECTION --table FILE.csv"
         )
     return read_predictions(file)

@@ -81,7 +81,7 @@ const row = ({ name, reason, failed_at: at }) =>
   );
 
 function retry() {
-  const command = `birder embed --retry-failed --to ${quoted(collection.path ?? collection.name)}`;
+  const command = `birder embed --retry-failed --in ${quoted(collection.path ?? collection.name)}`;
   return el(
     "div",
     { class: "command" },

@@ -281,7 +281,7 @@ function describe(now, total) {
       notice,
       emptyState("picture", "No photographs yet", [
         "This collection has no rows. Embed a folder of photographs into it, and reload this page:",
-        el("code", {}, `birder embed PHOTOS --to ${collection.name}`),
+        el("code", {}, `birder embed IMAGES --in ${collection.name}`),
       ]),
     );
   } else {

@@ -48,7 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = birder(
         "embed",
         home / "photos",
-        "--to",
+        "--in",
         home / "c",
         "--model",
         home / "vit_b16_pn_tiny.pt",
@@ -68,20 +68,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_second_run_says_that_there_is_nothing_to_do(home: Path) -> None:
-    done = birder("embed", home / "photos", "--to", home / "c")
+    done = birder("embed", home / "photos", "--in", home / "c")
     assert "Nothing to do (6 rows" in done.stderr
     assert "2 failed before" in done.stderr
 
 
 def test_the_collection_keeps_to_its_model(home: Path, hub: Hub) -> None:
     shutil.copytree(home / "photos" / "cats", home / "more")
-    done = birder("embed", home / "more", "--to", home / "c", "--model", "efficientnet_lite0_in1k", code=1)
+    done = birder("embed", home / "more", "--in", home / "c", "--model", "efficientnet_lite0_in1k", code=1)
     assert "belongs to the model vit_b16_pn_tiny" in done.stderr
     asked = len(hub.requests)
-    done = birder("embed", home / "more", "--to", home / "c", "--model", "vit_b16_pn_bioclip-v1", code=1, env=hub.env)
+    done = birder("embed", home / "more", "--in", home / "c", "--model", "vit_b16_pn_bioclip-v1", code=1, env=hub.env)
     assert "belongs to the model vit_b16_pn_tiny" in done.stderr and "not vit_b16_pn_bioclip-v1" in done.stderr
     assert len(hub.requests) == asked  # nothing is fetched for a run that is refused
-    done = birder("embed", home / "more", "--to", home / "c", "--exact", code=1)
+    done = birder("embed", home / "more", "--in", home / "c", "--exact", code=1)
     assert "Run it without --exact" in done.stderr
     shutil.rmtree(home / "more")
 
@@ -115,14 +115,14 @@ def test_failures_are_listed_and_can_be_tried_again(home: Path) -> None:
         ("empty.jpg", "the file is empty"),
         ("text.jpg", "not an image that Birder knows"),
     ]
-    done = birder("embed", "--to", home / "c", "--retry-failed")
+    done = birder("embed", "--in", home / "c", "--retry-failed")
     assert "Embedded 0, already there 0, failed 2." in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["embed", "nowhere", "--to", "new"], "no file or folder nowhere"),
+        (["embed", "nowhere", "--in", "new"], "no file or folder nowhere"),
         (["similar", "x.jpg", "--in", "nowhere"], "holds no collection"),
         (["failures", "nowhere"], "holds no collection"),
     ],
@@ -133,8 +133,8 @@ def test_errors_of_the_user_are_one_message(arguments: list[str], reason: str) -
 
 def test_a_folder_without_photographs_and_no_path_are_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "no photographs in" in birder("embed", tmp_path / "empty", "--to", tmp_path / "c", code=1).stderr
-    assert "name the files or folders" in birder("embed", "--to", tmp_path / "c", code=2).stderr
+    assert "no photographs in" in birder("embed", tmp_path / "empty", "--in", tmp_path / "c", code=1).stderr
+    assert "name the files or folders" in birder("embed", "--in", tmp_path / "c", code=2).stderr
     assert not (tmp_path / "c").exists()
 
 
@@ -144,7 +144,7 @@ def test_ctrl_c_commits_and_says_how_to_go_on(home: Path, tmp_path: Path) -> Non
     for i in range(120):
         source[i, 0] = 255 - source[i, 0]
         Image.fromarray(source).save(tmp_path / "photos" / f"{i}.png", compress_level=0)
-    command = [sys.executable, "-m", "birder", "embed", tmp_path / "photos", "--to", tmp_path / "c"]
+    command = [sys.executable, "-m", "birder", "embed", tmp_path / "photos", "--in", tmp_path / "c"]
     command += ["--model", home / "vit_b16_pn_tiny.pt", "--batch-size", "1", "--threads", "1"]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -157,7 +157,7 @@ def test_ctrl_c_commits_and_says_how_to_go_on(home: Path, tmp_path: Path) -> Non
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
     assert "To go on, run the same command again." in rest
-    done = birder("embed", tmp_path / "photos", "--to", tmp_path / "c")
+    done = birder("embed", tmp_path / "photos", "--in", tmp_path / "c")
     assert "120 photographs: 0 already" not in done.stderr
     from birder.collection.storage import Storage
 
@@ -168,7 +168,7 @@ def test_ctrl_c_commits_and_says_how_to_go_on(home: Path, tmp_path: Path) -> Non
 def test_a_later_table_updates_rows_without_embedding(home: Path) -> None:
     shutil.copytree(home / "c", home / "described")
     (home / "later.csv").write_text("file_name,trap,site\ncats/1.jpg,70,north\n2.jpg,8,\n0.jpg,,south\n")
-    command = ["embed", home / "photos", "--to", home / "described", "--table", home / "later.csv"]
+    command = ["embed", home / "photos", "--in", home / "described", "--table", home / "later.csv"]
     done = birder(*command)
     assert "Updated the columns of 2 rows that were there." in done.stderr
     assert "Nothing to do" in done.stderr and "Model" not in done.stderr
@@ -197,12 +197,12 @@ def test_crops_manifests_and_shards_go_into_one_collection(home: Path, tmp_path:
     (tmp_path / "list.csv").write_text(f"path,n\n{home}/photos/dogs/0.jpg,1\n{home}/photos/nobody.jpg,2\n")
     to = tmp_path / "c"
     model = ["--model", home / "vit_b16_pn_tiny.pt"]
-    done = birder("embed", home / "photos", "--to", to, "--crops", tmp_path / "md.json", "--min-conf", "0.2", *model)
+    done = birder("embed", home / "photos", "--in", to, "--crops", tmp_path / "md.json", "--min-conf", "0.2", *model)
     assert "2 boxes: 0 already" in done.stderr and "Embedded 1, already there 0, failed 1." in done.stderr
     assert "1 x MegaDetector failed on it: gone" in done.stderr
-    done = birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--to", to)
+    done = birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to)
     assert "3 photographs: 0 already" in done.stderr and "Embedded 2, already there 0, failed 1." in done.stderr
-    assert "Nothing to do (3 rows" in birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--to", to).stderr
+    assert "Nothing to do (3 rows" in birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to).stderr
     uris = set(Storage.open(to).to_arrow()["uri"].to_pylist())
     assert uris == {
         f"file://{home}/photos/cats/1.jpg#xywh=percent:10,10,50,50",
@@ -217,6 +217,6 @@ def test_crops_manifests_and_shards_go_into_one_collection(home: Path, tmp_path:
 
 def test_crops_need_the_folder_of_their_files(home: Path, tmp_path: Path) -> None:
     (tmp_path / "md.json").write_text(json.dumps({"detection_categories": {"1": "animal"}, "images": []}))
-    arguments = ["--to", tmp_path / "c", "--crops", tmp_path / "md.json"]
+    arguments = ["--in", tmp_path / "c", "--crops", tmp_path / "md.json"]
     assert "name the one folder" in birder("embed", home / "photos/cats/1.jpg", *arguments, code=2).stderr
     assert "lower --min-conf" in birder("embed", home / "photos", *arguments, code=1).stderr

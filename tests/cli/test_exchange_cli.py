@@ -28,13 +28,13 @@ def run(*arguments: object, code: int = 0) -> str:
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "tol.birder"
-    said = run("import", REFERENCE, "--to", folder, "--model", "imageomics/bioclip-2")
+    said = run("import", folder, REFERENCE, "--model", "imageomics/bioclip-2")
     assert "1,030 new rows; 768 numbers each, made by imageomics/bioclip-2." in said
     return folder
 
 
 def test_a_second_import_says_that_all_is_there(collection: Path) -> None:
-    assert "0 new rows, 1,030 already there" in run("import", REFERENCE, "--to", collection)
+    assert "0 new rows, 1,030 already there" in run("import", collection, REFERENCE)
 
 
 def test_export_writes_what_the_ending_says(collection: Path, tmp_path: Path) -> None:

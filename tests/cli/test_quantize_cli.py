@@ -35,9 +35,9 @@ def test_tells_how_close_and_how_fast_and_what_it_made_embeds(model: Path, photo
     if abs(gain - 1.1) > 0.01:
         assert ("int8 gains nothing" in done.stderr) == (gain < 1.1)
     to = tmp_path / "c"
-    done = birder("embed", tmp_path / "birds", "--to", to, "--model", model, "--precision", "int8")
+    done = birder("embed", tmp_path / "birds", "--in", to, "--model", model, "--precision", "int8")
     assert "Embedded 27" in done.stderr and "int8" in done.stderr
-    found = birder("search", "--in", to, "--image", photos / "birds" / "owl.jpg", "-k", "1", "--format", "json")
+    found = birder("search", to, "--image", photos / "birds" / "owl.jpg", "-k", "1", "--format", "json")
     (row,) = json.loads(found.stdout)
     assert row["file"].endswith("owl.jpg") and row["similarity"] > 0.99
 

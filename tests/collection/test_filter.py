@@ -193,6 +193,6 @@ def test_what_is_within_the_bounds_is_answered(collection: Storage, where: str) 
 @pytest.mark.slow
 def test_the_filter_that_ended_the_process_is_told_in_a_line(collection: Storage) -> None:
     assert 6_200 < len(KILLER) < 6_400
-    command = [sys.executable, "-m", "birder", "search", "--in", str(collection.path), "--where", KILLER]
+    command = [sys.executable, "-m", "birder", "search", str(collection.path), "--where", KILLER]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1 and "does not work: it has more than" in run.stderr and "Traceback" not in run.stderr
