@@ -15,7 +15,7 @@ TWO := --numprocesses 2 --dist loadfile
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
 PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
 
-.PHONY: help demo test fast lint format bench bench-embedding bench-search bench-zeroshot peers clean
+.PHONY: help demo test fast lint format docs bench bench-embedding bench-search bench-zeroshot peers clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -63,6 +63,9 @@ lint: .venv/.tools ## ruff and mypy --strict
 
 format: .venv/.tools ## rewrite the code as ruff lays it out
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+
+docs: .venv/.installed ## docs/api.md from the docstrings
+	@$(PY) docs/make_api.py
 
 bench: .venv/.installed ## how often the nearest neighbour is of the same group
 	@$(PY) benchmarks/neighbours.py

@@ -1,52 +1,133 @@
-"""The documents: what they name in Python is there, and they show no folder of whoever wrote them."""
+"""The documents: their Python runs and prints what they show, uses public names alone, and shows no writer's folder."""
 
 from __future__ import annotations
 
+import itertools
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import birder
+from tests.hub import Hub
+from tests.server.live import serving
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
-PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-IMPORT = re.compile(r"^\s*from (birder[\w.]*) import ([\w, ]+)$", re.MULTILINE)
+CARD = ROOT / "tests" / "data" / "card.md"
+CLIP = ROOT / "tests" / "data" / "openclip"
+NAME = "vit_b16_pn_bioclip-v1"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CALL = re.compile(r"(?<![\w./-])birder\.(\w+(?:\.\w+)*)\(")
-CHILD = """
-import importlib, sys
-for name in sys.argv[1:]:
-    module, _, attribute = name.partition(":")
-    found = importlib.import_module(module)
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError as error:
-            print(name, error)
-            break
-"""
 
 
-def names_in(text: str) -> set[str]:
-    """What a page names of the package, as module:attribute; `birder.a.b` is what `import birder` alone must give."""
-    blocks = PYTHON.findall(text)
-    imported = ((module, names) for block in blocks for module, names in IMPORT.findall(block))
-    found = {f"{module}:{name.strip()}" for module, names in imported for name in names.split(",")}
-    if re.search(r"^birder = ", text, re.MULTILINE):  # a page that calls something else so
-        return found
-    for code in [*blocks, *re.findall(r"`([^`\n]+)`", PYTHON.sub("", text))]:
-        found |= {f"birder:{name}" for name in CALL.findall(code)}
-    return found
+def blocks(page: Path, language: str = "python") -> list[str]:
+    return [code for kind, code in BLOCK.findall(page.read_text("utf-8")) if kind == language]
 
 
-def test_what_the_documents_name_is_there() -> None:
-    names = sorted(set().union(*(names_in(page.read_text("utf-8")) for page in PAGES)))
-    assert len(names) > 10
-    # A fresh interpreter: here others have imported modules, which then are attributes of the package.
-    done = subprocess.run([sys.executable, "-c", CHILD, *names], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.returncode) == ("", 0), done.stderr
+def shown(page: Path) -> str:
+    """What the page says its Python prints: the blocks of text right behind it."""
+    found = BLOCK.findall(page.read_text("utf-8"))
+    pairs = itertools.pairwise(found)
+    return "".join(text for (before, _), (kind, text) in pairs if (before, kind) == ("python", "text"))
 
 
-def test_the_documents_show_no_folder_of_their_writers() -> None:
+def of_the_card(block: str) -> bool:
+    """Whether a block is the model card's, which is kept word for word."""
+    return block in blocks(CARD)
+
+
+WITH_PYTHON = [page for page in PAGES if any(not of_the_card(block) for block in blocks(page))]
+BEFORE = {"inference.md": "\n".join(blocks(CARD))}
+"""What the reader of a page has run before: the README's example."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_use_public_names_alone(page: Path) -> None:
+    for block in blocks(page):
+        if not of_the_card(block):
+            assert re.findall(r"(?:from|import) birder\.\S+", block) == [], page.name
+    if page.name == "http.md":  # which calls its HTTP client so
+        return
+    text = BLOCK.sub("", page.read_text("utf-8"))
+    for code in [*blocks(page), *re.findall(r"`([^`\n]+)`", text)]:
+        for name in CALL.findall(code):
+            found: object = birder
+            for part in name.split("."):
+                found = getattr(found, part)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """A folder as the pages have it: images, and the collection of the example images."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(photos, folder / "examples" / "photos")
+    (folder / "path" / "to").mkdir(parents=True)
+    for name in ("owl.jpg", "photo.jpg", "path/to/image.jpeg"):
+        shutil.copy(photos / "birds" / "owl.jpg", folder / name)
+    birder.embed(folder / "examples" / "photos", folder / "photos.birder", progress=None)
+    return folder
+
+
+@pytest.fixture
+def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
+    """A hub that has BioCLIP under its names: in its place a model of the same layout and a hundredth of its size."""
+    checkpoint = tmp_path / "vit_s16_pn_tiny.pt"
+    subprocess.run([sys.executable, "-m", "birder", "convert", CLIP, checkpoint], check=True, capture_output=True)
+    served = hub.add(f"birder-project/{NAME}", f"{NAME}.pt", checkpoint)
+    for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+        hub.add("imageomics/bioclip", name, CLIP / name)
+    weights = tmp_path / "weights.toml"
+    weights.write_text(
+        f'[weights."{NAME}"]\nnetwork = "vit_s16_pn"\nrepository = "birder-project/{NAME}"\n'
+        f'file = "{NAME}.pt"\nsha256 = "{served.sha256}"\nopenclip = "imageomics/bioclip"\n'
+    )
+    return hub.env | {"BIRDER_WEIGHTS": str(weights)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page: Path, folder: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    shutil.copytree(folder, here)
+    code = "\n".join([BEFORE.get(page.name, ""), *blocks(page)])
+    if page.name == "inference.md":  # whose last part is about a collection with patch tokens
+        birder_line = f'birder.embed("examples/photos/fish", "photos.birder", "{NAME}", patches=True)\n'
+        shutil.rmtree(here / "photos.birder")
+        code = f"import birder\n{birder_line}{code}"
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, text=True)
+
+    if page.name == "http.md":
+        with serving(here / "photos.birder") as client:
+            done = run(code.replace("http://127.0.0.1:8000/api/v1/", str(client.base_url)))
+    else:
+        done = run(code)
+    assert done.returncode == 0, done.stderr
+    if expected := shown(page):
+        assert done.stdout == expected
+
+
+def test_the_page_of_the_python_interface_is_made_from_the_docstrings() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_api.py"))["page"]()
+    assert (ROOT / "docs" / "api.md").read_text("utf-8") == made, "docs/api.md is not current: make docs"
+
+
+def test_the_page_of_the_python_interface_tells_everything() -> None:
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    headings = set(re.findall(r"^### birder\.(\w+)$", page, re.MULTILINE))
+    errors = set(re.findall(r"^- `(\w+)` \(.*\): \S", page, re.MULTILINE))
+    assert headings | errors | {"__version__"} == set(birder.__all__)
+    for public in runpy.run_path(str(ROOT / "docs" / "make_api.py"))["documented_names"]():
+        assert re.search(rf"^#+ (birder\.)?{re.escape(public)}$", page, re.MULTILINE) or public in errors, public
+
+
+def test_pages_show_no_folder_of_their_writers() -> None:
     mine = re.compile(r"(?<![\w.])/(?:work|root|tmp|Users|home/(?!me/))[\w./-]*")
-    shown = [f"{page.name}: {found}" for page in PAGES for found in mine.findall(page.read_text("utf-8"))]
-    assert shown == []
+    found = [f"{page.name}: {name}" for page in PAGES for name in mine.findall(page.read_text("utf-8"))]
+    assert found == []

@@ -128,10 +128,10 @@ class Collection:
     Examples
     --------
     >>> import birder
-    >>> collection = birder.create_collection("photos.birder", model="efficientnet_lite0_in1k")
-    >>> report = collection.embed("photos")
+    >>> collection = birder.create_collection("birds.birder", model="efficientnet_lite0_in1k")
+    >>> report = collection.embed("photos/birds")
     >>> len(collection), report.embedded, report.failed
-    (129, 129, ())
+    (27, 27, ())
     >>> "photos/birds/owl.jpg" in collection
     True
     >>> for row in collection.search(images="photos/birds/owl.jpg", k=3):
@@ -455,7 +455,8 @@ class Collection:
         --------
         >>> collection = birder.open_collection("photos.birder")
         >>> for progress in collection.iter_embed("photos"):
-        ...     print(progress.finished, progress.total)
+        ...     print(progress.already, progress.total)
+        129 0
         """
         stop = threading.Event()
         steps: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
@@ -572,8 +573,8 @@ class Collection:
         Examples
         --------
         >>> collection = birder.open_collection("photos.birder")
-        >>> collection.search(ids="frog.jpg", where="label = 'amphibians'", k=2, columns=["label"]).to_list()
-        [{'similarity': 0.55..., 'label': 'amphibians'}, {'similarity': 0.4..., 'label': 'amphibians'}]
+        >>> collection.search(ids="frog.jpg", where="label = 'amphibians'", k=1, columns=["label"]).to_list()
+        [{'similarity': 0.60..., 'label': 'amphibians'}]
         """
         from birder.collection.search import find_row, search  # torch comes with it
 
@@ -841,7 +842,7 @@ class Collection:
         >>> collection = birder.open_collection("photos.birder")
         >>> found = collection.hold_out("label", 0.25)
         >>> found.right, found.images
-        (20, 28)
+        (20, 32)
         """
         from birder.collection.predicting import held_out_predictions
         from birder.naming.predict import name_held_out
@@ -903,7 +904,7 @@ class Collection:
         Examples
         --------
         >>> collection = birder.open_collection("photos.birder")
-        >>> act = collection.label(["owl.jpg", "gull.jpg"], "checked", column="status", author="Ada")
+        >>> act = collection.label(["owl.jpg", "frog.jpg"], "checked", column="status", author="Ada")
         >>> act.count, collection.count("status = 'checked'")
         (2, 2)
         >>> collection.undo(act).restored

@@ -217,9 +217,9 @@ def classify(images: Paths, *, model: str = DEFAULT_WEIGHTS, k: int = 5, device:
 
     Examples
     --------
-    >>> found = birder.classify("photos/birds/crow.jpg", k=2)
-    >>> [(row["label"], round(row["score"], 2)) for row in found]
-    [('magpie', 0.4), ('American coot, marsh hen, mud hen, water hen, Fulica americana', 0.1)]
+    >>> found = birder.classify(["photos/mammals/badger.jpg", "photos/insects/mantis.jpg"], k=1)
+    >>> [(row["label"], round(row["score"], 1)) for row in found]
+    [('badger', 0.9), ('mantis, mantid', 1.0)]
     """
     from birder.collection.predicting import class_predictions
     from birder.naming.classes import name_by_classes

@@ -14,6 +14,7 @@ from birder.collection.model import Encoder, EncoderSpec, precision_for
 from birder.collection.schema import ModelCard, other_model
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
+from birder.extras import need
 from birder.pipeline.embed import Plan, Summary, begin, embed_images, plan
 from birder.registry import DEFAULT_WEIGHTS, registered_name
 from birder.sources import Source, find_sources, read_crops, sources_again
@@ -205,9 +206,7 @@ def run_embed(
     """
     ray = options.get("ray")
     if ray is not None:
-        from birder.extras import need
-
-        need("cluster", "birder embed --ray")
+        need("cluster", "Embedding on Ray")
     tell = on_progress or (lambda progress: None)
     sources, skipped = _sources(collection, images, options)
     table = options.get("table")

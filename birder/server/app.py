@@ -78,7 +78,7 @@ def create_app(
     app = FastAPI(
         title="Birder",
         version=__version__,
-        description="A collection of embedded photographs: lists, search, labels, a map. See docs/api.md.",
+        description="A collection of embedded photographs: lists, search, labels, a map. See docs/http.md.",
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
