@@ -18,7 +18,7 @@ COMMAND = (sys.executable, "-m", "birder")
 
 
 def run_birder(
-    *arguments: str | Path, code: int | None = 0, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *arguments: object, code: int | None = 0, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command, and check that it ends with the exit code (None: any) and without a traceback."""
     command = [*COMMAND, *map(str, arguments)]
@@ -40,7 +40,7 @@ def with_path(env: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def run_birder_on_a_terminal(
-    *arguments: str | Path, code: int = 0, columns: int = 80, env: Mapping[str, str] | None = None
+    *arguments: object, code: int = 0, columns: int = 80, env: Mapping[str, str] | None = None
 ) -> str:
     """What a command writes to a terminal of so many columns, on standard output and standard error."""
     ours, theirs = pty.openpty()
@@ -110,7 +110,7 @@ class Session:
             text=True,
         )
 
-    def run(self, *arguments: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command; as `run_birder`."""
         out, err = (Path(self._folder.name) / name for name in ("out", "err"))
         command = ["birder", *map(str, arguments)]

@@ -94,7 +94,7 @@ def test_help_for_a_pipe_has_no_colours(session: Session, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", PRINT_ROWS_AFTER_A_NETWORK_RAN.values(), ids=PRINT_ROWS_AFTER_A_NETWORK_RAN.keys()
+    "arguments", PRINT_ROWS_AFTER_A_NETWORK_RAN.values(), ids=list(PRINT_ROWS_AFTER_A_NETWORK_RAN)
 )
 def test_rows_for_a_pipe_have_no_colours(session: Session, arguments: list[str]) -> None:
     done = session.run(*arguments)
@@ -112,7 +112,7 @@ def test_help_fits_a_narrow_terminal(command: str) -> None:
     assert [name for name in long if name not in together] == []
 
 
-@pytest.mark.parametrize("arguments", PRINT_ROWS.values(), ids=PRINT_ROWS.keys())
+@pytest.mark.parametrize("arguments", PRINT_ROWS.values(), ids=list(PRINT_ROWS))
 class TestRows:
     def test_rows_for_a_pipe_have_no_colours_and_are_not_folded(self, arguments: list[str]) -> None:
         done = run_birder(*arguments, env=dict(os.environ) | {"COLUMNS": "40"})
@@ -244,7 +244,7 @@ def session_with_ctrl_c(home: Path) -> Iterator[Session]:
     session.close()
 
 
-@pytest.mark.parametrize(("command", "more"), ON_A_COLLECTION.items(), ids=ON_A_COLLECTION.keys())
+@pytest.mark.parametrize(("command", "more"), ON_A_COLLECTION.items(), ids=list(ON_A_COLLECTION))
 def test_ctrl_c_ends_a_command_with_one_sentence(session_with_ctrl_c: Session, command: str, more: list[str]) -> None:
     done = session_with_ctrl_c.run(command, "c.birder", *more, code=130)
     assert (done.stdout, done.stderr) == ("", "birder: interrupted\n")

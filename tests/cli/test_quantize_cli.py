@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_embed_cli import DATA, birder
+from tests.cli.running import run_birder as birder
+
+DATA = Path(__file__).parents[1] / "data"
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
 

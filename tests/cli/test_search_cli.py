@@ -97,7 +97,7 @@ def test_texts_need_a_text_half(home: Path, tmp_path: Path) -> None:
     rows = found(home / "c.birder", "--text", "a cat", "--text", "a dog", "--model", CLIP, "-k", "3")
     assert len(rows) == 3
     assert [row["similarity"] for row in rows] == sorted((row["similarity"] for row in rows), reverse=True)
-    run("embed", home / "photos" / "cats", tmp_path / "d.birder")
+    run("embed", home / "photos" / "cats", "--in", tmp_path / "d.birder")
     with pytest.raises(WeightsError, match="no text half.*--image, --id"):
         run("search", tmp_path / "d.birder", "--text", "a cat")
 
@@ -141,7 +141,7 @@ def test_a_page_holds_its_pictures_and_runs_nothing(home: Path, tmp_path: Path) 
     finally:
         (tmp_path / "away.png").rename(moved)
     assert out == ""
-    assert "1 photographs are shown as missing" in notes
+    assert "1 images are shown as missing" in notes
     page = (tmp_path / "out" / "page.html").read_text()
     assert "<script" not in page
     assert html.escape(BAD) in page
@@ -190,7 +190,7 @@ def test_an_index_is_made_and_told_of(home: Path, tmp_path: Path) -> None:
         run("index", home / "c.birder")
     out, notes = run("index", home / "c.birder", "--status")
     assert out == ""
-    assert "no index of the embeddings: all 6 are compared" in notes
+    assert "The embeddings have no index: all 6 are compared" in notes
     opened = Storage.open(home / "c.birder")
     content = Content(np.ones(opened.model.embedding_size, "f4"), 1, 1, None, None, None)
     large = Storage.create_or_open(tmp_path / "large.birder", opened.model)

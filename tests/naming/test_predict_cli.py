@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from birder.cli.convert import convert
 from birder.cli.embed import embed
+from birder.cli.output import image_name
 from birder.cli.predict import predict
-from birder.cli.predict import shown as shown_as
 from birder.cli.search import search
 from birder.cli.similar import similar
 from birder.collection import annotate
@@ -356,7 +356,7 @@ def test_embeddings_come_in_batches_as_they_are_stored(home: Path) -> None:
     ],
 )
 def test_photographs_are_shown_by_their_path_where_they_are_files(key: str, shown: str) -> None:
-    assert shown_as(key) == shown
+    assert image_name(key) == shown
 
 
 def test_small_pieces_are_put_together(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
