@@ -70,7 +70,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (home / "photos" / label).mkdir(parents=True, exist_ok=True)
         source.crop((20 * number, 0, 20 * number + 200, 200)).save(home / "photos" / label / f"{number}.jpg")
     (home / "broken.jpg").write_text("no image")
-    shutil.copy(home / "broken.jpg", os.fsencode(home / "photos") + b"/" + NOT_UTF8)
+    shutil.copy(home / "broken.jpg", home / "photos" / os.fsdecode(NOT_UTF8))
     model = ("--model", MODEL, "--engine", "torch", "--precision", "fp32")
     run_birder("embed", "photos", "--in", "c.birder", *model, cwd=home, code=1)
     return home
@@ -93,9 +93,7 @@ def test_help_for_a_pipe_has_no_colours(session: Session, command: str) -> None:
     assert "\x1b" not in session.run(command, "--help").stdout
 
 
-@pytest.mark.parametrize(
-    "arguments", PRINT_ROWS_AFTER_A_NETWORK_RAN.values(), ids=list(PRINT_ROWS_AFTER_A_NETWORK_RAN)
-)
+@pytest.mark.parametrize("arguments", PRINT_ROWS_AFTER_A_NETWORK_RAN.values(), ids=list(PRINT_ROWS_AFTER_A_NETWORK_RAN))
 def test_rows_for_a_pipe_have_no_colours(session: Session, arguments: list[str]) -> None:
     done = session.run(*arguments)
     assert "\x1b" not in done.stdout + done.stderr
