@@ -43,16 +43,18 @@ from birder.cli.tidy import tidy
 
 _COLUMNS = shutil.get_terminal_size().columns
 _IS_NARROW = _COLUMNS < 60  # then boxes around help would cut words off
+_TyperContext: Any = TyperGroup.context_class
+_Formatter: Any = _TyperContext.formatter_class
 
 
-class _NarrowFormatter(TyperGroup.context_class.formatter_class):  # type: ignore[misc, name-defined]
+class _NarrowFormatter(_Formatter):  # type: ignore[misc]
     """Help as plain text, with what an option means below its name rather than in what is left beside it."""
 
     def write_dl(self, rows: Any, col_max: int = 12, col_spacing: int = 2) -> None:
         super().write_dl(rows, col_max, col_spacing)
 
 
-class _Context(TyperGroup.context_class):  # type: ignore[misc, name-defined]
+class _Context(_TyperContext):  # type: ignore[misc]
     formatter_class = _NarrowFormatter
 
 
