@@ -15,7 +15,7 @@ TWO := --numprocesses 2 --dist loadfile
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
 PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
 
-.PHONY: help demo test fast lint format docs bench bench-embedding bench-search bench-zeroshot peers clean
+.PHONY: help demo test fast lint lint-js test-js format docs bench bench-embedding bench-search bench-zeroshot peers clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -52,14 +52,26 @@ demo: .venv/.installed ## embed the example photographs, classify, find similar 
 	@echo "== Done. Look at the collection in a browser: search, filter, map, label"
 	@echo "   $(BIRDER) serve $(COLLECTION)"
 
-test: .venv/.tools ## every test, in two processes
+test: .venv/.tools test-js ## every test, in two processes
 	@$(PY) -m pytest $(TWO)
 
 fast: .venv/.tools ## the tests that take seconds
 	@$(PY) -m pytest $(TWO) -m "not slow"
 
-lint: .venv/.tools ## ruff and mypy --strict
+lint: .venv/.tools lint-js ## ruff and mypy --strict; Biome and tsc on the page's JavaScript where Node.js is installed
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+node_modules/.installed: package.json package-lock.json
+	@npm ci --no-audit --no-fund --silent
+	@touch $@
+
+lint-js:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules/.installed && npm run --silent lint; \
+	else echo "Node.js is not installed: the page's JavaScript is not checked."; fi
+
+test-js:
+	@if command -v node >/dev/null; then node --test tests/web/*.test.js; \
+	else echo "Node.js is not installed: the page's modules are not tested."; fi
 
 format: .venv/.tools ## rewrite the code as ruff lays it out
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
@@ -90,5 +102,5 @@ peers: .venv/.tools .venv-peers/.installed ## agreement with the published packa
 	@BIRDER_PEERS=$(CURDIR)/.venv-peers/bin/python $(PY) -m pytest tests/peers
 
 clean: ## remove the environments, caches and the demo's output
-	rm -rf .venv .venv-peers demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers node_modules demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

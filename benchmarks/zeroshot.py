@@ -140,8 +140,10 @@ def compare_ranks(folder: Path, count: int, rounds: int) -> None:
     from bioclip import predict as theirs
     from bioclip.predict import Rank, TreeOfLifeClassifier
 
-    from birder.naming.from_texts import rows_of, top_groups
-    from birder.naming.label_sets import group_by_rank, read_tree_of_life
+    from birder.naming.label_sets import group_by_rank
+    from birder.naming.predictions import rows_of
+    from birder.naming.tree_of_life import read_tree_of_life
+    from birder.naming.zero_shot import top_groups
 
     took, labels = seconds(read_tree_of_life, folder / "e.npy", folder / "n.json")
     grouped, groups = seconds(group_by_rank, labels.names, "genus")
@@ -188,8 +190,9 @@ def compare_memory(folder: Path, count: int) -> None:
 
 def measure_memory(folder: Path, images: int, rank: str) -> None:
     """Print the peak memory of this process in bytes, once it has named `images` photographs."""
-    from birder.naming.from_texts import top_groups, top_labels
-    from birder.naming.label_sets import group_by_rank, read_tree_of_life
+    from birder.naming.label_sets import group_by_rank
+    from birder.naming.tree_of_life import read_tree_of_life
+    from birder.naming.zero_shot import top_groups, top_labels
 
     labels = read_tree_of_life(folder / "e.npy", folder / "n.json")
     features = unit(np.random.default_rng(2).standard_normal((images, 512), dtype=np.float32))
@@ -206,7 +209,7 @@ def compare_texts(folder: Path, count: int, rounds: int) -> None:
     """Labels of ImageNet, each in 80 templates, through the text tower of a ViT-B-16."""
     from bioclip.predict import CustomLabelsClassifier
 
-    from birder.naming.texts import encode_labels
+    from birder.naming.text_embeddings import encode_labels
     from birder.weights.clip import load_clip
 
     model = make_clip(folder / "clip", VIT_B_16)

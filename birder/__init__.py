@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         create_collection,
         open_collection,
     )
+    from birder.collection.backup import Backup
+    from birder.collection.filter import Filter, parse_filter
     from birder.collection.functions import (
         classify,
         embed,
@@ -78,12 +80,7 @@ if TYPE_CHECKING:
         get_size_from_signature,
         save_model,
     )
-    from birder.weights.clip import (
-        LoadedClip,
-        create_model_and_transforms,
-        get_tokenizer,
-        load_clip,
-    )
+    from birder.weights.clip import create_model_and_transforms, get_tokenizer, load_clip
     from birder.weights.load import (
         ModelInfo,
         load_model,
@@ -91,6 +88,7 @@ if TYPE_CHECKING:
         load_pretrained_model,
         load_pretrained_model_and_transform,
     )
+    from birder.weights.loaded_clip import LoadedClip
 
 _HOMES = {
     "birder.analysis.agreement": ["Agreement"],
@@ -98,6 +96,8 @@ _HOMES = {
     "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
     "birder.analysis.suggest": ["Suggestion", "Suggestions"],
     "birder.collection.api": ["Collection", "ExportReport", "ImportReport", "create_collection", "open_collection"],
+    "birder.collection.backup": ["Backup"],
+    "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.functions": ["classify", "embed", "image_features", "import_file", "list_taxa", "predict"],
     "birder.collection.index": ["IndexStatus"],
     "birder.collection.journal": ["Change"],
@@ -135,7 +135,8 @@ _HOMES = {
         "get_size_from_signature",
         "save_model",
     ],
-    "birder.weights.clip": ["LoadedClip", "create_model_and_transforms", "get_tokenizer", "load_clip"],
+    "birder.weights.clip": ["create_model_and_transforms", "get_tokenizer", "load_clip"],
+    "birder.weights.loaded_clip": ["LoadedClip"],
     "birder.weights.load": [
         "ModelInfo",
         "load_model",
@@ -148,6 +149,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Agreement",
+    "Backup",
     "BirderError",
     "Change",
     "Collection",
@@ -160,6 +162,7 @@ __all__ = [
     "EmbedReport",
     "ExportReport",
     "FileExistsError",
+    "Filter",
     "FilterError",
     "HeldOut",
     "HistoryPage",
@@ -217,6 +220,7 @@ __all__ = [
     "load_pretrained_model_and_transform",
     "open_collection",
     "open_image",
+    "parse_filter",
     "predict",
     "register_weights",
     "save_model",

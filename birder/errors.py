@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,6 +70,10 @@ class FileExistsError(BirderError, builtins.FileExistsError):
     """An output file or folder that exists and was not to be replaced."""
 
 
+class WriteError(BirderError, OSError):
+    """An output that cannot be written: no space, no permission, not a place for files."""
+
+
 class MissingExtraError(BirderError, ImportError):
     """An optional dependency that is not installed.
 
@@ -114,3 +119,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
 def file_exists(path: Path, how: str = "--force") -> FileExistsError:
     """Build the error for an output that exists; `how` is what replaces it."""
     return FileExistsError(f"{path} already exists. To replace it, use {how}.")
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """Build the error for an output that cannot be written, from the system's."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    built = WriteError(f"Cannot write {path}: {reason}. Free some space, or choose a place that you may write to.")
+    built.errno = error.errno
+    return built

@@ -1,7 +1,7 @@
-"""Networks and pretrained weights by name.
+"""Networks, pretrained weights and label sets by name.
 
 The table itself is data, in `registry.toml` beside this file; users add their own weights with a TOML file of the same
-form and `register_weights`. Reading it costs no torch: a network's class is imported when the network is built.
+form and `register_weights`. Reading it does not import torch: a network's class is imported when the network is built.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from birder.errors import ConfigError, WeightsError, unknown_name
 
@@ -26,22 +26,36 @@ DETECTION_TASK = "object_detection"
 HUB_PREFIX = "hf-hub:"
 """What OpenCLIP and pybioclip put before the name of a hub repository."""
 DEFAULT_WEIGHTS = "efficientnet_lite0_in1k"
-"""What the command line uses when no model is named: it works with no hub in reach."""
+"""The default model that embeds: its weights install with Birder, so it works offline."""
+DEFAULT_CLIP = "vit_l14_pn_bioclip-v2"
+"""The default model that names by texts: BioCLIP 2, once it is on this machine."""
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network that can be built: the class (itself, or `module:Class`) and the configuration that distinguishes it.
+    """A network that can be built.
 
-    `bf16` says that its embeddings in bf16 stay within a cosine of 0.999 of those in fp32, `published` that the
-    published birder package has a network of this name.
+    Attributes
+    ----------
+    source
+        Its class: itself, or "module:Class".
+    config
+        The configuration that distinguishes it from others of its class.
+    bf16
+        Whether its embeddings in bf16 stay within a cosine of 0.999 of those in fp32.
+    transformer
+        Whether it is a transformer, which is quantised in another way than a convolutional network.
+    published_as
+        Of a network that the published birder package does not have: the name of its counterpart there, which has the
+        same parameters in another arithmetic.
     """
 
     name: str
     source: str | type[Backbone]
     config: dict[str, Any]
     bf16: bool = True
-    published: bool = True
+    transformer: bool = False
+    published_as: str | None = None
 
     def build(
         self, num_classes: int, input_channels: int, size: tuple[int, int] | None, config: dict[str, Any] | None
@@ -64,9 +78,21 @@ class NetworkSpec:
 class WeightsSpec:
     """Pretrained weights that can be loaded: what they are, and where their file comes from.
 
-    Exactly one source is set: `repository` (a hub repository that holds `file`), `module` (an installed Python package
-    that holds `file`, from the distribution `package`), or `path` (a file on this machine). `openclip` is the hub
-    repository or the folder of the whole CLIP model, in OpenCLIP's layout, that they are the image encoder of.
+    Attributes
+    ----------
+    repository, module, path
+        Exactly one is set: a hub repository with `file`, an installed Python module with `file` (from the distribution
+        `package`), or a file on this machine.
+    openclip
+        The hub repository, or the folder, of the whole CLIP model that they are the image encoder of, in OpenCLIP's
+        layout.
+    text_encoder_note
+        Of the image encoder of a CLIP model that is not published in OpenCLIP's layout: where its text encoder is.
+    label_set
+        The label set whose text embeddings were made with this CLIP model.
+    classes, state_names
+        Of a file that is not in the Birder format: the file of class names in birder/data, and the function
+        ("module:function") that renames its parameters.
     """
 
     name: str
@@ -78,6 +104,8 @@ class WeightsSpec:
     module: str | None = None
     path: str | None = None
     openclip: str | None = None
+    text_encoder_note: str | None = None
+    label_set: str | None = None
     sha256: str | None = None
     size_mib: float | None = None
     resolution: tuple[int, int] | None = None
@@ -85,6 +113,7 @@ class WeightsSpec:
     license: str = "unknown"
     citation: str = ""
     classes: str | None = None
+    state_names: str | None = None
     rgb_mean: tuple[float, float, float] | None = None
     rgb_std: tuple[float, float, float] | None = None
     config: dict[str, Any] = field(default_factory=dict)
@@ -95,25 +124,47 @@ class WeightsSpec:
         return self.module is not None
 
 
+@dataclass(frozen=True)
+class LabelSetSpec:
+    """Published text embeddings of many taxa: a data set on the hub, and the names of its two files in it."""
+
+    name: str
+    repository: str
+    embeddings: str
+    names: str
+
+
+class _Tables(NamedTuple):
+    networks: dict[str, NetworkSpec]
+    weights: dict[str, WeightsSpec]
+    label_sets: dict[str, LabelSetSpec]
+
+
 @functools.cache
-def _tables() -> tuple[dict[str, NetworkSpec], dict[str, WeightsSpec]]:
+def _tables() -> _Tables:
     table = tomllib.loads(Path(__file__).with_name("registry.toml").read_text("utf-8"))
     networks = {name: NetworkSpec(name, entry.pop("class"), **entry) for name, entry in table["networks"].items()}
-    weights = {name: _weights_spec(name, entry, networks) for name, entry in table["weights"].items()}
+    label_sets = {name: LabelSetSpec(name, **entry) for name, entry in table["label_sets"].items()}
+    tables = _Tables(networks, {}, label_sets)
+    tables.weights.update({name: _weights_spec(name, entry, tables) for name, entry in table["weights"].items()})
     if extra := os.environ.get("BIRDER_WEIGHTS"):
-        weights |= _read_weights(Path(extra), networks)
-    return networks, weights
+        tables.weights.update(_read_weights(Path(extra), tables))
+    return tables
 
 
-def _weights_spec(name: str, entry: dict[str, Any], networks: dict[str, NetworkSpec]) -> WeightsSpec:
+def _weights_spec(name: str, entry: dict[str, Any], tables: _Tables) -> WeightsSpec:
     known = {f.name for f in fields(WeightsSpec)} - {"name"}
     for key in entry:
         if key not in known:
             raise unknown_name(f"key in weights {name!r}", key, known)
     if "network" not in entry:
-        raise ConfigError(f'Weights {name!r} name no network. Add: network = "vit_b16_pn" (or another known one).')
-    if entry["network"] not in networks:
-        raise unknown_name("network", entry["network"], networks)
+        raise ConfigError(
+            f'Weights {name!r} do not name their network. Add: network = "vit_b16_pn" (or another known one).'
+        )
+    if entry["network"] not in tables.networks:
+        raise unknown_name("network", entry["network"], tables.networks)
+    if entry.get("label_set", next(iter(tables.label_sets))) not in tables.label_sets:
+        raise unknown_name("label set", entry["label_set"], tables.label_sets)
     if sum(key in entry for key in ("repository", "module", "path")) != 1:
         raise ConfigError(f"Weights {name!r} need exactly one source: repository (with file) or path.")
     if "path" not in entry and not entry.get("file"):
@@ -124,29 +175,37 @@ def _weights_spec(name: str, entry: dict[str, Any], networks: dict[str, NetworkS
 
 def networks() -> dict[str, NetworkSpec]:
     """The networks by name: the table itself, so that what is added to it can be built."""
-    return _tables()[0]
+    return _tables().networks
 
 
 def list_networks() -> list[str]:
     """Names of the networks that can be built."""
-    return sorted(_tables()[0])
+    return sorted(_tables().networks)
 
 
 def network_spec(name: str) -> NetworkSpec:
-    """What the registry says of a network; `UnknownNameError` with the closest names otherwise."""
-    networks = _tables()[0]
+    """The registry's entry for a network; `UnknownNameError` with the closest names if there is none."""
+    networks = _tables().networks
     if name not in networks:
         raise unknown_name("network", name, networks)
     return networks[name]
 
 
-def registered_name(word: str) -> str | None:
-    """The name of the registered weights that a user's word for a model stands for; None if it is none of them.
+def label_set_spec(name: str) -> LabelSetSpec:
+    """The registry's entry for a label set; `UnknownNameError` with the closest names if there is none."""
+    label_sets = _tables().label_sets
+    if name not in label_sets:
+        raise unknown_name("label set", name, label_sets)
+    return label_sets[name]
 
-    Beside that name itself, the hub repository of the weights' file or of the whole CLIP model that they belong to,
-    with or without `hf-hub:` before it: `hf-hub:imageomics/bioclip-2` is `vit_l14_pn_bioclip-v2`.
+
+def registered_name(word: str) -> str | None:
+    """The name of the registered weights that a user's word for a model stands for; None if it stands for none.
+
+    A word is that name, the hub repository of the weights' file, or that of the whole CLIP model which they belong to;
+    a repository with or without the prefix `hf-hub:`: `hf-hub:imageomics/bioclip-2` is `vit_l14_pn_bioclip-v2`.
     """
-    weights = _tables()[1]
+    weights = _tables().weights
     if word in weights:
         return word
     repository = word.removeprefix(HUB_PREFIX)
@@ -154,11 +213,11 @@ def registered_name(word: str) -> str | None:
 
 
 def weights_spec(word: str) -> WeightsSpec:
-    """What the registry says of pretrained weights; `UnknownNameError` with the closest names otherwise.
+    """The registry's entry for pretrained weights; `UnknownNameError` with the closest names if there is none.
 
     `word` is anything that `registered_name` knows.
     """
-    weights = _tables()[1]
+    weights = _tables().weights
     name = registered_name(word)
     if name is None:
         raise unknown_name("pretrained weights", word, weights)
@@ -177,7 +236,7 @@ def list_pretrained_models(include_filter: str | None = None, task: str | None =
     """
     if task is not None and str(task) != TASK:
         return []
-    names = sorted(_tables()[1])
+    names = sorted(_tables().weights)
     return names if include_filter is None else fnmatch.filter(names, include_filter)
 
 
@@ -192,29 +251,29 @@ def register_weights(source: str | Path) -> list[str]:
     Raises
     ------
     WeightsError
-        The file is missing or no TOML.
+        The file is missing or is not TOML.
     UnknownNameError, ConfigError
         It names an unknown network or key, or no source for the weights.
     """
-    networks, weights = _tables()
-    added = _read_weights(Path(source), networks)
-    weights.update(added)
+    tables = _tables()
+    added = _read_weights(Path(source), tables)
+    tables.weights.update(added)
     return sorted(added)
 
 
-def _read_weights(source: Path, networks: dict[str, NetworkSpec]) -> dict[str, WeightsSpec]:
+def _read_weights(source: Path, tables: _Tables) -> dict[str, WeightsSpec]:
     try:
         table = tomllib.loads(source.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"Cannot read the weights table {source}: {error}") from error
     if not isinstance(table.get("weights"), dict):
-        raise ConfigError(f"{source} has no table [weights.NAME]; see docs/weights.md for its form.")
+        raise ConfigError(f"{source} has no table [weights.NAME]; docs/weights.md describes its form.")
     added = {}
     for name, entry in table["weights"].items():
-        for key in ("path", "openclip"):  # a hub repository is no folder here
+        for key in ("path", "openclip"):  # `openclip` may be a hub repository
             if key in entry and (key == "path" or (source.parent / entry[key]).is_dir()):
                 entry = {**entry, key: str((source.parent / entry[key]).resolve())}
-        added[name] = _weights_spec(name, entry, networks)
+        added[name] = _weights_spec(name, entry, tables)
     return added
 
 
@@ -237,7 +296,7 @@ def create_network(
     input_channels
         Channels of the input images.
     size
-        Input (height, width) in pixels; the network's own default without it.
+        Input (height, width) in pixels; default: the network's own.
     config
         Overrides of the registered configuration; an unknown key is an error that names the known ones.
     """

@@ -30,8 +30,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Reports and results": (
         *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Rows", "ImageFeatures", "EmbedReport", "Progress"),
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
-        *("Suggestions", "Suggestion", "Change", "Undone", "HistoryPage", "PastAct", "IndexStatus", "Tidied"),
-        *("ModelCard", "Project"),
+        *("Suggestions", "Suggestion", "Change", "Undone", "HistoryPage", "PastAct", "IndexStatus", "Tidied", "Backup"),
+        *("ModelCard", "Project", "Filter", "parse_filter"),
     ),
 }
 """The page's sections and the names in each; names that are in none come under the last, errors under their own."""

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from birder.collection.search import search
 from birder.collection.storage import Storage
 from birder.errors import BirderError
 from birder.images.open import open_image
@@ -51,8 +51,8 @@ def find_queries(collection: Storage) -> list[dict[str, Any]]:
 
 def neighbours(collection: Storage, query: dict[str, Any]) -> list[dict[str, Any]]:
     """The query, then its nearest other rows, nearest first."""
-    found = collection.nearest(np.asarray(query["embedding"], np.float32), NEIGHBOURS + 1)
-    return [query, *[row for row in found if row["uri"] != query["uri"]][:NEIGHBOURS]]
+    found = search(collection, ids=[query["id"]], k=NEIGHBOURS)
+    return [query, *found.to_list()]
 
 
 def draw(lines: list[list[dict[str, Any]]], subtitle: str) -> Image.Image:

@@ -1,4 +1,4 @@
-"""How well the embeddings know taxa: how often the photograph nearest to one is of the same taxon, at each rank."""
+"""How well the embeddings know taxa: how often the nearest image is of the same taxon, at each rank."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.storage import RANKS, Storage
-from birder.collection.vectors import nearest_rows, unit_vectors
+from birder.analysis.neighbours import nearest_rows
+from birder.collection.storage import Storage
+from birder.collection.vectors import unit_vectors
 from birder.errors import ConfigError, unknown_name
+from birder.taxonomy import RANKS
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Agreement:
 
 
 def neighbour_agreement(collection: Storage, ranks: Sequence[str] = RANKS, k: int = 1) -> list[Agreement]:
-    """How often the nearest other photographs are of the same taxon.
+    """How often the nearest other images are of the same taxon.
 
     For each rank, the rows that have a value there are compared with each other by cosine, exactly. A row is not its
     own neighbour, nor is another with the same content (sha256): that would agree without showing anything.

@@ -1,4 +1,4 @@
-"""Photographs that are there more than once: the same content, and pictures that look nearly the same.
+"""Duplicates: images with the same content, and images that look nearly the same.
 
 Similar means a cosine of the embeddings at or above a threshold. All pairs are compared, and none is missed: first by
 few numbers that say how large a cosine can be at most, then, where that reaches the threshold, by the embeddings.
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from birder.analysis.neighbours import Vectors, blocks_of, principal
+from birder.collection.filter import Filter
 from birder.collection.storage import Storage
-from birder.collection.vectors import Vectors, blocks_of, principal, unit_vectors
+from birder.collection.vectors import unit_vectors
 from birder.errors import ConfigError
 
 THRESHOLD = 0.97
-"""The cosine from which on photographs are called similar; docs/explore.md says how it was chosen."""
+"""The cosine from which on images are called similar; docs/explore.md says how it was chosen."""
 
 SAME = "same content"
 SIMILAR = "similar"
@@ -31,7 +33,7 @@ _Pairs = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph of a group: its row's `id`, `uri` and size in pixels, and its cosine to the group's first."""
+    """An image of a group: its row's `id`, `uri` and size in pixels, and its cosine to the group's first."""
 
     id: str
     uri: str
@@ -42,7 +44,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Group:
-    """Photographs that belong together, the largest picture first; `kind` is "same content" or "similar"."""
+    """Images that belong together, the largest first; `kind` is "same content" or "similar"."""
 
     kind: str
     photos: tuple[Photo, ...]
@@ -52,12 +54,12 @@ def find_duplicates(
     collection: Storage,
     *,
     threshold: float = THRESHOLD,
-    where: str | None = None,
+    where: str | Filter | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[Group]:
-    """Find photographs that are there more than once.
+    """Find images that a collection has more than once.
 
-    Two photographs are in one group of the kind "similar" if a chain of pairs at or above the threshold joins them; so
+    Two images are in one group of the kind "similar" if a chain of pairs at or above the threshold joins them; so
     the first and the last of a series may be less alike than that. Files with the same content stand in for each
     other: of them, the first by uri takes part in the groups of similar ones.
 
@@ -66,23 +68,23 @@ def find_duplicates(
     collection
         The collection. The embeddings are held in memory as float32, 4 bytes a number.
     threshold
-        The least cosine of similar photographs, in (0, 1].
+        The least cosine of similar images, in (0, 1].
     where
-        An SQL condition on the columns: only among these rows.
+        A filter: only among the rows that match it.
     progress
         Is told which share of the pairs has been compared.
 
     Returns
     -------
-    The groups: those of the same content first, then the similar ones; large groups first, and by uri. A photograph
+    The groups: those of the same content first, then the similar ones; large groups first, and by uri. An image
     may be in one group of each kind.
 
     Raises
     ------
     ConfigError
         The threshold is outside (0, 1], or so low that the pairs are too many to list.
-    CollectionError
-        The condition does not work.
+    FilterError
+        The filter cannot be used.
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"The threshold must be above 0 and at most 1, not {threshold}; {THRESHOLD} is a good one.")

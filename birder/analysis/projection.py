@@ -1,8 +1,8 @@
-"""The map of a collection: a place in the plane for each photograph, near to those that look alike.
+"""The map of a collection: a point in the plane for each image, near to those that look alike.
 
 UMAP (McInnes, Healy and Melville 2018, https://arxiv.org/abs/1802.03426) lays it out, in these stages:
 
-- the 15 nearest other photographs of each, by cosine, exactly: all are compared with all. Of more than 10,000 rows the
+- the 15 nearest other images of each, by cosine, exactly: all are compared with all. Of more than 10,000 rows the
   50 principal directions of the embeddings are compared instead of the embeddings, which is some ten times faster;
 - the graph of these neighbours, as UMAP weighs it;
 - the layout, which starts from the two principal directions and goes through UMAP's epochs (500 up to 10,000 rows, 200
@@ -26,11 +26,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.disk import connect, has_table, make_table, storing
+from birder.analysis.neighbours import Vectors, nearest_rows, principal
 from birder.collection.storage import Storage
-from birder.collection.vectors import Vectors, nearest_rows, principal, unit_vectors
+from birder.collection.vectors import unit_vectors
 from birder.errors import CollectionError, ConfigError
 from birder.extras import need
+from birder.vectors import unit
 
 FEWEST = 5
 """Rows that a map needs."""
@@ -104,12 +105,12 @@ def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None
     if len(vectors) < FEWEST:
         raise CollectionError(
             f"{collection.path} has {len(vectors)} rows, and a map needs at least {FEWEST}: "
-            f"add images with birder embed IMAGES --in {collection.path}"
+            f"add images with: birder embed IMAGES --in {collection.path}"
         )
     directions = min(_DIRECTIONS, vectors.shape[1]) if len(vectors) > _REDUCED_FROM else 0
     start = principal(vectors, max(directions, min(2, vectors.shape[1])))
     if directions:
-        vectors = _unit(start)
+        vectors = unit(start)
     xy = _lay_out(vectors, start[:, :2], seed, say)
     say("storing", 0.98)
     made = {
@@ -120,7 +121,7 @@ def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None
     }
     columns = {"id": table["id"], "x": xy[:, 0], "y": xy[:, 1], "sha256": table["sha256"]}
     schema = _SCHEMA.with_metadata({_KEY: json.dumps(made).encode()})
-    _store(collection, pa.table(columns, schema=schema))
+    collection.write_side_table(_TABLE, pa.table(columns, schema=schema))
     say("storing", 1.0)
     found = read_map(collection)
     assert found is not None
@@ -128,27 +129,26 @@ def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None
 
 
 def read_map(collection: Storage) -> MapPoints | None:
-    """The map that a collection has; None without one. Points of rows that are gone are left out.
+    """The map of a collection; None if there is none. Points of rows that are gone are left out.
 
     Raises
     ------
     CollectionError
         It is damaged.
     """
-    if not has_table(collection.path, _TABLE):
-        return None
     try:
-        database = connect(collection.path)
-        stored = database.open_table(_TABLE).to_arrow()
+        stored = collection.side_table(_TABLE)
+        if stored is None:
+            return None
         made = json.loads((stored.schema.metadata or {})[_KEY])
         xy = np.stack([stored["x"].to_numpy(), stored["y"].to_numpy()], axis=1).astype(np.float32, copy=False)
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
+    except (ValueError, KeyError, CollectionError) as error:
         raise CollectionError(
             f"The map of {collection.path} is damaged ({error}). Compute it again: birder map {collection.path} "
             "--recompute"
         ) from error
     now: dict[str, str] = {}
-    for batch in database.open_table("images").search().select(["id", "sha256"]).to_batches():
+    for batch in collection.snapshot().scan(["id", "sha256"]):
         now.update(zip(batch["id"].to_pylist(), batch["sha256"].to_pylist(), strict=True))
     ids: list[str] = stored["id"].to_pylist()
     contents = stored["sha256"].to_pylist()
@@ -156,12 +156,6 @@ def read_map(collection: Storage) -> MapPoints | None:
     same = sum(now.get(id_) == sha256 for id_, sha256 in zip(ids, contents, strict=True))
     kept = [id_ for id_, is_there in zip(ids, there, strict=True) if is_there]
     return MapPoints(kept, np.ascontiguousarray(xy[there]), len(now) - same, made)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    return unit
 
 
 def _lay_out(vectors: Vectors, start: Vectors, seed: int, say: Progress) -> Vectors:
@@ -197,7 +191,7 @@ def _lay_out(vectors: Vectors, start: Vectors, seed: int, say: Progress) -> Vect
         warnings.simplefilter("ignore")
         xy = np.asarray(place.fit_transform(vectors), np.float32)
     if xy.shape != (rows, 2) or not np.isfinite(xy).all():
-        raise ConfigError("UMAP gave no place to some photographs: try another seed, and report this as a defect.")
+        raise ConfigError("UMAP gave some images no coordinates. Try another seed, and report this as a defect.")
     return xy
 
 
@@ -222,12 +216,6 @@ class _Percentages:
 
     def flush(self) -> None:
         pass
-
-
-def _store(collection: Storage, table: pa.Table) -> None:
-    # Overwriting is one commit of a new version: until it is there, readers have the former one.
-    with collection.writing(), storing(collection.path):
-        make_table(collection.path, _TABLE, table.schema, table)
 
 
 def _umap_version() -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import lancedb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.disk import open_images
+from birder.collection.reading import RowReader
 from birder.collection.schema import VECTORS
-from birder.collection.storage import RANKS, Storage
+from birder.collection.storage import Storage
 from birder.errors import unknown_name
+from birder.taxonomy import RANKS
 
 TAXA = ("label", *RANKS)
 """The columns that are counted unless others are asked for."""
@@ -37,7 +37,7 @@ class Stats:
     Attributes
     ----------
     rows, failures
-        Photographs embedded, and files that could not be read.
+        Images embedded, and files that could not be read.
     contents
         Different contents (sha256) among the rows.
     model, engine, precision, embedding_size
@@ -77,11 +77,11 @@ def stats(collection: Storage) -> Stats:
     -------
     Its counts, model and columns, in the order of the table.
     """
-    images = open_images(collection.path)
-    columns = tuple(_column_stats(name, _column(images, name)) for name in collection.columns if name not in VECTORS)
+    rows = collection.snapshot()
+    columns = tuple(_column_stats(name, _column(rows, name)) for name in rows.columns if name not in VECTORS)
     card = collection.model
     return Stats(
-        rows=int(images.count_rows()),
+        rows=rows.count(),
         failures=len(collection.failures()),
         contents=next(column.distinct or 0 for column in columns if column.column == "sha256"),
         model=card.name,
@@ -102,7 +102,7 @@ def value_counts(collection: Storage, column: str) -> list[ValueCount]:
     """
     if column not in collection.columns or column in VECTORS:
         raise unknown_name("column", column, [name for name in collection.columns if name not in VECTORS])
-    return count_values(_column(open_images(collection.path), column))
+    return count_values(_column(collection.snapshot(), column))
 
 
 def count_values(values: pa.Array | pa.ChunkedArray) -> list[ValueCount]:
@@ -118,8 +118,8 @@ def count_values(values: pa.Array | pa.ChunkedArray) -> list[ValueCount]:
     return [ValueCount(value, count, count / len(values)) for value, count in counted]
 
 
-def _column(images: lancedb.table.Table, name: str) -> pa.ChunkedArray:
-    return images.search().select([name]).to_arrow()[name]
+def _column(rows: RowReader, name: str) -> pa.ChunkedArray:
+    return rows.to_table([name])[name]
 
 
 def _column_stats(name: str, values: pa.ChunkedArray) -> ColumnStats:

@@ -1,4 +1,4 @@
-"""Label help: given a few labels, which of the other photographs is what, by a classifier on the embeddings.
+"""Label help: given a few labels, the labels that fit the other images, by a classifier on the embeddings.
 
 Logistic regression on unit vectors (scikit-learn), classes weighted alike. The most certain come first, to be confirmed
 many at a time; or the most useful, where the two likeliest classes are closest (smallest margin: Scheffer, Decomain and
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from birder.collection.annotate import embedding_batches
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
+from birder.vectors import unit
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -89,7 +89,7 @@ def suggest(
     seed
         For drawing examples where there are very many.
     labels
-        The label of each row by its id; without it as the collection's rows have it.
+        The label of each row by its id; default: what the rows of the collection have.
 
     Raises
     ------
@@ -103,13 +103,13 @@ def suggest(
     names = _read(collection, column) if labels is None else {id_: _name(value) for id_, value in labels.items()}
     counts = Counter(name for name in names.values() if name is not None)
     if not counts:
-        raise ConfigError(f"No row has a {column} yet: give some photographs one, then ask again.")
+        raise ConfigError(f"No row has a value in {column} yet. Label some images first.")
     if label is not None and label not in counts:
         raise unknown_name("label", label, counts)
     classes = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     unlabelled = [id_ for id_, name in names.items() if name is None]
     if not unlabelled:
-        return Suggestions(classes, [], f"Every photograph has its {column} already.")
+        return Suggestions(classes, [], f"Every image has a {column} already.")
     examples = _examples(names, counts, unlabelled, seed)
     model = _fit(collection, examples)
     rows = _ranked(collection, names, model, label, order, limit)
@@ -166,14 +166,14 @@ def _fit(collection: Storage, examples: dict[str, str | None]) -> LogisticRegres
 
     vectors: list[Vectors] = []
     labels: list[str] = []
-    for table, embeddings in embedding_batches(collection, ("id",)):
+    for table, embeddings in collection.embedding_batches(("id",)):
         ids = table["id"].to_pylist()
         wanted = [number for number, id_ in enumerate(ids) if id_ in examples]
-        vectors.append(_unit(embeddings[wanted]))
+        vectors.append(unit(embeddings[wanted]))
         labels += [_written(examples[ids[number]]) for number in wanted]
     x = np.concatenate(vectors)
     if len(set(labels)) < 2:
-        raise ConfigError("All photographs have the same label: label some of another kind, then ask again.")
+        raise ConfigError("All images have the same label. Label some of another kind first.")
     model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=500, tol=1e-3)
     return model.fit(x, np.array(labels, dtype=object))
 
@@ -194,12 +194,12 @@ def _ranked(
     """The first rows without a label in an order; only they are kept while all go by."""
     classes = [str(name) for name in model.classes_]
     best: list[tuple[float, str, str, float]] = []
-    for table, embeddings in embedding_batches(collection, ("id",)):
+    for table, embeddings in collection.embedding_batches(("id",)):
         ids = table["id"].to_pylist()
         open_ = [number for number, id_ in enumerate(ids) if names.get(id_, "") is None]
         if not open_:
             continue
-        chances = model.predict_proba(_unit(embeddings[open_]))
+        chances = model.predict_proba(unit(embeddings[open_]))
         top = chances.argmax(axis=1)
         ordered = np.sort(chances, axis=1)
         margins = ordered[:, -1] - ordered[:, -2]
@@ -229,18 +229,12 @@ def _is_about(label: str | None, name: str, chances: npt.NDArray[np.float64], cl
     return classes[int(second)] == label
 
 
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    return unit
-
-
 def _note(column: str, counts: Counter[str], examples: dict[str, str | None]) -> str:
     used = sum(name is not None for name in examples.values())
     if len(counts) == 1:
         return (
-            f"Fitted to {used:,} photographs with one {column} against others taken at random. "
-            "It gets better with labels of other kinds."
+            f"Fitted to {used:,} images with one {column} against others drawn at random. "
+            "It improves with labels of other kinds."
         )
     drawn = "" if used == sum(counts.values()) else f", drawn from {sum(counts.values()):,}"
-    return f"Fitted to {used:,} labelled photographs of {len(counts):,} kinds{drawn}."
+    return f"Fitted to {used:,} labelled images of {len(counts):,} kinds{drawn}."

@@ -9,6 +9,7 @@ import typer
 
 from birder.cli import options
 from birder.cli.output import note, size
+from birder.cli.progress import stage_progress
 
 
 def backup(
@@ -27,7 +28,7 @@ def backup(
     """
     import birder
 
-    done = birder.open_collection(collection).backup(dest)
+    done = birder.open_collection(collection).backup(dest, progress=stage_progress())
     note(
-        f"{collection}: {done.rows:,} rows are in {dest}; {size(done.bytes_copied)} copied, {size(done.bytes)} in all."
+        f"{dest}: {done.rows:,} rows of {collection}; {done.copied_files:,} files, {size(done.copied_bytes)}, were new."
     )

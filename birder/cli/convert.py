@@ -67,9 +67,10 @@ def convert(
 def _to_birder(source: str, dest: Path, network: str | None, verify: Path | None) -> None:
     from birder.errors import ConfigError, WeightsError
     from birder.weights.checkpoint import write_checkpoint
-    from birder.weights.find import network_of_file
-    from birder.weights.openclip import OPENAI_RGB, read_openclip
+    from birder.weights.openclip import read_openclip
     from birder.weights.openclip_convert import to_birder
+    from birder.weights.openclip_files import OPENAI_RGB
+    from birder.weights.resolve import network_of_file
 
     if dest.suffix not in (".pt", ".safetensors"):
         raise ConfigError(f"{dest} is not the name of a checkpoint: end it in .pt or .safetensors.")
@@ -96,10 +97,11 @@ def _to_openclip(source: str, dest: Path, network: str | None, text_from: str, v
     from birder.errors import ConfigError
     from birder.registry import registered_name, weights_spec
     from birder.weights.checkpoint import read_checkpoint
-    from birder.weights.find import network_of_file
     from birder.weights.hub import fetch
-    from birder.weights.openclip import SAFETENSORS_FILE, read_openclip, read_state
+    from birder.weights.openclip import read_openclip, read_state
     from birder.weights.openclip_convert import to_openclip, write_openclip
+    from birder.weights.openclip_files import SAFETENSORS_FILE
+    from birder.weights.resolve import network_of_file
 
     if dest.is_file() or dest.suffix in (".pt", ".safetensors", ".bin"):
         raise ConfigError(

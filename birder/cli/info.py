@@ -74,8 +74,8 @@ def _of_file(path: Path) -> dict[str, Any]:
         get_size_from_signature,
         read_checkpoint,
     )
-    from birder.weights.find import network_of_file
     from birder.weights.hub import sha256_of
+    from birder.weights.resolve import network_of_file
 
     checkpoint = read_checkpoint(path)
     try:

@@ -27,18 +27,6 @@ class Format(StrEnum):
     html = "html"
 
 
-class Rank(StrEnum):
-    """Taxonomic ranks."""
-
-    kingdom = "kingdom"
-    phylum = "phylum"
-    class_ = "class"
-    order = "order"
-    family = "family"
-    genus = "genus"
-    species = "species"
-
-
 Collection: TypeAlias = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The collection, a folder.")]
 In: TypeAlias = Annotated[Path, typer.Option("--in", metavar="COLLECTION", help="The collection, a folder.")]
 MaybeIn: TypeAlias = Annotated[

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from birder.cli.options import Format
-from birder.errors import BirderError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -179,11 +178,8 @@ def size(count: float) -> str:
 
 def write_file(to: Path, data: bytes) -> None:
     """Write a file as a whole, and say so."""
-    part = to.with_name(to.name + ".part")
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(to)
-    except OSError as error:
-        raise BirderError(f"Cannot write {to}: {error.strerror or error}.") from error
+    from birder.files import replacing
+
+    with replacing(to) as draft:
+        draft.write_bytes(data)
     note(f"Wrote {to}.")

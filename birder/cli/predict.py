@@ -13,6 +13,8 @@ from birder.cli.errors import tell_unreadable
 from birder.cli.options import Format
 from birder.cli.output import note, write_rows
 from birder.cli.progress import stage_progress
+from birder.naming.method import DEFAULT_METHOD, Method
+from birder.taxonomy import Rank
 
 if TYPE_CHECKING:
     from birder.collection.results import Predictions
@@ -43,7 +45,7 @@ def predict(
         typer.Option("--subset", metavar="TABLE", help="Only these taxa: one column, named by its rank."),
     ] = None,
     rank: Annotated[
-        options.Rank | None,
+        Rank | None,
         typer.Option(
             "--rank", metavar="RANK", help="Name at this rank: the score of a genus is the sum over its species."
         ),
@@ -74,6 +76,10 @@ def predict(
     column: Annotated[
         str | None, typer.Option("--column", metavar="COLUMN", help="With --like: the column with the labels.")
     ] = None,
+    method: Annotated[
+        Method,
+        typer.Option("--method", metavar="METHOD", help=f"With --like: how examples name images: {', '.join(Method)}."),
+    ] = DEFAULT_METHOD,
     hold_out: Annotated[
         float | None,
         typer.Option(
@@ -105,7 +111,8 @@ def predict(
 ) -> None:
     """Name what is in images: the given ones, or with --in those of a collection, without embedding them again.
 
-    Scores are probabilities over all labels; with --like they are 1 - distance / 2 to the mean of a class.
+    Scores are probabilities over all labels; with --like they are 1 - distance / 2 to the mean of a class, or with
+    --method knn shares of the votes of the nearest examples.
 
     For example:
 
@@ -138,13 +145,17 @@ def predict(
     }
     found: Predictions
     if hold_out is not None and like is not None:
-        found = birder.open_collection(like).hold_out(column or "label", hold_out, k=k, min_score=min_score)
+        found = birder.open_collection(like).hold_out(
+            column or "label", hold_out, method=method, k=k, min_score=min_score
+        )
     elif collection is not None:
         opened = birder.open_collection(collection, device=device)
-        named = by_texts if like is None else by_example | {"examples": like, "column": column}
+        named = by_texts if like is None else by_example | {"examples": like, "column": column, "method": method}
         found = opened.predict(where=where, save=save, **named)
     elif like is not None:
-        found = birder.open_collection(like, device=device).predict(images, column=column or "label", **by_example)
+        found = birder.open_collection(like, device=device).predict(
+            images, column=column or "label", method=method, **by_example
+        )
     else:
         found = birder.predict(images or (), device=device, batch_size=batch_size, **by_texts)
     _tell(found)
@@ -153,7 +164,13 @@ def predict(
     if found.saved:
         note(f"{collection}: {found.images:,} rows now have {', '.join(found.saved)}.")
     if record is not None:
-        settings = by_text | {"--in": collection, "--like": like, "--column": column, "--where": where}
+        settings = by_text | {
+            "--in": collection,
+            "--like": like,
+            "--column": column,
+            "--where": where,
+            "--method": method,
+        }
         _write_record(record, found, settings | {"-k": k, "--min-score": min_score}, device, to)
     _tell_end(found, min_score)
 

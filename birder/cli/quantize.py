@@ -39,9 +39,9 @@ def quantize(
     from birder.inference.quantize import GOOD_COSINE
     from birder.inference.quantize import quantize as run
     from birder.sources import find_images
-    from birder.weights.find import find_model
+    from birder.weights.resolve import resolve
 
-    found = find_model(model)
+    found = resolve(model)
     opened = open_engine(found, engine="openvino", precision="fp32")
     transform = classification_transform(opened.engine.size, opened.rgb_stats)
     sources = find_images(images, labels=False)

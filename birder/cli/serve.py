@@ -17,7 +17,7 @@ from birder.cli.output import note
 if TYPE_CHECKING:
     import uvicorn
 
-    from birder.server.connections import Listener
+    from birder.server.limits.connections import Listener
 
 
 def serve(
@@ -68,7 +68,7 @@ def serve(
 
     need("serve", "birder serve")
     from birder.server.app import create_app
-    from birder.server.connections import check_certificate, listen, server_for
+    from birder.server.limits.connections import check_certificate, listen, server_for
 
     if tls_cert is not None or tls_key is not None:
         check_certificate(tls_cert, tls_key)

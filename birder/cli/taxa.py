@@ -10,12 +10,13 @@ import typer
 from birder.cli import options
 from birder.cli.options import Format
 from birder.cli.output import write_rows, write_table
+from birder.taxonomy import Rank
 
 
 def taxa(
     model: Annotated[str, options.model_option()] = "imageomics/bioclip-2",
     rank: Annotated[
-        options.Rank | None,
+        Rank | None,
         typer.Option("--rank", metavar="RANK", help="List each taxon of this rank once (default: species)."),
     ] = None,
     subset: Annotated[

@@ -23,12 +23,14 @@ from birder.analysis.duplicates import THRESHOLD, find_duplicates
 from birder.analysis.projection import MapPoints, compute_map, read_map
 from birder.analysis.stats import TAXA, Stats, ValueCount, stats, value_counts
 from birder.analysis.suggest import Order, Suggestions, suggest
-from birder.collection.annotate import embedding_batches
+from birder.collection.backup import Backup, backup
+from birder.collection.filter import Filter, as_filter
 from birder.collection.index import IndexStatus, index_status, make_index
 from birder.collection.journal import Change
 from birder.collection.labels import HistoryPage, Undone, give_label, history, undo
 from birder.collection.maintenance import KEEP, Tidied, tidy
 from birder.collection.model import Encoder, load_encoder_of
+from birder.collection.notebook import Card, facts_html, gallery_html
 from birder.collection.progress import EmbedProgress, StageProgress, embedding_shown, stages_shown
 from birder.collection.results import (
     Duplicates,
@@ -40,8 +42,8 @@ from birder.collection.results import (
     to_pandas,
     to_polars,
 )
-from birder.collection.schema import ModelCard
-from birder.collection.storage import RANKS, Storage, exists
+from birder.collection.schema import FAILURES, VECTORS, ModelCard
+from birder.collection.storage import Storage, exists
 from birder.errors import CollectionError, ConfigError, ImageError, file_exists, unknown_name
 from birder.formats.camtrap import Project
 from birder.formats.export import Tool, export
@@ -49,9 +51,11 @@ from birder.formats.read_predictions import import_predictions
 from birder.formats.snapshot import Snapshot
 from birder.formats.sorting import sort_into
 from birder.formats.xmp import write_sidecars
+from birder.naming.method import DEFAULT_METHOD
 from birder.pipeline.run import EmbedOptions, EmbedReport, Progress, encoder_spec, run_embed
 from birder.registry import DEFAULT_WEIGHTS
-from birder.sources import path_to_uri
+from birder.sources import path_to_uri, uri_to_name
+from birder.taxonomy import RANKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +69,7 @@ ExportFormat = Literal["parquet", "csv", "npz", "folders", "xmp"] | Tool
 """What `Collection.export` writes."""
 
 _IDS_AT_ONCE = 1000
+_IN_NOTEBOOK = 8  # images that a collection shows of itself
 _SMALL = 128  # pixels of the images in a file for Embedding Atlas
 _IN_PICTURE = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
 
@@ -188,9 +193,17 @@ class Collection:
         return f"<Collection {str(self.path)!r}: {len(self):,} images, {self.model.name}>"
 
     def _repr_html_(self) -> str:
-        from birder.collection.notebook import collection_html
-
-        return collection_html(self)
+        facts = {
+            "images": f"{len(self):,}",
+            "failures": f"{len(self.failures()):,}",
+            "model": f"{self.model.name}, {self.model.embedding_size}-dimensional embeddings",
+            "columns": ", ".join(self.columns),
+        }
+        columns = [name for name in ("uri", "label") if name in self.columns]
+        first = next(self.batches(columns), None)
+        rows = [] if first is None else first.slice(0, _IN_NOTEBOOK).to_pylist()
+        cards = [Card(row["uri"], Path(uri_to_name(row["uri"])).name, [row.get("label") or ""]) for row in rows]
+        return facts_html(str(self.path), facts) + gallery_html(cards)
 
     # What is in it
 
@@ -198,7 +211,7 @@ class Collection:
         """See what other processes have committed since; this object's own changes show at once."""
         self._storage.see_latest()
 
-    def count(self, where: str | None = None) -> int:
+    def count(self, where: str | Filter | None = None) -> int:
         """Count the rows that match a filter; without one all.
 
         Raises
@@ -208,7 +221,9 @@ class Collection:
         """
         return self._storage.count(where)
 
-    def batches(self, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, columns: Sequence[str] | None = None, where: str | Filter | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Go through the rows, some thousands at a time.
 
         Parameters
@@ -227,23 +242,25 @@ class Collection:
         """
         return self._storage.scan(self._known(columns), where=where)
 
-    def embedding_batches(self, columns: Sequence[str] = ("uri",)) -> Iterator[tuple[pa.Table, Vector]]:
-        """Go through the embeddings, a thousand or more at a time.
+    def embedding_batches(
+        self, columns: Sequence[str] = ("uri",), where: str | Filter | None = None
+    ) -> Iterator[tuple[pa.Table, Vector]]:
+        """Go through the embeddings, a thousand or more at a time; parameters as for `batches`.
 
         Yields
         ------
         The columns (B rows); and the embeddings (B, D) float32, as the network gave them.
         """
-        return embedding_batches(self._storage, columns)
+        return self._storage.embedding_batches(columns, where)
 
-    def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+    def to_arrow(self, columns: Sequence[str] | None = None, where: str | Filter | None = None) -> pa.Table:
         """The rows as a pyarrow table; parameters as for `batches`."""
         names = self._known(columns)
         if batches := list(self.batches(names, where)):
             return pa.Table.from_batches(batches)
         return pa.schema([(name, self.columns[name]) for name in names]).empty_table()
 
-    def to_pandas(self, columns: Sequence[str] | None = None, where: str | None = None) -> pd.DataFrame:
+    def to_pandas(self, columns: Sequence[str] | None = None, where: str | Filter | None = None) -> pd.DataFrame:
         """The rows as a pandas DataFrame; parameters as for `batches`.
 
         Raises
@@ -253,7 +270,7 @@ class Collection:
         """
         return to_pandas(self.to_arrow(columns, where))
 
-    def to_polars(self, columns: Sequence[str] | None = None, where: str | None = None) -> pl.DataFrame:
+    def to_polars(self, columns: Sequence[str] | None = None, where: str | Filter | None = None) -> pl.DataFrame:
         """The rows as a polars DataFrame; parameters as for `batches`.
 
         Raises
@@ -263,13 +280,13 @@ class Collection:
         """
         return to_polars(self.to_arrow(columns, where))
 
-    def ids(self, where: str | None = None) -> list[str]:
+    def ids(self, where: str | Filter | None = None) -> list[str]:
         """The ids of the rows that match a filter; without one all."""
         return [id_ for batch in self._storage.scan(["id"], where=where) for id_ in batch["id"].to_pylist()]
 
     def failures(self) -> Rows:
         """The images that could not be read: uri, reason, bytes, modified, etag, failed_at; sorted by uri."""
-        return Rows(self._storage.failures_table())
+        return Rows(pa.Table.from_pylist(self._storage.failures(), FAILURES))
 
     def stats(self, *, to: str | Path | None = None) -> Stats:
         """Tell what it holds: rows, failures, model, and for each column its values.
@@ -520,7 +537,7 @@ class Collection:
         ids: str | Sequence[str] = (),
         unlike: str | Path | Vector | Sequence[str | Path | Vector] = (),
         vectors: Sequence[Vector] = (),
-        where: str | None = None,
+        where: str | Filter | None = None,
         k: int = 20,
         columns: Sequence[str] = (),
         exact: bool = False,
@@ -580,6 +597,7 @@ class Collection:
 
         files, words = paths_of(images), [texts] if isinstance(texts, str) else list(texts)
         keys = [ids] if isinstance(ids, str) else list(ids)
+        filter = as_filter(where, self.columns)
         unwanted = [unlike] if isinstance(unlike, str | Path | np.ndarray) else list(unlike)
         texts_unwanted = [each for each in unwanted if isinstance(each, str) and find_row(self._storage, each) is None]
         clip = self._text_model(model) if words or texts_unwanted else None
@@ -590,7 +608,7 @@ class Collection:
             ids=keys,
             unlike=unwanted,
             vectors=vectors,
-            where=where,
+            where=filter,
             k=k,
             columns=columns,
             exact=exact,
@@ -607,7 +625,7 @@ class Collection:
             found.table,
             query="; ".join(asked),
             images=(*map(Path, files), *(each for each in unwanted if isinstance(each, Path))),
-            searched=self.count(where) if found.matching is None else found.matching,
+            searched=self.count(filter) if found.matching is None else found.matching,
             matching=found.matching,
             collection=self.path.name,
             model=self.model.name,
@@ -615,7 +633,7 @@ class Collection:
         )
 
     def duplicates(
-        self, *, threshold: float = THRESHOLD, where: str | None = None, progress: StageProgress = "auto"
+        self, *, threshold: float = THRESHOLD, where: str | Filter | None = None, progress: StageProgress = "auto"
     ) -> Duplicates:
         """Find images with the same content, and ones whose embeddings are nearly the same.
 
@@ -665,7 +683,8 @@ class Collection:
         templates: Sequence[str] | None = None,
         examples: str | Path | Collection | None = None,
         column: str | None = None,
-        where: str | None = None,
+        method: str | None = None,
+        where: str | Filter | None = None,
         k: int = 5,
         min_score: float = 0.0,
         save: bool = False,
@@ -701,6 +720,8 @@ class Collection:
             The collection whose labelled rows are the examples (default, with `column`: this one).
         column
             The column that their labels are in (default: "label").
+        method
+            How examples name: "simpleshot" (default), by the nearest class mean; or "knn", by the nearest examples.
         where
             A filter: name only these rows.
         k
@@ -743,10 +764,13 @@ class Collection:
         given = [name for name, value in by_text.items() if value is not None]
         if (examples is not None or column is not None) and given:
             raise ConfigError(f"Examples name with their collection's model: leave out {given[0]}, or the examples.")
+        if method is not None and examples is None and column is None:
+            raise ConfigError("A method is one of naming by examples: give examples or a column.")
         if save and images is not None:
             raise ConfigError("save writes into the rows of the collection: leave out images.")
         if where is not None and images is not None:
             raise ConfigError("A filter chooses rows of the collection: leave out images or where.")
+        filter = as_filter(where, self.columns)
         files = [os.fspath(image) for image in paths_of(images or ())]
         named = None if images is not None else self._storage
         unreadable: list[tuple[str, str]] = []
@@ -763,7 +787,8 @@ class Collection:
                     named,
                     files,
                     on_unreadable,
-                    where=where,
+                    method=method or DEFAULT_METHOD,
+                    where=filter,
                     encoder=None if named is not None else source._encoder(),
                 )
             else:
@@ -772,7 +797,7 @@ class Collection:
                     named,
                     files,
                     on_unreadable,
-                    where=where,
+                    where=filter,
                     batch_size=batch_size,
                     progress=None if show is None else lambda done, total: show("encoding labels", done / total),
                     labels=labels,
@@ -820,7 +845,15 @@ class Collection:
         storage = None if images is not None else self._storage
         return collect_features(self._text_model(model), storage, paths_of(images or ()), batch_size, to, force)
 
-    def hold_out(self, column: str = "label", share: float = 0.25, *, k: int = 5, min_score: float = 0.0) -> HeldOut:
+    def hold_out(
+        self,
+        column: str = "label",
+        share: float = 0.25,
+        *,
+        method: str = DEFAULT_METHOD,
+        k: int = 5,
+        min_score: float = 0.0,
+    ) -> HeldOut:
         """Name labelled images that were left out of the examples, and count how often that is right.
 
         Parameters
@@ -829,6 +862,8 @@ class Collection:
             The column that the labels are in.
         share
             Of each class, the share of its images that is left out; between 0 and 1.
+        method
+            As for `predict`.
         k, min_score
             As for `predict`; they leave names out of the rows, and change no count.
 
@@ -847,8 +882,8 @@ class Collection:
         from birder.collection.predicting import held_out_predictions
         from birder.naming.predict import name_held_out
 
-        found = name_held_out(self._storage, column, share, k)
-        return held_out_predictions(found, self.model.name, self.model.sha256, k, min_score)
+        found = name_held_out(self._storage, column, share, k, method=method)
+        return held_out_predictions(found, self.model.sha256, k, min_score)
 
     def suggest(
         self, column: str = "label", *, label: str | None = None, order: Order = "certain", limit: int = 100
@@ -1010,7 +1045,7 @@ class Collection:
         to: str | Path,
         format: ExportFormat | None = None,
         *,
-        where: str | None = None,
+        where: str | Filter | None = None,
         force: bool = False,
         by: str = "label",
         link: bool = False,
@@ -1111,6 +1146,34 @@ class Collection:
         )
         return ExportReport(summary)
 
+    def backup(self, to: str | Path, *, progress: StageProgress = "auto") -> Backup:
+        """Make a consistent copy of the collection while others may use it; repeated, it copies only what is new.
+
+        The copy is a collection: open it, or copy it back.
+
+        Parameters
+        ----------
+        to
+            A folder, new or with an earlier backup of this collection.
+        progress
+            Called with ("copying", the share that is done); "auto" for a bar in a terminal or notebook.
+
+        Raises
+        ------
+        CollectionError
+            The folder holds something else, or cannot be written to.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> copy = collection.backup("backup.birder")
+        >>> len(birder.open_collection("backup.birder"))
+        129
+        """
+        with stages_shown(progress) as show:
+            tell = None if show is None else lambda done, total: show("copying", done / max(total, 1))
+            return backup(self._storage, to, progress=tell)
+
     def index(self, columns: Sequence[str] = ()) -> IndexStatus:
         """Make the index of the embeddings, and those of columns that filters use; anew if they are there.
 
@@ -1169,7 +1232,7 @@ class Collection:
     def _known(self, columns: Sequence[str] | None) -> list[str]:
         own = self.columns
         if columns is None:
-            return [name for name in own if name not in ("embedding", "patches")]
+            return [name for name in own if name not in VECTORS]
         for name in columns:
             if name not in own:
                 raise unknown_name("column", name, own)

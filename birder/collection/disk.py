@@ -1,16 +1,18 @@
-"""A collection and the disk: writers take turns, tables are made whole, and a disk that fills up is said plainly."""
+"""A collection on the disk: writers take turns, tables are created whole, and errors say what to do."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from birder.errors import CollectionError
+from birder.errors import CollectionBusyError, CollectionError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds for which a writer waits while another process makes its commit."""
 _PAUSE = 0.05
+_NEVER = timedelta(days=36500)
 
 
 def connect(path: Path) -> DBConnection:
     """The database in a collection's folder."""
-    import lancedb  # a second and more, which workers of a cluster that only read photographs do without
+    import lancedb  # a second and more, which workers of a cluster that only read images save
 
     return lancedb.connect(path)
 
@@ -51,7 +54,7 @@ def stand_in(path: Path, folder: Path | None) -> bool:
 
 
 def has_table(path: Path, name: str) -> bool:
-    """Whether a table is there; what is left of one whose making was cut short does not count.
+    """Whether a table is there; what is left of one whose creation was interrupted does not count.
 
     LanceDB's files tell it without making the folder, as connecting would.
     """
@@ -60,7 +63,7 @@ def has_table(path: Path, name: str) -> bool:
 
 
 def make_table(path: Path, name: str, schema: pa.Schema, rows: pa.Table | None = None) -> None:
-    """Make a table, in place of the former one or of what is left of one whose making was cut short."""
+    """Create a table, in place of the former one or of what is left of one whose creation was interrupted."""
     left = (path / f"{name}.lance").exists()
     connect(path).create_table(name, rows, schema=schema, mode="overwrite" if left else "create")
 
@@ -78,8 +81,10 @@ def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
 
     Raises
     ------
+    CollectionBusyError
+        Another process held it for all that time.
     CollectionError
-        Another process held it for all that time, or the folder cannot be written to.
+        The folder cannot be written to.
     """
     until = time.monotonic() + (PATIENCE if patience is None else patience)
     with _lock_file(path, "write.lock") as handle:
@@ -89,8 +94,8 @@ def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
                 break
             except OSError as error:
                 if time.monotonic() >= until:
-                    raise CollectionError(
-                        f"Another process is writing to {path}. Wait for its end, or name another folder with --to."
+                    raise CollectionBusyError(
+                        f"Another process is writing to {path}. Wait until it ends, or name another collection."
                     ) from error
             time.sleep(_PAUSE)
         yield
@@ -102,17 +107,50 @@ def running(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    CollectionError
+    CollectionBusyError
         Another process is adding images.
     """
     with _lock_file(path, "run.lock") as handle:
         try:
             lock_handle(handle)
         except OSError as error:
-            raise CollectionError(
-                f"Another process is adding images to {path}. Wait for its end, or name another folder with --to."
+            raise CollectionBusyError(
+                f"Another process is adding images to {path}. Wait until it ends, or name another collection."
             ) from error
         yield
+
+
+@contextlib.contextmanager
+def keeping_versions(path: Path) -> Iterator[None]:
+    """Hold the right to read, or to remove, versions of the tables that are not the newest: backups do, and tidying.
+
+    Raises
+    ------
+    CollectionBusyError
+        Another process holds it.
+    """
+    with _lock_file(path, "backup.lock") as handle:
+        try:
+            lock_handle(handle)
+        except OSError as error:
+            raise CollectionBusyError(
+                f"{path} is being backed up or tidied by another process. Wait for its end, and run this again."
+            ) from error
+        yield
+
+
+def optimize(path: Path, table: Table) -> None:
+    """Join the small pieces of a table and bring its indexes up to date; within `locked`.
+
+    LanceDB also removes versions that are older than a week, unless one of them may be being backed up.
+    """
+    try:
+        with keeping_versions(path):
+            pass
+    except CollectionBusyError:
+        table.optimize(cleanup_older_than=_NEVER)
+    else:  # a backup that begins now waits for this to end before it chooses its version
+        table.optimize()
 
 
 @contextlib.contextmanager
@@ -137,35 +175,37 @@ def lock_handle(handle: int) -> None:
 
 @contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Say what is wrong with the disk, in place of LanceDB's many lines."""
+    """Turn errors of the disk, as LanceDB reports them, into a `CollectionError` that says what to do."""
     try:
         yield
     except (RuntimeError, OSError) as error:
         if "/_indices/" in str(error).replace("\\", "/"):
             raise CollectionError(
-                f"An index of {path} is damaged. The rows are safe; make it anew with: birder index {path}"
+                f"An index of {path} is damaged. The rows are safe. Rebuild the index: birder index {path}"
             ) from error
         raise CollectionError(
             f"Cannot write to {path}: {disk_says(error)}. What was written before is safe. "
-            "Make room, or the folder writable, and run the same command again: it goes on from there."
+            "Free some space, or make the folder writable, and run the same command again: it continues from there."
         ) from error
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say that what was being read has been removed (`birder tidy --now` does that), in place of LanceDB's lines."""
+    """Turn LanceDB's error where a version is removed while it is read (`birder tidy --now` does that) into ours."""
     try:
         yield
     except (RuntimeError, OSError) as error:
         if "not found" not in str(error).lower():
             raise
         raise CollectionError(
-            f"A part of {path} was removed while it was read, as birder tidy --now does. Open it again."
+            f"A version of {path} was removed while it was being read, as birder tidy --now does. Open it again."
         ) from error
 
 
 def disk_says(error: Exception) -> str:
     """What the system says, from between the names of LanceDB's source files."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     said = re.search(r"([^:]*) \(os error \d+\)", text)
     return said[1].strip() if said else re.sub(r", \S+\.rs:\d+:\d+", "", text)

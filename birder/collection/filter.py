@@ -1,93 +1,103 @@
-"""Conditions: what users write after WHERE, checked before LanceDB sees it.
+"""Filters: what users write after WHERE, parsed and checked once, before LanceDB sees it.
 
-LanceDB parses an expression and nothing else, but what comes behind it (`; DROP TABLE images`) it leaves unread without
-a word, it panics at placeholders, overflows its stack on a sum of a thousand terms, and compares no time with a text.
-So a condition is read here first: what is no filter is refused, and texts beside columns of time become times.
+LanceDB silently ignores what follows `;`, panics at placeholders, overflows its stack on a sum of a thousand terms, and
+does not compare times with texts. So a filter is read here first: its size is bounded, sqlglot parses it, and every
+token, expression, function and column is looked up in a list of what is allowed. Texts that are compared with a column
+of times become times.
+
+LanceDB gets the tokens that were parsed, as they were written: what is not a token of the checked tree cannot reach it,
+and how tightly operators bind stays DataFusion's decision, which sqlglot's tree may differ from.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
+import functools
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from birder.errors import CollectionError
+from birder.errors import CollectionError, FilterError
 
-MAX_LENGTH = 1_000_000
-_MAX_TERMS = 500  # joined by AND and OR, in the whole condition
-_MAX_WORDS = (
-    100  # of one term with all that is in its brackets, values not counted: LanceDB's stack bears some hundreds
-)
-_MAX_ALL_WORDS = 2_000  # of the whole condition, values not counted
-_MAX_BRACKETS = 20  # inside one another: LanceDB's parser bears 23, and takes hours at 50
+if TYPE_CHECKING:
+    from birder.collection.filter_dialect import Token, exp
+
 FUNCTIONS = (
     *("abs", "array_has", "cast", "char_length", "coalesce", "concat", "contains", "date_part", "date_trunc"),
     *("ends_with", "isnan", "length", "lower", "nullif", "regexp_like", "round", "sqrt", "starts_with", "strpos"),
     *("to_timestamp", "upper"),
 )
-"""Functions that conditions may use."""
-_BEFORE_BRACKET = {"and", "or", "not", "in", "between", "like", "ilike", "is", "escape"}
-_COMPARISONS = {"=", "!=", "<>", "<", "<=", ">", ">="}
-_TOKEN = re.compile(
-    r"""(?P<space>\s+)
-    |(?P<text>'(?:[^']|'')*')
-    |(?P<quoted>"(?:[^"]|"")*"|`(?:[^`]|``)*`)
-    |(?P<word>[^\W\d]\w*)
-    |(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)
-    |(?P<operator><>|!=|<=|>=|\|\||::|[-+*/%=<>(),.\[\]])""",
-    re.VERBOSE,
+"""Functions that filters may use."""
+
+MAX_LENGTH = 1_000_000
+_MAX_TERMS = 500  # joined by AND and OR, in the whole filter
+_MAX_WORDS = (
+    100  # of one term with all that is in its brackets, values not counted: LanceDB's stack bears some hundreds
 )
+_MAX_ALL_WORDS = 2_000  # of the whole filter, values not counted
+_MAX_BRACKETS = 20  # inside one another: LanceDB's parser bears 23, and takes hours at 50
+_MAX_NOTS = 20  # inside one another: sqlglot takes nine Python frames for each
+_NOW = frozenset(["current_date", "current_timestamp"])  # functions without brackets
+_BEFORE_BRACKET = frozenset(["and", "or", "not", "in", "between", "like", "ilike", "is", "escape"])
+_NAME = re.compile(r"[^\W\d]\w*")
+_WORDS = re.compile(r"[\w\"`]")  # how a name, keyword or number begins
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+_CACHED_LENGTH = 10_000  # characters
+_HINT = "A filter is an SQL expression: label = 'owl'"
 
 
-class _Token(NamedTuple):
-    kind: str
+@dataclass(frozen=True)
+class Filter:
+    """A filter that was parsed and checked: see `parse_filter`.
+
+    Attributes
+    ----------
+    text
+        As the user wrote it.
+    sql
+        As LanceDB gets it: an expression in brackets.
+    columns
+        The columns that it reads.
+    """
+
     text: str
+    sql: str
+    columns: frozenset[str]
 
-    @property
-    def low(self) -> str:
-        return self.text.lower() if self.kind in ("word", "operator") else ""
+    def __str__(self) -> str:
+        return self.text
 
 
-def checked_condition(condition: str, columns: Mapping[str, pa.DataType]) -> str:
-    """A condition as LanceDB can have it.
+def parse_filter(text: str, columns: Mapping[str, pa.DataType]) -> Filter:
+    """Parse and check a filter.
 
     Parameters
     ----------
-    condition
-        SQL: "family = 'Corvidae' AND taken_at >= '2024-05-01'".
+    text
+        An SQL expression: "family = 'Corvidae' AND taken_at >= '2024-05-01'".
     columns
-        The columns and their Arrow types.
-
-    Returns
-    -------
-    The same condition; texts that are compared with a column of time are times.
+        The collection's columns and their Arrow types.
 
     Raises
     ------
-    CollectionError
-        It is empty, too long, more than a condition, uses a function that conditions do not have, or compares a time
-        with what is none.
+    FilterError
+        It is empty, too long or too deep, not a single expression, names an unknown column or function, uses an
+        expression that is not allowed, or compares a time with a text that is not a time.
     """
-    if len(condition) > MAX_LENGTH:
-        raise _wrong(condition, f"it is longer than {MAX_LENGTH:,} characters")
-    tokens = _tokens(condition)
-    if not any(token.kind != "space" for token in tokens):
-        raise _wrong(condition, "it is empty")
-    solid = [i for i, token in enumerate(tokens) if token.kind != "space"]
-    _check_size(condition, [tokens[i] for i in solid])
-    _check_functions(condition, [tokens[i] for i in solid])
-    times = {name.lower(): type_ for name, type_ in columns.items() if pa.types.is_timestamp(type_)}
-    for place, type_ in _texts_beside_times([tokens[i] for i in solid], times):
-        token = tokens[solid[place]]
-        tokens[solid[place]] = _Token("time", _as_time(condition, token.text, type_))
-    # In brackets nothing can stand behind the expression that the parser would leave unread.
-    return f"({''.join(token.text for token in tokens)})"
+    types = tuple(columns.items())
+    return _parse_cached(text, types) if len(text) <= _CACHED_LENGTH else _parse(text, types)
+
+
+def as_filter(where: str | Filter | None, columns: Mapping[str, pa.DataType]) -> Filter | None:
+    """A filter that may be a text still, or absent: see `parse_filter`."""
+    return parse_filter(where, columns) if isinstance(where, str) else where
 
 
 def quoted(text: str) -> str:
@@ -96,139 +106,227 @@ def quoted(text: str) -> str:
 
 
 @contextlib.contextmanager
-def explained(condition: str | None, path: Path) -> Iterator[None]:
-    """Say what is wrong with a condition, or with the collection in `path`, in place of LanceDB's many lines."""
+def filter_errors(where: Filter | None, path: Path) -> Iterator[None]:
+    """Turn LanceDB's errors into a `FilterError`, or without a filter into a `CollectionError` about `path`."""
     try:
         yield
     except Exception as error:
         if not isinstance(error, ValueError | RuntimeError | OSError) and type(error).__name__ != "RustPanic":
             raise  # not LanceDB's; the class of its panics cannot be imported
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if condition is None or "_indices" in reason:
+        if where is None or "_indices" in reason:
             raise CollectionError(
-                f"{path} or its index is damaged ({reason[:300]}). Make the index again: birder index {path}; "
+                f"{path} or its index is damaged ({reason[:300]}). Rebuild the index: birder index {path}; "
                 "if that does not help, restore the collection from a copy."
             ) from error
-        raise _wrong(condition, re.sub(r", \S+\.rs:\d+:\d+", "", reason)) from error
+        said = re.sub(r", \S+\.rs:\d+:\d+", "", reason)[:500]
+        raise _invalid(f"{said}, in {_shortened(where.text)}") from error
 
 
-def _wrong(condition: str, why: str) -> CollectionError:
-    shown = condition if len(condition) <= 200 else f"{condition[:200]}..."
-    return CollectionError(f"The condition {shown!r} does not work: {why}. Write it as SQL: label = 'owl'")
+@functools.lru_cache(maxsize=256)
+def _parse_cached(text: str, columns: tuple[tuple[str, pa.DataType], ...]) -> Filter:
+    return _parse(text, columns)
 
 
-def _tokens(condition: str) -> list[_Token]:
-    tokens, place = [], 0
-    while place < len(condition):
-        found = None if condition.startswith(("--", "/*"), place) else _TOKEN.match(condition, place)
-        if found is None:
-            raise _wrong(condition, _why_unreadable(condition[place:]))
-        tokens.append(_Token(str(found.lastgroup), found[0]))
-        place = found.end()
-    for token, following in itertools.pairwise(tokens):
-        if token.kind in ("word", "number") and following.kind in ("text", "number", "word"):
-            raise _wrong(condition, f"there is no space between {token.text} and {following.text}")  # N'owl' panics
-    depth = 0
+def _parse(text: str, columns: tuple[tuple[str, pa.DataType], ...]) -> Filter:
+    from birder.collection.filter_dialect import FilterSyntaxError, exp, parse, tokenize
+
+    if len(text) > MAX_LENGTH:
+        raise _invalid(f"longer than {MAX_LENGTH:,} characters")
+    if not text.strip():
+        raise _invalid(f"it is empty. {_HINT}")
+    try:
+        tokens = tokenize(text)
+        _check_tokens(text, tokens)
+        _check_size(text, tokens)
+        _check_functions(text, tokens)
+        nodes = list(parse(text, tokens).walk())
+        _check_nodes(nodes)
+    except FilterSyntaxError as error:
+        raise _invalid(f"{error} {_at(text, error.place)}. {_HINT}") from None
+    except RecursionError:
+        raise _invalid("it is nested too deeply") from None
+    types = dict(columns)
+    names = {_column_of(node, types) for node in nodes if isinstance(node, exp.Column)}
+    times = {place: _as_time(value, type_) for place, value, type_ in _texts_beside_times(nodes, types)}
+    return Filter(text, _sql(text, tokens, times), frozenset(name for name in names if name is not None))
+
+
+def _invalid(why: str) -> FilterError:
+    return FilterError(f"Invalid filter: {why}")
+
+
+def _shortened(text: str, length: int = 200) -> str:
+    return repr(text if len(text) <= length else f"{text[:length]}...")
+
+
+def _at(text: str, place: int) -> str:
+    """Say where in a text something is wrong."""
+    return f"at character {place + 1}, {_shortened(text[place:], 40)}"
+
+
+def _check_tokens(text: str, tokens: Sequence[Token]) -> None:
+    """Refuse tokens that an expression does not have, and those that LanceDB's parser would split otherwise."""
+    from birder.collection.filter_dialect import TOKENS, TokenType
+
+    end, glued = 0, False
     for token in tokens:
-        depth += {"(": 1, ")": -1}.get(token.low, 0)
-        if depth < 0:
-            break
-    if depth:
-        raise _wrong(condition, "its brackets do not match")
-    return tokens
+        _check_gap(text, end, token.start)
+        written = text[token.start : token.end + 1]
+        is_text = token.token_type in (TokenType.STRING, TokenType.NATIONAL_STRING)
+        is_word = _WORDS.match(written) is not None
+        if glued and token.start == end and (is_text or is_word):
+            raise _invalid(f"a space is missing {_at(text, end)}")  # LanceDB panics at N'owl'
+        if token.token_type not in TOKENS or (
+            (token.token_type is TokenType.VAR and not _NAME.fullmatch(written))
+            or (token.token_type is TokenType.NUMBER and not _NUMBER.fullmatch(written))
+        ):
+            hint = ": a filter is a single expression" if written == ";" else ""
+            raise _invalid(f"unexpected {_shortened(written, 20)} {_at(text, token.start)}{hint}")
+        end, glued = token.end + 1, is_word
+    _check_gap(text, end, len(text))
 
 
-def _why_unreadable(rest: str) -> str:
-    if rest[0] in "'\"`":
-        return f"a quotation mark is not closed at {rest[:20]!r} (inside a text it is written twice: 'o''wl')"
-    if rest[0] == ";" or rest.startswith(("--", "/*")):
-        return f"it goes on after {rest[:2].strip()!r}, and a condition is all that may stand there"
-    return f"{rest[0]!r} has no meaning there"
+def _check_gap(text: str, start: int, end: int) -> None:
+    """Refuse what sqlglot has left out between two tokens, unless it is blank."""
+    if gap := text[start:end].strip():
+        place = text.index(gap[0], start)
+        raise _invalid(f"comments are not allowed; there is one {_at(text, place)}")
 
 
-def _check_size(condition: str, tokens: list[_Token]) -> None:
-    """Bound how deep the parsed condition can be: LanceDB walks it by recursion, and its stack ends the process.
+def _check_size(text: str, tokens: Sequence[Token]) -> None:
+    """Bound how deep the parsed filter can be: LanceDB walks it by recursion, and its stack ends the process.
 
     On the way from the root to any leaf there are at most all ANDs and ORs, and the words of one term together with
     those of the brackets that are open there.
     """
+    from birder.collection.filter_dialect import TokenType as Kind
+
     terms = words = 0
     lengths, longest = [0], [0]  # of the term being read, and of the longest so far, for each open bracket
+    nots, opened = [0], list[int]()
     for token in tokens:
-        if token.low in ("and", "or"):
+        if token.token_type in (Kind.AND, Kind.OR):
             terms += 1
-            lengths[-1] = 0
-        elif token.text in ("(", "["):
+            lengths[-1] = nots[-1] = 0
+        elif token.token_type in (Kind.L_PAREN, Kind.L_BRACKET):
             lengths.append(0)
             longest.append(0)
-        elif token.text in (")", "]") and len(lengths) > 1:
+            nots.append(0)
+            opened.append(token.start)
+        elif token.token_type in (Kind.R_PAREN, Kind.R_BRACKET):
+            if not opened:
+                raise _invalid(f"a bracket is closed that was not opened {_at(text, token.start)}")
+            opened.pop()
+            nots.pop()
             lengths.pop()
             lengths[-1] += longest.pop() + 1
-        elif token.kind not in ("text", "number") and token.text != ",":
+        elif token.token_type not in (Kind.STRING, Kind.NUMBER, Kind.COMMA):
             lengths[-1] += 1
             words += 1
+            nots[-1] += token.token_type is Kind.NOT
         longest[-1] = max(longest[-1], lengths[-1])
-        if len(lengths) > _MAX_BRACKETS + 1:
-            raise _wrong(condition, f"it has more than {_MAX_BRACKETS} brackets inside one another")
-        if terms > _MAX_TERMS or longest[-1] > _MAX_WORDS or words > _MAX_ALL_WORDS:
-            raise _wrong(
-                condition,
-                f"it has more than {_MAX_TERMS} terms or {_MAX_ALL_WORDS:,} words, or a term of more than "
-                f"{_MAX_WORDS} (values in a list do not count: label IN ('owl', 'lark', ...))",
+        if len(opened) > _MAX_BRACKETS or sum(nots) > _MAX_NOTS:
+            raise _invalid(
+                f"nested too deeply: more than {_MAX_BRACKETS} brackets, or {_MAX_NOTS} NOTs, inside one another"
             )
+        if terms > _MAX_TERMS or longest[-1] > _MAX_WORDS or words > _MAX_ALL_WORDS:
+            raise _invalid(
+                f"it has more than {_MAX_TERMS} terms or {_MAX_ALL_WORDS:,} words, or a term of more than "
+                f"{_MAX_WORDS} words. Values in a list do not count: label IN ('owl', 'lark', ...)"
+            )
+    if opened:
+        raise _invalid(f"a bracket is not closed {_at(text, opened[-1])}")
 
 
-def _check_functions(condition: str, tokens: list[_Token]) -> None:
-    for token, following in itertools.pairwise(tokens):
-        if token.low == "select":
-            raise _wrong(condition, "it asks another table, and a condition is about one row")
-        if token.low == "case":
-            raise _wrong(condition, "CASE is not supported: join conditions with AND and OR")
-        if following.text == "(" and token.kind in ("word", "quoted"):
-            name = token.text.strip('"`').lower()
-            if name not in FUNCTIONS and (token.kind == "quoted" or name not in _BEFORE_BRACKET):
-                raise _wrong(condition, f"there is no function {name!r}, only {', '.join(FUNCTIONS)}")
+def _check_functions(text: str, tokens: Sequence[Token]) -> None:
+    from birder.collection.filter_dialect import TokenType as Kind
+
+    for token, following in itertools.zip_longest(tokens, tokens[1:]):
+        written = text[token.start : token.end + 1]
+        word = written.lower()
+        if word == "select":
+            raise _invalid("subqueries are not allowed: a filter is about one row")
+        if word == "case":
+            raise _invalid("CASE is not supported: combine filters with AND and OR")
+        if following is not None and following.token_type is Kind.L_PAREN and _WORDS.match(written):
+            name = token.text.lower()
+            if name not in FUNCTIONS and (name not in _BEFORE_BRACKET or token.token_type is Kind.IDENTIFIER):
+                raise _invalid(f"unknown function {name[:60]!r}. Known: {', '.join(FUNCTIONS)}")
 
 
-def _texts_beside_times(tokens: list[_Token], times: Mapping[str, pa.DataType]) -> list[tuple[int, pa.DataType]]:
-    """Places of texts that are compared with a column of time, and the column's type."""
-    padded = [*tokens, *([_Token("end", "")] * 6)]
-    found = []
-    for i, token in enumerate(tokens):
-        if token.kind not in ("word", "quoted"):
+def _check_nodes(nodes: Sequence[exp.Expr]) -> None:
+    from birder.collection.filter_dialect import NODES
+
+    for node in nodes:
+        parts = NODES.get(type(node))
+        if parts is None or any(value and name not in parts for name, value in node.args.items()):
+            raise _invalid(f"{_shortened(node.sql(), 60)} is not supported. {_HINT}")
+
+
+def _column_of(node: exp.Column, types: Mapping[str, pa.DataType]) -> str | None:
+    """The column that an expression reads, or a field inside it; None for the present time.
+
+    As in LanceDB, upper and lower case count in names between quotation marks, and in others where both are there.
+    """
+    first = node.parts[0]
+    name, is_quoted = first.name, bool(first.args.get("quoted"))
+    if name in types:
+        return name
+    if not is_quoted:
+        if same := [each for each in types if each.lower() == name.lower()]:
+            return same[0]
+        if name.lower() in _NOW and len(node.parts) == 1:
+            return None
+    close = difflib.get_close_matches(name, list(types), n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(types)}."
+    text = f" Text stands in single quotation marks: {quoted(name[:60])}." if is_quoted else ""
+    raise _invalid(f"unknown column {name[:60]!r}. {hint}{text}"[:900])
+
+
+def _texts_beside_times(
+    nodes: Sequence[exp.Expr], types: Mapping[str, pa.DataType]
+) -> Iterator[tuple[int, str, pa.DataType]]:
+    """Texts that are compared with a column of times: where each begins, what it says, and the column's type."""
+    from birder.collection.filter_dialect import exp
+
+    for node in nodes:
+        if isinstance(node, exp.EQ | exp.NEQ | exp.LT | exp.LTE | exp.GT | exp.GTE):
+            pairs = [(node.left, node.right), (node.right, node.left)]
+        elif isinstance(node, exp.Between):
+            pairs = [(node.this, node.args["low"]), (node.this, node.args["high"])]
+        elif isinstance(node, exp.In):
+            pairs = [(node.this, value) for value in node.expressions]
+        else:
             continue
-        type_ = times.get(token.text.strip('"`').lower())
-        if type_ is None or (i and tokens[i - 1].text == "."):
-            continue
-        places = []
-        if i > 1 and tokens[i - 1].text in _COMPARISONS:
-            places.append(i - 2)
-        after = i + 1 + (padded[i + 1].low == "not")
-        if padded[after].text in _COMPARISONS:
-            places.append(after + 1)
-        elif padded[after].low == "between":
-            places.append(after + 1)
-            if padded[after + 2].low == "and":
-                places.append(after + 3)
-        elif padded[after].low == "in":
-            inside = after + 2
-            while inside < len(tokens) and tokens[inside].text != ")":
-                places.append(inside)
-                inside += 1
-        for place in places:
-            said = place and padded[place - 1].low in ("timestamp", "date")  # the user has written the type already
-            if padded[place].kind == "text" and not said:
-                found.append((place, type_))
-    return found
+        for column, value in pairs:
+            column, value = column.unnest(), value.unnest()
+            if isinstance(column, exp.Column) and len(column.parts) == 1 and value.is_string:
+                name = _column_of(column, types)
+                if name is not None and pa.types.is_timestamp(types[name]):
+                    yield value.meta["start"], value.this, types[name]
 
 
-def _as_time(condition: str, text: str, type_: pa.DataType) -> str:
+def _as_time(text: str, type_: pa.DataType) -> str:
     try:
-        moment = datetime.fromisoformat(text[1:-1].strip())
+        moment = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise _wrong(
-            condition, f"{text} is no time; a day is '2024-05-01', a moment '2024-05-01T17:30' or with seconds"
+        raise _invalid(
+            f"{_shortened(text, 60)} is not a time. Write a day as '2024-05-01', a moment as '2024-05-01T17:30'"
         ) from None
     if moment.tzinfo is not None and type_.tz is None:
-        raise _wrong(condition, f"{text} has a time zone, but that column has local time: leave the zone out")
+        raise _invalid(f"{text!r} has a time zone, but the column holds local time: leave the zone out")
     return f"timestamp '{moment.isoformat()}'"
+
+
+def _sql(text: str, tokens: Sequence[Token], instead: Mapping[int, str]) -> str:
+    """The tokens as they were written, or what stands instead of those that begin at these places.
+
+    In brackets, nothing can stand behind the expression that LanceDB's parser would leave unread.
+    """
+    parts, end = [], 0
+    for token in tokens:
+        parts.append(" " if token.start > end > 0 else "")
+        parts.append(instead.get(token.start) or text[token.start : token.end + 1])
+        end = token.end + 1
+    return f"({''.join(parts)})"

@@ -7,11 +7,12 @@ order. Its files are never changed once they are there, so the files of a commit
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from birder.files import flush as flush_file
+from birder.files import flush_folder
 
 
 @contextlib.contextmanager
@@ -33,7 +34,7 @@ def flush(files: Iterable[str]) -> None:
     folders: set[Path] = set()
     for file in files:
         with contextlib.suppress(FileNotFoundError):
-            _flush(file)
+            flush_file(file)
             # A table's folder and its parts may be new as well: their names stand in the folders above.
             for folder in Path(file).parents:
                 folders.add(folder)
@@ -42,30 +43,6 @@ def flush(files: Iterable[str]) -> None:
                     break
     for folder in sorted(folders, reverse=True):
         flush_folder(folder)
-
-
-def flush_folder(folder: Path) -> None:
-    """Force the names in a folder onto the disk, where the system can."""
-    if sys.platform == "win32":
-        return  # it cannot open a folder, and writes names in order
-    try:
-        _flush(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOENT, errno.EBADF):  # some network file systems
-            raise
-
-
-def _flush(path: str | Path) -> None:
-    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
-    try:
-        if sys.platform == "darwin":
-            import fcntl
-
-            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's own memory there
-        else:
-            os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _files(path: Path) -> Iterator[str]:

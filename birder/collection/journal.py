@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from birder.collection.disk import has_table, lock_handle, storing
-from birder.collection.flush import flush_folder
-from birder.errors import CollectionError
+from birder.collection.old_journal import read_table, remove_table
+from birder.errors import CollectionBusyError, CollectionError
+from birder.files import replacing
 
 FILE = "labels.jsonl"
 FEW_IDS = 8
@@ -55,7 +56,7 @@ class Change:
     at
         When.
     by
-        The name that the person gave; None without one.
+        The name that the person gave; None if none was given.
     column, value
         What was written; None took a label away.
     count
@@ -101,7 +102,7 @@ class Journal:
     acts
         Their acts, in the order of each one's first change.
     given
-        Column -> id -> numbers of the changes by which a person's word stands there; the last one is what the row has.
+        Column -> id -> numbers of the changes by which a person's label stands there; the last one is what the row has.
     offset
         The bytes that have been read.
     """
@@ -160,7 +161,7 @@ class Journal:
         return [self.changes[number] for number in act.changes]
 
     def word(self, column: str, id_: str) -> Change | None:
-        """The change by which a person's word stands in a cell; its value may be None. None: no person's."""
+        """The change by which a person's label stands in a cell; its value may be None. None: no person's label."""
         numbers = self.given.get(column, {}).get(id_)
         return self.changes[numbers[-1]] if numbers else None
 
@@ -290,9 +291,9 @@ class Journal:
                     break
                 except OSError as error:
                     if time.monotonic() > end:
-                        raise CollectionError(
-                            f"Another process has been writing labels to {self.path} for long. Try again; if that does "
-                            "not help, end it."
+                        raise CollectionBusyError(
+                            f"Another process has been writing labels to {self.path} for {_PATIENCE:.0f} seconds. "
+                            "Try again, or end that process."
                         ) from error
                 time.sleep(0.002)
             yield
@@ -307,15 +308,8 @@ class Journal:
                         file.truncate(end)
                         os.fsync(file.fileno())
                 return
-            from birder.collection.old_journal import read_table, remove_table
-
-            draft = self.file.with_suffix(".part")
-            with draft.open("wb") as file:
-                file.write(read_table(self.path))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.file)
-            flush_folder(self.path)
+            with replacing(self.file, durable=True) as draft:
+                draft.write_bytes(read_table(self.path))
             remove_table(self.path)
 
     def _append(self, data: bytes) -> None:
@@ -360,8 +354,6 @@ class Journal:
                 return start, file.read() if whole else file.readline()
         except FileNotFoundError:
             if self._before is None:
-                from birder.collection.old_journal import read_table
-
                 self._before = read_table(self.path)
             return start, self._before[start:]
         except OSError as error:

@@ -6,11 +6,8 @@ in one commit, since a commit costs megabytes and a second, whether it is of one
 
 from __future__ import annotations
 
-import atexit
 import functools
 import re
-import shutil
-import tempfile
 import unicodedata
 import uuid
 from collections import Counter
@@ -19,20 +16,16 @@ from collections.abc import Collection as AnyCollection
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.table import Table
 
-from birder.collection.disk import connect, stand_in
 from birder.collection.journal import FEW_IDS, Act, Cells, Change, Journal, grouped, now
+from birder.collection.reading import RowReader
 from birder.collection.schema import refuse_reserved
+from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
-
-if TYPE_CHECKING:
-    from birder.collection.storage import Storage
 
 MAX_VALUE = 300
 """Characters of a label, in Unicode's composed form (NFC)."""
@@ -163,7 +156,7 @@ class Recorder:
         wishes
             Which; checked before. Ids that are not there are left out, and so are rows that have the value already.
         act
-            The act that they belong to; a new one without it.
+            The act that they belong to; default: a new one.
         by
             Who gives them.
 
@@ -197,7 +190,7 @@ class Recorder:
         Parameters
         ----------
         act
-            Which act, or the id of one of its changes; without it the last one that is not undone.
+            Which act, or the id of one of its changes; default: the last one that is not undone.
         whose
             Only acts of this person: (name,), or (None,) for those without a name.
         by
@@ -329,7 +322,7 @@ def history(
     limit
         How many.
     before
-        `next` of the part before; the latest without it.
+        `next` of the page before; default: begin with the latest act.
     whose
         Only acts of this person: (name,), or (None,) for those without a name.
     """
@@ -390,103 +383,21 @@ def _past(journal: Journal, act: Act) -> PastAct:
     )
 
 
-def fold(collection: Storage, *, patience: float = 2.0) -> int:
-    """Write all pending labels into the rows, in one commit.
-
-    Cut short at any moment it has no effect, or that of having been finished: what is pending is a value for a cell.
-
-    Parameters
-    ----------
-    collection
-        Whose.
-    patience
-        Seconds to wait for another process that writes rows.
-
-    Returns
-    -------
-    How many rows changed.
-
-    Raises
-    ------
-    CollectionError
-        Another process is writing, or the folder cannot be written to.
-    """
-    with collection.writing(patience=patience):
-        cells, end = collection.journal.pending(collection.images.version)
-        if not cells:
-            return 0
-        collection.add_columns(dict.fromkeys((name for name in cells if name not in collection.columns), pa.string()))
-        changed = _rows_with(collection.images, cells)
-        if changed.num_rows:
-            collection.update(changed)
-        version = collection.images.version
-    collection.journal.folded(end, version)
-    return int(changed.num_rows)
-
-
-def show_labels(collection: Storage) -> None:
-    """Fold pending labels; where that cannot be now, let a copy of the table that has them stand in for it.
-
-    The copy shares the files of the table, and is in a folder for this process alone.
-    """
-    path = collection.path
-    images = connect(path).open_table("images")
-    cells, _ = collection.journal.pending(images.version)
-    if cells:
-        try:
-            fold(collection)
-        except CollectionError:
-            _stand_in(path, images, cells)
-            collection.use_images()
-            return
-    if stand_in(path, None):
-        collection.use_images()
-
-
-_temporary: list[Path] = []
-
-
-def _stand_in(path: Path, images: Table, cells: Cells) -> None:
-    if not _temporary:
-        _temporary.append(Path(tempfile.mkdtemp(prefix="birder-")))
-        atexit.register(shutil.rmtree, _temporary[0], ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=_temporary[0]))
-    source = (path / "images.lance").resolve()
-    database: Any = connect(folder)  # whose base class does not tell of clones
-    table = database.clone_table("images", str(source), source_version=images.version)
-    table.merge_insert("uri").when_matched_update_all().execute(_rows_with(images, cells))
-    stand_in(path, folder)
-
-
-def _rows_with(images: Table, cells: Cells) -> pa.Table:
-    """Of the rows that cells change: their uris, and the columns of these cells with the values that rows then have."""
-    names = [name for name in cells if name in images.schema.names]
-    ids = pa.array({id_ for name in names for id_ in cells[name]}, pa.string())
-    changed: dict[str, list[str | None]] = {name: [] for name in ("uri", *names)}
-    for batch in images.search().select(["id", "uri", *names]).to_batches():
-        for row in batch.filter(pc.is_in(batch["id"], ids)).to_pylist():
-            new = {name: cells[name].get(row["id"], row[name]) for name in names}
-            if any(new[name] != row[name] for name in names):
-                for name, value in {"uri": row["uri"], **new}.items():
-                    changed[name].append(value)
-    return pa.table({name: pa.array(values, pa.string()) for name, values in changed.items()})
-
-
 def _values_of(collection: Storage) -> Values:
     """What rows have: in the table, and pending; as of the first question, when the journal is held."""
 
     @functools.cache
-    def now_there() -> tuple[Table, Cells]:
-        images = connect(collection.path).open_table("images")
-        return images, collection.journal.pending(images.version)[0]
+    def now_there() -> tuple[RowReader, Cells]:
+        rows = collection.stored_rows()
+        return rows, collection.journal.pending(rows.version)[0]
 
     def values(column: str, ids: AnyCollection[str]) -> dict[str, str | None]:
-        images, cells = now_there()
+        rows, cells = now_there()
         wanted = pa.array(dict.fromkeys(ids), pa.string())
         found: dict[str, str | None] = {}
-        for batch in images.search().select(["id", column]).to_batches():
-            rows = batch.filter(pc.is_in(batch["id"], wanted))
-            found.update(zip(rows["id"].to_pylist(), rows[column].to_pylist(), strict=True))
+        for batch in rows.scan(["id", column]):
+            some = batch.filter(pc.is_in(batch["id"], wanted))
+            found.update(zip(some["id"].to_pylist(), some[column].to_pylist(), strict=True))
         pending = cells.get(column, {})
         return {id_: pending.get(id_, found[id_]) for id_ in wanted.to_pylist() if id_ in found}
 

@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lancedb.table import Table
-
-from birder.collection.disk import connect, has_table, storing
-from birder.collection.labels import fold
+from birder.collection.disk import connect, has_table, keeping_versions, storing
 from birder.collection.storage import Storage
-from birder.collection.whole import needed_files
+from birder.files import DRAFT_ENDING
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
 
 KEEP = timedelta(hours=1)
 """The age up to which former versions stay: who opened the collection since then goes on reading."""
@@ -37,7 +37,7 @@ class Tidied:
 
 
 def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
-    """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of photographs that are gone.
+    """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of images that are gone.
 
     Labels that are in the journal alone so far are written into the rows; nothing else changes in what they say.
     Whoever has the collection open at a version that is removed gets an error at the next reading, and has to open it
@@ -60,9 +60,9 @@ def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
         Another process is adding images, or the folder cannot be written to.
     """
     before = _size(collection.path)
-    fold(collection)
+    collection.fold_labels()
     removed = 0
-    with collection.running(), collection.writing(), storing(collection.path):
+    with collection.running(), keeping_versions(collection.path), collection.writing(), storing(collection.path):
         database = connect(collection.path)
         for name in _tables(collection.path):
             table = database.open_table(name)
@@ -77,7 +77,7 @@ def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
 
 
 class Worth(NamedTuple):
-    """What tidying would bring: bytes that the present version of the rows does not need, and pieces to be joined."""
+    """What tidying would save: bytes of data that the newest version of the rows does not need; pieces to be joined."""
 
     bytes: int
     pieces: int
@@ -89,16 +89,16 @@ class Worth(NamedTuple):
 
 
 def worth_tidying(path: Path) -> Worth:
-    """What tidying a collection's rows would bring.
+    """What tidying a collection's rows would save.
 
     Parameters
     ----------
     path
-        The collection's folder. Its files are looked at, and none is opened but the newest manifest.
+        The collection's folder.
     """
-    folder = path / "images.lance"
-    needed = needed_files(folder)
-    return Worth(max(0, _size(folder) - sum(size for size in needed.values())), len(needed))
+    statistics: Any = connect(path).open_table("images").stats()  # a dict, whatever its annotation says
+    size = _size(path / "images.lance")
+    return Worth(max(0, size - statistics["total_bytes"]), statistics["fragment_stats"]["num_fragments"])
 
 
 def _tables(path: Path) -> list[str]:
@@ -132,7 +132,7 @@ def _remove_thumbnails(collection: Storage) -> int:
     count = 0
     for path in list(folder.glob("??/*")):
         named = _THUMBNAIL.fullmatch(path.name)
-        left = path.name.endswith(".part") and time.time() - path.stat().st_mtime > _UNFINISHED
+        left = path.name.endswith(DRAFT_ENDING) and time.time() - path.stat().st_mtime > _UNFINISHED
         if left or (named is not None and named[1] not in contents):
             path.unlink(missing_ok=True)
             count += 1

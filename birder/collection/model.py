@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import ModelCard, Storage
-from birder.errors import CollectionError, WeightsError
+from birder.errors import BirderError, CollectionError, WeightsError, WrongModelError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.inference.engine import Engine, is_usable, open_engine
-from birder.registry import HUB_PREFIX, list_pretrained_models, registered_name, weights_spec
-from birder.weights.find import find_model
+from birder.weights.resolve import Kind, Model, resolve
 
 if TYPE_CHECKING:
     from birder.weights.clip import LoadedClip
@@ -24,28 +23,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoder:
-    """What turns photographs into a collection's embeddings, and the card by which a collection knows it."""
+    """What turns images into a collection's embeddings, and the card by which a collection knows it."""
 
     engine: Engine
     transform: ClassificationTransform
     card: ModelCard
 
     def embed_one(self, path: str | Path) -> npt.NDArray[np.float32]:
-        """The embedding (D,) float32 of one photograph, decoded as the card says."""
+        """The embedding (D,) float32 of one image, decoded as the card says."""
         draft = self.transform.resize_to if self.card.transform["draft"] else None
         pixels = self.transform.to_uint8(open_image(path, draft=draft))
         vector: npt.NDArray[np.float32] = self.engine.embed(pixels[None].copy())[0]
         if not is_usable(vector):
             raise WeightsError(
-                f"{self.card.name} gives {path} an embedding that is zero or not finite, which is like nothing: its "
-                "weights are damaged. Fetch them again."
+                f"{self.card.name} gives {path} an embedding that is zero or not finite, so it cannot be compared: "
+                "the weights are damaged. Fetch them again."
             )
         return vector
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What to load and how, as for `load_encoder`; small enough to send to another process."""
+    """Arguments of `load_encoder`, small enough to send to another process."""
 
     model: str
     device: str | None = None
@@ -68,7 +67,7 @@ class EncoderSpec:
 
 
 def load_encoder(
-    model: str,
+    model: str | Path | Model,
     device: str | None = None,
     *,
     draft: bool = True,
@@ -77,15 +76,14 @@ def load_encoder(
     compile: bool = False,
     patches: bool = False,
 ) -> Encoder:
-    """Load a model for a collection: weights by name or a checkpoint's path; `draft` as in `embed_images`.
+    """Load the image encoder of a model for a collection; `model` as in `resolve`, `draft` as in `embed_images`.
 
     `engine, precision, device, compile, patches` are as in `birder.inference.engine.open_engine`.
     """
-    found = find_model(model)
+    found = resolve(model)
     opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile, patches=patches)
     transform = classification_transform(opened.engine.size, opened.rgb_stats)
-    source = str(found.path.resolve()) if found.spec is None else found.name
-    card = model_card(found.name, source, found.sha256, transform, opened.engine, draft=draft)
+    card = model_card(found.name, found.source, opened.sha256, transform, opened.engine, draft=draft)
     return Encoder(opened.engine, transform, card)
 
 
@@ -98,14 +96,14 @@ def load_encoder_of(
     model: str | None = None,
     clip: LoadedClip | None = None,
 ) -> Encoder:
-    """Load the model that a collection was made with, in its precision; of an imported one, see `stand_in`.
+    """Load the model that a collection was made with, in its precision; of an imported collection, see `stand_in`.
 
-    `clip` is the whole model, where it is loaded already: it serves an imported collection of its image features.
+    `clip` is the CLIP model, if it is loaded already: it serves an imported collection of its image features.
 
     Raises
     ------
-    CollectionError
-        What its name or path stands for now is another model; or, of an imported one, as `stand_in`.
+    WrongModelError
+        Its name or path now stands for another model; or, of an imported collection, as `stand_in`.
     """
     card = collection.model
     if card.engine == IMPORTED:
@@ -121,30 +119,31 @@ def load_encoder_of(
         compile=compile,
     )
     if encoder.card.sha256 != card.sha256:
-        raise CollectionError(
+        raise WrongModelError(
             f"{card.source} is not the model that {collection.path} was made with (sha256 {encoder.card.sha256[:12]}, "
-            f"not {card.sha256[:12]}): put the former file back, or embed the photographs into a new collection."
+            f"not {card.sha256[:12]}): put the former file back, or embed the images into a new collection."
         )
     return encoder
 
 
 def stand_in(collection: Storage, model: str | None = None) -> str:
-    """Which model new images and texts may be compared with imported embeddings by: the one rule for all uses.
+    """The model that new images and texts are compared with imported embeddings by: the one rule for all uses.
 
     It is the model that the user named at the import, or names now: the same name, a folder or a checkpoint on this
-    machine, or, where the import gave a name that no model has, any. Whoever loads it checks its width with
-    `check_width`, and tells the user that the embeddings were `made_elsewhere`.
+    machine, or any model if the import gave a name that is not a model's. The caller checks its embedding dimension
+    with `check_width`, and tells the user that the embeddings were `made_elsewhere`.
 
     Raises
     ------
-    CollectionError
+    WrongModelError
         Another model is named than at the import.
     """
     card = collection.model
-    if model is None or Path(model).exists() or not _names_a_model(card.source):
+    theirs = _resolved(card.source)
+    if model is None or Path(model).exists() or theirs is None:
         return model or card.source
-    if _hub_name(model) != _hub_name(card.source):
-        raise CollectionError(
+    if _identity(resolve(model)) != _identity(theirs):
+        raise WrongModelError(
             f"{collection.path} was imported as embeddings by {card.source}, not {model}: embeddings of two models "
             f"cannot be compared. Name {card.source}, or its folder on this machine."
         )
@@ -152,27 +151,27 @@ def stand_in(collection: Storage, model: str | None = None) -> str:
 
 
 def made_elsewhere(collection: Storage) -> str:
-    """What must be said where imported embeddings are compared with what a model gives here."""
+    """What the user is told where imported embeddings are compared with a model's embeddings made here."""
     card = collection.model
     return (
-        f"The embeddings in {collection.path} were made elsewhere, as the import said by {card.source}: that the model "
-        f"fits rests on that name and on their {card.embedding_size} dimensions, and on nothing else."
+        f"The embeddings in {collection.path} were made elsewhere, with {card.source} according to the import. Only "
+        f"that name and their {card.embedding_size} dimensions show that the model fits."
     )
 
 
 def check_width(collection: Storage, name: str, *widths: int) -> None:
-    """Refuse (`CollectionError`) a model none of whose vectors is as wide as imported embeddings."""
+    """Raise `WrongModelError` unless one of a model's embedding dimensions is that of the imported embeddings."""
     card = collection.model
     if card.embedding_size not in widths:
         gives = " and ".join(dict.fromkeys(f"{width}-dimensional" for width in widths))
-        raise CollectionError(
+        raise WrongModelError(
             f"{collection.path} holds {card.embedding_size}-dimensional embeddings, imported as {card.source}, but "
             f"{name} gives {gives} ones: name the model that they were made with (--model)."
         )
 
 
 def _clip_encoder(clip: LoadedClip, card: ModelCard) -> Encoder:
-    """A CLIP model as the encoder of a collection that holds its image features."""
+    """A CLIP model as the encoder of an imported collection of its image features, prepared as OpenCLIP does."""
     how = replace(card, transform=_described(clip.transform, draft=False))
     return Encoder(_ClipEngine(clip), clip.transform, how)
 
@@ -205,38 +204,40 @@ class _ClipEngine:
 
 def _encoder_of_imported(collection: Storage, model: str | None, device: str | None) -> Encoder:
     from birder.inference.engine_torch import find_device
-    from birder.weights.clip import load_clip
 
     name = stand_in(collection, model)
+    found = _resolved(name)
+    if found is None:
+        raise CollectionError(
+            f"{collection.path} was imported, and {name!r}, which is given as the model of its embeddings, is not a "
+            "model that can be loaded. Search it by its own rows (--id), or name the model: "
+            "--model imageomics/bioclip-2"
+        )
     widths = []
-    if name in list_pretrained_models() or Path(name).is_file():
-        encoder = load_encoder(name, device, draft=False, precision="fp32")
+    if found.kind in (Kind.registered, Kind.file):
+        encoder = load_encoder(found, device, draft=False, precision="fp32")
         widths.append(encoder.engine.embedding_size)
-        if widths[0] == collection.model.embedding_size or not _has_text_half(name):
+        if widths[0] == collection.model.embedding_size or not found.has_text_encoder:
             check_width(collection, name, *widths)
             return encoder
-    elif not Path(name).is_dir() and not _names_a_model(name):
-        raise CollectionError(
-            f"{collection.path} was imported, and {name!r}, which its embeddings are said to be by, is no model that "
-            "can be loaded. Search it by its own rows (--id), or name the model: --model imageomics/bioclip-2"
-        )
-    clip = load_clip(name, device=find_device(device))
-    check_width(collection, name, *widths, clip.embedding_size)
-    return _clip_encoder(clip, collection.model)
+    clip = found.load_clip(device=find_device(device))
+    check_width(collection, name, *widths, clip.embedding_size, clip.net.image.embedding_size)
+    if clip.embedding_size == collection.model.embedding_size:
+        return _clip_encoder(clip, collection.model)
+    return load_encoder(found, device, draft=False, precision="fp32")
 
 
-def _names_a_model(name: str) -> bool:
-    """Whether a name could be loaded: registered weights, a repository of the hub, or a path on this machine."""
-    return registered_name(name) is not None or Path(name).exists() or _hub_name(name).count("/") == 1
+def _resolved(word: str) -> Model | None:
+    """What an imported collection's word for its model means; None if it is not a model's."""
+    try:
+        return resolve(word)
+    except BirderError:
+        return None
 
 
-def _has_text_half(name: str) -> bool:
-    return name in list_pretrained_models() and weights_spec(name).openclip is not None
-
-
-def _hub_name(name: str) -> str:
-    """One name for weights, their repository, and that of the whole model."""
-    return registered_name(name) or name.removeprefix(HUB_PREFIX).strip("/").lower()
+def _identity(model: Model) -> str:
+    """What is the same for all spellings of a model's name."""
+    return model.name.strip("/").lower() if model.kind == Kind.hub else model.source
 
 
 def precision_for(card: ModelCard) -> str:

@@ -15,9 +15,8 @@ from birder.collection.results import HeldOut, ImageFeatures, Predictions
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from birder.formats.features import write_features
-from birder.formats.predictions import save_predictions
+from birder.naming.inputs import image_features, stored_features
 from birder.naming.predict import HeldOutNames, Namer, imported_note
-from birder.naming.vectors import photograph_features, stored_features
 from birder.sources import is_url, path_to_uri, readable, uri_to_name
 from birder.weights.clip import LoadedClip
 
@@ -55,7 +54,7 @@ def collect_predictions(
             best += [(key, names[0] if names else None) for key, names in zip(keys, found, strict=True)]
     saved = []
     if save is not None:
-        saved = save_predictions(save, best, namer.names.columns, namer.model, datetime.now(UTC))
+        saved = save.save_predictions(best, namer.names.columns, namer.model, datetime.now(UTC))
     return Predictions(
         pa.Table.from_batches(batches, schema),
         columns=tuple(namer.names.columns),
@@ -70,7 +69,7 @@ def collect_predictions(
     )
 
 
-def held_out_predictions(found: HeldOutNames, model: str, sha256: str, k: int, min_score: float) -> HeldOut:
+def held_out_predictions(found: HeldOutNames, sha256: str, k: int, min_score: float) -> HeldOut:
     """The names of held-out images as `HeldOut`; k and the least score leave out names, and change no count."""
     schema = _schema(["is", "label"])
     lines = [
@@ -82,7 +81,7 @@ def held_out_predictions(found: HeldOutNames, model: str, sha256: str, k: int, m
     return HeldOut(
         pa.Table.from_pylist(lines, schema),
         columns=("label",),
-        model=model,
+        model=found.model,
         sha256=sha256,
         choice=f"{found.classes:,} classes with {found.examples:,} examples",
         images=len(found.uris),
@@ -107,9 +106,7 @@ def collect_features(
     blocks = []
     if collection is None:
         files = [os.fspath(image) for image in images]
-        batches = photograph_features(
-            files, clip, lambda path, error: unreadable.append((path, str(error))), batch_size
-        )
+        batches = image_features(files, clip, lambda path, error: unreadable.append((path, str(error))), batch_size)
     else:
         batches = stored_features(collection, clip)
     for keys, block in batches:

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.journal import Journal
-from birder.collection.schema import LABEL_SOURCE, PREDICTED
+from birder.collection.predictions import AT, BY, is_prediction
+from birder.collection.schema import LABEL_SOURCE
 from birder.collection.storage import Storage
 from birder.errors import unknown_name
 
 Kind = Literal["person", "table", "folder", "model"]
-_TELLING = (LABEL_SOURCE, "predicted_by", "predicted_at")
+_TELLING = (LABEL_SOURCE, BY, AT)
 
 
 class Source(NamedTuple):
@@ -48,7 +49,7 @@ def sources_of(collection: Storage, column: str, uris: Iterable[str] | None = No
     column
         A column of it.
     uris
-        Of which rows; of all without it.
+        Which rows; default: all.
 
     Returns
     -------
@@ -88,8 +89,8 @@ def source_of(journal: Journal, row: Mapping[str, Any], column: str = "label") -
     change = journal.word(column, row["id"])
     if change is not None and change.value == row[column]:
         return Source("person", change.by, change.at)
-    if column.startswith(PREDICTED):
-        return Source("model", row.get("predicted_by"), _in_utc(row.get("predicted_at")))
+    if is_prediction(column):
+        return Source("model", row.get(BY), _in_utc(row.get(AT)))
     return Source(_brought_by(row, column))
 
 

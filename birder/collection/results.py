@@ -12,13 +12,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.analysis.duplicates import Group
+from birder.collection.notebook import CARDS, Card, escaped, gallery_html, more_html, table_html
 from birder.errors import MissingPackageError
+from birder.plots.image_page import Tile, write_page
+from birder.sources import path_to_uri, uri_to_name
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
 Row = dict[str, Any]
+
+_GROUPS = 8  # of duplicates, that a notebook shows
+_GROUPS_ON_PAGE = 500
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -85,9 +91,7 @@ class Rows(Sequence[Row]):
         return f"<{type(self).__name__}: {len(self):,} rows; {', '.join(self.table.column_names)}>"
 
     def _repr_html_(self) -> str:
-        from birder.collection.notebook import table_html
-
-        return table_html(self)
+        return table_html(self, self.table.column_names)
 
     def to_arrow(self) -> pa.Table:
         """The rows as a pyarrow table."""
@@ -152,9 +156,10 @@ class SearchResults(Rows):
     notes: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
-        from birder.collection.notebook import results_html
-
-        return results_html(self)
+        if "uri" not in self.table.column_names:
+            return super()._repr_html_()
+        about = f"{escaped(self.query)}: {len(self):,} of {self.searched:,} images"
+        return f"<div>{about}</div>{gallery_html([_card(row) for row in self[:CARDS]], len(self))}"
 
     def save_page(self, to: str | Path) -> dict[str, str]:
         """Write the results as one HTML file that holds its images and opens anywhere.
@@ -168,9 +173,17 @@ class SearchResults(Rows):
         -------
         Why images are shown as missing, by uri.
         """
-        from birder.collection.notebook import save_results_page
-
-        return save_results_page(self, Path(to))
+        queries = [Tile(path_to_uri(image), image.name) for image in self.images]
+        found = []
+        for row in self:
+            card = _card(row)
+            name = [uri_to_name(card.uri)] if "similarity" in row else []  # else it is the head
+            found.append(Tile(card.uri, card.head, [*card.lines, *name]))
+        sections = [("Query", queries)] if queries else []
+        sections.append((f"{len(found):,} found" if queries else "", found))
+        compared = f", compared by {self.model}" if self.matching is None else ""
+        about = f"{len(found):,} of {self.searched:,} images in {self.collection}{compared}"
+        return write_page(Path(to), f"Search: {self.query}", [about], sections)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -218,9 +231,18 @@ class Predictions(Rows):
         return [name for name in self.columns if name != "common_name"][-1]
 
     def _repr_html_(self) -> str:
-        from birder.collection.notebook import predictions_html
-
-        return predictions_html(self)
+        by_image: dict[str, list[Row]] = {}
+        for row in self:
+            if row["uri"] not in by_image and len(by_image) == CARDS:
+                break
+            by_image.setdefault(row["uri"], []).append(row)
+        name = self.name_column
+        cards = [
+            Card(uri, str(rows[0][name]), [f"{row['score']:.3f} {row[name]}" for row in rows])
+            for uri, rows in by_image.items()
+        ]
+        about = f"{self.images:,} images named by {escaped(self.model)} among {escaped(self.choice)}"
+        return f"<div>{about}</div>{gallery_html(cards, self.images - self.nameless)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,9 +323,11 @@ class Duplicates(Sequence[Group]):
         return f"<Duplicates: {len(self):,} groups, threshold {self.threshold:g}>"
 
     def _repr_html_(self) -> str:
-        from birder.collection.notebook import duplicates_html
-
-        return duplicates_html(self)
+        parts = [f"<div>{len(self):,} groups; similar: a cosine of {self.threshold:g} or more</div>"]
+        for number, group in enumerate(self.groups[:_GROUPS], 1):
+            cards = [Card(photo.uri, _file(photo.uri), [f"{photo.similarity:.4f}"]) for photo in group.photos]
+            parts.append(f"<div><b>{number}. {escaped(group.kind)}</b></div>{gallery_html(cards)}")
+        return "".join([*parts, more_html(min(_GROUPS, len(self)), len(self), "groups")])
 
     def to_arrow(self) -> pa.Table:
         """One row for each image: group, kind, id, uri, width, height, similarity (the cosine to the group's first)."""
@@ -328,6 +352,24 @@ class Duplicates(Sequence[Group]):
         -------
         Why images are shown as missing, by uri.
         """
-        from birder.collection.notebook import save_duplicates_page
+        lines = [f"Similar: a cosine of {self.threshold:g} or more. The first of a group is the largest image."]
+        if len(self) > _GROUPS_ON_PAGE:
+            lines.append(f"The first {_GROUPS_ON_PAGE:,} of {len(self):,} groups.")
+        sections = []
+        for number, group in enumerate(self.groups[:_GROUPS_ON_PAGE], 1):
+            tiles = []
+            for photo in group.photos:
+                about = f"{photo.width} x {photo.height}, similarity {photo.similarity:.4f}"
+                tiles.append(Tile(photo.uri, _file(photo.uri), [uri_to_name(photo.uri), about]))
+            sections.append((f"{number}. {group.kind}", tiles))
+        return write_page(Path(to), f"{self.collection}: duplicates", lines, sections)
 
-        return save_duplicates_page(self, Path(to))
+
+def _card(row: Row) -> Card:
+    """A row as an image with its similarity, or its name, and its label and time."""
+    lines = [str(row[name]) for name in ("label", "taken_at") if row.get(name) is not None]
+    return Card(row["uri"], f"{row['similarity']:.4f}" if "similarity" in row else _file(row["uri"]), lines)
+
+
+def _file(uri: str) -> str:
+    return Path(uri_to_name(uri)).name

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.errors import CollectionError
-from birder.sources import RANKS, RESERVED, Stamp
+from birder.errors import CollectionError, WrongModelError
+from birder.sources import RESERVED, Stamp
+from birder.taxonomy import RANKS
 
 TIME = pa.timestamp("us", tz="UTC")
 IMPORTED = "import"
@@ -29,14 +30,14 @@ USERS = {
 } | dict.fromkeys(RANKS, pa.string())
 """Columns of ours that a user's table may fill."""
 
-PREDICTED = "predicted_"
-"""How the names of columns begin that a model fills."""
+TECHNICAL_COLUMNS = ("uri", "id", "sha256", "etag", "bytes", "modified", "width", "height")
+"""Columns about files, not about what their images show; in the order in which they are listed."""
 
 LABEL_SOURCE = "label_source"
 """Where a row's label came from when it was embedded, "folder" or "table"; null in collections made before."""
 
 VECTORS = ("embedding", "patches")
-"""Columns that hold thousands of numbers: read only where they are asked for."""
+"""Columns of high dimension: read only where they are asked for."""
 
 NEEDED = ("id", "uri", "sha256", "embedding")
 """Columns in which every row has a value."""
@@ -72,9 +73,9 @@ class ModelCard:
     patches: list[int] | None = None
 
 
-def other_model(path: Path, mine: ModelCard, name: str, sha256: str) -> CollectionError:
+def other_model(path: Path, mine: ModelCard, name: str, sha256: str) -> WrongModelError:
     """What to say of weights that are not those of a collection, `mine`."""
-    return CollectionError(
+    return WrongModelError(
         f"{path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {name} "
         f"({sha256[:12]}); embeddings of two models cannot be compared. "
         "Leave out --model to go on with it, or name another folder with --to."
@@ -82,25 +83,25 @@ def other_model(path: Path, mine: ModelCard, name: str, sha256: str) -> Collecti
 
 
 def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
-    """Refuse (`CollectionError`) a model whose embeddings do not go with a collection's, those of `mine`."""
+    """Refuse (`WrongModelError`) a model whose embeddings do not go with a collection's, those of `mine`."""
     if model.sha256 != mine.sha256 or model.embedding_size != mine.embedding_size:
         raise other_model(path, mine, model.name, model.sha256)
     for key, value in mine.transform.items():
         if model.transform.get(key) != value:
             how = "with" if key == "draft" and not value else "without"
-            raise CollectionError(
+            raise WrongModelError(
                 f"{path} was made with {key} {value}, not {model.transform.get(key)}. "
                 + (f"Run it {how} --exact, " if key == "draft" else "Use the same transform, ")
                 + "or name another folder with --to."
             )
     if (model.patches or None) != (mine.patches or None):
-        raise CollectionError(
+        raise WrongModelError(
             f"{path} was made {'with' if mine.patches else 'without'} patch tokens. "
             f"{'Add' if mine.patches else 'Leave out'} --features patches, or name another folder with --to."
         )
-    # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the photographs.
+    # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the images.
     if model.precision != mine.precision and "int8" in (model.precision, mine.precision):
-        raise CollectionError(
+        raise WrongModelError(
             f"{path} holds {mine.precision} embeddings, not {model.precision}. "
             f"Use --precision {mine.precision}, or name another folder with --to."
         )
@@ -178,8 +179,8 @@ def check_table(path: Path, schema: pa.Schema, card: ModelCard) -> None:
         given = schema.field(own.name).type if own.name in schema.names else None
         if given is None or not _same(given, own.type):
             raise CollectionError(
-                f"{path} is no collection that can be used: its column {own.name} is {given or 'missing'}, not "
-                f"{own.type}. Export it with what made it, and read that with: birder import."
+                f"{path} cannot be used as a collection: its column {own.name} is {given or 'missing'}, not "
+                f"{own.type}. Export it with the program that made it, and read the export with: birder import."
             )
 
 

@@ -1,7 +1,7 @@
-"""Searching a collection: by photographs, texts, its own rows and vectors, with minus and with conditions.
+"""Searching a collection: by images, texts, rows and vectors, wanted or unwanted, among the rows that match a filter.
 
 What is compared. Photographs and rows meet in the space of the stored embeddings. As soon as a text is among the
-queries, all are compared in the space that the model's two halves share, into which stored embeddings are projected.
+queries, all are compared in the space that the model's two encoders share, into which stored embeddings are projected.
 A row's similarity is the mean of its cosines with what is wanted less the mean of its cosines with what is not; with
 one query it is the cosine. For unit vectors that is the inner product with (mean of the wanted - mean of the unwanted).
 
@@ -23,14 +23,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering
 
-from birder.collection.filter import checked_condition, explained, quoted
+from birder.collection.filter import Filter, as_filter, filter_errors, quoted
 from birder.collection.index import AUTOMATIC, index_status, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
 from birder.collection.storage import Storage
-from birder.collection.text_encoder import load_text_half, shared_features
+from birder.collection.text_encoder import load_text_encoder, shared_features
 from birder.errors import BirderError, CollectionError, ConfigError, ImageError, unknown_name
 from birder.sources import path_to_uri
+from birder.vectors import unit
 
 if TYPE_CHECKING:
     import torch
@@ -44,14 +45,14 @@ _ROWS_AT_ONCE = 16_384
 
 
 class ImageEncoder(Protocol):
-    """What embeds a photograph as a collection has it, such as `birder.collection.model.Encoder`."""
+    """What embeds an image as the collection has it, such as `birder.collection.model.Encoder`."""
 
     def embed_one(self, path: str | Path) -> Vector:
         """The embedding (D,) float32."""
 
 
 class TextEncoder(Protocol):
-    """A model of two halves, such as `birder.weights.clip.LoadedClip`."""
+    """An image encoder and a text encoder, such as `birder.weights.clip.LoadedClip`."""
 
     @property
     def embedding_size(self) -> int:
@@ -75,7 +76,7 @@ class Found:
     notes
         What the user should know about how it was found.
     matching
-        Without a query, how many rows the condition holds for; else None.
+        Without a query, how many rows match the filter; else None.
     """
 
     table: pa.Table
@@ -118,7 +119,7 @@ def search(
     ids: Sequence[str] = (),
     unlike: Sequence[Unlike] = (),
     vectors: Sequence[Vector] = (),
-    where: str | None = None,
+    where: str | Filter | None = None,
     k: int = 20,
     columns: Sequence[str] = (),
     exact: bool = False,
@@ -132,9 +133,9 @@ def search(
     collection
         Where to search.
     images
-        Files of photographs.
+        Image files.
     texts
-        What should be on them, in words; the model needs a text half.
+        What should be on them, in words; the model needs a text encoder.
     ids
         Rows of the collection: their id, uri or file name.
     unlike
@@ -142,16 +143,16 @@ def search(
     vectors
         (D,) float32 each, as the network gives them.
     where
-        An SQL condition on the columns, applied first: "family = 'Corvidae' AND taken_at >= '2024-05-01'". Without
-        a query, the rows that it holds for come ordered by uri.
+        A filter, applied first: "family = 'Corvidae' AND taken_at >= '2024-05-01'". Without a query, the rows that
+        match it come ordered by uri.
     k
         How many rows.
     columns
-        Which columns; all but embedding and patches without them.
+        Which columns; default: all but embedding and patches.
     exact
         Compare all rows even where there is an index.
     encoder, clip
-        What embeds photographs and texts, loaded already; else the collection's model is loaded where needed.
+        The loaded models that encode images and texts; default: the collection's model, loaded when it is needed.
 
     Returns
     -------
@@ -160,15 +161,18 @@ def search(
     Raises
     ------
     CollectionError
-        A condition, id or vector does not fit, what is wanted and unwanted cancel out, or there is no query at all.
+        An id or vector does not fit, what is wanted and unwanted cancel out, or there is no query at all.
+    FilterError
+        The filter cannot be used.
     ImageError
-        A photograph cannot be read.
+        An image cannot be read.
     WeightsError
-        There are texts and the model has no text half.
+        There are texts and the model has no text encoder.
     """
     if k < 1:
         raise ConfigError(f"k is {k}: ask for at least one row.")
     own = collection.columns
+    chosen = as_filter(where, own)
     for name in columns:
         if name not in own:
             raise unknown_name("column", name, own)
@@ -183,16 +187,16 @@ def search(
     for each in unlike:
         query.add_unlike(each)
     if query.empty:
-        if where is None:
-            raise ConfigError("Nothing to search by: give a photograph, a text, an id, a vector or a condition.")
-        return _matching(collection, where, k, selected)
+        if chosen is None:
+            raise ConfigError("Nothing to search by: give an image, a text, an id, a vector or a filter.")
+        return _matching(collection, chosen, k, selected)
     wanted = k + len(query.left_out)
     needed = list(dict.fromkeys([*selected, "uri"]))
     if query.in_shared_space:
-        table, note = _in_shared_space(collection, query, wanted, where, needed, exact)
+        table, note = _in_shared_space(collection, query, wanted, chosen, needed, exact)
     else:
         direction = query.direction(query.stored)
-        table, note = nearest_rows(collection, direction, wanted, where=where, columns=needed, exact=exact)
+        table, note = nearest_rows(collection, direction, wanted, where=chosen, columns=needed, exact=exact)
         length = float(np.linalg.norm(direction.astype(np.float64)))
         cosines = 1.0 - table["_distance"].to_numpy().astype(np.float64)
         table = table.drop_columns(["_distance"]).add_column(0, "similarity", pa.array(length * cosines))
@@ -229,9 +233,9 @@ class _Query:
             vector = np.asarray(vector, dtype=np.float32)
             if vector.shape != (size,) or not np.isfinite(vector).all() or not vector.any():
                 raise CollectionError(
-                    f"{self.collection.path} holds embeddings of {size} numbers; a vector of shape {vector.shape}, "
-                    f"or one that is 0 or not finite, cannot be compared with them: embed the query with its model, "
-                    f"{self.collection.model.name}."
+                    f"{self.collection.path} holds {size}-dimensional embeddings. A vector of shape {vector.shape}, or "
+                    f"one that is zero or not finite, cannot be compared with them. Embed the query with the model of "
+                    f"the collection, {self.collection.model.name}."
                 )
             self.stored.append((vector, wanted))
 
@@ -239,7 +243,7 @@ class _Query:
         try:
             vector = self._embed(image)
         except ImageError as error:
-            raise ImageError(f"{image}: {error}. Name another photograph.") from error
+            raise ImageError(f"{image}: {error}. Choose another image.") from error
         self.stored.append((vector, wanted))
         self.left_out.add(path_to_uri(image))
 
@@ -268,14 +272,14 @@ class _Query:
 
     def text_half(self) -> TextEncoder:
         if self.clip is None:
-            self.clip = load_text_half(self.collection)
+            self.clip = load_text_encoder(self.collection)
         if self.imported:
             self.note = made_elsewhere(self.collection)
         return self.clip
 
     def project(self, embeddings: Vector) -> Vector:
         """Unit vectors (N, E) in the shared space of stored embeddings (N, D)."""
-        return _unit(shared_features(self.collection, self.text_half(), embeddings))
+        return unit(shared_features(self.collection, self.text_half(), embeddings))
 
     def features(self) -> list[tuple[Vector, bool]]:
         """Everything that is wanted or not, in the shared space."""
@@ -289,7 +293,7 @@ class _Query:
         for sign, side in ((1.0, True), (-1.0, False)):
             vectors = [vector for vector, wanted in parts if wanted is side]
             if vectors:
-                total += sign * _unit(np.stack(vectors).astype(np.float64)).mean(axis=0)
+                total += sign * unit(np.stack(vectors).astype(np.float64)).mean(axis=0)
         if np.linalg.norm(total) < 1e-6:
             raise CollectionError(
                 "What is wanted and what is not cancel each other out, so that no row is nearer than another: "
@@ -316,11 +320,11 @@ def find_row(collection: Storage, key: str) -> dict[str, Any] | None:
     CollectionError
         Several files have that name.
     """
-    images = collection.images
+    images = collection._images
 
-    def rows(condition: str, limit: int) -> list[dict[str, Any]]:
-        with explained(condition, collection.path):
-            query = images.search().where(condition).limit(limit).select(["id", "uri", "embedding"])
+    def rows(sql: str, limit: int) -> list[dict[str, Any]]:
+        with filter_errors(None, collection.path):
+            query = images.search().where(sql).limit(limit).select(["id", "uri", "embedding"])
             found: list[dict[str, Any]] = query.to_arrow().to_pylist()
         return found
 
@@ -336,29 +340,27 @@ def find_row(collection: Storage, key: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def _matching(collection: Storage, where: str, k: int, columns: list[str]) -> Found:
-    images = collection.images
-    condition = checked_condition(where, collection.columns)
-    with explained(where, collection.path):
-        matching = int(images.count_rows(condition))
-        query = images.search().where(condition).order_by([ColumnOrdering(column_name="uri")])
+def _matching(collection: Storage, where: Filter, k: int, columns: list[str]) -> Found:
+    images = collection._images
+    with filter_errors(where, collection.path):
+        matching = int(images.count_rows(where.sql))
+        query = images.search().where(where.sql).order_by([ColumnOrdering(column_name="uri")])
         table = query.limit(k).select(list(dict.fromkeys([*columns, "uri"]))).to_arrow()
     return Found(table.select(columns), (), matching)
 
 
 def _in_shared_space(
-    collection: Storage, query: _Query, k: int, where: str | None, columns: list[str], exact: bool
+    collection: Storage, query: _Query, k: int, where: Filter | None, columns: list[str], exact: bool
 ) -> tuple[pa.Table, str | None]:
     """The nearest rows in the shared space, with `similarity` first.
 
     The inner product of a text's feature q with a projected row P x is that of P^T q with x itself: by that the index
     finds candidates, which are then compared as the projection wants it. Small collections are compared as a whole.
     """
-    images = collection.images
-    condition = None if where is None else checked_condition(where, collection.columns)
+    images = collection._images
     direction = query.direction(query.features())
-    with explained(where, collection.path):
-        matching = int(images.count_rows(condition))
+    with filter_errors(where, collection.path):
+        matching = int(images.count_rows(where.sql if where else None))
     if not exact and matching > AUTOMATIC and index_status(collection).indexed:
         back = _back(query, direction)
         needed = list(dict.fromkeys([*columns, "embedding"]))
@@ -369,9 +371,9 @@ def _in_shared_space(
         return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), note
     numbers, best = np.zeros(0, np.int64), np.zeros(0, np.float32)
     scan = images.search().select(["embedding"]).with_row_id(True)
-    if condition is not None:
-        scan = scan.where(condition)
-    with explained(where, collection.path):
+    if where is not None:
+        scan = scan.where(where.sql)
+    with filter_errors(where, collection.path):
         for batch in scan.to_batches(_ROWS_AT_ONCE):
             if not batch.num_rows:
                 continue
@@ -395,12 +397,6 @@ def _embeddings(table: pa.Table) -> Vector:
     column = table["embedding"].combine_chunks()
     vectors: Vector = column.flatten().to_numpy().reshape(-1, column.type.list_size)
     return np.array(vectors)  # torch wants memory that it may write to
-
-
-def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    result: npt.NDArray[Any] = vectors / np.where(lengths > 0, lengths, 1)
-    return result
 
 
 def _with_similarity(table: pa.Table, scores: Vector) -> pa.Table:

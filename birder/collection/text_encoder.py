@@ -1,4 +1,4 @@
-"""The text half of a collection's model: what turns a text into a vector that its photographs can be compared with."""
+"""The text encoder of a collection's model, which turns a text into a vector that its images are compared with."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import torch
 from birder.collection.model import check_width, stand_in
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import Storage
-from birder.errors import CollectionError, WeightsError
+from birder.errors import CollectionError, NoTextEncoderError, UnknownNameError, WrongModelError
 from birder.inference.engine_torch import find_device
 from birder.net.base import Backbone
-from birder.registry import list_pretrained_models
-from birder.weights.clip import LoadedClip, load_clip
-from birder.weights.load import load_any
+from birder.weights.clip import LoadedClip
+from birder.weights.resolve import resolve
 
 
 class Projects(Protocol):
@@ -44,59 +43,61 @@ def shared_features(
     return features
 
 
-def load_text_half(collection: Storage, model: str | None = None, device: str | None = None) -> LoadedClip:
-    """Load the whole model, text half and image half, that a collection's embeddings belong to.
+def load_text_encoder(collection: Storage, model: str | None = None, device: str | None = None) -> LoadedClip:
+    """Load the CLIP model, text encoder and image encoder, that a collection's embeddings belong to.
 
     Parameters
     ----------
     collection
-        Its image half must be that of the model; of an imported one, see `birder.collection.model.stand_in`.
+        Its image encoder must be that of the model; of an imported collection, see `birder.collection.model.stand_in`.
     model
-        Registered weights, a hub repository or a folder in OpenCLIP's layout; the collection's own without it.
+        As in `birder.weights.resolve.resolve`; default: the collection's own.
     device
         As `find_device` takes it.
 
     Raises
     ------
-    WeightsError
-        The model has no text half.
-    CollectionError
+    NoTextEncoderError
+        The model has no text encoder.
+    WrongModelError
         It is another model than the collection's.
+    CollectionError
+        The model that the collection was made with is not known on this machine.
     """
     card = collection.model
     imported = card.engine == IMPORTED
-    if model is None and not imported and card.source not in list_pretrained_models():
-        raise CollectionError(
-            f"{collection.path} was embedded with {card.source}, which is an image half alone: name the whole model "
-            "that it came from, as in --model imageomics/bioclip. Without texts: search by photographs (--image, "
-            "--id), name by examples (birder predict --like)."
-        )
     try:
-        name = stand_in(collection, model) if imported else model or card.source
-        clip = load_clip(name, device=find_device(device))
-    except WeightsError as error:
-        if "no text half" in str(error):
-            raise WeightsError(
-                f"{error} Without texts: search by photographs (--image, --id), name by labelled ones "
-                "(birder predict --like COLLECTION)."
-            ) from error
-        raise
+        found = resolve(stand_in(collection, model) if imported else model or card.source)
+        clip = found.load_clip(device=find_device(device))
+    except NoTextEncoderError as error:
+        raise NoTextEncoderError(
+            f"{error} Without texts: search by images (--image, --id), name by labelled ones "
+            "(birder predict --like COLLECTION)."
+        ) from error
+    except UnknownNameError as error:
+        if model is not None or imported:
+            raise
+        raise CollectionError(
+            f"{collection.path} was embedded with {card.source}, which this machine does not know: name the whole "
+            "model that it came from, as in --model imageomics/bioclip. Without texts: search by images (--image, "
+            "--id), name by labelled ones (birder predict --like COLLECTION)."
+        ) from error
     if imported:
         check_width(collection, clip.name, clip.embedding_size, clip.net.image.embedding_size)
         return clip
-    image_half = load_any(card.source)
-    if image_half.sha256 != card.sha256:
-        raise CollectionError(f"{card.source} is no longer the model that {collection.path} was made with.")
-    check_image_half(clip, image_half.net, str(collection.path))
+    image_encoder = resolve(card.source).load_image_encoder()
+    if image_encoder.sha256 != card.sha256:
+        raise WrongModelError(f"{card.source} is no longer the model that {collection.path} was made with.")
+    check_image_encoder(clip, image_encoder.net, str(collection.path))
     return clip
 
 
-def check_image_half(clip: LoadedClip, net: Backbone, whose: str) -> None:
-    """Refuse a CLIP model whose image half is another network than the one that stored embeddings came from.
+def check_image_encoder(clip: LoadedClip, net: Backbone, whose: str) -> None:
+    """Refuse a CLIP model whose image encoder is another network than the one that stored embeddings came from.
 
     Raises
     ------
-    CollectionError
+    WrongModelError
         A parameter differs by more than rounding.
     """
     own, other = clip.net.image.state_dict(), net.state_dict()
@@ -105,7 +106,7 @@ def check_image_half(clip: LoadedClip, net: Backbone, whose: str) -> None:
         for key in own
     )
     if not same:
-        raise CollectionError(
-            f"The image half of {clip.name} is not the model of {whose}: its texts do not belong to those embeddings. "
-            "Name the whole model that they were made with (--model), or embed the photographs with this one."
+        raise WrongModelError(
+            f"The image encoder of {clip.name} is not the model of {whose}: its texts cannot be compared with those "
+            "embeddings. Name the CLIP model that they were made with (--model), or embed the images with this one."
         )

@@ -1,34 +1,21 @@
-"""All embeddings of a collection as one matrix of unit vectors, and what is nearest to each by comparing all."""
+"""All embeddings of a collection as one matrix of unit vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.disk import open_images
-from birder.collection.filter import checked_condition, explained
+from birder.collection.filter import Filter, as_filter
 from birder.collection.storage import Storage
-from birder.errors import unknown_name
-
-Vectors = npt.NDArray[np.float32]
-_CELLS = 32 * 1024 * 1024  # cosines at once: 128 MB
-_MOST_ROWS = 2048
-
-
-class Neighbours(NamedTuple):
-    """The nearest other rows of each row, nearest first: indices (N, k) int64, cosines (N, k) float32."""
-
-    indices: npt.NDArray[np.int64]
-    cosines: Vectors
+from birder.vectors import unit
 
 
 def unit_vectors(
-    collection: Storage, columns: Sequence[str] = ("id",), *, where: str | None = None
-) -> tuple[pa.Table, Vectors]:
+    collection: Storage, columns: Sequence[str] = ("id",), *, where: str | Filter | None = None
+) -> tuple[pa.Table, npt.NDArray[np.float32]]:
     """Columns of a collection's rows, and their embeddings, each divided by its length.
 
     Parameters
@@ -38,7 +25,7 @@ def unit_vectors(
     columns
         Which columns.
     where
-        An SQL condition on the columns: only these rows.
+        A filter: only these rows.
 
     Returns
     -------
@@ -48,118 +35,18 @@ def unit_vectors(
     ------
     UnknownNameError
         There is no such column.
-    CollectionError
-        The condition does not work.
+    FilterError
+        The filter cannot be used.
     """
+    rows = collection.snapshot()
+    chosen = as_filter(where, rows.columns)
     columns = list(dict.fromkeys(columns))
-    for name in columns:
-        if name not in collection.columns:
-            raise unknown_name("column", name, collection.columns)
-    images = open_images(collection.path)
-    query: Any = images.search().select([*columns, "embedding"])
-    condition = None if where is None else checked_condition(where, collection.columns)
-    if condition is not None:
-        query = query.where(condition)
-    parts: list[pa.RecordBatch] = []
-    width, row = collection.model.embedding_size, 0
-    with explained(where, collection.path):
-        vectors = np.empty((images.count_rows(condition), width), np.float32)
-        for batch in query.to_batches():
-            flat = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
-            vectors[row : row + batch.num_rows] = flat.reshape(-1, width)
-            row += batch.num_rows
-            parts.append(batch.select(columns))
-    schema = pa.schema([(name, collection.columns[name]) for name in columns])
-    table = pa.Table.from_batches(parts) if parts else schema.empty_table()
-    for start in range(0, len(vectors), _MOST_ROWS):
-        part = vectors[start : start + _MOST_ROWS]
-        lengths = np.linalg.norm(part, axis=1, keepdims=True)
-        np.divide(part, lengths, out=part, where=lengths > 0)
-    return table, vectors
-
-
-def principal(vectors: Vectors, size: int) -> Vectors:
-    """Vectors in their `size` principal directions, not centred: the inner products that fewer numbers keep best.
-
-    Parameters
-    ----------
-    vectors
-        (N, D) float32.
-    size
-        How many directions, at most D.
-
-    Returns
-    -------
-    (N, size) float32; the direction with the most first. Of each, the sign is that of its largest part.
-    """
-    moments = np.zeros((vectors.shape[1],) * 2)
-    for start in range(0, len(vectors), 8192):
-        part = vectors[start : start + 8192]
-        moments += part.T @ part
-    directions = np.linalg.eigh(moments)[1][:, ::-1][:, :size]
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
-    return (vectors @ (directions * np.where(largest < 0, -1, 1)).astype(np.float32)).astype(np.float32, copy=False)
-
-
-def blocks_of(rows: int) -> Iterator[slice]:
-    """Slices of the rows, so that the cosines of a slice with all rows take some 128 MB at most."""
-    step = max(1, min(_MOST_ROWS, _CELLS // max(rows, 1)))
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
-
-
-def nearest_rows(
-    vectors: Vectors,
-    k: int,
-    *,
-    apart: npt.NDArray[np.int64] | None = None,
-    progress: Callable[[float], None] | None = None,
-) -> Neighbours:
-    """The k nearest other rows of each row, exactly: all are compared with all, a block at a time.
-
-    Parameters
-    ----------
-    vectors
-        (N, D) float32 unit vectors.
-    k
-        How many, less than N.
-    apart
-        (N,) int64: rows with the same number are never neighbours. Without it only a row itself is left out.
-    progress
-        Called with the share that is done.
-
-    Returns
-    -------
-    Indices and cosines; where a row has less than k others, the index is -1 and the cosine -inf.
-    """
-    import torch
-
-    rows = len(vectors)
-    members = _members(apart) if apart is not None else {}
-    everything = torch.from_numpy(vectors)
-    indices = np.empty((rows, k), np.int64)
-    cosines = np.empty((rows, k), np.float32)
-    for block in blocks_of(rows):
-        similar = everything[block] @ everything.T
-        similar[torch.arange(block.stop - block.start), torch.arange(block.start, block.stop)] = -torch.inf
-        for row in range(block.start, block.stop) if members else ():
-            if apart is not None and (same := members.get(int(apart[row]))) is not None:
-                similar[row - block.start, same] = -torch.inf
-        values, places = similar.topk(k, dim=1)
-        indices[block], cosines[block] = places.numpy(), values.numpy()
-        if progress is not None:
-            progress(block.stop / rows)
-    indices[np.isneginf(cosines)] = -1
-    return Neighbours(indices, cosines)
-
-
-def _members(groups: npt.NDArray[np.int64]) -> dict[int, Any]:
-    """Rows of each group that has more than one, as torch indices."""
-    import torch
-
-    order = np.argsort(groups, kind="stable")
-    names, starts, counts = np.unique(groups[order], return_index=True, return_counts=True)
-    return {
-        int(name): torch.from_numpy(order[start : start + count])
-        for name, start, count in zip(names, starts, counts, strict=True)
-        if count > 1
-    }
+    vectors = np.empty((rows.count(chosen), collection.model.embedding_size), np.float32)
+    parts: list[pa.Table] = []
+    row = 0
+    for table, embeddings in rows.embedding_batches(columns, chosen):
+        unit(embeddings, out=vectors[row : row + len(embeddings)])
+        row += len(embeddings)
+        parts.append(table)
+    schema = pa.schema([(name, rows.columns[name]) for name in columns])
+    return pa.concat_tables(parts) if parts else schema.empty_table(), vectors

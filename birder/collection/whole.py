@@ -1,250 +1,190 @@
-"""Whether a collection's tables are whole, and how a copy taken in the middle of writing becomes so again.
+"""Whether the tables of a collection have all their files, and what is done where the newest version of one has not.
 
-A version of a LanceDB table is a manifest that names data files, deletion files and indexes, all of them written before
-it and never changed after. A program that copies the folder while it is written may list the data before the manifests:
-then the newest manifests name files that the copy lacks, or has cut short. The versions before them are whole, and this
-goes back to the newest of those. Layout: https://lance.org/format/table and lance's `protos/table.proto`.
+A version of a LanceDB table is a manifest that names data files and deletion files, all of them written before it and
+never changed after. A program that copies the folder while it is written may list the data before the manifests: then
+the newest manifests name files that the copy lacks, or has only in part. A power cut in the middle of a commit leaves
+the same. The versions before them are whole, and the table goes back to the newest of those. `birder backup` makes
+copies that need none of this.
+
+Opening a collection takes a quick look: are the data files that the newest manifest names there up to their last bytes,
+and does LanceDB find the deletion files? Only if something is missing, LanceDB reads the rows of one version after the
+other, so that its own reader decides which one is whole.
 """
 
 from __future__ import annotations
 
 import contextlib
-import struct
+import os
+import re
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from birder.collection.disk import connect, disk_says, locked
 from birder.collection.journal import Journal
-from birder.errors import CollectionError
+from birder.collection.schema import VECTORS
+from birder.errors import CollectionBusyError, CollectionError, TornCopyError
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
 
 _ATTEMPTS, _PAUSE = 50, 0.1
-_HIGHEST = 2**64 - 1
-_Value = int | memoryview
+_HIGHEST_VERSION = 2**64 - 1
+_MAGIC = b"LANC"
+BACKUP_RECORD = "backup.json"
+"""What is in the folder of a backup as long as it is one; see `birder.collection.backup`."""
+_seen_whole: dict[str, tuple[str, int, int]] = {}
+"""Table -> its newest manifest when it was last found to be whole in this process."""
 
 
 class TornCopyWarning(UserWarning):
-    """A copy was taken, or the power failed, while a collection was written; what came last is not in it."""
-
-
-class File(NamedTuple):
-    """A file that a version needs: its path within the table's folder, its size in bytes (0 where unknown)."""
-
-    path: str
-    size: int
+    """A collection was copied, or the power failed, while it was written; what came last is not in it."""
 
 
 def make_whole(path: Path) -> None:
     """Take every table of a collection whose newest version lacks files back to its newest whole version.
 
-    On a whole collection nothing is written: the newest manifest of each table is read, and its files are looked up.
-    A `TornCopyWarning` says what was done. Files that are too many stay; `birder tidy` removes them.
+    A whole collection is only read. A `TornCopyWarning` says what was done. Files that no version needs any more stay;
+    `birder tidy` removes them.
 
     Raises
     ------
-    CollectionError
+    TornCopyError
         No version is whole, or the folder cannot be written to.
     """
     for table in sorted(path.glob("*.lance")):
         for _ in range(_ATTEMPTS):
-            if not _is_torn(table):
+            if not is_torn(table):
                 break
-            # Of a collection in use, files may go between two looks: whoever writes holds the lock.
-            with contextlib.suppress(_BusyError), _lock(path):
-                if _is_torn(table):
+            # In a collection that is in use, files may be removed between two looks: the writer holds the lock.
+            with contextlib.suppress(CollectionBusyError), _repairing(path):
+                if is_torn(table):
                     _go_back(table)
                 break
             time.sleep(_PAUSE)
 
 
-def missing_files(table: Path, manifest: Path) -> list[str]:
-    """The files, relative to the table's folder, that a version names and that are missing or cut short.
-
-    Raises
-    ------
-    ValueError
-        The manifest is cut short itself.
-    """
-    missing = []
-    for file in _needed(manifest):
-        try:
-            size = (table / file.path).stat().st_size
-        except OSError:
-            missing.append(file.path)
-            continue
-        if size < max(file.size, 1):
-            missing.append(file.path)
-    return missing
-
-
-def needed_files(table: Path) -> dict[str, int]:
-    """The data files of a table's newest version, relative to its folder, and their sizes in bytes.
-
-    Files that are missing, as those of a version that another process is just removing, are left out.
-    """
-    for _, manifest in _manifests(table):
-        try:
-            files = [file.path for file in _needed(manifest)]
-        except (OSError, ValueError):
-            continue
-        found = {}
-        for file in files:
-            with contextlib.suppress(OSError):
-                found[file] = (table / file).stat().st_size
-        return found
-    return {}
-
-
-class _BusyError(Exception):
-    pass
+def refuse_unfinished_backup(path: Path) -> None:
+    """Refuse (`TornCopyError`) a folder without a collection that is a first backup which was interrupted."""
+    if (path / BACKUP_RECORD).exists():
+        raise TornCopyError(f"{path} is a backup that was interrupted. Complete it: run birder backup again.")
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _repairing(path: Path) -> Iterator[None]:
+    """Hold the lock for writing, or say why a torn copy cannot be repaired."""
     lock = contextlib.ExitStack()
     try:
         lock.enter_context(locked(path, patience=0.0))
+    except CollectionBusyError:
+        raise
     except CollectionError as error:
-        if isinstance(error.__cause__, BlockingIOError):
-            raise _BusyError from error
-        raise CollectionError(
-            f"{path} is a copy that was taken while the collection was written, and it cannot be mended where it lies: "
-            "copy it to a place that you may write to, and open that."
+        raise TornCopyError(
+            f"{path} was copied while it was written, and it cannot be repaired where it lies: "
+            f"{disk_says(error)} Make a consistent copy of the original with: birder backup ORIGINAL DEST"
         ) from error
     with lock:
         yield
 
 
-def _manifests(table: Path) -> list[tuple[int, Path]]:
-    """Versions and their manifests, newest first."""
+def manifests(table: Path) -> list[tuple[int, Path]]:
+    """The versions of a table and their manifests, newest first; `table` is its folder."""
     versions = table / "_versions"
     found = []
     for entry in versions.iterdir() if versions.is_dir() else ():
         if entry.suffix == ".manifest" and entry.stem.isdecimal():
             number = int(entry.stem)
-            # 20 digits count down from the highest number, so that the newest is listed first
-            found.append((_HIGHEST - number if len(entry.stem) == 20 else number, entry))
+            # Names of 20 digits count down from the highest number, so that the newest is listed first.
+            found.append((_HIGHEST_VERSION - number if len(entry.stem) == 20 else number, entry))
     return sorted(found, reverse=True)
 
 
-def _is_torn(table: Path) -> bool:
-    manifests = _manifests(table)
-    if not manifests:
-        return False
+def is_torn(table: Path) -> bool:
+    """Whether the newest version of a table, given by its folder, lacks files."""
+    found = manifests(table)
+    if not found:
+        return False  # what is left of a table whose creation was cut short
+    newest = found[0][1]
     try:
-        return bool(missing_files(table, manifests[0][1]))
-    except (OSError, ValueError):
+        status = newest.stat()
+        state = (newest.name, status.st_mtime_ns, status.st_ino)
+        if _seen_whole.get(str(table)) == state:
+            return False
+        data = newest.read_bytes()
+        if not data.endswith(_MAGIC):
+            return True
+        if not all(_is_complete(table / "data" / name) for name in _named(data)):
+            return True
+        opened = connect(table.parent).open_table(table.stem)
+        opened.count_rows("_rowaddr < 0")  # it holds for no row, but LanceDB reads every deletion file to tell
+    except (OSError, RuntimeError, ValueError):
         return True
+    _seen_whole[str(table)] = state
+    return False
+
+
+def _named(manifest: bytes) -> Iterator[str]:
+    """The data files that a manifest names."""
+    message = manifest[int.from_bytes(manifest[-16:-8], "little") :]  # other names may stand before it
+    # protobuf writes a path as the number of its field (1), the type of a text (2), its length, and the text
+    for found in re.finditer(rb"\x0a(.)([\w-]+\.lance)", message, re.DOTALL):
+        if found[1][0] == len(found[2]):
+            yield found[2].decode()
+
+
+def _is_complete(file: Path) -> bool:
+    """Whether a file of Lance's is there up to its last bytes."""
+    with file.open("rb") as opened:
+        opened.seek(-min(len(_MAGIC), file.stat().st_size), os.SEEK_END)
+        return opened.read() == _MAGIC
 
 
 def _go_back(table: Path) -> None:
-    manifests = _manifests(table)
-    unreadable = []
-    whole = None
-    for version, manifest in manifests:
-        try:
-            if not missing_files(table, manifest):
-                whole = version
-                break
-        except ValueError:
-            unreadable.append(manifest)
-    if whole is None:
-        raise CollectionError(
-            f"{table.parent} is a copy that was taken while the collection was written, and no version of its table "
-            f"{table.stem} is whole. Copy it again when nothing writes or tidies there."
-        )
+    """Restore the newest version whose rows can be read, unless that is the newest one."""
+    found = manifests(table)
+    for _, manifest in found:
+        with contextlib.suppress(FileNotFoundError):
+            if not manifest.read_bytes().endswith(_MAGIC):  # LanceDB opens no other version while it is there
+                manifest.rename(manifest.with_suffix(".unreadable"))
+    readable = manifests(table)
     try:
-        for manifest in unreadable:
-            manifest.rename(manifest.with_suffix(".unreadable"))
-        opened = connect(table.parent).open_table(table.stem)
-        opened.checkout(whole)
-        opened.restore()
-        Journal(table.parent).unfold()  # labels that were in later versions are written into the rows again
+        for version, _ in readable:
+            opened = connect(table.parent).open_table(table.stem)
+            opened.checkout(version)
+            if not _can_be_read(opened):
+                continue
+            if version == found[0][0]:
+                return
+            opened.restore()
+            Journal(table.parent).unfold()  # labels that were in later versions are written into the rows again
+            break
+        else:
+            raise TornCopyError(
+                f"{table.parent} was copied while it was written, and no version of its table {table.stem} is whole. "
+                "Make a consistent copy of the original with: birder backup ORIGINAL DEST"
+            )
     except (OSError, RuntimeError, ValueError) as error:
-        raise CollectionError(f"Cannot mend the copy {table.parent}: {disk_says(error)}. Copy it again.") from error
+        raise TornCopyError(
+            f"{table.parent} was copied while it was written, and it cannot be repaired: {disk_says(error)}. "
+            "Make a consistent copy of the original with: birder backup ORIGINAL DEST"
+        ) from error
     warnings.warn(
-        f"{table.parent} was copied while it was being written, or the power failed then: its table {table.stem} is "
-        f"as of version {whole}, without {manifests[0][0] - whole} later ones. To complete it, run what wrote there "
-        "again, or copy again.",
+        f"{table.parent} was copied while it was written, or the power failed then: its table {table.stem} is as of "
+        f"version {version}, without {found[0][0] - version} later ones. To complete it, run the last commands again, "
+        "or make a consistent copy of the original with: birder backup ORIGINAL DEST",
         TornCopyWarning,
         stacklevel=4,
     )
 
 
-def _needed(manifest: Path) -> Iterator[File]:
-    """The files that a version names, without those of indexes: searches that lack these say so and go on."""
-    data = memoryview(manifest.read_bytes())
-    if len(data) < 16 or bytes(data[-4:]) != b"LANC":
-        raise ValueError(f"{manifest} is cut short")
-    (position,) = struct.unpack_from("<Q", data, len(data) - 16)
+def _can_be_read(table: Table) -> bool:
+    """Whether LanceDB can read all rows of a version; every data file has other columns than the vectors."""
     try:
-        for number, value in _fields(_section(data, position)):
-            if number == 2:
-                yield from _of_fragment(value)
-    except (struct.error, IndexError) as error:
-        raise ValueError(f"{manifest} is damaged") from error
-
-
-def _of_fragment(fragment: _Value) -> Iterator[File]:
-    """`DataFragment`: 1 id, 2 files, 3 deletion file, 11 overlays (each with its file as 1)."""
-    fragment_id, deletions = 0, None
-    for number, value in _fields(fragment):
-        if number == 1 and isinstance(value, int):
-            fragment_id = value
-        elif number == 2:
-            yield from _data_file(value)
-        elif number == 3:
-            deletions = dict(_fields(value))
-        elif number == 11:
-            yield from _data_file(dict(_fields(value)).get(1, memoryview(b"")))
-    if deletions is not None and 7 not in deletions:  # 7: it lies in another table's folder
-        ending = "bin" if deletions.get(1, 0) == 1 else "arrow"
-        yield File(f"_deletions/{fragment_id}-{deletions.get(2, 0)}-{deletions.get(3, 0)}.{ending}", 0)
-
-
-def _data_file(message: _Value) -> Iterator[File]:
-    """`DataFile`: 1 path, 6 size in bytes, 7 another table's folder."""
-    file = dict(_fields(message))
-    path, size = file.get(1), file.get(6, 0)
-    if isinstance(path, memoryview) and isinstance(size, int) and 7 not in file:
-        yield File(f"data/{bytes(path).decode()}", size)
-
-
-def _section(data: memoryview, position: int) -> memoryview:
-    (length,) = struct.unpack_from("<I", data, position)
-    section = data[position + 4 : position + 4 + length]
-    if len(section) != length:
-        raise IndexError(position)
-    return section
-
-
-def _fields(message: _Value) -> Iterator[tuple[int, _Value]]:
-    """Numbers and values of a protobuf message (https://protobuf.dev/programming-guides/encoding)."""
-    if isinstance(message, int):
-        raise IndexError(message)
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(message, at)
-            yield key >> 3, value
-            continue
-        length, at = _varint(message, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
-        if at + length > len(message):
-            raise IndexError(at)
-        yield key >> 3, message[at : at + length]
-        at += length
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
+        columns = [name for name in table.schema.names if name not in VECTORS]
+        for _ in table.search().select(columns).to_batches():
+            pass
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return True

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from birder.collection.schema import LABEL_SOURCE, VECTORS
 from birder.errors import CollectionError
 from birder.formats.snapshot import Snapshot
-from birder.sources import RANKS, is_url, uri_to_name
+from birder.sources import is_url, uri_to_name
+from birder.taxonomy import RANKS
 
 _OURS = (*VECTORS, "id", "uri", "sha256", "bytes", "modified", "etag", LABEL_SOURCE)
 
@@ -41,7 +42,7 @@ def write_emb_explorer(snapshot: Snapshot, file: Path, pictures_at: str | None =
     rows = snapshot.count()
     if rows == 0:
         raise CollectionError("There are no rows to export, and emb-explorer cannot open an empty file.")
-    own = "uuid" in names and snapshot.count("uuid IS NOT NULL AND uuid != ''") == rows and _is_unique(snapshot, "uuid")
+    own = "uuid" in names and _identifies(snapshot, "uuid")
     columns = {"uuid": "uuid" if own else "id", "emb": "embedding"}
     columns["identifier"] = "identifier" if "identifier" in names else "uri"
     rest = [name for name in names if name not in (*_OURS, *RANKS, *columns)]
@@ -73,10 +74,11 @@ def _places(table: pa.Table, column: str, pictures_at: str | None) -> list[str |
     ]
 
 
-def _is_unique(snapshot: Snapshot, name: str) -> bool:
-    seen: set[str] = set()
+def _identifies(snapshot: Snapshot, name: str) -> bool:
+    """Whether each row has a value of its own in a column."""
+    seen: set[str | None] = set()
     rows = 0
     for table in snapshot.batches([name]):
         seen.update(table[name].to_pylist())
         rows += table.num_rows
-    return len(seen) == rows
+    return len(seen) == rows and not seen & {None, ""}

@@ -9,10 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from birder.collection.filter import Filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
+from birder.files import replacing, replacing_folder
 from birder.formats.camtrap import Project, write_camtrap, zipped
-from birder.formats.draft import drafted, drafted_folder
 from birder.formats.emb_explorer import write_emb_explorer
 from birder.formats.embedding_atlas import Thumbnails, write_embedding_atlas
 from birder.formats.megadetector import write_megadetector
@@ -35,7 +36,7 @@ def export(
     file: str | Path,
     *,
     for_: Tool | None = None,
-    where: str | None = None,
+    where: str | Filter | None = None,
     results: str | Path | None = None,
     project: Project | None = None,
     classifier: str | None = None,
@@ -56,7 +57,7 @@ def export(
     for_
         The tool it is for.
     where
-        An SQL condition on the columns; all rows without it.
+        A filter; default: all rows.
     results
         For megadetector: the results that the predictions go into.
     project
@@ -79,7 +80,7 @@ def export(
     ConfigError
         The file's ending says no format, it is there already, cannot be written, or something needed is not given.
     CollectionError
-        The condition does not read, or there is nothing to write.
+        There is nothing to write.
     """
     file = Path(file)
     snapshot = Snapshot(collection, where)
@@ -90,8 +91,8 @@ def export(
         if results is None:
             raise ConfigError("Name MegaDetector's results that the predictions shall go into: --results FILE.json")
         _demand_ending(file, ".json", for_)
-        with drafted(file, force=force) as part:
-            merged = write_megadetector(snapshot, Path(results), part, by)
+        with replacing(file, force=force) as draft:
+            merged = write_megadetector(snapshot, Path(results), draft, by)
         left = f"; {merged.unmatched:,} predictions are of no detection there" if merged.unmatched else ""
         return f"{merged.merged:,} detections have a classification in {file}{left}."
     if for_ == "embedding-atlas":
@@ -108,10 +109,10 @@ def export(
     write = for_explorer if for_ == "emb-explorer" else _WRITERS[file.suffix.lower()]
     if snapshot.count() == 0:
         raise CollectionError(
-            "No row holds the condition." if where is not None else f"{collection.path} has no rows to export."
+            "No rows match the filter." if where is not None else f"{collection.path} has no rows to export."
         )
-    with drafted(file, force=force) as part:
-        rows = write(snapshot, part)
+    with replacing(file, force=force) as draft:
+        rows = write(snapshot, draft)
     return f"{rows:,} rows in {file}."
 
 
@@ -126,8 +127,8 @@ def _embedding_atlas(
     if places is None or thumbnails is None:
         raise CollectionError(f"{collection.path} has no map yet: compute it with birder map {collection.path}")
     _demand_ending(file, ".parquet", "embedding-atlas")
-    with drafted(file, force=force) as part:
-        done = write_embedding_atlas(snapshot, part, places, thumbnails)
+    with replacing(file, force=force) as draft:
+        done = write_embedding_atlas(snapshot, draft, places, thumbnails)
     off = (
         f"; {done.off_map:,} are not on the map (birder map DIR --recompute) and were left out" if done.off_map else ""
     )
@@ -139,11 +140,11 @@ def _camtrap(
     collection: Storage, snapshot: Snapshot, file: Path, project: Project, classifier: str, force: bool
 ) -> str:
     if file.suffix.lower() == ".zip":
-        with drafted(file, force=force) as part, TemporaryDirectory(dir=file.parent, prefix=".birder-") as folder:
+        with replacing(file, force=force) as draft, TemporaryDirectory(dir=file.parent, prefix=".birder-") as folder:
             written = write_camtrap(collection, snapshot, Path(folder), project, classifier)
-            zipped(Path(folder), part)
+            zipped(Path(folder), draft)
     else:
-        with drafted_folder(file, force=force) as folder:
+        with replacing_folder(file, force=force) as folder:
             written = write_camtrap(collection, snapshot, folder, project, classifier)
     return (
         f"{written.observations:,} observations of {written.media:,} media in {written.deployments:,} deployments "

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from birder.errors import ConfigError
-from birder.formats.draft import drafted
+from birder.files import replacing
 
 Matrix = npt.NDArray[np.float32]
 
@@ -39,10 +39,10 @@ def write_features(file: Path, paths: Sequence[str], features: Matrix, model: st
         raise ConfigError(f"{file} ends in no form: name it {', '.join(writers)}.")
     beside = file.with_suffix(".csv") if file.suffix.lower() == ".npy" else None
     if beside is not None:
-        with drafted(beside, force=force) as part:
-            _write_csv(part, paths, features[:, :0], model)
-    with drafted(file, force=force) as part:
-        write(part, paths, features, model)
+        with replacing(beside, force=force) as draft:
+            _write_csv(draft, paths, features[:, :0], model)
+    with replacing(file, force=force) as draft:
+        write(draft, paths, features, model)
     more = f", and what its rows are in {beside}" if beside is not None else ""
     return f"Wrote {len(paths):,} features, {features.shape[1]}-dimensional, to {file}{more}."
 

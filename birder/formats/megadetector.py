@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from birder.collection.predictions import Prediction, prediction_columns, prediction_of
 from birder.errors import BirderError, ConfigError
-from birder.formats.predictions import Prediction, prediction_columns, prediction_of
 from birder.formats.snapshot import Snapshot
 from birder.sources import as_number, read_results, uri_to_path
 

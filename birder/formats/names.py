@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from birder.collection.predictions import prediction_columns, prediction_of
 from birder.errors import ConfigError, unknown_name
-from birder.formats.predictions import prediction_columns, prediction_of
-from birder.sources import RANKS
+from birder.taxonomy import RANKS, is_rank, ranks_down_to, taxon_of
 
 LABEL, PREDICTION = "label", "prediction"
 
@@ -48,16 +48,16 @@ def namer(schema: pa.Schema, by: str) -> Namer:
         raise ConfigError(f"The column {by} is {schema.field(by).type}, no text: name one that says what is there.")
     if by == LABEL:
         return Namer([LABEL, *RANKS], _labelled)
-    ranks = list(RANKS[: RANKS.index(by) + 1]) if by in RANKS else [by]
+    columns = list(ranks_down_to(by)) if is_rank(by) else [by]
 
     def of_column(row: Mapping[str, Any]) -> Name | None:
-        return Name(row[by], [row[rank] for rank in ranks if row[rank]] if by in RANKS else []) if row[by] else None
+        return Name(row[by], list(taxon_of(row).values()) if is_rank(by) else []) if row[by] else None
 
-    return Namer(ranks, of_column)
+    return Namer(columns, of_column)
 
 
 def _labelled(row: Mapping[str, Any]) -> Name | None:
-    ranks = [row[rank] for rank in RANKS if row[rank]]
+    ranks = list(taxon_of(row).values())
     name = row[LABEL] or (ranks[-1] if ranks else None)
     return None if name is None else Name(name, ranks)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from birder.collection.predictions import COLUMNS as PREDICTED
+from birder.collection.predictions import PREFIX, prediction_of
 from birder.collection.provenance import Source
 from birder.collection.schema import LABEL_SOURCE
-from birder.formats.predictions import COLUMNS as PREDICTED
-from birder.formats.predictions import prediction_of
-from birder.sources import RANKS
+from birder.taxonomy import RANKS, lowest_name, ranks_down_to, taxon_of
 
 BOX = {"bboxX": "box_x", "bboxY": "box_y", "bboxWidth": "box_width", "bboxHeight": "box_height"}
 _KEPT = ("eventID", "count", "lifeStage", "sex", "behavior")
@@ -95,11 +95,11 @@ def observations(row: Mapping[str, Any], by: By) -> Iterator[Line]:
 
 def taxon(row: Mapping[str, Any], name: str) -> Line:
     """A taxon of the package's `taxonomic`, with its rank and those above it, as far as the row knows of them."""
-    for prefix in ("", "predicted_"):
-        ranks = {rank: str(row[prefix + rank]) for rank in RANKS if row.get(prefix + rank)}
-        rank = next((rank for rank in reversed(RANKS) if ranks.get(rank) == name), None)
+    for prefix in ("", PREFIX):
+        names = taxon_of(row, prefix)
+        rank = next((rank for rank in reversed(names) if names[rank] == name), None)
         if rank is not None:
-            above = {each: ranks[each] for each in RANKS[: RANKS.index(rank)] if each in ranks}
+            above = {each: names[each] for each in ranks_down_to(rank)[:-1] if each in names}
             return {"scientificName": name, "taxonRank": rank, **above}
     return {"scientificName": name}
 
@@ -111,7 +111,7 @@ def _of_people(row: Mapping[str, Any], by: By) -> Iterator[Line]:
     of_folder = source is not None and source.kind == "folder"
     if of_folder and not by.folder_labels:
         label = source = None
-    lowest = next((row[rank] for rank in reversed(RANKS) if row.get(rank)), None)
+    lowest = lowest_name(taxon_of(row))
     given = row.get("observationType") if row.get("observationType") in _ALLOWED["observationType"] else None
     other = _OTHERS.get(str(label).lower()) if label else None
     kind = other or given or "animal"

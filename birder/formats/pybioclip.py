@@ -17,9 +17,8 @@ import pyarrow as pa
 from birder.errors import ConfigError
 from birder.formats.json_file import read_object
 from birder.formats.predictions import Given
-from birder.naming.prompts import COMMON_NAME
-from birder.naming.tables import read_table
-from birder.sources import RANKS
+from birder.formats.text_table import read_table
+from birder.taxonomy import COMMON_NAME, ranks_in
 
 _FILE, _SCORE, _CLASS = "file_name", "score", "classification"
 
@@ -58,7 +57,7 @@ def _vectors(embeddings: dict[str, object]) -> Iterator[np.ndarray[tuple[int], n
 def is_predictions(file: Path) -> bool:
     """Whether a CSV has the columns of `bioclip predict`."""
     names = read_table(file).column_names
-    return _FILE in names and _SCORE in names and (_CLASS in names or any(rank in names for rank in RANKS))
+    return _FILE in names and _SCORE in names and (_CLASS in names or bool(ranks_in(names)))
 
 
 def read_predictions(file: Path) -> Iterator[Given]:
@@ -70,7 +69,7 @@ def read_predictions(file: Path) -> Iterator[Given]:
         It cannot be read, or a score is no number.
     """
     table = read_table(file)
-    names = [name for name in (*RANKS, COMMON_NAME) if name in table.column_names]
+    names = [*ranks_in(table.column_names), *({COMMON_NAME} & set(table.column_names))]
     best: dict[str, Given] = {}
     for number, row in enumerate(table.to_pylist(), start=2):
         try:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.disk import open_images, storing
 from birder.collection.index import ensure_index
 from birder.collection.schema import IMPORTED, LABEL_SOURCE, image_fields
 from birder.collection.storage import Failure, ModelCard, Stamp, Storage, exists
@@ -262,12 +261,7 @@ def _write(
     read = overcome = 0
     with collection.running(), collection.writing():
         there = collection.columns
-        new = [pa.field(name, type_) for name, type_ in types.items() if name not in there]
-        images = open_images(collection.path)
-        with storing(collection.path):
-            if new:
-                images.add_columns(pa.schema(new))
-        collection.see_latest()
+        collection.add_columns({name: type_ for name, type_ in types.items() if name not in there})
         for name, type_ in types.items():
             if collection.columns[name] != type_:
                 raise CollectionError(
@@ -283,16 +277,12 @@ def _write(
             failures = [each for each in batch.failures if index.failures.get(each.uri) != each.stamp]
             for failure in failures:
                 failure.known = failure.uri in index.rows
-            with storing(collection.path):
-                if not known.all():
-                    images.add(_in_order(batch.rows.filter(pa.array(~known)), images.schema))
-                if (known & ~same).any():
-                    changed = batch.rows.filter(pa.array(known & ~same))
-                    images.merge_insert("uri").when_matched_update_all().execute(changed)
+            if not known.all():
+                collection.append(batch.rows.filter(pa.array(~known)))
+            if (known & ~same).any():
+                collection.update(batch.rows.filter(pa.array(known & ~same)))
             if failures:
-                collection.see_latest()
                 collection.write([], failures)
-                images = open_images(collection.path)
             read += len(uris) + len(batch.failures)
             done.new += int((~known).sum())
             done.changed += int((known & ~same).sum())
@@ -302,7 +292,6 @@ def _write(
             overcome += sum(uri in index.failures for uri in uris)
             if on_progress is not None:
                 on_progress(read, total)
-        collection.see_latest()
         if done.new or done.changed:
             collection.compact()
             ensure_index(collection)
@@ -324,14 +313,3 @@ def _stamps(rows: pa.Table) -> list[Stamp]:
         for name in Stamp._fields
     ]
     return [Stamp(*values) for values in zip(*(column.to_pylist() for column in columns), strict=True)]
-
-
-def _in_order(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Rows with all columns of the collection, null where they have none."""
-    columns = [
-        rows[column.name].cast(column.type)
-        if column.name in rows.column_names
-        else pa.nulls(rows.num_rows, column.type)
-        for column in schema
-    ]
-    return pa.table(columns, schema=schema)

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from birder.collection.predictions import COLUMNS, PREFIX
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.formats.json_file import read_object
 from birder.formats.matching import match_paths
-from birder.formats.predictions import COLUMNS, Given, save_predictions
+from birder.formats.predictions import Given
 from birder.formats.pybioclip import is_predictions, read_predictions
 from birder.formats.speciesnet import read_speciesnet
 
@@ -72,8 +73,8 @@ def import_predictions(file: Path, collection: Storage, *, model: str | None = N
         best += [(uri, found) for uri in rows]
         makers += [prediction.by or model or "pybioclip"] * len(rows)
     there = {name for each in given.values() for name in each.names}
-    columns = [name for name in (each.removeprefix("predicted_") for each in COLUMNS) if name in there]
-    save_predictions(collection, best, columns, makers, None)
+    columns = [name for name in (each.removeprefix(PREFIX) for each in COLUMNS) if name in there]
+    collection.save_predictions(best, columns, makers, None)
     done.rows = sum(found is not None for _, found in best)
     return done
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from birder.collection.disk import open_images
-from birder.collection.filter import checked_condition, explained
+from birder.collection.filter import Filter, as_filter
 from birder.collection.storage import Storage
 
 ROWS_AT_ONCE = 8192
@@ -19,7 +18,7 @@ _BYTES_AT_ONCE = 64 * 2**20
 
 
 class Snapshot:
-    """The rows of a collection that a condition holds for, as of now; later commits do not show.
+    """The rows of a collection that match a filter, as of now; later commits do not show.
 
     Attributes
     ----------
@@ -29,40 +28,26 @@ class Snapshot:
         All columns, with the model's card in the metadata.
     """
 
-    def __init__(self, collection: Storage, where: str | None = None) -> None:
+    def __init__(self, collection: Storage, where: str | Filter | None = None) -> None:
         self.path = collection.path
-        self._images = open_images(collection.path)
-        self._images.checkout(self._images.version)
-        self.schema: pa.Schema = self._images.schema
-        types = {column.name: column.type for column in self.schema}
-        self._where = None if where is None else checked_condition(where, types)
+        self._rows = collection.snapshot()
+        self._where = as_filter(where, self._rows.columns)
+        self.schema: pa.Schema = self._rows.schema
 
-    def count(self, more: str | None = None) -> int:
-        """How many rows there are; with `more`, how many of them hold this condition too."""
-        both = " AND ".join(f"({condition})" for condition in (self._where, more) if condition is not None)
-        with explained(self._where, self.path):
-            return int(self._images.count_rows(both or None))
+    def count(self) -> int:
+        """How many rows there are."""
+        return self._rows.count(self._where)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Go through the rows in the order they were written, some thousands at a time."""
         names = self.schema.names if columns is None else list(columns)
-        query = self._images.search()
         at_once = rows_at_once(pa.schema([self.schema.field(name) for name in names]))
-        if self._where is not None:
-            query = query.where(self._where)
-        waiting: list[pa.RecordBatch] = []
-        with explained(self._where, self.path):
-            for batch in query.select(names).to_batches(at_once):
-                waiting.append(batch)  # a collection that was filled bit by bit gives them in small pieces
-                if sum(each.num_rows for each in waiting) >= at_once:
-                    yield pa.Table.from_batches(waiting).select(names)
-                    waiting = []
-        if any(each.num_rows for each in waiting):
-            yield pa.Table.from_batches(waiting).select(names)
+        for table in self._rows.tables(names, self._where, rows=at_once):
+            yield table.select(names)
 
     def filled(self, columns: Sequence[str]) -> list[str]:
         """Those of the columns that have a value in any row."""
-        return [name for name in columns if self.count(f"`{name}` IS NOT NULL")]
+        return [name for name in columns if self._rows.count_filled(name, self._where)]
 
 
 def rows_at_once(schema: pa.Schema) -> int:

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from birder.errors import BirderError, CollectionError, ConfigError
+from birder.files import replacing
 from birder.formats.names import namer
 from birder.formats.snapshot import Snapshot
 from birder.sources import readable, uri_to_path
@@ -157,20 +157,8 @@ def _put(file: Path, target: Path, *, link: bool) -> bool:
         if link:
             os.link(file, target)
             return True
-        descriptor, part = tempfile.mkstemp(dir=target.parent, prefix=".birder-", suffix=".part")
-        os.close(descriptor)
-        try:
-            shutil.copy2(file, part)
-            try:
-                os.link(part, target)  # which fails where something is there
-            except FileExistsError:
-                raise
-            except OSError:  # a file system without hard links
-                if os.path.lexists(target):
-                    raise FileExistsError(target) from None
-                Path(part).rename(target)
-        finally:
-            Path(part).unlink(missing_ok=True)
-    except FileExistsError:
+        with replacing(target, force=False) as draft:
+            shutil.copy2(file, draft)
+    except FileExistsError:  # the system's, or Birder's, which is one of them
         return False
     return True

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ from birder.collection.journal import Journal
 from birder.collection.provenance import source_of
 from birder.collection.schema import LABEL_SOURCE
 from birder.errors import BirderError, CollectionError, ConfigError
+from birder.files import replacing
 from birder.formats.names import LABEL, Name, namer
 from birder.formats.snapshot import Snapshot
 from birder.sources import readable, uri_to_path
@@ -143,21 +142,8 @@ def _write(file: Path, names: Iterable[Name]) -> bool:
         data = _serialized(document)
     except RecursionError:
         raise ConfigError(f"{readable(file.name)} is nested too deep for a sidecar; it stays as it is") from None
-    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix=".birder-", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        if before is None:
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(part).chmod(0o666 & ~umask)
-        else:
-            shutil.copymode(file, part)
-        Path(part).replace(file)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with replacing(file, durable=True) as draft:
+        draft.write_bytes(data)
     return True
 
 

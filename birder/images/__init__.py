@@ -1,1 +1,1 @@
-"""From a file to pixels: finding, opening, orienting and resizing photographs."""
+"""From a file to pixels: finding, opening, orienting and resizing images."""

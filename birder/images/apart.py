@@ -1,4 +1,4 @@
-"""Decoding in processes apart, with limits of memory and time: a file that hangs or takes too much costs only those."""
+"""Decoding in separate processes with limits of memory and time, so that a hostile file costs only such a process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from birder.images.decode import Photo, PhotoMetadata
 from birder.images.guard import QUARTER, decoding
 
 SECONDS = 3.0
-"""What reading a file's header may take, and decoding the smallest picture."""
+"""What reading a header and decoding the smallest image may take."""
 SECONDS_A_MEGAPIXEL = 0.5
 MOST_SECONDS = 30.0
 MOST_BYTES = 256 << 20
@@ -30,19 +30,19 @@ MOST_BYTES = 256 << 20
 
 _START_SECONDS = 20.0
 _PATIENCE = 3
-"""A process ends itself after so many seconds of its processor; it is ended after so many times that by the clock."""
+"""A process ends itself after so many seconds of processor time; it is killed after so many times that by the clock."""
 _STRIP = 4 << 20
 
 
 class Decoders:
-    """Processes that decode; who asks for more than there are waits. They are started when they are needed.
+    """A pool of decoding processes, started on demand; callers wait while all of them are busy.
 
     Parameters
     ----------
     processes
         At most so many.
     seconds
-        What a picture of any size may take at most.
+        What an image of any size may take at most.
     """
 
     def __init__(self, processes: int, seconds: float = MOST_SECONDS) -> None:
@@ -52,7 +52,7 @@ class Decoders:
         atexit.register(self.stop)
 
     def forget(self) -> None:
-        """Begin anew without ending anything: after a fork, the processes are those of another."""
+        """Start over without ending any process: after a fork, they belong to the parent."""
         # Kept, because a pipe that is thrown away writes what another thread had begun to say.
         self._others = getattr(self, "_running", None)
         self._lock = threading.Lock()
@@ -69,7 +69,7 @@ class Decoders:
         held: contextlib.ExitStack,
         transform: dict[str, Any] | None = None,
     ) -> Photo:
-        """Decode a photograph; see `birder.images.open.open_photo`.
+        """Decode an image; see `birder.images.open.open_photo`.
 
         Parameters
         ----------
@@ -78,17 +78,19 @@ class Decoders:
         draft
             (height, width) in pixels that are needed at least.
         held
-            Takes the memory of `decoding` that the picture takes, in the process and here.
+            Takes the memory of `decoding` that the image takes, in the process and here.
         transform
             Of a collection's card: the image is then what the network gets, (H, W) as its size says.
 
         Raises
         ------
         ImageError
-            With a short reason; also if it takes more memory or time than a picture of its size may.
+            With a short reason; also if it takes more memory or time than an image of its size may.
         """
         if len(data) > MOST_BYTES:
-            raise ImageError(f"{len(data):,} bytes, more than {MOST_BYTES:,} of a kind whose header does not bound it")
+            raise ImageError(
+                f"{len(data):,} bytes, more than the {MOST_BYTES:,} for formats that are decoded in a separate process"
+            )
         process = self._free.get()
         try:
             if process is None or process.poll() is not None:
@@ -115,7 +117,7 @@ class Decoders:
                 seconds = min(SECONDS + SECONDS_A_MEGAPIXEL * answer["pixels"] / 1e6, self._seconds)
                 if answer["amount"] > QUARTER:
                     raise ImageError(
-                        f"it takes {answer['amount'] / 1e6:,.0f} MB to decode, more than a quarter of the memory"
+                        f"decoding it takes {answer['amount'] / 1e6:,.0f} MB, more than a quarter of the memory"
                     )
                 held.enter_context(decoding.hold(answer["amount"]))
                 with _at_most(process, seconds, late):
@@ -136,8 +138,8 @@ class Decoders:
             if not finished:
                 self._end(process)
         if late.is_set() or process.returncode == -_SIGXCPU:
-            raise ImageError(f"it takes more than {seconds:.3g} seconds to decode")
-        raise ImageError("it takes more memory to decode than its size lets expect, or ends the decoder")
+            raise ImageError(f"decoding it took more than {seconds:.3g} seconds")
+        raise ImageError("decoding it took more memory than its size allows, or crashed the decoder")
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -149,7 +151,7 @@ class Decoders:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                # one thread each: a library's pool of them would take the memory that is meant for pictures
+                # one thread each: a library's pool of them would take the memory that is meant for images
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
                 start_new_session=True,  # Ctrl+C is for the run, which ends after what it has begun
             )
@@ -159,7 +161,7 @@ class Decoders:
             ready = process.stdout.read(1)
         if not ready:  # what it takes to start is not the file's fault
             self._end(process)
-            raise ImageError("the process that should decode it does not start")
+            raise ImageError("the decoding process did not start")
         return process
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What a file's header promises: whether decoding it is bounded by width and height, and a JPEG's scans.
+"""What a file's header tells: whether decoding it is bounded by width and height, and a JPEG's scans.
 
 Known to be bounded is what cameras and scanners write, by the thousand: it is decoded where it is asked for. All else
 is decoded in a process apart, with limits; see `birder.images.apart`.
@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 _MOST_MARKERS = 1000
-"""Of a JPEG before its picture: a profile takes up to 255, its EXIF one."""
+"""Segments of a JPEG before its image data: a colour profile takes up to 255, EXIF one."""
 _MOST_EXIF = 1 << 16
-"""Bytes; JPEG has no more in one piece."""
+"""Bytes, the most that a JPEG segment can have."""
 _MOST_STRIPS = 1 << 16
 _TIFF_COMPRESSIONS = (1, 5, 8, 32773, 32946)
-"""None, LZW, deflate, PackBits: what others do within a TIFF, its header does not tell."""
+"""None, LZW, deflate, PackBits; a TIFF's header does not bound what other compressions take."""
 _COMPRESSION, _OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 259, 273, 279, 324, 325
 
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -31,7 +31,7 @@ _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 class JpegHeader(NamedTuple):
     """What stands before a JPEG's first scan: width and height as stored, components, whether all scans are kept.
 
-    `scans` is where the first begins. Where there are several, the decoder keeps the coefficients of the whole picture.
+    `scans` is where the first begins. Where there are several, the decoder keeps the coefficients of the whole image.
     """
 
     width: int
@@ -94,7 +94,7 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
 def count_scans(data: bytes, start: int, most: int) -> int:
     """Count a JPEG's scans from the first, at `start`; no more than `most` may be too many.
 
-    More than `most` are counted exactly: what follows the picture (a film, a second picture) is left out.
+    More than `most` are counted exactly: what follows the image (a film, a second image) is left out.
     """
     if (at_most := data.count(b"\xff\xda", start)) <= most:
         return at_most

@@ -28,14 +28,14 @@ MAX_SCANS = 100
 """A JPEG of more scans is refused: cameras and programs write about ten, each costs a pass over it all."""
 
 _BYTES_PER_PIXEL = {"JPEG2000": 24, "HEIF": 16, "AVIF": 16, "WEBP": 12, "TIFF": 12}
-"""What decoding takes at its peak where that is more than 8: the picture as 32 bits a pixel, and that turned."""
+"""What decoding takes at its peak where that is more than 8: the image as 32 bits a pixel, and that turned."""
 _STRIP = 4_000_000  # pixels that are converted at once
 _LARGE = 16_000_000  # pixels from which on a draft of what is no JPEG pays off
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
 class PhotoMetadata(NamedTuple):
-    """What the camera wrote: local time without zone, WGS 84 degrees; None where absent or broken."""
+    """EXIF data: local time without a zone, WGS 84 degrees; None where absent or invalid."""
 
     taken_at: datetime | None
     latitude: float | None
@@ -43,7 +43,7 @@ class PhotoMetadata(NamedTuple):
 
 
 class Photo(NamedTuple):
-    """An opened photograph; width and height in pixels are the file's own, upright, whatever `image` was drafted to."""
+    """An opened image; width and height in pixels are the file's own, upright, whatever `image` was drafted to."""
 
     image: Image.Image
     width: int
@@ -52,7 +52,7 @@ class Photo(NamedTuple):
 
 
 def decode(data: bytes, draft: tuple[int, int] | None, take: Callable[[int, int], None]) -> Photo:
-    """Decode a photograph in this process; see `birder.images.open.open_photo`.
+    """Decode an image in this process; see `birder.images.open.open_photo`.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def decode(data: bytes, draft: tuple[int, int] | None, take: Callable[[int, int]
     except MemoryError:
         raise ImageError("not enough memory to decode it") from None
     except RecursionError:
-        raise ImageError("damaged (its structure refers to itself)") from None
+        raise ImageError("corrupt file structure (it refers to itself)") from None
     except Exception as error:  # Pillow's plugins raise whatever their parsing trips over: it is the file's fault
         raise ImageError(why_undecodable(error)) from error
 
@@ -125,7 +125,7 @@ def _check_pixels(width: int, height: int) -> None:
 def _coefficients(data: bytes, image: Image.Image) -> int:
     """The bytes that a JPEG's decoder takes for the scans that it must see before it can give a pixel.
 
-    Too many of them are refused, for an empty scan takes ten bytes of the file and costs a pass over the whole picture.
+    Too many of them are refused, for an empty scan takes ten bytes of the file and costs a pass over the whole image.
     """
     header = jpeg_header(data)
     if header is None:
@@ -155,7 +155,7 @@ def _memory(image: Image.Image) -> int:
 
 
 def _shrinkable(image: Image.Image, needed: tuple[int, int]) -> int:
-    """By how much a large image can be averaged down and still be four times (width, height) as needed."""
+    """The factor by which a large image can be averaged down and still have four times the needed width and height."""
     if image.width * image.height < _LARGE:
         return 1
     return max(1, min(image.width // (4 * needed[0]), image.height // (4 * needed[1])))
@@ -238,13 +238,13 @@ def _grey_scale(image: Image.Image) -> float:
 
 
 def read_exif(image: Image.Image) -> PhotoMetadata:
-    """Time and place from EXIF; None where they are absent or broken. Never raises."""
+    """Time and place from EXIF; None where they are absent or invalid. Never raises."""
     try:
         exif = image.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
         stamp = details.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)
         gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
-    except Exception:  # Pillow raises whatever a broken block trips over; the photograph itself is fine
+    except Exception:  # Pillow raises whatever a broken block trips over; the image itself is fine
         return PhotoMetadata(None, None, None)
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "NS", 90)
     longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "EW", 180)

@@ -1,10 +1,10 @@
-"""`python -m birder.images.decoding_process`: decode photographs in a process that may be ended at any time.
+"""`python -m birder.images.decoding_process`: decode images in a process that may be ended at any time.
 
 First it says R: ready. What comes in on standard input then, again and again: the length of a request (4 bytes,
 big-endian) and of a file (8), the request as JSON (draft, transform, seconds), the file. What goes out: objects of
 JSON, each after its length (4 bytes). First the amount of memory that it takes, and the pixels; then it waits for the
 seconds that it may take (a double). Then the size (width, height) of the pixels that follow, 3 bytes each, and width,
-height and metadata of the photograph. Instead of either, the reason why not.
+height and metadata of the image. Instead of either, the reason why not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ except ImportError:  # on Windows
     resource = None  # type: ignore[assignment]
 
 _SPARE = 128 << 20
-"""Bytes for what is not the picture: buffers, tables, what the allocator holds back."""
+"""Bytes for everything but the image: buffers, tables, what the allocator keeps."""
 _STRIP = 4 << 20
 
 

@@ -1,4 +1,4 @@
-"""What keeps Pillow within bounds: memory shared by all threads, its switches as Birder needs them, silence."""
+"""Keeps Pillow within bounds: a memory budget for all threads, its global settings, and no output of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageFile, _imaging
 
 MAX_PIXELS = 178_956_970
-"""More pixels than this are refused before they are decoded: where Pillow draws its line too."""
+"""Images with more pixels are refused before they are decoded; this is Pillow's limit too."""
 MAX_BYTES = 1 << 30
 """Larger files are refused, so that one cannot fill the memory."""
 
@@ -47,7 +47,7 @@ _FORMATS = (
 
 
 class MemoryBudget:
-    """Bytes that threads share: who asks for what is not free waits, first come, first served.
+    """A budget of bytes that threads share: a request that does not fit waits, first come, first served.
 
     Attributes
     ----------
@@ -63,13 +63,13 @@ class MemoryBudget:
 
     @contextlib.contextmanager
     def hold(self, amount: int) -> Iterator[None]:
-        """Wait for so many bytes and hold them. Not to be nested: a thread that holds some must not wait for more."""
+        """Wait for so many bytes and hold them. Never nested: a thread that holds some must not wait for more."""
         amount = min(amount, self.limit)
         ticket = object()
         with self._changed:
             self._waiting.append(ticket)
             try:
-                # In order, or small photographs would keep a large one waiting until the run's end.
+                # In order, or small images would keep a large one waiting until the run's end.
                 self._changed.wait_for(lambda: self._waiting[0] is ticket and self._held + amount <= self.limit)
                 self._held += amount
             finally:
@@ -98,13 +98,13 @@ QUARTER = machine_memory() // 4
 """Bytes of memory that decoding may take altogether."""
 
 decoding = MemoryBudget(min(600_000_000, QUARTER))
-"""The bytes that all threads together may have in decoded photographs; a larger one is decoded alone."""
+"""The bytes that all threads together may have in decoded images; a larger one is decoded alone."""
 reading = MemoryBudget(min(600_000_000, QUARTER))
 """The same for files that have been read and not been decoded yet. To be held before `decoding`, never after it."""
 
 
 class _Guard(contextlib.AbstractContextManager[None]):
-    """Pillow's switches while any thread decodes: no half pictures, its line for bombs, no warnings of its own.
+    """Pillow's switches while any thread decodes: no half images, its line for bombs, no warnings of its own.
 
     They are the process's, and `warnings.catch_warnings` is too: where threads overlap, each would restore what another
     had set. So the first in sets them and the last out restores what there was.

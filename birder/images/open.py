@@ -1,4 +1,4 @@
-"""Opening photographs safely: any bytes in, an upright RGB image out, or an `ImageError` with a reason."""
+"""Opening images safely: any bytes in, an upright RGB image out, or an `ImageError` with a reason."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ if hasattr(os, "register_at_fork"):
 
 
 def open_image(source: str | Path | bytes | BinaryIO, *, draft: tuple[int, int] | None = None) -> Image.Image:
-    """Open a photograph as an upright RGB image, fully decoded. See `open_photo`."""
+    """Open an image as an upright RGB image, fully decoded. See `open_photo`."""
     return open_photo(source, draft=draft).image
 
 
 def open_photo(source: str | Path | bytes | BinaryIO, *, draft: tuple[int, int] | None = None) -> Photo:
-    """Open a photograph: decode it fully, turn it upright by its EXIF orientation, make it RGB.
+    """Open an image: decode it fully, turn it upright by its EXIF orientation, make it RGB.
 
     Of what moves, the first frame. A file whose header does not tell what decoding it takes is decoded in a process
     apart, within limits of memory and time. Many threads may call it: they wait for each other where all their
-    photographs would not fit into `decoding`; see `decoded_photo` for one that also counts while it is used.
+    images would not fit into `decoding`; see `decoded_photo` for one that also counts while it is used.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def open_photo(source: str | Path | bytes | BinaryIO, *, draft: tuple[int, int] 
 
 @contextlib.contextmanager
 def decoded_photo(source: str | Path | bytes | BinaryIO, *, draft: tuple[int, int] | None = None) -> Iterator[Photo]:
-    """Open a photograph as `open_photo` does, and count its memory as taken until the block ends."""
+    """Open an image as `open_photo` does, and count its memory as taken until the block ends."""
     with contextlib.ExitStack() as held:
         data = source if isinstance(source, bytes) else _read(source)
         if not any(data[:64]):  # nothing at all, or a gigabyte of nothing
@@ -115,7 +115,7 @@ def _read(source: str | Path | BinaryIO) -> bytes:
 
 
 def _open_regular(path: str, flags: int) -> int:
-    """Open what is a file; a pipe that nobody writes to would be waited for without end."""
+    """Open a regular file; opening a pipe without a writer would wait forever."""
     if stat.S_ISDIR(mode := os.stat(path).st_mode):  # noqa: PTH116
         raise IsADirectoryError
     if not stat.S_ISREG(mode):

@@ -1,4 +1,4 @@
-"""Why a file is no photograph, in words: Pillow's exceptions and a file's first bytes, translated."""
+"""Why a file cannot be read as an image, from Pillow's exceptions and the file's first bytes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import struct
 import zlib
 from collections.abc import Collection
 
-TRUNCATED = "truncated (the file ends before the picture does)"
-UNDECODABLE = "damaged (what should be the picture does not decode)"
-MEANINGLESS = "damaged (its structure makes no sense)"
+TRUNCATED = "truncated image data"
+UNDECODABLE = "corrupt image data"
+MEANINGLESS = "corrupt file structure"
 
 _OTHERS = (
     (b"%PDF", "a PDF document"),
@@ -21,7 +21,7 @@ _OTHERS = (
     (b"\x1aE\xdf\xa3", "a video"),
     (b"\xd7\xcd\xc6\x9a", "a WMF drawing"),
     (b"\x89HDF", "an HDF5 file"),
-    (b"qoif", "a QOI picture, which Birder does not read: convert it to PNG"),
+    (b"qoif", "a QOI image, which Birder does not read: convert it to PNG"),
     (b"DDS ", "a DDS texture"),
     (b"BLP1", "a BLP texture"),
     (b"BLP2", "a BLP texture"),
@@ -44,8 +44,11 @@ _TEXTS = (
     (r"truncat|not enough image data|expected to read|unexpected end|ran out of|EOF|no more data", TRUNCATED),
     (r"data stream|overrun|decod(er|ing) error|decompress(ing|ion) data|failed to (read|decode)", UNDECODABLE),
     (r"could not create decoder", UNDECODABLE),
-    (r"Decompressed data too large|MAX_TEXT|Too much memory used", "refused: a text or profile in it is far too large"),
-    (r"broken PNG|bad (CRC|checksum)|checksum", "damaged (its checksums do not fit)"),
+    (
+        r"Decompressed data too large|MAX_TEXT|Too much memory used",
+        "refused: a text or colour profile is too large",
+    ),
+    (r"broken PNG|bad (CRC|checksum)|checksum", "corrupt image data (checksum mismatch)"),
     (r"out of memory", "not enough memory to decode it"),
     (r"(negative )?seek|cannot load this image|frame", MEANINGLESS),
 )
@@ -74,12 +77,12 @@ def why_undecodable(error: Exception) -> str:
             return reason
     if isinstance(error, _CONFUSED):
         return MEANINGLESS
-    # An address in memory tells nobody anything, and makes the same reason another one each time.
+    # An address in memory means nothing to a user, and makes the same reason differ each time.
     text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "the file", text)
     text = "".join(character if character.isprintable() else " " for character in text)
     text = " ".join(text.split())[:100]
     unsupported = re.search(r"unsupported|unimplemented|not supported|cannot handle|unknown", text, re.IGNORECASE)
-    return f"of a kind that Birder does not read ({text})" if unsupported else f"damaged ({text or 'unknown error'})"
+    return f"unsupported image format ({text})" if unsupported else f"corrupt image data ({text or 'unknown error'})"
 
 
 def why_unidentified(start: bytes, formats: Collection[str] = ()) -> str:
@@ -87,25 +90,25 @@ def why_unidentified(start: bytes, formats: Collection[str] = ()) -> str:
     if not start:
         return "the file is empty"
     if not any(start):
-        return "the file holds only zeros"
+        return "the file contains only zeros"
     kind = start[8:12] if start[4:8] == b"ftyp" else b""
     if kind in (b"heic", b"heix", b"mif1", b"heif", b"msf1"):
         if "HEIF" not in formats:
             return 'HEIC: install its reader with pip install "birder[heic]"'
-        return "damaged (HEIC whose header cannot be read)"
+        return "corrupt HEIC header"
     if kind in (b"avif", b"avis"):
-        return "damaged (AVIF whose header cannot be read)"
+        return "corrupt AVIF header"
     if kind:
-        return "not a photograph but a video"
+        return "not an image but a video"
     if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
-        return "not a photograph but a video"
+        return "not an image but a video"
     for prefix, name in _OTHERS:
         if start.startswith(prefix):
-            return f"not a photograph but {name}"
+            return f"not an image but {name}"
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
-        return "not a photograph but a web page"
+        return "not an image but a web page"
     for prefix, name in _IMAGES:
         if start.startswith(prefix):
-            return f"damaged ({name} whose header cannot be read)"
-    return "not an image that Birder knows"
+            return f"corrupt {name} header"
+    return "unknown file format"

@@ -1,4 +1,4 @@
-"""Signs that a picture is not all there, of which its format says nothing: a copy that broke off leaves zeros."""
+"""Signs of an incomplete image in formats that cannot tell: an interrupted copy leaves zeros."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 _SHARE = 0.45
-"""Of the rows that must be of one colour; the edge between the halves is blurred when the picture is made smaller."""
+"""Of the rows that must be of one colour; the edge between the halves is blurred when the image is made smaller."""
 _ZEROS = 8
 """The last eighth of a file."""
 
 
 def why_suspect(data: bytes, pixels: npt.NDArray[np.uint8]) -> str | None:
-    """What makes a picture look half written; None for nearly all.
+    """What makes an image look half written; None for nearly all.
 
     Parameters
     ----------

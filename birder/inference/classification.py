@@ -1,8 +1,8 @@
 """Inference with a classification network: one image, a batch, or a data loader.
 
 `out` is the softmax of the logits (or the logits themselves on request), (B, N) float32; `embedding` is what the
-classifier sees, (B, D) float32. For the image towers of CLIP models (BioCLIP) the classifier is the visual projection:
-their logits are CLIP's image features, and a softmax over them means nothing; use the embedding, or
+classifier sees, (B, D) float32. For the image encoders of CLIP models (BioCLIP) the classifier is the visual
+projection: their logits are CLIP's image features, and a softmax over them means nothing; use the embedding, or
 `return_logits=True` for the features.
 """
 
@@ -56,7 +56,7 @@ def infer_image(
     return_logits
         Return logits instead of their softmax.
     device
-        Where the network is; the CPU without it.
+        Where the network is; default: the CPU.
     kwargs
         Passed on to the network.
 
@@ -67,7 +67,7 @@ def infer_image(
     Raises
     ------
     ImageError
-        The file cannot be used as a photograph.
+        The file cannot be used as an image.
     TypeError
         `sample` is neither a path nor a Pillow image.
     ConfigError
@@ -170,11 +170,11 @@ def infer_dataloader_iter(
     amp, amp_dtype
         Automatic mixed precision.
     num_samples
-        Number of images, for the progress bar; no bar without it.
+        Number of images, for the progress bar; default: no bar.
     batch_callback
         Called after each batch with its paths, outputs and targets.
     chunk_size
-        Yield at the first batch that completes this many images; everything at once without it.
+        Yield at the first batch that completes this many images; default: everything at once.
 
     Yields
     ------

@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from birder.errors import ConfigError
 from birder.inference.names import EngineName, Precision
-from birder.registry import network_spec
-from birder.weights.find import FoundModel
 
 if TYPE_CHECKING:
     from birder.net.base import Backbone
     from birder.weights.checkpoint import RgbStats
+    from birder.weights.resolve import Model, Weights
 
 
 class Engine(Protocol):
@@ -53,14 +52,15 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class OpenedEngine:
-    """An engine, and the rgb statistics of its network, which its transform carries."""
+    """An engine, the rgb statistics of its network's input, and the sha256 of its weights."""
 
     engine: Engine
     rgb_stats: RgbStats
+    sha256: str
 
 
 def open_engine(
-    model: FoundModel,
+    model: Model,
     *,
     engine: str = EngineName.auto,
     precision: str = Precision.auto,
@@ -73,13 +73,14 @@ def open_engine(
     Parameters
     ----------
     model
-        From `find_model`.
+        From `birder.weights.resolve.resolve`.
     engine
         "torch", "openvino" (CPU only), or "auto": OpenVINO on the CPU, PyTorch elsewhere.
     precision
-        "fp32", "bf16", "int8" (after `quantize`), or "auto": bf16 where the device has it and the network bears it.
+        "fp32", "bf16", "int8" (after `quantize`), or "auto": bf16 where the device has it and the
+        network is precise enough in it.
     device
-        "cpu", "cuda", "mps", ...; the best there is without it.
+        "cpu", "cuda", "mps", ...; default: best available.
     compile
         With PyTorch, run through `torch.compile`.
     patches
@@ -88,20 +89,21 @@ def open_engine(
     Raises
     ------
     ConfigError
-        What was asked for is not on this machine, or does not go together.
+        What was asked for is not available on this machine, or the options do not go together.
     """
+    weights = model.fetch()
     if choose_engine(engine, device) == EngineName.openvino:
-        return _open_openvino(model, precision, patches)
+        return _open_openvino(weights, precision, patches)
     from birder.inference.engine_torch import TorchEngine, find_device
-    from birder.weights.load import load_found
 
     found = find_device(device)
     if precision == Precision.auto:
-        precision = _auto_precision(model, _torch_has_bf16(found.type))
-    loaded = load_found(model, device=found)
+        precision = _auto_precision(weights, _torch_has_bf16(found.type))
+    loaded = weights.load(device=found)
     return OpenedEngine(
         TorchEngine(loaded.net, loaded.info.rgb_stats, found, precision, compile=compile, patches=patches),
         loaded.info.rgb_stats,
+        weights.sha256,
     )
 
 
@@ -118,7 +120,7 @@ def make_engine(net: Backbone, rgb_stats: RgbStats, *, precision: str = "fp32", 
 
 
 def choose_engine(engine: str = EngineName.auto, device: str | None = None) -> EngineName:
-    """The engine for a device; `ConfigError` if it cannot be had. Costs no torch."""
+    """The engine for a device; `ConfigError` if it is not available. Does not import torch."""
     known = [name.value for name in EngineName]
     if engine not in known:
         raise ConfigError(f"Unknown engine {engine!r}; known: {', '.join(known)}.")
@@ -140,8 +142,8 @@ def _may_have_gpu() -> bool:
     return sys.platform == "darwin" or shutil.which("nvidia-smi") is not None or shutil.which("rocm-smi") is not None
 
 
-def _auto_precision(model: FoundModel, has_bf16: bool) -> Precision:
-    return Precision.bf16 if has_bf16 and network_spec(model.network).bf16 else Precision.fp32
+def _auto_precision(weights: Weights, has_bf16: bool) -> Precision:
+    return Precision.bf16 if has_bf16 and weights.bf16 else Precision.fp32
 
 
 def _torch_has_bf16(device: str) -> bool:
@@ -150,43 +152,42 @@ def _torch_has_bf16(device: str) -> bool:
     return device == "cuda" and torch.cuda.is_bf16_supported()
 
 
-def _open_openvino(model: FoundModel, precision: str, patches: bool) -> OpenedEngine:
+def _open_openvino(weights: Weights, precision: str, patches: bool) -> OpenedEngine:
     from birder.inference import engine_openvino as ov
 
     if precision == Precision.auto:
-        precision = _auto_precision(model, ov.has_bf16())
+        precision = _auto_precision(weights, ov.has_bf16())
     if precision not in ov.PRECISIONS:
         raise ConfigError(f"Unknown precision {precision!r}; known: {', '.join(Precision)}.")
     if precision == Precision.int8:
         if patches:
             raise ConfigError("Patch tokens are not quantised: use --precision fp32 or bf16 with --features patches.")
-        folder = ov.graph_folder(model, "int8")
+        folder = ov.graph_folder(weights, "int8")
         if not ov.is_kept(folder):
             raise ConfigError(
-                f"{model.name} is not quantised on this machine yet. Do so on photographs like yours: "
-                f"birder quantize PHOTOS --model {model.name if model.spec else model.path}"
+                f"{weights.model.name} is not quantised on this machine yet. Quantise it on images like yours: "
+                f"birder quantize IMAGES --model {weights.model.source}"
             )
     else:
-        folder = ov.graph_folder(model, "patches" if patches else "float")
+        folder = ov.graph_folder(weights, "patches" if patches else "float")
         if not ov.is_kept(folder):
-            keep_float_graph(model, patches=patches)
-    return OpenedEngine(ov.OpenVinoEngine(folder, precision), ov.read_facts(folder)["rgb_stats"])
+            keep_float_graph(weights, patches=patches)
+    return OpenedEngine(ov.OpenVinoEngine(folder, precision), ov.read_facts(folder)["rgb_stats"], weights.sha256)
 
 
-def keep_float_graph(model: FoundModel, *, patches: bool = False) -> None:
-    """Trace a model into its graph on disk, with its patch tokens or without."""
+def keep_float_graph(weights: Weights, *, patches: bool = False) -> None:
+    """Trace an image encoder and keep its graph on disk, with or without patch tokens."""
     from birder.inference import engine_openvino as ov
     from birder.inference.pixels import PixelNet
-    from birder.weights.load import load_found
 
-    loaded = load_found(model)
+    loaded = weights.load()
     net = PixelNet(loaded.net, loaded.info.rgb_stats, patches=patches).eval()
     rgb_stats = {key: list(value) for key, value in loaded.info.rgb_stats.items()}
     facts: dict[str, Any] = {
-        "name": model.name,
+        "name": weights.model.name,
         "size": list(loaded.net.size),
         "embedding_size": loaded.net.embedding_size,
         "rgb_stats": rgb_stats,
         "patches": net.patches,
     }
-    ov.keep_graph(ov.graph_folder(model, "patches" if patches else "float"), ov.trace(net), facts)
+    ov.keep_graph(ov.graph_folder(weights, "patches" if patches else "float"), ov.trace(net), facts)

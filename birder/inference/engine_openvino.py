@@ -7,13 +7,11 @@ it, and needs neither torch nor the checkpoint.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import shutil
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +26,13 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
 from birder.errors import ConfigError  # noqa: E402
+from birder.files import replacing_folder  # noqa: E402
 from birder.version import __version__  # noqa: E402
 from birder.weights.hub import cache_folder  # noqa: E402
 
 if TYPE_CHECKING:
     from birder.inference.pixels import PixelNet
-    from birder.weights.find import FoundModel
+    from birder.weights.resolve import Weights
 
 PRECISIONS = ("bf16", "fp32", "int8")
 _CHUNK = 4
@@ -47,19 +46,15 @@ def has_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def graph_folder(model: FoundModel, kind: str = "float") -> Path:
-    """Where the graph of a model is kept; `kind` is "float", "patches" (gives these too) or "int8".
+def graph_folder(weights: Weights, kind: str = "float") -> Path:
+    """Where the graph of an image encoder is kept; `kind` is "float", "patches" (with patch tokens) or "int8".
 
-    The same file is another graph in another network, or with another configuration.
+    The same file gives another graph in another network or with another configuration.
     """
     versions = f"birder-{__version__}-openvino-{openvino.__version__.split('-')[0]}"
-    config = model.spec.config if model.spec is not None else {}
-    suffix = (
-        f"-{hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:12]}"
-        if config
-        else ""
-    )
-    return cache_folder() / "graphs" / versions / f"{model.sha256}-{model.network}{suffix}-{kind}"
+    config = json.dumps(weights.config, sort_keys=True, default=str)
+    suffix = f"-{hashlib.sha256(config.encode()).hexdigest()[:12]}" if weights.config else ""
+    return cache_folder() / "graphs" / versions / f"{weights.sha256}-{weights.network}{suffix}-{kind}"
 
 
 def is_kept(folder: Path) -> bool:
@@ -91,16 +86,10 @@ def trace(module: PixelNet) -> openvino.Model:
 
 def keep_graph(folder: Path, graph: openvino.Model, facts: dict[str, Any]) -> None:
     """Write a graph and facts about it (JSON) to disk, whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-    try:
-        openvino.save_model(graph, part / _GRAPH, compress_to_fp16=False)
-        (part / _FACTS).write_text(json.dumps(facts), "utf-8")
+    with replacing_folder(folder) as draft:
+        openvino.save_model(graph, draft / _GRAPH, compress_to_fp16=False)
+        (draft / _FACTS).write_text(json.dumps(facts), "utf-8")
         shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process was as fast: its graph is the same
-            part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 class OpenVinoEngine:

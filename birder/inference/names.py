@@ -1,4 +1,4 @@
-"""What can run a network, and in which arithmetic: names that cost nothing to import."""
+"""What can run a network, and in which arithmetic: names that are cheap to import."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class EngineName(StrEnum):
 
 
 class Features(StrEnum):
-    """What is kept of a photograph."""
+    """What is kept of an image."""
 
     embedding = "embedding"
     patches = "patches"
 
 
 class Precision(StrEnum):
-    """The arithmetic that it is run in; "auto" is bf16 where the device has it and the network bears it, else fp32."""
+    """The arithmetic; "auto" is bf16 where the device has it and the network is precise enough in it, else fp32."""
 
     auto = "auto"
     fp32 = "fp32"

@@ -1,4 +1,4 @@
-"""Post-training quantisation to int8, calibrated on photographs like those that will be embedded."""
+"""Post-training quantisation to int8, calibrated on images like those that will be embedded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from birder.errors import ConfigError
 from birder.extras import need
 from birder.inference import engine_openvino as ov
 from birder.inference.engine import Engine, keep_float_graph, open_engine
-from birder.weights.find import FoundModel
+from birder.registry import network_spec
+from birder.vectors import unit
+from birder.weights.resolve import Model
 
 GOOD_COSINE = 0.99
 """A mean cosine below this deserves a warning: neighbours change."""
@@ -26,9 +28,9 @@ class Quantized(NamedTuple):
     Attributes
     ----------
     cosine, lowest
-        Between the int8 and the fp32 embedding of a photograph: the mean, and the lowest.
+        Between the int8 and the fp32 embedding of an image: the mean, and the lowest.
     calibrated_on, measured_on
-        How many photographs.
+        How many images.
     rate
         Images/s of the network alone in int8, on this machine.
     usual, usual_rate
@@ -44,13 +46,13 @@ class Quantized(NamedTuple):
     usual_rate: float
 
 
-def quantize(model: FoundModel, images: npt.NDArray[np.uint8]) -> Quantized:
+def quantize(model: Model, images: npt.NDArray[np.uint8]) -> Quantized:
     """Quantise a model to int8 and keep its graph on this machine, with the cosines and rates that were measured.
 
     Parameters
     ----------
     model
-        From `find_model`.
+        From `birder.weights.resolve.resolve`.
     images
         (N, H, W, 3) uint8, as the model's transform makes them; N at least 8. Three quarters calibrate, the rest
         measures.
@@ -66,25 +68,25 @@ def quantize(model: FoundModel, images: npt.NDArray[np.uint8]) -> Quantized:
     import nncf
 
     if len(images) < 8:
-        raise ConfigError(f"Quantising needs at least 8 photographs that can be read, not {len(images)}; 100 are good.")
+        raise ConfigError(f"Quantisation needs at least 8 images that can be read, not {len(images)}; better 100.")
     import openvino
 
     # It would print a page of progress of its own.
     nncf.set_log_level(logging.ERROR)
-    floating = ov.graph_folder(model)
+    weights = model.fetch()
+    floating = ov.graph_folder(weights)
     if not ov.is_kept(floating):
-        keep_float_graph(model)
+        keep_float_graph(weights)
     held_out = images[::4]
     calibration = np.delete(images, np.s_[::4], axis=0)
     graph = openvino.Core().read_model(floating / "graph.xml")
-    is_transformer = model.network.startswith("vit")
     quantized = nncf.quantize(
         graph,
         nncf.Dataset([image[None] for image in calibration]),
         subset_size=len(calibration),
-        model_type=nncf.ModelType.TRANSFORMER if is_transformer else None,
+        model_type=nncf.ModelType.TRANSFORMER if network_spec(weights.network).transformer else None,
     )
-    folder = ov.graph_folder(model, "int8")
+    folder = ov.graph_folder(weights, "int8")
     facts = ov.read_facts(floating)
     ov.keep_graph(folder, quantized, facts)
     engine = ov.OpenVinoEngine(folder, "int8")
@@ -115,6 +117,5 @@ def _rate(engine: Engine, images: npt.NDArray[np.uint8]) -> float:
 
 
 def _cosines(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a.astype(np.float64), b.astype(np.float64)))
-    cosines: npt.NDArray[np.float64] = (a * b).sum(axis=1)
+    cosines: npt.NDArray[np.float64] = (unit(a.astype(np.float64)) * unit(b.astype(np.float64))).sum(axis=1)
     return cosines

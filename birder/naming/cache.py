@@ -1,14 +1,13 @@
-"""Birder's cache of what is dear to compute again: written whole or not at all."""
+"""Birder's cache of what is expensive to compute again: written whole or not at all."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from birder.files import replacing
 from birder.weights.hub import cache_folder
 
 
@@ -20,18 +19,11 @@ def cached_path(kind: str, name: str) -> Path:
 def keep(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file of the cache through one of its own, so that no reader and no other writer sees a half of it.
 
-    A cache that cannot be written costs time and nothing else: then there is a warning.
+    A cache that cannot be written costs only time: there is a warning.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-            Path(part).replace(path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        with replacing(path) as draft, draft.open("wb") as file:
+            write(file)
     except OSError as error:
         warnings.warn(
             f"Cannot write to the cache ({error}): it will be computed again next time. Set BIRDER_CACHE to a folder "

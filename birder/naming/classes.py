@@ -9,7 +9,7 @@ from birder.errors import ImageError, WeightsError
 from birder.inference.classification import infer_image
 from birder.inference.engine_torch import find_device
 from birder.registry import DEFAULT_WEIGHTS
-from birder.weights.load import load_any
+from birder.weights.resolve import resolve
 
 
 class Classified(NamedTuple):
@@ -41,7 +41,7 @@ def name_by_classes(images: Sequence[str], model: str, k: int, device: str | Non
         The weights have no class names.
     """
     chosen = find_device(device)
-    loaded = load_any(model, device=chosen)
+    loaded = resolve(model).load_image_encoder(device=chosen)
     if not loaded.info.class_to_idx:
         raise WeightsError(
             f"{loaded.name} has no class names: its outputs are image features. Use its embeddings "

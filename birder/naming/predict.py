@@ -9,27 +9,30 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
+from birder.collection.filter import Filter
 from birder.collection.model import Encoder, load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import Storage
-from birder.collection.text_encoder import load_text_half
+from birder.collection.text_encoder import load_text_encoder
 from birder.errors import CollectionError, ConfigError, NoTextEncoderError, unknown_name
 from birder.inference.engine_torch import find_device
+from birder.naming.by_examples import ExampleNames, hold_out, name_by_examples
+from birder.naming.by_texts import TextNames, name_by_texts
 from birder.naming.default_model import default_clip
-from birder.naming.examples import fit_simpleshot, hold_out
-from birder.naming.naming import ExampleNames, TextNames, text_names
-from birder.naming.prompts import OPENAI_TEMPLATES, TextType
-from birder.naming.vectors import (
+from birder.naming.inputs import (
     IMAGES_AT_ONCE,
     Batches,
     OnUnreadable,
+    image_embeddings,
+    image_features,
     labelled_embeddings,
-    photograph_embeddings,
-    photograph_features,
     stored_embeddings,
     stored_features,
 )
-from birder.weights.clip import LoadedClip, load_clip
+from birder.naming.method import DEFAULT_METHOD
+from birder.naming.prompts import OPENAI_TEMPLATES, TextType
+from birder.weights.clip import LoadedClip
+from birder.weights.resolve import resolve
 
 FIRST = 5
 """Names among which the right one is looked for in a check on held-out examples."""
@@ -95,11 +98,11 @@ def load_text_model(collection: Storage | None, model: str | None, device: str |
         It is another model than the collection's.
     """
     if collection is not None:
-        return load_text_half(collection, model, device)
+        return load_text_encoder(collection, model, device)
     try:
-        return load_clip(model or default_clip(), device=find_device(device))
+        return (resolve(model) if model else default_clip()).load_clip(device=find_device(device))
     except NoTextEncoderError as error:
-        more = "Without texts, labelled images do: birder predict --like COLLECTION"
+        more = "Labelled images name others without texts: birder predict --like COLLECTION"
         raise NoTextEncoderError(f"{error} {more}") from error
 
 
@@ -109,7 +112,7 @@ def by_texts(
     images: Sequence[str],
     on_unreadable: OnUnreadable,
     *,
-    where: str | None = None,
+    where: Filter | None = None,
     batch_size: int = IMAGES_AT_ONCE,
     progress: Callable[[int, int], None] | None = None,
     **options: Unpack[TextOptions],
@@ -139,7 +142,7 @@ def by_texts(
     if text_type is not None and text_type not in list(TextType):
         raise unknown_name("text type", text_type, TextType)
     subset, bins, labels = options.get("subset"), options.get("bins"), options.get("labels")
-    names = text_names(
+    names = name_by_texts(
         clip,
         source=labels if labels is None or isinstance(labels, str) else _source(labels),
         bins=None if bins is None else Path(bins),
@@ -152,9 +155,7 @@ def by_texts(
     groups = f" in {names.groups.names.num_rows:,} groups" if names.groups else ""
     choice = f"{names.labels.names.num_rows:,} labels{groups}"
     if collection is None:
-        return Namer(
-            names, photograph_features(images, clip, on_unreadable, batch_size), clip.name, clip.sha256, choice
-        )
+        return Namer(names, image_features(images, clip, on_unreadable, batch_size), clip.name, clip.sha256, choice)
     batches = stored_features(collection, clip, where=where)
     return Namer(names, batches, clip.name, clip.sha256, choice, imported_note(collection))
 
@@ -166,7 +167,8 @@ def by_examples(
     images: Sequence[str],
     on_unreadable: OnUnreadable,
     *,
-    where: str | None = None,
+    method: str = DEFAULT_METHOD,
+    where: Filter | None = None,
     encoder: Encoder | None = None,
     device: str | None = None,
 ) -> Namer:
@@ -180,6 +182,8 @@ def by_examples(
         The column with the labels.
     collection, images, on_unreadable, where
         As for `by_texts`.
+    method
+        "simpleshot" or "knn"; see `birder.naming.by_examples`.
     encoder
         The model of the examples, where it is loaded already.
     device
@@ -193,14 +197,14 @@ def by_examples(
     if collection is not None:
         examples.check_model(collection.model)
     uris, vectors, labels = labelled_embeddings(examples, column)
-    names = ExampleNames(fit_simpleshot(vectors, labels))
-    choice = f"{len(names.shot.classes):,} classes with {len(labels):,} examples"
-    model = f"examples of {column}, {examples.model.name}"
+    names = name_by_examples(vectors, labels, method=method)
+    choice = f"{len(names.classifier.classes):,} classes with {len(labels):,} examples"
+    model = f"{names.method.display_name} on {column}, {examples.model.name}"
     notes: tuple[str, ...] = ()
     if collection is None:
         notes = imported_note(examples)
         encoder = encoder or load_encoder_of(examples, device)
-        batches = photograph_embeddings(images, encoder.embed_one, on_unreadable)
+        batches = image_embeddings(images, encoder.embed_one, on_unreadable)
     elif collection.path.resolve() == examples.path.resolve():
         if len(uris) == collection.count():
             raise CollectionError(
@@ -222,6 +226,8 @@ class HeldOutNames:
     ----------
     uris, labels, names
         Of each image; the names have `label` and `score`.
+    model
+        What named them.
     examples, classes
         How many there were to learn from.
     right, among_first
@@ -231,13 +237,16 @@ class HeldOutNames:
     uris: list[str]
     labels: list[str]
     names: list[list[dict[str, Any]]]
+    model: str
     examples: int
     classes: int
     right: int
     among_first: int
 
 
-def name_held_out(examples: Storage, column: str, share: float, k: int) -> HeldOutNames:
+def name_held_out(
+    examples: Storage, column: str, share: float, k: int, *, method: str = DEFAULT_METHOD
+) -> HeldOutNames:
     """Name labelled rows that were left out of the examples, to see how often that is right.
 
     Parameters
@@ -250,6 +259,8 @@ def name_held_out(examples: Storage, column: str, share: float, k: int) -> HeldO
         Of each class, the share of its rows that is left out; between 0 and 1.
     k
         How many names for each.
+    method
+        As for `by_examples`.
 
     Raises
     ------
@@ -261,7 +272,7 @@ def name_held_out(examples: Storage, column: str, share: float, k: int) -> HeldO
     if not out.any():
         raise ConfigError(f"No class of {column} is large enough to leave {share} of it out. Label more, or raise it.")
     kept = [label for label, left in zip(labels, out, strict=True) if not left]
-    names = ExampleNames(fit_simpleshot(vectors[~out], kept))
+    names = name_by_examples(vectors[~out], kept, method=method)
     found = names.predict(vectors[out], max(k, FIRST))
     held = np.flatnonzero(out).tolist()
     truths = [labels[row] for row in held]
@@ -270,9 +281,10 @@ def name_held_out(examples: Storage, column: str, share: float, k: int) -> HeldO
         [uris[row] for row in held],
         truths,
         [some[:k] for some in found],
+        f"{names.method.display_name} on {column}, {examples.model.name}",
         len(kept),
-        len(names.shot.classes),
-        sum(some[0] == truth for some, truth in zip(guesses, truths, strict=True)),
+        len(names.classifier.classes),
+        sum(some[:1] == [truth] for some, truth in zip(guesses, truths, strict=True)),
         sum(truth in some for some, truth in zip(guesses, truths, strict=True)),
     )
 

@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from birder.errors import ConfigError, UnknownNameError
-
-RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
-"""The ranks of a taxon, from the widest; a species is named by genus and epithet."""
-COMMON_NAME = "common_name"
+from birder.taxonomy import COMMON_NAME, RANKS, taxon_of
 
 # OpenAI's 80 templates for ImageNet (Radford et al., arXiv 2103.00020, section 3.1.4), as published with CLIP in
 # notebooks/Prompt_Engineering_for_ImageNet.ipynb of github.com/openai/CLIP (MIT). BioCLIP's zero-shot evaluation and
@@ -99,7 +96,7 @@ OPENAI_TEMPLATES: tuple[str, ...] = (
 
 
 class TextType(StrEnum):
-    """How a taxon is written for the text half (Stevens et al., arXiv 2311.18803, "Text types")."""
+    """How a taxon is written for the text encoder (Stevens et al., arXiv 2311.18803, "Text types")."""
 
     common = "common"
     scientific = "scientific"
@@ -123,7 +120,7 @@ def fill(templates: Sequence[str], label: str) -> list[str]:
 
 
 def taxon_text(taxon: Mapping[str, str], text_type: TextType) -> str:
-    """A taxon as the text half reads it.
+    """A taxon as the text encoder reads it.
 
     Parameters
     ----------
@@ -138,19 +135,19 @@ def taxon_text(taxon: Mapping[str, str], text_type: TextType) -> str:
     UnknownNameError
         The text type asks for a name that the taxon does not have.
     """
-    common = taxon.get("common_name", "")
-    ranks = [(rank, taxon[rank]) for rank in RANKS if taxon.get(rank)]
+    common = taxon.get(COMMON_NAME, "")
+    names = taxon_of(taxon)
     if text_type == TextType.common:
         if not common:
-            known = ", ".join(name for _, name in ranks) or "a taxon"
+            known = ", ".join(names.values()) or "a taxon"
             raise UnknownNameError(f"No common name of {known}: fill in common_name, or choose another text type.")
         return common
-    if not ranks:
+    if not names:
         raise UnknownNameError(f"A taxon has no name at any rank ({', '.join(RANKS)}): fill in one of them.")
     if text_type in (TextType.scientific, TextType.scientific_common):
-        name = ranks[-1][1]
+        name = list(names.values())[-1]
     else:
         # The species already says its genus.
-        name = " ".join(value for rank, value in ranks if not (rank == "genus" and taxon.get("species")))
+        name = " ".join(value for rank, value in names.items() if not (rank == "genus" and "species" in names))
     with_common = common and text_type in (TextType.scientific_common, TextType.taxonomic_common)
     return f"{name} with common name {common}" if with_common else name

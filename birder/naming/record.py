@@ -1,4 +1,4 @@
-"""A record of what named photographs, and how: enough to do it again, and to say where names came from."""
+"""A record of what named images, and how: enough to do it again, and to say where names came from."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from birder.errors import ConfigError
-from birder.formats.draft import drafted
-from birder.naming.label_sets import fetch_taxa, group_by_rank, subset_mask
+from birder.files import replacing
+from birder.naming.label_sets import group_by_rank, subset_mask
+from birder.naming.tree_of_life import fetch_taxa
 
 CSV = pyarrow.csv.WriteOptions(quoting_style="needed")
 
@@ -34,7 +35,7 @@ def write_taxa(table: pa.Table, to: Path) -> None:
     """
     if to.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(f"{to} must end in .csv or .parquet.")
-    with drafted(to, force=True) as draft:
+    with replacing(to) as draft:
         if to.suffix.lower() == ".csv":
             pyarrow.csv.write_csv(table, draft, CSV)
         else:

@@ -32,7 +32,7 @@ class Backbone(nn.Module):
     config
         What distinguishes the network from others of its class; it overrides the class's own `config`, if it has one.
     size
-        Input (height, width) in pixels; `default_size` without it.
+        Input (height, width) in pixels; default: `default_size`.
 
     Attributes
     ----------
@@ -49,7 +49,9 @@ class Backbone(nn.Module):
     num_special_tokens
         Tokens of the features that are of no place in the image.
     block_group_regex
-        Which parameters are of which block, by their names.
+        Matches the names of a block's parameters, with the block's number as a group.
+    detector_config
+        What a detector of the published package takes for keys that its checkpoint's configuration leaves open.
     dynamic_size
         Whether inputs of other sizes than `size` are taken as they come (`set_dynamic_size`).
     network
@@ -63,6 +65,7 @@ class Backbone(nn.Module):
     scriptable: ClassVar[bool] = False
     auto_register: ClassVar[bool] = False
     block_group_regex: ClassVar[str]
+    detector_config: ClassVar[dict[str, Any]] = {}
     config: dict[str, Any]
     embedding_size: int
     feature_dim: int

@@ -1,8 +1,8 @@
-"""CLIP: an image tower and a text tower that embed into one space.
+"""CLIP: an image encoder and a text encoder that embed into one space.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020), section 2.4.
 
-Shapes: B rows, L tokens, D the text tower's width, E the shared embedding.
+Shapes: B rows, L tokens, D the text encoder's width, E the shared embedding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from birder.net.vit import ACTIVATIONS, Block
 _EPS = 1e-5
 
 
-class TextTower(nn.Module):
+class TextEncoder(nn.Module):
     """CLIP's text transformer: pre-norm blocks with causal attention, pooled at the end token, projected without bias.
 
     Parameters
@@ -80,21 +80,21 @@ class TextTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """An image tower whose classifier projects into the text tower's space, and the temperature between the two.
+    """An image encoder whose classifier projects into the text encoder's space, and the temperature between the two.
 
     Parameters
     ----------
     image
         A backbone with E classes, without a bias: its logits are the image's embedding in the shared space.
     text
-        The text tower.
+        The text encoder.
     """
 
-    def __init__(self, image: Backbone, text: TextTower) -> None:
+    def __init__(self, image: Backbone, text: TextEncoder) -> None:
         super().__init__()
         if image.num_classes != text.projection.out_features:
             raise ConfigError(
-                f"The image tower projects to {image.num_classes} numbers, the text tower to "
+                f"The image encoder projects to {image.num_classes} numbers, the text encoder to "
                 f"{text.projection.out_features}: they are not of one model."
             )
         self.image = image
@@ -111,7 +111,7 @@ class CLIP(nn.Module):
         return self.project(self.image.embedding(x), normalize)
 
     def project(self, embedding: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-        """Image features, (B, E), of the image tower's embeddings, such as a collection stores."""
+        """Image features, (B, E), of the image encoder's embeddings, such as a collection stores."""
         features = self.image.classify(embedding)
         return F.normalize(features, dim=-1) if normalize else features
 

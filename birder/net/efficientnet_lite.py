@@ -109,7 +109,7 @@ class EfficientNetLite(Backbone):
     num_classes
         Outputs of the classifier; 0 for none.
     size
-        Input (height, width) in pixels; 224 x 224 without it.
+        Input (height, width) in pixels; default: 224 x 224.
     config
         `drop_path_rate` (growing linearly over the blocks, from 0), `dropout_rate` (before the classifier),
         `head_bias` and `mlp_head`. `width_coefficient` and `depth_coefficient` may stand at 1.

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: text to the tokens that the text tower was trained on.
+"""CLIP's tokenizer: text to the tokens that the text encoder was trained on.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020), section 2.4:
 lower-cased byte-pair encoding with 49,152 entries (Sennrich et al., arXiv 1508.07909), and a start and an end token.
@@ -65,7 +65,7 @@ class ClipTokenizer:
 
 
 def clean(text: str) -> str:
-    """The text as the text tower saw texts in training: mended, HTML entities resolved, single spaces, lower case."""
+    """The text as the text encoder saw texts in training: mended, HTML entities resolved, single spaces, lower case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 

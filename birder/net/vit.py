@@ -9,7 +9,7 @@ by row), D the hidden dimension.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "act_layer_type": "gelu",
     "out_indices": None,
 }
-# What the published package's ViT can be told beside, at which value it is this one.
+# Further keys of the published package's ViT, and the values at which it is this network.
 _NEUTRAL: dict[str, Any] = {
     "abs_pos_embed": True,
     "pos_embed_special_tokens": True,
@@ -150,7 +150,7 @@ class Encoder(nn.Module):
     def forward_features(
         self, x: torch.Tensor, out_indices: list[int] | None = None, attn_mask: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
-        """Tokens (B, T, D) after each block of `out_indices`, in their order; after every block without it."""
+        """Tokens (B, T, D) after each block of `out_indices`, in their order; default: after every block."""
         indices = list(range(len(self.block))) if out_indices is None else out_indices
         x = self.pre_block(x)
         after: dict[int, torch.Tensor] = {}
@@ -174,7 +174,7 @@ class ViT(Backbone):
     num_classes
         Outputs of the classifier; 0 for none.
     size
-        Input (height, width) in pixels, each divisible by the patch size; 224 x 224 without it.
+        Input (height, width) in pixels, each divisible by the patch size; default: 224 x 224.
     config
         `patch_size, num_layers, num_heads, hidden_dim, mlp_dim` (all required), and optionally `drop_path_rate` (of the
         last block, growing linearly from 0), `head_bias`, `mlp_head` (a hidden layer before the classifier),
@@ -192,6 +192,7 @@ class ViT(Backbone):
 
     block_group_regex = r"encoder\.block\.(\d+)"
     num_special_tokens = 1
+    detector_config: ClassVar[dict[str, Any]] = {"out_indices": [-1]}  # the last block's map, before the final norm
 
     def __init__(
         self,

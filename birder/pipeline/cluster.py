@@ -1,4 +1,4 @@
-"""The Ray that a run uses: joined, or started on this machine for nobody else; and how its nodes are shared out."""
+"""Connecting to Ray, or starting one on this machine alone, and dividing its nodes among the actors of a run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LOOPBACK = "127.0.0.1"
 
 @contextlib.contextmanager
 def running_ray(address: str | None) -> Iterator[None]:
-    """Be connected to a cluster, or have a Ray on this machine, for as long as the block takes."""
-    # Ray reads them as it is imported or started: it shall tell nobody about us, and us only what is fatal.
+    """Stay connected to a cluster, or keep a Ray on this machine, until the block ends."""
+    # Ray reads these when it is imported or started: send no usage statistics, log fatal errors only.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address is None:
@@ -37,8 +37,8 @@ def running_ray(address: str | None) -> Iterator[None]:
         options |= {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
     try:
         if address is not None:
-            _knock(address)
-        with _without_noise():
+            _check_listening(address)
+        with _silenced_stderr():
             ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ConfigError(
@@ -56,16 +56,16 @@ def running_ray(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """See whether somebody listens at host:port, for which Ray itself would wait minutes; OSError if nobody does."""
+def _check_listening(address: str) -> None:
+    """Raise `OSError` if nothing listens at host:port; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 @contextlib.contextmanager
-def _without_noise() -> Iterator[None]:
-    """Keep off the terminal what Ray's start says there: that its log level was set, and forks that at once execute."""
+def _silenced_stderr() -> Iterator[None]:
+    """Keep the lines that Ray writes to standard error when it starts off the terminal."""
     kept = os.dup(2)
     with warnings.catch_warnings(), open(os.devnull, "w") as nothing:  # noqa: PTH123
         warnings.filterwarnings("ignore", message="lance", category=Warning)
@@ -78,7 +78,7 @@ def _without_noise() -> Iterator[None]:
 
 
 def explain(error: BaseException) -> BirderError:
-    """What a worker said, out of what Ray wraps around it."""
+    """Find the error that a worker raised inside what Ray wraps around it."""
     link: BaseException | None = error
     while link is not None:
         cause = getattr(link, "cause", None)
@@ -87,7 +87,7 @@ def explain(error: BaseException) -> BirderError:
         if isinstance(link, BirderError):
             return link
         link = cause if isinstance(cause, BaseException) else link.__cause__
-    # Of an error in an actor's beginning there is but the text, a traceback.
+    # If an actor fails to start, only the text of its traceback is left.
     if said := re.findall(r"birder\.errors\.\w+: (.+)", str(error)):
         return BirderError(said[-1].strip())
     return BirderError(
@@ -101,7 +101,7 @@ def _first_line(error: BaseException) -> str:
 
 
 class Layout(NamedTuple):
-    """How many actors encode, and what each of them holds."""
+    """How many actors embed, and the CPUs and GPUs that each of them reserves."""
 
     actors: int
     cpus: float

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from birder.collection.schema import Content
 from birder.errors import ConfigError, ImageError
 from birder.images.open import Photo, decoded_photo
 from birder.images.suspect import why_suspect
@@ -22,7 +23,7 @@ from birder.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, held_source, 
 
 @dataclass(slots=True)
 class Pending:
-    """A photograph that is due: `known` and `failed` say that the collection has its row, or its failure, already."""
+    """A source that is due: `known` and `failed` say that the collection has its row, or its failure, already."""
 
     source: Source
     stamp: Stamp | None
@@ -36,11 +37,12 @@ class Pending:
 
 
 class Decoded(NamedTuple):
-    """A photograph, or a box of it, as pixels (H, W, 3) uint8 for the network; width and height are its own.
+    """An image, or a box of it, as pixels (H, W, 3) uint8 for the network; width and height are its own.
 
-    `suspect` says what makes it look damaged, though it decodes. `sha256` stands for the content: of the file's bytes;
-    for a box, of the file's sha256 and the box. `pixels` is None where another photograph with this content was claimed
-    before.
+    `sha256` stands for the content: of the file's bytes; for a box, of the file's sha256 and the box. `columns` are
+    those of the shard, and after `outcomes.described` those of the row; `off_earth` is set there too. `pixels` is None
+    where another source with this content was claimed before. `suspect` says what makes the image look damaged, though
+    it decodes.
     """
 
     item: Pending
@@ -53,10 +55,24 @@ class Decoded(NamedTuple):
     latitude: float | None = None
     longitude: float | None = None
     suspect: str | None = None
+    off_earth: bool = False
+
+    def content(self, embedding: npt.NDArray[np.float32], patches: npt.NDArray[np.float16] | None) -> Content:
+        """What the collection keeps of it: with its embedding (D,) and its patch tokens in a row, if there are any."""
+        return Content(
+            embedding,
+            self.width,
+            self.height,
+            self.taken_at,
+            self.latitude,
+            self.longitude,
+            suspect=self.suspect,
+            patches=patches,
+        )
 
 
 class Unreadable(NamedTuple):
-    """What could not be read, and why; `sha256` None: not even the bytes could."""
+    """A source without an embedding, and why; `sha256` is None if not even its bytes could be read."""
 
     item: Pending
     sha256: str | None
@@ -64,13 +80,13 @@ class Unreadable(NamedTuple):
 
 
 Claim = Callable[[str], bool]
-"""Says of a content's sha256 whether whoever asks shall decode it; False: someone else has."""
+"""Whether the caller shall decode a content, by its sha256; False: somebody else has claimed it."""
 
 
 def read_one(
     pending: Pending, transform: ClassificationTransform, draft: bool, claim: Claim | None = None
 ) -> Decoded | Unreadable:
-    """Read and decode one photograph. It never raises for what is wrong with the photograph; see `read_group`."""
+    """Read and decode one image. A file that cannot be read raises nothing: it is an outcome; see `read_group`."""
     return read_group([pending], transform, draft, claim)[0]
 
 
@@ -82,19 +98,19 @@ def read_group(
     Parameters
     ----------
     items
-        Boxes of one photograph, or a single photograph. Their stamps are set to what the file is when it is read.
+        Boxes of one image, or a single image. Their stamps are set to what the file is when it is read.
     draft
         Decode JPEGs at a reduced size where that is enough for the transform, of the smallest box too.
     claim
         Asked before decoding; everything is decoded without it.
     """
-    hopeless: list[Decoded | Unreadable] = []
+    refused: list[Decoded | Unreadable] = []
     for item in items:
         if item.source.problem is not None:
-            hopeless.append(Unreadable(item, None, item.source.problem))
-    if hopeless:
+            refused.append(Unreadable(item, None, item.source.problem))
+    if refused:
         rest = [item for item in items if item.source.problem is None]
-        return hopeless + (read_group(rest, transform, draft, claim) if rest else [])
+        return refused + (read_group(rest, transform, draft, claim) if rest else [])
     first = items[0].source
     try:
         # Taken before reading: a file that changes meanwhile is found changed by the next run.
@@ -107,7 +123,7 @@ def read_group(
                     item.stamp = Stamp(len(loaded.data), None)
             return _decode(items, loaded, transform, draft, claim)
     except FileNotFoundError:
-        reason = "the file does not exist (any more)"
+        reason = "the file does not exist"
     except PermissionError:
         reason = "no permission to read the file"
     except OSError as error:
@@ -123,33 +139,39 @@ def _decode(
     items: Sequence[Pending], loaded: Loaded, transform: ClassificationTransform, draft: bool, claim: Claim | None
 ) -> list[Decoded | Unreadable]:
     outcomes: list[Decoded | Unreadable] = []
-    mine: list[tuple[Pending, str]] = []
-    whole = hashlib.sha256(loaded.data).hexdigest()
+    claimed: list[tuple[Pending, str]] = []
+    file_sha256 = hashlib.sha256(loaded.data).hexdigest()
     for item in items:
         box = item.source.box
-        name = whole if box is None else hashlib.sha256(f"{whole}#{box.fragment}".encode()).hexdigest()
-        if claim is None or claim(name):
-            mine.append((item, name))
+        sha256 = file_sha256
+        if box is not None:
+            sha256 = hashlib.sha256(f"{file_sha256}#{box.fragment}".encode()).hexdigest()
+        if claim is None or claim(sha256):
+            claimed.append((item, sha256))
         else:
-            outcomes.append(Decoded(item, name, loaded.columns))
-    if not mine:
+            outcomes.append(Decoded(item, sha256, loaded.columns))
+    if not claimed:
         return outcomes
-    boxes = [item.source.box or Box(0, 0, 1, 1) for item, _ in mine]
+    boxes = [item.source.box or Box(0, 0, 1, 1) for item, _ in claimed]
     decoded: list[Decoded | Unreadable] = []
     try:
         with decoded_photo(loaded.data, draft=_draft_size(transform, boxes) if draft else None) as photo:
-            for (item, name), box in zip(mine, boxes, strict=True):
+            for (item, sha256), box in zip(claimed, boxes, strict=True):
                 image, width, height = _cut(photo, box)
                 pixels = transform.to_uint8(image)
                 suspect = why_suspect(loaded.data, pixels)
-                decoded.append(Decoded(item, name, loaded.columns, pixels, width, height, *photo.metadata, suspect))
+                taken_at, latitude, longitude = photo.metadata
+                decoded.append(
+                    Decoded(item, sha256, loaded.columns, pixels, width, height, taken_at, latitude, longitude, suspect)
+                )
     except ImageError as error:
-        return outcomes + decoded + [Unreadable(item, name, str(error)) for item, name in mine[len(decoded) :]]
+        left = claimed[len(decoded) :]
+        return outcomes + decoded + [Unreadable(item, sha256, str(error)) for item, sha256 in left]
     return outcomes + decoded
 
 
 def _draft_size(transform: ClassificationTransform, boxes: Sequence[Box]) -> tuple[int, int]:
-    """(height, width) of the whole photograph at which its smallest box still covers what the transform needs."""
+    """(height, width) of the whole image at which its smallest box still covers what the transform needs."""
     height, width = transform.resize_to
     return (
         math.ceil(height / max(min(box.height for box in boxes), 1e-6)),
@@ -158,7 +180,7 @@ def _draft_size(transform: ClassificationTransform, boxes: Sequence[Box]) -> tup
 
 
 def _cut(photo: Photo, box: Box) -> tuple[Image.Image, int, int]:
-    """The pixels that a box touches, and its width and height in the undrafted photograph."""
+    """The pixels that a box touches, and its width and height in the image at full size."""
     if box == (0, 0, 1, 1):
         return photo.image, photo.width, photo.height
     left, top, right, bottom = _touched(box, photo.image.width, photo.image.height)

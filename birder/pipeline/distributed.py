@@ -1,10 +1,10 @@
-"""The same pipeline on many machines: Ray Data reads, embeds and writes Lance fragments; this process commits them.
+"""The executor for many machines: Ray Data reads, embeds and writes fragments; this process commits them.
 
-    todo -> chunks -> read (tasks) -> encode (one actor a node or GPU) -> write (tasks) -> commit (here)
+    plan -> chunks -> read (tasks) -> embed (one actor a node or GPU) -> write (tasks) -> commit (here)
 
-Photographs and new vectors never pass through this process: a writing task turns a group of rows into a fragment, a
-file in the collection's folder that belongs to nothing until it is committed. So a worker that dies leaves at most a
-file without an owner, and Ray does its part again. What an append cannot say goes through `Storage.write` here: rows
+Images and new embeddings never pass through this process: a writing task turns a group of rows into a fragment, a file
+in the collection's folder that belongs to nothing until it is committed. So a worker that dies leaves at most a file
+without an owner, and Ray does its part again. What an append cannot express goes through `Storage.write` here: rows
 that replace others, rows that take an embedding the collection has, failures.
 """
 
@@ -12,35 +12,35 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import pickle
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.flush import flush
+from birder.collection.fragments import append_fragments, write_fragments
 from birder.collection.model import EncoderSpec
-from birder.collection.schema import ModelCard, check_model
-from birder.collection.storage import Content, Failure, Row, Storage
+from birder.collection.schema import Failure, ModelCard, Row, check_model
+from birder.collection.storage import Storage
 from birder.extras import need
 from birder.images.transform import ClassificationTransform
-from birder.inference.engine import is_usable
 from birder.pipeline.cluster import explain, lay_out, running_ray
-from birder.pipeline.decode import Decoded, Pending, read_group
-from birder.pipeline.embed import LONG, NOT_USABLE, Plan, Summary, begin, columns_of, embed_pixels
-from birder.sources import drop_off_earth
+from birder.pipeline.decode import Pending, Unreadable, read_group
+from birder.pipeline.embed import COMMIT_PATIENCE, begin
+from birder.pipeline.outcomes import Commit, Embedded, Summary, commit_of, described, embedded
+from birder.pipeline.plan import Plan
 
 _WAVE = 1_000_000
-"""Photographs given to Ray at once; their names, some 130 bytes each, and columns lie in its object store."""
+"""Sources given to Ray at once; their names, some 130 bytes each, and columns lie in its object store."""
 _FRAGMENT_ROWS = 4096
+_ROWS_AT_ONCE = 512
 
 
 def embed_on_ray(
@@ -54,9 +54,9 @@ def embed_on_ray(
     on_progress: Callable[[Summary], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Summary:
-    """Embed the files of a plan into a collection, on a Ray cluster; the same rows as `embed_images` gives.
+    """Embed the sources of a plan into a collection, on a Ray cluster; the same rows as `embed_images` gives.
 
-    The collection's folder and the photographs must have the same paths on all nodes. Contents that the collection has
+    The collection's folder and the images must have the same paths on all nodes. Contents that the collection has
     are not embedded again; of contents that are twice in the plan, those are embedded once that come in one chunk of
     `batch_size` (finding the others would take a shuffle of all). Each file has its own row in any case.
 
@@ -65,12 +65,12 @@ def embed_on_ray(
     todo
         From `plan`, on this collection.
     address
-        Of a running cluster ("auto": the one that this machine belongs to). Without it, Ray is started on this machine
-        alone, listening to nobody else, and ended again; a Ray that this process has already is used as it is.
+        Of a running cluster ("auto": the one that this machine belongs to). Default: Ray is started on this machine
+        alone, out of reach of others, and ended again; a Ray that this process has already is used as it is.
     batch_size
-        Photographs that are read and embedded at once.
+        Images that are read and embedded at once.
     commit_seconds
-        What has been written is committed that often, and at the end.
+        How often what has been written is committed; it is at the end, too.
     on_progress
         Called whenever a fragment has come back, with what was done so far.
     stop
@@ -100,7 +100,7 @@ def embed_on_ray(
         with running_ray(address), contextlib.closing(_Committer(collection, summary, commit_seconds)) as committer:
             known = _share(np.array(sorted(todo.contents), dtype="S32"))
             while not stop.is_set() and (wave := list(itertools.islice(pending, _WAVE))):
-                left = {item.uri: item for item in wave}
+                left = {item.uri for item in wave}
                 stream = _run(wave, collection, encoder, types, known, batch_size, len(todo.pending))
                 with contextlib.closing(stream):
                     for written in stream:
@@ -109,7 +109,7 @@ def embed_on_ray(
                             on_progress(summary)
                         if stop.is_set():
                             break
-        with collection.writing(patience=LONG):
+        with collection.writing(patience=COMMIT_PATIENCE):
             if committer.fragments > 20:
                 collection.compact()
             ensure_index(collection)
@@ -120,32 +120,13 @@ def embed_on_ray(
     return summary
 
 
-class _Outcome(NamedTuple):
-    """What became of a photograph so far: pixels, then its content, or the reason why there is none.
-
-    Neither of them: a photograph with the same sha256 has it, in the same chunk or in the collection.
-    """
-
-    item: Pending
-    sha256: str | None
-    columns: dict[str, Any] = {}  # noqa: RUF012 - never changed
-    reason: str | None = None
-    pixels: npt.NDArray[np.uint8] | None = None
-    about: tuple[Any, ...] = ()
-    content: Content | None = None
-    off_earth: bool = False
-
-
 @dataclass(slots=True)
 class _Written:
-    """What a writing task sends here: names of fragments with the uris in them, and what is to be written here."""
+    """What a writing task sends: fragments with the uris of their rows, and what is to be committed as it is."""
 
-    fragments: list[str] = field(default_factory=list)
-    uris: list[str] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    reused: int = 0
-    off_earth: int = 0
+    fragments: list[str]
+    uris: list[str]
+    commit: Commit
 
 
 def _run(
@@ -157,7 +138,7 @@ def _run(
     batch_size: int,
     total: int,
 ) -> Generator[_Written]:
-    """Let Ray Data stream a wave through its tasks and actors; what the writing tasks send, as it comes."""
+    """Let Ray Data stream a wave through its tasks and actors; yield what the writing tasks send, as it comes."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -198,7 +179,7 @@ def _run(
 
 
 def _chunks(items: Iterable[Pending], size: int) -> Iterator[bytes]:
-    """Runs of about `size` photographs, packed; the boxes of one photograph stay together."""
+    """Runs of about `size` sources, packed; the boxes of one image stay together."""
     chunk: list[Pending] = []
     for item in items:
         if len(chunk) >= size and (item.source.box is None or item.source.path != chunk[-1].source.path):
@@ -241,19 +222,12 @@ class _Reader:
             items, lambda item: item.uri if item.source.box is None else item.source.path
         ):
             for read in read_group(list(group), self._transform, self._draft, claim):
-                item = read.item
-                if isinstance(read, Decoded):
-                    columns = columns_of(read, self._types)
-                    off = drop_off_earth(columns)
-                    about = tuple(read[4:])
-                    outcomes.append(_Outcome(item, read.sha256, columns, None, read.pixels, about, off_earth=off))
-                else:
-                    outcomes.append(_Outcome(item, read.sha256, reason=read.reason))
+                outcomes.append(described(read, self._types))
         return {"chunk": _pack(outcomes)}
 
 
 class _EncodeActor:
-    """An engine, in a process that has it for the whole run."""
+    """Embeds chunks, in a process that keeps its engine for the whole run."""
 
     def __init__(self, spec: EncoderSpec, path: Path, card: ModelCard, batch_size: int) -> None:
         encoder = spec.load(card.transform["draft"])
@@ -266,18 +240,7 @@ class _EncodeActor:
         self._batch_size = batch_size
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        outcomes: list[_Outcome] = _unpack(row["chunk"])
-        fresh = [i for i, outcome in enumerate(outcomes) if outcome.pixels is not None]
-        for start in range(0, len(fresh), self._batch_size):
-            batch = fresh[start : start + self._batch_size]
-            vectors = embed_pixels(self._engine, [outcomes[i].pixels for i in batch])  # type: ignore[misc]
-            for i, (vector, patches) in zip(batch, vectors, strict=True):
-                outcome = outcomes[i]._replace(pixels=None)
-                if is_usable(vector):
-                    outcomes[i] = outcome._replace(content=Content(vector, *outcome.about)._replace(patches=patches))
-                else:
-                    outcomes[i] = outcome._replace(reason=NOT_USABLE)
-        return {"chunk": _pack(outcomes)}
+        return {"chunk": _pack(embedded(self._engine, _unpack(row["chunk"]), self._batch_size))}
 
 
 class _Writer:
@@ -287,40 +250,18 @@ class _Writer:
         self._path = path
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        written = _Written()
-        outcomes: list[_Outcome] = [outcome for chunk in batch["chunk"] for outcome in _unpack(chunk)]
-        contents = {o.sha256: o.content for o in outcomes if o.content is not None}
-        broken = {o.sha256: o.reason for o in outcomes if o.reason is not None and o.sha256 is not None}
-        rows: list[Row] = []
-        for outcome in outcomes:
-            item, sha256 = outcome.item, outcome.sha256
-            reason = outcome.reason or broken.get(sha256 or "")
-            if reason is not None or sha256 is None:
-                # A row is given up only for bytes that were read: a share that is away for a minute costs none.
-                known = item.known and sha256 is not None
-                written.failures.append(Failure(item.uri, reason or "", item.stamp, known=known))
-                continue
-            assert item.stamp is not None
-            content = contents.get(sha256)
-            row = Row(item.uri, sha256, item.stamp, content, outcome.columns, item.known, item.failed)
-            written.reused += outcome.content is None
-            written.off_earth += outcome.off_earth
-            # An append can do no more than add.
-            (written.rows if content is None or row.known or row.failed else rows).append(row)
-        if rows:
-            written.fragments = self._write(rows)
-            written.uris = [row.uri for row in rows]
-        return {"chunk": [_pack(written)]}
-
-    def _write(self, rows: list[Row]) -> list[str]:
-        from lance.fragment import write_fragments
-
-        collection = Storage.open(self._path, labels=False)
-        table = collection.table_of(rows, {row.sha256: row.content for row in rows if row.content is not None})
-        fragments = write_fragments(table, _images(collection), schema=table.schema, mode="append")
-        # By who wrote it: where the folder is on a server, only this process holds what has not reached it.
-        flush(f"{_images(collection)}/data/{file.path}" for fragment in fragments for file in fragment.files)
-        return [json.dumps(fragment.to_json()) for fragment in fragments]
+        outcomes: list[Embedded | Unreadable] = [outcome for chunk in batch["chunk"] for outcome in _unpack(chunk)]
+        commit = commit_of(outcomes, {})
+        contents = {row.sha256: row.content for row in commit.rows if row.content is not None}
+        appended: list[Row] = []
+        others: list[Row] = []
+        for row in commit.rows:
+            row.content = contents.get(row.sha256)
+            is_new = row.content is not None and not row.known and not row.failed  # an append can only add
+            (appended if is_new else others).append(row)
+        commit.rows = others
+        fragments = write_fragments(self._path, appended) if appended else []
+        return {"chunk": [_pack(_Written(fragments, [row.uri for row in appended], commit))]}
 
 
 class _Committer:
@@ -336,47 +277,35 @@ class _Committer:
         self._rows: list[Row] = []
         self._failures: list[Failure] = []
 
-    def take(self, written: _Written, left: dict[str, Pending]) -> None:
-        """Take what a writing task sent; its photographs leave `left`."""
-        for uri in itertools.chain(written.uris, (row.uri for row in written.rows)):
-            del left[uri]  # a KeyError would be a row written twice: Ray promises to give each result once
-        for failure in written.failures:
-            self._summary.failed.append((left.pop(failure.uri).source.name, failure.reason))
-        self._summary.embedded += len(written.uris) + len(written.rows)
-        self._summary.reused += written.reused
-        self._summary.off_earth += written.off_earth
+    def take(self, written: _Written, left: set[str]) -> None:
+        """Take what a writing task sent; its uris leave `left`."""
+        commit = written.commit
+        for uri in itertools.chain(
+            written.uris, (row.uri for row in commit.rows), (failure.uri for failure in commit.failures)
+        ):
+            left.remove(uri)  # a KeyError would be a row written twice: Ray promises to give each result once
+        self._summary.add(commit)
+        self._summary.embedded += len(written.uris)
         self._waiting += written.fragments
-        self._rows += written.rows
-        self._failures += written.failures
+        self._rows += commit.rows
+        self._failures += commit.failures
         if time.monotonic() >= self._due:
             self.close()
 
     def close(self) -> None:
         """Commit what waits."""
         if self._waiting or self._rows or self._failures:
-            with self._collection.writing(patience=LONG):
+            with self._collection.writing(patience=COMMIT_PATIENCE):
                 if self._waiting:
-                    self._append()
-                for start in range(0, len(self._rows), 512):
-                    self._collection.write(self._rows[start : start + 512])
+                    append_fragments(self._collection, self._waiting)
+                    self.fragments += len(self._waiting)
+                    self._waiting = []
+                for start in range(0, len(self._rows), _ROWS_AT_ONCE):
+                    self._collection.write(self._rows[start : start + _ROWS_AT_ONCE])
                 if self._failures:
                     self._collection.write([], self._failures)
         self._rows, self._failures = [], []
         self._due = time.monotonic() + self._seconds
-
-    def _append(self) -> None:
-        import lance
-
-        table = lance.dataset(_images(self._collection))
-        fragments = [lance.FragmentMetadata.from_json(text) for text in self._waiting]
-        lance.LanceDataset.commit(table, lance.LanceOperation.Append(fragments), read_version=table.version)
-        self._collection.see_latest()
-        self.fragments += len(fragments)
-        self._waiting = []
-
-
-def _images(collection: Storage) -> str:
-    return str(collection.path.resolve() / "images.lance")
 
 
 def _pack(value: object) -> bytes:

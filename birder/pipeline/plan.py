@@ -1,4 +1,4 @@
-"""What a run has to do: which photographs are due, told by size and time alone, and which have new columns."""
+"""What a run has to do: which sources are due, by size and time of their files alone, and which bring columns."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _REMOTE_AT_ONCE = 32
 
 @dataclass
 class Plan:
-    """What a run has to do: the photographs that are due, and how many are there already or failed before.
+    """What a run has to do: the sources that are due, and how many are there already or failed before.
 
-    `described` are those that are there and come with columns, which may be new; `shards`, those gone through;
+    `described` are those that are there and bring columns, which may be new; `shards`, those gone through;
     `overcome`, how many failures are of images that have become rows; `version`, that of the rows it was made from.
     """
 
@@ -38,11 +38,11 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """How many photographs the sources are."""
+        """How many sources there are."""
         return len(self.pending) + self.done + self.failed_before
 
     def renew(self, collection: Storage) -> None:
-        """Take in what others have committed since the plan was made; within `running` only."""
+        """Take into account what others have committed since the plan was made; within `running` only."""
         if collection.version == self.version:
             return
         index = collection.index()
@@ -57,7 +57,7 @@ class Plan:
         self.contents = index.contents
 
     def column_types(self) -> dict[str, pa.DataType]:
-        """Names and Arrow types of the columns that the photographs bring.
+        """Names and Arrow types of the columns that the images bring.
 
         Raises
         ------
@@ -68,16 +68,16 @@ class Plan:
 
 
 def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed: bool = False) -> Plan:
-    """Find which photographs are due, by path, size and time alone: none is read.
+    """Find which sources are due, by path, size and time alone: no image is read.
 
-    Shards are gone through without reading their photographs, and not even that if all of an unchanged one is done.
+    Shards are gone through without reading their images, and not even that if all of an unchanged one is done.
 
     Parameters
     ----------
     collection
-        None if it is yet to be made.
+        None if there is none yet.
     sources
-        What shall be in it.
+        What is to be in it.
     retry_failed
         Try those again that failed before and have not changed since.
     """
@@ -96,7 +96,7 @@ def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed:
             continue
         uri = source.uri
         shard = known_shards.get(uri)
-        finished = shard is not None and rows[uri] + failures[uri] == shard.photographs and shard.stamp == stamp
+        finished = shard is not None and rows[uri] + failures[uri] == shard.images and shard.stamp == stamp
         if finished and not (retry_failed and failures[uri]):
             result.done += rows[uri]
             result.failed_before += failures[uri]
@@ -144,13 +144,13 @@ def _stamped(sources: Iterable[Source], index: Index) -> Iterator[tuple[Source, 
                 if source.path in answers:
                     yield source, answers[source.path]
                     continue
-                if source.path != last[0]:  # the boxes of one photograph share its stamp
+                if source.path != last[0]:  # the boxes of one image share its stamp
                     last = (source.path, stamp_of(source))
                 yield source, last[1]
 
 
 def _per_shard(stamps: dict[str, Stamp] | dict[str, Stamp | None], shards: dict[str, Shard]) -> Counter[str]:
-    """How many of a shard's photographs have the stamp that it had when it was gone through."""
+    """How many of a shard's images have the stamp that it had when it was gone through."""
     count: Counter[str] = Counter()
     for uri, stamp in stamps.items() if shards else ():
         whole, separator, _ = uri.partition("#")

@@ -16,10 +16,10 @@ from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.extras import need
 from birder.pipeline.embed import Plan, Summary, begin, embed_images, plan
-from birder.registry import DEFAULT_WEIGHTS, registered_name
+from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import Source, find_sources, read_crops, sources_again
 from birder.sources.table import Join, join_table, read_table
-from birder.weights.find import pinned_sha256
+from birder.weights.resolve import resolve
 
 LOCAL_RAY = "local"
 """The address that stands for a Ray of its own on this machine."""
@@ -142,14 +142,13 @@ def encoder_spec(
     WrongModelError
         The model is known to be another one than the collection's, before anything is fetched.
     """
-    model = model and (registered_name(model) or model)
+    found = None if model is None else resolve(model)
+    model = None if found is None else found.source
     if collection is None:
         return EncoderSpec(model or DEFAULT_WEIGHTS, device, engine, precision, compile, bool(patches))
     card = collection.model
-    if model is not None:
-        sha256 = pinned_sha256(model)
-        if sha256 not in (None, card.sha256):
-            raise other_model(collection.path, card, model, str(sha256))
+    if found is not None and found.pinned_sha256 not in (None, card.sha256):
+        raise other_model(collection.path, card, found.name, str(found.pinned_sha256))
     precision = precision_for(card) if precision == "auto" else precision
     patches = bool(card.patches) if patches is None else patches
     return EncoderSpec(model or card.source, device, engine, precision, compile, patches)

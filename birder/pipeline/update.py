@@ -1,4 +1,4 @@
-"""Columns of rows that are there, brought up to what a later run's table says, without embedding anything again."""
+"""Updates columns of existing rows to what a later run's table says; nothing is embedded again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from birder.sources import Source
 def update_columns(collection: Storage, sources: Sequence[Source]) -> int:
     """Write the columns of sources into their rows, in one commit; within `writing`, after `add_columns`.
 
-    A value that the source does not have leaves what is in the row, and so does one where a person has given a label.
+    Values that a source does not have stay as they are in the row, and so do labels given by a person.
 
     Returns
     -------

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.disk import open_images
 from birder.collection.schema import VECTORS
 from birder.collection.storage import Storage
 from birder.errors import unknown_name
@@ -92,8 +91,7 @@ def point_values(collection: Storage, column: str, ids: list[str]) -> pa.Array:
     known = [name for name in collection.columns if name not in VECTORS]
     if column not in known:
         raise unknown_name("column", column, known)
-    images = open_images(collection.path)
-    table = images.search().select(list(dict.fromkeys(["id", column]))).to_arrow()
+    table = collection.snapshot().to_table(["id", column])
     places = pc.index_in(pa.array(ids, pa.string()), table["id"].combine_chunks())
     return table[column].combine_chunks().take(places)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from birder.errors import ImageError
-from birder.formats.draft import drafted
-from birder.sources.by_uri import Pictures, place_of, shrunk, to_jpeg
+from birder.files import replacing
+from birder.sources.row_images import RowImages, place_of, shrunk, to_jpeg
 
 THUMBNAIL = 320
 """The longest side of a picture on the page, in pixels."""
@@ -95,7 +95,7 @@ def write_page(
     page = _PAGE.format(
         title=_text(title), lines="\n".join(f"<p>{_text(line)}</p>" for line in lines), sections="\n".join(body)
     )
-    with drafted(to, force=True) as draft:
+    with replacing(to) as draft:
         draft.write_bytes(page.encode())
     return {uri: picture for uri, picture in pictures.items() if isinstance(picture, str)}
 
@@ -112,7 +112,7 @@ def _tile(tile: Tile, picture: bytes | str) -> str:
 
 def thumbnails(uris: Iterable[str], side: int = THUMBNAIL) -> dict[str, bytes | str]:
     """Small JPEGs, at most `side` pixels on their longest side, by uri; or why there is none."""
-    opened = Pictures()
+    opened = RowImages()
 
     def make(uri: str) -> bytes | str:
         place = place_of(uri)

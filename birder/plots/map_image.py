@@ -14,6 +14,7 @@ from birder.analysis.projection import MapPoints
 from birder.analysis.stats import ValueCount
 from birder.errors import BirderError
 from birder.extras import need
+from birder.files import replacing
 from birder.plots.colouring import NONE, Categories, Scale, hex_to_rgba
 
 _MOST_BARS = 30
@@ -134,13 +135,8 @@ def _figure(file: str | Path, inches: tuple[float, float]) -> Iterator[Any]:
     figure = Figure(figsize=inches, layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
     yield figure
-    part = file.with_name(f"{file.name}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(part, format=ending)
-        part.replace(file)
-    except OSError as error:
-        raise BirderError(f"Cannot write {file}: {error.strerror or error}.") from error
+    with replacing(file) as draft:
+        figure.savefig(draft, format=ending)
 
 
 def _short(name: str) -> str:

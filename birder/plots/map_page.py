@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from birder.analysis.projection import MapPoints
 from birder.collection.storage import Storage
-from birder.errors import BirderError
 from birder.extras import need
+from birder.files import replacing
 from birder.plots.colouring import NONE, PALETTE, Categories, Scale, hex_to_rgba, point_values
+from birder.plots.inline_modules import inline_modules
 from birder.sources import readable, uri_to_name
 
 _STEPS = 256
@@ -70,17 +71,11 @@ def write_map_page(
         "rgba": base64.b64encode(np.ascontiguousarray(rgba).tobytes()).decode(),
         # Within <script> nothing is unescaped, and </script> or <!-- would end it or change its meaning.
         "data": json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"),
-        "scatter": _text("web/scatter.js"),
+        "script": inline_modules("plots/map_page.js"),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _text("plots/map.html"))
-    file = Path(file)
-    part = file.with_name(f"{file.name}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        part.replace(file)
-    except OSError as error:
-        raise BirderError(f"Cannot write {file}: {error.strerror or error}.") from error
+    with replacing(file) as draft:
+        draft.write_text(page, encoding="utf-8")
 
 
 def _scale(colours: Scale) -> tuple[npt.NDArray[np.uint8], dict[str, Any] | None]:

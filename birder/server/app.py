@@ -16,21 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from birder.errors import BirderError, UnknownNameError
-from birder.server import (
-    analysis,
-    columns,
-    describe,
-    events,
-    failures,
-    files,
-    labelling,
-    naming,
-    photos,
-    projection,
-    searching,
-    uploads,
-)
-from birder.server.bodies import BodyLimit
+from birder.server.limits.bodies import BodyLimit
+from birder.server.page_files import add_page
+from birder.server.routes import ROUTERS
 from birder.server.security import LOOPBACK_NAMES, Guard, check_token
 from birder.server.site import Site
 from birder.version import __version__
@@ -46,7 +34,7 @@ def create_app(
     collection_dir
         The collection's folder.
     token
-        What requests must present; anyone may ask without it.
+        What requests must present; None lets anyone ask.
     hosts
         Names by which the server may be called (the `Host` header); any if empty.
 
@@ -57,14 +45,14 @@ def create_app(
     Raises
     ------
     CollectionError
-        The folder holds no collection.
+        The folder is not a collection.
     ConfigError
         The token can be guessed.
     ValueError
         `hosts` is empty and there is no token: then any page in a browser of this machine could ask.
     """
     if not hosts and not token:
-        raise ValueError("Without names of hosts there must be a token.")
+        raise ValueError("A server that answers to any host name needs a token.")
     if token is not None:
         check_token(token)
     site = Site(Path(collection_dir))
@@ -78,7 +66,7 @@ def create_app(
     app = FastAPI(
         title="Birder",
         version=__version__,
-        description="A collection of embedded photographs: lists, search, labels, a map. See docs/http.md.",
+        description="A collection of embedded images: lists, search, labels, a map. See docs/http.md.",
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
@@ -86,10 +74,9 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.site = site
-    parts = (describe, photos, columns, searching, naming, uploads, labelling, events, analysis, projection, failures)
-    for part in parts:
-        app.include_router(part.router, prefix="/api/v1")
-    app.include_router(files.router)
+    for router in ROUTERS:
+        app.include_router(router, prefix="/api/v1")
+    add_page(app)
     app.add_exception_handler(BirderError, _birder_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -100,7 +87,7 @@ def create_app(
 
 
 def _warm_up() -> None:
-    """Import what the first search needs, while the page shows its first photographs."""
+    """Import what the first search needs, while the page shows its first images."""
     importlib.import_module("birder.collection.search")
 
 
@@ -122,15 +109,17 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         methods = {m for path, each in described.items() if compile_path(path)[0].match(request.url.path) for m in each}
         headers["Allow"] = ", ".join(sorted(method.upper() for method in methods)) or headers.get("Allow", "GET")
     elif detail == "Not Found":
-        detail = f"There is nothing at {request.url.path[:200]}: /docs lists what there is."
+        detail = f"There is nothing at {request.url.path[:200]}. /docs lists the addresses that exist."
     return _problem(error.status_code, detail, headers)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     parts = [f"{'.'.join(str(each) for each in one['loc'][1:]) or 'the body'}: {one['msg']}" for one in error.errors()]
-    return _problem(422, f"The request does not fit: {'; '.join(parts[:5])}. /docs describes it.")
+    return _problem(422, f"Invalid request: {'; '.join(parts[:5])}. /docs describes it.")
 
 
 async def _defect(_: Request, error: Exception) -> JSONResponse:
-    return _problem(500, f"A defect of Birder ({type(error).__name__}). The terminal of birder serve says more.")
+    return _problem(
+        500, f"Internal error ({type(error).__name__}): please report it. The terminal of birder serve shows more."
+    )

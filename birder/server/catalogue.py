@@ -2,7 +2,7 @@
 
 Whoever writes to the collection (this server, or another process) makes a new version; the next request then reads the
 columns anew, and requests under way keep what they began with. Labels that are in the journal and not in the rows yet
-are laid over the columns; of a filter, they are asked about in a small table of their own.
+are laid over the columns; a filter is applied to them in a small table of their own.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.table import Table
 
-from birder.collection.disk import connect, open_images
-from birder.collection.filter import checked_condition, explained, quoted
+from birder.collection.filter import Filter, as_filter, quoted
+from birder.collection.in_memory import rows_in_memory
 from birder.collection.journal import Cells, Journal
-from birder.collection.labels import fold
-from birder.collection.schema import LABEL_SOURCE, VECTORS
+from birder.collection.reading import RowReader
+from birder.collection.schema import LABEL_SOURCE
 from birder.collection.storage import Storage
 from birder.errors import BirderError, unknown_name
 
@@ -33,8 +31,8 @@ Positions = npt.NDArray[np.int64]
 """Rows of a snapshot, as numbers."""
 
 _CHECK_EVERY = 0.5  # seconds between two looks for a new version
-_MOST_NAMED = 2000  # rows with pending labels that a condition names by their ids
-_FILTERS = 64  # results of conditions that a snapshot remembers
+_MOST_NAMED = 2000  # rows with pending labels that a filter names by their ids
+_FILTERS = 64  # results of filters that a snapshot remembers
 
 
 class Snapshot:
@@ -47,28 +45,27 @@ class Snapshot:
     labels_until
         The bytes of the journal of labels that are in this.
     table
-        All columns but the embedding, one row a photograph, sorted by uri.
+        All columns but the embedding, one row an image, sorted by uri.
     collection
         For searches among the embeddings. Its rows lack pending labels: see `with_labels`.
     """
 
     def __init__(self, path: Path, journal: Journal) -> None:
         self.collection = Storage.open(path, labels=False)
-        self._images: Table = open_images(path)
-        self.rows_version = int(self._images.version)
-        names = [name for name in self._images.schema.names if name not in VECTORS]
-        table = self._images.search().select(names).to_arrow()
+        self._rows = self.collection.stored_rows()
+        self.rows_version = self._rows.version
+        table = self._rows.to_table()
         self.table: pa.Table = table.take(pc.sort_indices(table["uri"])).combine_chunks()
         self._position = {id_: position for position, id_ in enumerate(self.table["id"].to_pylist())}
         self._lock = threading.Lock()
-        self._filtered: OrderedDict[str, Positions] = OrderedDict()
+        self._filtered: OrderedDict[Filter, Positions] = OrderedDict()
         self._start()
         cells, self.labels_until = journal.pending(self.rows_version)
         self._lay_over(cells)
 
     def _start(self) -> None:
         self._pending: Positions = np.zeros(0, np.int64)
-        self._pending_rows: Table | None = None
+        self._pending_rows: RowReader | None = None
         self._orders: dict[str, Positions] = {}
         self._filled: dict[str, int] = {}
 
@@ -158,24 +155,34 @@ class Snapshot:
         column = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
         return column if positions is None else column.take(pa.array(positions))
 
-    def select(self, where: str | None, order: str = "") -> Positions:
-        """The rows that a condition holds for, in an order.
+    def filter(self, where: str | None) -> Filter | None:
+        """A request's filter, parsed and checked; None where it is absent or empty.
+
+        Raises
+        ------
+        FilterError
+            It cannot be used.
+        """
+        return as_filter(where or None, self.collection.columns)
+
+    def select(self, where: Filter | None, order: str = "") -> Positions:
+        """The rows that match a filter, in an order.
 
         Parameters
         ----------
         where
-            An SQL condition; all rows without it.
+            From `filter`; None: all rows.
         order
-            A column's name, behind "-" for descending order; by uri without it. Rows without a value come last.
+            A column's name, behind "-" for descending order; default: uri. Rows without a value come last.
 
         Raises
         ------
-        CollectionError
-            The condition does not work.
+        FilterError
+            LanceDB refuses the filter.
         UnknownNameError
             There is no such column.
         """
-        found = None if not where else self._where(where)
+        found = None if where is None else self._where(where)
         if not order:
             return np.arange(len(self), dtype=np.int64) if found is None else found
         sequence = self._order(order)
@@ -185,60 +192,58 @@ class Snapshot:
         mask[found] = True
         return sequence[mask[sequence]]
 
-    def _where(self, where: str) -> Positions:
+    def _where(self, where: Filter) -> Positions:
         found = self._where_in_rows(where)
         if not len(self._pending):
             return found
         untouched = np.setdiff1d(found, self._pending, assume_unique=True)
         return np.union1d(untouched, self._matching_labelled(where))
 
-    def _where_in_rows(self, where: str) -> Positions:
+    def _where_in_rows(self, where: Filter) -> Positions:
         with self._lock:
             if where in self._filtered:
                 self._filtered.move_to_end(where)
                 return self._filtered[where]
-        condition = checked_condition(where, self.collection.columns)
-        with explained(where, self.collection.path):
-            ids = self._images.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist()
-        found = np.sort(self.positions(ids))
+        found = self._matching(self._rows, where)
         with self._lock:
             self._filtered[where] = found
             if len(self._filtered) > _FILTERS:
                 self._filtered.popitem(last=False)
         return found
 
-    def _matching_labelled(self, where: str) -> Positions:
-        """The rows with pending labels that a condition holds for."""
-        condition = checked_condition(where, self.collection.columns)
+    def _matching_labelled(self, where: Filter) -> Positions:
+        """The rows with pending labels that match a filter."""
         with self._lock:
             if self._pending_rows is None:
                 rows = self.table.take(pa.array(self._pending))
-                for field in self._images.schema:
-                    if field.name in VECTORS:  # a condition may name it
-                        rows = rows.append_column(pa.field(field.name, field.type), pa.nulls(len(rows), field.type))
-                self._pending_rows = lancedb.connect("memory://").create_table("rows", rows, on_bad_vectors="null")
-            table = self._pending_rows
-        with explained(where, self.collection.path):
-            ids = table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist()
-        return np.sort(self.positions(ids))
+                self._pending_rows = rows_in_memory(self.collection.path, rows, self._rows.schema)
+            pending = self._pending_rows
+        return self._matching(pending, where)
 
-    def with_labels(self, where: str | None) -> str | None:
-        """A condition that holds for the same rows of `collection`, which lack pending labels.
+    def _matching(self, rows: RowReader, where: Filter) -> Positions:
+        """Where the rows that match a filter are, in ascending order."""
+        return np.sort(self.positions(rows.to_table(["id"], where)["id"].to_pylist()))
+
+    def with_labels(self, where: Filter | None) -> Filter | None:
+        """A filter that matches the same rows of `collection`, which lack pending labels.
 
         Raises
         ------
+        FilterError
+            LanceDB refuses it.
         CollectionError
-            It does not work, or so many labels are pending that they must be folded first, and cannot be.
+            So many labels are pending that they must be folded first, and cannot be.
         """
-        if not where or not len(self._pending):
-            return where or None
+        if where is None or not len(self._pending):
+            return where
         if len(self._pending) > _MOST_NAMED:
-            fold(self.collection)
+            self.collection.fold_labels()
             return where
         ids = pc.take(self.table["id"], pa.array(self._pending)).to_pylist()
         matching = pc.take(self.table["id"], pa.array(self._matching_labelled(where))).to_pylist()
-        condition = f"({where}) AND id NOT IN ({', '.join(map(quoted, ids))})"
-        return f"({condition}) OR id IN ({', '.join(map(quoted, matching))})" if matching else condition
+        sql = f"({where.sql} AND id NOT IN ({', '.join(map(quoted, ids))}))"
+        sql = f"({sql} OR id IN ({', '.join(map(quoted, matching))}))" if matching else sql
+        return Filter(where.text, sql, where.columns | {"id"})
 
     def _order(self, order: str) -> Positions:
         if order not in self._orders:
@@ -269,8 +274,7 @@ class Catalogue:
         self.journal = Journal(path)  # to read; whoever writes has another, so that no two wait for each other
         self._lock = threading.RLock()
         self._snapshot = Snapshot(path, self.journal)
-        self._latest: Table = open_images(path)
-        self._failures: Table = connect(path).open_table("failures")
+        self._storage = Storage.open(path, labels=False)
         self._next_look = 0.0
         self._looked = 0.0
 
@@ -303,8 +307,7 @@ class Catalogue:
     def _look(self) -> None:
         self._looked = begin = time.monotonic()
         try:
-            self._latest.checkout_latest()  # type: ignore[no-untyped-call]
-            if int(self._latest.version) != self._snapshot.rows_version:
+            if self._storage.newest_version() != self._snapshot.rows_version:
                 self._snapshot = Snapshot(self.path, self.journal)
             else:
                 self.labelled()
@@ -317,10 +320,8 @@ class Catalogue:
 
     def failures(self) -> pa.Table:
         """The files that could not be read: uri, reason, failed_at; sorted by uri."""
-        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
-        return self._failures.search().select(["uri", "reason", "failed_at"]).to_arrow().sort_by("uri")
+        return self._storage.newest_failures()
 
     def count_failures(self) -> int:
         """How many files could not be read."""
-        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
-        return int(self._failures.count_rows())
+        return self._storage.count_newest_failures()

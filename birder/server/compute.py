@@ -1,6 +1,6 @@
 """`python -m birder.server.compute WHAT DIR ...`: compute what takes a while, in a process of its own.
 
-UMAP's loops are compiled code that lets no other thread of its process run, and comparing all photographs with each
+UMAP's loops are compiled code that lets no other thread of its process run, and comparing all images with each
 other takes memory: in the server's own process the page would stand still. Progress goes to standard output, a JSON
 object a line; the last has `error` if it failed, or `result`.
 """
@@ -15,7 +15,7 @@ from birder.collection.storage import Storage
 from birder.errors import BirderError
 
 MOST_GROUPS = 10_000
-"""Groups of duplicates that are told, the largest first."""
+"""Groups of duplicates that are reported, the largest first."""
 
 
 def main(what: str, folder: str, *arguments: str) -> int:
@@ -26,30 +26,32 @@ def main(what: str, folder: str, *arguments: str) -> int:
         else:
             _duplicates(Storage.open(folder), float(arguments[0]))
     except BirderError as error:
-        _tell(error=str(error))
+        _report(error=str(error))
         return 1
     return 0
 
 
-def _tell(**what: Any) -> None:
+def _report(**what: Any) -> None:
     print(json.dumps(what), flush=True)
 
 
 def _map(collection: Storage) -> None:
     from birder.analysis.projection import compute_map
 
-    compute_map(collection, progress=lambda stage, done: _tell(stage=stage, progress=done))
+    compute_map(collection, progress=lambda stage, done: _report(stage=stage, progress=done))
 
 
 def _duplicates(collection: Storage, threshold: float) -> None:
     from birder.analysis.duplicates import find_duplicates
 
-    def tell(done: float) -> None:
-        _tell(stage="comparing the photographs with each other", progress=done)
+    def report(done: float) -> None:
+        _report(stage="comparing the images with each other", progress=done)
 
-    groups = find_duplicates(collection, threshold=threshold, progress=tell)
-    told = [[group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups[:MOST_GROUPS]]
-    _tell(result={"total": len(groups), "groups": told})
+    groups = find_duplicates(collection, threshold=threshold, progress=report)
+    reported = [
+        [group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups[:MOST_GROUPS]
+    ]
+    _report(result={"total": len(groups), "groups": reported})
 
 
 if __name__ == "__main__":

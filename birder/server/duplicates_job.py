@@ -19,7 +19,7 @@ class _Finding:
     content: int  # of the collection that was compared
     groups: list[Any]
     total: int
-    told: bool = False
+    reported: bool = False
 
 
 class DuplicatesJob:
@@ -40,15 +40,15 @@ class DuplicatesJob:
         Raises
         ------
         BirderError
-            It failed, which is told once: the next call begins anew.
+            It failed, which is reported once: the next call starts it again.
         """
         with self._lock:
             self._collect()
             content = self._content_of(snapshot)
             found = self._found.get(threshold)
-            # While rows are being added, each finding is of a collection that has grown since: it is told all the same.
-            if found is not None and (found.content == content or not found.told):
-                found.told = True
+            # While rows are being added, each finding is of a collection that has grown since: it is still reported.
+            if found is not None and (found.content == content or not found.reported):
+                found.reported = True
                 return {"state": "ready", "progress": 1.0, "stage": "", "groups": found.groups, "total": found.total}
             if threshold in self._failed:
                 raise BirderError(self._failed.pop(threshold))
@@ -75,7 +75,7 @@ class DuplicatesJob:
             self._found.popitem(last=False)
 
     def _content_of(self, snapshot: Snapshot) -> int:
-        """What changes when the photographs do, and not with labels."""
+        """What changes when the images do, and not with labels."""
         if self._content[0] != snapshot.version:
             self._content = snapshot.version, hash(tuple(snapshot.table["sha256"].to_pylist()))
         return self._content[1]

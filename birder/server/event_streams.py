@@ -16,8 +16,8 @@ from birder.server.catalogue import Catalogue
 STREAMS = 64
 """So many streams may be open at once."""
 _LOOK_EVERY = 0.5  # seconds between two looks at what other processes have done
-_SIGN_OF_LIFE = 15.0
-_BEHIND = 1000  # events that a stream may lag behind
+_KEEP_ALIVE = 15.0
+_BACKLOG = 1000  # events that a stream may lag behind
 
 _Stream = tuple[asyncio.AbstractEventLoop, "asyncio.Queue[bytes | None]"]
 
@@ -42,7 +42,7 @@ class Events:
             503: there are too many, or the server is being stopped.
         """
         loop = asyncio.get_running_loop()
-        stream: _Stream = (loop, asyncio.Queue(_BEHIND))
+        stream: _Stream = (loop, asyncio.Queue(_BACKLOG))
         with self._lock:
             if len(self._streams) >= STREAMS or self._stopped:
                 raise HTTPException(503, f"More than {STREAMS} pages are open: close some.", {"Retry-After": "30"})
@@ -58,7 +58,7 @@ class Events:
             yield b": welcome\n\n"
             while True:
                 try:
-                    event = await asyncio.wait_for(stream[1].get(), _SIGN_OF_LIFE)
+                    event = await asyncio.wait_for(stream[1].get(), _KEEP_ALIVE)
                 except TimeoutError:
                     event = b": still here\n\n"
                 if event is None:
@@ -101,7 +101,7 @@ class Events:
             news: list[bytes] = []
             snapshot = self._catalogue.current()
             lines, until = self._catalogue.journal.lines(until)
-            news += [_event("label", told) for told in map(_told, lines) if told is not None]
+            news += [_event("label", data) for data in map(_label_data, lines) if data is not None]
             if snapshot.rows_version != version:
                 # folding labels writes rows, in which nothing is new
                 if len(snapshot) != rows or not self._catalogue.journal.is_fold(snapshot.rows_version):
@@ -115,7 +115,7 @@ class Events:
         loop, waiting = stream
 
         def put() -> None:
-            if waiting.full():  # whoever does not read is let go; the page opens another stream and asks anew
+            if waiting.full():  # a client that does not read is dropped; the page opens another stream and asks again
                 while not waiting.empty():
                     waiting.get_nowait()
                 waiting.put_nowait(None)
@@ -128,7 +128,7 @@ class Events:
             self._drop(stream)  # its loop has ended
 
 
-def _told(line: Line) -> dict[str, Any] | None:
+def _label_data(line: Line) -> dict[str, Any] | None:
     undone = "undo" in line
     parts = line.get("changes", [])
     count = sum(len(ids) for part in parts for _, ids in part["to" if undone else "was"])

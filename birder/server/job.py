@@ -24,7 +24,7 @@ class Job:
     error
         Why the last run failed; None if it did not.
     result
-        What the last run told at its end; None if it told nothing.
+        What the last run reported at its end; None if it reported nothing.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,22 +57,22 @@ class Job:
 
     def _follow(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None and process.stderr is not None
-        said: list[str] = []
+        messages: list[str] = []
         # Its warnings are read as they come: a full pipe would stop it.
-        listening = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
-        listening.start()
+        reader = threading.Thread(target=lambda: messages.extend(process.stderr or ()), daemon=True)
+        reader.start()
         for line in process.stdout:
             try:
-                told = json.loads(line)
+                report = json.loads(line)
             except ValueError:
                 continue  # a library that prints
-            self.error, self.result = told.get("error", self.error), told.get("result", self.result)
-            self.stage, self.progress = told.get("stage", self.stage), told.get("progress", self.progress)
+            self.error, self.result = report.get("error", self.error), report.get("result", self.result)
+            self.stage, self.progress = report.get("stage", self.stage), report.get("progress", self.progress)
         code = process.wait()
-        listening.join(1)
+        reader.join(1)
         with self._lock:
             if code and self.error is None:
-                last = said[-1].strip() if said else f"its process ended with {code}"
+                last = messages[-1].strip() if messages else f"its process ended with {code}"
                 self.error = f"The {self._name} could not be computed: {last}"
             self._process = None
 

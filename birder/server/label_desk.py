@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from birder.collection.journal import Journal
-from birder.collection.labels import Recorder, add_column, fold, recording
+from birder.collection.labels import Recorder, add_column, recording
 from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError
 from birder.server.catalogue import Catalogue, Snapshot
@@ -142,7 +142,7 @@ class LabelDesk:
     def _fold(self) -> bool:
         """Whether pending labels are in the rows now; they are as safe in the journal, and can be folded later."""
         try:
-            fold(Storage.open(self._path, labels=False))
+            Storage.open(self._path, labels=False).fold_labels()
         except BirderError:
             return False
         self._catalogue.refresh()

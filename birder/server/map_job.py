@@ -50,7 +50,7 @@ class MapJob:
         found = self.current()
         running = self._job.running
         few = len(snapshot) < FEWEST
-        why = f"A map needs at least {FEWEST} photographs." if few else self._job.error
+        why = f"A map needs at least {FEWEST} images." if few else self._job.error
         return {
             "state": "computing" if running else "absent" if found is None else "ready",
             "progress": self._job.progress if running else 0.0 if found is None else 1.0,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from birder.collection.schema import IMPORTED
-from birder.errors import ConfigError
+from birder.errors import BirderError, ConfigError
 from birder.server.catalogue import Catalogue
-from birder.server.work import Workers
+from birder.server.limits.work import Workers
+from birder.weights.resolve import Model, resolve
 
 if TYPE_CHECKING:
     from birder.collection.model import Encoder
@@ -32,30 +32,31 @@ class ModelWorker:
         self._head: LoadedModel | None = None
 
     def abilities(self) -> dict[str, Any]:
-        """What this machine can do without fetching anything, and why it cannot do the rest."""
+        """What this machine can do without fetching anything, and why not the rest."""
         from birder.collection.model import made_elsewhere
 
         collection = self._catalogue.current().collection
         card = collection.model
         imported = card.engine == IMPORTED
-        text = self._clip is not None or _text_half_is_here(card.source)
-        # Whoever imported embeddings named their model; its image features come from the whole of it.
-        image = self._encoder is not None or model_file(card.source) is not None or (imported and text)
+        model = _resolved(card.source)
+        text = self._clip is not None or (model is not None and model.text_encoder_is_here())
+        # Image features that were imported need the CLIP model, not the image encoder alone.
+        here = model is not None and model.image_encoder_is_here()
+        image = self._encoder is not None or here or (imported and text)
         why = None
         if not image:
             fetched = "" if imported and card.source.count("/") else f" Fetch them with: birder fetch {card.source}"
             why = (
-                f"The weights of {card.name} are not on this machine, so pictures from elsewhere cannot be searched "
-                f"for.{fetched}"
+                f"The weights of {card.name} are not on this machine, so other images cannot be searched for.{fetched}"
             )
         elif imported:
             why = made_elsewhere(collection)
         elif not text:
-            why = f"{card.name} has no text half on this machine, so words cannot be searched for."
+            why = f"{card.name} has no text encoder on this machine, so texts cannot be searched for."
         return {"search_text": text, "search_image": image, "predict": image, "why": why}
 
     def encoder(self) -> Encoder:
-        """The network that embeds photographs; in the model's thread only."""
+        """The image encoder; in the model's thread only."""
         if self._encoder is None:
             from birder.collection.model import load_encoder_of
 
@@ -63,19 +64,19 @@ class ModelWorker:
         return self._encoder
 
     def transform(self) -> dict[str, Any]:
-        """How the model wants pictures to be prepared, as a card has it; in the model's thread only."""
+        """How images are prepared for the model, as a card describes it; in the model's thread only."""
         return self.encoder().card.transform
 
     def clip(self) -> LoadedClip:
-        """The whole model, with its text half; in the model's thread only."""
+        """The CLIP model, with its text encoder; in the model's thread only."""
         if self._clip is None:
-            from birder.collection.text_encoder import load_text_half
+            from birder.collection.text_encoder import load_text_encoder
 
-            self._clip = load_text_half(self._catalogue.current().collection)
+            self._clip = load_text_encoder(self._catalogue.current().collection)
         return self._clip
 
     def check_can_embed(self) -> None:
-        """Refuse (`ConfigError`) a picture that cannot be embedded here; nothing is fetched because of a request."""
+        """Raise `ConfigError` if images cannot be embedded here; nothing is fetched because of a request."""
         can = self.abilities()
         if not can["search_image"]:
             raise ConfigError(str(can["why"]))
@@ -86,20 +87,21 @@ class ModelWorker:
         return vector
 
     def has_classes(self) -> bool:
-        """Whether the network's head, if it has one, is on this machine."""
+        """Whether the network may have a classifier with class names, and is on this machine."""
         if self._head is not None:
             return bool(self._head.info.class_to_idx)
         card = self._catalogue.current().collection.model
-        return card.engine != IMPORTED and model_file(card.source) is not None
+        model = _resolved(card.source)
+        if card.engine == IMPORTED or model is None or model.has_classes is False:
+            return False
+        return model.image_encoder_is_here()
 
     def classify(self, embedding: Vector, k: int) -> list[tuple[str, float]]:
-        """The k likeliest classes of the network's head, and their probabilities; in the model's thread only."""
+        """The k likeliest classes of the network's classifier, with probabilities; in the model's thread only."""
         import torch
 
         if self._head is None:
-            from birder.weights.load import load_any
-
-            self._head = load_any(self._catalogue.current().collection.model.source)
+            self._head = resolve(self._catalogue.current().collection.model.source).load_image_encoder()
         names = {index: name for name, index in self._head.info.class_to_idx.items()}
         if not names:
             return []
@@ -112,30 +114,9 @@ class ModelWorker:
         ]
 
 
-def model_file(source: str) -> Path | None:
-    """Where a model's weights are on this machine; None if they are not. Nothing is fetched."""
-    from birder.registry import list_pretrained_models, weights_spec
-    from birder.weights.hub import cached_file
-
-    if source in list_pretrained_models():
-        return cached_file(weights_spec(source))
-    return Path(source) if Path(source).is_file() else None
-
-
-def _text_half_is_here(source: str) -> bool:
-    from birder.errors import WeightsError
-    from birder.naming.default_model import is_here
-    from birder.registry import list_pretrained_models, weights_spec
-    from birder.weights.openclip import PICKLE_FILE, SAFETENSORS_FILE, openclip_repository
-
-    repository = source
-    if source in list_pretrained_models():
-        try:
-            repository = openclip_repository(weights_spec(source))
-        except WeightsError:
-            return False
-    elif Path(source).is_dir():
-        return any((Path(source) / name).is_file() for name in (SAFETENSORS_FILE, PICKLE_FILE))
-    elif Path(source).exists() or source.count("/") != 1:
-        return False
-    return is_here(repository)
+def _resolved(source: str) -> Model | None:
+    """The model that a card names; None if there is no such model here, as an imported collection may name any."""
+    try:
+        return resolve(source)
+    except BirderError:
+        return None

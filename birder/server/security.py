@@ -2,7 +2,7 @@
 
 Without a token the server listens on this machine alone, where three things remain. A page elsewhere may send requests
 to it through the user's browser: those are told by `Origin` and `Sec-Fetch-Site` and refused. It may also let its own
-name point to 127.0.0.1 (DNS rebinding): then `Host` is not ours. And whatever text or picture gets into the page must
+name point to 127.0.0.1 (DNS rebinding): then `Host` is not ours. And whatever text or image gets into the page must
 not run: the content security policy allows no script but the server's files.
 
 With a token, `/?token=` gives the browser a session: a cookie that is signed, ends after 30 days, and does not hold the
@@ -176,7 +176,7 @@ class Guard:
             if scheme.lower() == "bearer":
                 await self._app(scope, receive, send)
             else:
-                await self._greet(send, urlencode(query, doseq=True), secure=scope["scheme"] == "https")
+                await self._begin_session(send, urlencode(query, doseq=True), secure=scope["scheme"] == "https")
         else:
             if given:
                 self._guesses.note(host)
@@ -227,7 +227,7 @@ class Guard:
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), str(self._token).encode())
 
-    async def _greet(self, send: Send, rest: str, *, secure: bool) -> None:
+    async def _begin_session(self, send: Send, rest: str, *, secure: bool) -> None:
         """Begin a session, and lead to the address without the token, so that it stays out of the history."""
         until = str(int(time.time()) + _SESSION)
         cookie = SimpleCookie({COOKIE: f"{until}.{self._signature(until)}"})

@@ -10,23 +10,24 @@ from fastapi import Depends, HTTPException, Query, Request
 
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
-from birder.server.answers import Problem
 from birder.server.catalogue import Catalogue, Positions, Snapshot
 from birder.server.duplicates_job import DuplicatesJob
 from birder.server.event_streams import Events
+from birder.server.examples import Examples
 from birder.server.label_desk import LabelDesk
+from birder.server.limits.work import Workers
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
+from birder.server.responses import Problem
 from birder.server.thumbnails import Thumbnails
-from birder.server.work import Workers
 from birder.sources import uri_to_name
-from birder.sources.by_uri import Pictures
+from birder.sources.row_images import RowImages
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "A condition, value or picture that does not work"},
+    400: {"model": Problem, "description": "An invalid filter, value or image"},
     401: {"model": Problem, "description": "The token is missing or wrong"},
     403: {"model": Problem, "description": "A request from another site's page, or to another host's name"},
-    404: {"model": Problem, "description": "There is no such photograph, column or label"},
+    404: {"model": Problem, "description": "There is no such image, column or label"},
     408: {"model": Problem, "description": "The request came too slowly"},
     413: {"model": Problem, "description": "Too large"},
     422: {"model": Problem, "description": "A parameter that is missing, or of another kind"},
@@ -38,10 +39,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Another process is writing"}}
 
 Where = Annotated[
-    str | None, Query(max_length=10_000, description="An SQL condition on the columns, as in: label = 'owl'")
+    str | None,
+    Query(max_length=10_000, description="A filter: an SQL expression on the columns, as in: label = 'owl'"),
 ]
 Order = Annotated[
-    str, Query(max_length=300, description="A column's name, with - before it for descending; by uri without it")
+    str, Query(max_length=300, description="A column's name, with - before it for descending; default: by uri")
 ]
 
 
@@ -54,14 +56,15 @@ class Site:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.catalogue = Catalogue(path)
-        self.pictures = Pictures()
-        self.thumbnails = Thumbnails(path, self.pictures)
+        self.row_images = RowImages()
+        self.thumbnails = Thumbnails(path, self.row_images)
         self.images = Workers("images", threads=2, waiting=500)
         self.searches = Workers("searches", threads=4, waiting=500)
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
         self.duplicates = DuplicatesJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
+        self.examples = Examples()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.worth: tuple[int, Worth] | None = None
@@ -93,19 +96,19 @@ def _site(request: Request) -> Site:
     return site
 
 
-Here = Annotated[Site, Depends(_site)]
+CurrentSite = Annotated[Site, Depends(_site)]
 
 
 def row_of(snapshot: Snapshot, id_: str) -> dict[str, Any]:
-    """The row of a photograph, or 404."""
+    """The row of an image, or 404."""
     position = snapshot.position(id_)
     if position is None:
-        raise HTTPException(404, "There is no photograph with this id: it may have been removed. Load the list anew.")
+        raise HTTPException(404, "There is no image with this id: it may have been removed. Reload the list.")
     row: dict[str, Any] = snapshot.table.slice(position, 1).to_pylist()[0]
     return row
 
 
 def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
-    """Photographs as a list shows them."""
+    """Images as a list shows them."""
     rows = snapshot.rows(positions, ["id", "uri", "label", "width", "height", "sha256"])
     return [{**row, "name": uri_to_name(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]

@@ -1,6 +1,6 @@
 """Thumbnails: made at first need, each once, and kept beside the collection under thumbnails/.
 
-A thumbnail is kept under the sha256 of the content that it shows, so photographs with the same content share one. A
+A thumbnail is kept under the sha256 of the content that it shows, so images with the same content share one. A
 file that is no longer what was embedded is shown as it is now, and kept under its place, size and time instead.
 """
 
@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 import hashlib
 import threading
-import uuid
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
-from birder.errors import ImageError
-from birder.server.work import Workers
-from birder.sources.by_uri import Pictures, Place, shrunk, stamp_of_place, to_jpeg
+from birder.errors import BirderError, ImageError
+from birder.files import replacing
+from birder.server.limits.work import Workers
+from birder.sources.row_images import Place, RowImages, shrunk, stamp_of_place, to_jpeg
 
 _QUALITY = 82
 
@@ -32,9 +32,9 @@ class Thumbnail(NamedTuple):
 class Thumbnails:
     """The thumbnails of a collection; any thread may ask."""
 
-    def __init__(self, collection: Path, pictures: Pictures) -> None:
+    def __init__(self, collection: Path, row_images: RowImages) -> None:
         self._folder = collection / "thumbnails"
-        self._pictures = pictures
+        self._row_images = row_images
         self.workers = Workers("thumbnails", threads=3, waiting=5000)
         self._lock = threading.Lock()
         self._being_made: dict[str, Future[Thumbnail]] = {}
@@ -45,7 +45,7 @@ class Thumbnails:
         Raises
         ------
         ImageError
-            The photograph cannot be read.
+            The image cannot be read.
         HTTPException
             503: too many are waited for.
         """
@@ -74,8 +74,8 @@ class Thumbnails:
     def _make(self, sha256: str, place: Place, size: int) -> Thumbnail:
         stamp = stamp_of_place(place)  # before reading: a file that changes meanwhile gets another key next time
         if stamp is None:
-            raise ImageError("the file does not exist (any more)")
-        data = self._pictures.read(place)
+            raise ImageError("the file no longer exists")
+        data = self._row_images.read(place)
         content = hashlib.sha256(data).hexdigest()
         if place.fragment:  # as the collection names a box; a shard's member is its own bytes
             boxed = hashlib.sha256(f"{content}#{place.fragment}".encode()).hexdigest()
@@ -98,14 +98,8 @@ class Thumbnails:
 
     def _keep(self, key: str, size: int, jpeg: bytes) -> None:
         path = self._path(key, size)
-        part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(jpeg)
-            part.replace(path)
-        except OSError:  # a full disk or a folder of others: it is made again next time
-            with contextlib.suppress(OSError):
-                part.unlink()
+        with contextlib.suppress(BirderError), replacing(path) as draft:  # without it, it is made again next time
+            draft.write_bytes(jpeg)
 
 
 def _changed_key(place: Place, stamp: str) -> str:

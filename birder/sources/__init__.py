@@ -1,4 +1,4 @@
-"""Where photographs come from: what a user names in, one lean `Source` for each photograph out."""
+"""Where images come from: paths, URLs and lists in, one small `Source` for each image out."""
 
 from birder.sources.columns import as_number, common_type, drop_off_earth, fitted, places_on_earth
 from birder.sources.crops import read_crops, read_results
@@ -7,7 +7,6 @@ from birder.sources.find import find_sources, sources_again
 from birder.sources.read import held_source, load_source, read_json, read_source, stamp_of
 from birder.sources.source import (
     NO_COLUMNS,
-    RANKS,
     RESERVED,
     Box,
     Loaded,
@@ -25,7 +24,6 @@ from birder.sources.source import (
 
 __all__ = [
     "NO_COLUMNS",
-    "RANKS",
     "RESERVED",
     "Box",
     "Loaded",

@@ -18,7 +18,8 @@ from birder.sources.columns import as_number, without_odd_places
 from birder.sources.lines import csv_lines
 from birder.sources.manifest import parent, resolve
 from birder.sources.read import read_json
-from birder.sources.source import RANKS, Source, TableRow
+from birder.sources.source import Source, TableRow
+from birder.taxonomy import RANKS
 
 _MEDIA = ("mediaID", "deploymentID", "captureMethod", "fileName")
 _DEPLOYMENT = ("locationID", "locationName", "cameraID", "cameraModel", "habitat")

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.sources.source import RANKS, RESERVED
+from birder.sources.source import RESERVED
+from birder.taxonomy import RANKS
 
 PLAIN = (pa.bool_(), pa.int64(), pa.float64(), pa.timestamp("us"), pa.string())
 """The types that columns have."""

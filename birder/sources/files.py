@@ -1,4 +1,4 @@
-"""Photographs in the file system: files, folders with all below them, patterns."""
+"""Images in the file system: files, folders with all below them, patterns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from birder.sources.source import Source, readable
 
 
 def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Source]:
-    """Find the photographs that paths name: files as they are, folders with all below, patterns (`trap/**/*.jpg`).
+    """Find the images that paths name: files as they are, folders with all below, patterns (`trap/**/*.jpg`).
 
     In folders, files count whose extension is one of `IMAGE_EXTENSIONS`; hidden ones (their name begins with a dot) do
     not. Links to folders are followed, after everything else, and each folder is gone through once. A file that several
@@ -54,14 +54,14 @@ def _find(path: str) -> Iterator[Source]:
         raise BirderError(f"There is no file or folder {readable(path)}. Check its name; nothing was done.")
     matches = fitting(path)
     if not matches:
-        raise BirderError(f"No file fits {readable(path)}. Check the pattern; nothing was done.")
+        raise BirderError(f"No files match {readable(path)}. Check the pattern; nothing was done.")
     for match in matches:
         if not Path(match).is_dir():
             yield Source(os.path.abspath(match))  # noqa: PTH100
 
 
 def fitting(pattern: str) -> list[str]:
-    """The paths that a pattern fits, sorted.
+    """The paths that match a pattern, sorted.
 
     Raises
     ------
@@ -72,15 +72,15 @@ def fitting(pattern: str) -> list[str]:
         return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - pathlib's cannot start at any path
     except RecursionError:
         raise BirderError(
-            f"The folders that {readable(pattern)} leads through are too deep for a pattern: name the folder itself."
+            f"The folders below {readable(pattern)} are nested too deep for a pattern. Name the folder itself."
         ) from None
 
 
 def _walk(folder: str) -> Iterator[Source]:
-    """Photographs below a folder, in the order of their names, and then those that only links lead to.
+    """Images below a folder in the order of their names, then those that are reached by links only.
 
     Each folder is gone through once, however many links lead to it: of folders with two links each to the next, a few
-    photographs would otherwise be millions.
+    images would otherwise be millions.
     """
     seen: set[tuple[int, int]] = set()
     links = deque([folder])
@@ -99,7 +99,7 @@ def _walk(folder: str) -> Iterator[Source]:
 
 
 def _inside(folder: str, seen: set[tuple[int, int]]) -> Iterator[Source | os.DirEntry[str]]:
-    """The photographs and folders in a folder; nothing of one that is in `seen`, by device and inode."""
+    """The images and folders in a folder, unless it is in `seen` by device and inode."""
     try:
         status = os.stat(folder)  # noqa: PTH116
         if (status.st_dev, status.st_ino) in seen:

@@ -1,4 +1,4 @@
-"""CSV tables, line by line: the file is never there twice, and no line of it fills the memory."""
+"""CSV tables, line by line, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from birder.sources.read import open_source
 
 MAX_LINE = 1 << 20
-"""Characters that a line of a table may have, with what its quoted values hold."""
+"""Characters that a line of a table may have, including its quoted values."""
 
 
 def csv_lines(path: str, *, delimiter: str = ",", strict: bool = False) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""Manifests: a CSV or Parquet table that names the photographs, by path or URL, and describes them."""
+"""Manifests: a CSV or Parquet table that names the images, by path or URL, and describes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REMOTE = ("https", "http", "s3", "gs", "az", "abfs", "hf")
 
 
 def read_manifest(path: str) -> Iterator[Source]:
-    """The photographs that a manifest names; its other columns become theirs.
+    """The images that a manifest names; its other columns become theirs.
 
     Relative names start at the manifest's folder. The user's own manifest may name any file of this machine; one that
     was fetched from a URL may not.
@@ -21,13 +21,14 @@ def read_manifest(path: str) -> Iterator[Source]:
     Raises
     ------
     ConfigError
-        It cannot be read, has no column of paths or URLs, or names a photograph twice or not at all.
+        It cannot be read, has no column of paths or URLs, or names an image twice or not at all.
     """
     from birder.sources.table import LAST_COLUMNS, NAME_COLUMNS, URL_COLUMNS, read_table
 
     table = read_table(path, NAME_COLUMNS + URL_COLUMNS + LAST_COLUMNS)
     if "" in table.names:
-        raise ConfigError(f"The manifest {path}, row {table.names.index('') + 2}: it names no file. Fill or drop it.")
+        row = table.names.index("") + 2
+        raise ConfigError(f"The manifest {path} does not name a file in row {row}. Complete the row, or remove it.")
     folder = parent(path)
     for row, name in enumerate(table.names):
         columns = TableRow(table.columns, row)
@@ -60,7 +61,7 @@ def _led_to(name: str, folder: str, inside: bool) -> tuple[str, str | None]:
     if is_url(name):
         # fsspec has protocols that lead back to this machine's files
         trusted = not (inside or is_url(folder)) or name.partition("://")[0] in _REMOTE
-        return name, None if trusted else f"only {', '.join(_REMOTE)} may be named there"
+        return name, None if trusted else f"only URLs of {', '.join(_REMOTE)} are allowed there"
     if name.startswith("file://"):
         name = uri_to_path(name)
     if is_url(folder):
@@ -72,5 +73,5 @@ def _led_to(name: str, folder: str, inside: bool) -> tuple[str, str | None]:
         return place, "it leads out of the folder of the list that names it" if left else None
     place = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
     if inside and os.path.commonpath([place, folder]) != os.path.normpath(folder):
-        return place, f"it leads out of {folder}"
+        return place, f"it leads outside {folder}"
     return place, None

@@ -1,4 +1,4 @@
-"""Parquet files that hold the photographs themselves, as Hugging Face lays them out: a struct of `bytes` and `path`."""
+"""Parquet files that hold the images themselves, as Hugging Face lays them out: a struct of `bytes` and `path`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _check_expansion(path: str, file: pq.ParquetFile) -> None:
 
 
 def _has_dictionary(chunk: pq.ColumnChunkMetaData) -> bool:
-    """Whether a value that is there once may fill many rows."""
+    """Whether a value that is stored once may be used by many rows."""
     return chunk.physical_type == "BYTE_ARRAY" and any("DICTIONARY" in name for name in chunk.encodings)
 
 
@@ -109,7 +109,9 @@ def read_rows(path: str) -> pa.Table:
             for batch in file.iter_batches(_TABLE_SLICE):
                 size += sum(map(_unpacked_size, batch.columns))
                 if size > _MOST_ROWS:
-                    raise ConfigError(f"{path} takes more than {_MOST_ROWS:,} bytes of memory: split it.")
+                    raise ConfigError(
+                        f"{path} needs more than {_MOST_ROWS:,} bytes of memory. Split it into several files."
+                    )
                 batches.append(batch.cast(schema))
         return pa.Table.from_batches(batches, schema)
     except (pa.ArrowException, OSError) as error:
@@ -117,7 +119,7 @@ def read_rows(path: str) -> pa.Table:
 
 
 def _unpacked_size(column: pa.Array) -> int:
-    """The bytes of a column once values that its rows share are there for each of them."""
+    """The bytes of a column once values that its rows share are repeated for each of them."""
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
     lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
@@ -125,7 +127,7 @@ def _unpacked_size(column: pa.Array) -> int:
 
 
 def image_column(schema: pa.Schema) -> str | None:
-    """The column that holds photographs, if there is one: a struct with `bytes`, or a binary called image or so."""
+    """The column that holds images, if there is one: a struct with `bytes`, or binary data called image or similar."""
     for column in schema:
         if pa.types.is_struct(column.type) and any(f.name == "bytes" and _is_binary(f.type) for f in column.type):
             return str(column.name)
@@ -137,7 +139,7 @@ def _is_binary(type_: pa.DataType) -> bool:
 
 
 class ParquetShard:
-    """A Parquet file of photographs, read a few rows at a time; any thread may ask for any row, best in their order."""
+    """A Parquet file of images, read a few rows at a time; any thread may ask for any row, fastest in order."""
 
     def __init__(self, path: str, schema: pa.Schema) -> None:
         self.path = path
@@ -182,13 +184,13 @@ class ParquetShard:
             yield Source(self.path, problem=str(error))
             return
         if rows > max(8 * stored, _SLICE):  # not even one bit for each
-            yield Source(self.path, problem=f"it says that it has {rows:,} photographs, in {stored:,} bytes")
+            yield Source(self.path, problem=f"it claims to have {rows:,} images in {stored:,} bytes")
             return
         for row in range(rows):
             yield Source(self.path, part=ParquetRow(self, row))
 
     def load(self, row: int) -> Loaded:
-        """The photograph and the columns of a row; `OSError` if they cannot be read."""
+        """The image and the columns of a row; `OSError` if they cannot be read."""
         try:
             with self._lock:
                 start, batch = self._slice_with(row)
@@ -202,7 +204,7 @@ class ParquetShard:
             columns.setdefault("file_name", image.get("path"))
             image = image.get("bytes")
         if image is None:
-            raise OSError("its row holds no image")
+            raise OSError("its row has no image")
         return Loaded(image, columns)
 
     def _value(self, name: str, value: object) -> Any:
@@ -246,7 +248,7 @@ class ParquetShard:
 
 
 class ParquetRow:
-    """A photograph in a Parquet file, by the number of its row."""
+    """An image in a Parquet file, by the number of its row."""
 
     __slots__ = ("row", "shard")
 
@@ -261,21 +263,21 @@ class ParquetRow:
 
     @property
     def types(self) -> Mapping[str, pa.DataType]:
-        """Those of its file."""
+        """Arrow types of the columns of its file."""
         return self.shard.types
 
     @property
     def size(self) -> None:
-        """Nothing tells it beforehand; its shard bounds what is read at once."""
+        """Unknown before it is read; the shard bounds what is read at once."""
         return None
 
     def load(self) -> Loaded:
-        """Read it."""
+        """Read the row."""
         return self.shard.load(self.row)
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """The names behind the numbers of class columns, which the Hugging Face hub's metadata tell."""
+    """The names of the classes in class columns, from the metadata of the Hugging Face hub."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {

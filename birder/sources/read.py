@@ -1,4 +1,4 @@
-"""Reading what a source names: the bytes, and beforehand the stamp that tells whether they have changed."""
+"""Reading a source: its bytes, and before that the stamp that tells whether they have changed."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _ETAGS = ("ETag", "etag", "blob_id", "Content-MD5", "md5Hash")
 
 
 _USUAL = 16 << 20
-"""Bytes that are reckoned with where nothing tells how many come; larger files are looked at before they are read."""
+"""Bytes to reserve where the size is unknown; the beginning of larger files is checked before the rest is read."""
 _HEAD = 4096
 
 
 class _TooLargeError(OSError):
-    """More bytes than were asked for."""
+    """More bytes than the caller accepts."""
 
 
 @contextlib.contextmanager
 def held_source(source: Source, stamp: Stamp | None) -> Iterator[Loaded]:
-    """Read a photograph as `load_source` does, and count its bytes in `reading` until the block ends."""
+    """Read an image as `load_source` does, and count its bytes in `reading` until the block ends."""
     expected = _USUAL if stamp is None or stamp.bytes is None else stamp.bytes
     if source.part is not None:
         expected = source.part.size or _USUAL
@@ -54,7 +54,7 @@ def held_source(source: Source, stamp: Stamp | None) -> Iterator[Loaded]:
 
 
 def load_source(source: Source, most: int = MAX_BYTES) -> Loaded:
-    """Read the photograph of a source; of a large file that is none, only its beginning.
+    """Read the image of a source; of a large file that is none, only its beginning.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def open_source(path: str, most: int = MAX_BYTES) -> BinaryIO:
     try:
         status = os.stat(path)  # noqa: PTH116
     except ValueError:
-        raise OSError("its name holds characters that no file's name has") from None
+        raise OSError("its name has characters that no file name can have") from None
     if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")
     if status.st_size > most:
@@ -111,7 +111,7 @@ def open_source(path: str, most: int = MAX_BYTES) -> BinaryIO:
 
 
 def _begins_like_an_image(head: bytes) -> bool:
-    """Whether one of the formats that are read may begin so; what of this costs no reading of the rest."""
+    """Whether one of the readable formats may begin like this."""
     for name in formats():
         factory, accept = Image.OPEN[name]
         if accept is not None:
@@ -181,7 +181,7 @@ def read_range(path: str, start: int, end: int | None, most: int = MAX_BYTES) ->
 
 
 def _read_all(file: BinaryIO, most: int) -> bytes:
-    """All bytes of a stream, which may give fewer at a time than asked for; little more than `most`."""
+    """All bytes of a stream, which may return fewer at a time than requested; at most slightly more than `most`."""
     pieces: list[bytes] = []
     size = 0
     while size <= most and (piece := file.read(1 << 20)):
@@ -191,7 +191,7 @@ def _read_all(file: BinaryIO, most: int) -> bytes:
 
 
 def stamp_of(source: Source) -> Stamp | None:
-    """The stamp of a source's file (of a part, that of the whole); None if there is none to be had."""
+    """The stamp of a source's file (of a part, that of the whole file); None if it cannot be determined."""
     try:
         if is_url(source.path):
             filesystem, inside = file_system(source.path)

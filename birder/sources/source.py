@@ -1,4 +1,4 @@
-"""A `Source`: one photograph to be, wherever it lies, with its uri and what is known about it before it is read."""
+"""A `Source`: an image before it is read, wherever it is stored, with its uri and what is known about it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ import pyarrow as pa
 
 from birder.errors import BirderError
 
-RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
-
 
 class Stamp(NamedTuple):
-    """By what a changed file is noticed: size in bytes, time of modification in microseconds since 1970, HTTP's ETag.
+    """How a changed file is recognised: size in bytes, time of modification in microseconds since 1970, HTTP's ETag.
 
     Remote files may lack any of them; local ones have no ETag.
     """
@@ -28,11 +26,11 @@ class Stamp(NamedTuple):
 
 
 RESERVED = frozenset(["id", "uri", "sha256", "embedding", "patches", "width", "height", "label_source", *Stamp._fields])
-"""Columns of a collection that nobody else fills."""
+"""Columns of a collection that only Birder fills."""
 
 
 class Part(Protocol):
-    """A photograph inside a larger file, such as a shard's sample."""
+    """An image inside a larger file, such as a shard's sample."""
 
     @property
     def fragment(self) -> str:
@@ -44,21 +42,21 @@ class Part(Protocol):
 
     @property
     def size(self) -> int | None:
-        """How many bytes `load` reads, if that is known."""
+        """How many bytes `load` reads, if known."""
 
     def load(self) -> Loaded:
-        """Read it; `OSError` as the system says."""
+        """Read it; raises `OSError`."""
 
 
 class Members(Protocol):
-    """A shard: a file that holds many photographs."""
+    """A shard: a file that holds many images."""
 
     def sources(self) -> Iterator[Source]:
-        """Go through its photographs without reading them. What is wrong with it is a source with a problem, last."""
+        """Go through its images without reading them. What is wrong with it is a source with a problem, last."""
 
 
 class Box(NamedTuple):
-    """A rectangle of an upright photograph: left, top, width, height as fractions of it in [0, 1]."""
+    """A rectangle of an upright image: left, top, width, height as fractions of it in [0, 1]."""
 
     x: float
     y: float
@@ -96,7 +94,7 @@ class TableRow(Mapping[str, Any]):
 
 
 class Rows(Mapping[str, Any]):
-    """What several rows say of one photograph: of each column the value that came last."""
+    """Several rows about one image: the last value of each column."""
 
     __slots__ = ("rows",)
 
@@ -120,7 +118,7 @@ class Rows(Mapping[str, Any]):
 
 
 class _NoColumns(Mapping[str, Any]):
-    """An empty dictionary that nobody can fill, so that a million sources may share it."""
+    """An empty dictionary that cannot be filled, so that a million sources may share it."""
 
     __slots__ = ()
 
@@ -141,7 +139,7 @@ NO_COLUMNS: Mapping[str, Any] = _NoColumns()
 
 
 class Loaded(NamedTuple):
-    """A photograph's bytes, and the columns that only reading it could tell."""
+    """An image's bytes, and the columns that only reading it could tell."""
 
     data: bytes
     columns: Mapping[str, Any] = NO_COLUMNS
@@ -149,7 +147,7 @@ class Loaded(NamedTuple):
 
 @dataclass(slots=True)
 class Source:
-    """What may be a photograph: a file, part of one, or a whole shard of them that `plan` goes through.
+    """A possible image: a file, part of one, or a whole shard of them that `plan` goes through.
 
     Attributes
     ----------
@@ -164,9 +162,9 @@ class Source:
     part
         Where in the file it is, unless it is the whole file.
     box
-        Which rectangle of the photograph is meant, unless it is all of it.
+        Which rectangle of the image is meant, unless it is all of it.
     members
-        What lists the photographs of a shard; None for a photograph.
+        What lists the images of a shard; None for an image.
     """
 
     path: str
@@ -178,7 +176,7 @@ class Source:
     members: Members | None = None
 
     def describe(self, columns: Mapping[str, Any]) -> None:
-        """Give it more columns, whose values count where both have one."""
+        """Add columns; where both have a value, the new one counts."""
         if not self.columns:
             self.columns = columns
         elif isinstance(self.columns, Rows):
@@ -195,7 +193,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """For people: the path, or the uri of a part."""
+        """Name to show: the path, or the uri of a part."""
         return self.path if self.part is None and self.box is None else self.uri
 
 
@@ -219,7 +217,7 @@ def uri_to_path(uri: str) -> str:
 
 
 def uri_to_name(uri: str) -> str:
-    """A uri for people: of a file of this machine the path, else the uri itself."""
+    """Name of a uri to show: the path of a file on this machine, else the uri itself."""
     return readable(uri_to_path(uri)) if uri.startswith("file://") and "#" not in uri else uri
 
 

@@ -1,4 +1,4 @@
-"""The user's own table: a CSV or Parquet file with a column of file names, joined to the photographs that it names."""
+"""The user's own table: a CSV or Parquet file with a column of file names, joined to the images that it names."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from birder.sources.source import Source, TableRow
 NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image", "image_path")
 """Columns that hold the file's name, the first that is there."""
 URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier")
-"""Columns that may name the photographs of a manifest as well."""
+"""Columns that may name the images of a manifest as well."""
 LAST_COLUMNS = ("sample",)
 """The published birder's name for the path, which may be anything elsewhere: taken if none of those is there."""
 
 
 @dataclass(frozen=True)
 class PhotoTable:
-    """A table as read: the files' names, and the other columns (int64, float64, bool, timestamp or string)."""
+    """A table that was read: file names, and the other columns (int64, float64, bool, timestamp or string)."""
 
     path: str
     names: list[str]
@@ -38,7 +38,7 @@ class PhotoTable:
 
 @dataclass(frozen=True)
 class Join:
-    """How a table met the photographs: how many got its columns, and the names that did not fit."""
+    """Result of joining a table: how many images got its columns, and the names that matched no image."""
 
     matched: int
     without_row: list[str]
@@ -74,7 +74,9 @@ def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUM
     first: dict[str, int] = {}
     for number, name in enumerate(names, start=2):
         if first.setdefault(name, number) != number:
-            raise ConfigError(f"The table {path} names {name} twice, in rows {first[name]} and {number}: keep one.")
+            raise ConfigError(
+                f"The table {path} names {name} twice, in rows {first[name]} and {number}. Keep one of them."
+            )
     arrays = {name: _as_array(values) for name, values in columns.items()}
     table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(names))}).select([])
     return PhotoTable(path, names, without_odd_places(table, path))
@@ -151,12 +153,12 @@ def _normal(name: str) -> str:
 
 
 def join_table(sources: list[Source], table: PhotoTable) -> Join:
-    """Give each photograph the columns of the row that names it.
+    """Give each source the columns of the row that names it.
 
     A name is looked for beside the table first; otherwise it fits every file whose path ends in it. A name that fits
     several files is ambiguous and is given to none.
     """
-    by_path: dict[str, list[Source]] = {}  # boxes of one photograph share their path
+    by_path: dict[str, list[Source]] = {}  # boxes of one image share their path
     for source in sources:
         by_path.setdefault(source.path, []).append(source)
     by_name: dict[str, list[str]] = {}

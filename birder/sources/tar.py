@@ -29,7 +29,7 @@ _BLOCK = 512
 _MOST = 1 << 20  # bytes of a text or JSON member; larger ones are no descriptions
 _HEADER = 16 << 20  # bytes that tarfile may ask for at once while it goes through headers
 _DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError)
-"""What tarfile raises for damaged headers: sizes of twenty digits, headers for headers for headers."""
+"""What tarfile raises for damaged headers, such as sizes of twenty digits and endless headers of headers."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class TarShard:
     types: dict[str, pa.DataType] = field(default_factory=dict)
 
     def sources(self) -> Iterator[Source]:
-        """Go through the headers, and the small JSON members; photographs are skipped over."""
+        """Go through the headers and the small JSON members; images are skipped."""
         seen: set[str] = set()
         try:
             with _opened(self.path) as file, _archive(file) as archive:
@@ -51,8 +51,8 @@ class TarShard:
                             seen.add(member.name)
                             yield Source(self.path, part=TarMember(self, member.name, members[0].offset, end))
         except _DAMAGED as error:
-            hint = "; a compressed one must be unpacked" if not seen else f", {len(seen):,} photographs before that"
-            yield Source(self.path, problem=f"the tar file is damaged or cut short ({error}){hint}")
+            hint = "; a compressed one must be unpacked" if not seen else f", {len(seen):,} images before that"
+            yield Source(self.path, problem=f"the tar file is damaged or truncated ({error}){hint}")
         except OSError as error:
             yield Source(self.path, problem=f"it cannot be read ({error.strerror or error})")
 
@@ -70,7 +70,7 @@ class TarShard:
 
 @dataclass(slots=True)
 class TarMember:
-    """A photograph in a shard; its whole sample lies from byte `start` to before `end`."""
+    """An image in a shard; its whole sample lies from byte `start` to before `end`."""
 
     shard: TarShard
     name: str
@@ -84,12 +84,12 @@ class TarMember:
 
     @property
     def types(self) -> Mapping[str, pa.DataType]:
-        """Those of its shard."""
+        """Arrow types of the columns of its shard."""
         return self.shard.types
 
     @property
     def size(self) -> int:
-        """Of its sample."""
+        """Bytes of its sample."""
         return self.end - self.start
 
     def load(self) -> Loaded:
@@ -124,7 +124,7 @@ def _archive(file: BinaryIO) -> tarfile.TarFile:
 
 
 class _Bounded:
-    """A file of which nobody reads much at once: a header of a few bytes may say that it is followed by gigabytes."""
+    """A file that refuses large reads: a header of a few bytes may claim that gigabytes follow."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -141,7 +141,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
     if is_url(path):
         filesystem, inside = file_system(path)
         try:
-            # Small blocks: between two headers there is a photograph to skip.
+            # Small blocks: between two headers there is an image to skip.
             with filesystem.open(inside, "rb", block_size=1 << 16) as file:
                 yield file
         except (OSError, tarfile.TarError):

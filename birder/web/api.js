@@ -1,35 +1,64 @@
+// @ts-check
 // The server's HTTP interface (docs/api.md). Everything the page knows comes through here.
+
+/**
+ * @import {
+ *   Collection, ColumnValues, Duplicates, Failure, LabelBody, MapColumn, MapState, PastAct, Photo, PhotoDetails,
+ *   Predictions, SearchBody, Suggestions,
+ * } from "./types.js"
+ */
 
 const BASE = "/api/v1";
 
 /** A request that failed; `message` is for the person in front of the page. */
 export class ApiError extends Error {
+  /**
+   * @param {string} message
+   * @param {number} status 0 if there was no answer
+   */
   constructor(message, status) {
     super(message);
     this.status = status;
   }
 }
 
-/** Whether a request was given up by the page itself, which nobody need hear of. */
+/**
+ * The status of a request that failed; 0 for other errors.
+ * @param {unknown} error
+ */
+export const statusOf = (error) => (error instanceof ApiError ? error.status : 0);
+
+/**
+ * Whether the page itself gave up a request, which nobody need hear of.
+ * @param {unknown} error
+ */
 export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";
 
+/** @typedef {Record<string, string | number | undefined | null>} Query */
+
+/** @param {Query} values */
 const query = (values) => {
   const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return given.length ? `?${new URLSearchParams(given)}` : "";
+  return given.length ? `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}` : "";
 };
 
+/**
+ * @param {string} path
+ * @param {RequestInit} options
+ */
 async function request(path, options = {}) {
   let response;
   try {
     response = await fetch(BASE + path, { credentials: "same-origin", ...options });
   } catch (error) {
     if (isAbort(error)) throw error;
-    throw new ApiError("The server does not answer. Is `birder serve` still running? Start it again, then retry.", 0);
+    throw new ApiError("The server does not answer. Check that `birder serve` is running, then try again.", 0);
   }
   if (response.ok) return response;
   throw new ApiError(await reasonOf(response), response.status);
 }
 
+/** @param {Response} response */
 async function reasonOf(response) {
   const fallback = `The server answered ${response.status} ${response.statusText}. Its terminal may say more.`;
   try {
@@ -42,8 +71,18 @@ async function reasonOf(response) {
   }
 }
 
+/**
+ * @param {string} path
+ * @param {Query} values
+ * @param {AbortSignal} [signal]
+ */
 const get = async (path, values = {}, signal = undefined) => (await request(path + query(values), { signal })).json();
 
+/**
+ * @param {string} path
+ * @param {object} body
+ * @param {AbortSignal} [signal]
+ */
 const post = async (path, body, signal = undefined) =>
   (
     await request(path, {
@@ -54,63 +93,162 @@ const post = async (path, body, signal = undefined) =>
     })
   ).json();
 
-const upload = async (path, file, signal = undefined) => {
+/**
+ * @param {string} path
+ * @param {File} file
+ */
+const upload = async (path, file) => {
   const form = new FormData();
-  form.append("file", file, file.name || "picture");
-  return (await request(path, { method: "POST", body: form, signal })).json();
+  form.append("file", file, file.name || "image");
+  return (await request(path, { method: "POST", body: form })).json();
 };
 
-const photo = (id) => `/photos/${encodeURIComponent(id)}`;
-const column = (name) => encodeURIComponent(name);
+/** @param {string} id */
+const photoPath = (id) => `/photos/${encodeURIComponent(id)}`;
 
-const AT_ONCE = 200; // ids in one filter: the server takes filters of up to 10,000 characters
+const IDS_A_REQUEST = 200; // the server takes filters of up to 10,000 characters
 
-/** Images by their ids, in the order of the ids; ids that are gone are left out. */
+/**
+ * Images by their ids, in the order of the ids; ids that are gone are left out.
+ * @param {string[]} ids
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Photo[]>}
+ */
 async function photosOf(ids, signal) {
   const found = new Map();
-  for (let start = 0; start < ids.length; start += AT_ONCE) {
-    const where = `id IN (${ids.slice(start, start + AT_ONCE).map((id) => `'${id.replaceAll("'", "''")}'`)})`;
-    const { photos } = await get("/photos", { where, limit: AT_ONCE }, signal);
+  for (let start = 0; start < ids.length; start += IDS_A_REQUEST) {
+    const some = ids.slice(start, start + IDS_A_REQUEST);
+    const where = `id IN (${some.map((id) => `'${id.replaceAll("'", "''")}'`)})`;
+    const { photos } = await get("/photos", { where, limit: IDS_A_REQUEST }, signal);
     for (const each of photos) found.set(each.id, each);
   }
   return ids.map((id) => found.get(id)).filter(Boolean);
 }
 
 export const api = {
+  /** @returns {Promise<Collection>} */
   collection: () => get("/collection"),
   photosOf,
+  /**
+   * @param {Query} values
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{photos: Photo[], total: number}>}
+   */
   photos: (values, signal) => get("/photos", values, signal),
-  ids: (values, signal) => get("/ids", values, signal),
-  photo: (id, signal) => get(photo(id), {}, signal),
-  neighbours: (id, k, signal) => get(`${photo(id)}/neighbours`, { k }, signal),
-  predictions: (id, signal) => get(`${photo(id)}/predictions`, {}, signal),
-  values: (name, values, signal) => get(`/columns/${column(name)}/values`, values, signal),
+  /**
+   * @param {Query} values
+   * @returns {Promise<{ids: string[]}>}
+   */
+  ids: (values) => get("/ids", values),
+  /**
+   * @param {string} id
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<PhotoDetails>}
+   */
+  photo: (id, signal) => get(photoPath(id), {}, signal),
+  /**
+   * @param {string} id
+   * @param {number} k
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{photos: Photo[]}>}
+   */
+  neighbours: (id, k, signal) => get(`${photoPath(id)}/neighbours`, { k }, signal),
+  /**
+   * @param {string} id
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Predictions>}
+   */
+  predictions: (id, signal) => get(`${photoPath(id)}/predictions`, {}, signal),
+  /**
+   * @param {string} name
+   * @param {Query} values
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<ColumnValues>}
+   */
+  values: (name, values, signal) => get(`/columns/${encodeURIComponent(name)}/values`, values, signal),
+  /**
+   * @param {SearchBody} body
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{photos: Photo[]}>}
+   */
   search: (body, signal) => post("/search", body, signal),
-  embed: (file, signal) => upload("/embed", file, signal),
+  /**
+   * @param {File} file
+   * @returns {Promise<{embedding: number[]}>}
+   */
+  embed: (file) => upload("/embed", file),
+  /** @returns {Promise<MapState>} */
   map: () => get("/map"),
+  /** @returns {Promise<MapState>} */
   computeMap: () => post("/map", {}),
+  /** @returns {Promise<{ids: string[]}>} */
   mapIds: () => get("/map/ids"),
-  mapColumn: (name, signal) => get(`/map/column/${column(name)}`, {}, signal),
+  /**
+   * @param {string} name
+   * @returns {Promise<MapColumn>}
+   */
+  mapColumn: (name) => get(`/map/column/${encodeURIComponent(name)}`),
+  /** The points' places: x0, y0, x1, y1, ... */
   async mapPoints() {
     return new Float32Array(await (await request("/map/points")).arrayBuffer());
   },
+  /**
+   * @param {LabelBody} body
+   * @returns {Promise<{act: string, changes: {change: string, changed: number}[]}>}
+   */
   label: (body) => post("/labels", body),
-  /** Hand labels over as the page is left, when no answer can be waited for; false if the browser does not take them. */
+  /**
+   * Hand labels over as the page is left, when no answer can be waited for; false if the browser does not take them.
+   * @param {LabelBody} body
+   */
   labelLeaving: (body) =>
     navigator.sendBeacon(`${BASE}/labels`, new Blob([JSON.stringify(body)], { type: "application/json" })),
+  /**
+   * @param {Query} values
+   * @returns {Promise<{acts: PastAct[], next: number | null, total: number}>}
+   */
   history: (values) => get("/labels/history", values),
+  /**
+   * @param {string} act
+   * @returns {Promise<{ids: string[]}>}
+   */
   act: (act) => get(`/labels/history/${encodeURIComponent(act)}`),
+  /**
+   * @param {{act?: string, by?: string | null}} which
+   * @returns {Promise<{act: string, restored: number, skipped: number}>}
+   */
   undo: (which) => post("/labels/undo", which),
   events: () => new EventSource(`${BASE}/events`),
+  /**
+   * @param {Query} values
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Suggestions>}
+   */
   suggest: (values, signal) => get("/suggest", values, signal),
+  /**
+   * @param {number} threshold
+   * @param {number} limit
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Duplicates>}
+   */
   duplicates: (threshold, limit, signal) => get("/duplicates", { threshold, limit }, signal),
-  failures: (offset, limit, signal) => get("/failures", { offset, limit }, signal),
+  /**
+   * @param {number} offset
+   * @param {number} limit
+   * @returns {Promise<{total: number, failures: Failure[]}>}
+   */
+  failures: (offset, limit) => get("/failures", { offset, limit }),
 };
 
-/** Where a thumbnail is whose longest side is the next of the server's sizes; `v` names its content, for the cache. */
-export function thumbnail(of, pixels) {
+/**
+ * The address of a thumbnail whose longest side is the next of the server's sizes; `v` names its content, for the cache.
+ * @param {{id: string, v?: string}} photo
+ * @param {number} pixels
+ */
+export function thumbnailUrl(photo, pixels) {
   const size = [96, 256, 512].find((each) => each >= pixels * 0.9) ?? 512;
-  return BASE + photo(of.id) + "/thumbnail" + query({ size, v: of.v });
+  return `${BASE}${photoPath(photo.id)}/thumbnail${query({ size, v: photo.v })}`;
 }
 
-export const image = (id) => `${BASE}${photo(id)}/image`;
+/** @param {string} id */
+export const imageUrl = (id) => `${BASE}${photoPath(id)}/image`;

@@ -1,22 +1,15 @@
-// Colours for the map: a fixed palette for names, a scale from low to high for numbers.
+// @ts-check
+// Colours for the map: a palette for categories, a scale from low to high for numbers.
 
-// Twelve hues far apart, for light and for dark grounds alike; more names take turns through further shades.
-const HUES = [
-  [31, 119, 180],
-  [255, 127, 14],
-  [44, 160, 44],
-  [214, 39, 40],
-  [148, 103, 189],
-  [23, 190, 207],
-  [227, 119, 194],
-  [188, 189, 34],
-  [140, 86, 75],
-  [0, 150, 136],
-  [255, 193, 7],
-  [92, 107, 192],
-];
-const NONE = [150, 150, 150, 110];
-// Viridis (S. van der Walt, N. Smith; CC0), nine of its colours
+/** @import {Colour, MapColumn} from "./types.js" */
+
+const OPACITY = 230;
+const OPACITY_MISSING = 110;
+const OPACITY_PLAIN = 200; // of points that are all alike
+/**
+ * Viridis (S. van der Walt, N. Smith; CC0), nine of its colours.
+ * @type {Colour[]}
+ */
 const SCALE = [
   [68, 1, 84],
   [71, 44, 122],
@@ -29,35 +22,74 @@ const SCALE = [
   [253, 231, 37],
 ];
 
-/** The colour of the category at a place, most frequent first. */
-export function categoryColour(index) {
-  const [red, green, blue] = HUES[index % HUES.length];
-  const turn = Math.floor(index / HUES.length);
-  const mix = (value) => Math.round(turn === 0 ? value : turn % 2 ? value * 0.62 : value + (255 - value) * 0.45);
-  return [mix(red), mix(green), mix(blue)];
+/**
+ * "#rrggbb" -> [red, green, blue], each from 0 to 255.
+ * @param {string} hex
+ * @returns {Colour}
+ */
+export function parseColour(hex) {
+  const number = Number.parseInt(hex.slice(1), 16);
+  return [number >> 16, (number >> 8) & 255, number & 255];
 }
 
-/** The colour of a share from 0 (low) to 1 (high). */
+/**
+ * The colour of a category by its place among the most frequent; more than the palette has take turns through shades.
+ * @param {Colour[]} palette
+ * @param {number} index
+ * @returns {Colour}
+ */
+export function categoryColour(palette, index) {
+  const [red, green, blue] = palette[index % palette.length];
+  const turn = Math.floor(index / palette.length);
+  /** @param {number} value */
+  const shade = (value) => Math.round(turn === 0 ? value : turn % 2 ? value * 0.62 : value + (255 - value) * 0.45);
+  return [shade(red), shade(green), shade(blue)];
+}
+
+/**
+ * The colour of a share from 0 (low) to 1 (high).
+ * @param {number} share
+ * @returns {Colour}
+ */
 export function scaleColour(share) {
   const at = Math.min(Math.max(share, 0), 1) * (SCALE.length - 1);
   const low = Math.min(Math.floor(at), SCALE.length - 2);
-  return SCALE[low].map((value, part) => Math.round(value + (at - low) * (SCALE[low + 1][part] - value)));
+  /** @param {number} part */
+  const mixed = (part) => Math.round(SCALE[low][part] + (at - low) * (SCALE[low + 1][part] - SCALE[low][part]));
+  return [mixed(0), mixed(1), mixed(2)];
 }
 
+/** @param {Colour} colour */
 export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
-/** The bytes that Scatter takes, from what the server says of a column (null: all alike). */
-export function rgba(column, points) {
+/**
+ * The colours of points: red, green, blue and opacity of each, as the scatter plot takes them.
+ * @param {MapColumn | null} column the values to colour by; null: all alike
+ * @param {number} points how many points there are
+ * @param {{palette: Colour[], missing: Colour}} colours
+ */
+export function rgba(column, points, { palette, missing }) {
   const bytes = new Uint8Array(4 * points);
-  const put = (index, colour, opacity = 230) => bytes.set([...colour, opacity].slice(0, 4), 4 * index);
-  if (!column) for (let index = 0; index < points; index++) put(index, categoryColour(0), 200);
-  else if (column.type === "category") {
-    column.codes.forEach((code, index) => (code < 0 ? put(index, NONE) : put(index, categoryColour(code))));
+  /**
+   * @param {number} index
+   * @param {Colour} colour
+   * @param {number} opacity
+   */
+  const put = (index, colour, opacity) => bytes.set([...colour, opacity], 4 * index);
+  if (!column) {
+    for (let index = 0; index < points; index++) put(index, palette[0], OPACITY_PLAIN);
+  } else if (column.type === "category") {
+    column.codes.forEach((code, index) => {
+      if (code < 0) put(index, missing, OPACITY_MISSING);
+      else put(index, categoryColour(palette, code), OPACITY);
+    });
   } else {
-    const span = column.max - column.min || 1;
-    column.values.forEach((value, index) =>
-      value === null ? put(index, NONE) : put(index, scaleColour((value - column.min) / span)),
-    );
+    const min = column.min ?? 0;
+    const span = (column.max ?? 0) - min || 1;
+    column.values.forEach((value, index) => {
+      if (value === null) put(index, missing, OPACITY_MISSING);
+      else put(index, scaleColour((value - min) / span), OPACITY);
+    });
   }
   return bytes;
 }

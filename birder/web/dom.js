@@ -1,49 +1,101 @@
-// Making elements, and writing numbers and times for people. Text goes in as text, never as HTML.
+// @ts-check
+// Making elements. Text goes in as text, never as HTML.
 
 import { PATHS } from "./icons.js";
 
+/** @import {Child, Properties, Timer} from "./types.js" */
+
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element: `el("button", {class: "quiet", onclick: go, "aria-label": "Close"}, icon("x"), "Close")`. */
+/**
+ * The element of index.html that has an id.
+ * @param {string} id
+ */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`index.html has no element #${id}`);
+  return element;
+}
+
+/**
+ * An element: `el("button", {class: "quiet", onclick: go, "aria-label": "Close"}, icon("x"), "Close")`.
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Properties} properties
+ * @param {Child[]} children
+ * @returns {HTMLElementTagNameMap[K]}
+ */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "class") element.className = value;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    else if (name === "class") element.className = String(value);
     else if (name === "style") Object.assign(element.style, value);
-    else if (name === "value" || name === "checked" || name === "selected") element[name] = value;
-    else element.setAttribute(name, value === true ? "" : value);
+    else if (name === "value" || name === "checked" || name === "selected") Object.assign(element, { [name]: value });
+    else element.setAttribute(name, value === true ? "" : String(value));
   }
   append(element, children);
   return element;
 }
 
+/**
+ * @param {Element} element
+ * @param {Child[]} children
+ */
 function append(element, children) {
-  for (const child of children.flat(Infinity)) {
-    if (child !== null && child !== undefined && child !== false) element.append(child);
+  for (const child of children) {
+    if (Array.isArray(child)) append(element, child);
+    else if (child !== null && child !== undefined && child !== false) element.append(child);
   }
 }
 
-/** What stands above a view: how many there are, and what can be done with them. */
+/**
+ * The element that an event happened to, or in, that fits a selector.
+ * @param {Event} event
+ * @param {string} selector
+ */
+export const closest = (event, selector) =>
+  event.target instanceof Element ? /** @type {HTMLElement | null} */ (event.target.closest(selector)) : null;
+
+/**
+ * What stands above a view: how many there are, and what can be done with them.
+ * @param {Child} counter
+ * @param {Child[]} tools
+ */
 export const toolbar = (counter, ...tools) =>
   el("div", { class: "toolbar" }, counter, el("div", { class: "tools" }, ...tools));
 
-/** Put these children in place of those that are there. */
+/**
+ * Put these children in place of those that are there.
+ * @template {Element} E
+ * @param {E} element
+ * @param {Child[]} children
+ */
 export function fill(element, ...children) {
   element.replaceChildren();
   append(element, children);
   return element;
 }
 
-/** Draw a container anew without taking the focus from whoever works in it by keyboard (elements' data-key). */
+/**
+ * Redraw a container without taking the focus from whoever works in it by keyboard (elements' data-key).
+ * @param {Element} container
+ * @param {() => unknown} draw
+ */
 export function keepingFocus(container, draw) {
-  const key = container.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const focused = document.activeElement;
+  const key = focused instanceof HTMLElement && container.contains(focused) ? focused.dataset.key : undefined;
   draw();
-  if (key !== undefined) container.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+  if (key === undefined) return;
+  const again = /** @type {HTMLElement | null} */ (container.querySelector(`[data-key="${CSS.escape(key)}"]`));
+  again?.focus({ preventScroll: true });
 }
 
-/** A drawing of icons.js, which screen readers pass over: its button says what it is. */
+/**
+ * A drawing of icons.js, which screen readers pass over: its button says what it is.
+ * @param {string} name
+ */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -55,7 +107,13 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with an icon alone; `label` is its name and its tooltip. */
+/**
+ * A button with an icon alone; `label` is its name and its tooltip.
+ * @param {string} name
+ * @param {string} label
+ * @param {(event: MouseEvent) => unknown} onclick
+ * @param {Properties} properties
+ */
 export function iconButton(name, label, onclick, properties = {}) {
   return el(
     "button",
@@ -64,55 +122,48 @@ export function iconButton(name, label, onclick, properties = {}) {
   );
 }
 
-const whole = new Intl.NumberFormat("en");
-const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 6 });
-
-/** 100000 -> "100,000". */
-export const count = (number) => whole.format(number);
-
-/** 1 -> "1 photograph", 2 -> "2 photographs". */
-export const photographs = (number) => `${count(number)} photograph${number === 1 ? "" : "s"}`;
-
-export const decimal = (number) => fine.format(number);
-
-/** A cosine in [-1, 1], as it stands under a photograph. */
-export const cosine = (number) => number.toFixed(3);
-
-export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
-
-/** ISO 8601 -> "2024-05-01 13:45" (as stored: photographs know no time zone). */
-export const time = (iso) =>
-  String(iso)
-    .replace("T", " ")
-    .replace(/(:\d\d)(:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)?$/, "$1");
-
-/** 2048576 -> "2.0 MB". */
-export function bytes(number) {
-  for (const [unit, size] of [
-    ["GB", 1e9],
-    ["MB", 1e6],
-    ["kB", 1e3],
-  ]) {
-    if (number >= size) return `${(number / size).toFixed(1)} ${unit}`;
-  }
-  return `${number} bytes`;
+/**
+ * A small image that appears once it is loaded; it says nothing to screen readers.
+ * @param {string} src
+ * @param {Properties} properties
+ */
+export function fadingImage(src, properties = {}) {
+  const image = el("img", { alt: "", src, ...properties });
+  image.addEventListener("load", () => image.classList.add("loaded"));
+  return image;
 }
 
-/** Call `action` once the calls have ceased for some milliseconds. */
-export function later(action, milliseconds) {
-  let timer = 0;
+/**
+ * Call `action` once the calls have ceased for some milliseconds.
+ * @template {unknown[]} A
+ * @param {(...values: A) => unknown} action
+ * @param {number} milliseconds
+ * @returns {(...values: A) => void}
+ */
+export function debounced(action, milliseconds) {
+  /** @type {Timer | undefined} */
+  let timer;
   return (...values) => {
     clearTimeout(timer);
     timer = setTimeout(() => action(...values), milliseconds);
   };
 }
 
-/** What screen readers hear: counts, what was done. */
+/**
+ * What screen readers hear: counts, what was done.
+ * @param {string} text
+ */
 export function say(text) {
-  document.getElementById("live").textContent = text;
+  byId("live").textContent = text;
 }
 
-/** What stands in an empty place: an icon, what is (not) there, why, and what to do about it. */
+/**
+ * What stands in an empty place: an icon, what is (not) there, why, and what to do about it.
+ * @param {string} name
+ * @param {string} title
+ * @param {Child} lines
+ * @param {Child[]} actions
+ */
 export function emptyState(name, title, lines, ...actions) {
   return el(
     "div",
@@ -124,26 +175,37 @@ export function emptyState(name, title, lines, ...actions) {
   );
 }
 
-/** A failed request in its place on the page, to be tried again. */
+/**
+ * The message of whatever was thrown.
+ * @param {unknown} error
+ */
+export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
+
+/**
+ * A failed request in its place on the page, to be tried again.
+ * @param {unknown} error
+ * @param {() => unknown} retry
+ */
 export function failed(error, retry) {
   const box = emptyState(
     "warning",
-    "That did not work",
-    error.message,
+    "Request failed",
+    messageOf(error),
     el("button", { type: "button", class: "primary", onclick: retry }, "Try again"),
   );
   box.setAttribute("role", "alert");
   return box;
 }
 
+/** @param {string} text */
 export function busy(text) {
   return el("div", { class: "busy", role: "status" }, el("span", { class: "spinner" }), text);
 }
 
-/** A path as a shell takes it. */
-export const quoted = (path) => (/^[\w./~-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);
-
-/** A command for the terminal, with a button that copies it. */
+/**
+ * A command for the terminal, with a button that copies it.
+ * @param {string} command
+ */
 export const commandLine = (command) =>
   el(
     "div",

@@ -1,21 +1,36 @@
-// Near-duplicates: groups of photographs side by side, with how alike and how large they are.
+// @ts-check
+// Near-duplicates: groups of images side by side, with how similar and how large they are.
 
-import { api, isAbort, thumbnail } from "./api.js";
-import { busy, cosine, count, el, emptyState, failed, fill, icon, later, percent, toolbar } from "./dom.js";
-import { openPhoto } from "./photo.js";
+import { api, isAbort, thumbnailUrl } from "./api.js";
+import { busy, byId, debounced, el, emptyState, fadingImage, failed, fill, icon, toolbar } from "./dom.js";
+import { cosine, count, fileName, images, percent } from "./format.js";
+import { openPhoto } from "./opening.js";
 import { selection } from "./selection.js";
+import { listen } from "./signals.js";
 import { List } from "./sources.js";
-import { go, listen, state, watch } from "./state.js";
+import { go, state, watch } from "./state.js";
+
+/** @import {DuplicateGroup, Photo} from "./types.js" */
 
 const LIMIT = 200;
 const POLL = 400; // milliseconds between two questions how far comparing is
+/** @param {number} milliseconds */
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-let section, scroller, counter, slider, value;
+
+/** @type {HTMLElement} */
+let scroller;
+/** @type {HTMLElement} */
+let counter;
+/** @type {HTMLInputElement} */
+let slider;
+/** @type {HTMLOutputElement} */
+let value;
+/** @type {{id: string, check: HTMLElement, element: HTMLElement}[]} the images that are shown */
+let copies = [];
 let shown = 0;
 let abort = new AbortController();
 
 export function startDuplicates() {
-  section = document.getElementById("view-duplicates");
   counter = el("p", { class: "count" });
   value = el("output", { for: "threshold" });
   slider = el("input", {
@@ -25,11 +40,13 @@ export function startDuplicates() {
     max: 1,
     step: 0.005,
     value: state().threshold,
-    oninput: () => (value.textContent = cosine(Number(slider.value))),
-    onchange: later(() => go({ threshold: Number(slider.value) }, { replace: true }), 200),
+    oninput: () => {
+      value.textContent = cosine(Number(slider.value));
+    },
+    onchange: debounced(() => go({ threshold: Number(slider.value) }, { replace: true }), 200),
   });
   scroller = el("div", { class: "scroller groups" });
-  section.append(
+  byId("view-duplicates").append(
     toolbar(
       counter,
       el("label", { class: "tool", for: "threshold" }, el("span", {}, "Similarity of at least"), slider, value),
@@ -37,7 +54,7 @@ export function startDuplicates() {
     scroller,
   );
   watch((now) => now.view === "duplicates" && now.threshold !== shown && load());
-  listen("selection", () => scroller.querySelectorAll(".copy").forEach(mark));
+  listen("selection", drawSelected);
   if (state().view === "duplicates") load();
 }
 
@@ -47,33 +64,19 @@ async function load() {
   const { signal } = abort;
   const { threshold } = state();
   shown = threshold;
-  slider.value = threshold;
+  slider.value = String(threshold);
   value.textContent = cosine(threshold);
   counter.textContent = "";
-  fill(scroller, busy("Comparing the photographs with each other"));
+  fill(scroller, busy("Comparing the images with each other"));
   try {
-    let found;
-    while ((found = await api.duplicates(threshold, LIMIT, signal)).state === "computing") {
+    let found = await api.duplicates(threshold, LIMIT, signal);
+    while (found.state === "computing") {
       counter.textContent = found.progress > 0 ? percent(found.progress) : "";
       await pause(POLL);
       if (signal.aborted) return;
+      found = await api.duplicates(threshold, LIMIT, signal);
     }
-    if (signal.aborted) return;
-    const { groups, total } = found;
-    counter.textContent = `${count(total)} group${total === 1 ? "" : "s"}${groups.length < total ? `, the first ${count(groups.length)} shown` : ""}`;
-    if (!groups.length) {
-      fill(
-        scroller,
-        emptyState(
-          "copies",
-          "No near-duplicates",
-          `No two photographs have a similarity of ${cosine(threshold)} or more. Move the slider to the left to look for looser likeness.`,
-        ),
-      );
-      return;
-    }
-    const rest = groups.map(group);
-    fill(scroller, rest);
+    if (!signal.aborted) draw(found.groups, found.total, threshold);
   } catch (error) {
     if (isAbort(error)) return;
     shown = 0;
@@ -81,26 +84,50 @@ async function load() {
   }
 }
 
-function group({ kind, photos }) {
+/**
+ * @param {DuplicateGroup[]} groups
+ * @param {number} total
+ * @param {number} threshold
+ */
+function draw(groups, total, threshold) {
+  const all = `${count(total)} group${total === 1 ? "" : "s"}`;
+  counter.textContent = groups.length < total ? `${all}, the first ${count(groups.length)} shown` : all;
+  copies = [];
+  if (groups.length) fill(scroller, groups.map(groupOf));
+  else
+    fill(
+      scroller,
+      emptyState(
+        "copies",
+        "No near-duplicates",
+        `No two images have a similarity of ${cosine(threshold)} or more. Move the slider to the left to find less similar ones.`,
+      ),
+    );
+  drawSelected();
+}
+
+/** @param {DuplicateGroup} group */
+function groupOf({ kind, photos }) {
   const source = new List(photos);
-  const largest = photos.reduce((best, photo) =>
-    (photo.width ?? 0) * (photo.height ?? 0) > (best.width ?? 0) * (best.height ?? 0) ? photo : best,
-  );
-  const same = kind === "same content";
+  /** @param {Photo} photo */
+  const pixels = (photo) => (photo.width ?? 0) * (photo.height ?? 0);
+  const largest = photos.reduce((best, photo) => (pixels(photo) > pixels(best) ? photo : best));
+  const title = kind === "same content" ? "The same file" : "Similar";
+  const others = photos.filter((photo) => photo !== largest).map((photo) => photo.id);
   return el(
     "article",
     { class: "group" },
     el(
       "header",
       {},
-      el("h2", {}, same ? "The same file" : "Alike", el("span", { class: "hint" }, ` ${photos.length} photographs`)),
+      el("h2", {}, title, el("span", { class: "hint" }, ` ${images(photos.length)}`)),
       el(
         "button",
         {
           type: "button",
           class: "quiet",
           title: "All but the largest: label them, or look at them together",
-          onclick: () => selection.add(photos.filter((photo) => photo !== largest).map((photo) => photo.id)),
+          onclick: () => selection.add(others),
         },
         "Select the others",
       ),
@@ -108,66 +135,60 @@ function group({ kind, photos }) {
     el(
       "div",
       { class: "copies" },
-      photos.map((photo, index) => {
-        const check = el(
-          "button",
-          {
-            type: "button",
-            class: "check",
-            "aria-label": `Select ${photo.name}`,
-            onclick: () => selection.toggle(photo.id),
-          },
-          icon("check"),
-        );
-        const size = photo.width ? `${photo.width} × ${photo.height}` : "";
-        const copy = el(
-          "figure",
-          { class: "copy" },
-          el(
-            "button",
-            {
-              type: "button",
-              class: "open",
-              "aria-label": `Open ${photo.name}`,
-              onclick: () => openPhoto(photo.id, { source, index }),
-            },
-            el("img", {
-              alt: "",
-              loading: "lazy",
-              src: thumbnail(photo, 200),
-              onload: (event) => event.target.classList.add("loaded"),
-            }),
-          ),
-          check,
-          el(
-            "figcaption",
-            {},
-            el("span", { class: "name", title: photo.name }, photo.name.split("/").pop()),
-            el(
-              "span",
-              { class: "detail" },
-              [
-                size,
-                index > 0 && photo.similarity !== null && photo.similarity !== undefined
-                  ? cosine(photo.similarity)
-                  : "",
-              ]
-                .filter(Boolean)
-                .join(", "),
-            ),
-            photo === largest && size ? el("i", {}, "largest") : null,
-          ),
-        );
-        copy.photo = photo;
-        mark(copy);
-        return copy;
-      }),
+      photos.map((photo, index) => copyOf(photo, index, source, photo === largest)),
     ),
   );
 }
 
-function mark(copy) {
-  const on = selection.has(copy.photo.id);
-  copy.classList.toggle("selected", on);
-  copy.querySelector(".check").setAttribute("aria-pressed", String(on));
+/**
+ * @param {Photo} photo
+ * @param {number} index
+ * @param {List} source
+ * @param {boolean} isLargest
+ */
+function copyOf(photo, index, source, isLargest) {
+  const check = el(
+    "button",
+    {
+      type: "button",
+      class: "check",
+      "aria-label": `Select ${photo.name}`,
+      onclick: () => selection.toggle(photo.id),
+    },
+    icon("check"),
+  );
+  const size = photo.width ? `${photo.width} × ${photo.height}` : "";
+  const similarity = index > 0 && typeof photo.similarity === "number" ? cosine(photo.similarity) : "";
+  const element = el(
+    "figure",
+    { class: "copy" },
+    el(
+      "button",
+      {
+        type: "button",
+        class: "open",
+        "aria-label": `Open ${photo.name}`,
+        onclick: () => openPhoto(photo.id, { source, index }),
+      },
+      fadingImage(thumbnailUrl(photo, 200), { loading: "lazy" }),
+    ),
+    check,
+    el(
+      "figcaption",
+      {},
+      el("span", { class: "name", title: photo.name }, fileName(photo.name)),
+      el("span", { class: "detail" }, [size, similarity].filter(Boolean).join(", ")),
+      isLargest && size ? el("i", {}, "largest") : null,
+    ),
+  );
+  copies.push({ id: photo.id, check, element });
+  return element;
+}
+
+function drawSelected() {
+  for (const { id, check, element } of copies) {
+    const on = selection.has(id);
+    element.classList.toggle("selected", on);
+    check.setAttribute("aria-pressed", String(on));
+  }
 }

@@ -1,82 +1,98 @@
-// The gallery: the photographs that the filters keep, in an order, or the nearest to what is searched for.
+// @ts-check
+// The gallery: the images that match the filters, in an order, or the nearest to what is searched for.
 
 import { api, isAbort } from "./api.js";
-import {
-  busy,
-  cosine,
-  count,
-  el,
-  emptyState,
-  failed,
-  fill,
-  icon,
-  iconButton,
-  later,
-  photographs,
-  say,
-  toolbar,
-} from "./dom.js";
-import { where } from "./conditions.js";
+import { busy, byId, closest, debounced, el, emptyState, failed, fill, icon, iconButton, say, toolbar } from "./dom.js";
+import { where } from "./filter.js";
+import { cosine, count, fileName, images, quoted } from "./format.js";
 import { Grid } from "./grid.js";
-import { openPhoto } from "./photo.js";
-import { picture } from "./pictures.js";
-import { inSight, selection } from "./selection.js";
-import { chosen, List, matching } from "./sources.js";
-import { clearAll, go, listen, searching, state, tellAll, watch } from "./state.js";
-import { idsOf } from "./these.js";
+import { openPhoto } from "./opening.js";
+import { searchBody } from "./query.js";
+import { selection, showsSelected } from "./selection.js";
+import { listen, tellAll } from "./signals.js";
+import { byIds, List, matching } from "./sources.js";
+import { clearAll, go, searching, state, watch } from "./state.js";
+import { idsOf } from "./subset.js";
+
+/** @import {Collection, Photo, Source, State} from "./types.js" */
 
 const NEAREST = 500;
-let collection, grid, section, scroller, notice, counter, newRows, sort, direction;
+const SIZE = 180; // CSS pixels
+const SIZE_ON_PHONES = 150;
+const SIZE_KEY = "birder:size";
+const POSITIONS_KEY = "birder:positions";
+const POSITIONS_KEPT = 20;
+
+/** @type {Collection} */
+let collection;
+/** @type {Grid} */
+let grid;
+/** @type {HTMLElement} */
+let section;
+/** @type {HTMLElement} */
+let scroller;
+/** @type {HTMLElement} */
+let notice;
+/** @type {HTMLElement} */
+let counter;
+/** @type {HTMLButtonElement} */
+let newRows;
+/** @type {HTMLSelectElement} */
+let sort;
+/** @type {HTMLButtonElement} */
+let direction;
 let rowsShown = 0; // how many the collection had when they were asked for
 let shown = ""; // the key of what the grid shows
-let tellShown;
 let abort = new AbortController();
+/** @type {() => void} */
+let tellGalleryShown;
 
-/** What of the state decides which photographs there are. */
+/**
+ * What of the state decides which images there are.
+ * @param {State} of
+ */
 const keyOf = (of) =>
-  JSON.stringify([of.filters, of.texts, of.like, of.unlike, of.picture, searching(of) || of.order, of.these]);
+  JSON.stringify([of.filters, of.texts, of.like, of.unlike, of.queryImage, searching(of) || of.order, of.subset]);
 
-/** The body of a search for what the state asks; null when its picture is gone. */
-export function searchBody(of, k) {
-  const kept = of.picture ? picture(of.picture) : undefined;
-  if (kept === null) return null;
-  const body = { where: where(of.filters), k };
-  if (of.texts.length) body.texts = of.texts;
-  if (of.like.length) body.ids = of.like;
-  if (of.unlike.length) body.unlike = of.unlike;
-  if (kept) body.embedding = kept.embedding;
-  return body;
-}
-
-/** The photographs shown now, for the photo view's arrows. */
+/** The images shown now, for the arrows of an open image. */
 export const gallerySource = () => grid.source;
 
-/** The same, once they are there, for a page that was opened at a photograph. */
-export const galleryShown = new Promise((resolve) => (tellShown = resolve));
+/**
+ * Settles once they are there, for a page that was opened at an image.
+ * @type {Promise<void>}
+ */
+export const galleryShown = new Promise((resolve) => {
+  tellGalleryShown = resolve;
+});
+
+/** @param {number} [index] */
 export const focusGallery = (index) => {
-  if (Number.isInteger(index)) grid.move(index);
+  if (index !== undefined) grid.move(index);
   grid.focus();
 };
 
+const keptSize = () => Number(localStorage.getItem(SIZE_KEY));
+
+/** @param {Collection} of */
 export function startGallery(of) {
   collection = of;
-  section = document.getElementById("view-gallery");
+  section = byId("view-gallery");
   scroller = el("div", { class: "scroller" });
   notice = el("div", { class: "notice", hidden: true });
   counter = el("p", { class: "count" });
   section.append(galleryTools(), notice, scroller);
   grid = new Grid(scroller, {
-    label: "Photographs",
+    label: "Images",
     caption: (photo) => [
       photo.label || fileName(photo.name),
-      photo.similarity === undefined ? detail(photo) : `similarity ${cosine(photo.similarity)}`,
+      typeof photo.similarity === "number" ? `similarity ${cosine(photo.similarity)}` : detail(photo),
     ],
-    onOpen: (index) => openPhoto(grid.source.at(index)?.id, { source: grid.source, index }),
+    onOpen: (index) => grid.source && openPhoto(grid.source.at(index)?.id, { source: grid.source, index }),
   });
-  grid.setSize(Number(localStorage.getItem("birder:size")) || (innerWidth < 600 ? 150 : 180));
-  scroller.addEventListener("scroll", later(remember, 200), { passive: true });
+  grid.setSize(keptSize() || (innerWidth < 600 ? SIZE_ON_PHONES : SIZE));
+  scroller.addEventListener("scroll", debounced(rememberPosition, 200), { passive: true });
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, [role=dialog]");
+    const typing = closest(event, "input, textarea, select, [role=dialog]");
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "a" && state().view === "gallery" && !typing) {
       event.preventDefault();
       selectAll();
@@ -95,12 +111,12 @@ export function startGallery(of) {
   listen("undone", reload);
   listen("theirs", ({ ids }) => grid.source?.renew(ids)); // in its place: nothing moves under somebody's hand
   listen("columns", drawColumns);
-  listen("collection", () => shown && grid.source && describe(state(), grid.source.total));
-  inSight("gallery", (ids) => (grid.source && !scroller.hidden ? grid.source.among(ids) : []));
+  listen("collection", () => shown && grid.source && drawCount(state(), grid.source.total));
+  showsSelected("gallery", (ids) => (grid.source && !scroller.hidden ? grid.source.among(ids) : []));
   if (state().view === "gallery") load();
 }
 
-const fileName = (name) => name.split("/").pop();
+/** @param {Photo} photo */
 const detail = (photo) => (photo.label ? fileName(photo.name) : photo.width ? `${photo.width} × ${photo.height}` : "");
 
 function galleryTools() {
@@ -116,10 +132,10 @@ function galleryTools() {
     min: 100,
     max: 360,
     step: 20,
-    value: Number(localStorage.getItem("birder:size")) || 180,
+    value: keptSize() || SIZE,
     oninput: () => {
       grid.setSize(Number(size.value));
-      localStorage.setItem("birder:size", size.value);
+      localStorage.setItem(SIZE_KEY, size.value);
     },
   });
   drawColumns();
@@ -158,10 +174,18 @@ function drawSort() {
   const near = searching();
   sort.value = order.replace(/^-/, "");
   sort.disabled = near;
-  sort.title = near ? "Ordered by similarity to what you search for" : "";
+  sort.title = near ? "Ordered by similarity to the query" : "";
   direction.disabled = near || !order;
   direction.classList.toggle("up", order.startsWith("-"));
   direction.setAttribute("aria-pressed", String(order.startsWith("-")));
+}
+
+/**
+ * Show something in place of the images, or above them.
+ * @param {Node[]} children
+ */
+function showNotice(...children) {
+  fill(notice, ...children).hidden = false;
 }
 
 async function load({ keep = false } = {}) {
@@ -170,10 +194,10 @@ async function load({ keep = false } = {}) {
   const { signal } = abort;
   const now = state();
   const key = keyOf(now);
-  const first = keep ? grid.first() : remembered(key);
+  const first = keep ? grid.first() : positionOf(key);
   const active = keep ? grid.active : first;
   if (!grid.source) {
-    fill(notice, busy("Looking at the collection")).hidden = false;
+    showNotice(busy("Loading the images"));
     scroller.hidden = true;
   }
   section.classList.add("loading");
@@ -183,114 +207,134 @@ async function load({ keep = false } = {}) {
     shown = key;
     section.classList.remove("loading");
     if (!source) return;
-    source.onerror = (error) =>
-      (fill(
-        notice,
-        failed(error, () => load({ keep: true })),
-      ).hidden = false);
     scroller.hidden = source.total === 0; // a grid needs its width to be laid out
     grid.show(source, { first, active });
     rowsShown = collection.rows;
-    tellShown();
+    tellGalleryShown();
     tellAll("shown");
-    describe(now, source.total);
+    drawCount(now, source.total);
   } catch (error) {
     if (isAbort(error) || signal.aborted) return;
     shown = "";
     section.classList.remove("loading");
     scroller.hidden = true;
     counter.textContent = "";
-    fill(
-      notice,
+    showNotice(
       failed(error, () => load({ keep })),
-      removeQuery(now),
-    ).hidden = false;
+      ...clearButton(now),
+    );
   }
 }
 
-/** A query that fails must not lock anyone out: a way back to everything. */
-function removeQuery(now) {
-  if (!now.filters.length && !searching(now) && !now.these) return null;
-  return el(
-    "div",
-    { class: "actions" },
-    el("button", { type: "button", onclick: clearAll }, "Clear the search and the filters"),
-  );
+/**
+ * A query that fails must not lock anyone out: a way back to everything.
+ * @param {State} now
+ */
+function clearButton(now) {
+  if (!now.filters.length && !searching(now) && !now.subset) return [];
+  const button = el("button", { type: "button", onclick: clearAll }, "Clear the search and the filters");
+  return [el("div", { class: "actions" }, button)];
 }
 
+/**
+ * @param {State} now
+ * @param {number} first
+ * @returns {Promise<Source | null>}
+ */
 async function browse(now, first) {
-  const source = now.these ? await selected(now) : matching(where(now.filters), now.order);
-  return source?.open(first);
+  const source = now.subset ? await subset(now) : matching(where(now.filters), now.order);
+  if (!source) return null;
+  source.onerror = (error) => showNotice(failed(error, () => load({ keep: true })));
+  return source.open(first);
 }
 
-/** Those of the photographs shown for themselves that the filters keep, in the order asked for. */
-async function selected(now) {
-  const these = new Set(await idsOf(now.these));
-  if (!these.size)
-    return gone(
-      "These photographs are no longer known",
-      "What is selected stays in its tab, and is not part of the address.",
-      { these: "" },
+/**
+ * Those of the images shown by themselves that match the filters, in the order asked for.
+ * @param {State} now
+ */
+async function subset(now) {
+  const wanted = new Set(await idsOf(now.subset));
+  if (!wanted.size) {
+    showGone(
+      "This selection is no longer available",
+      "A selection is kept in its own tab, and is not part of the address.",
+      { subset: "" },
     );
+    return null;
+  }
   const { ids } = await api.ids({ where: where(now.filters), order: now.order });
-  return chosen(ids.filter((id) => these.has(id)));
+  return byIds(ids.filter((id) => wanted.has(id)));
 }
 
-/** What the address asks for is not there any more: say so, and offer to go on without it. */
-function gone(title, why, without) {
+/**
+ * What the address asks for is not there any more: say so, and offer to go on without it.
+ * @param {string} title
+ * @param {string} why
+ * @param {Partial<State>} without
+ */
+function showGone(title, why, without) {
   grid.show(new List([]));
   scroller.hidden = true;
   counter.textContent = "";
-  const onward = el("button", { type: "button", class: "primary", onclick: () => go(without) }, "Go on without");
-  fill(notice, emptyState("picture", title, why, onward)).hidden = false;
+  const onward = el("button", { type: "button", class: "primary", onclick: () => go(without) }, "Continue without it");
+  showNotice(emptyState("image", title, why, onward));
   tellAll("shown");
-  return null;
 }
 
+/**
+ * @param {State} now
+ * @param {AbortSignal} signal
+ * @returns {Promise<Source | null>}
+ */
 async function nearest(now, signal) {
   const body = searchBody(now, NEAREST);
-  if (body === null)
-    return gone(
-      "The picture is no longer here",
-      "A picture you search with stays in its tab, and is not part of the address. Drop it here again to search with it.",
-      { picture: "" },
+  if (body === null) {
+    showGone(
+      "The query image is no longer available",
+      "An image that you search with is kept in its own tab, and is not part of the address. Drop it here again to search with it.",
+      { queryImage: "" },
     );
+    return null;
+  }
   return new List((await api.search(body, signal)).photos);
 }
 
-function describe(now, total) {
+/**
+ * Say how many images there are, and why there are none.
+ * @param {State} now
+ * @param {number} total
+ */
+function drawCount(now, total) {
   notice.hidden = total > 0;
   const all = collection.rows;
   const near = searching(now);
   const text =
     near && total === NEAREST
-      ? `The ${count(total)} nearest of ${photographs(all)}`
+      ? `The ${count(total)} nearest of ${images(all)}`
       : near
-        ? `${photographs(total)}, nearest first`
-        : now.filters.length || now.these
-          ? `${count(total)} of ${photographs(all)}`
-          : photographs(total);
+        ? `${images(total)}, nearest first`
+        : now.filters.length || now.subset
+          ? `${count(total)} of ${images(all)}`
+          : images(total);
   if (counter.textContent !== text) say(text);
   counter.textContent = text;
-  const more = all - rowsShown;
-  newRows.hidden = more <= 0 || near;
-  newRows.textContent = `Show ${count(more)} new`;
+  const added = all - rowsShown;
+  newRows.hidden = added <= 0 || near;
+  newRows.textContent = `Show ${count(added)} new`;
   if (total) return;
   if (all === 0) {
-    fill(
-      notice,
-      emptyState("picture", "No photographs yet", [
-        "This collection has no rows. Embed a folder of photographs into it, and reload this page:",
-        el("code", {}, `birder embed IMAGES --in ${collection.name}`),
+    showNotice(
+      emptyState("image", "No images yet", [
+        "This collection is empty. Embed a folder of images into it, and reload this page:",
+        el("code", {}, `birder embed IMAGES --in ${quoted(collection.path)}`),
       ]),
     );
   } else {
-    fill(
-      notice,
+    showNotice(
       emptyState(
         "filter",
-        "Nothing matches",
-        `None of the ${photographs(all)} passes ${now.filters.length === 1 ? "the filter" : "all the filters"}.`,
+        "No images match",
+        `None of the ${images(all)} matches ${now.filters.length === 1 ? "the filter" : "all the filters"}.`,
         el("button", { type: "button", class: "primary", onclick: clearAll }, "Clear the filters"),
       ),
     );
@@ -306,28 +350,30 @@ async function selectAll() {
   if (!grid.source?.total) return;
   try {
     selection.add(await grid.source.ids());
-    say(`${photographs(selection.size)} selected`);
+    say(`${images(selection.size)} selected`);
   } catch (error) {
-    fill(notice, failed(error, selectAll)).hidden = false;
+    showNotice(failed(error, selectAll));
   }
 }
 
-// Where each query was scrolled to, so that coming back finds the same photographs; also after a reload.
+// Where each query was scrolled to, so that coming back finds the same images; also after a reload.
 
+/** @returns {[key: string, first: number][]} */
 function positions() {
   try {
-    return JSON.parse(sessionStorage.getItem("birder:positions")) ?? [];
+    return JSON.parse(sessionStorage.getItem(POSITIONS_KEY) ?? "[]");
   } catch {
     return [];
   }
 }
 
-function remember() {
+function rememberPosition() {
   if (!shown || !grid.source) return;
   const others = positions()
     .filter(([key]) => key !== shown)
-    .slice(-20);
-  sessionStorage.setItem("birder:positions", JSON.stringify([...others, [shown, grid.first()]]));
+    .slice(-POSITIONS_KEPT);
+  sessionStorage.setItem(POSITIONS_KEY, JSON.stringify([...others, [shown, grid.first()]]));
 }
 
-const remembered = (key) => positions().find(([each]) => each === key)?.[1] ?? 0;
+/** @param {string} key */
+const positionOf = (key) => positions().find(([each]) => each === key)?.[1] ?? 0;

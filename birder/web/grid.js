@@ -1,36 +1,74 @@
-// A grid of photographs of any length. Only the rows in sight, and a few beside them, are in the document; places and
-// sizes follow from the number of tiles and the width alone, so nothing moves when pictures arrive.
+// @ts-check
+// A grid of images of any length. Only the rows in sight, and a few beside them, are in the document.
 
-import { thumbnail } from "./api.js";
-import { el, icon } from "./dom.js";
+import { thumbnailUrl } from "./api.js";
+import { closest, el, icon } from "./dom.js";
+import { CAPTION, firstAt, layout, placeOf, stepOf, tilesAt, topToShow } from "./gridlayout.js";
 import { selection } from "./selection.js";
-import { listen } from "./state.js";
+import { listen } from "./signals.js";
 
-const GAP = 10;
-const CAPTION = 42;
-const BESIDE = 2; // rows kept on either side of what is in sight
-const HIGHEST = 12e6; // CSS pixels; browsers cannot scroll through much more, so longer grids scroll faster
+/**
+ * @import {Layout} from "./gridlayout.js"
+ * @import {Photo, Source, Timer} from "./types.js"
+ */
+
 const FAST = 4; // CSS pixels a millisecond: what passes faster is not loaded
 const QUIET = 90; // milliseconds without scrolling after which it is
+const RETRY = 1500; // milliseconds until a thumbnail that failed is asked for again
+const SPARE = 200; // tiles kept to be used again
 let grids = 0;
 
+/**
+ * A tile: its elements, and what it shows.
+ * @typedef {object} Tile
+ * @property {HTMLElement} element
+ * @property {HTMLImageElement} image
+ * @property {HTMLElement} frame
+ * @property {HTMLElement} name
+ * @property {HTMLElement} detail
+ * @property {number} index
+ * @property {Photo | undefined} photo
+ * @property {string} wanted the address of its thumbnail
+ * @property {string} tried the address that failed once
+ */
+
 export class Grid {
+  size = 180;
+  active = 0;
+  /** @type {Source | null} */
+  source = null;
+  /** @type {Layout | null} null while the grid is hidden */
+  #layout = null;
+  #width = 0;
+  /** @type {Map<number, Tile>} */
+  #tiles = new Map();
+  /** @type {WeakMap<Element, Tile>} */
+  #tileOf = new WeakMap();
+  /** @type {Tile[]} */
+  #spare = [];
+  #anchor = 0;
+  #frame = 0;
+  #last = { top: 0, at: 0 };
+  #touched = false;
+  /** @type {Timer | undefined} */
+  #timer;
+
   /**
-   * `scroller` scrolls; `onOpen(index)` opens a photograph, `caption(photo)` gives two lines of text, `onKey(event,
-   * index)` may take a key (and return true), `label` names the grid for screen readers.
+   * @param {HTMLElement} scroller the element that scrolls
+   * @param {object} options
+   * @param {string} options.label names the grid for screen readers
+   * @param {(index: number) => unknown} options.onOpen opens an image
+   * @param {(photo: Photo) => [string, string]} options.caption gives two lines of text
+   * @param {(event: KeyboardEvent, index: number) => boolean} [options.onKey] may take a key (and give true)
+   * @param {(photo: Photo) => boolean} [options.mark] whether an image is marked
    */
   constructor(scroller, { onOpen, caption, onKey = () => false, label, mark = () => false }) {
-    Object.assign(this, { scroller, onOpen, caption, onKey, mark });
+    this.scroller = scroller;
+    this.onOpen = onOpen;
+    this.caption = caption;
+    this.onKey = onKey;
+    this.mark = mark;
     this.name = `grid${++grids}`;
-    this.size = 180;
-    this.source = null;
-    this.tiles = new Map(); // index -> element
-    this.spare = [];
-    this.active = 0;
-    this.anchor = 0;
-    this.frame = 0;
-    this.last = { top: 0, at: 0 };
-    this.columns = 1;
     this.canvas = el("div", {
       class: "grid",
       tabindex: "0",
@@ -39,50 +77,61 @@ export class Grid {
       "aria-label": label,
     });
     scroller.append(this.canvas);
-    scroller.addEventListener("scroll", () => this.#soon(), { passive: true });
+    scroller.addEventListener("scroll", () => this.#drawSoon(), { passive: true });
     new ResizeObserver(() => this.#resized()).observe(scroller);
-    this.canvas.addEventListener("pointerdown", ({ pointerType }) => (this.touched = pointerType === "touch"));
+    this.canvas.addEventListener("pointerdown", ({ pointerType }) => {
+      this.#touched = pointerType === "touch";
+    });
     this.canvas.addEventListener("click", (event) => this.#click(event));
-    this.canvas.addEventListener("dblclick", (event) => this.#doubled(event));
+    this.canvas.addEventListener("dblclick", (event) => this.#doubleClick(event));
     this.canvas.addEventListener("keydown", (event) => this.#key(event));
     this.canvas.addEventListener("focus", () => this.#activate(this.active, { scroll: false }));
-    listen("selection", () => this.#marks());
+    listen("selection", () => this.#drawSelected());
   }
 
-  /** Show another source, from a photograph on; `active` is the one that keys act on. */
+  /**
+   * Show another source, from an image on; `active` is the one that keys act on.
+   * @param {Source} source
+   * @param {{first?: number, active?: number}} options
+   */
   show(source, { first = 0, active = first } = {}) {
     this.source?.close();
     this.source = source;
     source.onchange = () => this.refresh();
-    this.active = this.anchor = Math.max(0, Math.min(active, source.total - 1));
+    this.active = this.#anchor = Math.max(0, Math.min(active, source.total - 1));
     this.#clear();
-    this.#layout();
+    this.#layOut();
     this.scrollTo(first);
   }
 
-  /** Draw again what is there: its photographs have changed. */
+  /** Draw again what is there: its images have changed. */
   refresh() {
     if (!this.source) return;
-    if (this.laidOut !== this.source.total) this.#layout();
-    for (const [index, tile] of this.tiles) this.#fill(tile, index);
-    this.#soon();
+    if (this.#layout?.total !== this.source.total) this.#layOut();
+    for (const tile of this.#tiles.values()) this.#fill(tile);
+    this.#drawSoon();
   }
 
+  /** @param {number} size */
   setSize(size) {
     const first = this.first();
     this.size = size;
-    this.#layout();
+    this.#layOut();
     this.scrollTo(first);
   }
 
-  /** The first photograph in sight. */
+  /**
+   * The first image in sight.
+   * @returns {number}
+   */
   first() {
-    return Math.max(0, Math.floor(this.#top() / this.row) * this.columns) || 0;
+    return this.#layout ? firstAt(this.#layout, this.#top()) : 0;
   }
 
+  /** @param {number} index */
   scrollTo(index) {
-    if (!this.source) return;
-    this.scroller.scrollTop = (Math.floor(index / this.columns) * this.row) / this.ratio;
+    if (!this.#layout) return;
+    this.scroller.scrollTop = placeOf(this.#layout, index).y / this.#layout.ratio;
     this.draw();
   }
 
@@ -91,234 +140,260 @@ export class Grid {
   }
 
   #top() {
-    return this.scroller.scrollTop * this.ratio;
+    return this.scroller.scrollTop * (this.#layout?.ratio ?? 1);
   }
 
   #resized() {
-    if (!this.source || !this.scroller.clientWidth || this.scroller.clientWidth === this.width) return this.#soon();
+    const { clientWidth } = this.scroller;
+    if (!this.source || !clientWidth || clientWidth === this.#width) return this.#drawSoon();
     const first = this.first();
-    this.#layout();
+    this.#layOut();
     this.scrollTo(first);
   }
 
-  #layout() {
+  #layOut() {
     if (!this.source) return;
     const style = getComputedStyle(this.scroller);
-    this.width = this.scroller.clientWidth;
-    const width = this.width - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    this.#width = this.scroller.clientWidth;
+    const width = this.#width - Number.parseFloat(style.paddingLeft) - Number.parseFloat(style.paddingRight);
     if (!(width > 0)) {
-      this.tile = 0; // hidden: laid out when it is shown
+      this.#layout = null; // hidden: laid out when it is shown
       return;
     }
-    this.columns = Math.max(width < 420 ? 2 : 1, Math.floor((width + GAP) / (this.size + GAP)));
-    this.tile = Math.floor((width - GAP * (this.columns - 1)) / this.columns);
-    this.row = this.tile + CAPTION + GAP;
-    this.laidOut = this.source.total;
-    const height = Math.ceil(this.source.total / this.columns) * this.row;
-    this.height = Math.min(height, HIGHEST);
-    const view = this.scroller.clientHeight;
-    this.ratio = height > this.height ? (height - view) / (this.height - view) : 1;
-    this.canvas.style.height = `${this.height}px`;
+    const { clientHeight: view } = this.scroller;
+    this.#layout = layout({ width, view, size: this.size, total: this.source.total });
+    this.canvas.style.height = `${this.#layout.height}px`;
     this.#clear();
   }
 
   #clear() {
-    for (const index of [...this.tiles.keys()]) this.#remove(index);
+    for (const tile of [...this.#tiles.values()]) this.#remove(tile);
   }
 
-  #soon() {
-    this.frame ||= requestAnimationFrame(() => this.draw());
+  #drawSoon() {
+    this.#frame ||= requestAnimationFrame(() => this.draw());
   }
 
   /** Put the rows in sight into the document, and take the others out. */
   draw() {
-    cancelAnimationFrame(this.frame);
-    this.frame = 0;
-    if (!this.source || !this.scroller.clientHeight || !this.tile) return;
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    const view = this.scroller.clientHeight;
+    if (!this.source || !this.#layout || !view) return;
+    this.#layout.view = view;
     const top = this.#top();
     const now = performance.now();
-    const speed = Math.abs(top - this.last.top) / Math.max(1, now - this.last.at);
-    this.last = { top, at: now };
-    const { total } = this.source;
-    const [from, to] = [Math.floor(top / this.row), Math.ceil((top + this.scroller.clientHeight) / this.row)];
-    const first = Math.max(0, (from - BESIDE) * this.columns);
-    const end = Math.min(total, (to + BESIDE) * this.columns);
-    for (const index of [...this.tiles.keys()]) if (index < first || index >= end) this.#remove(index);
+    const speed = Math.abs(top - this.#last.top) / Math.max(1, now - this.#last.at);
+    this.#last = { top, at: now };
+    const { first, end } = tilesAt(this.#layout, top);
+    for (const tile of [...this.#tiles.values()]) if (tile.index < first || tile.index >= end) this.#remove(tile);
     const shift = this.scroller.scrollTop - top; // 0 unless the grid is higher than a browser can scroll
     for (let index = first; index < end; index++) {
-      const tile = this.tiles.get(index) ?? this.#add(index);
-      const x = (index % this.columns) * (this.tile + GAP);
-      tile.style.transform = `translate(${x}px, ${Math.floor(index / this.columns) * this.row + shift}px)`;
+      const tile = this.#tiles.get(index) ?? this.#add(index, this.#layout);
+      const { x, y } = placeOf(this.#layout, index);
+      tile.element.style.transform = `translate(${x}px, ${y + shift}px)`;
     }
-    clearTimeout(this.timer);
-    if (speed > FAST) this.timer = setTimeout(() => this.#load(first, end), QUIET);
+    clearTimeout(this.#timer);
+    if (speed > FAST) this.#timer = setTimeout(() => this.#load(first, end), QUIET);
     else this.#load(first, end);
   }
 
+  /**
+   * @param {number} first
+   * @param {number} end
+   */
   #load(first, end) {
-    if (end > first) this.source.need(first, end);
-    for (const tile of this.tiles.values()) {
-      if (tile.wanted && tile.picture.getAttribute("src") !== tile.wanted) tile.picture.src = tile.wanted;
+    if (end > first) this.source?.need(first, end);
+    for (const { image, wanted } of this.#tiles.values()) {
+      if (wanted && image.getAttribute("src") !== wanted) image.src = wanted;
     }
   }
 
-  #add(index) {
-    const tile = this.spare.pop() ?? newTile();
-    tile.id = `${this.name}-${index}`;
+  /**
+   * @param {number} index
+   * @param {Layout} layout
+   */
+  #add(index, { tile: width }) {
+    const tile = this.#spare.pop() ?? newTile();
+    const { element } = tile;
+    this.#tileOf.set(element, tile);
     tile.index = index;
-    tile.style.width = `${this.tile}px`;
-    tile.style.height = `${this.tile + CAPTION}px`;
-    tile.frame.style.height = `${this.tile}px`;
-    this.#fill(tile, index);
-    this.tiles.set(index, tile);
-    this.canvas.append(tile);
+    element.id = `${this.name}-${index}`;
+    element.style.width = `${width}px`;
+    element.style.height = `${width + CAPTION}px`;
+    tile.frame.style.height = `${width}px`;
+    this.#fill(tile);
+    this.#tiles.set(index, tile);
+    this.canvas.append(element);
     return tile;
   }
 
-  #fill(tile, index) {
-    const photo = this.source.at(index);
-    tile.setAttribute("aria-posinset", index + 1);
-    tile.setAttribute("aria-setsize", this.source.total);
-    tile.classList.toggle("active", index === this.active);
+  /** @param {Tile} tile */
+  #fill(tile) {
+    const { element, index } = tile;
+    const photo = this.source?.at(index);
+    element.setAttribute("aria-posinset", String(index + 1));
+    element.setAttribute("aria-setsize", String(this.source?.total));
+    element.classList.toggle("active", index === this.active);
     tile.photo = photo;
+    element.dataset.id = photo?.id ?? "";
     if (!photo) {
       tile.wanted = "";
       tile.name.textContent = tile.detail.textContent = "";
-      tile.setAttribute("aria-label", "Loading");
+      element.setAttribute("aria-label", "Loading");
       return;
     }
     const [name, detail] = this.caption(photo);
     tile.name.textContent = name;
     tile.detail.textContent = detail;
-    tile.title = photo.name;
-    tile.removeAttribute("aria-label"); // its caption is its name
-    tile.wanted = thumbnail(photo, this.tile * (devicePixelRatio || 1));
-    tile.classList.toggle("marked", this.mark(photo));
-    this.#mark(tile);
+    element.title = photo.name;
+    element.removeAttribute("aria-label"); // its caption is its name
+    tile.wanted = thumbnailUrl(photo, (this.#layout?.tile ?? this.size) * (devicePixelRatio || 1));
+    element.classList.toggle("marked", this.mark(photo));
+    this.#drawSelectedOf(tile);
   }
 
-  #remove(index) {
-    const tile = this.tiles.get(index);
-    this.tiles.delete(index);
-    tile.remove();
-    tile.picture.removeAttribute("src"); // gives up a request that is under way
-    tile.className = "tile";
+  /** @param {Tile} tile */
+  #remove(tile) {
+    this.#tiles.delete(tile.index);
+    tile.element.remove();
+    tile.image.removeAttribute("src"); // gives up a request that is under way
+    tile.element.className = "tile";
     tile.wanted = "";
-    if (this.spare.length < 200) this.spare.push(tile);
+    if (this.#spare.length < SPARE) this.#spare.push(tile);
   }
 
-  #marks() {
-    for (const tile of this.tiles.values()) this.#mark(tile);
+  #drawSelected() {
+    for (const tile of this.#tiles.values()) this.#drawSelectedOf(tile);
   }
 
-  #mark(tile) {
-    const selected = Boolean(tile.photo && selection.has(tile.photo.id));
-    tile.setAttribute("aria-selected", String(selected));
-    tile.classList.toggle("selected", selected);
+  /** @param {Tile} tile */
+  #drawSelectedOf({ element, photo }) {
+    const selected = photo !== undefined && selection.has(photo.id);
+    element.setAttribute("aria-selected", String(selected));
+    element.classList.toggle("selected", selected);
     this.canvas.classList.toggle("selecting", selection.size > 0);
   }
 
+  /** @param {Event} event */
+  #tileAt(event) {
+    const element = closest(event, ".tile");
+    return element ? this.#tileOf.get(element) : undefined;
+  }
+
+  /** @param {MouseEvent} event */
   #click(event) {
-    const tile = event.target.closest(".tile");
+    const tile = this.#tileAt(event);
     if (!tile?.photo) return;
-    const { index } = tile;
+    const { index, photo } = tile;
     this.#activate(index, { scroll: false });
-    if (event.shiftKey) this.#extend(index);
-    else {
-      const more = event.ctrlKey || event.metaKey || event.target.closest(".check");
-      if (event.target.closest(".open") || (this.touched && !more && !selection.size)) return this.onOpen(index);
-      this.anchor = index;
-      if (more || this.touched) selection.toggle(tile.photo.id);
-      else selection.set([tile.photo.id]);
+    if (event.shiftKey) {
+      this.#extend(index);
+      return;
     }
+    const more = event.ctrlKey || event.metaKey || closest(event, ".check") !== null;
+    if (closest(event, ".open") || (this.#touched && !more && !selection.size)) {
+      this.onOpen(index);
+      return;
+    }
+    this.#anchor = index;
+    if (more || this.#touched) selection.toggle(photo.id);
+    else selection.set([photo.id]);
   }
 
-  #doubled(event) {
-    const tile = event.target.closest(".tile");
-    const plain = !event.shiftKey && !event.ctrlKey && !event.metaKey && !event.target.closest(".check, .open");
-    if (tile?.photo && plain && !this.touched) this.onOpen(tile.index);
+  /** @param {MouseEvent} event */
+  #doubleClick(event) {
+    const tile = this.#tileAt(event);
+    const plain = !event.shiftKey && !event.ctrlKey && !event.metaKey && !closest(event, ".check, .open");
+    if (tile?.photo && plain && !this.#touched) this.onOpen(tile.index);
   }
 
-  /** Whether a photograph's picture stands before somebody's eyes: "loaded", "broken" (it has none), or "" (not yet). */
-  pictureOf(index) {
-    const tile = this.tiles.get(index);
-    return ["loaded", "broken"].find((each) => tile?.classList.contains(each)) ?? "";
+  /**
+   * Whether an image stands before somebody's eyes: "loaded", "broken" (it cannot be shown), or "" (not yet).
+   * @param {number} index
+   */
+  imageState(index) {
+    const tile = this.#tiles.get(index);
+    return ["loaded", "broken"].find((each) => tile?.element.classList.contains(each)) ?? "";
   }
 
+  /** @param {number} index */
   async #extend(index) {
-    const [first, last] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
+    if (!this.source) return;
+    const [first, last] = [Math.min(this.#anchor, index), Math.max(this.#anchor, index)];
     selection.add(await this.source.ids(first, last));
   }
 
-  /** Make one the active tile, which keys act on. */
+  /**
+   * Make one the active tile, which keys act on.
+   * @param {number} index
+   */
   #activate(index, { scroll = true } = {}) {
     if (!this.source?.total) return;
-    this.tiles.get(this.active)?.classList.remove("active");
+    this.#tiles.get(this.active)?.element.classList.remove("active");
     this.active = Math.max(0, Math.min(index, this.source.total - 1));
-    if (scroll) {
-      const top = Math.floor(this.active / this.columns) * this.row;
-      const view = this.scroller.clientHeight;
+    if (scroll && this.#layout) {
+      this.#layout.view = this.scroller.clientHeight;
       const now = this.#top();
-      if (top < now) this.scroller.scrollTop = top / this.ratio;
-      else if (top + this.row > now + view) this.scroller.scrollTop = (top + this.row + GAP - view) / this.ratio;
+      const top = topToShow(this.#layout, this.active, now);
+      if (top !== now) this.scroller.scrollTop = top / this.#layout.ratio;
       this.draw();
     }
-    const tile = this.tiles.get(this.active);
-    tile?.classList.add("active");
+    this.#tiles.get(this.active)?.element.classList.add("active");
     this.canvas.setAttribute("aria-activedescendant", `${this.name}-${this.active}`);
   }
 
-  /** Go on to another tile, as an arrow key would. */
+  /**
+   * Go on to another tile, as an arrow key would.
+   * @param {number} index
+   */
   move(index) {
     this.#activate(index);
   }
 
+  /** @param {KeyboardEvent} event */
   #key(event) {
-    if (!this.source?.total || event.altKey) return;
+    if (!this.source?.total || !this.#layout || event.altKey) return;
     if (this.onKey(event, this.active)) return event.preventDefault();
-    const page = Math.max(1, Math.floor(this.scroller.clientHeight / this.row)) * this.columns;
-    const steps = {
-      ArrowLeft: -1,
-      ArrowRight: 1,
-      ArrowUp: -this.columns,
-      ArrowDown: this.columns,
-      PageUp: -page,
-      PageDown: page,
-      Home: -Infinity,
-      End: Infinity,
-    };
-    if (event.key in steps) {
-      const from = this.active;
-      let to = from + steps[event.key];
-      if (Math.abs(steps[event.key]) === this.columns && (to < 0 || to >= this.source.total)) to = from;
+    this.#layout.view = this.scroller.clientHeight;
+    const to = stepOf(this.#layout, this.active, event.key);
+    if (to !== undefined) {
       this.#activate(to);
       if (event.shiftKey) this.#extend(this.active);
-      else this.anchor = this.active;
+      else this.#anchor = this.active;
     } else if (event.key === " ") {
       const photo = this.source.at(this.active);
       if (photo) selection.toggle(photo.id);
-      this.anchor = this.active;
+      this.#anchor = this.active;
     } else if (event.key === "Enter") this.onOpen(this.active);
     else return;
     event.preventDefault();
   }
 }
 
+/** @returns {Tile} */
 function newTile() {
-  const picture = el("img", { alt: "", decoding: "async", draggable: "false" });
+  const image = el("img", { alt: "", decoding: "async", draggable: "false" });
   const check = el("span", { class: "check", "aria-hidden": "true" }, icon("check"));
   const open = el("span", { class: "open", "aria-hidden": "true", title: "Open (double click, Enter)" }, icon("fit"));
-  const frame = el("div", { class: "frame" }, picture, check, open);
+  const frame = el("div", { class: "frame" }, image, check, open);
   const name = el("span", { class: "name" });
   const detail = el("span", { class: "detail" });
-  const tile = el("div", { class: "tile", role: "option" }, frame, el("div", { class: "caption" }, name, detail));
-  picture.addEventListener("load", () => tile.classList.add("loaded"));
-  picture.addEventListener("error", () => {
+  const element = el("div", { class: "tile", role: "option" }, frame, el("div", { class: "caption" }, name, detail));
+  /** @type {Tile} */
+  const tile = { element, image, frame, name, detail, index: -1, photo: undefined, wanted: "", tried: "" };
+  image.addEventListener("load", () => element.classList.add("loaded"));
+  image.addEventListener("error", () => {
     const { wanted } = tile;
     if (!wanted) return;
-    if (tile.tried === wanted) return tile.classList.add("broken");
+    if (tile.tried === wanted) {
+      element.classList.add("broken");
+      return;
+    }
     tile.tried = wanted; // the server may have been busy: once more
-    setTimeout(() => tile.wanted === wanted && (picture.src = wanted), 1500);
+    setTimeout(() => {
+      if (tile.wanted === wanted) image.src = wanted;
+    }, RETRY);
   });
-  return Object.assign(tile, { picture, frame, name, detail });
+  return tile;
 }

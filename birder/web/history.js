@@ -1,88 +1,90 @@
+// @ts-check
 // The history of labels: act by act, with who gave them, what was there before, and a way back.
 
-import { api, thumbnail } from "./api.js";
-import { busy, count, el, emptyState, failed, fill, photographs, time } from "./dom.js";
-import { takeBack } from "./labels.js";
+import { api, thumbnailUrl } from "./api.js";
+import { busy, el, emptyState, fadingImage, failed, fill } from "./dom.js";
+import { count, images, localTime } from "./format.js";
+import { undo } from "./labels.js";
 import { panel } from "./layers.js";
 import { askName, me } from "./person.js";
-import { signals } from "./state.js";
-import { showAct } from "./these.js";
+import { listen } from "./signals.js";
+import { showAct } from "./subset.js";
+
+/** @import {PastAct, TextCount} from "./types.js" */
 
 const PAGE = 30;
 
 export function showHistory() {
   let mine = false;
   let asked = 0;
-  const renew = () => load();
-  for (const name of NEWS) signals.addEventListener(name, renew);
+  const stopListening = [
+    listen("labels", () => load()),
+    listen("undone", () => load()),
+    listen("theirs", () => load()),
+  ];
   const { body, close } = panel("History of labels", "side", {
-    onclosed: () => NEWS.forEach((name) => signals.removeEventListener(name, renew)),
+    onclosed: () => {
+      for (const stop of stopListening) stop();
+    },
   });
   const tools = el("div", { class: "history-tools" });
   const list = el("ul", { class: "history" });
-  const more = el("button", { type: "button", class: "quiet" }, "Show more");
   const notice = el("div", {});
   fill(body, tools, list, notice);
 
+  /** @param {number} total */
   const drawTools = (total) => {
     const name = me();
+    const change = el(
+      "button",
+      { type: "button", class: "link", onclick: () => askName().then(load) },
+      name ? "Change" : "Enter your name",
+    );
     fill(
       tools,
       el(
         "p",
         { class: "hint" },
         name ? ["You label as ", el("b", {}, name), "."] : "You label without a name.",
-        el(
-          "button",
-          { type: "button", class: "link", onclick: () => askName().then(load) },
-          name ? "Change" : "Give it",
-        ),
+        change,
       ),
-      name
-        ? el(
-            "div",
-            { class: "segmented", role: "group", "aria-label": "Whose labels" },
-            [
-              ["Everybody's", false],
-              ["Mine", true],
-            ].map(([title, value]) =>
-              el(
-                "button",
-                {
-                  type: "button",
-                  "aria-pressed": String(mine === value),
-                  onclick: () => {
-                    mine = value;
-                    load();
-                  },
-                },
-                title,
-              ),
-            ),
-          )
-        : null,
+      name ? el("div", { class: "segmented", role: "group", "aria-label": "Whose labels" }, whose()) : null,
       total ? el("p", { class: "hint" }, `${count(total)} ${total === 1 ? "entry" : "entries"}`) : null,
     );
   };
+  const whose = () =>
+    /** @type {[string, boolean][]} */ ([
+      ["Everybody's", false],
+      ["Mine", true],
+    ]).map(([title, value]) => {
+      const onclick = () => {
+        mine = value;
+        load();
+      };
+      return el("button", { type: "button", "aria-pressed": String(mine === value), onclick }, title);
+    });
+  /** @param {number} [after] */
   const ask = (after) => api.history({ limit: PAGE, after, by: mine ? me() : undefined });
-  const onward = (next) => {
-    fill(notice, next ? more : null);
-    more.disabled = false;
-    more.onclick = async () => {
+  /** @param {number | null} next where the next part of the list begins */
+  const drawMore = (next) => {
+    if (!next) {
+      fill(notice);
+      return;
+    }
+    const more = el("button", { type: "button", class: "quiet", onclick: () => append() }, "Show more");
+    const append = async () => {
       more.disabled = true;
       const turn = asked;
       try {
         const answer = await ask(next);
         if (turn !== asked) return;
         list.append(...answer.acts.map((act) => entry(act, close)));
-        onward(answer.next);
+        drawMore(answer.next);
       } catch (error) {
-        fill(
-          notice,
-          failed(error, () => (onward(next), more.click())),
-        );
+        fill(notice, failed(error, append));
       }
     };
+    fill(notice, more);
   };
   const load = async () => {
     const turn = ++asked;
@@ -94,53 +96,52 @@ export function showHistory() {
         list,
         acts.map((act) => entry(act, close)),
       );
-      onward(next);
+      drawMore(next);
       if (!acts.length)
         fill(
           notice,
-          emptyState("history", "Nothing labelled yet", "Every label you give is listed here, and can be taken back."),
+          emptyState("history", "No labels yet", "Every label that you give is listed here, and can be undone."),
         );
     } catch (error) {
       if (turn === asked) fill(notice, failed(error, load));
     }
   };
   drawTools(0);
-  fill(notice, busy("Reading the history"));
+  fill(notice, busy("Loading the history"));
   load();
 }
 
-const NEWS = ["labels", "undone", "theirs"];
-
+/**
+ * @param {PastAct} act
+ * @param {() => void} close closes the history
+ */
 function entry({ act, at, by, column, values, former, count: number, ids, undone }, close) {
-  const undo = el(
+  const undoButton = el(
     "button",
     {
       type: "button",
       onclick: async () => {
-        undo.disabled = true;
-        await takeBack({ act });
-        undo.disabled = false;
+        undoButton.disabled = true;
+        await undo({ act });
+        undoButton.disabled = false;
       },
     },
     "Undo",
   );
+  const show = () => {
+    close();
+    showAct(act);
+  };
   return el(
     "li",
     { class: undone ? "undone" : "" },
-    el("p", { class: "given" }, listed(values, number, "b"), ` in ${column}`),
-    el("p", { class: "hint" }, "before: ", listed(former, number, "span")),
-    el("p", { class: "hint" }, `${by ?? "without a name"}, ${here(at)}`),
+    el("p", { class: "given" }, valuesOf(values, number, "b"), ` in ${column}`),
+    el("p", { class: "hint" }, "before: ", valuesOf(former, number, "span")),
+    el("p", { class: "hint" }, `${by ?? "without a name"}, ${localTime(at)}`),
     el(
       "div",
       { class: "thumbs" },
-      ids.map((id) =>
-        el("img", {
-          alt: "",
-          loading: "lazy",
-          src: thumbnail({ id }, 96),
-          onload: (event) => event.target.classList.add("loaded"),
-        }),
-      ),
+      ids.map((id) => fadingImage(thumbnailUrl({ id }, 96), { loading: "lazy" })),
       number > ids.length ? el("span", { class: "hint" }, `and ${count(number - ids.length)} more`) : null,
     ),
     el(
@@ -148,29 +149,21 @@ function entry({ act, at, by, column, values, former, count: number, ids, undone
       { class: "actions" },
       el(
         "button",
-        {
-          type: "button",
-          class: "quiet",
-          onclick: () => {
-            close();
-            showAct(act);
-          },
-        },
-        number === 1 ? "Show it" : `Show these ${photographs(number)}`,
+        { type: "button", class: "quiet", onclick: show },
+        number === 1 ? "Show it" : `Show these ${images(number)}`,
       ),
-      undone ? el("span", { class: "hint" }, "undone") : undo,
+      undone ? el("span", { class: "hint" }, "undone") : undoButton,
     ),
   );
 }
 
-/** A moment in this machine's time zone. */
-function here(at) {
-  const moment = new Date(at);
-  return time(new Date(moment - moment.getTimezoneOffset() * 60_000).toISOString()).slice(0, 16);
-}
-
-/** Values with how many photographs have each; the number alone where it says nothing new is left out. */
-function listed(values, number, tag) {
+/**
+ * Values with how many images have each; the number alone where it says nothing new is left out.
+ * @param {TextCount[]} values
+ * @param {number} number of images in all
+ * @param {"b" | "span"} tag
+ */
+function valuesOf(values, number, tag) {
   const rest = number - values.reduce((sum, each) => sum + each.count, 0);
   const parts = values.map((each) => [
     each.value === null ? el("i", {}, "no value") : el(tag, {}, each.value),

@@ -1,8 +1,10 @@
+// @ts-check
 // The drawings: one path each, stroked, in a box of 24 by 24.
 
+/** @type {Record<string, string>} */
 export const PATHS = {
   search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14M16.2 16.2 21 21",
-  picture: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15.5 9.5h.01",
+  image: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15.5 9.5h.01",
   filter: "M4 6h16M7 12h10M10 18h4",
   grid: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
   map: "M6 17.5h.01M9 12h.01M7 7h.01M13 9h.01M17 6h.01M18 12h.01M14 15h.01M18 18h.01M11 19h.01",

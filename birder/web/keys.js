@@ -1,76 +1,37 @@
-// The keys that work everywhere, and the help that lists all keys.
+// @ts-check
+// The keys that work everywhere, and the panel that lists all keys.
 
-import { el, fill } from "./dom.js";
+import { VIEWS } from "./address.js";
+import { byId, closest, el, fill } from "./dom.js";
 import { focusGallery } from "./gallery.js";
+import { actionOf, KEYS } from "./keymap.js";
 import { undoLast } from "./labels.js";
-import { layered, panel } from "./layers.js";
+import { isLayered, panel } from "./layers.js";
 import { focusSearch } from "./search.js";
 import { selection } from "./selection.js";
 import { focusLabel } from "./selectionbar.js";
-import { go, state, VIEWS } from "./state.js";
+import { go, state } from "./state.js";
 
-const KEYS = [
-  [
-    "Everywhere",
-    [
-      ["/", "Search"],
-      ["1 to 5", "Gallery, map, label help, duplicates, failures"],
-      ["Ctrl Z", "Undo your last label"],
-      ["Esc", "Close, or clear the selection"],
-      ["?", "These keys"],
-    ],
-  ],
-  [
-    "In the gallery",
-    [
-      ["← ↑ ↓ →", "Move"],
-      ["Enter or double click", "Open the photograph"],
-      ["Click", "Select it alone"],
-      ["Space or Ctrl click", "Select it as well"],
-      ["Shift with arrows or click", "Select a range"],
-      ["Ctrl A", "Select all that match"],
-      ["L", "Label the selection"],
-    ],
-  ],
-  [
-    "With a photograph open",
-    [
-      ["← →", "The one before, the next"],
-      ["Space", "Select it"],
-      ["L", "Label it: type over what is there"],
-      ["Esc in the box", "Leave the box, with its text"],
-      ["Esc", "Back"],
-    ],
-  ],
-  ["In label help", [["A", "Accept the suggestion and go on; held down, it waits for each picture"]]],
-  [
-    "On the map",
-    [
-      ["Drag, wheel, pinch", "Move and zoom"],
-      ["Shift drag", "Lasso"],
-      ["Arrows, + and −", "Move and zoom"],
-      ["0", "Show all"],
-    ],
-  ],
-];
+const TYPED_INTO = "input:not([type=range]):not([type=checkbox]), textarea, select";
 
 export function startKeys() {
-  document.getElementById("keys").addEventListener("click", showKeys);
+  byId("keys").addEventListener("click", showKeys);
   addEventListener("keydown", (event) => {
-    const typing = event.target.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select");
-    const command = event.ctrlKey || event.metaKey;
-    if (typing || event.defaultPrevented) return;
-    if (command && !event.shiftKey && event.key.toLowerCase() === "z") undoLast();
-    else if (command || event.altKey || layered()) return;
-    else if (event.key === "/") focusSearch();
-    else if (event.key === "?") showKeys();
-    else if (event.key.toLowerCase() === "l") focusLabel();
-    else if (event.key === "Escape" && selection.size) selection.clear();
-    else if (event.key.startsWith("Arrow") && event.target === document.body && state().view === "gallery")
-      focusGallery();
-    else if (/^[1-5]$/.test(event.key)) go({ view: VIEWS[Number(event.key) - 1] });
-    else return;
+    if (closest(event, TYPED_INTO) || event.defaultPrevented) return;
+    const action = actionOf(event, {
+      layered: isLayered(),
+      selected: selection.size > 0,
+      onGallery: event.target === document.body && state().view === "gallery",
+    });
+    if (action === undefined) return;
     event.preventDefault();
+    if (action === "undo") undoLast();
+    else if (action === "search") focusSearch();
+    else if (action === "keys") showKeys();
+    else if (action === "label") focusLabel();
+    else if (action === "clear") selection.clear();
+    else if (action === "gallery") focusGallery();
+    else go({ view: VIEWS[Number(action.split(" ")[1])] });
   });
 }
 

@@ -1,47 +1,72 @@
+// @ts-check
 // The box that labels are typed into: a column, a text with suggestions, and buttons.
 
 import { api } from "./api.js";
-import { el, fill, later } from "./dom.js";
-import { labelColumns, objection } from "./labels.js";
-import { listen } from "./state.js";
+import { debounced, el, fill } from "./dom.js";
+import { labelColumns } from "./labels.js";
+import { objection } from "./labeltext.js";
+import { listen } from "./signals.js";
 
-const COLUMN = "birder:column";
+/** @import {Collection} from "./types.js" */
+
+/**
+ * @typedef {object} LabelBox
+ * @property {HTMLElement} element
+ * @property {() => void} renew offers the value again, unless something was typed
+ * @property {() => void} focusText goes to the text, to type over what is there
+ */
+
+const COLUMN_KEY = "birder:column";
+const SUGGESTIONS = 20;
+const LONGEST_COLUMN = 60; // characters
+
+/** @type {Collection} */
 let collection;
-const boxes = new Set();
+/** @type {Map<HTMLElement, () => void>} the boxes, and what redraws their columns */
+const boxes = new Map();
+let made = 0;
 
+/** @param {Collection} of */
 export function startLabelBoxes(of) {
   collection = of;
   listen("columns", () => {
-    for (const box of boxes) {
-      if (box.isConnected) box.drawColumns();
+    for (const [box, drawColumns] of boxes) {
+      if (box.isConnected) drawColumns();
       else boxes.delete(box);
     }
   });
 }
 
-let used = ""; // the column that was chosen last, in whichever box: the next photograph goes on with it
+let usedColumn = ""; // that was chosen last, in whichever box: the next image goes on with it
 
-function usedColumn() {
-  const kept = sessionStorage.getItem(COLUMN);
-  used ||= labelColumns().includes(kept) ? kept : "label";
-  return used;
+function currentColumn() {
+  const kept = sessionStorage.getItem(COLUMN_KEY);
+  usedColumn ||= kept !== null && labelColumns().includes(kept) ? kept : "label";
+  return usedColumn;
 }
 
+/** @param {string} column */
 function use(column) {
-  used = column;
-  sessionStorage.setItem(COLUMN, column);
+  usedColumn = column;
+  sessionStorage.setItem(COLUMN_KEY, column);
 }
 
 /**
- * A label box: for the selection, and for one photograph. `apply(column, text)` writes (null takes away) and gives
- * whether it did; `valueIn(column)` is the value that the box offers. `renew()` of the element offers it again.
+ * A label box: for the selection, or for one image.
+ * @param {object} options
+ * @param {(column: string, text: string | null) => Promise<boolean>} options.apply
+ *   writes a label (null takes it away) and gives whether it did
+ * @param {(column: string) => string} [options.valueIn] the value that the box offers
+ * @param {boolean} [options.compact]
+ * @returns {LabelBox}
  */
 export function labelBox({ apply, valueIn = () => "", compact = false }) {
   if (!collection.writable) {
-    return el("p", { class: "hint" }, "This collection is served for reading only, so labels cannot be changed.");
+    const text = "This collection is read-only, so labels cannot be changed.";
+    return { element: el("p", { class: "hint" }, text), renew: () => {}, focusText: () => {} };
   }
   let offered = ""; // what stands in the box unless somebody types
-  const list = el("datalist", { id: `labels-${Math.random().toString(36).slice(2)}` });
+  const list = el("datalist", { id: `labels-${++made}` });
   const input = el("input", {
     type: "text",
     class: "label-input",
@@ -51,7 +76,7 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
     autocomplete: "off",
     oninput: () => {
       input.setCustomValidity("");
-      suggestLater();
+      suggestSoon();
     },
     onfocus: () => suggest(),
     onkeydown: (event) => {
@@ -66,14 +91,17 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
     "aria-label": "Column the label goes into",
     title: "Column the label goes into",
     onchange: () => {
-      if (columns.value === "") return newColumn();
+      if (columns.value === "") {
+        newColumn();
+        return;
+      }
       use(columns.value);
       offer();
       suggest();
     },
   });
   const drawColumns = () => {
-    const chosen = usedColumn();
+    const chosen = currentColumn();
     const names = [...new Set([...labelColumns(), chosen])];
     fill(
       columns,
@@ -84,15 +112,15 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
   };
   const offer = () => {
     if (input.value !== offered) return; // typed: it stays
-    offered = input.value = valueIn(columns.value) ?? "";
+    offered = input.value = valueIn(columns.value);
   };
   const newColumn = () => {
     const name = el("input", {
       type: "text",
       class: "label-column",
-      placeholder: "Column's name",
-      "aria-label": "New column's name",
-      maxlength: 60,
+      placeholder: "Name of the column",
+      "aria-label": "Name of the new column",
+      maxlength: LONGEST_COLUMN,
     });
     const done = () => {
       if (name.value.trim()) use(name.value.trim());
@@ -114,9 +142,12 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
   const suggest = async () => {
     const name = columns.value;
     const contains = input.value.trim();
-    if (objection(contains) || !collection.columns.some((each) => each.name === name)) return list.replaceChildren();
+    if (objection(contains) || !collection.columns.some((each) => each.name === name)) {
+      list.replaceChildren();
+      return;
+    }
     try {
-      const { values } = await api.values(name, { contains, limit: 20 });
+      const { values } = await api.values(name, { contains, limit: SUGGESTIONS });
       fill(
         list,
         values.map((each) => el("option", { value: each.value })),
@@ -125,21 +156,24 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
       list.replaceChildren(); // suggestions are a help: typing goes on without them
     }
   };
-  const suggestLater = later(suggest, 150);
+  const suggestSoon = debounced(suggest, 150);
+  /** @param {string | null} text */
   const give = async (text) => {
-    const column = columns.value;
-    if (!(await apply(column, text))) return false;
+    if (!(await apply(columns.value, text))) return false;
     if (text === null || input.value.trim() === text) offered = input.value = text ?? "";
     return true;
   };
-  const box = el(
+  const element = el(
     "form",
     {
       class: compact ? "label-form compact" : "label-form",
       onsubmit: async (event) => {
         event.preventDefault();
         const text = input.value.trim();
-        if (!text) return input.focus();
+        if (!text) {
+          input.focus();
+          return;
+        }
         input.setCustomValidity(objection(text));
         if (input.reportValidity() && (await give(text))) input.blur();
       },
@@ -153,7 +187,7 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
       {
         type: "button",
         class: "quiet",
-        title: "Take the label away",
+        title: "Remove the label",
         onclick: () => give(null),
       },
       "Remove",
@@ -161,6 +195,6 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
   );
   drawColumns();
   offer();
-  boxes.add(box);
-  return Object.assign(box, { drawColumns, renew: offer, focusText: () => input.select() });
+  boxes.set(element, drawColumns);
+  return { element, renew: offer, focusText: () => input.select() };
 }

@@ -1,45 +1,127 @@
-// Label help: given a few labels, the photographs without one, ranked by a classifier on their embeddings.
+// @ts-check
+// Label help: given a few labels, the images without one, ranked by a classifier on their embeddings.
 
-import { api, isAbort } from "./api.js";
-import { busy, count, el, emptyState, failed, fill, percent, photographs, say, toolbar } from "./dom.js";
+import { api, isAbort, statusOf } from "./api.js";
+import { busy, byId, el, emptyState, failed, fill, messageOf, say, toolbar } from "./dom.js";
+import { count, images, percent } from "./format.js";
 import { Grid } from "./grid.js";
 import { giveAll, labelColumns } from "./labels.js";
 import { toast } from "./layers.js";
-import { openPhoto } from "./photo.js";
-import { inSight, selection } from "./selection.js";
+import { openPhoto } from "./opening.js";
+import { selection, showsSelected } from "./selection.js";
+import { listen, tellAll } from "./signals.js";
 import { List } from "./sources.js";
-import { go, listen, state, tellAll, watch } from "./state.js";
+import { go, state, watch } from "./state.js";
+
+/** @import {Collection, Label, Photo, State, Suggestions} from "./types.js" */
+
+/** @typedef {{value: string, by?: string}} Accepted the label that an image was given since the ranking; by whom else */
 
 const LIMIT = 200;
-let collection, grid, scroller, notice, counter, columns, classes, orders, acceptAll, note;
-let accepted = new Map(); // id -> the label it has been given since the ranking, or by whom
+const SIZE = 200; // CSS pixels
+const SIZE_ON_PHONES = 150;
+
+/** @type {Collection} */
+let collection;
+/** @type {Grid} */
+let grid;
+/** @type {List} the suggested images */
+let suggested = new List([]);
+/** @type {HTMLElement} */
+let scroller;
+/** @type {HTMLElement} */
+let notice;
+/** @type {HTMLElement} */
+let counter;
+/** @type {HTMLElement} */
+let note;
+/** @type {HTMLSelectElement} */
+let columns;
+/** @type {HTMLSelectElement} */
+let classes;
+/** @type {Record<string, HTMLButtonElement>} */
+let orders;
+/** @type {HTMLButtonElement} */
+let acceptAll;
+/** @type {Map<string, Accepted>} by id */
+let accepted = new Map();
 let shown = "";
 let abort = new AbortController();
 
+/** @param {Collection} of */
 export function startLabelHelp(of) {
   collection = of;
-  const section = document.getElementById("view-help");
+  buildTools();
+  grid = new Grid(scroller, {
+    label: "Suggested images",
+    caption,
+    mark: (photo) => accepted.has(photo.id),
+    onOpen: (index) => openPhoto(suggested.at(index)?.id, { source: suggested, index }),
+    onKey: (event, index) => {
+      if (event.key.toLowerCase() !== "a" || event.ctrlKey || event.metaKey) return false;
+      accept(index, event.repeat);
+      return true;
+    },
+  });
+  grid.setSize(innerWidth < 600 ? SIZE_ON_PHONES : SIZE);
+  drawTools();
+  watch((now) => {
+    if (now.view !== "help") return;
+    drawTools();
+    if (keyOf(now) !== shown) load();
+  });
+  listen("columns", drawTools);
+  listen("selection", drawTools);
+  listen("undone", ({ ids }) => {
+    if (ids?.length && ids.every((id) => accepted.has(id))) {
+      backTo(ids);
+      return;
+    }
+    shown = "";
+    if (state().view === "help") load();
+  });
+  listen("theirs", ({ ids, by, column, undone }) => {
+    if (column !== state().helpColumn || !grid.source) return;
+    const theirs = ids.filter((id) => suggested.photos.some((photo) => photo.id === id));
+    if (undone) unmark(theirs);
+    else
+      mark(
+        theirs.filter((id) => !accepted.has(id)),
+        { value: "labelled", by: `by ${by}` },
+      );
+  });
+  showsSelected("help", (ids) => (scroller.hidden || !grid.source ? [] : suggested.among(ids)));
+  if (state().view === "help") load();
+}
+
+function buildTools() {
   columns = el("select", { id: "help-column", onchange: () => go({ helpColumn: columns.value, helpClass: "" }) });
   classes = el(
     "select",
     { id: "help-class", onchange: () => go({ helpClass: classes.value }) },
     el("option", { value: "" }, "any class"),
   );
-  orders = Object.fromEntries(
-    [
-      ["certain", "Most certain", "Photographs that most surely are of the class: quick to accept"],
-      ["useful", "Most useful", "Photographs that the classifier is in doubt about: a label here teaches it most"],
-    ].map(([order, title, why]) => [
-      order,
-      el("button", { type: "button", title: why, onclick: () => go({ helpOrder: order }) }, title),
-    ]),
-  );
+  /**
+   * @param {string} order
+   * @param {string} title
+   * @param {string} why
+   */
+  const orderButton = (order, title, why) =>
+    el("button", { type: "button", title: why, onclick: () => go({ helpOrder: order }) }, title);
+  orders = {
+    certain: orderButton("certain", "Most certain", "The images with the highest probability first: quick to accept"),
+    useful: orderButton(
+      "useful",
+      "Most useful",
+      "The images that the classifier is in doubt about: labels teach it most",
+    ),
+  };
   acceptAll = el("button", { type: "button", class: "primary", onclick: acceptSelected });
   counter = el("p", { class: "count" });
   note = el("p", { class: "hint note" });
   notice = el("div", { class: "notice", hidden: true });
   scroller = el("div", { class: "scroller" });
-  section.append(
+  byId("view-help").append(
     toolbar(
       counter,
       el("label", { class: "tool", for: "help-column" }, el("span", {}, "Column"), columns),
@@ -56,48 +138,20 @@ export function startLabelHelp(of) {
     notice,
     scroller,
   );
-  grid = new Grid(scroller, {
-    label: "Suggested photographs",
-    caption: (photo) => [
-      accepted.has(photo.id) ? `✓ ${accepted.get(photo.id).value}` : (photo.label ?? ""),
-      accepted.has(photo.id) ? (accepted.get(photo.id).by ?? "accepted") : `${percent(photo.score ?? 0)} sure`,
-    ],
-    mark: (photo) => accepted.has(photo.id),
-    onOpen: (index) => openPhoto(grid.source.at(index)?.id, { source: grid.source, index }),
-    onKey: (event, index) => {
-      if (event.key.toLowerCase() !== "a" || event.ctrlKey || event.metaKey) return false;
-      accept(index, event.repeat);
-      return true;
-    },
-  });
-  grid.setSize(innerWidth < 600 ? 150 : 200);
-  drawTools();
-  watch((now) => {
-    if (now.view !== "help") return;
-    drawTools();
-    if (keyOf(now) !== shown) load();
-  });
-  listen("columns", drawTools);
-  listen("selection", drawTools);
-  listen("undone", ({ ids }) => {
-    if (ids?.length && ids.every((id) => accepted.has(id))) return backTo(ids);
-    shown = "";
-    if (state().view === "help") load();
-  });
-  listen("theirs", ({ ids, by, column, undone }) => {
-    if (column !== state().helpColumn || !grid.source) return;
-    const theirs = ids.filter((id) => grid.source.photos.some((photo) => photo.id === id));
-    if (undone) unmark(theirs);
-    else
-      mark(
-        theirs.filter((id) => !accepted.has(id)),
-        { value: "labelled", by: `by ${by}` },
-      );
-  });
-  inSight("help", (ids) => (scroller.hidden ? [] : (grid.source?.among(ids) ?? [])));
-  if (state().view === "help") load();
 }
 
+/**
+ * @param {Photo} photo
+ * @returns {[string, string]}
+ */
+function caption(photo) {
+  const label = accepted.get(photo.id);
+  return label
+    ? [`✓ ${label.value}`, label.by ?? "accepted"]
+    : [photo.label ?? "", `probability ${percent(photo.score ?? 0)}`];
+}
+
+/** @param {State} now */
 const keyOf = (now) => JSON.stringify([now.helpColumn, now.helpClass, now.helpOrder]);
 
 function drawTools() {
@@ -125,7 +179,7 @@ async function load() {
   accepted = new Map();
   scroller.hidden = true;
   note.textContent = counter.textContent = "";
-  fill(notice, busy("Learning from the labels")).hidden = false;
+  fill(notice, busy("Fitting a classifier to the labels")).hidden = false;
   try {
     const answer = await api.suggest(
       { column: now.helpColumn, label: now.helpClass, order: now.helpOrder, limit: LIMIT },
@@ -135,24 +189,30 @@ async function load() {
   } catch (error) {
     if (isAbort(error)) return;
     shown = "";
-    if (error.status >= 400 && error.status < 500) fill(notice, teach(error.message));
+    const status = statusOf(error);
+    if (status >= 400 && status < 500) fill(notice, labelsNeeded(messageOf(error)));
     else fill(notice, failed(error, load));
   }
 }
 
-function teach(message) {
+/** @param {string} message */
+function labelsNeeded(message) {
   return emptyState(
     "tag",
-    "A few labels first",
+    "Label a few images first",
     [
       message,
-      "In the gallery, select some photographs of one kind and label them; do the same for a second kind. Then come back: the rest is ranked for you.",
+      "In the gallery, select some images of one kind and label them; do the same for a second kind. Then come back: the others are ranked for you.",
     ],
     el("button", { type: "button", class: "primary", onclick: () => go({ view: "gallery" }) }, "To the gallery"),
   );
 }
 
-function draw(now, { classes: all, photos, note: words }) {
+/**
+ * @param {State} now
+ * @param {Suggestions} suggestions
+ */
+function draw(now, { classes: all, photos, note: text }) {
   fill(
     classes,
     el("option", { value: "" }, "any class"),
@@ -161,43 +221,45 @@ function draw(now, { classes: all, photos, note: words }) {
   if (now.helpClass && !all.some(({ name }) => name === now.helpClass))
     classes.append(el("option", { value: now.helpClass }, now.helpClass));
   classes.value = now.helpClass;
-  note.textContent = [
-    words,
-    collection.writable && photos.length ? "A accepts the suggestion and goes on; arrows move; Enter opens." : "",
-  ]
-    .filter(Boolean)
-    .join(" ");
+  const keys =
+    collection.writable && photos.length ? "A accepts the suggestion and goes on; arrows move; Enter opens." : "";
+  note.textContent = [text, keys].filter(Boolean).join(" ");
   if (!photos.length) {
     fill(
       notice,
       all.length < 2
-        ? teach(words || "There are not yet two classes to tell apart.")
-        : emptyState("check", "Nothing left to label", `Every photograph has a value in ${now.helpColumn} already.`),
+        ? labelsNeeded(text || "There are not yet two classes to tell apart.")
+        : emptyState("check", "Nothing left to label", `Every image has a value in ${now.helpColumn} already.`),
     );
     counter.textContent = "";
     return;
   }
   notice.hidden = true;
   scroller.hidden = false;
-  grid.show(new List(photos));
+  suggested = new List(photos);
+  grid.show(suggested);
   tellAll("shown");
-  tally();
+  drawCount();
   grid.focus();
 }
 
-function tally() {
+function drawCount() {
   const mine = [...accepted.values()].filter(({ by }) => !by).length;
-  counter.textContent = `${photographs(grid.source.total)} suggested${mine ? `, ${count(mine)} accepted` : ""}`;
+  counter.textContent = `${images(suggested.total)} suggested${mine ? `, ${count(mine)} accepted` : ""}`;
 }
 
-/** Accept what is suggested, once its picture is there to be judged; a key held down waits for it. */
+/**
+ * Accept what is suggested, once its image is there to be judged; a key held down waits for it.
+ * @param {number} index
+ * @param {boolean} held
+ */
 function accept(index, held) {
-  const photo = grid.source.at(index);
+  const photo = suggested.at(index);
   if (!photo || !collection.writable) return;
-  const picture = grid.pictureOf(index);
-  if (picture !== "loaded" && (held || picture !== "broken")) {
+  const loading = grid.imageState(index);
+  if (loading !== "loaded" && (held || loading !== "broken")) {
     grid.move(index); // perhaps it was scrolled away
-    if (!held) say("The picture has not arrived yet");
+    if (!held) say("The image has not loaded yet");
     return;
   }
   if (!accepted.has(photo.id)) {
@@ -211,18 +273,22 @@ function accept(index, held) {
 
 /** Accept the selected that are suggested; the others are told of, and stay selected. */
 function acceptSelected() {
-  const suggested = new Map(grid.source?.photos.map((photo) => [photo.id, photo.label]));
+  const labels = new Map(suggested.photos.map((photo) => [photo.id, photo.label]));
+  /** @type {Map<string, string[]>} ids by label */
   const values = new Map();
   for (const id of selection.ids()) {
-    const value = suggested.get(id) || state().helpClass;
-    if (suggested.has(id) && value && !accepted.has(id)) values.set(value, [...(values.get(value) ?? []), id]);
+    const value = labels.get(id) || state().helpClass;
+    if (labels.has(id) && value && !accepted.has(id)) values.set(value, [...(values.get(value) ?? []), id]);
   }
   const ids = [...values.values()].flat();
   const others = selection.size - ids.length;
   if (others) {
-    const done = ids.length ? `${photographs(ids.length)} accepted. ` : "Nothing accepted: ";
-    const what = others === 1 ? "1 selected photograph is" : `${count(others)} selected photographs are`;
-    toast(`${done}${what} no suggestion here, and ${others === 1 ? "stays" : "stay"} selected.`);
+    const done = ids.length ? `${images(ids.length)} accepted. ` : "Nothing accepted: ";
+    const what =
+      others === 1
+        ? "1 selected image is not suggested here, and stays selected."
+        : `${count(others)} selected images are not suggested here, and stay selected.`;
+    toast(done + what);
   }
   if (!ids.length) return;
   selection.remove(ids);
@@ -230,25 +296,37 @@ function acceptSelected() {
   write([...values].map(([value, some]) => ({ ids: some, column: state().helpColumn, value })));
 }
 
-/** Write labels; those that are not written are suggestions again. */
+/**
+ * Write labels; those that are not written are suggestions again.
+ * @param {Label[]} labels
+ * @param {{gather?: boolean}} [how]
+ */
 async function write(labels, how) {
   if (!(await giveAll(labels, how))) unmark(labels.flatMap(({ ids }) => ids));
 }
 
+/**
+ * @param {string[]} ids
+ * @param {Accepted} how
+ */
 function mark(ids, how) {
   for (const id of ids) accepted.set(id, how);
-  tally();
+  drawCount();
   grid.refresh();
 }
 
+/** @param {string[]} ids */
 function unmark(ids) {
   for (const id of ids) accepted.delete(id);
-  tally();
+  drawCount();
   grid.refresh();
 }
 
-/** What was accepted is taken back: go on there. */
+/**
+ * What was accepted is undone: go on there.
+ * @param {string[]} ids
+ */
 function backTo(ids) {
   unmark(ids);
-  grid.move(grid.source.photos.findIndex((photo) => photo.id === ids[0]));
+  grid.move(suggested.photos.findIndex((photo) => photo.id === ids[0]));
 }

@@ -1,156 +1,134 @@
-// Giving labels and taking them back. Ctrl+Z takes back one's own, in this tab or by one's name, never somebody else's.
+// @ts-check
+// Giving labels and undoing them. Ctrl+Z undoes one's own, in this tab or by one's name, never somebody else's.
 
-import { api } from "./api.js";
-import { count, photographs, say } from "./dom.js";
+import { api, statusOf } from "./api.js";
+import { messageOf, say } from "./dom.js";
+import { count, images } from "./format.js";
+import { GivenLabels } from "./given.js";
+import { newId } from "./ids.js";
+import { summary } from "./labeltext.js";
 import { toast } from "./layers.js";
-import { gathering, newId, own, post, retract } from "./outbox.js";
 import { introduced, me } from "./person.js";
-import { tellAll } from "./state.js";
+import { tellAll } from "./signals.js";
+import { outbox } from "./unwritten.js";
 
-const TECHNICAL = ["id", "uri", "sha256", "etag"];
-const AT_ONCE = 100_000; // ids in one change
-const LONGEST = 300; // characters
-const REMEMBERED = 200; // of one's own, to be taken back
-const MINE = "birder:mine";
+/** @import {Collection, Label} from "./types.js" */
+
+const IDS_A_CHANGE = 100_000;
+const IDS_REMEMBERED = 1000; // of a change
+const NOT_LABELS = ["uri", "id", "sha256", "etag"]; // columns of text that are Birder's own
+
+/** @type {Collection} */
 let collection;
-let mine = []; // {act, changes: [{change, ids}]}, the last given last
+/** @type {GivenLabels} */
+let given;
+/** @type {Set<Promise<unknown>>} */
+const underway = new Set();
 
+/** @param {Collection} of */
 export function startLabels(of) {
   collection = of;
-  try {
-    const kept = JSON.parse(sessionStorage.getItem(MINE));
-    if (kept?.path === collection.path) mine = kept.given;
-  } catch {
-    mine = []; // nothing of this tab can be taken back by a key; the history still can
-  }
+  given = new GivenLabels(sessionStorage, collection.path);
 }
 
 /** Columns that labels can go into: of text, and not Birder's own. */
 export const labelColumns = () =>
   collection.columns
-    .filter((column) => column.type === "text" && !TECHNICAL.includes(column.name))
+    .filter((column) => column.type === "text" && !NOT_LABELS.includes(column.name))
     .map((column) => column.name);
 
-/** Why a text cannot be a label; empty if it can. Characters are counted as the server counts them. */
-export function objection(text) {
-  const length = [...text.normalize("NFC")].length;
-  return length > LONGEST ? `A label has up to ${LONGEST} characters; this one has ${count(length)}.` : "";
-}
-
-/** Write a label (null takes it away) and offer to undo it; true when it is done. */
-export const give = (ids, column, value, options) => giveAll([{ ids, column, value }], options);
+/**
+ * Write a label (null takes it away) and offer to undo it; true when it is done.
+ * @param {string[]} ids
+ * @param {string} column
+ * @param {string | null} value
+ */
+export const give = (ids, column, value) => giveAll([{ ids, column, value }]);
 
 /**
  * Write labels as one act, which is undone at once; true when it is done. `gather` sends them, without a word, together
- * with what comes within half a second, as an act of all.
+ * with what comes within half a second, as one act.
+ * @param {Label[]} labels
+ * @returns {Promise<boolean>}
  */
 export async function giveAll(labels, { gather = false } = {}) {
   await introduced();
-  const act = gather ? gathering() : newId();
+  const act = gather ? outbox().gatheringAct() : newId();
   const by = me();
   const changes = labels.flatMap(({ ids, column, value }) =>
-    Array.from({ length: Math.ceil(ids.length / AT_ONCE) }, (_, part) => ({
+    Array.from({ length: Math.ceil(ids.length / IDS_A_CHANGE) }, (_, part) => ({
       change: newId(),
       act,
       by,
       column,
-      ids: ids.slice(part * AT_ONCE, (part + 1) * AT_ONCE),
+      ids: ids.slice(part * IDS_A_CHANGE, (part + 1) * IDS_A_CHANGE),
       value,
     })),
   );
-  remember(
+  given.remember(
     act,
-    changes.map(({ change, ids }) => ({ change, ids: ids.slice(0, 1000) })),
+    changes.map(({ change, ids }) => ({ change, ids: ids.slice(0, IDS_REMEMBERED) })),
   );
-  const answered = post(changes, { gather });
+  const answered = outbox().post(changes, { gather });
   underway.add(answered);
   try {
     const answers = await answered;
     if (answers.every((each) => each === null)) return false;
     for (const label of labels) tellAll("labels", label);
-    const changed = answers.reduce((sum, each) => sum + each, 0);
+    const changed = answers.reduce((/** @type {number} */ sum, each) => sum + (each ?? 0), 0);
     if (gather) say(summary(labels, changed));
-    else if (changed) toast(summary(labels, changed), { action: { label: "Undo", act: () => takeBack({ act }) } });
-    else toast(`Nothing to change: ${labels[0].column} was so already`);
+    else if (changed) toast(summary(labels, changed), { action: { label: "Undo", act: () => undo({ act }) } });
+    else toast(`Nothing to change: ${labels[0].column} has that value already`);
     return true;
   } catch (error) {
-    changes.forEach(({ change }) => forgetChange(act, change));
-    toast(error.message, { error: true, action: { label: "Try again", act: () => giveAll(labels, { gather }) } });
+    for (const { change } of changes) given.forgetChange(act, change);
+    toast(messageOf(error), { error: true, action: { label: "Try again", act: () => giveAll(labels, { gather }) } });
     return false;
   } finally {
     underway.delete(answered);
   }
 }
 
-const underway = new Set();
+/**
+ * An act was undone elsewhere: there is nothing left of it to take back.
+ * @param {string} act
+ */
+export const forget = (act) => given.forget(act);
 
-function summary(labels, changed) {
-  const [{ column, value }] = labels;
-  if (labels.length > 1) return `${photographs(changed)}: ${column} now has ${labels.length} values`;
-  return value === null
-    ? `Took ${column} from ${photographs(changed)}`
-    : `${photographs(changed)}: ${column} is now “${value}”`;
-}
-
-function remember(act, changes) {
-  const last = mine.at(-1);
-  if (last?.act === act) last.changes.push(...changes);
-  else mine = [...mine, { act, changes }].slice(-REMEMBERED);
-  store();
-}
-
-/** An act is undone: there is nothing left of it to take back. */
-export function forget(act) {
-  mine = mine.filter((each) => each.act !== act);
-  store();
-}
-
-function forgetChange(act, change) {
-  for (const each of mine) if (each.act === act) each.changes = each.changes.filter((one) => one.change !== change);
-  mine = mine.filter(({ changes }) => changes.length);
-  store();
-}
-
-function store() {
-  try {
-    sessionStorage.setItem(MINE, JSON.stringify({ path: collection.path, given: mine }));
-  } catch {
-    sessionStorage.removeItem(MINE); // the tab's storage is full
-  }
-}
-
-/** Take back the last label that was given in this tab, or else the last one of this person. */
+/** Undo the last label that was given in this tab, or else the last one of this person. */
 export async function undoLast() {
-  const last = mine.at(-1);
+  const last = given.last();
   if (last) {
-    const { change, ids } = last.changes.at(-1);
-    if (retract(change)) {
-      forgetChange(last.act, change);
-      tellAll("undone", { ids });
-      return say("Taken back before it was written");
+    if (outbox().retract(last.change)) {
+      given.forgetChange(last.act, last.change);
+      tellAll("undone", { ids: last.ids });
+      say("Undone before it was written");
+      return;
     }
     await Promise.allSettled(underway); // what is being written can be undone when it is written
-    return takeBack({ act: last.act });
-  }
-  if (me()) return takeBack({ by: me() });
-  toast("You have labelled nothing in this tab. The history of labels lists all, and takes back any.");
+    await undo({ act: last.act });
+  } else if (me()) await undo({ by: me() });
+  else toast("You have labelled nothing in this tab. The history of labels lists all acts, and undoes any.");
 }
 
-/** Undo an act, or the last act of a person. */
-export async function takeBack(which) {
-  const ids = mine.find(({ act }) => act === which.act)?.changes.flatMap((each) => each.ids);
+/**
+ * Undo an act, or the last act of a person.
+ * @param {{act?: string, by?: string | null}} which
+ */
+export async function undo(which) {
+  const ids = given.idsOf(which.act);
   try {
-    if (which.act) own(which.act);
+    if (which.act) outbox().own(which.act);
     const { act, restored, skipped } = await api.undo({ by: me(), ...which });
-    own(act);
-    forget(act);
+    outbox().own(act);
+    given.forget(act);
     tellAll("undone", { ids });
-    toast(
-      `Undone: ${photographs(restored)} ${restored === 1 ? "has" : "have"} the label from before${skipped ? `; ${count(skipped)} had been changed since and stay as they are` : ""}`,
-    );
+    const has = restored === 1 ? "has" : "have";
+    const kept = skipped ? `; ${count(skipped)} changed since then are left as they are` : "";
+    toast(`Undone: ${images(restored)} ${has} the former label${kept}`);
   } catch (error) {
-    const final = error.status === 404 || error.status === 409;
-    if (final && which.act) forget(which.act);
-    toast(error.message, { error: !final });
+    const final = [404, 409].includes(statusOf(error));
+    if (final && which.act) given.forget(which.act);
+    toast(messageOf(error), { error: !final });
   }
 }

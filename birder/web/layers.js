@@ -1,40 +1,60 @@
+// @ts-check
 // What lies over the page: dialogs, panels and messages. A dialog takes the keyboard, and gives the focus back.
 
-import { el, iconButton } from "./dom.js";
+import { byId, el, iconButton } from "./dom.js";
 
+const MESSAGE = 9000; // milliseconds that a message stays
+const MESSAGE_READ = 4000; // and once the pointer has left it
+const MESSAGES = 3; // at once
+
+/** @type {{element: HTMLElement, onclose: () => void}[]} the uppermost last */
 const open = [];
 
-/** Lay an element over the page; Esc and its backdrop call `onclose`. Gives the function that takes it away. */
+/** Let Esc close the uppermost layer. */
+export function startLayers() {
+  addEventListener("keydown", (event) => {
+    const top = open.at(-1);
+    if (event.key !== "Escape" || !top || event.defaultPrevented) return;
+    event.preventDefault();
+    top.onclose();
+  });
+}
+
+/**
+ * Lay an element over the page; Esc and its backdrop call `onclose`. Gives the function that takes it away.
+ * @param {HTMLElement} element
+ * @param {{onclose: () => void, focus?: HTMLElement}} options
+ */
 export function layer(element, { onclose, focus }) {
   const before = document.activeElement;
-  const beneath = open.at(-1)?.element ?? document.getElementById("app");
+  const beneath = open.at(-1)?.element ?? byId("app");
   const entry = { element, onclose };
   beneath.inert = true;
   element.setAttribute("role", "dialog");
   element.setAttribute("aria-modal", "true");
   element.classList.add("layer");
   element.addEventListener("pointerdown", (event) => event.target === element && onclose());
-  document.getElementById("layers").append(element);
+  byId("layers").append(element);
   open.push(entry);
-  (focus ?? element.querySelector("button, input, [tabindex]"))?.focus({ preventScroll: true });
+  const first = /** @type {HTMLElement | null} */ (element.querySelector("button, input, [tabindex]"));
+  (focus ?? first)?.focus({ preventScroll: true });
   return () => {
     if (!open.includes(entry)) return;
     open.splice(open.indexOf(entry), 1);
     element.remove();
     beneath.inert = false;
-    if (before?.isConnected) before.focus({ preventScroll: true });
+    if (before instanceof HTMLElement && before.isConnected) before.focus({ preventScroll: true });
   };
 }
 
-export const layered = () => open.length > 0;
+/** Whether something lies over the page. */
+export const isLayered = () => open.length > 0;
 
-addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || !open.length || event.defaultPrevented) return;
-  event.preventDefault();
-  open.at(-1).onclose();
-});
-
-/** A panel with a title and a button that closes it; gives the element to fill and the function that closes it. */
+/**
+ * A panel with a title and a button that closes it; gives the element to fill and the function that closes it.
+ * @param {string} title
+ * @param {"side" | "wide" | "small"} kind
+ */
 export function panel(title, kind, { onclosed = () => {} } = {}) {
   const body = el("div", { class: "panel-body", tabindex: "0" }); // so that keys scroll it
   const close = () => {
@@ -52,60 +72,60 @@ export function panel(title, kind, { onclosed = () => {} } = {}) {
   return { body, close };
 }
 
-/** Ask a question with some answers as {title: value}, the first of them the likeliest; null if it is closed instead. */
+/**
+ * Ask a question with some answers as {title: value}, the first of them the likeliest; null if it is closed instead.
+ * @template V
+ * @param {string} title
+ * @param {string} text
+ * @param {Record<string, V>} answers
+ * @returns {Promise<V | null>}
+ */
 export function choose(title, text, answers) {
   return new Promise((resolve) => {
+    /** @type {V | null} */
     let chosen = null;
     const { body, close } = panel(title, "small", { onclosed: () => resolve(chosen) });
-    const buttons = Object.entries(answers).map(([name, value], index) =>
-      el(
-        "button",
-        {
-          type: "button",
-          class: index ? "" : "primary",
-          onclick: () => {
-            chosen = value;
-            close();
-          },
-        },
-        name,
-      ),
-    );
+    const buttons = Object.entries(answers).map(([name, value], index) => {
+      const onclick = () => {
+        chosen = value;
+        close();
+      };
+      return el("button", { type: "button", class: index ? "" : "primary", onclick }, name);
+    });
     body.append(el("p", {}, text), el("div", { class: "actions" }, buttons));
     buttons[0].focus();
   });
 }
 
-/** A message at the foot of the page; `action` is a button {label, act}. Errors stay until they are closed. */
+/**
+ * A message at the foot of the page; gives the function that takes it away. Errors stay until they are closed.
+ * @param {string} message
+ * @param {{action?: {label: string, act: () => unknown}, error?: boolean}} options
+ */
 export function toast(message, { action, error = false } = {}) {
+  /** @type {HTMLElement} */
+  let note;
   const remove = () => note.remove();
-  const note = el(
+  const act = () => {
+    remove();
+    action?.act();
+  };
+  note = el(
     "div",
     { class: error ? "toast error" : "toast", role: error ? "alert" : "status" },
     el("span", {}, message),
-    action
-      ? el(
-          "button",
-          {
-            type: "button",
-            class: "link",
-            onclick: () => {
-              remove();
-              action.act();
-            },
-          },
-          action.label,
-        )
-      : null,
+    action ? el("button", { type: "button", class: "link", onclick: act }, action.label) : null,
     iconButton("x", "Close the message", remove),
   );
-  const all = document.getElementById("toasts");
-  while (all.children.length > 2) all.firstChild.remove();
+  const all = byId("toasts");
+  while (all.children.length >= MESSAGES) all.firstElementChild?.remove();
   all.append(note);
   if (!error) {
-    let timer = setTimeout(remove, 9000);
+    let timer = setTimeout(remove, MESSAGE);
     note.addEventListener("pointerenter", () => clearTimeout(timer));
-    note.addEventListener("pointerleave", () => (timer = setTimeout(remove, 4000)));
+    note.addEventListener("pointerleave", () => {
+      timer = setTimeout(remove, MESSAGE_READ);
+    });
   }
   return remove;
 }

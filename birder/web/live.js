@@ -1,36 +1,51 @@
+// @ts-check
 // What happens elsewhere: labels that others give, rows that are added. The server tells it; a page that nobody looks at
 // does not listen (browsers open few connections to one server), and catches up when it is looked at again.
 
 import { api } from "./api.js";
-import { later, photographs } from "./dom.js";
-import { toast } from "./layers.js";
-import { isMine } from "./outbox.js";
+import { debounced } from "./dom.js";
+import { images } from "./format.js";
 import { forget } from "./labels.js";
-import { listen, tellAll } from "./state.js";
+import { toast } from "./layers.js";
+import { listen, tellAll } from "./signals.js";
+import { outbox } from "./unwritten.js";
 
-const AGAIN = 10_000; // milliseconds until a stream that was refused is asked for again
+/** @import {Collection, ReportedAct} from "./types.js" */
+
+const RECONNECT = 10_000; // milliseconds until a stream that was refused is asked for again
 const CAUGHT_UP = 50; // acts
-let collection, stream, latest;
-let notice = () => {};
 
+/** @type {Collection} */
+let collection;
+/** @type {EventSource | undefined} */
+let stream;
+/** @type {string | undefined} when the latest act that is known here was given */
+let latest;
+let removeMessage = () => {};
+
+/** @param {Collection} of */
 export function startLive(of) {
   collection = of;
-  listen("labels", ({ column }) => filled(column) || renewSoon());
+  listen("labels", ({ column }) => {
+    if (!hasValues(column)) renewSoon();
+  });
   listen("undone", renewSoon);
   listen("theirs", renewSoon);
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
   if (!document.hidden) start();
 }
 
-const filled = (name) => collection.columns.some((column) => column.name === name && column.filled > 0);
+/** @param {string} name */
+const hasValues = (name) => collection.columns.some((column) => column.name === name && column.filled > 0);
+
+const columnsWithValues = () => JSON.stringify(collection.columns.map(({ name, filled }) => [name, filled > 0]));
 
 /** Learn which columns there are now, and whether they have values. */
-const renewSoon = later(async () => {
+const renewSoon = debounced(async () => {
   try {
-    const before = JSON.stringify(collection.columns.map(({ name, filled: number }) => [name, number > 0]));
+    const before = columnsWithValues();
     Object.assign(collection, await api.collection());
-    if (JSON.stringify(collection.columns.map(({ name, filled: number }) => [name, number > 0])) !== before)
-      tellAll("columns");
+    if (columnsWithValues() !== before) tellAll("columns");
     tellAll("collection");
   } catch {
     // The next change asks again.
@@ -46,12 +61,12 @@ function start() {
   if (stream) return;
   stream = api.events();
   stream.addEventListener("open", catchUp);
-  stream.addEventListener("label", (event) => told(JSON.parse(event.data)));
+  stream.addEventListener("label", (event) => report(JSON.parse(event.data)));
   stream.addEventListener("rows", (event) => JSON.parse(event.data).rows !== collection.rows && renewSoon());
   stream.addEventListener("error", () => {
     if (stream?.readyState !== EventSource.CLOSED) return; // the browser connects again by itself
     stop();
-    setTimeout(() => document.hidden || start(), AGAIN);
+    setTimeout(() => document.hidden || start(), RECONNECT);
   });
 }
 
@@ -59,29 +74,33 @@ function start() {
 async function catchUp() {
   try {
     const { acts } = await api.history({ limit: latest === undefined ? 1 : CAUGHT_UP });
-    if (latest !== undefined) for (const act of acts.filter(({ at }) => at > latest).reverse()) await told(act);
+    if (latest !== undefined) {
+      const since = latest;
+      for (const act of acts.filter(({ at }) => at > since).reverse()) await report(act);
+    }
     latest = acts[0]?.at ?? "";
   } catch {
     // The stream's next start catches up.
   }
 }
 
-/** News of an act: of others' the views hear which photographs it changed, and the person by whom. */
-async function told({ act, at, by, column, count, undone }) {
+/**
+ * News of an act: of others' the views hear which images it changed, and the person by whom.
+ * @param {ReportedAct} news
+ */
+async function report({ act, at, by, column, count, undone }) {
   if (at > (latest ?? "")) latest = at;
   if (undone) forget(act);
-  if (isMine(act)) return;
+  if (outbox().isMine(act)) return;
   const who = by ?? "Somebody without a name";
-  notice();
-  notice = toast(
-    undone
-      ? `${who} took labels back: ${column} of ${photographs(count)}`
-      : `${who} labelled ${photographs(count)}: ${column}`,
+  removeMessage();
+  removeMessage = toast(
+    undone ? `${who} undid labels: ${column} of ${images(count)}` : `${who} labelled ${images(count)}: ${column}`,
   );
   try {
     const { ids } = await api.act(act);
     tellAll("theirs", { ids, by: who, column, undone });
   } catch {
-    tellAll("undone"); // what it changed is not known: everything is asked for anew
+    tellAll("undone", {}); // what it changed is not known: everything is asked for again
   }
 }

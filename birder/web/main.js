@@ -1,27 +1,35 @@
+// @ts-check
 // Starts the page: asks what the collection is, then lets each part draw itself.
 
+import { VIEWS } from "./address.js";
 import { api } from "./api.js";
-import { busy, count, failed, fill, icon, photographs } from "./dom.js";
+import { startChips } from "./chips.js";
+import { busy, byId, failed, fill, icon } from "./dom.js";
 import { startDuplicates } from "./duplicates.js";
 import { startFailures } from "./failures.js";
-import { startFilters } from "./filters.js";
+import { startFilters } from "./filterpanel.js";
+import { count, images } from "./format.js";
 import { startGallery } from "./gallery.js";
-import { startLabelHelp } from "./labelhelp.js";
-import { startKeys } from "./keys.js";
 import { showHistory } from "./history.js";
+import { startKeys } from "./keys.js";
 import { startLabelBoxes } from "./labelbox.js";
+import { startLabelHelp } from "./labelhelp.js";
 import { startLabels } from "./labels.js";
+import { startLayers } from "./layers.js";
 import { startLive } from "./live.js";
 import { startMap } from "./map.js";
-import { startOutbox } from "./outbox.js";
-import { startPhoto } from "./photo.js";
 import { startSearch } from "./search.js";
 import { startSelectionBar } from "./selectionbar.js";
-import { go, listen, state, VIEWS, watch } from "./state.js";
+import { listen } from "./signals.js";
+import { go, state, watch } from "./state.js";
 import { startTheme } from "./theme.js";
 import { startTidying } from "./tidying.js";
+import { startOutbox } from "./unwritten.js";
+import { startViewer } from "./viewer.js";
 
-const byId = (id) => document.getElementById(id);
+/** @import {Collection} from "./types.js" */
+
+/** @type {Record<string, string>} */
 const ICONS = { gallery: "grid", map: "map", help: "tag", duplicates: "copies", failures: "warning" };
 
 async function start() {
@@ -39,43 +47,43 @@ async function start() {
   build(collection);
 }
 
+/** @param {Collection} collection */
 function build(collection) {
   document.title = `${collection.name}, Birder`;
   byId("collection-name").textContent = collection.name;
   const { model } = collection;
-  byId("collection-about").title = `${model.engine} ${model.precision}, ${model.embedding_size} numbers a photograph`;
+  byId("collection-about").title = `${model.engine} ${model.precision}, ${model.embedding_size}-dimensional embeddings`;
   const about = () => {
-    byId("collection-about").textContent = `${photographs(collection.rows)}, ${model.name}`;
+    byId("collection-about").textContent = `${images(collection.rows)}, ${model.name}`;
     byId("failure-count").textContent = collection.failures ? count(collection.failures) : "";
   };
   about();
   listen("collection", about);
   watch(drawView);
   drawView(state());
-  for (const part of [
-    startSearch,
-    startFilters,
-    startLabels,
-    startLabelBoxes,
-    startSelectionBar,
-    startGallery,
-    startPhoto,
-    startMap,
-    startLabelHelp,
-    startDuplicates,
-    startFailures,
-    startTidying,
-    startOutbox,
-    startLive,
-  ]) {
-    part(collection);
-  }
+  startLayers();
+  startSearch(collection);
+  startChips();
+  startFilters(collection);
+  startLabels(collection);
+  startLabelBoxes(collection);
+  startSelectionBar(collection);
+  startGallery(collection);
+  startViewer(collection);
+  startMap(collection);
+  startLabelHelp(collection);
+  startDuplicates();
+  startFailures(collection);
+  startTidying(collection);
+  startOutbox(collection);
+  startLive(collection);
   startKeys();
   byId("history").addEventListener("click", showHistory);
   startDrawer();
   document.body.classList.add("started");
 }
 
+/** @param {{view: string}} state */
 function drawView({ view }) {
   for (const each of VIEWS) {
     byId(`view-${each}`).hidden = each !== view;
@@ -90,19 +98,21 @@ function drawView({ view }) {
 function startDrawer() {
   const button = byId("filter-toggle");
   const drawer = byId("filters");
+  const isOpen = () => document.body.classList.contains("drawer-open");
+  /** @param {boolean} open */
   const set = (open) => {
     document.body.classList.toggle("drawer-open", open);
     button.setAttribute("aria-expanded", String(open));
-    if (open) drawer.querySelector("button, summary")?.focus();
+    if (open) /** @type {HTMLElement | null} */ (drawer.querySelector("button, summary"))?.focus();
   };
-  button.addEventListener("click", () => set(!document.body.classList.contains("drawer-open")));
+  button.addEventListener("click", () => set(!isOpen()));
   byId("filter-close").addEventListener("click", () => {
     set(false);
     button.focus();
   });
   byId("drawer-veil").addEventListener("click", () => set(false));
   drawer.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !document.body.classList.contains("drawer-open")) return;
+    if (event.key !== "Escape" || !isOpen()) return;
     event.preventDefault();
     set(false);
     button.focus();

@@ -1,44 +1,86 @@
-// The map: every photograph a point, alike ones near each other; colours, a lasso, and what the filters keep.
+// @ts-check
+// The map: every image a point, similar ones near each other; colours, a lasso, and what the filters keep.
 
-import { api, isAbort, thumbnail } from "./api.js";
-import { categoryColour, css, rgba, scaleColour } from "./colours.js";
-import {
-  busy,
-  count,
-  decimal,
-  el,
-  emptyState,
-  failed,
-  fill,
-  icon,
-  iconButton,
-  percent,
-  photographs,
-  say,
-  time,
-  toolbar,
-} from "./dom.js";
-import { where } from "./conditions.js";
-import { searchBody } from "./gallery.js";
-import { openPhoto } from "./photo.js";
-import { Scatter } from "./scatter.js";
-import { inSight, selection } from "./selection.js";
+import { api, thumbnailUrl } from "./api.js";
+import { parseColour, rgba } from "./colours.js";
+import { busy, byId, el, emptyState, failed, fill, icon, iconButton, say, toolbar } from "./dom.js";
+import { where } from "./filter.js";
+import { count, fileName, images, percent } from "./format.js";
+import { drawLegend } from "./maplegend.js";
+import { openPhoto } from "./opening.js";
+import { searchBody } from "./query.js";
+import { Scatter } from "./scatter/scatter.js";
+import { selection, showsSelected } from "./selection.js";
+import { listen, tellAll } from "./signals.js";
 import { List } from "./sources.js";
-import { go, listen, searching, state, tellAll, watch } from "./state.js";
+import { go, searching, state, watch } from "./state.js";
+
+/** @import {Collection, Colour, MapState, PhotoDetails, State, Timer} from "./types.js" */
 
 const NEAREST = 500;
-const HOVER = 60; // milliseconds before a point's photograph is asked for
-let collection, section, stage, legend, colourBy, scatter, banner, modes, counter;
-let ids = []; // of the points, in their order
-let places = new Map(); // id -> index
-let bright = null; // the ids that the filters or the search keep in colour; null for all
-let colouredBy, filteredBy; // what is drawn already
-let mine = false; // whether a change of the selection comes from the map itself
-const seen = new Map(); // id -> what hovering found
+const HOVER = 60; // milliseconds before a point's image is asked for
+const REMEMBERED = 500; // images that were hovered
+const FIRST_POLL = 500; // milliseconds until it is asked how far computing is
+const POLL = 700;
+const ZOOM = 1.5;
 
+/** @type {Collection} */
+let collection;
+/** @type {HTMLElement} */
+let section;
+/** @type {HTMLElement} */
+let stage;
+/** @type {HTMLElement} */
+let legend;
+/** @type {HTMLSelectElement} */
+let colourBy;
+/** @type {HTMLElement} */
+let banner;
+/** @type {HTMLElement} */
+let counter;
+/** @type {Record<"pan" | "lasso", HTMLButtonElement>} */
+let modes;
+/** @type {{palette: Colour[], missing: Colour}} */
+let colours;
+/** @type {Scatter | undefined} */
+let scatter;
+/** @type {string[]} of the points, in their order */
+let ids = [];
+/** @type {Map<string, number>} id -> index */
+let places = new Map();
+/** @type {Set<string> | null} the ids that the filters or the search keep in colour; null for all */
+let bright = null;
+/** @type {string | undefined} what is drawn already */
+let colouredBy;
+/** @type {string | undefined} */
+let filteredBy;
+let selecting = false; // whether a change of the selection comes from the map itself
+/** @type {Map<string, PhotoDetails>} what hovering found */
+const seen = new Map();
+
+/** @param {Collection} of */
 export function startMap(of) {
   collection = of;
-  section = document.getElementById("view-map");
+  section = byId("view-map");
+  colours = { palette: collection.palette.map(parseColour), missing: parseColour(collection.missing_colour) };
+  buildTools();
+  watch((now, before) => {
+    if (now.view !== "map") return;
+    if (before.view !== "map") check();
+    else if (scatter) draw(scatter);
+  });
+  listen("selection", () => {
+    if (scatter && !selecting) scatter.setSelected(indicesOf(selection.ids()));
+  });
+  listen("labels", drawAgain);
+  listen("undone", drawAgain);
+  listen("theirs", drawAgain);
+  showsSelected("map", (some) => some.filter((id) => scatter && places.has(id) && (!bright || bright.has(id))));
+  listen("columns", drawColumns);
+  if (state().view === "map") check();
+}
+
+function buildTools() {
   colourBy = el("select", {
     id: "colour",
     "aria-label": "Colour by", // phones have no room for the words beside it
@@ -73,35 +115,13 @@ export function startMap(of) {
       counter,
       el("label", { class: "tool", for: "colour" }, el("span", {}, "Colour by"), colourBy),
       el("div", { class: "segmented", role: "group", "aria-label": "What dragging does" }, modes.pan, modes.lasso),
-      iconButton("plus", "Zoom in (+)", () => scatter?.zoom(1.5), { class: "icon-button zoom" }),
-      iconButton("minus", "Zoom out (-)", () => scatter?.zoom(1 / 1.5), { class: "icon-button zoom" }),
+      iconButton("plus", "Zoom in (+)", () => scatter?.zoom(ZOOM), { class: "icon-button zoom" }),
+      iconButton("minus", "Zoom out (-)", () => scatter?.zoom(1 / ZOOM), { class: "icon-button zoom" }),
       iconButton("fit", "Show all (0)", () => scatter?.fit()),
     ),
     banner,
     stage,
   );
-  watch((now, before) => {
-    if (now.view !== "map") return;
-    if (before.view !== "map") check();
-    else if (scatter) draw();
-  });
-  listen("selection", () => {
-    if (scatter && !mine)
-      scatter.setSelected(
-        places.size
-          ? selection
-              .ids()
-              .map((id) => places.get(id))
-              .filter((at) => at !== undefined)
-          : [],
-      );
-  });
-  listen("labels", stale);
-  listen("undone", stale);
-  listen("theirs", stale);
-  inSight("map", (ids) => ids.filter((id) => scatter && places.has(id) && (!bright || bright.has(id))));
-  listen("columns", drawColumns);
-  if (state().view === "map") check();
 }
 
 function drawColumns() {
@@ -115,6 +135,12 @@ function drawColumns() {
   );
 }
 
+/**
+ * The points of some images.
+ * @param {string[]} some
+ */
+const indicesOf = (some) => some.map((id) => places.get(id)).filter((index) => index !== undefined);
+
 /** The column that colours: as chosen, or else the label where there are any. */
 function colourColumn() {
   const { colour } = state();
@@ -123,12 +149,14 @@ function colourColumn() {
   return colour && names.includes(colour) ? colour : names.includes("label") ? "label" : "";
 }
 
-function stale() {
+/** Labels have changed: nothing that is drawn can be relied on. */
+function drawAgain() {
   colouredBy = filteredBy = undefined;
   seen.clear();
-  if (scatter && state().view === "map") draw();
+  if (scatter && state().view === "map") draw(scatter);
 }
 
+/** @param {"pan" | "lasso"} mode */
 function setMode(mode) {
   scatter?.setMode(mode);
   for (const [name, button] of Object.entries(modes)) button.setAttribute("aria-pressed", String(name === mode));
@@ -140,18 +168,25 @@ async function check() {
   if (!scatter) fill(stage, busy("Looking for the map"));
   try {
     const map = await api.map();
-    if (map.state === "computing") return computing(map);
-    if (map.state === "absent") return absent(map);
-    if (!scatter) await build();
-    missing(map);
-    draw();
+    if (map.state === "computing") {
+      drawComputing(map);
+      return;
+    }
+    if (map.state === "absent") {
+      drawAbsent(map);
+      return;
+    }
+    scatter ??= await build();
+    drawMissing(map);
+    draw(scatter);
   } catch (error) {
     section.classList.remove("ready");
     fill(stage, failed(error, check));
   }
 }
 
-function absent({ can_compute: able, why }) {
+/** @param {MapState} map */
+function drawAbsent({ can_compute: able, why }) {
   section.classList.remove("ready");
   banner.hidden = true;
   counter.textContent = "";
@@ -159,15 +194,13 @@ function absent({ can_compute: able, why }) {
     fill(stage, emptyState("map", "No map yet", why || "This collection cannot have a map."));
     return;
   }
+  const text = `A map shows all ${images(collection.rows)} on a plane, similar ones near each other. It is computed once, with UMAP, and kept with the collection.`;
   fill(
     stage,
     emptyState(
       "map",
       "No map yet",
-      [
-        `A map puts all ${photographs(collection.rows)} on a plane so that alike ones lie near each other. It is computed once, with UMAP, and kept with the collection.`,
-        why ?? "",
-      ].filter(Boolean),
+      why ? [text, why] : text,
       el("button", { type: "button", class: "primary", onclick: compute }, "Compute the map"),
     ),
   );
@@ -175,21 +208,23 @@ function absent({ can_compute: able, why }) {
 
 async function compute() {
   try {
-    computing(await api.computeMap());
+    drawComputing(await api.computeMap());
   } catch (error) {
     fill(banner, failed(error, compute)).hidden = false;
   }
 }
 
-function computing({ progress = 0, stage: doing = "" }) {
+/** @param {MapState} first */
+function drawComputing(first) {
   if (!scatter) section.classList.remove("ready");
   const bar = el("progress", { max: 1, "aria-label": "Progress of the map" });
   const words = el("p", { class: "hint" });
-  const step = (now) => {
-    bar.value = now.progress ?? 0;
-    words.textContent = [now.stage, percent(now.progress ?? 0)].filter(Boolean).join(", ");
+  /** @param {MapState} now */
+  const drawProgress = (now) => {
+    bar.value = now.progress;
+    words.textContent = [now.stage, percent(now.progress)].filter(Boolean).join(", ");
   };
-  step({ progress, stage: doing });
+  drawProgress(first);
   const box = el(
     "div",
     { class: "empty" },
@@ -197,7 +232,7 @@ function computing({ progress = 0, stage: doing = "" }) {
     el("h2", {}, "Computing the map"),
     bar,
     words,
-    el("p", { class: "hint" }, "You may go on working meanwhile: it is kept when it is done."),
+    el("p", { class: "hint" }, "You can go on working meanwhile: the map is kept when it is done."),
   );
   const place = scatter ? banner : stage;
   fill(place, box);
@@ -206,35 +241,37 @@ function computing({ progress = 0, stage: doing = "" }) {
     try {
       const map = await api.map();
       if (map.state === "computing") {
-        step(map);
-        setTimeout(ask, 700);
-      } else {
-        if (map.state === "ready") {
-          scatter?.destroy();
-          scatter = undefined;
-          say("The map is ready");
-        }
-        if (map.state === "absent" || state().view === "map") check();
+        drawProgress(map);
+        setTimeout(ask, POLL);
+        return;
       }
+      if (map.state === "ready") {
+        scatter?.destroy();
+        scatter = undefined;
+        say("The map is ready");
+      }
+      if (map.state === "absent" || state().view === "map") check();
     } catch (error) {
       fill(place, failed(error, check));
     }
   };
-  setTimeout(ask, 500);
+  setTimeout(ask, FIRST_POLL);
 }
 
-function missing(map) {
+/** @param {MapState} map */
+function drawMissing(map) {
   banner.hidden = !map.missing;
   if (!map.missing) return;
+  const are = map.missing === 1 ? "is" : "are";
   fill(
     banner,
     icon("warning"),
     el(
       "span",
       {},
-      `${photographs(map.missing)} came after the map was made and ${map.missing === 1 ? "is" : "are"} not on it.`,
+      `${images(map.missing)} ${map.missing === 1 ? "was" : "were"} added after the map was made and ${are} not on it.`,
     ),
-    map.can_compute ? el("button", { type: "button", onclick: compute }, "Compute it anew") : null,
+    map.can_compute ? el("button", { type: "button", onclick: compute }, "Compute it again") : null,
   );
 }
 
@@ -246,37 +283,41 @@ async function build() {
   section.classList.add("ready");
   const canvas = el("canvas", {
     class: "map-canvas",
-    "aria-label": `Map of ${photographs(ids.length)}. Arrow keys move it, plus and minus zoom.`,
+    "aria-label": `Map of ${images(ids.length)}. Arrow keys move it, plus and minus zoom.`,
     role: "application",
   });
   const card = el("div", { class: "map-card", hidden: true });
   fill(stage, canvas, card, legend);
-  scatter = new Scatter(canvas, {
+  const plot = new Scatter(canvas, {
     onHover: (index, at) => {
-      canvas.style.cursor = scatter.mode === "lasso" ? "crosshair" : index < 0 ? "" : "pointer";
+      canvas.style.cursor = plot.mode === "lasso" ? "crosshair" : index < 0 ? "" : "pointer";
       hover(card, index, at);
     },
-    onOpen: (index) => openPhoto(ids[index], { source: new List([{ id: ids[index] }]), index: 0 }),
+    onOpen: (index) => openPhoto(ids[index], { source: alone(ids[index]), index: 0 }),
     onSelect: (indices) => {
-      mine = true;
+      selecting = true;
       selection.set(indices.map((index) => ids[index]));
-      mine = false;
+      selecting = false;
     },
   });
-  scatter.setPoints(points);
-  scatter.setSelected(
-    selection
-      .ids()
-      .map((id) => places.get(id))
-      .filter((at) => at !== undefined),
-  );
+  plot.setPoints(points);
+  plot.setSelected(indicesOf(selection.ids()));
+  return plot;
 }
 
-async function draw() {
-  await Promise.all([drawColours(), drawFilter()]);
+/**
+ * An image that the arrows lead nowhere from: points have no order.
+ * @param {string} id
+ */
+const alone = (id) => new List([{ id, name: "", label: null, width: null, height: null, v: "" }]);
+
+/** @param {Scatter} plot */
+async function draw(plot) {
+  await Promise.all([drawColours(plot), drawFilter(plot)]);
 }
 
-async function drawColours() {
+/** @param {Scatter} plot */
+async function drawColours(plot) {
   const name = colourColumn();
   colourBy.value = name;
   if (colouredBy === name) return;
@@ -284,93 +325,53 @@ async function drawColours() {
   try {
     const column = name ? await api.mapColumn(name) : null;
     if (colouredBy !== name) return;
-    scatter.setColours(rgba(column, ids.length));
-    drawLegend(name, column);
+    plot.setColours(rgba(column, ids.length, colours));
+    const timed = collection.columns.find((each) => each.name === name)?.type === "time";
+    drawLegend(legend, name, column, { palette: colours.palette, timed });
   } catch (error) {
     colouredBy = undefined;
-    if (!isAbort(error)) fill(legend, failed(error, draw));
-  }
-}
-
-function drawLegend(name, column) {
-  legend.hidden = !column;
-  if (!column) return;
-  const title = el("h2", {}, name);
-  if (column.type === "number") {
-    const timed = collection.columns.find((each) => each.name === name)?.type === "time";
-    const shown = (value) =>
-      timed
-        ? time(typeof value === "number" ? new Date(value * (value < 1e11 ? 1000 : 1)).toISOString() : value).slice(
-            0,
-            10,
-          )
-        : decimal(value);
-    const steps = Array.from({ length: 24 }, (_, step) =>
-      el("span", { style: { background: css(scaleColour(step / 23)) } }),
-    );
     fill(
       legend,
-      title,
-      el("div", { class: "scale" }, steps),
-      el("div", { class: "scale-ends" }, el("span", {}, shown(column.min)), el("span", {}, shown(column.max))),
+      failed(error, () => draw(plot)),
     );
-    return;
   }
-  const numbers = new Array(column.categories.length).fill(0);
-  let none = 0;
-  for (const code of column.codes) code < 0 ? none++ : numbers[code]++;
-  fill(
-    legend,
-    title,
-    el(
-      "ul",
-      {},
-      column.categories.map((category, index) =>
-        el(
-          "li",
-          {},
-          el("span", { class: "swatch", style: { background: css(categoryColour(index)) } }),
-          el("span", { class: "value", title: category }, category),
-          el("span", { class: "number" }, count(numbers[index])),
-        ),
-      ),
-      none
-        ? el(
-            "li",
-            { class: "none" },
-            el("span", { class: "swatch" }),
-            el("span", { class: "value" }, "no value"),
-            el("span", { class: "number" }, count(none)),
-          )
-        : null,
-    ),
-  );
 }
 
-/** Fade what the filters, or the search, leave out. */
-async function drawFilter() {
+/**
+ * Fade what the filters, or the search, leave out.
+ * @param {Scatter} plot
+ */
+async function drawFilter(plot) {
   const now = state();
-  const key = JSON.stringify([now.filters, now.texts, now.like, now.unlike, now.picture]);
+  const key = JSON.stringify([now.filters, now.texts, now.like, now.unlike, now.queryImage]);
   if (filteredBy === key) return;
   filteredBy = key;
   try {
     const kept = await keptBy(now);
     if (filteredBy !== key) return;
-    const indices = kept?.map((id) => places.get(id)).filter((at) => at !== undefined) ?? null;
-    scatter.setHighlighted(indices);
+    const indices = kept && indicesOf(kept);
+    plot.setHighlighted(indices);
     bright = kept && new Set(kept);
     tellAll("shown");
     const near = searching(now);
-    counter.textContent = indices
+    const text = indices
       ? `${count(indices.length)} of ${count(ids.length)} points${near ? ", the nearest," : ""} in colour`
-      : photographs(ids.length);
-    say(counter.textContent);
+      : images(ids.length);
+    counter.textContent = text;
+    say(text);
   } catch (error) {
     filteredBy = undefined;
-    fill(banner, failed(error, draw)).hidden = false;
+    fill(
+      banner,
+      failed(error, () => draw(plot)),
+    ).hidden = false;
   }
 }
 
+/**
+ * The ids that the filters or the search keep; null for all.
+ * @param {State} now
+ */
 async function keptBy(now) {
   if (searching(now)) {
     const body = searchBody(now, NEAREST);
@@ -380,8 +381,14 @@ async function keptBy(now) {
 }
 
 let hovering = -1;
-let hoverTimer = 0;
+/** @type {Timer | undefined} */
+let hoverTimer;
 
+/**
+ * @param {HTMLElement} card
+ * @param {number} index
+ * @param {{x: number, y: number}} at
+ */
 function hover(card, index, at) {
   hovering = index;
   clearTimeout(hoverTimer);
@@ -389,33 +396,49 @@ function hover(card, index, at) {
     card.hidden = true;
     return;
   }
-  place(card, at);
+  placeCard(card, at);
   const id = ids[index];
-  if (seen.has(id)) return drawCard(card, seen.get(id));
+  const known = seen.get(id);
+  if (known) {
+    drawCard(card, known);
+    return;
+  }
   card.hidden = true;
   hoverTimer = setTimeout(async () => {
     try {
       const photo = await api.photo(id);
       seen.set(id, photo);
-      if (seen.size > 500) seen.delete(seen.keys().next().value);
+      for (const oldest of seen.keys()) {
+        if (seen.size <= REMEMBERED) break;
+        seen.delete(oldest);
+      }
       if (hovering === index) drawCard(card, photo);
     } catch {
-      card.hidden = true; // a hint only: opening the photograph tells what is wrong
+      card.hidden = true; // a hint only: opening the image tells what is wrong
     }
   }, HOVER);
 }
 
+/**
+ * @param {HTMLElement} card
+ * @param {PhotoDetails} photo
+ */
 function drawCard(card, photo) {
+  const { label } = photo.row;
   fill(
     card,
-    el("img", { alt: "", src: thumbnail(photo, 160) }),
-    el("b", {}, photo.row.label ?? photo.name.split("/").pop()),
-    photo.row.label ? el("span", { class: "hint" }, photo.name.split("/").pop()) : null,
+    el("img", { alt: "", src: thumbnailUrl(photo, 160) }),
+    el("b", {}, label ?? fileName(photo.name)),
+    label ? el("span", { class: "hint" }, fileName(photo.name)) : null,
   );
   card.hidden = false;
 }
 
-function place(card, { x, y }) {
+/**
+ * @param {HTMLElement} card
+ * @param {{x: number, y: number}} at
+ */
+function placeCard(card, { x, y }) {
   const [width, height] = [stage.clientWidth, stage.clientHeight];
   card.style.left = `${x + 200 > width ? x - 186 : x + 14}px`;
   card.style.top = `${Math.max(8, Math.min(y - 40, height - 230))}px`;

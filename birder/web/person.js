@@ -1,9 +1,12 @@
+// @ts-check
 // Who labels: a name that is given once and kept in this browser. It goes with every label.
 
 import { el, fill } from "./dom.js";
 import { panel } from "./layers.js";
 
 const KEY = "birder:name";
+const LONGEST = 100; // characters
+/** @type {Promise<void> | null} */
 let asking = null;
 
 /** The person's name; null for somebody who gave none. */
@@ -14,32 +17,36 @@ export const introduced = () => (localStorage.getItem(KEY) === null ? askName() 
 
 /** Ask for the name, once at a time; settles when the question is gone. */
 export function askName() {
-  asking ??= new Promise((resolve) => ask(resolve)).finally(() => (asking = null));
+  asking ??= new Promise((/** @type {(value: void) => void} */ resolve) => ask(resolve)).finally(() => {
+    asking = null;
+  });
   return asking;
 }
 
+/** @param {() => void} done */
 function ask(done) {
   let typed = false;
   const input = el("input", {
     type: "text",
     id: "person-name",
     value: me() ?? "",
-    maxlength: 100,
+    maxlength: LONGEST,
     autocomplete: "name",
     onkeydown: (event) => {
       typed ||= !event.repeat;
       if (!typed) event.preventDefault(); // a key that was held down when the question came
     },
   });
-  const settle = (name) => {
+  /** @param {string} name */
+  const keepName = (name) => {
     localStorage.setItem(KEY, name);
     close();
   };
-  const { body, close } = panel("Who labels here?", "small", { onclosed: () => leave() });
   const leave = () => {
     if (localStorage.getItem(KEY) === null) localStorage.setItem(KEY, "");
     done();
   };
+  const { body, close } = panel("Who is labelling?", "small", { onclosed: leave });
   fill(
     body,
     el(
@@ -48,20 +55,20 @@ function ask(done) {
         class: "name-form",
         onsubmit: (event) => {
           event.preventDefault();
-          settle(input.value.trim());
+          keepName(input.value.trim());
         },
       },
       el(
         "p",
         {},
-        "Your name stands beside the labels that you give, for those who work on the same collection. It is kept in this browser, and can be changed in the history of labels.",
+        "Your name stands beside the labels that you give, for others who work on the same collection. It is kept in this browser, and can be changed in the history of labels.",
       ),
       el("label", { for: "person-name" }, "Your name"),
       input,
       el(
         "div",
         { class: "actions" },
-        el("button", { type: "button", onclick: () => settle("") }, "Without a name"),
+        el("button", { type: "button", onclick: () => keepName("") }, "Without a name"),
         el("button", { type: "submit", class: "primary" }, "Keep"),
       ),
     ),

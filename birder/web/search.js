@@ -1,20 +1,33 @@
-// The search box: words, pictures that are chosen, dropped or pasted, and more like (or unlike) photographs here.
+// @ts-check
+// The search box: words, images that are chosen, dropped or pasted, and more like (or unlike) images of the collection.
 
-import { api, thumbnail } from "./api.js";
-import { el, fill, icon, iconButton, later } from "./dom.js";
-import { filterChips, setFilter } from "./filters.js";
+import { setFilter } from "./activefilters.js";
+import { api } from "./api.js";
+import { byId, debounced, el, fill, icon, iconButton, messageOf } from "./dom.js";
 import { toast } from "./layers.js";
-import { drawPreview, keepPictures, picture } from "./pictures.js";
-import { clearAll, go, searching, state, watch } from "./state.js";
-import { named } from "./these.js";
+import { keepQueryImages } from "./queryimages.js";
+import { go, resultsView, state } from "./state.js";
+
+/** @import {Collection, Filter} from "./types.js" */
 
 const COLUMNS = 6; // of text that are looked through while someone types
-let collection, input, options, chooser;
+const MOST = 200; // images of the collection in one search
+
+/** @type {Collection} */
+let collection;
+/** @type {HTMLInputElement} */
+let input;
+/** @type {HTMLElement} */
+let options;
+/** @type {HTMLInputElement} */
+let chooser;
+/** @type {{element: HTMLElement, act: (() => void) | null}[]} */
+let ways = [];
 let chosen = -1;
 
+/** @param {Collection} of */
 export function startSearch(of) {
   collection = of;
-  const box = document.getElementById("search");
   options = el("div", {
     class: "options",
     role: "listbox",
@@ -32,7 +45,7 @@ export function startSearch(of) {
     "aria-label": "Search",
     "aria-controls": "search-options",
     "aria-expanded": "false",
-    oninput: () => suggestLater(),
+    oninput: () => suggestSoon(),
     onfocus: () => input.value && suggest(),
     onkeydown: key,
     onblur: () => setTimeout(close, 150),
@@ -43,99 +56,92 @@ export function startSearch(of) {
     multiple: true,
     hidden: true,
     id: "search-files",
-    "aria-label": "Pictures to search with",
+    "aria-label": "Images to search with",
     onchange: () => {
-      searchPictures([...chooser.files]);
+      searchFiles([...(chooser.files ?? [])]);
       chooser.value = "";
     },
   });
   fill(
-    box,
+    byId("search"),
     icon("search"),
     input,
     chooser,
-    iconButton("picture", "Search with a picture (or drop, or paste one anywhere)", () => chooser.click()),
+    iconButton("image", "Search with an image (or drop, or paste one anywhere)", () => chooser.click()),
     options,
   );
-  listenForPictures();
-  watch(drawChips);
-  drawChips();
+  listenForFiles();
 }
 
 export const focusSearch = () => input.select();
 
 function placeholder() {
-  const { search_text: words, search_image: pictures } = collection.can;
-  return (words ? "Describe what to look for" : "Find in labels and columns") + (pictures ? ", or drop a picture" : "");
+  const { search_text: words, search_image: files } = collection.can;
+  return (words ? "Describe what to look for" : "Find in labels and columns") + (files ? ", or drop an image" : "");
 }
 
-/** More like these photographs; they take the place of what was searched for. */
+/**
+ * More like these images; they take the place of what was searched for.
+ * @param {string[]} ids
+ */
 export function searchLike(ids) {
-  if (ids.length > 200) toast("A search takes up to 200 photographs: the first 200 of the selection are used.");
-  go({
-    view: state().view === "map" ? "map" : "gallery",
-    like: ids.slice(0, 200),
-    texts: [],
-    unlike: [],
-    picture: "",
-    these: "",
-    photo: "",
-  });
+  if (ids.length > MOST) toast(`A search takes up to ${MOST} images: the first ${MOST} of the selection are used.`);
+  const like = ids.slice(0, MOST);
+  go({ view: resultsView(), like, texts: [], unlike: [], queryImage: "", subset: "", photo: "" });
 }
 
-/** Keep away from these photographs. */
+/**
+ * Keep away from these images.
+ * @param {string[]} ids
+ */
 export function searchUnlike(ids) {
-  const { unlike, view } = state();
-  const all = [...new Set([...unlike, ...ids])].slice(0, 200);
-  go({ view: view === "map" ? "map" : "gallery", unlike: all, these: "", photo: "" });
+  const unlike = [...new Set([...state().unlike, ...ids])].slice(0, MOST);
+  go({ view: resultsView(), unlike, subset: "", photo: "" });
 }
 
-async function searchPictures(files) {
-  const pictures = files.filter((file) => file.type.startsWith("image/") || !file.type);
-  if (!pictures.length)
-    return toast("Only pictures can be searched with: drop a JPEG, PNG, WebP, TIFF or HEIC file.", { error: true });
-  if (!collection.can.search_image) return toast(why("search_image"), { error: true });
-  const done = toast(pictures.length === 1 ? "Looking at the picture …" : `Looking at ${pictures.length} pictures …`);
+/** @param {File[]} files */
+async function searchFiles(files) {
+  const usable = files.filter((file) => file.type.startsWith("image/") || !file.type);
+  if (!usable.length) {
+    toast("Only images can be searched with: drop a JPEG, PNG, WebP, TIFF or HEIC file.", { error: true });
+    return;
+  }
+  if (!collection.can.search_image) {
+    toast(collection.can.why ?? `The model ${collection.model.name} is not on this machine.`, { error: true });
+    return;
+  }
+  const done = toast(usable.length === 1 ? "Embedding the image …" : `Embedding ${usable.length} images …`);
   try {
-    const key = await keepPictures(pictures);
-    go({ view: state().view === "map" ? "map" : "gallery", picture: key, these: "", photo: "" });
+    const queryImage = await keepQueryImages(usable);
+    go({ view: resultsView(), queryImage, subset: "", photo: "" });
   } catch (error) {
-    toast(error.message, { error: true, action: { label: "Try again", act: () => searchPictures(files) } });
+    toast(messageOf(error), { error: true, action: { label: "Try again", act: () => searchFiles(files) } });
   } finally {
     done();
   }
 }
 
-/** Why the collection cannot do something. */
-function why(what) {
-  const { can } = collection;
-  const reason = typeof can.why === "string" ? can.why : can.why?.[what];
-  if (reason) return reason;
-  return what === "search_text"
-    ? `The model ${collection.model.name} knows pictures only: it has no text half.`
-    : `The model ${collection.model.name} is not on this machine.`;
-}
+const whyNoWords = () => collection.can.why ?? `The model ${collection.model.name} has no text encoder.`;
 
 // Words
 
+/** @param {string} text */
 function searchText(text) {
   close();
   input.value = "";
-  go({ view: state().view === "map" ? "map" : "gallery", texts: [...state().texts, text], these: "", photo: "" });
+  go({ view: resultsView(), texts: [...state().texts, text], subset: "", photo: "" });
 }
 
-const suggestLater = later(() => suggest(), 180);
+const suggestSoon = debounced(() => suggest(), 180);
 let asked = 0;
 
 async function suggest() {
   const text = input.value.trim();
-  if (!text) return close();
+  if (!text) {
+    close();
+    return;
+  }
   const turn = ++asked;
-  const ways = [
-    collection.can.search_text
-      ? way("more", `Photographs that show “${text}”`, "", () => searchText(text))
-      : way("more", `Photographs that show “${text}”`, why("search_text"), null),
-  ];
   const columns = collection.columns.filter(
     (column) => column.type === "text" && column.filled > 0 && !["id", "sha256", "etag"].includes(column.name),
   );
@@ -147,55 +153,74 @@ async function suggest() {
     }),
   );
   if (turn !== asked || input.value.trim() !== text) return;
+  const title = `Images that show “${text}”`;
+  ways = [
+    collection.can.search_text
+      ? way("more", title, "", () => searchText(text))
+      : way("more", title, whyNoWords(), null),
+  ];
   for (const { column, values } of found) {
     for (const { value, count } of values) {
-      ways.push(way("filter", value, `${column.name}, ${count}`, () => narrow(column.name, { values: [value] })));
+      const detail = `${column.name}, ${count}`;
+      ways.push(way("filter", String(value), detail, () => narrow(column.name, { values: [value] })));
     }
     if (values.length > 1)
       ways.push(
         way("filter", `All with “${text}” in ${column.name}`, "", () => narrow(column.name, { contains: text })),
       );
   }
-  if (columns.some((column) => column.name === "uri")) {
+  if (columns.some((column) => column.name === "uri"))
     ways.push(way("filter", `“${text}” in the file name`, "", () => narrow("uri", { contains: text })));
-  }
-  fill(options, ways);
+  fill(
+    options,
+    ways.map(({ element }) => element),
+  );
   options.hidden = false;
   input.setAttribute("aria-expanded", "true");
   choose(collection.can.search_text || ways.length === 1 ? 0 : 1);
 }
 
+/**
+ * @param {string} column
+ * @param {Omit<Filter, "column">} filter
+ */
 function narrow(column, filter) {
   close();
   input.value = "";
-  if (state().view !== "gallery" && state().view !== "map") go({ view: "gallery" });
+  if (resultsView() !== state().view) go({ view: "gallery" });
   setFilter(column, filter);
 }
 
+/**
+ * @param {string} drawing
+ * @param {string} title
+ * @param {string} detail
+ * @param {(() => void) | null} act
+ */
 function way(drawing, title, detail, act) {
-  const option = el(
+  const element = el(
     "div",
     { class: act ? "option" : "option off", role: "option", "aria-disabled": act ? null : "true" },
     icon(drawing),
     el("span", { class: "option-title" }, title),
     el("span", { class: "option-detail" }, detail),
   );
-  option.act = act;
-  option.addEventListener("pointerdown", (event) => {
+  element.addEventListener("pointerdown", (event) => {
     event.preventDefault();
     act?.();
   });
-  return option;
+  return { element, act };
 }
 
+/** @param {number} index */
 function choose(index) {
-  chosen = Math.max(0, Math.min(index, options.children.length - 1));
-  [...options.children].forEach((option, at) => {
-    option.id = `search-option-${at}`;
-    option.setAttribute("aria-selected", String(at === chosen));
+  chosen = Math.max(0, Math.min(index, ways.length - 1));
+  ways.forEach(({ element }, at) => {
+    element.id = `search-option-${at}`;
+    element.setAttribute("aria-selected", String(at === chosen));
   });
   input.setAttribute("aria-activedescendant", `search-option-${chosen}`);
-  options.children[chosen]?.scrollIntoView({ block: "nearest" });
+  ways[chosen]?.element.scrollIntoView({ block: "nearest" });
 }
 
 function close() {
@@ -205,115 +230,54 @@ function close() {
   input.removeAttribute("aria-activedescendant");
 }
 
+/** @param {KeyboardEvent} event */
 async function key(event) {
+  const text = input.value.trim();
   if (event.key === "ArrowDown" && !options.hidden) choose(chosen + 1);
   else if (event.key === "ArrowUp" && !options.hidden) choose(chosen - 1);
   else if (event.key === "Escape" && (input.value || !options.hidden)) {
     close();
     input.value = "";
-  } else if (event.key === "Enter" && input.value.trim()) {
+  } else if (event.key === "Enter" && text) {
     event.preventDefault();
-    if (collection.can.search_text && options.hidden) return searchText(input.value.trim());
-    if (options.hidden) await suggest();
-    else options.children[chosen]?.act?.();
+    if (collection.can.search_text && options.hidden) searchText(text);
+    else if (options.hidden) await suggest();
+    else ways[chosen]?.act?.();
     return;
   } else return;
   event.preventDefault();
 }
 
-// Pictures from outside
+// Images from outside
 
-function listenForPictures() {
-  const veil = document.getElementById("drop");
+function listenForFiles() {
+  const veil = byId("drop");
   let depth = 0;
-  const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  /** @param {DragEvent} event */
+  const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  /** @param {boolean} on */
   const show = (on) => {
     depth = on ? depth : 0;
     veil.hidden = !on;
   };
   addEventListener("dragenter", (event) => {
-    if (!carries(event)) return;
+    if (!carriesFiles(event)) return;
     event.preventDefault();
     depth++;
     show(true);
   });
   addEventListener("dragleave", () => --depth <= 0 && show(false));
-  addEventListener("dragover", (event) => carries(event) && event.preventDefault());
+  addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
   addEventListener("drop", (event) => {
-    if (!carries(event)) return;
+    if (!carriesFiles(event)) return;
     event.preventDefault();
     show(false);
-    searchPictures([...event.dataTransfer.files]);
+    searchFiles([...(event.dataTransfer?.files ?? [])]);
   });
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length) return;
     event.preventDefault();
-    searchPictures(files);
+    searchFiles(files);
   });
-}
-
-// What is searched for and filtered by, as chips that can be removed
-
-function drawChips() {
-  const now = state();
-  const row = document.getElementById("chips");
-  const chips = [];
-  if (searching(now)) chips.push(el("span", { class: "chips-title" }, "Near to"));
-  for (const text of now.texts) {
-    chips.push(
-      el(
-        "span",
-        { class: "chip query" },
-        `“${text}”`,
-        iconButton("x", `Do not search for “${text}”`, () => go({ texts: now.texts.filter((each) => each !== text) })),
-      ),
-    );
-  }
-  if (now.picture) {
-    const kept = picture(now.picture);
-    const canvas = el("canvas", { class: "preview", "aria-hidden": "true", width: 1, height: 1 });
-    drawPreview(canvas, kept).catch(() => {});
-    chips.push(
-      el(
-        "span",
-        { class: "chip query" },
-        canvas,
-        kept?.name ?? "a picture",
-        iconButton("x", "Do not search with the picture", () => go({ picture: "" })),
-      ),
-    );
-  }
-  chips.push(...photoChips(now, "like", "more like"), ...photoChips(now, "unlike", "unlike"));
-  if (now.these)
-    chips.push(
-      el("span", { class: "chips-title" }, "Only"),
-      el(
-        "span",
-        { class: "chip query" },
-        named(now.these),
-        iconButton("x", "Show others again", () => go({ these: "" })),
-      ),
-    );
-  const filters = filterChips();
-  if (filters.length) chips.push(el("span", { class: "chips-title" }, "Where"), ...filters);
-  if (chips.length) chips.push(el("button", { type: "button", class: "link", onclick: clearAll }, "Clear all"));
-  fill(row, chips);
-  row.hidden = !chips.length || !["gallery", "map"].includes(now.view);
-}
-
-function photoChips(now, key, title) {
-  const ids = now[key];
-  if (!ids.length) return [];
-  const pictures = ids.slice(0, 3).map((id) => el("img", { class: "preview", alt: "", src: thumbnail({ id }, 96) }));
-  const number = ids.length === 1 ? `${title} this` : `${title} these ${ids.length}`;
-  return [
-    el(
-      "span",
-      { class: `chip query ${key}` },
-      pictures,
-      number,
-      iconButton("x", `Do not search ${number}`, () => go({ [key]: [] })),
-    ),
-  ];
 }

@@ -1,39 +1,65 @@
-// The selected photographs, by id: one selection for all views. Each view says which of them it shows, so that nobody
-// labels what is out of sight without knowing it.
+// @ts-check
+// The selected images, by id: one selection for all views. Each view says which of them it shows, so that nobody labels
+// what is out of sight without knowing it.
 
-import { state, tellAll } from "./state.js";
+import { tellAll } from "./signals.js";
 
+/** @type {Set<string>} */
 const chosen = new Set();
-const sight = {};
+/** @type {Record<string, (ids: string[]) => string[] | Promise<string[]>>} */
+const shownBy = {};
 
 export const selection = {
+  /** @param {string} id */
   has: (id) => chosen.has(id),
   ids: () => [...chosen],
   get size() {
     return chosen.size;
   },
-  add: (ids) => change(() => ids.forEach((id) => chosen.add(id))),
+  /** @param {string[]} ids */
+  add: (ids) => change(() => addAll(ids)),
+  /** @param {string} id */
   toggle: (id) => change(() => chosen.delete(id) || chosen.add(id)),
+  /** @param {string[]} ids */
   set: (ids) =>
     change(() => {
       chosen.clear();
-      ids.forEach((id) => chosen.add(id));
+      addAll(ids);
     }),
-  remove: (ids) => change(() => ids.forEach((id) => chosen.delete(id))),
-  clear: () => chosen.size && change(() => chosen.clear()),
+  /** @param {string[]} ids */
+  remove: (ids) =>
+    change(() => {
+      for (const id of ids) chosen.delete(id);
+    }),
+  clear: () => chosen.size > 0 && change(() => chosen.clear()),
 };
 
+/** @param {string[]} ids */
+function addAll(ids) {
+  for (const id of ids) chosen.add(id);
+}
+
+/** @param {() => unknown} action */
 function change(action) {
   action();
   tellAll("selection");
 }
 
-/** Let a view say what it shows: `which(ids)` gives those of some ids, or a promise of them. "shown" tells of changes. */
-export const inSight = (view, which) => (sight[view] = which);
+/**
+ * Let a view say what it shows: `which(ids)` gives those of some ids, or a promise of them. "shown" tells of changes.
+ * @param {string} view
+ * @param {(ids: string[]) => string[] | Promise<string[]>} which
+ */
+export function showsSelected(view, which) {
+  shownBy[view] = which;
+}
 
-/** The selected photographs that the view does not show, however far it is scrolled. */
-export async function outOfSight() {
+/**
+ * The selected images that a view does not show, however far it is scrolled.
+ * @param {string} view
+ */
+export async function outOfSight(view) {
   const ids = selection.ids();
-  const seen = new Set((await sight[state().view]?.(ids)) ?? []);
+  const seen = new Set((await shownBy[view]?.(ids)) ?? []);
   return ids.filter((id) => !seen.has(id));
 }

@@ -1,32 +1,54 @@
+// @ts-check
 // The bar under a selection: how many are selected, which of them are out of sight, and what can be done with them.
 
-import { count, el, fill, iconButton, photographs, say } from "./dom.js";
+import { byId, el, fill, iconButton, say } from "./dom.js";
+import { count, images } from "./format.js";
 import { labelBox } from "./labelbox.js";
 import { give } from "./labels.js";
 import { choose } from "./layers.js";
 import { searchLike, searchUnlike } from "./search.js";
 import { outOfSight, selection } from "./selection.js";
-import { listen, watch } from "./state.js";
-import { showIds } from "./these.js";
+import { listen } from "./signals.js";
+import { state, watch } from "./state.js";
+import { showIds } from "./subset.js";
 
-const DOUBLE = 500; // milliseconds in which a second click is meant for the photograph beneath, not for the bar
-let collection, bar, counter, hiddenOnes, box, keep;
+/**
+ * @import {LabelBox} from "./labelbox.js"
+ * @import {Collection} from "./types.js"
+ */
+
+const DOUBLE = 500; // milliseconds in which a second click is meant for the image beneath, not for the bar
+/** @type {HTMLElement} */
+let bar;
+/** @type {HTMLElement} */
+let counter;
+/** @type {HTMLElement} */
+let hiddenOnes;
+/** @type {LabelBox} */
+let box;
+/** @type {HTMLInputElement} */
+let keep;
 let turn = 0;
 
-export function startSelectionBar(of) {
-  collection = of;
-  bar = document.getElementById("selection-bar");
+/** @param {Collection} collection */
+export function startSelectionBar(collection) {
+  bar = byId("selection-bar");
   counter = el("b", { class: "selected-count" });
   hiddenOnes = el("span", { class: "out-of-sight", role: "status" });
   keep = el("input", { type: "checkbox", id: "keep-selected" });
   box = labelBox({ apply: labelSelected });
-  const more = (title, kind, act) =>
-    el("button", { type: "button", class: kind, onclick: act }, title, el("span", { class: "these" }, "these"));
+  /**
+   * @param {string} title
+   * @param {string} kind
+   * @param {() => void} onclick
+   */
+  const action = (title, kind, onclick) =>
+    el("button", { type: "button", class: kind, onclick }, title, el("span", { class: "these" }, "these"));
   fill(
     bar,
     iconButton("x", "Clear the selection (Esc)", () => selection.clear()),
     el("div", { class: "bar-count" }, counter, hiddenOnes),
-    box,
+    box.element,
     collection.writable
       ? el(
           "label",
@@ -38,8 +60,8 @@ export function startSelectionBar(of) {
     el(
       "div",
       { class: "bar-actions" },
-      more("More like", "", () => searchLike(selection.ids())),
-      more("Unlike", "quiet", () => searchUnlike(selection.ids())),
+      action("More like", "", () => searchLike(selection.ids())),
+      action("Unlike", "quiet", () => searchUnlike(selection.ids())),
     ),
   );
   listen("selection", draw);
@@ -48,7 +70,9 @@ export function startSelectionBar(of) {
 }
 
 /** Go to the text of the box, to type over what is there. */
-export const focusLabel = () => !bar.hidden && box.focusText?.();
+export const focusLabel = () => {
+  if (!bar.hidden) box.focusText();
+};
 
 function draw() {
   const { size } = selection;
@@ -59,15 +83,18 @@ function draw() {
   bar.hidden = size === 0;
   document.body.classList.toggle("with-selection", size > 0);
   counter.textContent = `${count(size)} selected`;
-  say(size ? `${photographs(size)} selected` : "Nothing selected");
+  say(size ? `${images(size)} selected` : "Nothing selected");
   drawHidden();
 }
 
 async function drawHidden() {
   const mine = ++turn;
-  const unseen = selection.size ? await outOfSight().catch(() => []) : [];
+  const unseen = selection.size ? await outOfSight(state().view).catch(() => []) : [];
   if (mine !== turn) return;
-  if (!unseen.length) return fill(hiddenOnes);
+  if (!unseen.length) {
+    fill(hiddenOnes);
+    return;
+  }
   fill(
     hiddenOnes,
     `${count(unseen.length)} not in view: `,
@@ -76,19 +103,24 @@ async function drawHidden() {
   );
 }
 
-/** Label what is selected; what is out of sight only when it is meant. */
+/**
+ * Label what is selected; what is out of sight only when it is meant.
+ * @param {string} column
+ * @param {string | null} value
+ */
 async function labelSelected(column, value) {
   let ids = selection.ids();
-  const unseen = await outOfSight();
+  const unseen = await outOfSight(state().view);
   if (unseen.length) {
     const away = new Set(unseen);
     const seen = ids.filter((id) => !away.has(id));
+    /** @type {Record<string, "show" | "seen" | "all">} */
     const answers = { "Show them": "show" };
     if (seen.length) answers[`Label the ${count(seen.length)} in view`] = "seen";
     answers[`Label all ${count(ids.length)}`] = "all";
     const answer = await choose(
       "Some of them are not in view",
-      `${count(unseen.length)} of the ${count(ids.length)} selected photographs are not among those shown here.`,
+      `${count(unseen.length)} of the ${count(ids.length)} selected images are not among those shown here.`,
       answers,
     );
     if (answer === "show") showIds(ids);

@@ -1,24 +1,37 @@
-// Where a grid takes its photographs from: a page at a time from the server, or a list that is all there.
-//
-// Both have `total`, `at(index)` (a photograph, or undefined while it is not there), `need(first, last)`,
-// `ids(first, last)` (a promise, all without arguments), `among(ids)` (a promise of those of some ids that it has),
-// `patch(ids, changes)`, `renew(ids)` (ask what has changed of some), `close()` and `onchange`.
+// @ts-check
+// Where a grid takes its images from: a page at a time from the server, or a list that is all there.
 
 import { api, isAbort } from "./api.js";
 
-const PAGE = 200;
-const KEPT = 80; // pages in memory: 16,000 photographs
-const RENEWED = 1000; // photographs at once
+/** @import {Photo, Source} from "./types.js" */
 
-class Source {
+const PAGE = 200;
+const KEPT = 80; // pages in memory: 16,000 images
+const RENEWED = 1000; // images at once
+
+/** What both have. */
+class Known {
   onchange = () => {};
 
+  /**
+   * The images that are there.
+   * @returns {Iterable<Photo>}
+   */
+  known() {
+    return [];
+  }
+
+  /**
+   * @param {string[]} ids
+   * @param {Partial<Photo>} changes
+   */
   patch(ids, changes) {
     const changed = new Set(ids);
     for (const photo of this.known()) if (changed.has(photo.id)) Object.assign(photo, changes);
     this.onchange();
   }
 
+  /** @param {string[]} ids */
   async renew(ids) {
     const wanted = new Set(ids);
     const mine = [...this.known()].filter((photo) => wanted.has(photo.id)).slice(0, RENEWED);
@@ -33,43 +46,57 @@ class Source {
   }
 }
 
-export class Pages extends Source {
-  /** `ask(offset, limit, signal)` gives {photos, total}; `askIds()` gives the ids of all. */
+/** @implements {Source} */
+export class Pages extends Known {
+  total = 0;
+  /** @type {(error: unknown) => unknown} */
+  onerror = () => {};
+  /** @type {Map<number, Photo[]>} the least recently seen first */
+  #pages = new Map();
+  /** @type {Map<number, AbortController>} */
+  #underway = new Map();
+  /** @type {Promise<string[]> | null} */
+  #everyId = null;
+
+  /**
+   * @param {(offset: number, limit: number, signal: AbortSignal) => Promise<{photos: Photo[], total: number}>} ask
+   * @param {() => Promise<string[]>} askIds gives the ids of all
+   */
   constructor(ask, askIds) {
     super();
     this.ask = ask;
     this.askIds = askIds;
-    this.total = 0;
-    this.pages = new Map(); // the least recently seen first
-    this.underway = new Map();
-    this.everyId = null;
-    this.onerror = () => {};
   }
 
-  /** Fetch the first page, which says how many there are. */
+  /** Fetch the page of an image, which says how many there are. */
   async open(index = 0) {
     await this.#fetch(Math.floor(index / PAGE));
     return this;
   }
 
+  /** @param {number} index */
   at(index) {
-    return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
+    return this.#pages.get(Math.floor(index / PAGE))?.[index % PAGE];
   }
 
   *known() {
-    for (const photos of this.pages.values()) yield* photos;
+    for (const photos of this.#pages.values()) yield* photos;
   }
 
-  /** Have these there soon; requests for others are given up. */
+  /**
+   * Have these there soon; requests for others are given up.
+   * @param {number} first
+   * @param {number} last
+   */
   need(first, last) {
     const [from, to] = [Math.floor(first / PAGE), Math.floor(Math.max(first, last - 1) / PAGE)];
-    for (const [page, abort] of this.underway) if (page < from || page > to) abort.abort();
+    for (const [page, abort] of this.#underway) if (page < from || page > to) abort.abort();
     for (let page = from; page <= to; page++) {
-      const known = this.pages.get(page);
+      const known = this.#pages.get(page);
       if (known) {
-        this.pages.delete(page);
-        this.pages.set(page, known);
-      } else if (!this.underway.has(page)) {
+        this.#pages.delete(page);
+        this.#pages.set(page, known);
+      } else if (!this.#underway.has(page)) {
         this.#fetch(page).then(
           () => this.onchange(),
           (error) => isAbort(error) || this.onerror(error),
@@ -78,30 +105,39 @@ export class Pages extends Source {
     }
   }
 
+  /** @param {number} page */
   async #fetch(page) {
     const abort = new AbortController();
-    this.underway.set(page, abort);
+    this.#underway.set(page, abort);
     try {
       const { photos, total } = await this.ask(page * PAGE, PAGE, abort.signal);
       this.total = total;
-      this.pages.set(page, photos);
-      while (this.pages.size > KEPT) this.pages.delete(this.pages.keys().next().value);
+      this.#pages.set(page, photos);
+      for (const oldest of this.#pages.keys()) {
+        if (this.#pages.size <= KEPT) break;
+        this.#pages.delete(oldest);
+      }
     } finally {
-      if (this.underway.get(page) === abort) this.underway.delete(page);
+      if (this.#underway.get(page) === abort) this.#underway.delete(page);
     }
   }
 
   async ids(first = 0, last = Infinity) {
     const known = [];
-    for (let index = first; index <= last && this.at(index); index++) known.push(this.at(index).id);
+    for (let index = first; index <= last; index++) {
+      const photo = this.at(index);
+      if (!photo) break;
+      known.push(photo.id);
+    }
     if (known.length === Math.min(last, this.total - 1) - first + 1) return known;
-    this.everyId ??= this.askIds().catch((error) => {
-      this.everyId = null;
+    this.#everyId ??= this.askIds().catch((error) => {
+      this.#everyId = null;
       throw error;
     });
-    return (await this.everyId).slice(first, last + 1);
+    return (await this.#everyId).slice(first, last + 1);
   }
 
+  /** @param {string[]} ids */
   async among(ids) {
     const here = new Set();
     for (const photo of this.known()) here.add(photo.id);
@@ -112,19 +148,26 @@ export class Pages extends Source {
 
   close() {
     super.close();
-    for (const abort of this.underway.values()) abort.abort();
+    for (const abort of this.#underway.values()) abort.abort();
   }
 }
 
-/** The photographs that a condition holds for, in an order. */
+/**
+ * The images that match a filter, in an order.
+ * @param {string | undefined} where
+ * @param {string} order
+ */
 export const matching = (where, order) =>
   new Pages(
     (offset, limit, signal) => api.photos({ where, order, offset, limit }, signal),
     async () => (await api.ids({ where, order })).ids,
   );
 
-/** Photographs by their ids. */
-export const chosen = (ids) =>
+/**
+ * Images by their ids.
+ * @param {string[]} ids
+ */
+export const byIds = (ids) =>
   new Pages(
     async (offset, limit, signal) => ({
       photos: await api.photosOf(ids.slice(offset, offset + limit), signal),
@@ -133,7 +176,9 @@ export const chosen = (ids) =>
     async () => ids,
   );
 
-export class List extends Source {
+/** @implements {Source} */
+export class List extends Known {
+  /** @param {Photo[]} photos */
   constructor(photos) {
     super();
     this.photos = photos;
@@ -143,6 +188,7 @@ export class List extends Source {
     return this.photos.length;
   }
 
+  /** @param {number} index */
   at(index) {
     return this.photos[index];
   }
@@ -157,6 +203,7 @@ export class List extends Source {
     return this.photos.slice(first, last + 1).map((photo) => photo.id);
   }
 
+  /** @param {string[]} ids */
   async among(ids) {
     const here = new Set(this.photos.map((photo) => photo.id));
     return ids.filter((id) => here.has(id));

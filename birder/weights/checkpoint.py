@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 
 from birder.errors import WeightsError
+from birder.files import replacing
 from birder.net.base import get_signature
 from birder.registry import TASK
 from birder.version import __version__
@@ -30,7 +31,7 @@ RgbStats = dict[str, Any]
 Signature = dict[str, Any]
 
 _FIELDS = ("task", "signature", "class_to_idx", "rgb_stats")
-# No network comes near; what a file claims beyond is not believed.
+# Far beyond any network; a file that claims more is refused.
 _MAX_SIDE, _MAX_CHANNELS, _MAX_OUTPUTS = 16_384, 1_024, 100_000_000
 _MAX_DEPTH, _MAX_VALUES = 8, 10_000
 
@@ -97,8 +98,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises
     ------
     WeightsError
-        The file is missing, no regular file, truncated, a pickle that carries code, or no checkpoint of the Birder
-        format.
+        The file is missing, not a regular file, truncated, a pickle that carries code, or not in the Birder format.
     """
     path = Path(path)
     check_is_file(path)
@@ -107,11 +107,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if missing:
         raise WeightsError(
             f"{path} is not in the Birder format: it has no {', '.join(missing)}. "
-            "A checkpoint of OpenCLIP becomes one with: birder convert SOURCE DEST"
+            "A checkpoint of OpenCLIP becomes one with: birder convert SOURCE --to FILE"
         )
     wrong = _wrong(values, path.stat().st_size)
     if wrong is not None:
-        raise WeightsError(f"{path} is damaged or foreign: {wrong}. Fetch it again, or ask whoever made it.")
+        raise WeightsError(f"{path} is damaged or in another format: {wrong}. Fetch it again, or ask its author.")
     return Checkpoint(
         state=values["state"],
         signature=values["signature"],
@@ -132,7 +132,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (safetensors.SafetensorError, OSError, ValueError, OverflowError, RuntimeError) as error:
         raise WeightsError(
-            f"{path} is truncated or no safetensors file ({error}). Delete it and fetch it again."
+            f"{path} is truncated or not a safetensors file ({error}). Delete it and fetch it again."
         ) from error
     values: dict[str, Any] = {"state": state}
     for key, text in metadata.items():
@@ -140,7 +140,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             try:
                 values[key] = json.loads(text) if text else None
             except (ValueError, RecursionError) as error:
-                raise WeightsError(f"{path} is damaged: its metadata {key!r} is no JSON.") from error
+                raise WeightsError(f"{path} is damaged: its metadata {key!r} is not JSON.") from error
         else:
             values[key] = text
     return values
@@ -161,11 +161,11 @@ def read_pickle(path: Path) -> Any:
         if is_zip:
             _check_zip(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch remarks on old protocols: nothing to do about them
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of old protocols, which users cannot change
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except WeightsError:
         raise
-    except Exception as error:  # what a damaged pickle makes torch stumble over is any of Python's errors
+    except Exception as error:  # a damaged pickle can make torch raise any of Python's errors
         message = str(error).lower()
         if isinstance(error, pickle.UnpicklingError) and ("weights_only" in message or "unsupported" in message):
             raise WeightsError(
@@ -173,7 +173,7 @@ def read_pickle(path: Path) -> Any:
                 "Ask for a .safetensors file, or a .pt that torch.load(..., weights_only=True) reads."
             ) from error
         raise WeightsError(
-            f"{path} is truncated or no torch file ({_first_line(error)}). Delete it and fetch it again."
+            f"{path} is truncated or not a PyTorch checkpoint ({_first_line(error)}). Delete it and fetch it again."
         ) from error
 
 
@@ -182,7 +182,7 @@ def _check_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as file:
         parts = sum(part.file_size for part in file.infolist())
     if parts > path.stat().st_size:
-        raise WeightsError(f"{path} is no torch file: its parts are compressed, or overlap. Fetch it again.")
+        raise WeightsError(f"{path} is not a PyTorch checkpoint: its parts are compressed, or overlap. Fetch it again.")
 
 
 def _first_line(error: Exception) -> str:
@@ -190,11 +190,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _wrong(values: dict[str, Any], file_size: int) -> str | None:
-    """What in a checkpoint's fields has not the format's form, said for a person; None if nothing."""
+    """What in a checkpoint's fields does not have the format's form, for a message; None if nothing."""
     state, signature, stats = values["state"], values["signature"], values["rgb_stats"]
     classes = values["class_to_idx"]
     if not _is_table(state) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        return "its state is no table of tensors"
+        return "its state is not a table of tensors"
     # A number takes a byte at least; some tensors may share theirs.
     if sum(value.numel() for value in state.values()) > 4 * file_size:
         return "its tensors claim more numbers than the file holds"
@@ -210,26 +210,26 @@ def _wrong(values: dict[str, Any], file_size: int) -> str | None:
         if not all(abs(each) < math.inf and (key == "mean" or each > 0) for each in numbers):
             return f"its rgb_stats have numbers as {key!r} that pixels cannot have"
     if classes is not None and not (_is_table(classes) and all(type(each) is int for each in classes.values())):
-        return "its class_to_idx is no table of names and numbers"
+        return "its class_to_idx is not a table of names and numbers"
     for key in ("task", "birder_version", "network"):
         if not isinstance(values.get(key, ""), str):
-            return f"its {key} is no text"
+            return f"its {key} is not a text"
     for key in ("config", "backbone_config"):
         config = values.get(key)
         if config is not None and not (_is_table(config) and _is_plain(config)):
-            return f"its {key} is no table of plain values"
+            return f"its {key} is not a table of plain values"
     return None
 
 
 def wrong_signature(signature: Any) -> str | None:
-    """What in a signature has not the format's form or no network has; None if nothing."""
+    """What in a signature does not have the format's form, or fits no network; None if nothing."""
     try:
         shape = signature["inputs"][0]["data_shape"]
         height, width = get_size_from_signature(signature)
         channels, outputs = get_channels_from_signature(signature), get_num_labels_from_signature(signature)
         whole = all(type(each) is int for each in shape)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError):
-        return "signature has not the Birder format's form"
+        return "signature does not have the Birder format's form"
     if (
         not whole
         or len(shape) != 4
@@ -272,12 +272,12 @@ def _shown(value: Any) -> str:
 
 
 def check_finite(state: dict[str, torch.Tensor], source: str) -> None:
-    """Raise `WeightsError`, naming a tensor, if one has a number that is infinite or none (NaN)."""
+    """Raise `WeightsError`, naming a tensor, if one has a number that is infinite or NaN."""
     for key, value in state.items():
-        # The sum is quicker than looking at each number, and not finite if one is not.
+        # The sum is quicker than checking each number, and is not finite if one of them is not.
         if value.is_floating_point() and not (value.float().sum().isfinite() or value.float().isfinite().all()):
             raise WeightsError(
-                f"{source} is damaged: {key} has numbers that are not finite, so every embedding would be worthless. "
+                f"{source} is damaged: {key} has numbers that are not finite, so every embedding would be useless. "
                 "Fetch it again, or take an earlier checkpoint of the training."
             )
 
@@ -299,18 +299,12 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
         fields["config"] = checkpoint.config
     if checkpoint.network is not None:
         fields["network"] = checkpoint.network
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as draft:
         if path.suffix == ".pt":
-            torch.save({"state": state, **fields}, part)
+            torch.save({"state": state, **fields}, draft)
         else:
             texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
-            safetensors.torch.save_file(state, part, metadata=texts)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise WeightsError(f"Cannot write {path}: {error}") from error
+            safetensors.torch.save_file(state, draft, metadata=texts)
     return path
 
 

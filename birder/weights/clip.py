@@ -1,174 +1,44 @@
-"""A whole CLIP model that is ready to use: image half, text half, tokenizer and transform."""
+"""CLIP models by a user's word for them, in Birder's form and in that of open_clip."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from birder.errors import ConfigError, WeightsError
-from birder.images.transform import ClassificationTransform, classification_transform
-from birder.net.base import Backbone
-from birder.net.clip import CLIP, TextTower
+from birder.errors import ConfigError
+from birder.images.transform import ClassificationTransform
 from birder.net.tokenizer import CONTEXT_LENGTH, ClipTokenizer
-from birder.registry import HUB_PREFIX, create_network, registered_name, weights_spec
-from birder.weights.checkpoint import check_finite, get_num_labels_from_signature, get_size_from_signature
-from birder.weights.hub import sha256_of
-from birder.weights.openclip import OpenClip, check_text_tower, openclip_repository, read_config, read_openclip
-from birder.weights.openclip_convert import text_state_to_birder, to_birder
+from birder.weights.loaded_clip import LoadedClip
+from birder.weights.openclip_files import fetch_config, read_config
+from birder.weights.resolve import resolve
 
-FOLDER_PREFIX = "local-dir:"
-"""What open_clip's users write before a folder."""
-
-
-class Scale(float):
-    """A number that similarities are multiplied by, which code for open_clip may take for its logarithm."""
-
-    def exp(self) -> torch.Tensor:
-        """The number itself: `model.logit_scale.exp()` is what open_clip's users write."""
-        return torch.tensor(float(self))
-
-
-class LoadedClip(nn.Module):
-    """A CLIP model for inference.
-
-    It can be used as open_clip's models are, moved and cast as any module.
-
-    Attributes
-    ----------
-    name
-        What it was loaded by.
-    network
-        The registered network of the image tower.
-    sha256
-        Of the file that the tensors were read from: two models are the same if it is.
-    net
-        The two towers, in evaluation mode, without gradients.
-    tokenizer
-        Texts to tokens.
-    transform
-        From a Pillow image to the image tower's input, as the model's own configuration has it.
-    """
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        network: str,
-        sha256: str,
-        net: CLIP,
-        tokenizer: ClipTokenizer,
-        transform: ClassificationTransform,
-    ) -> None:
-        super().__init__()
-        self.name = name
-        self.network = network
-        self.sha256 = sha256
-        self.net = net
-        self.tokenizer = tokenizer
-        self.transform = transform
-        self.eval()
-
-    @property
-    def visual(self) -> Backbone:
-        """The image tower: (B, 3, H, W) to image features (B, E)."""
-        return self.net.image
-
-    @property
-    def logit_scale(self) -> Scale:
-        """What cosine similarities are multiplied by before the softmax over texts; its `exp()` is the same number."""
-        return Scale(self.net.logit_scale)
-
-    @property
-    def context_length(self) -> int:
-        """The most tokens of a text."""
-        return self.net.text.context_length
-
-    @property
-    def embedding_size(self) -> int:
-        """E, the numbers in an image's or a text's features."""
-        return self.net.text.projection.out_features
-
-    def forward(
-        self, image: torch.Tensor | None = None, text: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
-        """Features of length 1 of images (B, 3, H, W) and of tokens (N, L), and the scale, as open_clip gives them."""
-        return (
-            None if image is None else self.encode_image(image, normalize=True),
-            None if text is None else self.encode_text(text, normalize=True),
-            self.net.log_logit_scale.exp(),
-        )
-
-    def encode_image(self, image: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-        """Image features (B, E). image: (B, 3, H, W) float, as `transform` gives it; `normalize` to length 1."""
-        return self.net.encode_image(image.to(self._device), normalize)
-
-    def project(self, embedding: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-        """Image features (B, E) of stored embeddings (B, D) of the same image tower."""
-        return self.net.project(embedding.to(self._device), normalize)
-
-    def encode_text(
-        self, text: str | Sequence[str] | torch.Tensor, normalize: bool = False, *, batch_size: int = 256
-    ) -> torch.Tensor:
-        """Text features (N, E).
-
-        Parameters
-        ----------
-        text
-            Texts, or their tokens, int64 (N, context length), as `tokenizer` gives them.
-        normalize
-            Make their length 1.
-        batch_size
-            Texts that go through the network at once. Texts of similar length go together, which saves the arithmetic
-            on padding.
-        """
-        tokens = text if isinstance(text, torch.Tensor) else self.tokenizer(text)
-        order = tokens.argmax(dim=-1).argsort()
-        scale = self.net.log_logit_scale
-        features = torch.empty(len(tokens), self.embedding_size, device=scale.device, dtype=scale.dtype)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            encoded = self.net.encode_text(tokens[rows].to(scale.device), normalize)
-            features[rows.to(scale.device)] = encoded.to(scale.dtype)
-        return features
-
-    @property
-    def _device(self) -> torch.device:
-        return self.net.log_logit_scale.device
+__all__ = ["LoadedClip", "create_model_and_transforms", "get_tokenizer", "load_clip"]
 
 
 def load_clip(name_or_path: str | Path, *, device: torch.device | str | None = None) -> LoadedClip:
-    """Load a CLIP model, both halves, from OpenCLIP's layout.
+    """Load a CLIP model, image encoder and text encoder, from OpenCLIP's layout.
 
     Parameters
     ----------
     name_or_path
         A folder, a hub repository (`imageomics/bioclip`, or `hf-hub:imageomics/bioclip`), or registered weights that
-        have a text half (`vit_b16_pn_bioclip-v1`, whose whole model is `imageomics/bioclip`).
+        have a text encoder (`vit_b16_pn_bioclip-v1`, which belongs to `imageomics/bioclip`).
     device
-        Where to run; the CPU without it.
+        Where to run; default: the CPU.
 
     Raises
     ------
+    UnknownNameError
+        No such model.
     HubError
         The hub is out of reach or has no such model.
+    NoTextEncoderError
+        The model is an image encoder alone.
     WeightsError
-        There is no text half, it is of a kind that Birder does not support, or the files are damaged.
+        The text encoder is of a kind that Birder does not support, or the files are damaged.
     """
-    name, source = _find(str(name_or_path))
-    openclip = read_openclip(source)
-    network, net = build_clip(openclip)
-    size = (net.image.size[0], net.image.size[1])
-    return LoadedClip(
-        name=name,
-        network=network,
-        sha256=sha256_of(openclip.weights_path),
-        net=net.to(device=device),
-        tokenizer=ClipTokenizer(net.text.context_length),
-        transform=_transform(openclip, size),
-    )
+    return resolve(name_or_path).load_clip(device=device)
 
 
 def create_model_and_transforms(
@@ -181,9 +51,9 @@ def create_model_and_transforms(
     model_name
         As in `load_clip`, or as open_clip has it: `hf-hub:imageomics/bioclip`, `local-dir:FOLDER`.
     pretrained
-        Must be left out: a model's folder or repository says which weights are its own.
+        Must be left out: a folder or repository has its own weights.
     device
-        Where to run; the CPU without it.
+        Where to run; default: the CPU.
 
     Returns
     -------
@@ -193,15 +63,15 @@ def create_model_and_transforms(
     ------
     ConfigError
         `pretrained` is given.
-    HubError, WeightsError
+    UnknownNameError, HubError, WeightsError
         As in `load_clip`.
     """
     if pretrained:
         raise ConfigError(
-            f"Birder has no architectures by name with weights {pretrained!r} beside: name a folder, a hub repository "
-            "(hf-hub:imageomics/bioclip) or registered weights, and leave out pretrained."
+            f"Birder does not combine an architecture with weights by name (pretrained={pretrained!r}): name a "
+            "folder, a hub repository (hf-hub:imageomics/bioclip) or registered weights, and leave out pretrained."
         )
-    clip = load_clip(str(model_name).removeprefix(FOLDER_PREFIX), device=device)
+    clip = load_clip(model_name, device=device)
     return clip, None, clip.transform
 
 
@@ -210,68 +80,8 @@ def get_tokenizer(model_name: str | Path) -> ClipTokenizer:
 
     Raises
     ------
-    HubError, WeightsError
+    UnknownNameError, HubError, WeightsError
         As in `load_clip`.
     """
-    _, source = _find(str(model_name).removeprefix(FOLDER_PREFIX))
-    config = read_config(source)
+    config = read_config(fetch_config(resolve(model_name).text_encoder()))
     return ClipTokenizer((config["model_cfg"].get("text_cfg") or {}).get("context_length", CONTEXT_LENGTH))
-
-
-def _find(name_or_path: str) -> tuple[str, str]:
-    """What a CLIP model is called, and the folder or repository with both of its halves."""
-    name = name_or_path.removeprefix(HUB_PREFIX)
-    registered = registered_name(name)
-    if registered is not None and name != weights_spec(registered).openclip:
-        return registered, openclip_repository(weights_spec(registered))
-    return name, name_or_path
-
-
-def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:
-    """Both towers in float32 and evaluation mode, and the name of the image tower's registered network."""
-    check_text_tower(openclip)
-    check_finite(openclip.state, openclip.source)
-    network, checkpoint = to_birder(openclip)
-    text_state = text_state_to_birder(openclip.state, openclip.source)
-    model = openclip.model_config
-    text = model.get("text_cfg") or {}
-    width = text.get("width", 512)
-    outputs = get_num_labels_from_signature(checkpoint.signature)
-    with torch.device("meta"):  # no time goes into random weights that are replaced at once
-        image_tower = create_network(
-            network, outputs, size=get_size_from_signature(checkpoint.signature), config=checkpoint.config
-        )
-        text_tower = TextTower(
-            model["embed_dim"],
-            vocabulary_size=text.get("vocab_size", 49408),
-            context_length=text.get("context_length", 77),
-            width=width,
-            num_heads=text.get("heads", 8),
-            num_layers=text.get("layers", 12),
-            mlp_dim=int(width * text.get("mlp_ratio", 4.0)),
-            act_layer_type="quick_gelu" if model.get("quick_gelu") else "gelu",
-        )
-    try:
-        image_tower.load_state_dict(checkpoint.state, assign=True)
-        text_tower.load_state_dict(text_state, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"Configuration and tensors of {openclip.source} are not of one model: {' '.join(str(error).split())[:400]}"
-        ) from error
-    net = CLIP(image_tower, text_tower)
-    net.log_logit_scale.data = openclip.state["logit_scale"].detach().clone().reshape(())
-    net = net.float().eval()
-    net.requires_grad_(False)
-    return network, net
-
-
-def _transform(openclip: OpenClip, size: tuple[int, int]) -> ClassificationTransform:
-    """The transform of the model's configuration; OpenCLIP's default keeps the aspect ratio and crops."""
-    preprocess = openclip.preprocess_config
-    mode = preprocess.get("resize_mode") or "shortest"
-    if mode not in ("shortest", "squash") or (preprocess.get("interpolation") or "bicubic") != "bicubic":
-        raise WeightsError(
-            f"{openclip.source} prepares images by {mode!r} resizing with {preprocess.get('interpolation')!r} "
-            "interpolation; Birder has 'shortest' and 'squash', both bicubic."
-        )
-    return classification_transform(size, openclip.rgb_stats, simple_crop=mode == "shortest")

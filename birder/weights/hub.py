@@ -1,7 +1,7 @@
 """Finding a file of weights: in an installed package, on this machine, or on the hub.
 
-The hub is `huggingface_hub`'s business: its cache, resumed downloads, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, tokens, proxies.
-What is added here is the checksum, and errors that say what to do.
+`huggingface_hub` does the fetching: its cache, resumed downloads, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, tokens, proxies.
+Birder adds the checksum, and errors that say what to do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 
 from birder.errors import HubError, WeightsError
+from birder.files import replacing
 from birder.registry import DEFAULT_WEIGHTS, WeightsSpec
 
 
@@ -23,9 +24,9 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
     Parameters
     ----------
     spec
-        What the registry says of the weights.
+        The registry's entry for the weights.
     dst
-        Where the file shall lie; a file already there is used if its checksum is right. The hub's cache without it.
+        Where to put the file; a file already there is used if its checksum is right. Default: the hub's cache.
     progress_bar
         Show the progress of a download on standard error.
 
@@ -51,10 +52,8 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
     if dst is None:
         return source
     dst = Path(dst)
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    part = dst.with_name(dst.name + ".part")
-    shutil.copyfile(source, part)
-    part.replace(dst)
+    with replacing(dst) as draft:
+        shutil.copyfile(source, draft)
     return dst
 
 
@@ -67,9 +66,14 @@ def cached_file(spec: WeightsSpec) -> Path | None:
             return _packaged_file(spec)
         except WeightsError:
             return None
+    return cached_repository_file(str(spec.repository), spec.file)
+
+
+def cached_repository_file(repository: str, filename: str) -> Path | None:
+    """Where a file of a hub repository lies on this machine; None if it would have to be fetched."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(str(spec.repository), spec.file)
+    found = try_to_load_from_cache(repository, filename)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -108,7 +112,7 @@ def fetch_repository_file(
         raise HubError(_out_of_reach(repository, filename, weights)) from error
     except GatedRepoError as error:
         raise HubError(
-            f"{repository} asks for its terms to be accepted on its page first; then: hf auth login"
+            f"{repository} is gated: accept its terms on its page, then log in with: hf auth login"
         ) from error
     except RepositoryNotFoundError as error:
         raise HubError(
@@ -117,11 +121,11 @@ def fetch_repository_file(
     except EntryNotFoundError as error:
         raise HubError(f"The repository {repository} has no file {filename}. Check the name on its page.") from error
     except HFValidationError as error:
-        raise HubError(f"{repository!r} is no name of a hub repository: it has the form OWNER/NAME.") from error
+        raise HubError(f"{repository!r} is not the name of a hub repository, which has the form OWNER/NAME.") from error
     except HfHubHTTPError as error:
-        raise HubError(f"{_out_of_reach(repository, filename, weights)}\n(The hub said: {error})") from error
+        raise HubError(f"{_out_of_reach(repository, filename, weights)}\n(The hub answered: {error})") from error
     except OSError as error:
-        raise HubError(f"{_out_of_reach(repository, filename, weights)}\n(The reason: {error})") from error
+        raise HubError(f"{_out_of_reach(repository, filename, weights)}\n(Reason: {error})") from error
     finally:
         if quiet:
             enable_progress_bars()
@@ -135,10 +139,10 @@ def _out_of_reach(repository: str, filename: str, weights: WeightsSpec | None) -
         return f"{message} Fetch it where the network is, or set HF_ENDPOINT to a mirror."
     return (
         f"{message}\n"
-        f"Either fetch {filename} from the repository {repository} on another machine, put it here and name it: "
-        f'load_pretrained_model("{weights.name}", dst="path/to/{filename}"), or --model path/to/{filename} on the '
-        f"command line; or set HF_ENDPOINT to a mirror.\n"
-        f"{DEFAULT_WEIGHTS} works offline: its weights are installed with Birder."
+        f"Either fetch {filename} from the repository {repository} on another machine, copy it to this one and "
+        f'name it: load_pretrained_model("{weights.name}", dst="path/to/{filename}"), or --model path/to/{filename} on '
+        f"the command line; or set HF_ENDPOINT to a mirror.\n"
+        f"{DEFAULT_WEIGHTS} works offline: its weights install with Birder."
     )
 
 
@@ -155,11 +159,11 @@ def _packaged_file(spec: WeightsSpec) -> Path:
 
 
 def _verified(path: Path, spec: WeightsSpec, remove: list[Path]) -> Path:
-    """The path, once its sha256 is right; what was checked is remembered by path, size and time."""
+    """The path, once its sha256 is right; a checked file is remembered by path, size and time."""
     if spec.sha256 is None:
         return path
     if not path.exists():
-        raise WeightsError(f"There is no file {path}, which {spec.name} names.")
+        raise WeightsError(f"There is no file {path}, which the registry names for {spec.name}.")
     check_is_file(path)
     found = path.stat()
     note = cache_folder() / "verified" / f"{spec.sha256}.txt"
@@ -185,7 +189,7 @@ def sha256_of(path: Path) -> str:
 
 
 def check_is_file(path: Path) -> None:
-    """Raise `WeightsError` unless a path is a file that can be read to its end: no folder, no pipe, no device."""
+    """Raise `WeightsError` unless a path is a regular file that may be read: not a folder, a pipe or a device."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
@@ -194,9 +198,9 @@ def check_is_file(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise WeightsError(f"{path} is a folder, not a checkpoint: name the file in it.")
     if not stat.S_ISREG(mode):
-        raise WeightsError(f"{path} is a pipe or a device, not a checkpoint: copy what it gives into a file first.")
+        raise WeightsError(f"{path} is a pipe or a device, not a checkpoint: copy its content into a file first.")
     if not os.access(path, os.R_OK):
-        raise WeightsError(f"{path} may not be read: change its permissions, or name another file.")
+        raise WeightsError(f"No permission to read {path}: change its permissions, or name another file.")
 
 
 def cache_folder() -> Path:

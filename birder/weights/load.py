@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -15,8 +16,6 @@ from torch import nn
 from birder.errors import BirderError, ConfigError, WeightsError, unknown_name
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.net.base import Backbone
-from birder.net.efficientnet_lite import rename_published_state
-from birder.net.vit import ViT
 from birder.registry import (
     DETECTION_TASK,
     TASK,
@@ -38,8 +37,9 @@ from birder.weights.checkpoint import (
     read_pickle,
     wrong_signature,
 )
-from birder.weights.find import FoundModel, find_model
 from birder.weights.hub import fetch
+from birder.weights.openclip import read_openclip
+from birder.weights.openclip_convert import to_birder
 
 FILE_FORMATS = ("pt", "safetensors")
 
@@ -90,13 +90,13 @@ def load_pretrained_model(
     weights
         A name of `list_pretrained_models()`, e.g. "vit_b16_pn_bioclip-v1".
     dst
-        Where the file shall lie; the hub's cache without it. A file already there is used once its sha256 is right.
+        Where to put the file; default: the hub's cache. A file already there is used if its sha256 is right.
     file_format
         "pt" or "safetensors": the kind of file to use.
     inference
         Evaluation mode and no gradients.
     device, dtype
-        Of the parameters; CPU and float32 without them.
+        Of the parameters; default: CPU and float32.
     new_size
         Adjust the network to another input (height, width) in pixels.
     custom_config
@@ -236,36 +236,53 @@ def load_model_with_cfg(
 def check_network(checkpoint: Checkpoint, network: str, source: str) -> None:
     """Refuse (`WeightsError`) a checkpoint of another network, whose parameters may fit though its arithmetic does not.
 
-    A checkpoint that Birder wrote names its network. One of the published package does not: of a network that the
-    published package does not have it cannot be.
+    A checkpoint that Birder wrote names its network. One of the published package does not, so it cannot be of a
+    network that the published package lacks.
     """
     if checkpoint.network is None:
-        if not network_spec(network).published:
+        if (counterpart := network_spec(network).published_as) is not None:
             raise WeightsError(
-                f"{source} does not say which network it is of, as files of the published birder package do not, and "
-                f"that has no {network}: load it as {network.removeprefix('tf_')}, whose arithmetic is another."
+                f"{source} does not name its network, as files of the published birder package do not, and that "
+                f"package has no {network}: load it as {counterpart}, whose arithmetic is another."
             )
     elif checkpoint.network != network:
         raise WeightsError(
-            f"{source} is of the network {checkpoint.network}, not {network}: load it as {checkpoint.network} (on the "
-            f"command line, begin the file's name with it)."
+            f"{source} holds weights of {checkpoint.network}, not of {network}: load it as {checkpoint.network} (on "
+            f"the command line, begin the file's name with it)."
         )
 
 
-def load_any(name_or_path: str, *, device: torch.device | str | None = None) -> LoadedModel:
-    """Load what the command line calls a model, for inference: registered weights by name, or a checkpoint's path.
+def load_weights(
+    name: str,
+    network: str,
+    path: Path,
+    sha256: str,
+    *,
+    spec: WeightsSpec | None,
+    openclip: str | None,
+    config: dict[str, Any],
+    device: torch.device | str | None = None,
+) -> LoadedModel:
+    """Load the image encoder of a resolved model for inference: see `birder.weights.resolve.Weights`.
 
-    Raises as `find_model` and `load_pretrained_model` do.
+    Parameters
+    ----------
+    name, network, path, sha256, config
+        As in `birder.weights.resolve.Model` and `Weights`.
+    spec
+        Of registered weights.
+    openclip
+        The source of weights in OpenCLIP's layout.
+    device
+        Where to run; default: the CPU.
     """
-    return load_found(find_model(name_or_path), device=device)
-
-
-def load_found(model: FoundModel, *, device: torch.device | str | None = None) -> LoadedModel:
-    """Load a model that `find_model` found, for inference."""
-    checkpoint = read_checkpoint(model.path) if model.spec is None else _read_spec(model.spec, model.path)
-    config = model.spec.config if model.spec else {}
-    net, info = _build(model.network, checkpoint, model.path, config, True, device, None, None)
-    return LoadedModel(model.name, model.network, model.sha256, net, info)
+    if openclip is not None:
+        _, checkpoint = to_birder(read_openclip(openclip))
+        config = {}  # the checkpoint has what OpenCLIP's configuration says
+    else:
+        checkpoint = read_checkpoint(path) if spec is None else _read_spec(spec, path)
+    net, info = _build(network, checkpoint, path, config, True, device, None, None)
+    return LoadedModel(name, network, sha256, net, info)
 
 
 def check_fits(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
@@ -297,10 +314,11 @@ def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> No
 
 
 def _read_spec(spec: WeightsSpec, path: Path) -> Checkpoint:
-    """The checkpoint of registered weights; a packaged file in its author's names gets the Birder format's."""
-    if spec.module is None:
+    """The checkpoint of registered weights; parameters of a file in another format get the Birder format's names."""
+    if spec.state_names is None:
         return read_checkpoint(path)
-    state = rename_published_state(read_pickle(path))
+    module, _, function = str(spec.state_names).partition(":")
+    state = getattr(importlib.import_module(module), function)(read_pickle(path))
     names = resources.files("birder.data").joinpath(str(spec.classes)).read_text("utf-8").splitlines()
     return Checkpoint(
         state=state,
@@ -319,7 +337,7 @@ def _class_to_idx(lines: list[str]) -> dict[str, int]:
 
 
 class _Untrained(nn.Module):
-    """In place of what a detector does not train; whoever needs it is told so."""
+    """Stands in for what a detector does not train, and raises an error if it is used."""
 
     def forward(self, *_: object) -> torch.Tensor:
         raise ConfigError(
@@ -340,8 +358,8 @@ def _build_backbone(
 ) -> tuple[Backbone, ModelInfo]:
     """The backbone of a detector, with the maps that the detector was trained on."""
     own = checkpoint.backbone_config or {}
-    if issubclass(network_spec(network).network_class(), ViT) and own.get("out_indices") is None:
-        own = own | {"out_indices": [-1]}  # the published package's maps without it: the last block's, not normalised
+    defaults = network_spec(network).network_class().detector_config
+    own |= {key: value for key, value in defaults.items() if own.get(key) is None}
     prefix = "backbone."
     part = replace(
         checkpoint,

@@ -1,14 +1,10 @@
 """Reading a model in OpenCLIP's layout: its configuration, its tensors, and whether Birder can run it.
 
-The layout is that of `open_clip_torch`: `open_clip_config.json` beside `open_clip_model.safetensors` or
-`open_clip_pytorch_model.bin`, in a folder or a hub repository. The field names are those of its `CLIPVisionCfg` and
-`CLIPTextCfg`.
+Field names of the configuration are those of `CLIPVisionCfg` and `CLIPTextCfg` in `open_clip_torch`.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +13,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from birder.errors import HubError, WeightsError
-from birder.registry import HUB_PREFIX, WeightsSpec, list_pretrained_models, weights_spec
+from birder.errors import WeightsError
+from birder.registry import HUB_PREFIX
 from birder.weights.checkpoint import RgbStats, read_pickle
-from birder.weights.hub import check_is_file, fetch_repository_file
+from birder.weights.hub import check_is_file
+from birder.weights.openclip_files import CONFIG_FILE, OPENAI_RGB, Config, fetch_files, read_config
 
-CONFIG_FILE = "open_clip_config.json"
-SAFETENSORS_FILE = "open_clip_model.safetensors"
-PICKLE_FILE = "open_clip_pytorch_model.bin"
-OPENAI_RGB: RgbStats = {
-    "mean": [0.48145466, 0.4578275, 0.40821073],
-    "std": [0.26862954, 0.26130258, 0.27577711],
-}
-"""What CLIP models are normalised with where their configuration does not say."""
-
-Config = dict[str, Any]
 State = dict[str, torch.Tensor]
 
 _SUPPORTED = (
@@ -90,7 +77,7 @@ _PART_NAMES = {
     "timm_model_name": "a timm trunk",
     "attentional_pool": "attentional pooling",
     "no_ln_pre": "no LayerNorm before the blocks",
-    "hf_model_name": "a text tower of the transformers library",
+    "hf_model_name": "a text encoder of the transformers library",
     "hf_tokenizer_name": "a tokenizer of the transformers library",
 }
 
@@ -153,40 +140,13 @@ def read_openclip(source: str | Path) -> OpenClip:
     WeightsError
         It is not in OpenCLIP's layout, damaged, or a pickle that carries code.
     """
-    path, name = Path(source), str(source).removeprefix(HUB_PREFIX)
-    if path.is_dir():
-        weights = next((path / name for name in (SAFETENSORS_FILE, PICKLE_FILE) if (path / name).is_file()), None)
-        if weights is None or not (path / CONFIG_FILE).is_file():
-            lacks = CONFIG_FILE if weights is not None else f"{SAFETENSORS_FILE} or {PICKLE_FILE}"
-            raise WeightsError(f"{path} is not in OpenCLIP's layout: it has no {lacks}. Add it from the model's page.")
-        return OpenClip(str(path), weights, _read_config(path / CONFIG_FILE), read_state(weights))
-    if path.exists():
+    path = Path(source)
+    if path.exists() and not path.is_dir():
         return OpenClip(str(path), path, None, read_state(path))
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
-        raise WeightsError(
-            f"There is no folder or file {source}, and it is no hub repository either, which has the form OWNER/NAME: "
-            "imageomics/bioclip."
-        )
-    config = _read_config(fetch_repository_file(name, CONFIG_FILE))
-    try:
-        weights = fetch_repository_file(name, SAFETENSORS_FILE)
-    except HubError:  # older repositories have only the other kind; if that fails too, its error is the one to show
-        weights = fetch_repository_file(name, PICKLE_FILE)
-    return OpenClip(name, weights, config, read_state(weights))
-
-
-def read_config(source: str | Path) -> Config:
-    """The configuration of a model in OpenCLIP's layout, a folder or a hub repository, without its tensors.
-
-    Raises
-    ------
-    HubError
-        The repository, or the file, cannot be fetched.
-    WeightsError
-        It is no configuration of OpenCLIP's.
-    """
-    folder, name = Path(source), str(source).removeprefix(HUB_PREFIX)
-    return _read_config(folder / CONFIG_FILE if folder.is_dir() else fetch_repository_file(name, CONFIG_FILE))
+    files = fetch_files(str(source))
+    return OpenClip(
+        str(source).removeprefix(HUB_PREFIX), files.weights, read_config(files.config), read_state(files.weights)
+    )
 
 
 def read_state(path: Path) -> State:
@@ -196,7 +156,7 @@ def read_state(path: Path) -> State:
         try:
             state: Any = safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
-            raise WeightsError(f"{path} is truncated or no safetensors file ({error}). Fetch it again.") from error
+            raise WeightsError(f"{path} is truncated or not a safetensors file ({error}). Fetch it again.") from error
     else:
         state = read_pickle(path)
         if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -212,26 +172,9 @@ def read_state(path: Path) -> State:
     return tensors
 
 
-def _read_config(path: Path) -> Config:
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        if not isinstance(config["model_cfg"]["vision_cfg"], dict) or not isinstance(
-            config["model_cfg"]["embed_dim"], int
-        ):
-            raise TypeError("vision_cfg is no table")
-        for key in ("mean", "std"):
-            numbers = (config.get("preprocess_cfg") or {}).get(key) or OPENAI_RGB[key]
-            if len(numbers) != 3 or not all(type(each) in (int, float) for each in numbers):
-                raise TypeError(f"preprocess_cfg.{key} is no list of three numbers")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WeightsError(
-            f"{path} is not OpenCLIP's configuration: it needs model_cfg with embed_dim and vision_cfg ({error!r})."
-        ) from error
-    return dict(config)
-
-
-def check_image_tower(clip: OpenClip) -> None:
-    """Raise `WeightsError` unless Birder's ViT computes what this image tower does; it names the part that differs."""
+def check_image_encoder(clip: OpenClip) -> None:
+    """Raise `WeightsError`, naming what differs, unless Birder's ViT computes what this image encoder does."""
+    who = f"The image encoder of {clip.source}"
     for prefix, part in (
         ("visual.trunk.", "a timm trunk"),
         ("visual.layer1.", "a ResNet"),
@@ -239,18 +182,18 @@ def check_image_tower(clip: OpenClip) -> None:
         ("visual.attnpool.", "attentional pooling"),
     ):
         if any(key.startswith(prefix) for key in clip.state):
-            raise WeightsError(f"The image tower of {clip.source} has {part} ({prefix}*). {_SUPPORTED}.")
+            raise WeightsError(f"{who} has {part} ({prefix}*). {_SUPPORTED}.")
     if clip.config is None:
         return
     vision = clip.model_config["vision_cfg"]
     if isinstance(vision.get("layers"), list):
-        raise WeightsError(f"The image tower of {clip.source} is a ResNet (vision_cfg.layers is a list). {_SUPPORTED}.")
-    _check_keys(f"The image tower of {clip.source}", "vision_cfg", vision, _VISION_DEFAULTS, _VISION_FREE, _SUPPORTED)
+        raise WeightsError(f"{who} is a ResNet (vision_cfg.layers is a list). {_SUPPORTED}.")
+    _check_keys(who, "vision_cfg", vision, _VISION_DEFAULTS, _VISION_FREE, _SUPPORTED)
 
 
-def check_text_tower(clip: OpenClip) -> None:
-    """Raise `WeightsError` unless Birder's text tower computes what this one does; it names the part that differs."""
-    who = f"The text tower of {clip.source}"
+def check_text_encoder(clip: OpenClip) -> None:
+    """Raise `WeightsError`, naming what differs, unless Birder's text encoder computes what this one does."""
+    who = f"The text encoder of {clip.source}"
     config = clip.model_config
     for key, part in (("multimodal_cfg", "is CoCa's, with a decoder"), ("custom_text", "is a custom one")):
         if config.get(key):
@@ -285,25 +228,3 @@ def _check_keys(who: str, where: str, config: Config, defaults: Config, free: se
             raise WeightsError(f"{who} has {part} ({where}.{key}). {supported}.")
     if config.get("block_type") not in (None, "default"):
         raise WeightsError(f"{who} has blocks of the type {config['block_type']!r} ({where}.block_type). {supported}.")
-
-
-def openclip_repository(weights: WeightsSpec) -> str:
-    """The hub repository or folder of the whole CLIP model that registered weights are the image encoder of.
-
-    Raises
-    ------
-    WeightsError
-        The weights have no text half in OpenCLIP's layout; the message names those that have one.
-    """
-    if weights.openclip is not None:
-        return weights.openclip
-    why = f"{weights.name} has no text half"
-    if "biotrove-clip" in weights.name:
-        why = (
-            f"The text half of {weights.name} is published as a bare checkpoint only (BGLab/BioTrove-CLIP): put it "
-            f"as {PICKLE_FILE} into a folder with an {CONFIG_FILE} for ViT-B-16, and name that folder"
-        )
-    having = (name for name in list_pretrained_models() if weights_spec(name).openclip is not None)
-    raise WeightsError(
-        f"{why}. Weights with one: {', '.join(having)}; or name a folder or a hub repository in OpenCLIP's layout."
-    )

@@ -17,9 +17,11 @@ import safetensors.torch
 import torch
 
 from birder.errors import WeightsError
+from birder.files import replacing_folder
 from birder.registry import create_network, list_networks, network_spec
 from birder.weights.checkpoint import Checkpoint, get_size_from_signature, make_signature
-from birder.weights.openclip import CONFIG_FILE, SAFETENSORS_FILE, Config, OpenClip, State, check_image_tower
+from birder.weights.openclip import OpenClip, State, check_image_encoder
+from birder.weights.openclip_files import CONFIG_FILE, SAFETENSORS_FILE, Config
 
 _SIZES = ("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
 _BLOCK_NAMES = {
@@ -57,7 +59,7 @@ _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
 
 
 def to_birder(clip: OpenClip, network: str | None = None) -> tuple[str, Checkpoint]:
-    """The image tower as a checkpoint in the Birder format, its projection as the bias-free classifier.
+    """The image encoder as a checkpoint in the Birder format, its projection as the bias-free classifier.
 
     Parameters
     ----------
@@ -68,26 +70,26 @@ def to_birder(clip: OpenClip, network: str | None = None) -> tuple[str, Checkpoi
 
     Returns
     -------
-    The name of the registered network, and the checkpoint. Its `config` is `{"head_bias": False}` for a tower that is
-    exactly the registered network, and everything that distinguishes the tower otherwise. Tensors are as stored.
+    The name of the registered network, and the checkpoint. Its `config` is `{"head_bias": False}` for an encoder that
+    is exactly the registered network, and otherwise everything that distinguishes it. Tensors are as stored.
 
     Raises
     ------
     WeightsError
-        The tower is of a kind that Birder does not support, or its tensors contradict its configuration.
+        The encoder is of a kind that Birder does not support, or its tensors contradict its configuration.
     """
-    check_image_tower(clip)
+    check_image_encoder(clip)
     state = image_state_to_birder(clip.state, clip.source)
     shapes = _from_shapes(state)
     if clip.config is None:
         if network is None:
             raise WeightsError(f"{clip.source} is a bare checkpoint: name its network, as in --network vit_b16_pn.")
         wanted = network_spec(network).config
-        # Heads cannot be seen in the shapes, so only a tower of exactly the named network's shapes is believed.
+        # Heads cannot be seen in the shapes, so only an encoder of exactly the named network's shapes is accepted.
         differing = [f"{key} {shapes[key]}, not {wanted.get(key)}" for key in shapes if shapes[key] != wanted.get(key)]
         if differing:
             raise WeightsError(
-                f"{clip.source} is no {network}: {', '.join(differing)}. Name another --network, or put its "
+                f"{clip.source} is not a {network}: {', '.join(differing)}. Name another --network, or put its "
                 f"{CONFIG_FILE} beside it and name the folder."
             )
         size = _square(state, wanted["patch_size"], clip.source)
@@ -115,28 +117,28 @@ _DISTINGUISHING: Config = {
 
 
 def image_state_to_birder(state: State, source: str) -> State:
-    """The image tower's tensors by Birder's names."""
-    tower = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
-    return _renamed(tower, _IMAGE_NAMES, "encoder.block.", _image_layout, f"The image tower of {source}")
+    """The image encoder's tensors by Birder's names."""
+    encoder = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
+    return _renamed(encoder, _IMAGE_NAMES, "encoder.block.", _image_layout, f"The image encoder of {source}")
 
 
 def text_state_to_birder(state: State, source: str) -> State:
-    """The text tower's tensors by the names of `birder.net.clip.TextTower`."""
-    tower = {
+    """The text encoder's tensors by the names of `birder.net.clip.TextEncoder`."""
+    encoder = {
         key: value
         for key, value in state.items()
         # attn_mask is a constant that old versions stored.
         if not key.startswith("visual.") and key not in ("logit_scale", "attn_mask")
     }
-    return _renamed(tower, _TEXT_NAMES, "block.", _text_layout, f"The text tower of {source}")
+    return _renamed(encoder, _TEXT_NAMES, "block.", _text_layout, f"The text encoder of {source}")
 
 
 def _renamed(
-    tower: State, names: dict[str, str], block: str, layout: Callable[[str, torch.Tensor], torch.Tensor], who: str
+    encoder: State, names: dict[str, str], block: str, layout: Callable[[str, torch.Tensor], torch.Tensor], who: str
 ) -> State:
     renamed: State = {}
     unknown = []
-    for key, value in tower.items():
+    for key, value in encoder.items():
         match = _BLOCK.fullmatch(key)
         if match and match[2] in _BLOCK_NAMES:
             renamed[f"{block}{match[1]}.{_BLOCK_NAMES[match[2]]}"] = value
@@ -147,7 +149,7 @@ def _renamed(
     missing = [key for key, name in names.items() if name not in renamed]
     if unknown or missing:
         problem = f"has {', '.join(unknown[:4])}" if unknown else f"lacks {', '.join(missing[:4])}"
-        raise WeightsError(f"{who} {problem}: it is none that Birder supports; CLIP's own transformers are.")
+        raise WeightsError(f"{who} {problem}: Birder does not support it. Supported are CLIP's own transformers.")
     return renamed
 
 
@@ -175,17 +177,11 @@ def _from_shapes(state: State) -> Config:
 
 
 def _from_config(clip: OpenClip, shapes: Config, state: State) -> tuple[Config, tuple[int, int]]:
-    """Network configuration and input (height, width); what both files tell must agree."""
+    """Network configuration and input (height, width), on which both files must agree."""
     model, vision = clip.model_config, clip.model_config["vision_cfg"]
-    width, head_width = vision.get("width", 768), vision.get("head_width", 64)
-    said = {
-        "patch_size": vision.get("patch_size", 16),
-        "num_layers": vision.get("layers", 12),
-        "hidden_dim": width,
-        "mlp_dim": int(width * vision.get("mlp_ratio", 4.0)),
-    }
+    wanted = _network_config(model)
     differing = [
-        f"{key} {said[key]} in the one, {shapes[key]} in the other" for key in said if said[key] != shapes[key]
+        f"{key} {wanted[key]} in the one, {value} in the other" for key, value in shapes.items() if wanted[key] != value
     ]
     if model["embed_dim"] != state["classifier.weight"].shape[0]:
         differing.append(f"embed_dim {model['embed_dim']} and a projection to {state['classifier.weight'].shape[0]}")
@@ -196,20 +192,45 @@ def _from_config(clip: OpenClip, shapes: Config, state: State) -> tuple[Config, 
         differing.append(f"image_size {image_size} and {state['pos_embedding'].shape[1]} positions, not {tokens}")
     if differing:
         raise WeightsError(f"Configuration and tensors of {clip.source} are not of one model: {'; '.join(differing)}.")
-    wanted = {
-        **shapes,
-        "num_heads": width // head_width,
+    return wanted, (height, across)
+
+
+def _network_config(model: Config) -> Config:
+    """The network configuration that OpenCLIP's `model_cfg` describes."""
+    vision = model["vision_cfg"]
+    width = vision.get("width", 768)
+    return {
+        "patch_size": vision.get("patch_size", 16),
+        "num_layers": vision.get("layers", 12),
+        "num_heads": width // vision.get("head_width", 64),
+        "hidden_dim": width,
+        "mlp_dim": int(width * vision.get("mlp_ratio", 4.0)),
         "pre_norm": True,
         "norm_layer_eps": 1e-5,
         "act_layer_type": "quick_gelu" if model.get("quick_gelu") else "gelu",
     }
-    return wanted, (height, across)
+
+
+def network_of_config(config: Config) -> str:
+    """The registered network nearest to an OpenCLIP configuration: the one that `to_birder` chooses.
+
+    Raises
+    ------
+    WeightsError
+        The configuration does not describe a vision transformer.
+    """
+    try:
+        return nearest_network(_network_config(config["model_cfg"]))
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        raise WeightsError(f"OpenCLIP's configuration does not describe a vision transformer ({error}).") from error
 
 
 def _square(state: State, patch: int, source: str) -> tuple[int, int]:
     side = math.isqrt(state["pos_embedding"].shape[1] - 1)
     if side * side + 1 != state["pos_embedding"].shape[1]:
-        raise WeightsError(f"{source} has no square input: put its {CONFIG_FILE} beside it and name the folder.")
+        raise WeightsError(
+            f"{source} does not have a square input: put its {CONFIG_FILE} beside it and name the folder."
+        )
     return side * patch, side * patch
 
 
@@ -243,16 +264,16 @@ def _check_shapes(state: State, expected: dict[str, Any], source: str, network: 
 
 
 def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tuple[Config, State]:
-    """A whole OpenCLIP model: the image tower from a Birder checkpoint, the text half from an OpenCLIP model.
+    """A whole OpenCLIP model: the image encoder from a Birder checkpoint, the text encoder from an OpenCLIP model.
 
     Parameters
     ----------
     network
         The registered network of the checkpoint.
     checkpoint
-        A CLIP image tower in the Birder format.
+        A CLIP image encoder in the Birder format.
     text_from
-        The model whose text half and temperature go with it.
+        The model whose text encoder and temperature go with it.
 
     Returns
     -------
@@ -261,7 +282,7 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
     Raises
     ------
     WeightsError
-        The checkpoint is no CLIP image tower, or the two halves are not of one model.
+        The checkpoint is not a CLIP image encoder, or the two encoders are not of one model.
     """
     spec = network_spec(network)
     config = spec.config | (checkpoint.config or {})
@@ -272,17 +293,17 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
         or "classifier.bias" in checkpoint.state
     ):
         raise WeightsError(
-            f"This {network} is no CLIP image tower: that has a LayerNorm before its blocks and a classifier without "
-            "bias, CLIP's projection."
+            f"This {network} is not a CLIP image encoder, which has a LayerNorm before its blocks and a classifier "
+            "without bias, CLIP's projection."
         )
     embed_dim = int(checkpoint.state["classifier.weight"].shape[0])
     act = config.get("act_layer_type", "gelu")
     text_act = "quick_gelu" if model.get("quick_gelu") else "gelu"
     if embed_dim != model["embed_dim"] or act != text_act:
         raise WeightsError(
-            f"The image tower ({embed_dim} numbers, {act}) and the text half of {text_from.source} "
-            f"({model['embed_dim']} numbers, {text_act}) are not of one model. Name with --text-from the model that "
-            "the tower came from."
+            f"The image encoder ({embed_dim}-dimensional, {act}) and the text encoder of {text_from.source} "
+            f"({model['embed_dim']}-dimensional, {text_act}) are not of one model. Name with --text-from the model "
+            "that the image encoder came from."
         )
     height, width = get_size_from_signature(checkpoint.signature)
     dim, mlp_dim = config["hidden_dim"], config["mlp_dim"]
@@ -326,12 +347,7 @@ def _layout_back(key: str, value: torch.Tensor) -> torch.Tensor:
 
 def write_openclip(folder: Path, config: Config, state: State) -> Path:
     """Write a folder in OpenCLIP's layout: `open_clip_config.json` and `open_clip_model.safetensors`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{SAFETENSORS_FILE}.part"
-        safetensors.torch.save_file({key: value.contiguous() for key, value in state.items()}, part)
-        part.replace(folder / SAFETENSORS_FILE)
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise WeightsError(f"Cannot write {folder}: {error}") from error
+    with replacing_folder(folder) as draft:
+        safetensors.torch.save_file({key: value.contiguous() for key, value in state.items()}, draft / SAFETENSORS_FILE)
+        (draft / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
     return folder

@@ -1,4 +1,4 @@
-"""The image tower computed from OpenCLIP's own tensors, to compare a conversion with.
+"""The image encoder computed from OpenCLIP's own tensors, to compare a conversion with.
 
 The arithmetic is written down once more, from OpenCLIP's layout: `torch.nn.functional.multi_head_attention_forward` on
 the fused projection and matrices that multiply from the right, sharing only QuickGELU with `birder.net.vit`. That it is
@@ -24,7 +24,7 @@ def openclip_image_features(state: State, x: torch.Tensor, *, num_heads: int, qu
     x
         (B, 3, H, W) float32, normalised.
     num_heads, quick_gelu
-        What the shapes do not tell.
+        What the shapes do not show.
     """
     v = {key.removeprefix("visual."): value.float() for key, value in state.items() if key.startswith("visual.")}
     patch, width = v["conv1.weight"].shape[-1], v["conv1.weight"].shape[0]

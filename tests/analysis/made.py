@@ -21,7 +21,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: insta
 
 def make(
     path: Path,
-    vectors: npt.NDArray[np.float32],
+    vectors: npt.NDArray[np.floating[Any]],
     *,
     names: Sequence[str] | None = None,
     sha256: Sequence[str] | None = None,
@@ -30,16 +30,16 @@ def make(
     known: bool = False,
 ) -> Storage:
     """A collection of these (N, D) vectors; added to the one that is there already."""
-    vectors = np.asarray(vectors, np.float32)
-    card = ModelCard("test", "test", "0" * 64, {"draft": True}, "torch", "fp32", vectors.shape[1])
+    given = np.asarray(vectors, np.float32)
+    card = ModelCard("test", "test", "0" * 64, {"draft": True}, "torch", "fp32", given.shape[1])
     collection = Storage.create_or_open(path, card)
-    names = names or [f"p/{i:05d}.jpg" for i in range(len(vectors))]
+    names = names or [f"p/{i:05d}.jpg" for i in range(len(given))]
     rows = [
         Row(
             f"file:///{name}",
-            sha256[i] if sha256 else hashlib.sha256(f"{name} {vectors[i].tobytes()!r}".encode()).hexdigest(),
+            sha256[i] if sha256 else hashlib.sha256(f"{name} {given[i].tobytes()!r}".encode()).hexdigest(),
             Stamp(10, 1_000_000),
-            Content(vectors[i], sizes[i] if sizes else 40, 30, None, None, None),
+            Content(given[i], sizes[i] if sizes else 40, 30, None, None, None),
             {key: values[i] for key, values in (columns or {}).items() if values[i] is not None},
             known=known,
         )

@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from birder.analysis import neighbours as blocks
 from birder.analysis.agreement import neighbour_agreement
-from birder.collection import vectors as blocks
-from birder.collection.storage import RANKS
-from birder.collection.vectors import nearest_rows, principal
+from birder.analysis.neighbours import nearest_rows, principal
 from birder.errors import ConfigError, UnknownNameError
+from birder.taxonomy import RANKS
 from tests.analysis.made import make
 
 REAL = Path(__file__).parents[1] / "data" / "bioclip2-tol200m-1030.parquet"

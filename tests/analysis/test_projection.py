@@ -17,6 +17,7 @@ from birder.collection import disk
 from birder.collection.disk import locked
 from birder.errors import CollectionError
 from tests.analysis.made import clusters, make
+from tests.stored import images_of
 
 pytestmark = pytest.mark.slow  # maps need UMAP
 
@@ -64,7 +65,7 @@ def test_rows_that_came_changed_or_went_are_counted(tmp_path: Path) -> None:
     make(collection.path, vectors[:4], names=[f"new{i}" for i in range(4)])
     make(collection.path, vectors[:1] + 1, names=["p/00000.jpg"], known=True)
     with collection.writing():
-        collection.images.delete("uri = 'file:///p/00001.jpg'")
+        images_of(collection.path).delete("uri = 'file:///p/00001.jpg'")
     points = read_map(collection)
     assert points is not None
     assert (len(points.ids), len(points.xy), points.missing) == (29, 29, 5)

@@ -105,7 +105,7 @@ def test_failures_are_listed_and_retried(home: Path) -> None:
     listed = json.loads(birder("failures", home / "c", "--format", "json").stdout)
     assert [(Path(row["file"]).name, row["reason"]) for row in listed] == [
         ("empty.jpg", "the file is empty"),
-        ("text.jpg", "not an image that Birder knows"),
+        ("text.jpg", "unknown file format"),
     ]
     done = birder("embed", "--in", home / "c", "--retry-failed", code=1)
     assert "Embedded 0, already there 0, failed 2." in done.stderr

@@ -44,4 +44,4 @@ def test_tells_how_close_and_how_fast_and_what_it_made_embeds(model: Path, photo
 
 def test_too_few_images_are_refused_before_the_work(model: Path, photos: Path) -> None:
     done = birder("quantize", photos / "amphibians", "--model", model, code=2)
-    assert "at least 8 " in done.stderr
+    assert "at least 8 images" in done.stderr

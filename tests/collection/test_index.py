@@ -14,6 +14,7 @@ from birder.collection.index import ensure_index, index_status, make_index
 from birder.collection.search import search
 from birder.collection.storage import Content, ModelCard, Row, Stamp, Storage
 from birder.errors import CollectionError, UnknownNameError
+from tests.stored import images_of
 
 SIZE = 16
 CARD = ModelCard("tiny", "tiny", "ab" * 32, {"size": [8, 8], "draft": True}, "torch", "fp32", SIZE)
@@ -41,7 +42,7 @@ def append(collection: Storage, vectors: npt.NDArray[np.float32], first: int = 0
     columns = collection.columns
     arrays = [values[n].cast(t) if n in values else pa.nulls(len(vectors), t) for n, t in columns.items()]
     with collection.writing():
-        collection.images.add(pa.Table.from_arrays(arrays, schema=collection.images.schema))
+        collection.append(pa.Table.from_arrays(arrays, schema=collection.schema))
 
 
 def made(path: Path, vectors: npt.NDArray[np.float32]) -> Storage:
@@ -71,8 +72,8 @@ def test_recall_of_the_index_and_the_conditions_it_leaves_room_for(tmp_path: Pat
     assert report is not None
     assert report.rows == 60_000
     assert report.columns == {"id": "BTREE", "uri": "BTREE", "label": "BITMAP", "latitude": "BTREE"}
-    assert "ANN" in collection.images.search(vectors[0], vector_column_name="embedding").explain_plan()
-    assert {i.index_type for i in collection.images.list_indices() if i.columns == ["embedding"]} == {kind}
+    assert "ANN" in images_of(collection.path).search(vectors[0], vector_column_name="embedding").explain_plan()
+    assert {i.index_type for i in images_of(collection.path).list_indices() if i.columns == ["embedding"]} == {kind}
     queries = clustered(100, seed=1, size=size)
     right = sum(len({*numbers(collection, q, k=10)} & {*brute_force(vectors, q, 10)}) for q in queries)
     assert right >= 0.95 * 1000
@@ -103,10 +104,12 @@ def test_appended_rows_are_found_at_once_and_deleted_ones_never(tmp_path: Path) 
     assert index_status(collection).indexed == 3_000
     assert set(numbers(collection, query, k=2)) == {3_000, 3_001}
     with collection.writing():
-        collection.images.delete("width = 3000")
+        images_of(collection.path).delete("width = 3000")
+    collection.see_latest()
     best = brute_force(vectors, query, 3)
     with collection.writing():
-        collection.images.delete(f"width = {best[0]}")
+        images_of(collection.path).delete(f"width = {best[0]}")
+    collection.see_latest()
     assert numbers(collection, query, k=2) == [3_001, best[1]]
     assert numbers(Storage.open(collection.path), query, k=2) == [3_001, best[1]]
 
@@ -200,7 +203,7 @@ def test_columns_get_the_kind_of_index_that_fits(tmp_path: Path) -> None:
 
 def test_too_few_rows_and_another_writer_are_said(tmp_path: Path) -> None:
     collection = made(tmp_path, clustered(100))
-    with pytest.raises(CollectionError, match="100 rows.*Searching works without it"):
+    with pytest.raises(CollectionError, match="100 rows.*Search works without one"):
         make_index(collection)
     assert index_status(collection).indexed is None
 
@@ -210,7 +213,7 @@ def test_with_a_damaged_index_all_rows_are_compared_and_that_is_said(tmp_path: P
     vectors = clustered(2_000)
     path = made(tmp_path, vectors).path
     make_index(Storage.open(path), columns=["latitude"])
-    (embedding,) = [i for i in Storage.open(path).images.list_indices() if i.columns == ["embedding"]]
+    (embedding,) = [i for i in images_of(path).list_indices() if i.columns == ["embedding"]]
     for file in (path / "images.lance" / "_indices" / str(embedding.index_uuid)).iterdir():
         if how == "gone":
             file.unlink()
@@ -227,7 +230,7 @@ def test_with_a_damaged_index_all_rows_are_compared_and_that_is_said(tmp_path: P
 def test_a_damaged_index_of_a_column_is_said_and_made_again(tmp_path: Path) -> None:
     path = made(tmp_path, clustered(2_000)).path
     make_index(Storage.open(path), columns=["latitude"])
-    (latitude,) = [i for i in Storage.open(path).images.list_indices() if i.columns == ["latitude"]]
+    (latitude,) = [i for i in images_of(path).list_indices() if i.columns == ["latitude"]]
     for file in (path / "images.lance" / "_indices" / str(latitude.index_uuid)).iterdir():
         file.unlink()
     with pytest.raises(CollectionError, match="index is damaged.*birder index"):

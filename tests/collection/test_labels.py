@@ -23,9 +23,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from birder.collection import labels as module
 from birder.collection.journal import FILE, Journal
-from birder.collection.labels import checked_name, checked_value, fold, give_label, history, ids_of, undo
+from birder.collection.labels import checked_name, checked_value, give_label, history, ids_of, undo
+from birder.collection.pending import relabelled
+from birder.collection.search import search
 from birder.collection.storage import Row, Storage
 from birder.collection.whole import TornCopyWarning
 from birder.errors import CollectionError, ConfigError
@@ -84,11 +85,11 @@ def test_a_label_is_a_small_line_until_it_is_folded_with_others(collection: Stor
         give_label(collection, ids[1:2], "label", f"kind {number}")
     assert (collection.path / FILE).stat().st_size - size < 10 * 400
     assert in_rows(collection) == list(before.values())
-    assert fold(collection) == 2
+    assert collection.fold_labels() == 2
     assert in_rows(collection) == list((before | {ids[0]: "lynx", ids[1]: "kind 9"}).values())
-    assert collection.images.version == version + 1
-    assert fold(collection) == 0
-    assert collection.images.version == version + 1
+    assert collection.version == version + 1
+    assert collection.fold_labels() == 0
+    assert collection.version == version + 1
 
 
 @pytest.mark.parametrize("column", ["label", "order", "class", "site", "group"])
@@ -137,10 +138,10 @@ def test_where_rows_cannot_be_written_a_copy_with_the_labels_stands_in(collectio
     reader = Storage.open(collection.path)
     assert labels(reader) == before | dict.fromkeys(ids[:3], "lynx")
     assert reader.count("label = 'lynx'") == 3
-    assert len(reader.search(ids=ids[:1], where="label = 'lynx'")) == 2
+    assert len(search(reader, ids=ids[:1], where="label = 'lynx'")) == 2
     assert in_rows(collection) == list(before.values())
     with pytest.raises(CollectionError, match="Cannot write"):
-        fold(reader)
+        reader.fold_labels()
     for lock in locks:
         lock.rmdir()
     reader.see_latest()
@@ -183,7 +184,7 @@ def test_what_a_full_disk_refuses_is_not_there(collection: Storage, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("birder.collection.journal.os.fsync", full)
-    with pytest.raises(CollectionError, match="Make room"):
+    with pytest.raises(CollectionError, match="Free some space"):
         give_label(collection, ids[1:2], "label", "wolf")
     monkeypatch.undo()
     assert [act.values for act in history(collection.journal).acts] == [[("lynx", 1)]]
@@ -196,7 +197,7 @@ def test_a_copy_whose_rows_are_older_than_its_journal_gets_the_labels_again(
 ) -> None:
     ids = list(labels(collection))
     give_label(collection, ids[:3], "label", "lynx")
-    fold(collection)
+    collection.fold_labels()
     expected = labels(collection)
     copy = tmp_path / "copy.birder"
     shutil.copytree(collection.path, copy)
@@ -315,7 +316,7 @@ class Journaled(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1))
     def fold(self, who: int) -> None:
-        fold(self.handles[who])
+        self.handles[who].fold_labels()
         assert in_rows(self.handles[who]) == list(self.model.values())
 
     @rule(who=st.integers(0, 1))
@@ -323,7 +324,7 @@ class Journaled(RuleBasedStateMachine):
         collection = self.handles[who]
         cells, _ = collection.journal.pending(lancedb.connect(collection.path).open_table("images").version)
         with collection.writing():
-            changed = module._rows_with(collection.images, cells)
+            changed = relabelled(collection.snapshot(), cells)
             if changed.num_rows:
                 collection.update(changed)
         self.handles[who] = Storage.open(collection.path, labels=False)
@@ -371,7 +372,7 @@ def test_any_sequence_of_labels_undos_folds_and_crashes_is_as_a_simple_model_say
 
 LABELLING = """
 import sys
-from birder.collection.labels import fold, give_label, undo
+from birder.collection.labels import give_label, undo
 from birder.collection.storage import Storage
 collection = Storage.open(sys.argv[1])
 ids = sorted(collection.to_arrow()["id"].to_pylist())
@@ -380,7 +381,7 @@ for number in range(100000):
     give_label(collection, ids, "label", f"{sys.argv[2]} {number}")
     print(number, flush=True)
     if number % 5 == 3:
-        fold(collection)
+        collection.fold_labels()
 """
 
 

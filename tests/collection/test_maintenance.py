@@ -13,9 +13,11 @@ import pytest
 
 from birder.analysis.projection import compute_map, read_map
 from birder.collection.disk import running
+from birder.collection.index import make_index
 from birder.collection.journal import Journal
 from birder.collection.labels import give_label, history, undo
 from birder.collection.maintenance import tidy, worth_tidying
+from birder.collection.search import search
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from tests.analysis.made import make
@@ -94,6 +96,15 @@ def test_it_is_told_what_tidying_would_bring(tmp_path: Path, monkeypatch: pytest
     assert not worth_tidying(collection.path).is_much
 
 
+def test_an_index_is_not_counted_as_what_tidying_would_save(tmp_path: Path) -> None:
+    collection = make(tmp_path / "c.birder", np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32))
+    before = worth_tidying(collection.path)
+    make_index(collection, columns=["uri"])
+    index = size(collection.path / "images.lance" / "_indices")
+    assert index > 10_000
+    assert worth_tidying(collection.path).bytes - before.bytes < index / 2  # manifests are
+
+
 def test_versions_of_the_last_hour_stay_and_who_reads_them_goes_on(tmp_path: Path) -> None:
     collection = bit_by_bit(tmp_path / "c.birder")
     reader = Storage.open(collection.path)
@@ -101,7 +112,7 @@ def test_versions_of_the_last_hour_stay_and_who_reads_them_goes_on(tmp_path: Pat
     done = tidy(collection)
     assert done.versions_removed == 0
     assert reader.to_arrow().equals(before)
-    assert len(reader.nearest(np.ones(32, np.float32), 3)) == 3
+    assert len(search(reader, vectors=[np.ones(32, np.float32)], k=3)) == 3
 
 
 def test_while_another_process_adds_images_it_is_refused(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from birder.collection.search import search
 from birder.collection.storage import Content, Failure, ModelCard, Row, Stamp, Storage, column_types, exists
-from birder.errors import CollectionError, UnknownNameError
+from birder.errors import CollectionError, CollectionNotFoundError, FilterError, UnknownNameError, WrongModelError
 
 CARD = ModelCard("tiny", "tiny", "ab" * 32, {"size": [8, 8], "draft": True}, "torch", "fp32", 4)
 
@@ -61,33 +62,33 @@ def test_content_comes_from_the_same_commit_an_earlier_one_or_a_row_just_replace
     assert vectors == {"a": [0, 1, 0, 0], "b": [0, 1, 0, 0], "c": [1, 0, 0, 0]}
 
 
-def test_nearest_is_the_order_of_exact_cosines(collection: Storage) -> None:
+def test_search_by_a_vector_orders_rows_by_exact_cosines(collection: Storage) -> None:
     vectors = np.random.default_rng(0).normal(size=(50, 4)).astype("f4")
     write(collection, [row(f"{i}", v.tolist(), f"{i:02x}") for i, v in enumerate(vectors)])
     query = np.array([3, -1, 0.5, 2], "f4")
     cosines = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
-    found = collection.nearest(query, 7)
+    found = search(collection, vectors=[query], k=7).to_list()
     order = np.argsort(-cosines)[:7]
     assert [r["uri"] for r in found] == [f"file:///{i}" for i in order]
     assert np.allclose([r["similarity"] for r in found], cosines[order], atol=1e-6)
 
 
-def test_nearest_takes_a_condition_and_columns(collection: Storage) -> None:
-    rows = [row(n, v, n, columns={"label": n}) for n, v in (("o'wl", [1, 0, 0, 0]), ("wren", [1, 1, 0, 0]))]
-    write(collection, rows)  # type: ignore[arg-type]
+def test_search_takes_a_filter_and_columns(collection: Storage) -> None:
+    vectors: dict[str, list[float]] = {"o'wl": [1, 0, 0, 0], "wren": [1, 1, 0, 0]}
+    write(collection, [row(name, vector, name, columns={"label": name}) for name, vector in vectors.items()])
     query = np.array([1, 0, 0, 0], "f4")
-    assert collection.nearest(query, where="label = 'wren'", columns=["label"]) == [
+    assert search(collection, vectors=[query], where="label = 'wren'", columns=["label"]).to_list() == [
         {"similarity": pytest.approx(0.5**0.5), "label": "wren"}
     ]
     assert collection.count("label = 'o''wl'") == 1
-    with pytest.raises(CollectionError, match="does not work"):
+    with pytest.raises(FilterError, match="Invalid filter"):
         collection.count("labl = 'wren'")
-    with pytest.raises(CollectionError, match="does not work"):
-        collection.nearest(query, where="label = ")
+    with pytest.raises(FilterError, match="Invalid filter"):
+        search(collection, vectors=[query], where="label = ")
     with pytest.raises(UnknownNameError, match="label"):
-        collection.nearest(query, columns=["labl"])
-    with pytest.raises(CollectionError, match="4 numbers"):
-        collection.nearest(np.zeros(5, "f4"))
+        search(collection, vectors=[query], columns=["labl"])
+    with pytest.raises(CollectionError, match="4-dimensional"):
+        search(collection, vectors=[np.zeros(5, "f4")])
 
 
 def test_failures_come_go_and_are_replaced(collection: Storage) -> None:
@@ -158,18 +159,18 @@ def test_columns_of_another_type_or_of_ours_are_refused(collection: Storage) -> 
     ],
 )
 def test_another_model_is_refused(collection: Storage, card: ModelCard, reason: str) -> None:
-    with pytest.raises(CollectionError, match=reason):
+    with pytest.raises(WrongModelError, match=reason):
         Storage.create_or_open(collection.path, card)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.doc").write_text("x")
-    with pytest.raises(CollectionError, match="no collection"):
+    with pytest.raises(CollectionNotFoundError, match="not a collection"):
         Storage.open(tmp_path)
-    with pytest.raises(CollectionError, match="no collection"):
+    with pytest.raises(CollectionError, match="not a collection"):
         Storage.create_or_open(tmp_path, CARD)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.doc"]
-    with pytest.raises(CollectionError, match="holds no collection"):
+    with pytest.raises(CollectionNotFoundError, match="not a collection"):
         Storage.open(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from birder.cli import app
 from birder.collection.labels import give_label
 from birder.collection.storage import Storage
-from birder.errors import CollectionError, ConfigError
+from birder.errors import CollectionError, ConfigError, FileExistsError
 from birder.formats.camtrap import Project
 from birder.formats.deployments import read_zone
 from birder.formats.export import export
@@ -304,7 +304,7 @@ def test_a_package_may_be_a_zip_and_a_folder_keeps_what_else_is_in_it(make: Make
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.txt").write_text("mine")
     export(collection, tmp_path / "photos", for_="camtrap-dp", project=PROJECT)
-    with pytest.raises(ConfigError, match="--force"):
+    with pytest.raises(FileExistsError, match="--force"):
         export(collection, tmp_path / "photos", for_="camtrap-dp", project=PROJECT)
     export(collection, tmp_path / "photos", for_="camtrap-dp", project=PROJECT, force=True)
     assert (tmp_path / "photos" / "mine.txt").read_text() == "mine"

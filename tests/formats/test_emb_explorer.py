@@ -14,7 +14,7 @@ from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.formats.export import export
 from birder.formats.read import import_embeddings
-from birder.sources import RANKS
+from birder.taxonomy import RANKS
 from tests.formats.conftest import REFERENCE, Make
 
 

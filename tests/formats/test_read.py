@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from birder.collection.search import search
 from birder.collection.storage import Failure, Stamp, Storage
 from birder.errors import BirderError, CollectionError, ConfigError, UnknownNameError
 from birder.formats.export import export
@@ -79,7 +80,7 @@ def test_real_embeddings_are_searched(reference: Storage) -> None:
     vectors = np.array(given["emb"].to_pylist(), "f4")
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     best = np.argsort(-(unit @ unit[17]))[:5]
-    found = reference.nearest(vectors[17], 5, columns=["uuid"])
+    found = search(reference, vectors=[vectors[17]], k=5, columns=["uuid"]).to_list()
     assert [row["uuid"] for row in found] == [given["uuid"][int(i)].as_py() for i in best]
     assert reference.count("family = 'Orchidaceae'") == given["family"].to_pylist().count("Orchidaceae")
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from birder.collection.storage import Storage
-from birder.errors import CollectionError, ConfigError
+from birder.errors import CollectionError, ConfigError, FileExistsError, FilterError, WriteError
 from birder.formats.export import export
 from birder.formats.read import import_embeddings
 from birder.formats.snapshot import Snapshot
@@ -78,9 +78,9 @@ def test_npz_is_read_without_pickle_and_tells_nulls(collection: Storage, tmp_pat
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.npz"])
 def test_a_condition_chooses_rows(collection: Storage, tmp_path: Path, name: str) -> None:
     assert export(collection, tmp_path / name, where="label = 'owl' OR label IS NULL").startswith("2 rows")
-    with pytest.raises(CollectionError, match="No row holds the condition"):
+    with pytest.raises(CollectionError, match="No rows match the filter"):
         export(collection, tmp_path / f"b{name}", where="label = 'swan'")
-    with pytest.raises(CollectionError, match="does not work"):
+    with pytest.raises(FilterError, match="Invalid filter"):
         export(collection, tmp_path / f"b{name}", where="labl ===")
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == [name]
 
@@ -88,7 +88,7 @@ def test_a_condition_chooses_rows(collection: Storage, tmp_path: Path, name: str
 def test_what_is_there_is_overwritten_only_by_force_and_stays_on_errors(collection: Storage, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("mine")
-    with pytest.raises(ConfigError, match="--force"):
+    with pytest.raises(FileExistsError, match="--force"):
         export(collection, file)
     with pytest.raises(CollectionError):
         export(collection, file, where="nonsense(", force=True)
@@ -98,7 +98,7 @@ def test_what_is_there_is_overwritten_only_by_force_and_stays_on_errors(collecti
     with pytest.raises(ConfigError, match="name it .parquet, .csv or .npz"):
         export(collection, tmp_path / "a.xlsx")
     (tmp_path / "locked").write_text("")
-    with pytest.raises(ConfigError, match="Cannot write"):
+    with pytest.raises(WriteError, match="Cannot write"):
         export(collection, tmp_path / "locked" / "a.csv")
 
 

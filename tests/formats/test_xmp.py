@@ -12,7 +12,8 @@ from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.formats.snapshot import Snapshot
 from birder.formats.xmp import write_sidecars
-from birder.sources import RANKS, path_to_uri
+from birder.sources import path_to_uri
+from birder.taxonomy import RANKS
 from tests.formats.conftest import Make
 
 needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")

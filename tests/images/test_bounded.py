@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image
@@ -33,7 +34,7 @@ from tests.robustness.hostile import encoded, picture
         ("BMP", {}),
     ],
 )
-def test_what_cameras_and_scanners_write_is_decoded_here(kind: str, options: dict[str, object]) -> None:
+def test_images_of_cameras_and_scanners_are_decoded_in_this_process(kind: str, options: dict[str, object]) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (47.0, 30.0, 0.0), 3: "E", 4: (8.0, 0.0, 0.0)})
@@ -42,7 +43,7 @@ def test_what_cameras_and_scanners_write_is_decoded_here(kind: str, options: dic
     assert {open_photo(data).width, open_photo(data).height} == {160, 120}
 
 
-def test_photographs_are_decoded_here(photos) -> None:
+def test_photos_are_decoded_in_this_process(photos: Path) -> None:
     assert all(is_bounded(path.read_bytes()) for path in photos.rglob("*.jpg"))
 
 
@@ -63,11 +64,11 @@ def test_photographs_are_decoded_here(photos) -> None:
         b"BM",
     ],
 )
-def test_the_rest_is_decoded_apart(data: bytes) -> None:
+def test_other_images_are_decoded_in_a_separate_process(data: bytes) -> None:
     assert not is_bounded(data)
 
 
-def test_strips_that_are_there_more_than_once_are_not_bounded() -> None:
+def test_a_tiff_with_repeated_strips_is_not_bounded() -> None:
     tags = [(256, 3, 8), (257, 3, 8), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 200), (277, 3, 1), (279, 4, 200)]
     entries = [struct.pack("<HHI", tag, kind, 1 if tag not in (273, 279) else 200) for tag, kind, _ in tags]
     values = [struct.pack("<I", value if tag not in (273, 279) else 200) for tag, _, value in tags]
@@ -77,7 +78,7 @@ def test_strips_that_are_there_more_than_once_are_not_bounded() -> None:
     assert is_bounded((head + body).ljust(200, b"\0") + 200 * struct.pack("<I", 1))
 
 
-def test_scans_are_counted_within_the_picture() -> None:
+def test_only_scans_of_the_image_itself_are_counted() -> None:
     trailer = random.Random(2).randbytes(20_000_000)
     assert trailer.count(b"\xff\xda") > 2 * MAX_SCANS
     for progressive in (True, False):
@@ -89,7 +90,7 @@ def test_scans_are_counted_within_the_picture() -> None:
         assert open_photo(data + trailer).width == 160
 
 
-def test_an_end_within_a_comment_hides_no_scan() -> None:
+def test_an_end_marker_within_a_comment_hides_no_scan() -> None:
     data = hostile.jpeg_of_scans(64, 64, 5, progressive=True)
     header = jpeg_header(data)
     assert header is not None
@@ -106,7 +107,7 @@ def test_a_jpeg_of_too_many_scans_is_refused(progressive: bool) -> None:
         open_photo(hostile.jpeg_of_scans(640, 480, 400, progressive=progressive))
 
 
-def test_a_film_of_which_the_first_frame_counts_is_decoded_apart_the_same() -> None:
+def test_first_frame_of_an_animation_is_the_same_when_decoded_in_a_separate_process() -> None:
     image = picture().quantize(64)
     with Image.open(io.BytesIO(encoded(image, "GIF"))) as here:
         assert open_photo(encoded(image, "GIF")).image.tobytes() == here.convert("RGB").tobytes()

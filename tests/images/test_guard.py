@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,13 +23,13 @@ from birder.images.open import open_image
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 150), min_size=1, max_size=30), st.integers(1, 8))
-def test_threads_never_hold_more_than_the_limit(amounts, threads):
+def test_threads_never_hold_more_than_the_limit(amounts: Any, threads: Any) -> None:
     budget = MemoryBudget(100)
     lock = threading.Lock()
     held = []
     most = 0
 
-    def use(amount):
+    def use(amount: Any) -> None:
         nonlocal most
         with budget.hold(amount):
             with lock:
@@ -44,11 +45,11 @@ def test_threads_never_hold_more_than_the_limit(amounts, threads):
     assert held == []
 
 
-def test_what_fits_runs_side_by_side_and_an_error_gives_its_bytes_back():
+def test_requests_that_fit_run_at_once_and_an_error_returns_its_bytes() -> None:
     budget = MemoryBudget(100)
     together = threading.Barrier(2, timeout=10)
 
-    def use(_):
+    def use(_: Any) -> None:
         with budget.hold(50):
             together.wait()
             raise KeyError
@@ -60,11 +61,11 @@ def test_what_fits_runs_side_by_side_and_an_error_gives_its_bytes_back():
         pass
 
 
-def test_a_large_one_is_not_overtaken_for_ever():
+def test_a_large_request_is_not_starved_by_small_ones() -> None:
     budget = MemoryBudget(100)
     stop = threading.Event()
 
-    def small():
+    def small() -> None:
         while not stop.is_set():
             with budget.hold(30):
                 time.sleep(0.001)
@@ -90,7 +91,7 @@ def half_a_png() -> bytes:
     return buffer.getvalue()[:20_000]
 
 
-def test_switches_that_another_library_set_do_not_count_and_come_back(monkeypatch):
+def test_pillow_settings_of_other_libraries_are_overridden_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     Image.open(io.BytesIO(half_a_png())).load()  # it would be taken
@@ -102,13 +103,13 @@ def test_switches_that_another_library_set_do_not_count_and_come_back(monkeypatc
     assert Image.MAX_IMAGE_PIXELS is None
 
 
-def test_switches_hold_until_the_last_thread_is_out(monkeypatch):
+def test_pillow_settings_hold_until_the_last_thread_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     filters = list(warnings.filters)
     first_is_out = threading.Event()
     second_is_in = threading.Event()
 
-    def second():
+    def second() -> None:
         with pillow_guard:
             second_is_in.set()
             assert first_is_out.wait(10)
@@ -126,7 +127,7 @@ def test_switches_hold_until_the_last_thread_is_out(monkeypatch):
     assert warnings.filters == filters
 
 
-def test_formats_are_a_closed_list():
+def test_formats_are_a_closed_list() -> None:
     assert {"JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PPM"} <= set(formats())
     assert not {"EPS", "WMF", "GRIB", "HDF5", "BUFR", "MPEG", "IPTC", "BLP", "FLI"} & set(formats())
     assert set(formats()) <= set(Image.OPEN)
@@ -152,7 +153,7 @@ for data in (undecodable, samples):
 
 
 @pytest.mark.parametrize("by", ["pillow", "birder"])
-def test_broken_tiffs_write_nothing_to_standard_error(by):
+def test_broken_tiffs_write_nothing_to_standard_error(by: Any) -> None:
     """In a child, where no test captures what C code and logging's last resort write; Pillow alone does write."""
     birders = "from birder.images.open import open_image\n" + BROKEN_TIFFS.replace("OPEN(data)", "open_image(data)")
     pillows = BROKEN_TIFFS.replace("OPEN(data)", "Image.open(io.BytesIO(data)).load()")
@@ -161,7 +162,7 @@ def test_broken_tiffs_write_nothing_to_standard_error(by):
     assert len(done.stdout.splitlines()) == 2, done.stderr
     if by == "birder":
         assert done.stderr == ""
-        assert "damaged" in done.stdout
+        assert "corrupt" in done.stdout
     else:
         assert "More samples per pixel" in done.stderr  # by logging
         assert len(done.stderr.splitlines()) > 1  # by libtiff

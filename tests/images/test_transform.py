@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_p16_pn_test", "vit_tiny_p14_pn_test", "vit_tiny_p16_test"])
-def test_equals_the_published_input(name):
+def test_equals_the_published_input(name: Any) -> None:
     expected = np.load(DATA / "birder" / f"{name}.npz")["input"]
     transform = birder.classification_transform(expected.shape[-2:], CLIP)
     x = transform(Image.open(DATA / "chelsea.png"))
@@ -28,7 +29,7 @@ def test_equals_the_published_input(name):
     np.testing.assert_allclose(x[None], expected, atol=1e-6, rtol=0)
 
 
-def test_pickles_and_prints():
+def test_pickles_and_prints() -> None:
     transform = birder.classification_transform((32, 48), CLIP, center_crop=0.8)
     image = Image.effect_noise((100, 60), 80)
     again = pickle.loads(pickle.dumps(transform))
@@ -44,7 +45,7 @@ def test_pickles_and_prints():
     crop=st.floats(0.3, 1.0),
     simple=st.booleans(),
 )
-def test_always_the_asked_size(width, height, size, crop, simple):
+def test_output_always_has_the_requested_size(width: Any, height: Any, size: Any, crop: Any, simple: Any) -> None:
     transform = birder.classification_transform(size, CLIP, crop, simple)
     pixels = transform.to_uint8(Image.new("L", (width, height), 77))
     assert pixels.shape == (*size, 3)
@@ -52,7 +53,7 @@ def test_always_the_asked_size(width, height, size, crop, simple):
     assert (pixels == 77).all()
 
 
-def test_centre_crop_is_in_the_centre():
+def test_centre_crop_is_in_the_centre() -> None:
     image = Image.new("RGB", (100, 100), "black")
     image.paste("white", (25, 25, 75, 75))
     cropped = birder.classification_transform((50, 50), CLIP, center_crop=0.5).to_uint8(image)
@@ -61,7 +62,7 @@ def test_centre_crop_is_in_the_centre():
     assert whole[0, 0, 0] == 0
 
 
-def test_simple_crop_keeps_the_aspect_ratio():
+def test_simple_crop_keeps_the_aspect_ratio() -> None:
     image = Image.new("RGB", (200, 100), "black")
     image.paste("white", (50, 0, 150, 100))
     kept = birder.classification_transform((50, 50), CLIP, simple_crop=True).to_uint8(image)
@@ -70,7 +71,7 @@ def test_simple_crop_keeps_the_aspect_ratio():
     assert (squeezed[:, 0] == 0).all()
 
 
-def test_normalises_after_scaling_to_one():
+def test_normalises_after_scaling_to_one() -> None:
     x = birder.classification_transform((4, 4), {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.5, 1.0)})(
         Image.new("RGB", (9, 9), (255, 0, 51))
     )
@@ -81,6 +82,6 @@ def test_normalises_after_scaling_to_one():
     ("size", "stats", "crop"),
     [((0, 4), CLIP, 1.0), ((4, 4), CLIP, 0.0), ((4, 4), CLIP, 1.1), ((4, 4), {"mean": (0,) * 3, "std": (0,) * 3}, 1.0)],
 )
-def test_nonsense_is_an_error_of_ours(size, stats, crop):
+def test_invalid_arguments_raise_config_error(size: Any, stats: Any, crop: Any) -> None:
     with pytest.raises(ConfigError):
         birder.classification_transform(size, stats, crop)

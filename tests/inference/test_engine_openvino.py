@@ -18,7 +18,7 @@ from birder.inference import engine_openvino as ov
 from birder.inference.engine import choose_engine, open_engine
 from birder.inference.quantize import quantize
 from birder.weights.checkpoint import make_signature
-from birder.weights.find import find_model
+from birder.weights.resolve import resolve
 
 DATA = Path(__file__).parents[1] / "data"
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
@@ -29,7 +29,7 @@ def tiny(tmp_path_factory):
     """A published tiny network, under a name that tells its network."""
     path = tmp_path_factory.mktemp("tiny") / "vit_b16_pn_tiny.pt"
     path.write_bytes((DATA / "birder" / "vit_tiny_p16_pn_test.pt").read_bytes())
-    return find_model(str(path))
+    return resolve(path)
 
 
 def cosines(a, b):
@@ -56,8 +56,8 @@ def test_a_kept_graph_starts_without_torch_and_reports_to_nobody(tiny):
     code = f"""
 import sys
 from birder.inference.engine import open_engine
-from birder.weights.find import find_model
-opened = open_engine(find_model({str(tiny.path)!r}), engine="openvino", precision="fp32")
+from birder.weights.resolve import resolve
+opened = open_engine(resolve({str(tiny.source)!r}), engine="openvino", precision="fp32")
 print(opened.engine.embedding_size, "torch" in sys.modules, sys.modules["openvino_telemetry"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -104,7 +104,7 @@ def test_automatic_precision_stays_within_a_cosine_of_0999_on_every_photo(photos
     signature = make_signature((224, 224), 512)
     birder.save_model(net, path, signature=signature, rgb_stats=CLIP, config={"head_bias": False})
     for name in (str(path), "efficientnet_lite0_in1k"):
-        model = find_model(name)
+        model = resolve(name)
         opened = open_engine(model, engine="openvino")
         assert opened.engine.precision == ("bf16" if ov.has_bf16() and model.network == "vit_b16_pn" else "fp32")
         if opened.engine.precision == "fp32":
@@ -128,7 +128,7 @@ def test_quantised_on_the_users_photographs(tiny, photos):
     assert result.cosine == pytest.approx(measured.mean(), abs=1e-6)
     assert result.lowest == pytest.approx(measured.min(), abs=1e-6)
     assert (result.calibrated_on, result.measured_on) == (32, 11)
-    assert ov.read_facts(ov.graph_folder(tiny, "int8"))["quantized"] == result._asdict()
+    assert ov.read_facts(ov.graph_folder(tiny.fetch(), "int8"))["quantized"] == result._asdict()
     assert result.usual == open_engine(tiny, engine="openvino").engine.precision
     assert 1 < result.rate < 1e6 and 1 < result.usual_rate < 1e6
     assert 0.9 < result.cosine < 1.0

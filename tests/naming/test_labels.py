@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birder.errors import BirderError, ConfigError, HubError, UnknownNameError, WeightsError
-from birder.naming import label_sets as labels
+from birder.naming import tree_of_life
+from birder.naming.label_files import read_bins, read_label_list, read_taxa
 from birder.naming.label_sets import (
     Labels,
-    fetch_tree_of_life,
     group_by_bins,
     group_by_rank,
     label_names,
-    read_tree_of_life,
     subset_mask,
 )
-from birder.naming.prompts import OPENAI_TEMPLATES, RANKS, TextType, check_templates, fill, taxon_text
-from birder.naming.tables import read_bins, read_label_list, read_taxa
+from birder.naming.prompts import OPENAI_TEMPLATES, TextType, check_templates, fill, taxon_text
+from birder.naming.tree_of_life import fetch_tree_of_life, read_tree_of_life
+from birder.taxonomy import RANKS
 
 MAGPIE = {
     "kingdom": "Animalia",
@@ -108,7 +108,7 @@ def test_label_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"), [([], "at least one"), (["a", " "], "none empty"), (["a", "a "], "twice")]
+    ("labels", "message"), [([], "at least one"), (["a", " "], "none of them empty"), (["a", "a "], "twice")]
 )
 def test_bad_label_lists_are_refused(labels: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -153,7 +153,7 @@ def test_bins_without_a_header_lose_no_label(tmp_path: Path) -> None:
         ("label,bin\nowl,\n", "'owl' has no bin"),
         ("label,bin\nowl,bird\nowl,night\n", "'owl' is in the bin 'bird' and in 'night'"),
         ("label,bin\nfox, red,mammal\n", "row 2"),
-        ("label,label\nowl,bird\n", "two columns of one name"),
+        ("label,label\nowl,bird\n", "two columns with the same name"),
         ("label,bin\nowl,NA\n", "'owl' has no bin"),
         ("label,bin\nowl, nan\n", "'owl' has no bin"),
         ('label,bin\nowl,""\n', "'owl' has no bin"),
@@ -181,7 +181,7 @@ def test_taxa_from_csv_and_parquet(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("text", "message"), [("name\nPica\n", "names no taxa"), ("genus\n", "no row")])
+@pytest.mark.parametrize(("text", "message"), [("name\nPica\n", "has no column of taxa"), ("genus\n", "no row")])
 def test_bad_taxa_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_taxa(write(tmp_path / "taxa.csv", text))
@@ -221,7 +221,7 @@ def test_names_are_parsed_once_for_each_content(tree: Labels, tmp_path: Path, mo
     embeddings, names = tmp_path / "e.npy", tmp_path / "n.json"
     parsed = []
     loads = json.loads
-    monkeypatch.setattr(labels.json, "loads", lambda data: parsed.append(1) or loads(data))
+    monkeypatch.setattr(tree_of_life.json, "loads", lambda data: parsed.append(1) or loads(data))
     assert read_tree_of_life(embeddings, names).names.equals(tree.names)
     assert read_tree_of_life(embeddings, names).names.equals(tree.names)
     assert len(parsed) == 1
@@ -303,7 +303,7 @@ def test_bad_subsets_are_refused(tree: Labels, tmp_path: Path, text: str, messag
 
 
 def test_labels_that_do_not_fit_their_matrix() -> None:
-    with pytest.raises(ConfigError, match="do not fit"):
+    with pytest.raises(ConfigError, match="do not match"):
         Labels(label_names(["a", "b"]), np.zeros((4, 3), np.float32))
     with pytest.raises(ConfigError, match="float32"):
         Labels(label_names(["a", "b"]), np.zeros((4, 2)))

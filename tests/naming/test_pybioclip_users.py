@@ -21,10 +21,11 @@ from birder.cli.features import features
 from birder.cli.predict import predict
 from birder.cli.taxa import taxa
 from birder.collection.storage import Storage
-from birder.errors import ConfigError, HubError, UnknownNameError
+from birder.errors import ConfigError, FileExistsError, HubError, UnknownNameError
 from birder.formats.read import import_embeddings
-from birder.naming.label_sets import fetch_taxa, fetch_tree_of_life, subset_mask, taxa_mask
-from birder.naming.naming import text_names
+from birder.naming.by_texts import name_by_texts
+from birder.naming.label_sets import subset_mask, taxa_mask
+from birder.naming.tree_of_life import fetch_taxa, fetch_tree_of_life
 from birder.weights.clip import load_clip
 
 DATA = Path(__file__).parents[1] / "data"
@@ -86,14 +87,14 @@ def photo(tmp_path: Path) -> Path:
 
 
 def test_without_a_model_predict_says_which_and_how_to_fetch_it(cache: Path, photo: Path) -> None:
-    with pytest.raises(ConfigError, match=r"imageomics/bioclip-2 names.*--model imageomics/bioclip-2.*--like"):
+    with pytest.raises(ConfigError, match=r"bioclip-2, is not on this machine.*--model imageomics/bioclip-2.*--like"):
         run("predict", photo)
 
 
 @pytest.mark.usefixtures("with_bioclip2")
 def test_without_a_model_predict_takes_bioclip_2_where_it_is(photo: Path) -> None:
     out, said = run("predict", photo, "-k", "3", "--format", "json")
-    assert "Naming with imageomics/bioclip-2 among 3 labels" in said
+    assert "Naming with vit_l14_pn_bioclip-v2 among 3 labels" in said
     assert {row["species"] for row in json.loads(out)} == {"Pica pica", "Corvus corax", "Quercus robur"}
     assert out == run("predict", photo, "-k", "3", "--format", "json", "--model", "hf-hub:imageomics/bioclip-2")[0]
 
@@ -108,8 +109,8 @@ def test_taxa_are_listed(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("genus\nPica\n")
     run("taxa", "--subset", tmp_path / "s.csv", "--to", tmp_path / "taxa.parquet")
     assert pq.read_table(tmp_path / "taxa.parquet")["species"].to_pylist() == ["Pica pica"]
-    with pytest.raises(UnknownNameError, match="No TreeOfLife text embeddings are published for mine"):
-        run("taxa", "--model", "mine")
+    with pytest.raises(UnknownNameError, match="No TreeOfLife text embeddings are published for efficientnet"):
+        run("taxa", "--model", "efficientnet_lite0_in1k")
 
 
 def test_taxa_out_of_reach_are_no_traceback(cache: Path) -> None:
@@ -126,7 +127,7 @@ def test_a_subset_may_be_lists(photo: Path) -> None:
     tree = fetch_tree_of_life("imageomics/bioclip-2")
     assert tree.take(taxa_mask(tree.names, "genus", ["Quercus"])).names["species"].to_pylist() == ["Quercus robur"]
     (photo.parent / "taxa.csv").write_text("genus,species\nPica,pica\nCorvus,corax\n")
-    kept = text_names(clip, source=str(photo.parent / "taxa.csv"), subset={"genus": ["Corvus"]}, templates=["{}"])
+    kept = name_by_texts(clip, source=str(photo.parent / "taxa.csv"), subset={"genus": ["Corvus"]}, templates=["{}"])
     assert kept.labels.names["species"].to_pylist() == ["Corvus corax"]
     with pytest.raises(UnknownNameError, match="no genus 'Picus'"):
         subset_mask(names, {"genus": ["Picus"]})
@@ -141,7 +142,8 @@ def test_features_are_written_and_can_be_imported(photo: Path, tmp_path: Path, e
     Image.open(photo).rotate(90).save(tmp_path / "turned.png")
     clip = load_clip(CLIP)
     good = [photo, tmp_path / "turned.png"]
-    expected = [clip.encode_image(clip.transform(Image.open(path))[None]).numpy()[0] for path in good]
+    inputs = [clip.whole_image_transform(Image.open(path)) for path in good]
+    expected = [clip.encode_image(each[None]).numpy()[0] for each in inputs]
     file = tmp_path / f"f.{ending}"
     images = (photo, tmp_path / "bad.png", tmp_path / "turned.png")
     _, said = run("features", *images, "--model", CLIP, "--to", file, "--batch-size", "1", code=1)
@@ -161,7 +163,7 @@ def test_features_are_written_and_can_be_imported(photo: Path, tmp_path: Path, e
         assert [row["uri"] for row in rows_there] == [path.as_uri() for path in good]
         found = np.array([row["embedding"] for row in rows_there])
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         run("features", photo, "--model", CLIP, "--to", file)
 
 

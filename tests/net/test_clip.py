@@ -1,4 +1,4 @@
-"""The two towers, and the loaded model, against outputs of open_clip_torch 3.3.0 (tests/data/openclip)."""
+"""Both encoders, and the loaded model, against outputs of open_clip_torch 3.3.0 (tests/data/openclip)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 import birder
 from birder.errors import ConfigError, HubError, UnknownNameError, WeightsError
 from birder.images.open import open_image
-from birder.net.clip import CLIP, TextTower
+from birder.net.clip import CLIP, TextEncoder
 from birder.net.vit import ViT
 from birder.weights.clip import LoadedClip, load_clip
 from birder.weights.hub import sha256_of
@@ -50,9 +50,9 @@ def change(folder: Path, section: str, **values: Any) -> None:
     path.write_text(json.dumps(config))
 
 
-def text_tower(**changes: Any) -> TextTower:
+def text_encoder(**changes: Any) -> TextEncoder:
     config = {"vocabulary_size": 50, "context_length": 9, "width": 8, "num_heads": 2, "num_layers": 2, "mlp_dim": 16}
-    return TextTower(6, **{**config, **changes}).eval()
+    return TextEncoder(6, **{**config, **changes}).eval()
 
 
 def test_features_agree_with_the_reference(clip: LoadedClip, reference: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def test_normalised_features_have_length_one(clip: LoadedClip) -> None:
 
 
 def test_what_follows_the_end_token_changes_nothing() -> None:
-    tower = text_tower()
+    tower = text_encoder()
     with torch.inference_mode():
         short = tower(torch.tensor([[48, 3, 49, 0, 0]]))
         torch.testing.assert_close(tower(torch.tensor([[48, 3, 49, 7, 7]])), short, rtol=0, atol=1e-6)
@@ -103,9 +103,9 @@ def test_what_follows_the_end_token_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("act", ["gelu", "quick_gelu"])
-def test_text_tower_agrees_with_torchs_own_transformer(act: str) -> None:
+def test_text_encoder_agrees_with_torchs_own_transformer(act: str) -> None:
     """The same weights in torch.nn.TransformerEncoder with a causal mask."""
-    tower = text_tower(act_layer_type=act, context_length=6)
+    tower = text_encoder(act_layer_type=act, context_length=6)
     activation = torch.nn.functional.gelu if act == "gelu" else (lambda x: x * torch.sigmoid(1.702 * x))
     layer = torch.nn.TransformerEncoderLayer(
         8, 2, 16, dropout=0.0, activation=activation, batch_first=True, norm_first=True
@@ -134,18 +134,18 @@ def test_text_tower_agrees_with_torchs_own_transformer(act: str) -> None:
 def test_tokens_of_another_shape_are_refused() -> None:
     for tokens in (torch.zeros(10, dtype=torch.int64), torch.zeros((1, 10), dtype=torch.int64)):
         with pytest.raises(ConfigError, match=r"1 to 9"):
-            text_tower()(tokens)
+            text_encoder()(tokens)
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of its 3 heads"):
-        text_tower(num_heads=3)
+        text_encoder(num_heads=3)
 
 
-def test_towers_of_two_models_are_refused() -> None:
+def test_encoders_of_two_models_are_refused() -> None:
     config = {"patch_size": 16, "num_layers": 1, "num_heads": 1, "hidden_dim": 8, "mlp_dim": 8}
     with pytest.raises(ConfigError, match="not of one model"):
-        CLIP(ViT(3, 5, size=(32, 32), config=config), text_tower())
+        CLIP(ViT(3, 5, size=(32, 32), config=config), text_encoder())
 
 
 def test_loaded_model_says_what_it_is(clip: LoadedClip) -> None:
@@ -194,7 +194,7 @@ def test_what_is_not_supported_is_named(folder: Path, section: str, values: dict
         load_clip(folder)
 
 
-def test_weights_without_a_text_half_say_which_have_one() -> None:
+def test_weights_without_a_text_encoder_say_which_have_one() -> None:
     for name in ("efficientnet_lite0_in1k", "vit_b16_pn_biotrove-clip-o"):
         with pytest.raises(WeightsError, match="vit_b16_pn_bioclip-v1"):
             load_clip(name)
@@ -203,7 +203,7 @@ def test_weights_without_a_text_half_say_which_have_one() -> None:
 
 
 def test_a_bare_checkpoint_is_refused_with_the_way_out() -> None:
-    with pytest.raises(WeightsError, match=r"Put its open_clip_config\.json beside it"):
+    with pytest.raises(WeightsError, match=r"put its open_clip_config\.json beside it"):
         load_clip(DATA / "open_clip_model.safetensors")
 
 

@@ -14,7 +14,7 @@ import birder
 from birder.errors import ConfigError, UnknownNameError, WeightsError
 from birder.net.efficientnet_lite import rename_published_state
 from birder.weights.checkpoint import Checkpoint, make_signature, write_checkpoint
-from birder.weights.load import load_any
+from birder.weights.resolve import resolve
 
 DATA = Path(__file__).parents[1] / "data"
 BOTH = ("efficientnet_lite0", "tf_efficientnet_lite0")
@@ -103,11 +103,11 @@ def test_a_file_of_the_other_arithmetic_is_refused(tmp_path, written, read, endi
         net, tmp_path / f"{read}_mine.{ending}", signature=make_signature((224, 224), 3), rgb_stats=RGB_STATS
     )
     assert birder.load_model(written, path)[0].network == written
-    for load in (lambda: birder.load_model(read, path), lambda: load_any(str(path))):
-        with pytest.raises(WeightsError, match=f"is of the network {written}, not {read}"):
+    for load in (lambda: birder.load_model(read, path), lambda: resolve(path).load_image_encoder()):
+        with pytest.raises(WeightsError, match=f"holds weights of {written}, not of {read}"):
             load()
     cfg = {"name": read, "signature": make_signature((224, 224), 3)}
-    with pytest.raises(WeightsError, match=f"is of the network {written}"):
+    with pytest.raises(WeightsError, match=f"holds weights of {written}"):
         birder.load_model_with_cfg(cfg, path)
 
 

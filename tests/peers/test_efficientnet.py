@@ -35,7 +35,7 @@ def test_theirs_is_ours_and_not_that_of_tensorflow(suffix: str, inputs: Path) ->
     x = torch.from_numpy(np.load(inputs)["x"])
     errors = compare(run_ours(net, x), theirs, NAMES)
     print(f"efficientnet_lite0{suffix}: relative error", {name: f"{error:.1e}" for name, error in errors.items()})
-    with pytest.raises(WeightsError, match="does not say which network .* has no tf_efficientnet_lite0"):
+    with pytest.raises(WeightsError, match="does not name its network.* has no tf_efficientnet_lite0"):
         birder.load_model("tf_efficientnet_lite0", path)
     tensorflow = birder.create_network("tf_efficientnet_lite0", 7, size=(224, 225)).eval()
     tensorflow.load_state_dict(net.state_dict())

@@ -18,17 +18,18 @@ import pytest
 import torch
 from PIL import Image
 
-from birder.naming.from_texts import rows_of, top_groups, top_labels
 from birder.naming.label_sets import (
     Groups,
     Labels,
     group_by_bins,
     group_by_rank,
     label_names,
-    read_tree_of_life,
     subset_mask,
 )
-from birder.naming.texts import encode_labels
+from birder.naming.predictions import rows_of
+from birder.naming.text_embeddings import encode_labels
+from birder.naming.tree_of_life import read_tree_of_life
+from birder.naming.zero_shot import top_groups, top_labels
 from birder.weights.clip import load_clip
 
 THEIRS = Path(__file__).with_name("pybioclip_theirs.py")

@@ -149,7 +149,7 @@ def test_a_second_run_has_nothing_to_do_and_a_third_does_what_changed(tmp_path: 
     assert run(tmp_path, encoder).finished == 0
 
 
-def test_a_killed_worker_costs_no_row(tmp_path: Path, encoder: Encoder) -> None:
+def test_a_killed_worker_loses_no_row(tmp_path: Path, encoder: Encoder) -> None:
     draw(tmp_path, 240)
     (tmp_path / "photos/bad.png").write_bytes(b"x")
     killed: list[int] = []
@@ -244,12 +244,13 @@ print([name for name in seen if "raylet" in name])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines() == ["6", "[]"], done.stderr
-    assert ray.is_initialized() and len(ray.nodes()) == 1 and ray.nodes()[0]["Alive"]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    assert ray.is_initialized() and len(nodes) == 1 and nodes[0]["Alive"]
     run(tmp_path, encoder, to="local.birder")
     check_same(tmp_path)
 
 
-def test_an_address_without_a_ray_is_told(tmp_path: Path, encoder: Encoder) -> None:
+def test_an_address_without_a_ray_is_reported(tmp_path: Path, encoder: Encoder) -> None:
     draw(tmp_path, 1)
     code = f"""
 import sys
@@ -266,7 +267,7 @@ except ConfigError as error:
     assert done.stdout.startswith("No Ray at 127.0.0.1:1: ") and "ray start --head" in done.stdout, done.stderr
 
 
-def test_a_model_that_a_worker_does_not_have_is_told_in_one_sentence(tmp_path: Path, encoder: Encoder) -> None:
+def test_a_model_that_a_worker_lacks_is_reported_in_one_sentence(tmp_path: Path, encoder: Encoder) -> None:
     draw(tmp_path, 3)
     collection = Storage.create_or_open(tmp_path / "c.birder", encoder.card)
     todo = plan(collection, find_images([tmp_path / "photos"]))
@@ -283,7 +284,7 @@ def test_another_writer_is_refused(tmp_path: Path, encoder: Encoder) -> None:
         run(tmp_path, encoder)
 
 
-def test_what_is_missing_is_named(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path, 1)
     monkeypatch.setitem(EXTRAS, "cluster", ("no_such_module",))
     with pytest.raises(MissingExtraError, match=r'pip install "birder\[cluster\]"'):
@@ -306,7 +307,7 @@ def test_one_actor_a_node_or_gpu(
     assert lay_out([{"Alive": True, "Resources": node} for node in nodes], device) == expected
 
 
-def test_boxes_of_a_photograph_stay_in_one_chunk(pending: Callable[[Source], Any]) -> None:
+def test_boxes_of_an_image_stay_in_one_chunk(pending: Callable[[Source], Any]) -> None:
     items = [pending(Source(f"/{i // 3}.jpg", box=Box(0.1 * (i % 3), 0, 0.1, 0.1))) for i in range(9)]
     chunks = [[item.uri for item in _unpack(chunk)] for chunk in _chunks(items, 4)]
     assert [len(chunk) for chunk in chunks] == [6, 3]
@@ -320,7 +321,7 @@ def pending() -> Callable[[Source], Any]:
     return lambda source: Pending(source, None)
 
 
-def test_patch_tokens_come_along(tmp_path: Path, photos: Path) -> None:
+def test_patch_tokens_are_written_as_by_threads(tmp_path: Path, photos: Path) -> None:
     checkpoint = tmp_path / "vit_b16_pn_tiny.pt"
     shutil.copy(Path(__file__).parents[1] / "data" / "birder" / "vit_tiny_p16_pn_test.pt", checkpoint)
     shutil.copytree(photos / "fish", tmp_path / "photos")

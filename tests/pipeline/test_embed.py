@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -23,7 +24,8 @@ from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform
-from birder.pipeline.embed import NOT_USABLE, Plan, Summary, embed_images, plan
+from birder.pipeline.embed import Plan, Summary, embed_images, plan
+from birder.pipeline.outcomes import UNUSABLE_EMBEDDING
 from birder.sources import find_images, path_to_uri, uri_to_path
 
 TRANSFORM = ClassificationTransform((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -32,16 +34,23 @@ TRANSFORM = ClassificationTransform((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 class Means:
     """An engine that can be followed by hand: the means of 4 x 4 tiles; it counts what it embeds."""
 
-    name, precision, size, embedding_size, patches = "means", "fp32", (16, 16), 48, None
+    name, precision, size, embedding_size = "means", "fp32", (16, 16), 48
+    patches: tuple[int, int, int] | None = None
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.images = 0
         self.seconds = seconds
 
-    def embed(self, images: np.ndarray) -> np.ndarray:
+    def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         self.images += len(images)
         time.sleep(self.seconds * len(images))
-        return images.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
+        tiles: npt.NDArray[np.float32] = images.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4), dtype=np.float32)
+        return tiles.reshape(len(images), -1)
+
+    def embed_with_patches(
+        self, images: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+        raise NotImplementedError  # `patches` is None
 
 
 def collection_in(folder: Path) -> Storage:
@@ -208,7 +217,7 @@ def test_a_row_goes_when_its_file_is_broken_but_stays_when_it_cannot_be_read(tmp
     todo = plan(collection, find_images([tmp_path / "photos"]))
     (tmp_path / "photos/0001.png").unlink()
     summary = embed_images(collection, Means(), TRANSFORM, todo, draft=False)
-    assert summary.failed == [(str(tmp_path / "photos/0001.png"), "the file does not exist (any more)")]
+    assert summary.failed == [(str(tmp_path / "photos/0001.png"), "the file does not exist")]
     assert collection.count() == 1
 
 
@@ -224,10 +233,10 @@ def test_an_embedding_that_is_zero_or_not_finite_is_a_failure(tmp_path: Path, va
     shutil.copy(tmp_path / "photos/0000.png", tmp_path / "photos/0009.png")
     summary = run(tmp_path, Broken(), batch_size=3, threads=1)  # one thread: 0000 comes before its copy
     assert (summary.embedded, len(summary.failed)) == (2, 2)
-    assert {f["reason"] for f in collection_in(tmp_path).failures()} == {NOT_USABLE}
+    assert {f["reason"] for f in collection_in(tmp_path).failures()} == {UNUSABLE_EMBEDDING}
 
 
-def test_an_error_of_the_engine_surfaces_and_what_was_done_is_kept(tmp_path: Path) -> None:
+def test_an_error_of_the_engine_is_raised_and_finished_rows_are_kept(tmp_path: Path) -> None:
     class Dying(Means):
         def embed(self, images: np.ndarray) -> np.ndarray:
             if self.images >= 4:
@@ -243,7 +252,7 @@ def test_an_error_of_the_engine_surfaces_and_what_was_done_is_kept(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_an_error_of_the_writer_surfaces(tmp_path: Path) -> None:
+def test_an_error_of_the_writer_is_raised(tmp_path: Path) -> None:
     draw(tmp_path, 30)
     collection = collection_in(tmp_path)
     todo = plan(collection, find_images([tmp_path / "photos"]))
@@ -276,7 +285,7 @@ def test_columns_that_do_not_fit_are_refused_before_anything_is_embedded(tmp_pat
     assert engine.images == 0
 
 
-def test_an_empty_plan_is_nothing(tmp_path: Path) -> None:
+def test_an_empty_plan_does_nothing(tmp_path: Path) -> None:
     assert embed_images(collection_in(tmp_path), Means(), TRANSFORM, Plan([])).finished == 0
 
 

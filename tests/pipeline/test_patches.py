@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 
 from birder.cli import app
 from birder.collection.model import Encoder, load_encoder
+from birder.collection.search import search
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.images.open import open_image
 from birder.inference.engine import open_engine
 from birder.pipeline.embed import embed_images, plan
 from birder.sources import find_images, uri_to_path
-from birder.weights.find import find_model
-from birder.weights.load import load_found
+from birder.weights.resolve import resolve
 
 DATA = Path(__file__).parents[1] / "data"
 SHAPE = (14, 14, 48)
@@ -59,14 +59,14 @@ def by_uri(collection: Storage) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_an_engine_gives_the_published_tokens(checkpoint: Path, engine: str) -> None:
     published = np.load(DATA / "birder" / "vit_tiny_p16_pn_test.npz")
-    opened = open_engine(find_model(str(checkpoint)), engine=engine, precision="fp32", device="cpu", patches=True)
+    opened = open_engine(resolve(str(checkpoint)), engine=engine, precision="fp32", device="cpu", patches=True)
     from birder.images.transform import classification_transform
 
     pixels = classification_transform(opened.engine.size, opened.rgb_stats).to_uint8(open_image(DATA / "chelsea.png"))
     batch = np.stack([pixels] * 5)
     embeddings, patches = opened.engine.embed_with_patches(batch)
     assert opened.engine.patches == SHAPE
-    assert (embeddings.dtype, patches.dtype, patches.shape) == (np.float32, np.float16, (5, *SHAPE))
+    assert (str(embeddings.dtype), str(patches.dtype), patches.shape) == ("float32", "float16", (5, *SHAPE))
     tokens = np.repeat(published["tokens"], 5, axis=0)
     np.testing.assert_allclose(embeddings, tokens[:, 0], atol=1e-5)
     np.testing.assert_allclose(patches, tokens[:, 1:].reshape(5, *SHAPE), atol=2e-3, rtol=1e-3)
@@ -76,7 +76,7 @@ def test_an_engine_gives_the_published_tokens(checkpoint: Path, engine: str) -> 
 def test_rows_hold_the_map_for_detectors(folder: Path, encoder: Encoder, checkpoint: Path) -> None:
     collection = run(folder, encoder)
     assert collection.model.patches == list(SHAPE)
-    net = load_found(find_model(str(checkpoint))).net
+    net = resolve(str(checkpoint)).load_image_encoder().net
     kept = by_uri(collection)
     assert len(kept) == 5
     for uri, patches in kept.items():
@@ -86,7 +86,7 @@ def test_rows_hold_the_map_for_detectors(folder: Path, encoder: Encoder, checkpo
         np.testing.assert_allclose(patches.reshape(SHAPE), neck, atol=4e-3, rtol=2e-3)
 
 
-def test_copies_and_a_later_run_have_them_too(folder: Path, encoder: Encoder) -> None:
+def test_copies_and_a_later_run_have_patch_tokens_too(folder: Path, encoder: Encoder) -> None:
     before = by_uri(run(folder, encoder))
     first = next(iter(sorted((folder / "photos").iterdir())))
     shutil.copy(first, folder / "photos" / "copy.jpg")
@@ -97,7 +97,7 @@ def test_copies_and_a_later_run_have_them_too(folder: Path, encoder: Encoder) ->
     assert np.array_equal(after[copy], after[copy.replace("copy.jpg", first.name)])
 
 
-def test_with_and_without_do_not_mix(folder: Path, encoder: Encoder, checkpoint: Path) -> None:
+def test_rows_with_and_without_patch_tokens_do_not_mix(folder: Path, encoder: Encoder, checkpoint: Path) -> None:
     run(folder, encoder)
     without = load_encoder(str(checkpoint), "cpu", draft=False, precision="fp32")
     with pytest.raises(CollectionError, match="made with patch tokens"):
@@ -109,11 +109,11 @@ def test_a_network_without_patch_tokens_says_so() -> None:
         load_encoder("efficientnet_lite0_in1k", "cpu", precision="fp32", patches=True)
 
 
-def test_search_does_not_drag_them_along(folder: Path, encoder: Encoder) -> None:
+def test_search_does_not_read_patch_tokens(folder: Path, encoder: Encoder) -> None:
     collection = run(folder, encoder)
-    nearest = collection.nearest(np.ones(48, np.float32), k=1)
+    nearest = search(collection, vectors=[np.ones(48, np.float32)], k=1).to_list()
     assert "patches" not in nearest[0] and "uri" in nearest[0]
-    found = collection.search(vectors=[np.ones(48, np.float32)], k=1).to_list()
+    found = search(collection, vectors=[np.ones(48, np.float32)], k=1).to_list()
     assert "patches" not in found[0] and found[0]["uri"] == nearest[0]["uri"]
 
 

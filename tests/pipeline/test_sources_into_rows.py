@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +24,7 @@ from PIL import Image
 
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
+from birder.images.open import decoded_photo
 from birder.images.transform import ClassificationTransform
 from birder.pipeline.decode import Decoded, Pending, Unreadable, read_group, read_one
 from birder.pipeline.embed import Plan, Summary, embed_images, plan
@@ -52,8 +55,9 @@ def rows_of(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def by_hand(data: bytes) -> np.ndarray:
-    return Means().embed(TRANSFORM.to_uint8(Image.open(io.BytesIO(data)))[None])[0]
+def by_hand(data: bytes) -> npt.NDArray[np.float32]:
+    vector: npt.NDArray[np.float32] = Means().embed(TRANSFORM.to_uint8(Image.open(io.BytesIO(data)))[None])[0]
+    return vector
 
 
 def shard(folder: Path, count: int, start: int = 0) -> Path:
@@ -72,7 +76,7 @@ def test_shards_become_rows_once(tmp_path: Path) -> None:
     engine = Means()
     todo, summary = run(tmp_path, sources, engine, batch_size=2, threads=3)
     assert (todo.total, summary.embedded, summary.reused, engine.images) == (11, 10, 2, 8)
-    assert summary.failed == [(f"file://{tmp_path}/x.parquet#row=5", "it cannot be read (its row holds no image)")]
+    assert summary.failed == [(f"file://{tmp_path}/x.parquet#row=5", "it cannot be read (its row has no image)")]
     rows = rows_of(tmp_path)
     for i in range(5):
         row = rows[f"file://{tar}#{i}.png"]
@@ -108,7 +112,7 @@ def test_a_shard_that_grew_embeds_what_is_new(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path)) == 5
 
 
-def test_a_half_done_shard_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_half_done_shard_is_continued(tmp_path: Path) -> None:
     sources = find_sources([shard(tmp_path, 6)])
     todo = plan(collection_in(tmp_path), sources)
     del todo.pending[2:]
@@ -118,7 +122,7 @@ def test_a_half_done_shard_is_gone_on_with(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path)) == 6
 
 
-def test_a_failure_in_a_shard_is_told_once_and_tried_again_when_asked(tmp_path: Path) -> None:
+def test_a_failure_in_a_shard_is_reported_once_and_tried_again_when_asked(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "x.tar", [("1.png", png(1)), ("2.png", b"x")])
     run(tmp_path, find_sources([tar]))
     collection = collection_in(tmp_path)
@@ -155,9 +159,9 @@ def test_a_later_table_changes_the_columns_of_rows_that_are_there(tmp_path: Path
     assert (todo.pending, summary.embedded, summary.updated, engine.images) == ([], 0, 2, 4)
     values = [(row["trap"], row["label"]) for _, row in sorted(rows_of(tmp_path).items())]
     assert values == [(7, "owl"), (8, "photos"), (None, "photos"), (None, "photos")]
-    before = collection_in(tmp_path).images.version
+    before = collection_in(tmp_path).version
     assert with_table("file_name,trap,label\n0.png,7,owl\n1.png,8,\n")[1].updated == 0
-    assert collection_in(tmp_path).images.version == before
+    assert collection_in(tmp_path).version == before
     assert with_table("file_name,trap\n0.png,9\n1.png,\n")[1].updated == 1
     assert [row["trap"] for _, row in sorted(rows_of(tmp_path).items())] == [9, 8, None, None]
     with pytest.raises(CollectionError, match="column trap"):
@@ -177,7 +181,7 @@ def test_a_camtrap_package_becomes_rows_and_media_that_are_away_failures(tmp_pat
     assert row["deploymentID"] == "62c200a9"
 
 
-def detections(folder: Path, boxes: list[tuple[float, ...]], *, conf: float = 0.9) -> Path:
+def detections(folder: Path, boxes: Sequence[tuple[float, ...]], *, conf: float = 0.9) -> Path:
     found = [{"category": "1", "conf": conf, "bbox": list(box)} for box in boxes]
     path = folder / "results.json"
     images = [{"file": "a.png", "detections": found}]
@@ -231,25 +235,23 @@ def test_names_that_no_file_can_have_end_no_run(tmp_path: Path) -> None:
     assert (again.done, summary.embedded) == (1, 0)
 
 
-def test_a_photograph_is_decoded_once_for_all_its_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import birder.pipeline.decode as read
-
+def test_an_image_is_decoded_once_for_all_its_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(1, (200, 400)))
     opened = []
-    original = read.decoded_photo
+    original = decoded_photo
 
     def counted(data: bytes, **options: object) -> object:
         opened.append(len(data))
         return original(data, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(read, "decoded_photo", counted)
+    monkeypatch.setattr("birder.pipeline.decode.decoded_photo", counted)
     boxes = [(i / 10, i / 10, 0.2, 0.2) for i in range(8)]
     _, summary = run(tmp_path, read_crops(detections(tmp_path, boxes), tmp_path), threads=4)
     assert (summary.embedded, len(opened)) == (8, 1)
 
 
-def test_the_same_box_of_a_copied_photograph_is_not_embedded_again(tmp_path: Path) -> None:
+def test_the_same_box_of_a_copied_image_is_not_embedded_again(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(png(1, (200, 400)))
     box, engine = Box(0.1, 0.1, 0.5, 0.5), Means()
@@ -279,7 +281,7 @@ def test_a_drafted_crop_still_covers_the_network(tmp_path: Path, turned: bool) -
 def test_a_file_that_is_not_there_is_the_reason_for_all_its_boxes(tmp_path: Path) -> None:
     items = [Pending(Source(str(tmp_path / "no.jpg"), box=Box(0, 0, 0.5, w)), None) for w in (0.5, 0.6)]
     outcomes = read_group(items, TRANSFORM, True)
-    assert outcomes == [Unreadable(item, None, "the file does not exist (any more)") for item in items]
+    assert outcomes == [Unreadable(item, None, "the file does not exist") for item in items]
 
 
 def test_ten_thousand_members_take_little_memory(tmp_path: Path) -> None:
@@ -294,7 +296,7 @@ def test_ten_thousand_members_take_little_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_within_shards_the_next_run_ends_with_every_photograph_once(tmp_path: Path) -> None:
+def test_killed_within_shards_the_next_run_ends_with_every_image_once(tmp_path: Path) -> None:
     for start in (0, 20, 40):
         shard(tmp_path, 20, start)
     code = f"""

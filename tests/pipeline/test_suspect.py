@@ -14,6 +14,7 @@ from birder.images.suspect import why_suspect
 from birder.images.transform import ClassificationTransform
 from tests.pipeline.test_embed import collection_in, draw, run
 from tests.robustness.hostile import encoded, half_zero, half_zero_files, picture
+from tests.stored import images_of
 
 REASONS = {
     "half-zero.webp": "its file ends in zeros",
@@ -41,7 +42,7 @@ def test_half_written_files_are_found_by_a_filter(tmp_path: Path) -> None:
     assert collection_in(tmp_path).count("suspect is not null") == len(found)
 
 
-def test_a_copy_of_a_suspect_is_one_too_also_in_a_later_run(tmp_path: Path) -> None:
+def test_a_copy_of_a_suspect_image_is_suspect_too_in_a_later_run(tmp_path: Path) -> None:
     draw(tmp_path, 1)
     data = half_zero_files()["half-zero.tif"]
     for name in ("a.tif", "b.tif"):
@@ -60,16 +61,16 @@ def test_a_collection_made_before_gets_the_column_unless_it_has_one_of_that_name
     draw(tmp_path, 1)
     run(tmp_path)
     collection = collection_in(tmp_path)
-    collection.images.drop_columns(["suspect"])
+    images_of(collection.path).drop_columns(["suspect"])
     if own is not None:
-        collection.images.add_columns(pa.schema([pa.field("suspect", own)]))
+        images_of(collection.path).add_columns(pa.schema([pa.field("suspect", own)]))
     (tmp_path / "photos" / "half.tif").write_bytes(half_zero_files()["half-zero.tif"])
     assert run(tmp_path).embedded == 1
     assert suspects(tmp_path)["half.tif"] == (REASONS["half-zero.tif"] if own is None else None)
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "AVIF", "TIFF", "BMP", "PPM", "PNG", "JPEG"])
-def test_a_whole_file_is_no_suspect(kind: str, photos: Path) -> None:
+def test_a_whole_file_is_not_suspect(kind: str, photos: Path) -> None:
     transform = ClassificationTransform((224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     for image in (picture(1, (600, 450)), Image.open(sorted(photos.rglob("*.jpg"))[3])):
         data = encoded(image.convert("RGB"), kind)
@@ -79,7 +80,7 @@ def test_a_whole_file_is_no_suspect(kind: str, photos: Path) -> None:
             assert why_suspect(half, transform.to_uint8(open_photo(half).image)) is not None
 
 
-def test_what_is_nearly_one_colour_is_no_suspect() -> None:
+def test_an_image_of_nearly_one_colour_is_not_suspect() -> None:
     pixels = np.full((224, 224, 3), 40, np.uint8)
     pixels[:120] = np.random.default_rng(0).integers(0, 255, (120, 224, 3))
     assert why_suspect(b"", pixels) == "its lower half is one colour"

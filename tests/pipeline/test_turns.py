@@ -22,6 +22,7 @@ from birder.pipeline.embed import embed_images, plan
 from birder.sources import find_images
 from tests.collection.test_storage import CARD, row, write
 from tests.pipeline.test_embed import TRANSFORM, Means, collection_in, draw, run
+from tests.stored import images_of
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def collection(tmp_path: Path) -> Storage:
     return Storage.create_or_open(tmp_path / "c.birder", CARD)
 
 
-def test_who_commits_waits_for_another_and_gives_up_in_the_end(collection: Storage) -> None:
+def test_a_commit_waits_for_another_process_and_gives_up_in_the_end(collection: Storage) -> None:
     held = threading.Event()
     freed = threading.Event()
 
@@ -125,7 +126,7 @@ def test_an_index_of_rows_that_change_under_it_is_right(collection: Storage) -> 
     reader = Storage.open(collection.path)
     with collection.running():
         with reader.writing():
-            reader.images.create_index("label", config=Bitmap())
+            images_of(collection.path).create_index("label", config=Bitmap())
         with collection.writing():
             collection.write([row("new", [1, 2, 3, 4], "ffff", columns={"label": "owl"})])
     assert Storage.open(collection.path).count("label = 'owl'") == 1

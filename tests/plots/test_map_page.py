@@ -15,6 +15,7 @@ from birder.analysis.projection import MapPoints, compute_map
 from birder.collection.storage import Storage
 from birder.errors import BirderError, UnknownNameError
 from birder.plots.colouring import Categories, Scale, colour_values
+from birder.plots.inline_modules import inline_modules
 from birder.plots.map_image import draw_map
 from birder.plots.map_page import write_map_page
 from tests.analysis.made import CHROMIUM, clusters, make, needs_chromium
@@ -183,7 +184,7 @@ def test_a_scale_has_its_ends_and_dark_is_dark(made: tuple[Storage, MapPoints], 
 
 @needs_chromium
 def test_webgl_and_plain_drawing_show_the_same_places(tmp_path: Path, browser: Any) -> None:
-    script = Path(__file__).parents[2] / "birder" / "web" / "scatter.js"
+    script = f"{inline_modules('web/scatter/scatter.js')}\nexport {{ Scatter }};"
     page = browser.new_page(viewport={"width": 400, "height": 300})
     page.set_content("<style>canvas { width: 400px; height: 300px; position: fixed; inset: 0 }</style>")
     shots = []
@@ -202,7 +203,7 @@ def test_webgl_and_plain_drawing_show_the_same_places(tmp_path: Path, browser: A
               await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
               return plot.renderer;
             }""",
-            [script.read_text(), renderer, count],
+            [script, renderer, count],
         )
         assert used == renderer
         page.screenshot(path=tmp_path / "shot.png")

@@ -14,7 +14,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -106,28 +106,28 @@ def cases(photo: Image.Image) -> dict[str, Case]:
         ),
         "empty.jpg": Case(b"", reason="the file is empty"),
         "zeros.jpg": Case(bytes(5000), reason="only zeros"),
-        "text.jpg": Case(b"once upon a time", reason="not an image that Birder knows"),
+        "text.jpg": Case(b"once upon a time", reason="unknown file format"),
         "page.jpg": Case(b"<!DOCTYPE html><html>404", reason="web page"),
         "report.jpg": Case(b"%PDF-1.7\n" + bytes(500), reason="PDF"),
         "drawing.png": Case(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", reason="EPS"),
         "clip.jpg": Case(b"\0\0\0\x18ftypmp42" + bytes(500), reason="video"),
         "cut.jpg": Case(jpeg[: len(jpeg) // 2], reason="truncated"),
         "cut.png": Case(png[: len(png) // 2], reason="truncated"),
-        "cut-header.png": Case(png[:20], reason="damaged|truncated"),
-        "cut-header.jpg": Case(jpeg[:20], reason="damaged|truncated"),
+        "cut-header.png": Case(png[:20], reason="corrupt|truncated"),
+        "cut-header.jpg": Case(jpeg[:20], reason="corrupt|truncated"),
         "cut-raw.tif": Case(encoded(photo, "TIFF")[:-500], reason="truncated"),
-        "cut.tif": Case(encoded(photo, "TIFF", compression="tiff_deflate")[:-5000], reason="damaged|truncated"),
-        "cut.webp": Case(encoded(photo, "WEBP")[:-500], reason="damaged|truncated"),
+        "cut.tif": Case(encoded(photo, "TIFF", compression="tiff_deflate")[:-5000], reason="corrupt|truncated"),
+        "cut.webp": Case(encoded(photo, "WEBP")[:-500], reason="corrupt|truncated"),
         "bomb.png": Case(png_bomb(65_000, 65_000), reason="bomb"),
         "bomb-below-the-line.png": Case(png_bomb(13_000, 13_000), reason="truncated"),
         "scan-bomb.jpg": Case(scan_bomb(), reason="10,0.. scans"),
         "text-bomb.png": Case(
             png[:33] + png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))) + png[33:],
-            reason="far too large",
+            reason="text or colour profile is too large",
         ),
         "profile-bomb.png": Case(
             png[:33] + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000))) + png[33:],
-            reason="far too large",
+            reason="text or colour profile is too large",
         ),
     }
 
@@ -160,10 +160,11 @@ def test_broken_files_end_as_failures_with_a_reason(folder: Path, told: dict[str
         assert re.search(pattern, failures[name]), (name, failures[name])
 
 
-def test_odd_files_end_as_rows_with_the_embedding_of_their_picture(folder: Path, told: dict[str, Case]) -> None:
+def test_odd_files_end_as_rows_with_the_embedding_of_their_image(folder: Path, told: dict[str, Case]) -> None:
     rows = {Path(path).name: row for path, row in rows_of(folder / "c").items()}
     assert rows.keys() == {name for name, case in told.items() if case.same_as is not None}
-    vectors = {name: np.array(row["embedding"]) / np.linalg.norm(row["embedding"]) for name, row in rows.items()}
+    embeddings = {name: np.array(row["embedding"], np.float32) for name, row in rows.items()}
+    vectors = {name: embedding / np.linalg.norm(embedding) for name, embedding in embeddings.items()}
     for name, case in told.items():
         if case.same_as is not None:
             assert vectors[name] @ vectors[case.same_as] > case.similarity, name
@@ -182,7 +183,7 @@ def some_photos(folder: Path, photo: Image.Image, count: int) -> Path:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions as POSIX has them")
-def test_what_may_not_be_read_is_a_failure_until_it_may(tmp_path: Path, photo: Image.Image) -> None:
+def test_a_file_without_permission_is_a_failure_until_it_is_readable(tmp_path: Path, photo: Image.Image) -> None:
     photos = some_photos(tmp_path, photo, 6)
     (photos / "locked").mkdir()
     shutil.move(photos / "0000.png", photos / "locked")
@@ -213,11 +214,11 @@ def test_a_file_that_goes_after_it_was_listed_is_a_failure(tmp_path: Path, photo
     rest = process.communicate(timeout=120)[1]
     assert process.returncode == 0 and "Traceback" not in rest
     assert "Embedded 7, already there 0, failed 1." in rest
-    assert failures_of(tmp_path / "c") == {str(photos / "0003.png"): "the file does not exist (any more)"}
+    assert failures_of(tmp_path / "c") == {str(photos / "0003.png"): "the file does not exist"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
-def test_names_that_are_no_text_are_names(tmp_path: Path, photo: Image.Image) -> None:
+def test_file_names_that_are_not_text_are_kept(tmp_path: Path, photo: Image.Image) -> None:
     photos = some_photos(tmp_path, photo, 2)
     os.rename(photos / "0000.png", os.fsencode(photos) + b"/caf\xe9 \xff.png")  # noqa: PTH104
     with open(os.fsencode(photos) + b"/broken \xfe\n.jpg", "wb") as file:  # noqa: PTH123
@@ -243,7 +244,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def fill(photos: Path, collection: Path, then: Callable[[], None] = lambda: None, **options: object) -> None:
+def fill(photos: Path, collection: Path, then: Callable[[], None] = lambda: None, **options: Any) -> None:
     """Embed 60 photographs, for which there is room, then 240 more (1.2 MB), for which there is none, then again."""
     birder("embed", f"{photos}/00[0-5]?.png", "--in", collection, **options)
     said = birder("embed", photos, "--in", collection, code=1, **options)
@@ -266,7 +267,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_advice_and_it_goes_on(
     fill(some_photos(tmp_path, photo, 300), small_disk / "c", make_room)
 
 
-def test_a_disk_that_is_full_before_the_start_is_said(tmp_path: Path, small_disk: Path, photo: Image.Image) -> None:
+def test_a_disk_that_is_full_before_the_start_is_reported(tmp_path: Path, small_disk: Path, photo: Image.Image) -> None:
     photos = some_photos(tmp_path, photo, 2)
     with pytest.raises(OSError), (small_disk / "ballast").open("wb") as file:
         file.write(bytes(2 << 20))

@@ -66,7 +66,7 @@ def opened(browser: Any, address: str, *, expected: str = "$^", **how: Any) -> I
     page.add_init_script(known)
     said: list[str] = []
     asked: list[str] = []
-    page.on("console", lambda message: message.type in ("error", "warning") and said.append(message.text))
+    page.on("console", lambda message: said.extend([message.text] if message.type in ("error", "warning") else []))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
@@ -149,7 +149,7 @@ def crops(folder: Path, start: int, end: int, size: int = 4) -> list[Row]:
         Row(
             f"{uri}#xywh=percent:{i % 400 / 5:.4g},{i // 400 * 0.32:.4g},20,20",
             f"{i:064x}",
-            Stamp(1, datetime(2026, 1, 1)),
+            Stamp(1, 1_767_225_600_000_000),
             Content(vector, 200, 200, datetime(2026, 1, 1 + i % 28, 12), None, None),
             {"label": f"kind {i % 7}", "night": i % 3 == 0, "Temp C": float(i % 40)},
         )

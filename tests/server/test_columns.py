@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pyarrow as pa
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birder.server.columns import count_values
+from birder.server.routes.columns import count_values
+from birder.sources import RANKS
 from tests.server.live import KINDS, make, serving
 
 
@@ -21,10 +24,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         yield client
 
 
-def values(client: httpx.Client, name: str, **query: object) -> dict[str, object]:
+def values(client: httpx.Client, name: str, **query: object) -> dict[str, Any]:
     answer = client.get(f"columns/{name}/values", params=query)  # type: ignore[arg-type]
     assert answer.status_code == 200, answer.text
-    told: dict[str, object] = answer.json()
+    told: dict[str, Any] = answer.json()
     return told
 
 
@@ -40,9 +43,9 @@ def test_a_text_column_has_its_values_with_counts_most_frequent_first(client: ht
 def test_counts_heed_a_condition_and_a_part_of_the_value(client: httpx.Client) -> None:
     told = values(client, "label", where="site = 'S1'")
     expected = Counter(KINDS[n % 4] for n in range(20) if n % 3 == 1)
-    assert {each["value"]: each["count"] for each in told["values"]} == expected  # type: ignore[attr-defined]
+    assert {each["value"]: each["count"] for each in told["values"]} == expected
     told = values(client, "label", contains="ö")
-    assert [each["value"] for each in told["values"]] == ["Größe"]  # type: ignore[attr-defined]
+    assert [each["value"] for each in told["values"]] == ["Größe"]
     assert values(client, "label", contains="OWL")["distinct"] == 1
 
 
@@ -51,16 +54,16 @@ def test_numbers_times_and_booleans_have_ranges(client: httpx.Client) -> None:
     assert (told["min"], told["max"], told["nulls"]) == (0, 39, 2)  # nan is no value either
     told = values(client, "seen")
     assert (told["min"], told["max"]) == ("2024-05-01T00:00:00", "2024-06-09T00:00:00")
-    assert told["histogram"][0]["from"] == "2024-05-01T00:00:00"  # type: ignore[index]
-    assert told["histogram"][-1]["to"] == "2024-06-09T00:00:00"  # type: ignore[index]
+    assert told["histogram"][0]["from"] == "2024-05-01T00:00:00"
+    assert told["histogram"][-1]["to"] == "2024-06-09T00:00:00"
     told = values(client, "night")
     assert told["values"] == [{"value": False, "count": 20}, {"value": True, "count": 20}]
 
 
 def test_a_range_of_the_histogram_selects_as_many_rows_as_it_says(client: httpx.Client) -> None:
     bins = values(client, "Temp C")["histogram"]
-    for number, each in enumerate(bins):  # type: ignore[arg-type]
-        upper = "<=" if number == len(bins) - 1 else "<"  # type: ignore[arg-type]
+    for number, each in enumerate(bins):
+        upper = "<=" if number == len(bins) - 1 else "<"
         where = f"NOT isnan(`Temp C`) AND `Temp C` >= {each['from']!r} AND `Temp C` {upper} {each['to']!r}"
         assert client.get("photos", params={"where": where}).json()["total"] == each["count"]
 
@@ -98,3 +101,12 @@ def test_every_value_is_counted_once_and_lies_in_one_bin(column: pa.Array) -> No
     if told.get("histogram"):
         assert sum(each["count"] for each in told["histogram"]) == present
         assert all(each["count"] >= 0 for each in told["histogram"])
+
+
+def test_the_collection_brings_the_lists_that_the_page_shows(client: httpx.Client) -> None:
+    described = client.get("collection").json()
+    assert described["ranks"] == list(RANKS)
+    assert described["technical_columns"][:2] == ["uri", "id"]
+    assert set(described["technical_columns"]) <= {column["name"] for column in described["columns"]}
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in [*described["palette"], described["missing_colour"]])
+    assert len(set(described["palette"])) == len(described["palette"]) >= 12

@@ -19,9 +19,9 @@ from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from birder.server import bodies, connections
-from birder.server.bodies import BodyLimit
-from birder.server.connections import Listener, listen, server_for
+from birder.server.limits import bodies, connections
+from birder.server.limits.bodies import BodyLimit
+from birder.server.limits.connections import Listener, listen, server_for
 from tests.server.live import jpeg, make, running, serving
 
 

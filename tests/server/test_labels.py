@@ -28,6 +28,7 @@ from birder.server.catalogue import Catalogue
 from birder.server.label_desk import LabelDesk
 from tests.analysis.made import make as make_of
 from tests.server.live import make, serving
+from tests.stored import images_of
 
 
 @pytest.fixture
@@ -259,7 +260,7 @@ def test_filters_orders_counts_and_searches_see_labels_that_are_not_in_the_rows_
     client: httpx.Client, collection: Storage
 ) -> None:
     ids = list(labels(collection))
-    version = Storage.open(collection.path, labels=False).images.version
+    version = Storage.open(collection.path, labels=False).version
     post(client, "labels", ids=ids[3:6], value="lynx")
     post(client, "labels", ids=ids[:1], value=None)
     post(client, "labels", ids=ids[6:7], column="site", value="Z")
@@ -276,7 +277,7 @@ def test_filters_orders_counts_and_searches_see_labels_that_are_not_in_the_rows_
     assert sorted(each["id"] for each in found) == sorted(ids[6:])
     classes = {each["name"]: each["count"] for each in client.get("suggest").json()["classes"]}
     assert classes == {"fox": 1, "lynx": 3, "o'hare": 1}
-    assert Storage.open(collection.path, labels=False).images.version == version, "nothing was folded for that"
+    assert Storage.open(collection.path, labels=False).version == version, "nothing was folded for that"
 
 
 def test_more_pending_labels_than_a_condition_can_name_are_folded_for_a_search(
@@ -377,7 +378,7 @@ def test_new_rows_are_told_and_folding_labels_is_not(client: httpx.Client, colle
     collection.see_latest()  # which folds
     time.sleep(1.2)
     with collection.writing():
-        collection.images.delete(f"id = '{ids[5]}'")
+        images_of(collection.path).delete(f"id = '{ids[5]}'")
     time.sleep(1.2)
     post(client, "labels", ids=ids[:1], value="wolf", act="the-end")
     reader.join(15)

@@ -67,7 +67,7 @@ def load(folder: Path, photos: Path, seconds: float) -> tuple[Counter[str], list
     """Serve a collection to 64 clients from a process of its own: what was answered, and its memory meanwhile."""
     path = embed(folder, sorted(photos.glob("*/*.jpg")))
     program = (
-        "import sys; from birder.server.app import create_app; from birder.server.connections import *;"
+        "import sys; from birder.server.app import create_app; from birder.server.limits.connections import *;"
         "s = listen('127.0.0.1', None); print(s.getsockname()[1], flush=True); app = create_app(sys.argv[1]);"
         "server_for(app, s, app.state.site.events.stop).run(sockets=[s])"
     )

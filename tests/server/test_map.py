@@ -91,7 +91,7 @@ def test_points_have_the_categories_and_numbers_of_their_rows(client: httpx.Clie
 def test_the_rarest_categories_are_put_together(tmp_path: Path) -> None:
     import pyarrow as pa
 
-    from birder.server.projection import _categories
+    from birder.server.routes.map import _categories
 
     names = [f"kind {n:02d}" for n in range(45) for _ in range(50 - n)] + [None]
     told = _categories(pa.array(names))

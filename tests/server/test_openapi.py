@@ -38,8 +38,6 @@ def test_everything_is_described_and_the_page_that_shows_it_needs_no_network(tmp
         for name, schema in described["components"]["schemas"].items():
             assert schema.get("description") or name.startswith("Body_"), name
         assert "HTTPValidationError" not in json.dumps(described)
-        shown = [
-            client.get(client.base_url.join(f"/docs{each}")) for each in ("", "/description.js", "/description.css")
-        ]
+        shown = [client.get(client.base_url.join(f"/docs{each}")) for each in ("", "/interface.js", "/interface.css")]
         assert [answer.status_code for answer in shown] == [200] * 3
         assert not any("https://" in answer.text or "http://" in answer.text for answer in shown)

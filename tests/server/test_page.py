@@ -46,11 +46,11 @@ def test_a_filter_keeps_its_rows_and_stays_in_the_address(page: Any) -> None:
     assert total(page) == flowers
     expect(page.locator("#chips .chip")).to_contain_text("flowers")
     page.go_back()
-    expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} images")
     page.go_forward()
     expect(page.locator("#view-gallery .count")).to_have_text(re.compile(f"^{flowers} of"))
     page.get_by_role("button", name="Remove the filter on label").click()
-    expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} images")
 
 
 def test_a_range_of_numbers_filters(page: Any) -> None:
@@ -69,9 +69,9 @@ def test_a_range_of_numbers_filters(page: Any) -> None:
 def test_nothing_matching_says_so_and_offers_the_way_back(page: Any) -> None:
     everything = total(page)
     page.goto(page.url.split("#")[0] + '#gallery?filter={"column":"label","values":["no such thing"]}')
-    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    expect(page.get_by_role("heading", name="No images match")).to_be_visible()
     page.get_by_role("button", name="Clear the filters").click()
-    expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} images")
 
 
 def test_a_dropped_picture_finds_itself(page: Any, birds_and_flowers: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_dropped_picture_finds_itself(page: Any, birds_and_flowers: Path) -> N
     assert "tucan.jpg" in tiles(page).first.get_attribute("title")
     # A filter on top searches again, without a second upload, and a reload keeps the picture.
     uploads: list[str] = []
-    page.on("request", lambda request: request.url.endswith("/embed") and uploads.append(request.url))
+    page.on("request", lambda request: uploads.extend([request.url] if request.url.endswith("/embed") else []))
     page.locator("label.choice", has_text="flowers").first.locator("input").check()
     expect(tiles(page).first.locator(".name")).to_have_text("flowers")
     page.reload()
@@ -97,7 +97,7 @@ def test_a_dropped_text_file_is_refused_in_words(page: Any, tmp_path: Path) -> N
     page.locator("#search-files").set_input_files(
         {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"not a picture"}
     )
-    expect(page.locator(".toast.error")).to_contain_text("Only pictures")
+    expect(page.locator(".toast.error")).to_contain_text("Only images")
 
 
 def test_more_like_this_and_unlike(page: Any) -> None:
@@ -169,7 +169,7 @@ def test_failures_give_the_reason_and_the_command(page: Any) -> None:
     expect(page.locator("table.failures tbody tr")).to_have_count(1)
     expect(page.locator("table.failures .file")).to_contain_text("broken.jpg")
     assert page.locator("table.failures tbody td").nth(1).inner_text().strip()
-    expect(page.locator(".command code")).to_contain_text("birder embed --retry-failed --to ")
+    expect(page.locator(".command code")).to_contain_text("birder embed --retry-failed --in ")
 
 
 def test_booleans_times_and_odd_names_filter(browser: Any, few: str) -> None:
@@ -179,19 +179,19 @@ def test_booleans_times_and_odd_names_filter(browser: Any, few: str) -> None:
         if night.get_attribute("open") is None:
             night.locator("summary").click()
         night.locator("label.choice", has_text="yes").locator("input").check()
-        expect(page.locator("#view-gallery .count")).to_have_text("14 of 40 photographs")
+        expect(page.locator("#view-gallery .count")).to_have_text("14 of 40 images")
         temperature = page.locator("details.facet", has=page.locator("summary", has_text="Temp C"))
         if temperature.get_attribute("open") is None:
             temperature.locator("summary").click()
         temperature.get_by_label("To: Temp C").fill("9")
         temperature.get_by_label("To: Temp C").press("Enter")
-        expect(page.locator("#view-gallery .count")).to_have_text("4 of 40 photographs")
+        expect(page.locator("#view-gallery .count")).to_have_text("4 of 40 images")
         taken = page.locator("details.facet", has=page.locator("summary", has_text="taken_at"))
         if taken.get_attribute("open") is None:
             taken.locator("summary").click()
         taken.get_by_label("From: taken_at").fill("2026-01-05T00:00")
         taken.get_by_label("From: taken_at").press("Enter")
-        expect(page.locator("#view-gallery .count")).to_have_text("2 of 40 photographs")
+        expect(page.locator("#view-gallery .count")).to_have_text("2 of 40 images")
         expect(page.locator("#chips .chip")).to_have_count(3)
         page.reload()
-        expect(page.locator("#view-gallery .count")).to_have_text("2 of 40 photographs")
+        expect(page.locator("#view-gallery .count")).to_have_text("2 of 40 images")

@@ -41,7 +41,7 @@ def test_label_help_ranks_and_accepts_with_one_key(page: Any) -> None:
     page.reload()
     page.locator("#tab-help").click()
     page.locator("#help-column").select_option("seen")
-    expect(tiles(page, "help").first.locator(".detail")).to_have_text(re.compile(r"\d+ % sure"))
+    expect(tiles(page, "help").first.locator(".detail")).to_have_text(re.compile(r"probability \d+ %"))
     suggested = tiles(page, "help").first.locator(".name").inner_text()
     assert suggested in by_label
     page.locator("#view-help .grid").focus()
@@ -93,7 +93,8 @@ def accept(page: Any, number: int) -> None:
 
 def test_what_is_accepted_quickly_goes_in_few_requests(ranked: Any) -> None:
     sent: list[Any] = []
-    ranked.on("request", lambda request: request.url.endswith("/labels") and sent.append(request.post_data_json))
+    is_label = re.compile("/labels$")
+    ranked.on("request", lambda each: sent.extend([each.post_data_json] if is_label.search(each.url) else []))
     accept(ranked, 20)
     expect(ranked.locator("#unwritten")).to_be_hidden()
     assert labelled(ranked) == 40
@@ -130,7 +131,12 @@ def test_nothing_accepted_is_lost_when_the_page_goes(ranked: Any, way: str) -> N
 
 def test_whoever_leaves_with_unwritten_labels_is_asked(ranked: Any) -> None:
     asked: list[str] = []
-    ranked.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+
+    def accept_and_note(dialog: Any) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    ranked.on("dialog", accept_and_note)
     ranked.route("**/api/v1/labels", lambda route: route.abort())
     accept(ranked, 1)
     ranked.reload()
@@ -165,7 +171,7 @@ def test_a_server_that_is_away_gets_the_labels_later_and_once(forty: Any) -> Non
     expect(sign).to_contain_text("1 label not written yet: The server does not answer.")
     sign.get_by_role("button", name="Try now").click()
     expect(sign).to_contain_text("The disk is full.")
-    expect(page.locator(".toast")).to_contain_text("1 photograph: label is now “eagle owl”")
+    expect(page.locator(".toast")).to_contain_text("1 image: label is now “eagle owl”")
     expect(sign).to_be_hidden()
     assert len(tries) == 3
     assert labels_of(page, page.ids[:1]) == ["eagle owl"]
@@ -196,9 +202,9 @@ def test_a_key_takes_back_what_is_not_sent_yet_and_what_was_sent(ranked: Any) ->
     expect(ranked.locator("#unwritten")).to_be_hidden()
     soon(ranked, 22)
     ranked.keyboard.press("Control+z")
-    expect(ranked.locator(".toast", has_text="Undone: 2 photographs")).to_be_visible()
+    expect(ranked.locator(".toast", has_text="Undone: 2 images")).to_be_visible()
     assert labelled(ranked) == 20
-    expect(ranked.locator("#view-help .count")).to_have_text("20 photographs suggested")
+    expect(ranked.locator("#view-help .count")).to_have_text("20 images suggested")
     expect(tile(ranked, 0, "help")).to_have_class(re.compile("active"))
 
 
@@ -237,13 +243,13 @@ def test_accepting_what_is_no_suggestion_says_so_and_keeps_the_selection(ranked:
     page.locator("#tab-help").click()
     page.get_by_role("button", name="Accept 3 selected").click()
     said = page.locator(".toast").last
-    expect(said).to_have_text("Nothing accepted: 3 selected photographs are no suggestion here, and stay selected.")
+    expect(said).to_have_text("Nothing accepted: 3 selected images are not suggested here, and stay selected.")
     expect(page.locator(".selected-count")).to_have_text("3 selected")
     assert labelled(page) == 20
     for index in (0, 1):
         tile(page, index, "help").click(modifiers=["Control"])
     page.get_by_role("button", name="Accept 5 selected").click()
-    said = page.locator(".toast", has_text="2 photographs accepted. 3 selected photographs are no suggestion here")
+    said = page.locator(".toast", has_text="2 images accepted. 3 selected images are not suggested here")
     expect(said).to_be_visible()
     expect(page.locator(".selected-count")).to_have_text("3 selected")
     soon(page, 22)
@@ -252,7 +258,7 @@ def test_accepting_what_is_no_suggestion_says_so_and_keeps_the_selection(ranked:
 def test_what_others_labelled_since_is_no_suggestion_any_more(ranked: Any) -> None:
     page = ranked
     first = tile(page, 0, "help")
-    id_ = first.evaluate("tile => tile.photo.id")
+    id_ = first.get_attribute("data-id")
     page.api.post("labels", json={"ids": [id_], "column": "label", "value": "lynx", "by": "Ana"})
     expect(first.locator(".detail")).to_have_text("by Ana", timeout=5_000)
     page.keyboard.press("a")

@@ -33,7 +33,7 @@ def test_labelling_a_selection_is_written_and_undone(page: Any) -> None:
     expect(page.locator(".selected-count")).to_have_text("3 selected")
     page.locator("#selection-bar .label-input").fill("heron <b>")
     page.locator("#selection-bar .label-input").press("Enter")
-    expect(page.locator(".toast")).to_contain_text("3 photographs: label is now “heron <b>”")
+    expect(page.locator(".toast")).to_contain_text("3 images: label is now “heron <b>”")
     assert labels_of(page, ids) == ["heron <b>"] * 3
     expect(tiles(page).nth(1).locator(".name")).to_have_text("heron <b>")
     expect(page.locator("label.choice", has_text="heron <b>").locator(".number")).to_have_text("3")
@@ -54,7 +54,7 @@ def test_the_keyboard_alone_selects_labels_and_undoes(page: Any) -> None:
     page.keyboard.press("l")
     page.keyboard.type("by keyboard")
     page.keyboard.press("Enter")
-    expect(page.locator(".toast")).to_contain_text("2 photographs")
+    expect(page.locator(".toast")).to_contain_text("2 images")
     assert labels_of(page, ids) == [before[0], "by keyboard", "by keyboard"]
     page.locator("#view-gallery .grid").focus()
     page.keyboard.press("Control+z")
@@ -150,8 +150,8 @@ def test_a_new_column_is_there_without_a_reload(forty: Any) -> None:
     tile(page, 0).click()
     bar = page.locator("#selection-bar")
     bar.locator("select.label-column").select_option("")
-    bar.get_by_label("New column's name").fill("behaviour")
-    bar.get_by_label("New column's name").press("Enter")
+    bar.get_by_label("Name of the new column").fill("behaviour")
+    bar.get_by_label("Name of the new column").press("Enter")
     bar.locator(".label-input").fill("singing")
     bar.locator(".label-input").press("Enter")
     expect(page.locator(".toast")).to_contain_text("behaviour is now “singing”")
@@ -163,7 +163,7 @@ def test_a_new_column_is_there_without_a_reload(forty: Any) -> None:
     expect(facet.locator("label.choice", has_text="singing").locator(".number")).to_have_text("1")
     page.locator("#search-input").fill("singing")
     page.get_by_role("option", name="singing behaviour, 1").click()
-    expect(page.locator("#view-gallery .count")).to_have_text("1 of 40 photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text("1 of 40 images")
     page.locator("#view-gallery .grid").focus()
     page.keyboard.press("Control+z")  # without a value left, the column is no filter any more
     expect(facet).to_have_count(0)
@@ -171,7 +171,7 @@ def test_a_new_column_is_there_without_a_reload(forty: Any) -> None:
 
 def test_the_first_label_of_a_collection_is_there_without_a_reload(browser: Any, tmp_path: Path) -> None:
     with on_forty(browser, tmp_path, labelled=0) as page:
-        expect(page.locator("#filter-list")).to_have_text(re.compile("Without values: .*label"))
+        expect(page.locator("#filter-list")).to_have_text(re.compile("Columns without values: .*label"))
         tile(page, 0).click()
         label_selected(page, "owl")
         expect(page.locator("summary", has_text="label")).to_have_count(1)
@@ -188,7 +188,7 @@ def test_labels_of_every_script_and_of_up_to_300_characters(forty: Any) -> None:
         label_selected(page, value)
         assert labels_of(page, [page.ids[index]]) == [value]
     page.locator("label.choice", has_text="👨\u200d👩\u200d👧").locator("input").check()
-    expect(page.locator("#view-gallery .count")).to_have_text("1 of 40 photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text("1 of 40 images")
     tile(page, 0).click()
     box = page.locator("#selection-bar .label-input")
     box.fill("y" * 301)
@@ -227,10 +227,10 @@ def test_the_history_has_acts_with_what_was_before_and_shows_them(forty: Any) ->
     expect(entries).to_have_count(36)
     expect(entries.last).to_contain_text("place 0 in site")
     expect(page.get_by_role("button", name="Show more")).to_have_count(0)
-    batch.get_by_role("button", name="Show these 4 photographs").click()
-    expect(page.locator("#view-gallery .count")).to_have_text("4 of 40 photographs")
+    batch.get_by_role("button", name="Show these 4 images").click()
+    expect(page.locator("#view-gallery .count")).to_have_text("4 of 40 images")
     page.reload()  # the address has them
-    expect(page.locator("#view-gallery .count")).to_have_text("4 of 40 photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text("4 of 40 images")
     page.get_by_role("button", name="History of labels").click()
     entries.first.get_by_role("button", name="Undo").click()
     expect(entries.first).to_have_class("undone")

@@ -75,7 +75,7 @@ def test_a_failed_request_is_told_and_tried_again(browser: Any, address: str) ->
         expect(alert).to_contain_text("The disk is full.")
         page.unroute("**/api/v1/photos?*")
         alert.get_by_role("button", name="Try again").click()
-        expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} photographs")
+        expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} images")
 
 
 def test_a_token_in_the_address_opens_the_page_for_good(browser: Any, tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_token_in_the_address_opens_the_page_for_good(browser: Any, tmp_path: 
 def test_an_empty_collection_says_how_to_fill_it(browser: Any, tmp_path: Path) -> None:
     with serving(collection_of(tmp_path, 0)) as where:
         for page in opened(browser, where, expected="400 .Bad Request"):  # label help is refused without labels
-            expect(page.get_by_role("heading", name="No photographs yet")).to_be_visible()
-            expect(page.locator("#view-gallery code")).to_contain_text("birder embed PHOTOS --to ")
+            expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
+            expect(page.locator("#view-gallery code")).to_contain_text("birder embed IMAGES --in ")
             for view in ("map", "help", "duplicates", "failures"):
                 page.locator(f"#tab-{view}").click()
                 expect(page.locator(f"#view-{view} .empty h2")).to_be_visible()
@@ -151,7 +151,11 @@ def test_a_hundred_thousand_photographs_scroll(browser: Any, many: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, scheme: str, width: int) -> None:
-    how = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    how: dict[str, Any] = {
+        "viewport": {"width": width, "height": 800},
+        "color_scheme": scheme,
+        "reduced_motion": "reduce",
+    }
     for page in opened(browser, address, **how):
         expect(tiles(page).first).to_have_class(re.compile("loaded"))
         expect(page.locator("label.choice").first).to_be_attached()
@@ -169,8 +173,8 @@ def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, sch
         page.locator("#history").click()
         expect(page.locator(".history li, .panel .empty h2").first).to_be_visible()
         assert audit(page) == []
-        page.get_by_role("button", name="Give it").click()
-        expect(page.get_by_role("dialog", name="Who labels here?")).to_be_visible()
+        page.get_by_role("button", name="Enter your name").click()
+        expect(page.get_by_role("dialog", name="Who is labelling?")).to_be_visible()
         assert audit(page) == []
         page.keyboard.press("Escape")
         page.keyboard.press("Escape")
@@ -215,7 +219,7 @@ def test_the_page_says_when_tidying_is_worth_while(browser: Any, tmp_path: Path)
             expect(banner).to_contain_text("former versions of them take 900.0 MB")
             expect(banner.locator("code")).to_have_text(f"birder tidy {collection}")
             assert audit(page) == []
-            page.get_by_role("button", name="Put this away").click()
+            page.get_by_role("button", name="Close the notice").click()
             expect(banner).to_be_hidden()
             page.reload()
             assert total(page) == 6

@@ -28,7 +28,7 @@ def other(browser: Any, page: Any) -> Iterator[Any]:
 def called(page: Any, name: str) -> None:
     """Give a name in the history of labels."""
     page.get_by_role("button", name="History of labels").click()
-    page.get_by_role("button", name="Give it").click()
+    page.get_by_role("button", name="Enter your name").click()
     page.get_by_label("Your name").fill(name)
     page.get_by_label("Your name").press("Enter")
     expect(page.locator(".history-tools")).to_contain_text(f"You label as {name}.")
@@ -69,16 +69,16 @@ def test_what_others_label_is_seen_within_seconds_with_who(page: Any, other: Any
     tile(other, 3).dblclick()
     tile(page, 3).click()
     label_selected(page, "barn owl")
-    expect(other.locator(".toast")).to_have_text("Ana labelled 1 photograph: label", timeout=5_000)
+    expect(other.locator(".toast")).to_have_text("Ana labelled 1 image: label", timeout=5_000)
     expect(other.locator(".photo .label-input")).to_have_value("barn owl", timeout=5_000)
     other.keyboard.press("Escape")
     expect(tile(other, 3).locator(".name")).to_have_text("barn owl")
     expect(other.locator("label.choice", has_text="barn owl").locator(".number")).to_have_text("1")
     page.locator("#view-gallery .grid").focus()
     page.keyboard.press("Control+z")
-    expect(other.locator(".toast")).to_have_text("Ana took labels back: label of 1 photograph", timeout=5_000)
+    expect(other.locator(".toast")).to_have_text("Ana undid labels: label of 1 image", timeout=5_000)
     expect(tile(other, 3).locator(".name")).not_to_have_text("barn owl")
-    expect(page.locator(".toast", has_text="labelled 1 photograph")).to_have_count(0)  # one's own is no news
+    expect(page.locator(".toast", has_text="labelled 1 image")).to_have_count(0)  # one's own is no news
 
 
 def test_what_others_label_does_not_take_the_text_that_somebody_types(page: Any, other: Any) -> None:
@@ -97,7 +97,7 @@ def test_the_name_is_asked_for_once(browser: Any, page: Any) -> None:
     tile(page, 0).click()
     page.locator("#selection-bar .label-input").fill("eagle owl")
     page.locator("#selection-bar .label-input").press("Enter")
-    question = page.get_by_role("dialog", name="Who labels here?")
+    question = page.get_by_role("dialog", name="Who is labelling?")
     question.get_by_label("Your name").fill("Ana Müller")
     question.get_by_role("button", name="Keep").click()
     expect(page.locator(".toast")).to_contain_text("“eagle owl”")

@@ -43,7 +43,7 @@ def test_a_click_selects_one_and_a_double_click_opens(page: Any) -> None:
 
 
 def test_a_tap_opens_and_the_round_mark_selects(browser: Any, tmp_path: Path) -> None:
-    how = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    how: dict[str, Any] = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
     with on_forty(browser, tmp_path, **how) as page:
         tile(page, 0).tap()
         expect(page.locator(".photo .position")).to_have_text("1 of 40")
@@ -55,18 +55,18 @@ def test_a_tap_opens_and_the_round_mark_selects(browser: Any, tmp_path: Path) ->
 
 def test_a_label_empties_the_selection_unless_it_is_kept(page: Any) -> None:
     without_label(page).check()
-    expect(page.locator("#view-gallery .count")).to_have_text("20 of 40 photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text("20 of 40 images")
     tile(page, 0).click()
     tile(page, 4).click(modifiers=["Shift"])
     label_selected(page, "lynx")
-    expect(page.locator("#view-gallery .count")).to_have_text("15 of 40 photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text("15 of 40 images")
     expect(page.locator("#selection-bar")).to_be_hidden()
     # What the next label is given to is what is selected next, and nothing that has left the view.
     tile(page, 0).click()
     tile(page, 1).click(modifiers=["Control"])
     page.get_by_label("Keep").check()
     label_selected(page, "stoat")
-    expect(page.locator("#view-gallery .count")).to_have_text("13 of 40 photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text("13 of 40 images")
     assert labels_of(page, page.ids[20:28]) == ["lynx"] * 5 + ["stoat"] * 2 + [None]
     expect(page.locator(".selected-count")).to_have_text("2 selected")
     expect(page.locator(".out-of-sight")).to_contain_text("2 not in view")
@@ -86,13 +86,13 @@ def select_and_filter(page: Any) -> None:
 def test_what_is_selected_out_of_sight_is_shown(page: Any) -> None:
     select_and_filter(page)
     page.locator(".out-of-sight").get_by_role("button", name="show").click()
-    expect(page.locator("#view-gallery .count")).to_have_text("5 of 40 photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text("5 of 40 images")
     expect(page.locator("#view-gallery .tile.selected")).to_have_count(5)
     expect(page.locator(".out-of-sight")).to_be_empty()
     page.reload()
-    expect(page.locator("#view-gallery .count")).to_have_text("5 of 40 photographs")
-    page.get_by_role("button", name="Show others again").click()
-    expect(page.locator("#view-gallery .count")).to_have_text("40 photographs")
+    expect(page.locator("#view-gallery .count")).to_have_text("5 of 40 images")
+    page.get_by_role("button", name="Show all images again").click()
+    expect(page.locator("#view-gallery .count")).to_have_text("40 images")
 
 
 def test_what_is_selected_out_of_sight_is_cleared(page: Any) -> None:
@@ -126,6 +126,6 @@ def test_nothing_out_of_sight_is_labelled_unasked(page: Any, answer: str | None,
 
 def test_a_shown_selection_that_the_tab_does_not_know_says_so(page: Any) -> None:
     page.goto(page.url.split("#")[0] + "#gallery?these=123")
-    expect(page.get_by_role("heading", name="These photographs are no longer known")).to_be_visible()
-    page.get_by_role("button", name="Go on without").click()
-    expect(page.locator("#view-gallery .count")).to_have_text("40 photographs")
+    expect(page.get_by_role("heading", name="This selection is no longer available")).to_be_visible()
+    page.get_by_role("button", name="Continue without it").click()
+    expect(page.locator("#view-gallery .count")).to_have_text("40 images")

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from birder.collection.storage import Content, Row, Stamp, Storage
+from birder.server import row_images
 from tests.server.live import KINDS, SIZE, card, jpeg, make, row_of, serving
 
 
@@ -81,8 +82,8 @@ def test_rows_without_a_value_come_last_either_way(client: httpx.Client) -> None
     for order in ("label", "-label"):
         labels = [photo["label"] for photo in rows(client, order=order)]
         assert None not in labels[:20] and set(labels[20:]) == {None}
-    labels = [str(photo["label"]) for photo in rows(client, order="label")[:20]]
-    assert labels == sorted(labels)
+    names = [str(photo["label"]) for photo in rows(client, order="label")[:20]]
+    assert names == sorted(names)
 
 
 def test_ids_are_those_of_the_photographs_in_the_same_order(client: httpx.Client) -> None:
@@ -160,18 +161,16 @@ def test_a_thumbnail_may_be_kept_for_good_when_its_version_is_named(client: http
 def test_concurrent_requests_for_one_thumbnail_make_it_once(
     here: tuple[httpx.Client, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from birder.server import thumbnails
-
     client, _ = here
     made: list[int] = []
-    real = thumbnails.shrunk
+    real = row_images.shrunk
 
     def slow(data: bytes, fragment: str, side: int) -> Image.Image:
         made.append(side)
         time.sleep(0.3)
         return real(data, fragment, side)
 
-    monkeypatch.setattr(thumbnails, "shrunk", slow)
+    monkeypatch.setattr("birder.server.thumbnails.shrunk", slow)
     url = f"photos/{rows(client)[30]['id']}/thumbnail"
     answers: list[httpx.Response] = []
     threads = [threading.Thread(target=lambda: answers.append(client.get(url))) for _ in range(8)]
@@ -267,7 +266,7 @@ def test_pictures_that_are_gone_elsewhere_or_none_are_404_with_a_reason(tmp_path
             for kind in ("thumbnail", "image"):
                 answer = client.get(f"photos/{row['id']}/{kind}")
                 assert answer.status_code == 404
-                assert "There is no picture" in answer.json()["detail"]
+                assert "The image cannot be shown" in answer.json()["detail"]
                 assert "password" not in answer.text
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import secrets
 import shutil
 import socket
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from birder.errors import ConfigError
-from birder.server import files
+from birder.server import page_files
 from birder.server.app import create_app
 from birder.server.security import COOKIE, Guesses, check_token
 from tests.server.live import make, serving
@@ -121,7 +122,7 @@ def test_without_the_token_nothing_is_told(locked: httpx.Client) -> None:
             locked.get(url, headers=wrong),
             locked.get(url, headers={"Authorization": f"Basic {TOKEN}"}),
             locked.get(url, headers={"Cookie": "birder=nonsense"}),
-            locked.get(url, headers={"Authorization": "Bearer é".encode()}),  # type: ignore[dict-item]
+            locked.get(url, headers={"Authorization": "Bearer é".encode()}),  # type: ignore[arg-type]
             locked.get(url, params={"token": "nonsense"}),
         ):
             assert answer.status_code in (401, 429)  # too many guesses
@@ -206,7 +207,7 @@ def test_links_and_hidden_files_in_the_pages_folder_are_not_served(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "page"
-    shutil.copytree(files.PAGE, page)
+    shutil.copytree(page_files.PAGE, page)
     secret = tmp_path / "secret.txt"
     secret.write_text("the password is owl")
     (page / "link.txt").symlink_to(secret)
@@ -214,19 +215,35 @@ def test_links_and_hidden_files_in_the_pages_folder_are_not_served(
     (page / ".hidden.txt").write_text("the password is owl")
     (page / "notes.py").write_text("the password is owl")
     (page / "sub").mkdir()
-    (page / "sub" / "fine.txt").write_text("fine")
-    monkeypatch.setattr(files, "PAGE", page)
+    (page / "sub" / "fine.css").write_text("fine")
+    monkeypatch.setattr(page_files, "PAGE", page)
     with serving(folder / "c.birder") as client:
         for name in ("link.txt", "folder/secret.txt", ".hidden.txt", "notes.py", "sub"):
             assert client.get(client.base_url.join(f"/page/{name}")).status_code == 404
-        assert client.get(client.base_url.join("/page/sub/fine.txt")).text == "fine"
+        assert client.get(client.base_url.join("/page/sub/fine.css")).text == "fine"
 
 
-def test_a_file_of_the_page_that_has_not_changed_is_not_sent_again(client: httpx.Client) -> None:
-    url = client.base_url.join("/page/scatter.js")
+def test_an_unchanged_page_file_is_not_sent_again(client: httpx.Client) -> None:
+    url = client.base_url.join("/page/main.js")
     answer = client.get(url)
     assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.headers["cache-control"] == "no-cache"
     assert client.get(url, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+
+
+def test_a_page_file_of_the_same_size_and_time_but_other_content_is_sent_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index.html").write_text("old")
+    os.utime(tmp_path / "index.html", (0, 0))
+    monkeypatch.setattr(page_files, "PAGE", tmp_path)
+    with serving(folder / "c.birder") as client:
+        url = client.base_url.join("/page/index.html")
+        tag = client.get(url).headers["etag"]
+        (tmp_path / "index.html").write_text("new")
+        os.utime(tmp_path / "index.html", (0, 0))
+        answer = client.get(url, headers={"If-None-Match": tag})
+        assert (answer.status_code, answer.text) == (200, "new")
 
 
 def test_requests_that_are_no_http_do_not_stop_the_server(client: httpx.Client) -> None:
@@ -258,7 +275,7 @@ def test_the_cookie_is_no_token_is_signed_and_ends(folder: Path, monkeypatch: py
         later = str(int(until) + 1)
         client.cookies.clear()
         for wrong in (TOKEN, f"{later}.{signature}", f"{until}.{signature[:-1]}", f"{until}.", ".", "x.y", "é.é"):
-            assert client.get("collection", headers={"Cookie": f"{COOKIE}={wrong}".encode()}).status_code == 401  # type: ignore[dict-item]
+            assert client.get("collection", headers={"Cookie": f"{COOKIE}={wrong}".encode()}).status_code == 401  # type: ignore[arg-type]
         own = {"Cookie": f"{COOKIE}={cookie}"}
         assert client.get("collection", headers=own).status_code == 200
         monkeypatch.setattr("birder.server.security.time.time", lambda: float(int(until) + 1))

@@ -30,7 +30,7 @@ def test_unlabelled_photographs_get_the_label_of_their_cluster_surest_first(tmp_
     scores = [row.score for row in found.rows]
     assert scores == sorted(scores, reverse=True) and 1 / 4 < scores[-1] <= scores[0] <= 1
     assert found.classes == sorted(((kind, 3) for kind in KINDS), key=lambda item: item[0])
-    assert "12 labelled photographs of 4 kinds" in found.note
+    assert "12 labelled images of 4 kinds" in found.note
 
 
 def test_one_label_is_asked_for(tmp_path: Path) -> None:
@@ -70,13 +70,13 @@ def test_with_one_class_the_others_stand_against_it(tmp_path: Path) -> None:
     give_label(collection, owls[:4], "label", "owl")
     found = suggest(collection, "label", label="owl", limit=16)
     assert {truth[row.id] for row in found.rows[:10]} == {"owl"}
-    assert "others taken at random" in found.note
+    assert "others drawn at random" in found.note
     assert {row.label for row in suggest(collection, "label", order="useful").rows} == {"owl"}
 
 
 def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
     collection = make(tmp_path, 8, labelled=0)
-    with pytest.raises(ConfigError, match="No row has a label yet"):
+    with pytest.raises(ConfigError, match="No row has a value in label yet"):
         suggest(collection, "label")
     with pytest.raises(UnknownNameError, match="Unknown column"):
         suggest(collection, "labl")
@@ -96,7 +96,7 @@ def test_more_examples_than_are_needed_are_drawn_from_each_class_alike(
     monkeypatch.setattr(module, "MOST_EXAMPLES", 12)
     collection = make(tmp_path, 80, labelled=60)
     found = suggest(collection, "label")
-    assert "12 labelled photographs of 4 kinds, drawn from 60" in found.note
+    assert "12 labelled images of 4 kinds, drawn from 60" in found.note
     truth = truths(collection)
     assert all(row.label == truth[row.id] for row in found.rows)
 
@@ -109,5 +109,5 @@ def test_the_server_lists_suggestions(tmp_path: Path) -> None:
         assert set(told["photos"][0]) == {"id", "name", "label", "width", "height", "v", "score"}
         assert {each["name"] for each in told["classes"]} == set(KINDS)
         answer: httpx.Response = client.get("suggest", params={"column": "species"})
-        assert answer.status_code == 400 and "No row has a species yet" in answer.json()["detail"]
+        assert answer.status_code == 400 and "No row has a value in species yet" in answer.json()["detail"]
         assert client.get("suggest", params={"column": "embedding"}).status_code == 404

@@ -22,7 +22,7 @@ from birder.errors import ImageError
 from birder.images.apart import Decoders
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform
-from birder.server.uploads import Upload, decode_upload
+from birder.server.routes.uploads import Upload, decode_upload
 from tests.robustness.memory import tree_memory
 from tests.server.live import embed, jpeg, serving
 
@@ -99,7 +99,7 @@ def test_what_is_no_picture_is_refused_quickly_with_a_reason(client: httpx.Clien
     begin = time.monotonic()
     answer = client.post(address, files={"file": ("owl.jpg", HOSTILE[name], "image/jpeg")})
     assert answer.status_code == 400, answer.text
-    assert "no picture that can be used" in answer.json()["detail"]
+    assert "image cannot be used" in answer.json()["detail"]
     assert time.monotonic() - begin < 10
 
 

@@ -64,7 +64,7 @@ def test_a_file_named_twice_comes_once_and_any_extension_is_taken_if_named(
 def test_patterns_are_expanded(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "a/b/2.jpg", "a/b/3.png")
     assert found(f"{tmp_path}/**/*.jpg") == [str(tmp_path / "a/1.jpg"), str(tmp_path / "a/b/2.jpg")]
-    with pytest.raises(BirderError, match="No file fits"):
+    with pytest.raises(BirderError, match="No files match"):
         found(f"{tmp_path}/*.webp")
 
 
@@ -73,12 +73,12 @@ def test_a_name_with_pattern_characters_is_a_file_first(tmp_path: Path) -> None:
     assert found(tmp_path / "owl[1].jpg") == [str(tmp_path / "owl[1].jpg")]
 
 
-def test_a_missing_path_is_said(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BirderError, match=r"no file or folder .*nowhere"):
         found(tmp_path / "nowhere")
 
 
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
+def test_circular_links_are_followed_once(tmp_path: Path) -> None:
     make(tmp_path, "a/owl.jpg")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     assert found(tmp_path) == [str(tmp_path / "a/owl.jpg")]
@@ -91,7 +91,7 @@ def test_a_linked_folder_is_followed(tmp_path: Path) -> None:
     assert found(tmp_path / "view") == [str(tmp_path / "view/birds/owl.jpg")]
 
 
-def test_names_that_are_not_utf8_are_found(tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf8_are_found(tmp_path: Path) -> None:
     make(tmp_path, os.fsdecode(b"fr\xe9d/\xff.jpg"))
     (source,) = find_images([tmp_path])
     assert source.label == "fr\N{REPLACEMENT CHARACTER}d"
@@ -138,7 +138,7 @@ def test_names_join_beside_the_table_then_by_the_end_of_the_path(tmp_path: Path)
     assert joined.without_row == ["/p/b/owl.jpg"]
 
 
-def test_an_ambiguous_name_is_given_to_none(tmp_path: Path) -> None:
+def test_a_row_with_an_ambiguous_name_matches_no_image(tmp_path: Path) -> None:
     sources = [Source("/p/a/crow.jpg"), Source("/p/b/crow.jpg")]
     joined = join_table(sources, read_table(table_of(tmp_path, "file_name,sex\ncrow.jpg,f\n")))
     assert joined.ambiguous == ["crow.jpg"]

@@ -23,6 +23,7 @@ from PIL import Image
 
 from birder.errors import BirderError, ConfigError
 from birder.images.guard import MAX_BYTES, reading
+from birder.images.open import decoded_photo
 from birder.images.transform import ClassificationTransform
 from birder.pipeline.decode import Unreadable, read_group
 from birder.pipeline.plan import column_types_of, plan
@@ -70,7 +71,7 @@ def test_folders_of_any_depth_are_gone_through(tmp_path: Path) -> None:
         sys.setrecursionlimit(before)
 
 
-def test_links_that_double_at_each_step_lead_to_each_photograph_once(tmp_path: Path) -> None:
+def test_links_that_double_at_each_step_lead_to_each_image_once(tmp_path: Path) -> None:
     for i in range(30):
         folder = tmp_path / f"{i:02}"
         folder.mkdir()
@@ -102,7 +103,9 @@ def test_a_name_with_a_nul_is_a_failure_of_its_own(tmp_path: Path, ending: str) 
     fine, *reasons = outcomes(find_sources([tmp_path / f"l.{ending}"]))
     assert fine is None
     assert reasons == ["its name holds a NUL, as no file's name does"] * 2
-    assert outcomes([Source("/x/\0.png")])[0] == "it cannot be read (its name holds characters that no file's name has)"
+    assert (
+        outcomes([Source("/x/\0.png")])[0] == "it cannot be read (its name has characters that no file name can have)"
+    )
 
 
 @pytest.mark.parametrize("quoted", [False, True])
@@ -114,13 +117,13 @@ def test_an_endless_line_is_refused(tmp_path: Path, quoted: bool) -> None:
     # nor is a sparse file of a gigabyte read whole to find that out: see tests/robustness/test_memory.py
 
 
-def test_many_lines_of_many_characters_are_no_endless_line(tmp_path: Path) -> None:
+def test_many_long_lines_are_accepted(tmp_path: Path) -> None:
     text = "é" * 100_000
     (tmp_path / "l.csv").write_text("path,x\n" + "".join(f'{i}.jpg,"{text}\n"\n' for i in range(20)), "utf-8")
     assert len(find_sources([tmp_path / "l.csv"])) == 20
 
 
-def test_values_that_python_has_none_for_are_null_and_cost_nothing_else(tmp_path: Path) -> None:
+def test_values_that_python_cannot_represent_are_null(tmp_path: Path) -> None:
     most = pa.array([2**62, 0])
     wrong = pa.py_buffer(b"\xff\xfeab"), pa.py_buffer(pa.array([0, 2, 4], pa.int32()).buffers()[1])
     columns = {
@@ -156,14 +159,14 @@ def test_days_are_text_as_people_write_it(tmp_path: Path) -> None:
     assert find_sources([tmp_path / "l.parquet"])[0].columns["day"] == "2024-05-01"
 
 
-def test_metadata_that_is_nested_without_end_names_no_classes(tmp_path: Path) -> None:
+def test_endlessly_nested_metadata_is_ignored(tmp_path: Path) -> None:
     table = pa.table({"image": pa.array([{"bytes": png(), "path": "x"}], IMAGES), "label": [1]})
     table = table.replace_schema_metadata({"huggingface": "[" * 100_000})
     pq.write_table(table, tmp_path / "x.parquet")
     assert outcomes(find_sources([tmp_path / "x.parquet"])) == [None]
 
 
-def test_a_bad_parquet_file_among_many_costs_only_itself(tmp_path: Path) -> None:
+def test_a_bad_parquet_file_among_many_fails_alone(tmp_path: Path) -> None:
     for i in range(4):
         table = pa.table({"image": pa.array([{"bytes": png(), "path": "x"}], IMAGES)})
         pq.write_table(table, tmp_path / f"{i}.parquet")
@@ -192,7 +195,7 @@ def test_parquet_that_expands_a_thousandfold_is_refused_unread(
         pq.write_table(pa.table({"path": ["a.jpg"], "tags": tags}), path, compression="zstd")
     assert path.stat().st_size < 100_000
     (reason,) = outcomes(find_sources([path]))
-    expected = "it says that it has 10,000,000 photographs" if kind == "rows" else "in memory. Write it again"
+    expected = "it claims to have 10,000,000 images" if kind == "rows" else "in memory. Write it again"
     assert expected in str(reason)
 
 
@@ -219,14 +222,14 @@ def test_a_table_whose_values_repeat_is_counted_before_they_do(tmp_path: Path, m
     pq.write_table(table, tmp_path / "l.parquet", compression="zstd")
     assert len(find_sources([tmp_path / "l.parquet"])) == 2000
     monkeypatch.setattr(parquet, "_MOST_ROWS", 10_000_000)
-    with pytest.raises(ConfigError, match=r"takes more than 10,000,000 bytes of memory: split it"):
+    with pytest.raises(ConfigError, match=r"needs more than 10,000,000 bytes of memory. Split it"):
         find_sources([tmp_path / "l.parquet"])
 
 
 # Shards
 
 
-def test_headers_that_lie_are_a_failure_of_their_shard(tmp_path: Path) -> None:
+def test_false_headers_are_a_failure_of_their_shard(tmp_path: Path) -> None:
     def pax(records: dict[str, str], size: str | None = None) -> bytes:
         info = tarfile.TarInfo("2.png")
         info.size, info.pax_headers = 3, records
@@ -255,7 +258,7 @@ def test_headers_that_lie_are_a_failure_of_their_shard(tmp_path: Path) -> None:
         assert set(reasons[1:-1]) <= {None, "the file is empty"} and "damaged" in str(reasons[-1])
 
 
-def test_any_damage_to_headers_is_said_in_words(tmp_path: Path) -> None:
+def test_any_damage_to_headers_has_a_readable_reason(tmp_path: Path) -> None:
     chance = random.Random(7)
     members = [(f"{'long' * 40}{i}.png", png()) for i in range(3)] + [("2.json", b'{"a": 1}')]
     whole = {
@@ -389,7 +392,7 @@ def test_half_surrogates_become_replacement_characters(tmp_path: Path) -> None:
 # What was wrong without a word
 
 
-def test_a_damaged_datapackage_is_said(tmp_path: Path) -> None:
+def test_a_damaged_datapackage_is_reported(tmp_path: Path) -> None:
     package = tmp_path / "package"
     shutil.copytree(CAMTRAP, package)
     described = package / "datapackage.json"
@@ -403,7 +406,7 @@ def test_a_damaged_datapackage_is_said(tmp_path: Path) -> None:
     assert len(find_sources([package])) == len(find_images([package])) > 0
 
 
-def test_media_that_share_a_file_are_one_photograph_with_what_all_say(tmp_path: Path) -> None:
+def test_media_that_share_a_file_are_one_image_with_what_all_say(tmp_path: Path) -> None:
     package = tmp_path / "package"
     shutil.copytree(CAMTRAP, package)
     deployments = (package / "deployments.csv").read_text().splitlines()
@@ -462,7 +465,7 @@ def test_a_row_of_a_shard_off_the_earth_has_no_place(columns: dict[str, Any], ex
 # Bytes in flight
 
 
-def test_a_large_file_that_is_no_image_is_not_read(tmp_path: Path) -> None:
+def test_a_large_file_that_is_not_an_image_is_not_read_whole(tmp_path: Path) -> None:
     reasons = {"zeros.jpg": b"", "video.jpg": b"\0\0\0\x18ftypmp42", "text.jpg": b"<!DOCTYPE html>", "small.png": png()}
     for name, head in reasons.items():
         with (tmp_path / name).open("wb") as file:
@@ -471,9 +474,9 @@ def test_a_large_file_that_is_no_image_is_not_read(tmp_path: Path) -> None:
     for name in ("zeros.jpg", "video.jpg", "text.jpg"):
         assert len(load_source(Source(str(tmp_path / name))).data) == 4096
     assert outcomes([Source(str(tmp_path / name)) for name in reasons]) == [
-        "the file holds only zeros",
-        "not a photograph but a video",
-        "not a photograph but a web page",
+        "the file contains only zeros",
+        "not an image but a video",
+        "not an image but a web page",
         None,
     ]
 
@@ -503,19 +506,17 @@ def test_every_format_begins_like_an_image(tmp_path: Path) -> None:
         assert len(load_source(Source(str(path))).data) == 20_000_000, kind
 
 
-def test_bytes_are_held_until_the_photograph_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import birder.pipeline.decode as module
-
+def test_bytes_are_held_until_the_image_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png() + bytes(1_000_000))
     held = []
-    original = module.decoded_photo
+    original = decoded_photo
 
     def looked(data: bytes, **options: Any) -> Any:
         held.append(reading._held)
         return original(data, **options)
 
-    monkeypatch.setattr(module, "decoded_photo", looked)
+    monkeypatch.setattr("birder.pipeline.decode.decoded_photo", looked)
     assert outcomes([Source(str(path))]) == [None]
     assert held == [2 * path.stat().st_size]  # a process apart may hold them too
     assert reading._held == 0

@@ -41,7 +41,7 @@ def test_a_csv_manifest_names_paths_and_urls_and_describes_them(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("column", ["sample", "image_path"])
-def test_the_published_packages_tables_name_photographs(tmp_path: Path, column: str) -> None:
+def test_the_published_packages_tables_name_images(tmp_path: Path, column: str) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     table = pa.table({column: [f"{tmp_path}/a.jpg"], "prediction": ["owl"]})
     pq.write_table(table, tmp_path / "results.parquet")
@@ -69,7 +69,7 @@ def test_a_parquet_manifest_keeps_its_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("path,x\na.jpg,1\n,2\n", "row 3: it names no file"),
+        ("path,x\na.jpg,1\n,2\n", "does not name a file in row 3"),
         ("path,x\na.jpg,1\na.jpg,2\n", "names a.jpg twice"),
         ("x,y\n1,2\n", "no column of file names"),
     ],
@@ -88,7 +88,7 @@ def test_a_fetched_manifest_may_not_name_files_of_this_machine(name: str) -> Non
 
 
 @given(st.lists(st.sampled_from(["..", ".", "a", "b", "/", "file://"]), max_size=6).map("/".join))
-def test_what_stays_inside_is_inside(name: str) -> None:
+def test_paths_within_the_folder_are_allowed(name: str) -> None:
     place, problem = resolve(name, "/data/set", inside=True)
     assert (problem is None) == (Path(place) == Path("/data/set") or Path("/data/set") in Path(place).parents)
     place, problem = resolve(name, "https://e.org/data/set")
@@ -112,7 +112,7 @@ def test_a_table_describes_what_a_folder_named_before(tmp_path: Path) -> None:
     assert dict(source.columns) == {"n": 1}
 
 
-def test_a_table_joins_all_boxes_of_a_photograph(tmp_path: Path) -> None:
+def test_a_table_joins_all_boxes_of_an_image(tmp_path: Path) -> None:
     path = results(tmp_path / "r.json", [{"file": "a.jpg", "detections": [detection([0, 0, w, 1]) for w in (0.5, 1)]}])
     sources = read_crops(path, tmp_path)
     (tmp_path / "t.csv").write_text("file_name,n\na.jpg,1\n")
@@ -120,13 +120,13 @@ def test_a_table_joins_all_boxes_of_a_photograph(tmp_path: Path) -> None:
     assert [(source.columns["n"], source.columns["box_width"]) for source in sources] == [(1, 0.5), (1, 1.0)]
 
 
-def test_tables_in_a_folder_of_photographs_are_left_alone(tmp_path: Path) -> None:
+def test_tables_in_a_folder_of_images_are_left_alone(tmp_path: Path) -> None:
     for name in ("owl.jpg", "photos.csv", "x.tar", "x.parquet"):
         (tmp_path / name).write_bytes(b"x")
     assert [source.path for source in find_sources([tmp_path])] == [f"{tmp_path}/owl.jpg"]
 
 
-def test_a_pattern_may_fit_shards_and_photographs(tmp_path: Path) -> None:
+def test_a_pattern_may_fit_shards_and_images(tmp_path: Path) -> None:
     for name in ("1.tar", "2.tar", "3.jpg"):
         (tmp_path / name).write_bytes(b"x")
     sources = find_sources([f"{tmp_path}/*"])
@@ -275,11 +275,11 @@ def test_animal_boxes_above_the_confidence_are_sources(tmp_path: Path) -> None:
         ({"file": "a.jpg", "detections": [detection([1.2, 0.5, 0.3, 0.2])]}, "no area"),
         ({"file": "a.jpg", "detections": [detection([0.5, 0.5, float("nan"), 1])]}, "no rectangle"),
         ({"file": "a.jpg", "detections": [detection("all")]}, "no rectangle"),
-        ({"file": "../a.jpg", "detections": []}, "leads out of"),
-        ({"file": "/etc/passwd", "detections": []}, "leads out of"),
+        ({"file": "../a.jpg", "detections": []}, "leads outside"),
+        ({"file": "/etc/passwd", "detections": []}, "leads outside"),
     ],
 )
-def test_what_is_wrong_with_a_photograph_or_box_is_a_problem_of_its_own(
+def test_what_is_wrong_with_an_image_or_box_is_a_problem_of_its_own(
     tmp_path: Path, image: dict[str, object], reason: str
 ) -> None:
     (source,) = read_crops(results(tmp_path / "r.json", [image]), tmp_path)
@@ -302,7 +302,7 @@ def test_what_is_none_of_megadetectors_is_refused(tmp_path: Path, text: str, rea
 
 
 @given(st.tuples(*[st.floats(-1, 2)] * 4))
-def test_a_box_in_a_uri_is_a_media_fragment_within_the_photograph(bbox: tuple[float, ...]) -> None:
+def test_a_box_in_a_uri_is_a_media_fragment_within_the_image(bbox: tuple[float, ...]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -315,7 +315,7 @@ def test_a_box_in_a_uri_is_a_media_fragment_within_the_photograph(bbox: tuple[fl
     assert (source.problem is not None) == (source.box is not None and min(source.box[2:]) <= 0)
 
 
-def test_a_source_is_lean() -> None:
+def test_a_source_takes_little_memory() -> None:
     assert not hasattr(Source("/x"), "__dict__")
     assert Source("/x").columns is Source("/y").columns
     assert Source("/x", box=Box(0, 0.125, 1 / 3, 1)).uri == "file:///x#xywh=percent:0,12.5,33.3333,100"

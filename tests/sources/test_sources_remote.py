@@ -73,7 +73,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, Path, list[Any]]]:
     server.server_close()
 
 
-def test_a_photograph_is_read_and_its_change_is_noticed_without_reading(
+def test_an_image_is_read_and_its_change_is_noticed_without_reading(
     site: tuple[str, Path, list[Any]],
 ) -> None:
     url, folder, asked = site
@@ -91,7 +91,7 @@ def test_a_photograph_is_read_and_its_change_is_noticed_without_reading(
     assert stamp_of(source) != before
 
 
-def test_a_large_photograph_comes_whole(site: tuple[str, Path, list[Any]]) -> None:
+def test_a_large_image_comes_whole(site: tuple[str, Path, list[Any]]) -> None:
     data = os.urandom(5_000_000)
     (site[1] / "scan.jpg").write_bytes(data)
     assert read_source(f"{site[0]}/scan.jpg") == data
@@ -105,7 +105,7 @@ def test_urls_become_rows_once_and_are_not_fetched_again(site: tuple[str, Path, 
     (tmp_path / "list.csv").write_text("url,n\n" + lines)
     _, summary = run(tmp_path, find_sources([tmp_path / "list.csv"]))
     assert summary.embedded == 4
-    assert dict(summary.failed)[f"{url}/4.png"] == "the file does not exist (any more)"
+    assert dict(summary.failed)[f"{url}/4.png"] == "the file does not exist"
     assert "s3fs" in dict(summary.failed)["nosuchprotocol://x/y.jpg"]
     assert sorted(row["n"] for row in rows_of(tmp_path).values()) == [0, 1, 2, 3]  # type: ignore[type-var]
     asked.clear()
@@ -117,14 +117,14 @@ def test_urls_become_rows_once_and_are_not_fetched_again(site: tuple[str, Path, 
     assert [item.uri for item in todo.pending] == [f"{url}/2.png"] and summary.embedded == 1
 
 
-def test_what_is_not_there_is_an_error_of_the_system(site: tuple[str, Path, list[Any]]) -> None:
+def test_a_missing_url_raises_os_error(site: tuple[str, Path, list[Any]]) -> None:
     source = Source(f"{site[0]}/nobody.jpg")
     assert stamp_of(source) is None
     with pytest.raises(FileNotFoundError):
         load_source(source)
 
 
-def test_a_server_that_is_away_is_an_error_of_the_system() -> None:
+def test_an_unreachable_server_raises_os_error() -> None:
     with pytest.raises(OSError, match="."):
         read_source("http://127.0.0.1:9/owl.jpg")
 
@@ -144,7 +144,7 @@ def test_shards_are_read_by_ranges(site: tuple[str, Path, list[Any]]) -> None:
     assert len(rows) == 40 and load_source(rows[33]).data == b"33" * 100
 
 
-def test_a_fetched_manifest_names_photographs_beside_it(site: tuple[str, Path, list[Any]]) -> None:
+def test_a_fetched_manifest_names_images_beside_it(site: tuple[str, Path, list[Any]]) -> None:
     url, folder, _ = site
     (folder / "set").mkdir()
     (folder / "set" / "list.csv").write_text("path,n\nimg/a.jpg,1\n/etc/passwd,2\n")
@@ -168,6 +168,6 @@ def test_a_bucket_is_listed(tmp_path: Path) -> None:
     assert stamp is not None and stamp.bytes == 1 and stamp.modified is not None
 
 
-def test_a_protocol_that_nothing_opens_says_what_to_install() -> None:
+def test_an_unknown_protocol_names_the_package_to_install() -> None:
     with pytest.raises(ConfigError, match="s3fs"):
         read_source("nosuchprotocol://bucket/owl.jpg")

@@ -48,7 +48,7 @@ TREE = [
 ]
 
 
-def test_a_sample_of_a_tar_is_its_photograph_with_its_texts(tmp_path: Path) -> None:
+def test_a_sample_of_a_tar_is_its_image_with_its_texts(tmp_path: Path) -> None:
     owl, moss = inside(write_tar(tmp_path / "a b.tar", TREE))
     assert (owl.uri, moss.uri) == (f"file://{tmp_path}/a%20b.tar#20.jpg", f"file://{tmp_path}/a%20b.tar#21.jpg")
     loaded = load_source(owl)
@@ -133,7 +133,7 @@ def test_links_folders_and_names_that_climb_write_nothing(tmp_path: Path) -> Non
     assert [entry.name for entry in tmp_path.rglob("*")] == ["evil.tar"]
 
 
-def test_a_sparse_member_that_says_it_is_huge_is_left_out(tmp_path: Path) -> None:
+def test_a_sparse_member_that_claims_to_be_huge_is_left_out(tmp_path: Path) -> None:
     header = tarfile.TarInfo("huge.jpg")
     header.type, header.size = tarfile.GNUTYPE_SPARSE, 0
     block = bytearray(header.tobuf(tarfile.GNU_FORMAT))
@@ -145,25 +145,25 @@ def test_a_sparse_member_that_says_it_is_huge_is_left_out(tmp_path: Path) -> Non
     assert [source.uri for source in inside(path)] == [f"file://{path}#1.jpg"]
 
 
-def test_a_tar_that_is_cut_short_gives_what_it_has_and_says_so(tmp_path: Path) -> None:
+def test_a_truncated_tar_gives_its_images_and_a_failure(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", [(f"{i}.jpg", bytes(3000)) for i in range(5)])
     path.write_bytes(path.read_bytes()[:8000])
     *whole, last = inside(path)
     assert [source.problem for source in whole] == [None] * len(whole) and len(whole) >= 2
-    assert last.uri == f"file://{path}" and "cut short" in str(last.problem)
+    assert last.uri == f"file://{path}" and "truncated" in str(last.problem)
 
 
-def test_a_damaged_header_in_the_middle_is_no_silent_end(tmp_path: Path) -> None:
+def test_a_damaged_header_in_the_middle_is_reported(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", [(f"{i}.jpg", b"x") for i in range(5)])
     data = bytearray(path.read_bytes())
     data[2 * 1024 + 150] ^= 1  # in the checksum of the third
     path.write_bytes(data)
     first, second, last = inside(path)
     assert (first.problem, second.problem) == (None, None)
-    assert "no header at byte 2,048, 2 photographs before that" in str(last.problem).replace("), ", ", ")
+    assert "no header at byte 2,048, 2 images before that" in str(last.problem).replace("), ", ", ")
 
 
-def test_what_is_no_tar_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_tar_is_reported(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no tar" * 500)
     (source,) = inside(tmp_path / "x.tar")
     assert "damaged" in str(source.problem)
@@ -172,7 +172,7 @@ def test_what_is_no_tar_is_said(tmp_path: Path) -> None:
         find_sources([tmp_path / "x.tar.gz"])
 
 
-def test_a_tar_that_changed_since_it_was_listed_is_no_other_photograph(tmp_path: Path) -> None:
+def test_a_tar_that_changed_since_it_was_listed_gives_no_other_image(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", [("1.jpg", b"one"), ("2.jpg", b"two")])
     sources = inside(path)
     write_tar(path, [("2.jpg", b"two"), ("1.jpg", b"one")])
@@ -196,7 +196,7 @@ def write_parquet(path: Path, rows: int, group: int) -> Path:
     return path
 
 
-def test_rows_of_a_parquet_file_are_photographs_with_their_columns(tmp_path: Path) -> None:
+def test_rows_of_a_parquet_file_are_images_with_their_columns(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "x.parquet", 150, 70)
     sources = inside(path)
     assert [source.uri for source in sources[:2]] == [f"file://{path}#row=0", f"file://{path}#row=1"]
@@ -228,12 +228,12 @@ def test_only_a_few_rows_are_in_memory(tmp_path: Path, monkeypatch: pytest.Monke
     assert sum(batch.num_rows for _, batch in shard._slices) <= 200 - 8
 
 
-def test_a_row_without_an_image_and_a_damaged_file_are_said(tmp_path: Path) -> None:
+def test_a_row_without_an_image_and_a_damaged_file_are_reported(tmp_path: Path) -> None:
     type_ = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     table = pa.table({"image": pa.array([{"bytes": None, "path": "x.jpg"}, None], type_)})
     pq.write_table(table, tmp_path / "x.parquet")
     for source in inside(tmp_path / "x.parquet"):
-        with pytest.raises(OSError, match="holds no image"):
+        with pytest.raises(OSError, match="has no image"):
             load_source(source)
     path = write_parquet(tmp_path / "y.parquet", 10, 10)
     (source, *_) = inside(path)
@@ -244,6 +244,6 @@ def test_a_row_without_an_image_and_a_damaged_file_are_said(tmp_path: Path) -> N
     assert "It must be a Parquet file" in str(whole.problem)
 
 
-def test_shards_are_lean(tmp_path: Path) -> None:
+def test_a_source_in_a_shard_takes_little_memory(tmp_path: Path) -> None:
     assert not hasattr(TarShard("x"), "__dict__")
     assert all(not hasattr(source, "__dict__") for source in inside(write_tar(tmp_path / "x.tar", TREE)))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import birder
 from birder.cli import app
 from birder.errors import ConfigError, WeightsError
-from birder.weights.load import load_any
+from birder.weights.resolve import resolve
 
 TINY = {"patch_size": 8, "num_layers": 3, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
 STATS = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
@@ -68,7 +68,7 @@ def test_it_gives_no_embedding(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="backbone of a detector"):
         backbone.embedding(torch.rand(1, 3, 64, 64))
     with pytest.raises(WeightsError, match="is a detector, not for image_classification"):
-        load_any(str(path))
+        resolve(path).load_image_encoder()
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,10 @@ import birder
 from birder.cli import app
 from birder.collection.model import load_encoder
 from birder.errors import BirderError, ConfigError, WeightsError
-from birder.pipeline.embed import NOT_USABLE
+from birder.pipeline.outcomes import UNUSABLE_EMBEDDING
 from birder.weights.checkpoint import Checkpoint, read_checkpoint
 from birder.weights.clip import load_clip
-from birder.weights.find import find_model
-from birder.weights.load import load_any
+from birder.weights.resolve import resolve
 
 DATA = Path(__file__).parents[1] / "data"
 GOOD = read_checkpoint(DATA / "birder" / "vit_tiny_p16_pn_test.pt")
@@ -111,7 +110,7 @@ def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
     changes, match = FIELDS[name]
     path = write(tmp_path / f"vit_b16_pn_x.{ending}", **changes)
     with pytest.raises(BirderError, match=match) as error:
-        load_any(str(path))
+        resolve(path).load_image_encoder()
     assert str(path) in str(error.value)
     assert len(str(error.value)) < 1000
     assert isinstance(error.value, WeightsError | ConfigError)
@@ -120,8 +119,8 @@ def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"state": [1, 2]}, "no table of tensors"),
-        ({"state": {"norm.weight": "a"}}, "no table of tensors"),
+        ({"state": [1, 2]}, "not a table of tensors"),
+        ({"state": {"norm.weight": "a"}}, "not a table of tensors"),
         ({"state": GOOD.state | {"norm.weight": torch.zeros(1).expand(10**9)}}, "more numbers than the file holds"),
         ({"config": {"num_layers": laughing()}}, "config"),
         ({"config": {1: 2}}, "config"),
@@ -133,16 +132,16 @@ def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
 def test_pickles_that_cannot_be(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
     path = write(tmp_path / "vit_b16_pn_x.pt", **changes)
     with pytest.raises(WeightsError, match=match):
-        load_any(str(path))
+        resolve(path).load_image_encoder()
 
 
 @pytest.mark.parametrize("field", ["signature", "class_to_idx", "rgb_stats", "config"])
 def test_metadata_nested_beyond_what_can_be_read(tmp_path: Path, field: str) -> None:
     path = write(tmp_path / "vit_b16_pn_x.safetensors", **{field: "[" * 200_000})
-    with pytest.raises(WeightsError, match=f"{field}.*no JSON"):
+    with pytest.raises(WeightsError, match=f"{field}.*not JSON"):
         read_checkpoint(path)
     path = write(tmp_path / "vit_b16_pn_x.safetensors", **{field: "9" * 10_000})
-    with pytest.raises(WeightsError, match="no JSON"):
+    with pytest.raises(WeightsError, match="not JSON"):
         read_checkpoint(path)
 
 
@@ -151,14 +150,14 @@ def test_a_compressed_pickle_is_no_torch_file(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/data.pkl", b"\0" * 10**8)
     with pytest.raises(WeightsError, match="compressed"):
-        load_any(str(path))
+        resolve(path).load_image_encoder()
 
 
 READERS: dict[str, Callable[[Path], object]] = {
     "read_checkpoint": read_checkpoint,
-    "find_model": lambda path: find_model(str(path)),
+    "resolve": resolve,
     "load_model": lambda path: birder.load_model("vit_b16_pn", path),
-    "load_any": lambda path: load_any(str(path)),
+    "load_image_encoder": lambda path: resolve(path).load_image_encoder(),
 }
 
 
@@ -178,9 +177,9 @@ import birder
 from birder.errors import BirderError
 from birder.weights.checkpoint import read_checkpoint
 from birder.weights.clip import load_clip
-from birder.weights.load import load_any
+from birder.weights.resolve import resolve
 for path in sys.argv[1:]:
-    for read in (read_checkpoint, load_any, load_clip, lambda path: birder.load_model("vit_b16_pn", path)):
+    for read in (read_checkpoint, resolve, load_clip, lambda path: birder.load_model("vit_b16_pn", path)):
         try:
             read(path)
         except BirderError as error:
@@ -203,7 +202,8 @@ def test_the_command_line_says_it_in_a_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "birder", "info", path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"birder: {path} is damaged or foreign: its rgb_stats have no list of numbers")
+    reason = "is damaged or in another format: its rgb_stats have no list of numbers"
+    assert done.stderr.startswith(f"birder: {path} {reason}")
     assert "Traceback" not in done.stderr
 
 
@@ -255,6 +255,6 @@ def test_weights_that_embed_everything_as_zero_give_no_row(
     assert "failed 1" in result.output
     collection = birder.open_collection(tmp_path / "c.birder")
     assert collection.count() == 0
-    assert [failure["reason"] for failure in collection.failures()] == [NOT_USABLE]
+    assert [failure["reason"] for failure in collection.failures()] == [UNUSABLE_EMBEDDING]
     with pytest.raises(WeightsError, match="zero or not finite"):
         load_encoder(str(path), engine=engine).embed_one(DATA / "chelsea.png")

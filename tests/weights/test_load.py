@@ -14,7 +14,7 @@ import birder
 from birder import registry
 from birder.errors import BirderError, ConfigError, HubError, UnknownNameError, WeightsError
 from birder.weights.hub import fetch, sha256_of
-from birder.weights.load import load_any
+from birder.weights.resolve import resolve
 
 DATA = Path(__file__).parents[1] / "data" / "birder"
 TINY = DATA / "vit_tiny_p16_pn_test.pt"
@@ -148,14 +148,14 @@ def test_file_formats():
 def test_a_local_file_is_a_model_by_its_name(tmp_path):
     path = tmp_path / "vit_b16_pn_mine.pt"
     path.write_bytes(TINY.read_bytes())
-    model = load_any(str(path))
+    model = resolve(path).load_image_encoder()
     assert (model.name, model.network, model.sha256) == ("vit_b16_pn_mine", "vit_b16_pn", sha256_of(TINY))
     assert model.transform().size == (224, 224)
     nameless = path.rename(tmp_path / "mine.pt")
     with pytest.raises(WeightsError, match="begin the file's name"):
-        load_any(str(nameless))
+        resolve(nameless).load_image_encoder()
     with pytest.raises(UnknownNameError, match="efficientnet_lite0_in1k"):
-        load_any("efficientnet_lite_in1k")
+        resolve("efficientnet_lite_in1k").load_image_encoder()
 
 
 @pytest.mark.slow
@@ -207,7 +207,7 @@ def test_hub_out_of_reach_says_how_to_place_the_file(hub, env, why):
     [
         ("other/model", None, "no repository someone/model"),
         ("someone/model", None, "has no file mine.pt"),
-        ("someone/model", "secret", "terms to be accepted"),
+        ("someone/model", "secret", "accept its terms"),
     ],
 )
 def test_refusals_of_the_hub_say_what_to_do(hub, tmp_path, served, token, said):

@@ -68,7 +68,7 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
 
 
-def random_tower(network: str, layers: int = 2, outputs: int = 24, **config: Any) -> tuple[Checkpoint, str]:
+def random_encoder(network: str, layers: int = 2, outputs: int = 24, **config: Any) -> tuple[Checkpoint, str]:
     """A checkpoint with the named network's widths, but few blocks."""
     config = {"num_layers": layers, "head_bias": False, **config}
     net = create_network(network, outputs, config=config)
@@ -95,7 +95,7 @@ def test_features_of_a_converted_checkpoint_agree_with_the_reference(tmp_path: P
     ).items()
 
 
-def test_both_kinds_of_file_give_the_same_tower(folder: Path) -> None:
+def test_both_kinds_of_file_give_the_same_image_encoder(folder: Path) -> None:
     _, expected = to_birder(read_openclip(folder))
     torch.save(safetensors.torch.load_file(folder / SAFETENSORS), folder / PICKLE)
     (folder / SAFETENSORS).unlink()
@@ -124,14 +124,14 @@ def test_half_precision_stays_half_precision(folder: Path) -> None:
 
 
 def test_a_registered_network_stores_only_that_its_head_has_no_bias() -> None:
-    checkpoint, network = random_tower("vit_s16_pn", layers=12)
+    checkpoint, network = random_encoder("vit_s16_pn", layers=12)
     config, state = to_openclip(network, checkpoint, stranger(24))
     again, converted = to_birder(OpenClip("memory", DATA, config, state))
     assert (again, converted.config) == ("vit_s16_pn", {"head_bias": False})
 
 
 def stranger(outputs: int, quick_gelu: bool = False) -> OpenClip:
-    """A text half for towers that project to so many numbers."""
+    """A text encoder for image encoders with so many outputs."""
     clip = read_openclip(DATA)
     model = clip.model_config | {"embed_dim": outputs, "quick_gelu": quick_gelu}
     return OpenClip("stranger", clip.weights_path, {"model_cfg": model, "preprocess_cfg": {}}, clip.state)
@@ -184,8 +184,8 @@ def test_the_round_trip_gives_every_bit_back(tmp_path: Path) -> None:
 
 
 @given(mlp_dim=st.integers(8, 400), heads=st.sampled_from([1, 2, 4]), patch=st.sampled_from([14, 16, 32]))
-def test_any_tower_survives_the_round_trip(mlp_dim: int, heads: int, patch: int) -> None:
-    checkpoint, network = random_tower(
+def test_any_image_encoder_survives_the_round_trip(mlp_dim: int, heads: int, patch: int) -> None:
+    checkpoint, network = random_encoder(
         "vit_b16_pn", 1, 8, hidden_dim=52, mlp_dim=mlp_dim, num_heads=heads, patch_size=patch
     )
     config, state = to_openclip(network, checkpoint, stranger(8))
@@ -198,22 +198,22 @@ def test_any_tower_survives_the_round_trip(mlp_dim: int, heads: int, patch: int)
     assert all(same_bits(again.state[key], checkpoint.state[key]) for key in checkpoint.state)
 
 
-def test_halves_of_two_models_are_refused() -> None:
-    checkpoint, network = random_tower("vit_s16_pn", 1)
+def test_encoders_of_two_models_are_refused() -> None:
+    checkpoint, network = random_encoder("vit_s16_pn", 1)
     with pytest.raises(WeightsError, match="not of one model"):
         to_openclip(network, checkpoint, stranger(25))
     with pytest.raises(WeightsError, match="not of one model"):
         to_openclip(network, checkpoint, stranger(24, quick_gelu=True))
 
 
-def test_a_checkpoint_that_is_no_clip_tower_is_refused() -> None:
+def test_a_checkpoint_of_another_image_encoder_than_clips_is_refused() -> None:
     plain = create_network("vit_b16", 24, config={"num_layers": 1})
     biased = create_network("vit_s16_pn", 24, config={"num_layers": 1})
     for network, net in (("vit_b16", plain), ("vit_s16_pn", biased)):
         checkpoint = Checkpoint(
             dict(net.state_dict()), make_signature((224, 224), 24), {}, OPENAI_RGB, {"num_layers": 1}
         )
-        with pytest.raises(WeightsError, match="no CLIP image tower"):
+        with pytest.raises(WeightsError, match="not a CLIP image encoder"):
             to_openclip(network, checkpoint, stranger(24))
 
 
@@ -235,7 +235,7 @@ def test_a_checkpoint_that_is_no_clip_tower_is_refused() -> None:
         ({"block_type": "custom"}, "block_type|blocks of the type 'custom'"),
     ],
 )
-def test_a_tower_of_another_kind_is_named(folder: Path, values: dict[str, Any], part: str) -> None:
+def test_an_image_encoder_of_another_kind_is_named(folder: Path, values: dict[str, Any], part: str) -> None:
     change(folder, "vision_cfg", **values)
     with pytest.raises(WeightsError, match=rf"({part}).*Birder supports"):
         to_birder(read_openclip(folder))
@@ -369,7 +369,7 @@ def test_a_file_name_without_its_network_is_remarked(tmp_path: Path) -> None:
 
 
 def test_a_bare_checkpoint_needs_its_network(tmp_path: Path) -> None:
-    checkpoint, network = random_tower("vit_s16_pn", 12)
+    checkpoint, network = random_encoder("vit_s16_pn", 12)
     state = to_openclip(network, checkpoint, stranger(24))[1]
     bare = tmp_path / "bare.bin"
     torch.save(state, bare)

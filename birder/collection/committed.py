@@ -1,0 +1,172 @@
+"""What is committed in a collection, read: rows, failures, and the tables beside them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from birder.collection.async_rows import AsyncRows
+from birder.collection.disk import connect, has_table, images_folder, open_images, reading
+from birder.collection.filter import Filter, as_filter
+from birder.collection.inventory import COLUMNS, FAILURE_COLUMNS, Index, Shard, index_of, read_shards
+from birder.collection.journal import Journal
+from birder.collection.reading import RowReader
+from birder.collection.schema import ModelCard
+from birder.errors import CollectionError
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
+
+
+class Committed:
+    """The tables of a collection, to read; `birder.collection.storage.Storage` is one that also writes.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    model
+        What made its embeddings.
+    labelled
+        Whether labels were given by this object that its rows do not have yet.
+    """
+
+    def __init__(self, path: Path, images: Table, failures: Table, model: ModelCard) -> None:
+        self.path = path
+        self.model = model
+        self._table = images
+        self._failures = failures
+        self._before: Table | None = None
+        self._held = False
+        self.labelled = False
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        """Names and Arrow types of the columns."""
+        return {column.name: column.type for column in self._table.schema}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns, with the model's card in the metadata."""
+        return self._table.schema
+
+    @property
+    def version(self) -> int:
+        """The number of the version of the rows, as of the last `see_latest`."""
+        return int(self._images.version)
+
+    def newest_version(self) -> int:
+        """The number of the newest version of the rows on the disk; what this object reads stays as it is."""
+        self._newest.checkout_latest()  # type: ignore[no-untyped-call]
+        return int(self._newest.version)
+
+    @functools.cached_property
+    def journal(self) -> Journal:
+        """The labels that people gave."""
+        return Journal(self.path)
+
+    def index(self) -> Index:
+        """What is there already: all that is needed to find what is missing without reading a file."""
+        failures = self._failures.search().select(list(FAILURE_COLUMNS)).to_batches()
+        return index_of(self.scan(COLUMNS), failures)
+
+    def shards(self) -> dict[str, Shard]:
+        """The shards that were gone through, by uri: one that has not changed need not be again."""
+        return read_shards(self.path)
+
+    def see_latest(self) -> None:
+        """Look at what others have committed since."""
+        self._images.checkout_latest()  # type: ignore[no-untyped-call]
+        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
+
+    def count(self, where: str | Filter | None = None) -> int:
+        """Count the rows, or those that match a filter."""
+        return self._rows.count(as_filter(where, self.columns))
+
+    def scan(self, columns: Sequence[str] | None = None, where: str | Filter | None = None) -> Iterator[pa.RecordBatch]:
+        """Go through the rows as of the last `see_latest`; see `RowReader.scan`."""
+        return self._rows.scan(columns, as_filter(where, self.columns))
+
+    def embedding_batches(
+        self, columns: Sequence[str] = ("uri",), where: str | Filter | None = None
+    ) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
+        """Go through the rows as they are now with their embeddings; see `RowReader.embedding_batches`."""
+        rows = self.snapshot()
+        return rows.embedding_batches(columns, as_filter(where, rows.columns))
+
+    def to_arrow(self) -> pa.Table:
+        """All rows, in memory; `embedding` is a fixed-size list of float32."""
+        with reading(self.path):
+            return self._images.to_arrow()
+
+    def snapshot(self) -> RowReader:
+        """The rows as they are now, to be read as often as needed: later commits do not show."""
+        images = open_images(self.path)
+        images.checkout(images.version)
+        return RowReader(self.path, images)
+
+    def stored_rows(self) -> RowReader:
+        """The rows as they are now in the collection's own table, without labels that are in the journal alone."""
+        return RowReader(self.path, connect(self.path).open_table("images"))
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The files that could not be read: uri, reason, bytes, modified, failed_at; sorted by uri."""
+        rows: list[dict[str, Any]] = self.failures_table().to_pylist()
+        return rows
+
+    def failures_table(self) -> pa.Table:
+        """The files that could not be read, as `failures` lists them."""
+        return self._failures.to_arrow().sort_by("uri")
+
+    def newest_failures(self) -> pa.Table:
+        """The files that could not be read, as of now: uri, reason, failed_at; sorted by uri."""
+        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
+        return self._failures.search().select(["uri", "reason", "failed_at"]).to_arrow().sort_by("uri")
+
+    def count_newest_failures(self) -> int:
+        """How many files could not be read, as of now."""
+        self._failures.checkout_latest()  # type: ignore[no-untyped-call]
+        return int(self._failures.count_rows())
+
+    def side_table(self, name: str) -> pa.Table | None:
+        """A table beside the rows, such as the map; None if there is none.
+
+        Raises
+        ------
+        CollectionError
+            It is damaged.
+        """
+        if not has_table(self.path, name):
+            return None
+        try:
+            return connect(self.path).open_table(name).to_arrow()
+        except (ValueError, RuntimeError, OSError) as error:
+            raise CollectionError(
+                f"The table {name} of {self.path} is damaged ({error}). Make it again, or restore it from a copy."
+            ) from error
+
+    @property
+    def _images(self) -> Table:
+        """LanceDB's table of the rows, with the labels that were given by this object."""
+        if self.labelled and not self._held:
+            self.see_latest()
+        return self._table
+
+    @property
+    def _rows(self) -> RowReader:
+        return RowReader(self.path, self._images)
+
+    @functools.cached_property
+    def _async_rows(self) -> AsyncRows:
+        """The rows, kept open for finding what is nearest."""
+        return AsyncRows(images_folder(self.path))
+
+    @functools.cached_property
+    def _newest(self) -> Table:
+        return connect(self.path).open_table("images")

@@ -1,0 +1,77 @@
+"""What a collection has already: all that is needed to find what is missing without reading an image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from birder.collection.disk import storing
+from birder.files import replacing
+from birder.sources import Stamp
+
+COLUMNS = ("uri", "sha256", *Stamp._fields)
+"""Columns of the rows that an index is made of."""
+FAILURE_COLUMNS = ("uri", *Stamp._fields)
+"""Columns of the failures that an index is made of."""
+_SHARDS = "shards.json"
+
+
+class Index(NamedTuple):
+    """What a collection has: uri -> stamp of its rows and of its failures, and the sha256 (raw) of all contents."""
+
+    rows: dict[str, Stamp]
+    failures: dict[str, Stamp | None]
+    contents: set[bytes]
+
+
+class Shard(NamedTuple):
+    """A shard as it was when a run went through it, and how many images are in it."""
+
+    stamp: Stamp
+    images: int
+
+
+def index_of(rows: Iterable[pa.RecordBatch], failures: Iterable[pa.RecordBatch]) -> Index:
+    """The index of rows with `COLUMNS` and failures with `FAILURE_COLUMNS`."""
+    stamps: dict[str, Stamp] = {}
+    contents: set[bytes] = set()
+    for batch in rows:
+        stamps.update(zip(batch["uri"].to_pylist(), _stamps(batch), strict=True))
+        contents.update(filter(None, map(_digest, batch["sha256"].to_pylist())))
+    failed: dict[str, Stamp | None] = {}
+    for batch in failures:
+        known = (None if stamp == (None, None, None) else stamp for stamp in _stamps(batch))
+        failed.update(zip(batch["uri"].to_pylist(), known, strict=True))
+    return Index(stamps, failed, contents)
+
+
+def read_shards(path: Path) -> dict[str, Shard]:
+    """The shards that were gone through, by uri: one that has not changed need not be again."""
+    try:
+        stored = json.loads((path / _SHARDS).read_bytes())
+        return {uri: Shard(Stamp(*stamp), int(count)) for uri, (stamp, count) in stored.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # it only saves time
+
+
+def add_shards(path: Path, shards: Mapping[str, Shard]) -> None:
+    """Keep shards beside those that are known; the caller holds the right to write."""
+    with storing(path), replacing(path / _SHARDS) as draft:
+        draft.write_text(json.dumps(read_shards(path) | dict(shards)))
+
+
+def _digest(sha256: str) -> bytes | None:
+    """The bytes of a sha256; None for another text, which a collection that others made may have there."""
+    try:
+        return bytes.fromhex(sha256)
+    except ValueError:
+        return None
+
+
+def _stamps(batch: pa.RecordBatch) -> Iterator[Stamp]:
+    columns = (batch["bytes"], batch["modified"].cast(pa.int64()), batch["etag"])
+    return map(Stamp, *(column.to_pylist() for column in columns))

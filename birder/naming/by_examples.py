@@ -1,0 +1,305 @@
+"""Names by labelled examples, with any model and without texts: one function for the page, the command line and Python.
+
+Two methods. SimpleShot (Wang et al., arXiv 1911.04623): embeddings are centred by the examples' mean and scaled to
+length 1 ("CL2N"), and the class with the nearest mean wins. BioCLIP's few-shot evaluation (arXiv 2311.18803) is a
+variant: its features are projected into the space of the texts and scaled to length 1 before they are centred; ours are
+a collection's embeddings as the network gave them. Nearest neighbours (Wu et al., arXiv 1805.01978): the 24 examples
+with the highest cosine vote, weighted by exp(cosine / 0.07).
+
+SimpleShot is the default because it is better with few examples of a class, and where the images to be named were not
+taken together with the examples; docs/names.md has the figures.
+
+N is the number of examples, C of classes, B of images to be named, D the embedding dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from birder.errors import ConfigError, unknown_name
+from birder.naming.label_sets import LABEL
+from birder.naming.method import DEFAULT_METHOD, Method
+from birder.naming.predictions import Predictions, Top, rows_of
+from birder.vectors import unit
+
+_AT_ONCE = 4096
+_NEIGHBOURS = 24
+_TEMPERATURE = 0.07
+
+Features = npt.NDArray[np.float32]
+
+
+class Classifier(Protocol):
+    """What names embeddings."""
+
+    @property
+    def classes(self) -> list[str]:
+        """C names, sorted."""
+
+    def predict(self, embeddings: Features, k: int) -> Top:
+        """The k best classes of each embedding, float32 (B, D), as indices into `classes`."""
+
+
+@dataclass(frozen=True)
+class SimpleShot:
+    """Class means of labelled examples.
+
+    Attributes
+    ----------
+    classes
+        C names, sorted.
+    centre
+        Mean of the examples' embeddings, float64 (D).
+    means
+        Class means of centred, unit-length embeddings, float64 (C, D).
+    """
+
+    classes: list[str]
+    centre: npt.NDArray[np.float64]
+    means: npt.NDArray[np.float64]
+
+    def predict(self, embeddings: Features, k: int) -> Top:
+        """The k nearest classes of each embedding, float32 (B, D).
+
+        Returns
+        -------
+        Indices into `classes`, and scores 1 - distance / 2: between 0 and 1, 1 at the class mean itself. They rank the
+        classes; they are not probabilities.
+        """
+        k = _checked_k(k, self.classes)
+        _check(embeddings, len(self.centre))
+        indices, scores = np.empty((len(embeddings), k), np.int64), np.empty((len(embeddings), k), np.float32)
+        for start in range(0, len(embeddings), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            distances = self._distances(embeddings[part])
+            nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
+            indices[part] = nearest
+            scores[part] = 1.0 - np.take_along_axis(distances, nearest, axis=1) / 2.0
+        return Top(indices, scores)
+
+    def _distances(self, embeddings: Features) -> npt.NDArray[np.float64]:
+        """Euclidean distances (B, C) to the class means."""
+        x = unit(embeddings.astype(np.float64) - self.centre)
+        squares = (x**2).sum(1)[:, None] - 2.0 * x @ self.means.T + (self.means**2).sum(1)
+        distances: npt.NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))
+        return distances
+
+
+@dataclass(frozen=True)
+class NearestNeighbours:
+    """Labelled examples that vote.
+
+    Attributes
+    ----------
+    classes
+        C names, sorted.
+    codes
+        Class of each example, int64 (N).
+    units
+        Unit-length embeddings of the examples, float32 (N, D).
+    """
+
+    classes: list[str]
+    codes: npt.NDArray[np.int64]
+    units: Features
+
+    def predict(self, embeddings: Features, k: int) -> Top:
+        """The k classes of each embedding, float32 (B, D), with the largest shares of the votes.
+
+        Returns
+        -------
+        Indices into `classes`, and shares: all C sum to 1, and are 0 for classes without a vote.
+        """
+        k = _checked_k(k, self.classes)
+        _check(embeddings, self.units.shape[1])
+        indices, scores = np.empty((len(embeddings), k), np.int64), np.empty((len(embeddings), k), np.float32)
+        # As many images at once as keep their cosines with all examples, and the votes of all classes, in 128 MiB.
+        at_once = max(1, min(_AT_ONCE, 2**24 // max(len(self.units), len(self.classes))))
+        for start in range(0, len(embeddings), at_once):
+            part = slice(start, start + at_once)
+            shares = self._shares(embeddings[part])
+            best = np.argsort(-shares, axis=1, kind="stable")[:, :k]
+            indices[part], scores[part] = best, np.take_along_axis(shares, best, axis=1)
+        return Top(indices, scores)
+
+    def _shares(self, embeddings: Features) -> npt.NDArray[np.float64]:
+        """Shares of the votes (B, C)."""
+        cosines = unit(embeddings.astype(np.float64)) @ self.units.T
+        nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :_NEIGHBOURS]
+        near = np.take_along_axis(cosines, nearest, axis=1)
+        weights = np.exp((near - near[:, :1]) / _TEMPERATURE)
+        shares = np.zeros((len(embeddings), len(self.classes)))
+        np.add.at(shares, (np.arange(len(embeddings))[:, None], self.codes[nearest]), weights)
+        shares /= weights.sum(axis=1, keepdims=True)
+        return shares
+
+
+@dataclass(frozen=True)
+class ExampleNames:
+    """Names by labelled examples, made by `name_by_examples`.
+
+    Attributes
+    ----------
+    method
+        How they were fitted.
+    classifier
+        What was fitted.
+    examples
+        N.
+    """
+
+    method: Method
+    classifier: Classifier
+    examples: int
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a prediction."""
+        return [LABEL]
+
+    @property
+    def description(self) -> str:
+        """What names, for people: "SimpleShot on 97 examples of 21 classes"."""
+        classes = len(self.classifier.classes)
+        return f"{self.method.display_name} on {self.examples:,} examples of {classes:,} classes"
+
+    def predict(self, embeddings: Features, k: int, min_score: float = 0.0) -> Predictions:
+        """Name embeddings, float32 (B, D), as the network gave them; only scores above 0 of nearest neighbours."""
+        names = pa.table({LABEL: pa.array(self.classifier.classes, pa.string())})
+        least = max(min_score, 1e-9) if self.method == Method.knn else min_score
+        return rows_of(self.classifier.predict(embeddings, k), names, least)
+
+
+def name_by_examples(embeddings: Features, labels: Sequence[str], *, method: str = DEFAULT_METHOD) -> ExampleNames:
+    """Fit what names images to labelled examples.
+
+    Parameters
+    ----------
+    embeddings
+        float32 (N, D), of one model, not normalised.
+    labels
+        N class names.
+    method
+        "simpleshot" or "knn".
+
+    Raises
+    ------
+    UnknownNameError
+        No such method.
+    ConfigError
+        No examples, examples of one class only, or shapes that do not match.
+    """
+    if method not in list(Method):
+        raise unknown_name("method", method, Method)
+    if len(embeddings) != len(labels):
+        raise ConfigError(f"{len(embeddings)} embeddings do not match {len(labels)} labels.")
+    classes = sorted(set(labels))
+    if len(classes) < 2:
+        raise ConfigError(
+            f"The labelled examples have {len(classes)} class{'es' if not classes else ''}: at least two are needed to "
+            "choose from. Label more examples, or name another column."
+        )
+    _check(embeddings, embeddings.shape[-1])
+    position = {name: i for i, name in enumerate(classes)}
+    codes = np.array([position[label] for label in labels])
+    fit = _fit_simpleshot if method == Method.simpleshot else _fit_nearest_neighbours
+    return ExampleNames(Method(method), fit(embeddings, codes, classes), len(labels))
+
+
+def _fit_simpleshot(embeddings: Features, codes: npt.NDArray[np.int64], classes: list[str]) -> SimpleShot:
+    centre = embeddings.mean(axis=0, dtype=np.float64)
+    sums, counts = np.zeros((len(classes), len(centre))), np.bincount(codes, minlength=len(classes))
+    for start in range(0, len(embeddings), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        np.add.at(sums, codes[part], unit(embeddings[part].astype(np.float64) - centre))
+    return SimpleShot(classes, centre, sums / counts[:, None])
+
+
+def _fit_nearest_neighbours(
+    embeddings: Features, codes: npt.NDArray[np.int64], classes: list[str]
+) -> NearestNeighbours:
+    units = np.empty(embeddings.shape, np.float32)
+    for start in range(0, len(embeddings), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        units[part] = unit(embeddings[part].astype(np.float64))
+    return NearestNeighbours(classes, codes, units)
+
+
+def hold_out(labels: Sequence[str], share: float, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """Choose examples at random to leave out, the same share of each class.
+
+    Parameters
+    ----------
+    labels
+        N class names.
+    share
+        Between 0 and 1. At least one example of each class is kept, so none of a class of one is left out.
+    seed
+        Of the random numbers.
+
+    Returns
+    -------
+    bool (N), true where left out.
+    """
+    if not 0.0 < share < 1.0:
+        raise ConfigError(f"The share to leave out must be between 0 and 1, not {share}.")
+    rng = np.random.default_rng(seed)
+    names = np.array(labels, dtype=object)
+    left_out = np.zeros(len(names), dtype=np.bool_)
+    for name in sorted(set(labels)):
+        members = rng.permutation(np.flatnonzero(names == name))
+        left_out[members[: min(round(share * len(members)), len(members) - 1)]] = True
+    return left_out
+
+
+def draw_examples(codes: npt.NDArray[np.int64], most: int, order: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Choose at most so many examples, of each class alike: what small classes leave goes to the large ones.
+
+    Parameters
+    ----------
+    codes
+        Class of each example, int64 (N).
+    most
+        How many examples; where there are more classes than that, one of each of the largest.
+    order
+        A random number of each example; those with the lowest are chosen. While examples keep their numbers, the choice
+        changes little when others are added.
+
+    Returns
+    -------
+    Positions in `codes`, ascending.
+    """
+    if len(codes) <= most:
+        return np.arange(len(codes))
+    shuffled = np.lexsort((order, codes))
+    sizes = np.bincount(codes)
+    starts = np.cumsum(sizes) - sizes
+    chosen, left = [], most
+    by_size = np.argsort(sizes, kind="stable")
+    by_size = by_size[sizes[by_size] > 0][-most:]
+    for number, code in enumerate(by_size):
+        count = min(int(sizes[code]), left // (len(by_size) - number))
+        chosen.append(shuffled[starts[code] : starts[code] + count])
+        left -= count
+    return np.sort(np.concatenate(chosen))
+
+
+def _checked_k(k: int, classes: list[str]) -> int:
+    if k < 1:
+        raise ConfigError(f"k must be at least 1, not {k}.")
+    return min(k, len(classes))
+
+
+def _check(embeddings: Features, width: int) -> None:
+    if embeddings.ndim != 2 or embeddings.shape[1] != width:
+        raise ConfigError(
+            f"Embeddings of shape {embeddings.shape} do not match {width}-dimensional examples: they are of two models."
+        )
+    if not np.isfinite(embeddings).all():
+        raise ConfigError("Some embeddings are not finite: embed those images again.")

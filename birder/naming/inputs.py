@@ -1,0 +1,114 @@
+"""What is named: the embeddings of a collection or of image files, a batch at a time.
+
+B is the number of rows in a batch, D the embedding dimension, E that of the space that images and texts share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from birder.collection.filter import Filter
+from birder.collection.storage import Storage
+from birder.collection.text_encoder import shared_features
+from birder.errors import CollectionError, ConfigError, ImageError
+from birder.images.open import open_image
+from birder.sources import find_images
+from birder.weights.clip import LoadedClip
+
+IMAGES_AT_ONCE = 16
+
+T = TypeVar("T")
+Vectors = npt.NDArray[np.float32]
+Batches = Iterator[tuple[list[str], Vectors]]
+"""Uris or paths, and their vectors (B, D) or (B, E) float32."""
+OnUnreadable = Callable[[str, ImageError], None]
+"""Called with the path of an image that cannot be read, and why."""
+
+
+def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Vectors, list[str]]:
+    """Uris, embeddings (N, D) and labels of the rows that have a value in a column.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such column.
+    CollectionError
+        No rows have a value in it.
+    """
+    uris: list[str] = []
+    labels: list[str] = []
+    vectors = []
+    for table, embeddings in collection.embedding_batches(("uri", column)):
+        values = table[column].to_pylist()
+        has = [value is not None and str(value).strip() != "" for value in values]
+        vectors.append(embeddings[has])
+        labels += [str(value) for value, keep in zip(values, has, strict=True) if keep]
+        uris += [uri for uri, keep in zip(table["uri"].to_pylist(), has, strict=True) if keep]
+    if not labels:
+        raise CollectionError(
+            f"No rows of {collection.path} have a value in {column}: name the column with the labels."
+        )
+    return uris, np.concatenate(vectors), labels
+
+
+def stored_embeddings(
+    collection: Storage, leave_out: set[str] | None = None, *, where: Filter | None = None
+) -> Batches:
+    """Embeddings (B, D) of the rows that match a filter, except those whose uri is in `leave_out`."""
+    for table, embeddings in collection.embedding_batches(where=where):
+        uris = table["uri"].to_pylist()
+        keep = [uri not in (leave_out or ()) for uri in uris]
+        if any(keep):
+            yield [uri for uri, kept in zip(uris, keep, strict=True) if kept], embeddings[keep]
+
+
+def stored_features(collection: Storage, clip: LoadedClip, *, where: Filter | None = None) -> Batches:
+    """Image features (B, E) of the rows that match a filter: only the projection is computed, no image is read."""
+    for uris, embeddings in stored_embeddings(collection, where=where):
+        yield uris, shared_features(collection, clip, embeddings)
+
+
+def image_embeddings(
+    images: Sequence[str], embed_one: Callable[[str], Vectors], on_unreadable: OnUnreadable
+) -> Batches:
+    """Embeddings (1, D) of image files, one by one; `embed_one` gives (D,) for a path."""
+    for path, vector in _readable(images, embed_one, on_unreadable):
+        yield [path], vector[None]
+
+
+def image_features(
+    images: Sequence[str], clip: LoadedClip, on_unreadable: OnUnreadable, batch_size: int = IMAGES_AT_ONCE
+) -> Batches:
+    """Image features (B, E) of files, folders with all below them, or patterns; `batch_size` are encoded at once."""
+    transform = clip.whole_image_transform
+    paths: list[str] = []
+    inputs: list[torch.Tensor] = []
+    for path, tensor in _readable(images, lambda path: transform(open_image(path)), on_unreadable):
+        paths.append(path)
+        inputs.append(tensor)
+        if len(inputs) == batch_size:
+            yield paths, clip.encode_image(torch.stack(inputs)).float().cpu().numpy()
+            paths, inputs = [], []
+    if inputs:
+        yield paths, clip.encode_image(torch.stack(inputs)).float().cpu().numpy()
+
+
+def _readable(images: Sequence[str], read: Callable[[str], T], on_unreadable: OnUnreadable) -> Iterator[tuple[str, T]]:
+    """Each image as it is read; those that cannot be read are reported and left out."""
+    sources = find_images(images, labels=False)
+    if not sources:
+        raise ConfigError(f"There are no images in {', '.join(images)}: no files that end in .jpg, .png, ...")
+    for source in sources:
+        try:
+            if source.problem is not None:
+                raise ImageError(source.problem)
+            result = read(source.path)
+        except ImageError as error:
+            on_unreadable(source.path, error)
+            continue
+        yield source.path, result

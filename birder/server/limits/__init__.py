@@ -1,0 +1,1 @@
+"""What bounds a server: open connections, the size of requests, work that waits."""

@@ -1,0 +1,254 @@
+"""The server's connections: how many may be open, and how long a client may take to say what it wants.
+
+This stands before everything else, the token's check included. Whoever opens connections and asks nothing is cut off
+after some seconds, or as soon as others need the room. A request that has come in whole may be answered for as long as
+it takes: a stream of events is never cut here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import os
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from birder.errors import ConfigError
+from birder.server.security import network_of
+
+FIRST_PORT = 8000
+_TRIES = 50
+_PATIENCE = 10.0
+"""Seconds within which a client must have sent the head of a request."""
+_MOST = 1000
+_MOST_OF_ONE = 256  # a page of a browser has six
+_CLOSING_AT_ONCE = 32
+
+Address = tuple[Any, ...]
+
+
+class Listener(socket.socket):
+    """A listening socket that bounds the connections it accepts, all together and from one address.
+
+    Where there are too many, the oldest one is closed that has no request being answered: of the same address, or of
+    any. Where all have one, the new connection is closed.
+
+    Parameters
+    ----------
+    family
+        socket.AF_INET or socket.AF_INET6.
+    most, most_of_one
+        How many connections may be open, and how many from one address (with IPv6, from one /64).
+    """
+
+    def __init__(self, family: int, most: int, most_of_one: int) -> None:
+        # asyncio sets TCP_NODELAY only on sockets that say they are TCP; without it every answer waits 40 ms.
+        super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._most, self._most_of_one = most, most_of_one
+        self._open: dict[Address, socket.socket] = {}
+        self._networks: dict[Address, str] = {}
+        self._protocols: dict[Address, PatientProtocol] = {}
+        self._closing: set[Address] = set()
+
+    def accept(self) -> tuple[socket.socket, Address]:
+        """Accept a connection; BlockingIOError or ConnectionAbortedError, after which asyncio tries again, if none."""
+        for address in [address for address, each in self._open.items() if each.fileno() == -1]:
+            del self._open[address], self._networks[address]
+            self._closing.discard(address)
+            self._protocols.pop(address, None)
+        if len(self._closing) >= _CLOSING_AT_ONCE:
+            raise BlockingIOError  # they are closed, and their descriptors free, once the event loop goes round
+        try:
+            connection, address = super().accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE) and self._close_one(list(self._open)):
+                raise BlockingIOError from error
+            raise
+        network = network_of(str(address[0]))
+        same = [each for each, of in self._networks.items() if of == network]
+        if not (len(same) - len(self._closing.intersection(same)) < self._most_of_one or self._close_one(same)) or not (
+            len(self._open) - len(self._closing) < self._most or self._close_one(list(self._open))
+        ):
+            connection.close()
+            raise ConnectionAbortedError
+        self._open[address], self._networks[address] = connection, network
+        return connection, address
+
+    def _close_one(self, addresses: list[Address]) -> bool:
+        for address in addresses:
+            protocol = self._protocols.get(address)
+            if address not in self._closing and (protocol is None or not protocol.answering):
+                with contextlib.suppress(OSError):
+                    self._open[address].shutdown(socket.SHUT_RDWR)
+                self._closing.add(address)
+                return True
+        return False
+
+    def speaks(self, address: Address, protocol: PatientProtocol) -> None:
+        """Note who speaks with a client; until then, with TLS, the connection is being agreed on."""
+        self._protocols[address] = protocol
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP as uvicorn speaks it, with a limit on how long a client may take to send the head of a request."""
+
+    def __init__(self, *args: Any, listener: Listener, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._listener = listener
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is being answered; its body may still be coming."""
+        return self.conn.our_state in (h11.SEND_RESPONSE, h11.SEND_BODY)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._listener.speaks(transport.get_extra_info("peername"), self)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.answering:
+            self._stop_waiting()
+        else:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(_PATIENCE, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if not self.answering:
+            self.transport.abort()
+
+
+def listen(host: str, port: int | None) -> Listener:
+    """A socket that listens at a port, or at the first free one from 8000 on.
+
+    Raises
+    ------
+    ConfigError
+        There is no such address here, or the port is taken.
+    """
+    try:
+        family = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+    except OSError as error:
+        raise ConfigError(f"Unknown address {host}: {error.strerror}. Use an address of this machine.") from None
+    most = _room()
+    for each in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + _TRIES):
+        listening = Listener(family, most, min(_MOST_OF_ONE, most // 2))
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, each))
+            # Listening here already: two servers started at once would otherwise both take the port.
+            listening.listen(2048)
+        except OSError as error:
+            listening.close()
+            if error.errno == errno.EADDRINUSE and port is None:
+                continue
+            raise ConfigError(
+                f"Cannot listen at {host}:{each}: {error.strerror}. Name another with --port, or leave it out."
+            ) from None
+        return listening
+    raise ConfigError(f"The ports {FIRST_PORT} to {FIRST_PORT + _TRIES - 1} are all taken: name one with --port.")
+
+
+def _room() -> int:
+    """How many connections there may be, such that descriptors remain for files."""
+    if sys.platform == "win32":
+        return _MOST
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < 4 * _MOST:
+        wanted = 4 * _MOST if hard == resource.RLIM_INFINITY else min(hard, 4 * _MOST)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return _MOST if soft == resource.RLIM_INFINITY else min(_MOST, soft // 2)
+
+
+def check_certificate(cert: Path | None, key: Path | None) -> None:
+    """Refuse (`ConfigError`) a certificate and key that cannot be used."""
+    if cert is None or key is None:
+        raise ConfigError("--tls-cert and --tls-key belong together: name both, or neither.")
+
+    def no_passphrase() -> str:
+        raise ConfigError(f"{key} has a passphrase. Remove it: openssl pkey -in {key} -out plain.pem")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_passphrase)
+    except OSError as error:
+        mismatch = "they are not a certificate and its key in PEM format"
+        why = mismatch if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"{cert} and {key} cannot be used for TLS: {why}.") from error
+
+
+class _Server(uvicorn.Server):
+    """A server that ends what would otherwise be waited for."""
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._end_streams()
+        super().handle_exit(sig, frame)
+
+
+def server_for(
+    app: Any,
+    listener: Listener,
+    end_streams: Callable[[], None],
+    cert: Path | None = None,
+    key: Path | None = None,
+) -> uvicorn.Server:
+    """The server of an application; start it with `.run(sockets=[listener])`.
+
+    Parameters
+    ----------
+    end_streams
+        Called once it is told to end.
+    cert, key
+        For TLS.
+    """
+    return _Server(
+        uvicorn.Config(
+            app,
+            http=functools.partial(PatientProtocol, listener=listener),  # type: ignore[arg-type]
+            loop="asyncio",  # uvloop, where it is installed, would accept past the listener
+            log_level="error",  # a line for everything that a stranger sends would fill the disk
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=30,
+            h11_max_incomplete_event_size=64 << 10,
+            ssl_certfile=cert,
+            ssl_keyfile=key,
+        ),
+        end_streams,
+    )

@@ -1,0 +1,357 @@
+"""What the HTTP interface answers with, as its OpenAPI description gives it."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+Kind = Literal["text", "number", "time", "boolean"]
+Value = str | int | float | bool | None
+
+
+class Problem(BaseModel):
+    """Why a request failed, and what to do about it."""
+
+    detail: str
+
+
+class Model(BaseModel):
+    """What made the embeddings."""
+
+    name: str
+    precision: str
+    engine: str
+    embedding_size: int
+
+
+class Column(BaseModel):
+    """A column, and in how many rows it has a value."""
+
+    name: str
+    type: Kind
+    filled: int
+
+
+class Abilities(BaseModel):
+    """What can be asked for on this machine, and why something cannot."""
+
+    search_text: bool
+    search_image: bool
+    predict: bool
+    why: str | None = None
+
+
+class MapState(BaseModel):
+    """Whether there is a map; while it is computed, how far that is."""
+
+    state: Literal["absent", "computing", "ready"]
+    progress: float = Field(description="From 0 to 1.")
+    stage: str
+    points: int
+    missing: int = Field(description="Rows of the collection that are not on the map.")
+    can_compute: bool
+    why: str | None = Field(description="Why it cannot be computed, or why computing failed.")
+
+
+class MapSummary(BaseModel):
+    """Whether there is a map."""
+
+    state: Literal["absent", "computing", "ready"]
+    points: int
+    missing: int
+
+
+class Tidying(BaseModel):
+    """What `birder tidy` would bring."""
+
+    worth: bool = Field(description="Whether it is worth while: much room, or many small pieces to join.")
+    bytes: int = Field(description="Bytes of former versions of the rows; those of the last hour go with --now.")
+    pieces: int = Field(description="Files that the rows lie in.")
+    pending: int = Field(description="Rows whose labels are in the journal alone so far.")
+
+
+class CollectionInfo(BaseModel):
+    """What the collection is and has."""
+
+    name: str
+    path: str = Field(description="Its folder, as `birder serve` was given it.")
+    model: Model
+    rows: int
+    failures: int
+    columns: list[Column]
+    can: Abilities
+    map: MapSummary
+    writable: bool
+    version: int = Field(description="Another number: rows or labels have changed.")
+    tidy: Tidying
+    ranks: list[str] = Field(description="The columns of taxonomic ranks, from kingdom to species.")
+    technical_columns: list[str] = Field(description="The columns about files, in the order in which they are shown.")
+    palette: list[str] = Field(description="Colours of categories as #rrggbb, for the most frequent first.")
+    missing_colour: str = Field(description="The colour of images without a value.")
+
+
+class Photo(BaseModel):
+    """An image in a list."""
+
+    id: str
+    name: str = Field(description="Its path or uri, for people.")
+    label: str | None
+    width: int | None
+    height: int | None
+    v: str = Field(description="Of its content: with ?v= behind it, a thumbnail's address may be kept for good.")
+
+
+class Hit(Photo):
+    """An image that was found, and the cosine of its embedding with the query's."""
+
+    similarity: float | None = None
+
+
+class Photos(BaseModel):
+    """Part of a list of images."""
+
+    total: int
+    offset: int
+    version: int
+    photos: list[Photo]
+
+
+class Ids(BaseModel):
+    """All ids of a list."""
+
+    total: int
+    version: int
+    ids: list[str]
+
+
+class PhotoDetails(BaseModel):
+    """An image, and its row."""
+
+    id: str
+    uri: str
+    name: str
+    row: dict[str, Any]
+    image: bool = Field(description="Whether its file is on this machine.")
+
+
+class Hits(BaseModel):
+    """Images, nearest first."""
+
+    photos: list[Hit]
+
+
+class SearchHits(Hits):
+    """Images, nearest first, and what was searched for."""
+
+    query: dict[str, Any]
+
+
+class ValueCount(BaseModel):
+    """A value of a column, and in how many rows it is."""
+
+    value: Value
+    count: int
+
+
+class Bin(BaseModel):
+    """How many values lie from one number or time to another."""
+
+    from_: float | str = Field(serialization_alias="from")
+    to: float | str
+    count: int
+
+
+class ColumnValues(BaseModel):
+    """The values of a column, the most frequent first."""
+
+    type: Kind
+    values: list[ValueCount]
+    nulls: int
+    distinct: int
+    min: Value = None
+    max: Value = None
+    histogram: list[Bin] | None = None
+
+
+class Failure(BaseModel):
+    """A file that could not be read."""
+
+    name: str
+    reason: str
+    failed_at: str | None
+
+
+class Failures(BaseModel):
+    """Part of the list of files that could not be read."""
+
+    total: int
+    failures: list[Failure]
+
+
+class MapColumn(BaseModel):
+    """A column's values, one a point of the map."""
+
+    type: Literal["category", "number"]
+    categories: list[str] | None = Field(None, description="Most frequent first; the last may be all others.")
+    codes: list[int] | None = Field(None, description="Per point its category, -1 for none.")
+    values: list[float | None] | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+class GivenLabel(BaseModel):
+    """What a label changed."""
+
+    change: str
+    column: str
+    value: str | None
+    changed: int
+
+
+class GivenLabels(BaseModel):
+    """What giving labels changed; of one label alone also what it is."""
+
+    act: str
+    changed: int
+    can_undo: bool
+    changes: list[GivenLabel]
+    change: str = ""
+    column: str = ""
+    value: str | None = None
+
+
+class TextCount(BaseModel):
+    """A label, or none, and in how many rows it is."""
+
+    value: str | None
+    count: int
+
+
+class PastAct(BaseModel):
+    """An act of labelling."""
+
+    act: str
+    at: str
+    by: str | None
+    column: str
+    values: list[TextCount] = Field(description="What it wrote; the most frequent, at most 5.")
+    former: list[TextCount] = Field(description="What was there before; the most frequent, at most 5.")
+    count: int
+    ids: list[str] = Field(description="The first few images.")
+    undone: bool
+
+
+class History(BaseModel):
+    """Acts of labelling, the latest first."""
+
+    acts: list[PastAct]
+    next: int | None = Field(description="Where the next part begins: ask for it with ?after=")
+    total: int
+
+
+class ActIds(BaseModel):
+    """The images that an act of labelling changed."""
+
+    act: str
+    ids: list[str]
+
+
+class Restored(BaseModel):
+    """What undoing an act restored; rows that have been changed since are skipped."""
+
+    act: str
+    restored: int
+    skipped: int
+
+
+class Prediction(BaseModel):
+    """A name, and how well it fits."""
+
+    name: str
+    score: float
+
+
+class Predictions(BaseModel):
+    """Names for an image, best first."""
+
+    method: Literal["examples", "classes", "none"]
+    by: Literal["simpleshot", "knn"] | None = None
+    column: str | None = None
+    predictions: list[Prediction]
+    note: str
+
+
+class Embedding(BaseModel):
+    """The embedding of an image."""
+
+    embedding: list[float]
+    model: str
+    precision: str
+    width: int
+    height: int
+
+
+class ClassCount(BaseModel):
+    """A class of labels, and how many images have it."""
+
+    name: str
+    count: int
+
+
+class Suggested(Photo):
+    """An unlabelled image with the label that fits it best, and its probability."""
+
+    score: float
+
+
+class Suggestions(BaseModel):
+    """Unlabelled images with suggested labels."""
+
+    classes: list[ClassCount]
+    photos: list[Suggested]
+    note: str
+
+
+class DuplicateGroup(BaseModel):
+    """Images that show the same."""
+
+    kind: Literal["same content", "similar"]
+    photos: list[Hit]
+
+
+class Duplicates(BaseModel):
+    """Groups of images that show the same; while they are looked for, how far that is."""
+
+    state: Literal["computing", "ready"]
+    progress: float = Field(description="From 0 to 1.")
+    stage: str
+    groups: list[DuplicateGroup]
+    total: int
+
+
+class ValueShare(ValueCount):
+    """A value of a column, in how many rows it is, and their share of all."""
+
+    share: float
+
+
+class Statistics(BaseModel):
+    """What is in a column."""
+
+    rows: list[ValueShare]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can have it: times as ISO 8601, no NaN, no bytes."""
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return None
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,37 @@
+"""The routes under /api/v1, one file a resource."""
+
+from birder.server.routes import (
+    collection,
+    columns,
+    duplicates,
+    events,
+    failures,
+    labels,
+    map,
+    photos,
+    predictions,
+    search,
+    statistics,
+    suggestions,
+    uploads,
+)
+
+ROUTERS = tuple(
+    module.router
+    for module in (
+        collection,
+        photos,
+        columns,
+        search,
+        predictions,
+        uploads,
+        labels,
+        events,
+        duplicates,
+        statistics,
+        suggestions,
+        map,
+        failures,
+    )
+)
+"""In the order in which the interface's page shows them."""

@@ -1,0 +1,105 @@
+"""What is in the columns: values with their counts, ranges and histograms, for filters and for colours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from fastapi import APIRouter, Query
+
+from birder.server.catalogue import kind_of
+from birder.server.responses import ColumnValues, plain
+from birder.server.site import PROBLEMS, CurrentSite, Where
+
+router = APIRouter(tags=["columns"], responses=PROBLEMS)
+
+_BINS = 24
+
+
+@router.get("/columns/{name}/values", response_model=ColumnValues)
+def values(
+    site: CurrentSite,
+    name: str,
+    where: Where = None,
+    limit: Annotated[int, Query(ge=0, le=10_000)] = 100,
+    contains: Annotated[str | None, Query(max_length=300, description="Only texts that hold this")] = None,
+) -> dict[str, Any]:
+    """The values of a column in the rows that match a filter, and how often each is there.
+
+    Of numbers and times also the range and a histogram.
+    """
+    snapshot = site.catalogue.current()
+    # Unfiltered is the common case, and needs no list of all rows.
+    column = snapshot.column(name, snapshot.select(snapshot.filter(where)) if where else None)
+    return count_values(column, limit, contains)
+
+
+def count_values(column: pa.Array, limit: int, contains: str | None = None) -> dict[str, Any]:
+    """Describe a column's values.
+
+    Parameters
+    ----------
+    column
+        Text, numbers, times or booleans.
+    limit
+        How many values, the most frequent first and among equals by value.
+    contains
+        Only values whose text has this in it, in upper or lower case.
+    """
+    kind = kind_of(column.type)
+    assert kind is not None  # the catalogue gives no others
+    present = column.drop_null()
+    if pa.types.is_floating(column.type):
+        present = present.filter(pc.is_finite(present))
+    counted = pc.value_counts(present)
+    distinct, counts = counted.field("values"), counted.field("counts")
+    if contains:
+        fits = pc.match_substring(distinct.cast(pa.string()), contains, ignore_case=True)
+        distinct, counts = distinct.filter(fits), counts.filter(fits)
+    table = pa.table({"value": distinct, "count": counts})
+    # Sorting 100,000 values that are each there once would be for nothing: only the first are wanted.
+    keys = [("count", "descending"), ("value", "ascending")]
+    first = pc.select_k_unstable(table, min(limit, table.num_rows), keys) if limit else []
+    shown = table.take(first).to_pylist() if limit and table.num_rows else []
+    answer: dict[str, Any] = {
+        "type": kind,
+        "values": [{"value": plain(each["value"]), "count": each["count"]} for each in shown],
+        "nulls": len(column) - len(present),
+        "distinct": len(distinct),
+    }
+    if kind in ("number", "time") and len(present):
+        ends = pc.min_max(present)
+        answer["min"], answer["max"] = plain(ends["min"].as_py()), plain(ends["max"].as_py())
+        answer["histogram"] = _histogram(present, kind)
+    return answer
+
+
+def _histogram(present: pa.Array, kind: str) -> list[dict[str, Any]]:
+    whole = pa.types.is_integer(present.type)
+    zone = UTC if pa.types.is_timestamp(present.type) and present.type.tz else None
+    if kind == "time":
+        present = present.cast(pa.timestamp("us")).cast(pa.int64())
+    numbers = present.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    low, high = float(numbers.min()), float(numbers.max())
+    if low == high:
+        edges = np.array([low, high])
+        counts = np.array([len(numbers)])
+    else:
+        bins = min(_BINS, int(high - low) + 1) if whole and high - low < _BINS else _BINS
+        # Halved first: the whole span of two doubles may be more than a double can be.
+        edges = np.array([low * (1 - share) + high * share for share in np.linspace(0, 1, bins + 1)])
+        places = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, bins - 1)
+        counts = np.bincount(places, minlength=bins)
+    ends = [_moment(edge, zone) if kind == "time" else float(edge) for edge in edges]
+    return [
+        {"from_": start, "to": end, "count": int(count)}
+        for start, end, count in zip(ends[:-1], ends[1:], counts, strict=True)
+    ]
+
+
+def _moment(microseconds: float, zone: tzinfo | None) -> str:
+    # Added to the epoch, as the system's own function refuses years that Arrow has.
+    return (datetime(1970, 1, 1, tzinfo=zone) + timedelta(microseconds=microseconds)).isoformat()

@@ -1,0 +1,107 @@
+"""The map of a collection in two dimensions: its state, its points, a column to colour them by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from fastapi import APIRouter, HTTPException, Response
+from pydantic_core import to_json
+
+from birder.server.map_job import Map
+from birder.server.responses import Ids, MapColumn, MapState
+from birder.server.site import CONFLICT, PROBLEMS, CurrentSite, Site
+
+router = APIRouter(tags=["map"], responses=PROBLEMS)
+
+_CATEGORIES = 40
+_POINTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "x, y, x, y, ... as little-endian float32",
+    }
+}
+
+
+@router.get("/map", response_model=MapState)
+def state(site: CurrentSite) -> dict[str, Any]:
+    """Whether there is a map; while it is computed, how far that is."""
+    return site.map.state(site.catalogue.current())
+
+
+@router.post("/map", response_model=MapState, status_code=202, responses=CONFLICT)
+def compute(site: CurrentSite) -> dict[str, Any]:
+    """Begin to compute the map, unless that is under way. It takes seconds to minutes; ask for its state."""
+    snapshot = site.catalogue.current()
+    now = site.map.state(snapshot)
+    if now["state"] != "computing" and not now["can_compute"]:
+        raise HTTPException(409, now["why"])
+    site.map.start()
+    return site.map.state(snapshot)
+
+
+@router.get("/map/points", response_class=Response, responses=_POINTS)
+def points(site: CurrentSite) -> Response:
+    """The places of all points, in the order of /map/ids."""
+    found = _ready(site)
+    headers = {"X-Birder-Version": str(site.catalogue.current().version)}
+    return Response(found.xy.tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/map/ids", response_model=Ids)
+def ids(site: CurrentSite) -> Response:
+    """The ids of the images that the points stand for."""
+    found = _ready(site)
+    answer = {"total": len(found.ids), "version": site.catalogue.current().version, "ids": found.ids}
+    return Response(to_json(answer), media_type="application/json")
+
+
+@router.get("/map/column/{name}", response_model=MapColumn)
+def column(site: CurrentSite, name: str) -> Response:
+    """A column's values, one a point: categories, the most frequent 40 by name; or numbers."""
+    found = _ready(site)
+    snapshot = site.catalogue.current()
+    positions = snapshot.positions(found.ids)
+    # An image may have gone since the map was made: its point has no value.
+    rows = pa.array(positions, mask=positions < 0)
+    values = snapshot.column(name).take(rows)
+    answer = _numbers(values) if snapshot.types[name] in ("number", "time") else _categories(values)
+    return Response(to_json(answer), media_type="application/json")
+
+
+def _ready(site: Site) -> Map:
+    found = site.map.current()
+    if found is None:
+        raise HTTPException(404, "There is no map yet: compute it with POST /api/v1/map.")
+    return found
+
+
+def _numbers(values: pa.Array) -> dict[str, Any]:
+    if pa.types.is_temporal(values.type):  # seconds since 1970, as a colour scale needs numbers
+        values = pc.divide(values.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64(), safe=False), 1e6)
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    there = np.isfinite(numbers)
+    return {
+        "type": "number",
+        "values": [number if ok else None for number, ok in zip(numbers.tolist(), there.tolist(), strict=True)],
+        "min": float(numbers[there].min()) if there.any() else None,
+        "max": float(numbers[there].max()) if there.any() else None,
+    }
+
+
+def _categories(values: pa.Array) -> dict[str, Any]:
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.string())
+    encoded = values.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    names = encoded.dictionary.to_pylist()
+    counts = np.bincount(codes[codes >= 0], minlength=len(names))
+    order = sorted(range(len(names)), key=lambda code: (-counts[code], names[code]))
+    shown = order[:_CATEGORIES]
+    new = np.full(len(names) + 1, len(shown), np.int64)  # the last place is that of -1
+    new[shown] = np.arange(len(shown))
+    new[-1] = -1
+    others = ["other"] if len(order) > len(shown) else []
+    return {"type": "category", "categories": [names[code] for code in shown] + others, "codes": new[codes].tolist()}

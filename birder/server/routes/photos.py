@@ -1,0 +1,149 @@
+"""Images of the collection: lists, one and its row, thumbnails, the image itself."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from pydantic_core import to_json
+
+from birder.errors import ImageError
+from birder.server.responses import Ids, PhotoDetails, Photos, plain
+from birder.server.site import PROBLEMS, CurrentSite, Order, Site, Where, listed, row_of
+from birder.sources import uri_to_name
+from birder.sources.row_images import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
+
+router = APIRouter(tags=["images"], responses=PROBLEMS)
+
+_LARGEST = 2048
+_IMMUTABLE = "private, max-age=31536000, immutable"
+_JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}, "description": "A JPEG"},
+    304: {"description": "What If-None-Match names is still right"},
+}
+
+
+class Size(IntEnum):
+    """Longest sides of thumbnails, in pixels."""
+
+    small = 96
+    medium = 256
+    large = 512
+
+
+class _Row(NamedTuple):
+    uri: str
+    sha256: str
+    place: Place | None
+
+
+def _row(site: CurrentSite, id: str) -> _Row:
+    """What an id stands for; a thread looks, as the catalogue may have to be read again."""
+    row = row_of(site.catalogue.current(), id)
+    return _Row(row["uri"], row["sha256"], place_of(row["uri"]))
+
+
+RowOfImage = Annotated[_Row, Depends(_row)]
+
+
+@router.get("/photos", response_model=Photos)
+def photos(
+    site: CurrentSite,
+    where: Where = None,
+    order: Order = "",
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> dict[str, Any]:
+    """List the images that match a filter, some at a time."""
+    snapshot = site.catalogue.current()
+    found = snapshot.select(snapshot.filter(where), order)
+    return {
+        "total": len(found),
+        "offset": offset,
+        "version": snapshot.version,
+        "photos": listed(snapshot, found[offset : offset + limit]),
+    }
+
+
+@router.get("/ids", response_model=Ids)
+def ids(site: CurrentSite, where: Where = None, order: Order = "") -> Response:
+    """List the ids of all images that match a filter."""
+    snapshot = site.catalogue.current()
+    found = snapshot.select(snapshot.filter(where), order)
+    values = snapshot.table["id"].take(found).to_pylist()
+    # Written directly: 100,000 ids need no checking against the model.
+    answer = to_json({"total": len(values), "version": snapshot.version, "ids": values})
+    return Response(answer, media_type="application/json")
+
+
+@router.get("/photos/{id}", response_model=PhotoDetails)
+def photo(site: CurrentSite, id: str) -> dict[str, Any]:
+    """One image, and its row but for the embedding."""
+    row = row_of(site.catalogue.current(), id)
+    return {
+        "id": id,
+        "uri": row["uri"],
+        "name": uri_to_name(row["uri"]),
+        "row": {name: plain(value) for name, value in row.items()},
+        "image": exists(place_of(row["uri"])),
+    }
+
+
+@router.get("/photos/{id}/thumbnail", response_class=Response, responses=_JPEG)
+async def thumbnail(
+    site: CurrentSite,
+    request: Request,
+    row: RowOfImage,
+    size: Annotated[Size, Query(description="The longest side in pixels")] = Size.medium,
+    v: Annotated[
+        str | None, Query(max_length=100, description="Any text that changes with the content: it is kept for good")
+    ] = None,
+) -> Response:
+    """A small image, as JPEG; made at first need and kept."""
+    if row.place is None:
+        raise _no_image(row.uri)
+    try:
+        found = await site.thumbnails.get(row.sha256, row.place, int(size))
+    except ImageError as error:
+        raise HTTPException(404, f"The image cannot be shown: {error}.") from None
+    return _jpeg(request, found.data, found.key, kept_for_good=v is not None)
+
+
+@router.get("/photos/{id}/image", response_class=Response, responses=_JPEG)
+async def image(site: CurrentSite, request: Request, id: str, row: RowOfImage) -> Response:
+    """The image, encoded again as a JPEG of at most 2048 pixels a side; of a box, what the box shows."""
+    if row.place is None:
+        raise _no_image(row.uri)
+    stamp = stamp_of_place(row.place)
+    tag = f"{id} {stamp}"
+    if stamp is not None and _tag(tag) == request.headers.get("if-none-match"):
+        return _jpeg(request, b"", tag, kept_for_good=False)
+    try:
+        data = await site.images.run(_image, site, row.place)
+    except ImageError as error:
+        raise HTTPException(404, f"The image cannot be shown: {error}.") from None
+    return _jpeg(request, data, tag, kept_for_good=False)
+
+
+def _image(site: Site, place: Place) -> bytes:
+    return to_jpeg(shrunk(site.row_images.read(place), place.fragment, _LARGEST), quality=90)
+
+
+def _jpeg(request: Request, data: bytes, tag: str, *, kept_for_good: bool) -> Response:
+    headers = {"ETag": _tag(tag), "Cache-Control": _IMMUTABLE if kept_for_good else "private, no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+def _tag(text: str) -> str:
+    return '"' + "".join(c if c.isascii() and c.isalnum() else "-" for c in text) + '"'
+
+
+def _no_image(uri: str) -> HTTPException:
+    return HTTPException(
+        404,
+        f"The image cannot be shown: {uri_to_name(uri)[:200]} is not a file of this machine, and the server fetches "
+        "nothing.",
+    )

@@ -1,0 +1,74 @@
+"""Searching: by images of the collection, words, embeddings, and what is not wanted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, Field
+
+from birder.server.nearest import nearest
+from birder.server.responses import Hits, SearchHits
+from birder.server.site import PROBLEMS, CurrentSite, Where, row_of
+
+router = APIRouter(tags=["search"], responses=PROBLEMS)
+
+Vector = npt.NDArray[np.float32]
+Key = Annotated[str, Field(min_length=1, max_length=1000)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
+
+
+class SearchRequest(BaseModel):
+    """What to search for; at least one of ids, texts, embedding, unlike and where."""
+
+    ids: list[Key] = Field([], max_length=1000, description="Images of the collection, by id.")
+    texts: list[Key] = Field([], max_length=20, description="Words; the model needs a text encoder.")
+    unlike: list[Key] = Field([], max_length=1000, description="Ids or words that it should be unlike.")
+    embedding: list[Number] | None = Field(
+        None, min_length=1, max_length=16_384, description="As POST /embed gives it."
+    )
+    where: str | None = Field(None, max_length=10_000, description="A filter: an SQL expression on the columns.")
+    k: int = Field(50, ge=1, le=1000)
+
+
+@router.post("/search", response_model=SearchHits)
+async def find(site: CurrentSite, asked: SearchRequest) -> dict[str, Any]:
+    """Find the images nearest to what is wanted and far from what is not, nearest first."""
+    snapshot = await site.searches.run(site.catalogue.current)
+    vectors = [] if asked.embedding is None else [np.array(asked.embedding, np.float32)]
+    unlike_texts = [each for each in asked.unlike if snapshot.position(each) is None]
+
+    def found() -> list[dict[str, Any]]:
+        with_texts = bool(asked.texts or unlike_texts)
+        return nearest(
+            snapshot,
+            ids=asked.ids,
+            texts=asked.texts,
+            unlike=asked.unlike,
+            vectors=vectors,
+            where=asked.where,
+            k=asked.k,
+            clip=site.model.clip() if with_texts else None,
+        )
+
+    if asked.texts or unlike_texts:
+        can = site.model.abilities()
+        if not can["search_text"]:
+            raise HTTPException(400, str(can["why"]))
+        photos = await site.model.workers.run(found)
+    else:
+        photos = await site.searches.run(found)
+    return {"photos": photos, "query": asked.model_dump(exclude={"embedding"}, exclude_none=True)}
+
+
+@router.get("/photos/{id}/neighbours", response_model=Hits)
+async def neighbours(
+    site: CurrentSite, id: str, k: Annotated[int, Query(ge=1, le=1000)] = 12, where: Where = None
+) -> dict[str, Any]:
+    """The images nearest to one, nearest first, without itself."""
+    snapshot = await site.searches.run(site.catalogue.current)
+    row_of(snapshot, id)
+    # In the threads for searches: in those for all requests they would keep lists and labels waiting.
+    return {"photos": await site.searches.run(nearest, snapshot, ids=[id], where=where, k=k)}

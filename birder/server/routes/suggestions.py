@@ -1,0 +1,41 @@
+"""Label suggestions: unlabelled images with the labels that fit them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+
+from birder.analysis.suggest import suggest
+from birder.server.responses import Suggestions
+from birder.server.site import PROBLEMS, CurrentSite, Site, listed
+
+router = APIRouter(tags=["whole collection"], responses=PROBLEMS)
+
+
+@router.get("/suggest", response_model=Suggestions)
+async def suggestions(
+    site: CurrentSite,
+    column: Annotated[str, Query(min_length=1, max_length=300, description="The column of labels")] = "label",
+    label: Annotated[str | None, Query(max_length=300, description="Only images that this label fits")] = None,
+    order: Annotated[Literal["certain", "useful"], Query(description="Which come first")] = "certain",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict[str, Any]:
+    """Unlabelled images with the labels that fit them, by a classifier that is fitted to those with labels."""
+    return await site.analysis.run(_suggest, site, column, label or None, order, limit)
+
+
+def _suggest(
+    site: Site, column: str, label: str | None, order: Literal["certain", "useful"], limit: int
+) -> dict[str, Any]:
+    snapshot = site.catalogue.current()
+    labels = dict(zip(snapshot.table["id"].to_pylist(), snapshot.column(column).to_pylist(), strict=True))
+    found = suggest(snapshot.collection, column, label=label, order=order, limit=limit, labels=labels)
+    positions = snapshot.positions([row.id for row in found.rows])
+    rows = [row for row, position in zip(found.rows, positions, strict=True) if position >= 0]
+    photos = listed(snapshot, positions[positions >= 0])
+    return {
+        "classes": [{"name": name, "count": count} for name, count in found.classes],
+        "photos": [{**photo, "label": row.label, "score": row.score} for photo, row in zip(photos, rows, strict=True)],
+        "note": found.note,
+    }

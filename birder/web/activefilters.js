@@ -1,0 +1,38 @@
+// @ts-check
+// The filters that are on: changing them, and their chips.
+
+import { el, iconButton } from "./dom.js";
+import { describe } from "./filter.js";
+import { go, state } from "./state.js";
+
+/** @import {Filter} from "./types.js" */
+
+/**
+ * The filter of a column, if there is one.
+ * @param {string} column
+ */
+export const filterOf = (column) => state().filters.find((filter) => filter.column === column);
+
+/**
+ * Put a filter of one column in place of what was there; null takes it away.
+ * @param {string} column
+ * @param {Omit<Filter, "column"> | null} filter
+ */
+export function setFilter(column, filter) {
+  const others = state().filters.filter((each) => each.column !== column);
+  go({ filters: filter ? [...others, { ...filter, column }] : others });
+}
+
+/** The chips of the filters that are on. */
+export function filterChips() {
+  return state().filters.map((filter) =>
+    el(
+      "span",
+      { class: "chip" },
+      el("b", {}, filter.column),
+      " ",
+      describe(filter),
+      iconButton("x", `Remove the filter on ${filter.column}`, () => setFilter(filter.column, null)),
+    ),
+  );
+}

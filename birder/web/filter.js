@@ -1,0 +1,101 @@
+// @ts-check
+// What a filter of the page means: as the SQL expression that the server takes, and in words.
+//
+// A filter is of one column: {column, values: [...], none: true} keeps the rows with one of the values, or with none;
+// {column, contains: "owl"} keeps texts that contain it; {column, type: "number" | "time", from, to} keeps a range.
+
+/** @import {Filter, Value} from "./types.js" */
+
+/** @param {string} column */
+const quotedName = (column) => `\`${column.replaceAll("`", "``")}\``;
+/** @param {string} value */
+const quotedText = (value) => `'${value.replaceAll("'", "''")}'`;
+/** @param {string} value */
+const pattern = (value) => `'%${value.replace(/[\\%_]/g, "\\$&").replaceAll("'", "''")}%' ESCAPE '\\'`;
+
+/**
+ * One filter as SQL; empty for a filter that keeps everything.
+ * @param {Filter} filter
+ */
+export function sqlOf(filter) {
+  const column = quotedName(filter.column);
+  const parts = [];
+  if (filter.contains) parts.push(containing(filter.column, filter.contains));
+  const choices = [];
+  const values = filter.values ?? [];
+  if (values.some((value) => typeof value === "boolean")) {
+    choices.push(...values.map((value) => `${column} = ${value}`));
+  } else if (values.length) choices.push(`${column} IN (${values.map(literal).join(", ")})`);
+  if (filter.none) choices.push(`${column} IS NULL`);
+  if (choices.length) parts.push(choices.length === 1 ? choices[0] : `(${choices.join(" OR ")})`);
+  if (filter.from !== undefined) parts.push(`${column} >= ${bound(filter, filter.from)}`);
+  if (filter.to !== undefined) parts.push(`${column} <= ${bound(filter, filter.to)}`);
+  return parts.join(" AND ");
+}
+
+/**
+ * Filters together as SQL; undefined if they keep everything.
+ * @param {Filter[]} filters
+ * @param {string} [except] a column whose own filter is left out, for its counts
+ */
+export function where(filters, except = undefined) {
+  const parts = filters
+    .filter((filter) => filter.column !== except)
+    .map(sqlOf)
+    .filter(Boolean);
+  return parts.length ? parts.map((part) => (parts.length > 1 ? `(${part})` : part)).join(" AND ") : undefined;
+}
+
+/**
+ * @param {string} column
+ * @param {string} text
+ */
+function containing(column, text) {
+  const lower = `lower(${quotedName(column)})`;
+  const part = text.toLowerCase();
+  const encoded = encodeURI(text).toLowerCase(); // a uri has a%20frog for "a frog"
+  const plain = `${lower} LIKE ${pattern(part)}`;
+  return column === "uri" && encoded !== part ? `(${plain} OR ${lower} LIKE ${pattern(encoded)})` : plain;
+}
+
+/** @param {Value} value */
+const literal = (value) => (typeof value === "number" ? String(value) : quotedText(String(value)));
+
+/**
+ * @param {Filter} filter
+ * @param {number | string} value
+ */
+const bound = ({ type }, value) =>
+  type === "time" ? `timestamp ${quotedText(String(value).replace("T", " "))}` : String(Number(value));
+
+/**
+ * A filter in words, for its chip.
+ * @param {Filter} filter
+ */
+export function describe(filter) {
+  const parts = [];
+  if (filter.contains) parts.push(`contains “${filter.contains}”`);
+  const values = (filter.values ?? []).map((value) =>
+    value === true ? "yes" : value === false ? "no" : String(value),
+  );
+  if (filter.none) values.push("no value");
+  if (values.length > 3) parts.push(`${values.slice(0, 2).join(", ")} and ${values.length - 2} more`);
+  else if (values.length) parts.push(values.join(", "));
+  const { from, to } = filter;
+  if (from !== undefined && to !== undefined) parts.push(`${short(filter, from)} to ${short(filter, to)}`);
+  else if (from !== undefined) parts.push(`from ${short(filter, from)}`);
+  else if (to !== undefined) parts.push(`up to ${short(filter, to)}`);
+  return parts.join(", ");
+}
+
+/**
+ * @param {Filter} filter
+ * @param {number | string} value
+ */
+const short = ({ type }, value) =>
+  type === "time"
+    ? String(value)
+        .slice(0, 16)
+        .replace("T", " ")
+        .replace(/ 00:00$/, "")
+    : String(value);

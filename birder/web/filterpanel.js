@@ -1,0 +1,91 @@
+// @ts-check
+// The panel of filters: every column, with its values or its range under the other filters.
+
+import { filterOf } from "./activefilters.js";
+import { isAbort } from "./api.js";
+import { byId, debounced, el, failed, fill, icon } from "./dom.js";
+import { rangeFacet } from "./rangefacet.js";
+import { listen } from "./signals.js";
+import { watch } from "./state.js";
+import { valuesFacet } from "./valuesfacet.js";
+
+/** @import {Collection, Column} from "./types.js" */
+
+const OPEN = 3; // columns whose values are shown from the start
+
+/** @type {Collection} */
+let collection;
+/** @type {Map<string, {element: HTMLElement, refresh: () => void}>} by column; they keep what was opened and typed */
+const facets = new Map();
+
+/** @param {Collection} of */
+export function startFilters(of) {
+  collection = of;
+  draw();
+  watch((now, before) => {
+    if (JSON.stringify(now.filters) !== JSON.stringify(before.filters)) refresh();
+  });
+  const refreshSoon = debounced(refresh, 250); // labels may come many a second
+  listen("labels", refreshSoon);
+  listen("undone", refreshSoon);
+  listen("theirs", refreshSoon);
+  listen("columns", draw);
+}
+
+function draw() {
+  const { columns, technical_columns: technical } = collection;
+  const filled = columns.filter((column) => column.filled > 0);
+  /** @param {Column} column */
+  const place = ({ name }) => technical.indexOf(name);
+  const own = filled.filter((column) => place(column) < 0);
+  const files = filled.filter((column) => place(column) >= 0).sort((a, b) => place(a) - place(b));
+  const empty = columns.filter((column) => column.filled === 0).map((column) => column.name);
+  fill(
+    byId("filter-list"),
+    own.map((column, index) => facetOf(column, index < OPEN)),
+    files.length ? el("h2", {}, "About the files") : null,
+    files.map((column) => facetOf(column, false)),
+    empty.length ? el("p", { class: "hint" }, `Columns without values: ${empty.join(", ")}.`) : null,
+    filled.length ? null : el("p", { class: "hint" }, "No column has values yet."),
+  );
+}
+
+/**
+ * @param {Column} column
+ * @param {boolean} open
+ */
+function facetOf(column, open) {
+  const facet = facets.get(column.name) ?? newFacet(column, open);
+  facets.set(column.name, facet);
+  return facet.element;
+}
+
+function refresh() {
+  for (const each of facets.values()) each.refresh();
+}
+
+/**
+ * @param {Column} column
+ * @param {boolean} open
+ */
+function newFacet(column, open) {
+  const body = el("div", { class: "facet-body" });
+  const summary = el("summary", {}, el("span", { class: "facet-name" }, column.name), icon("down"));
+  const element = el("details", { class: "facet", open: open || Boolean(filterOf(column.name)) }, summary, body);
+  const ranged = column.type === "number" || column.type === "time";
+  const draw = ranged ? rangeFacet(column, body) : valuesFacet(column, body);
+  let stale = true;
+  const refresh = () => {
+    element.classList.toggle("on", Boolean(filterOf(column.name)));
+    stale = true;
+    if (element.open) show();
+  };
+  const show = () => {
+    if (!stale) return;
+    stale = false;
+    draw().catch((error) => isAbort(error) || fill(body, failed(error, refresh)));
+  };
+  element.addEventListener("toggle", () => element.open && show());
+  refresh();
+  return { element, refresh };
+}

@@ -1,0 +1,77 @@
+// @ts-check
+// Numbers, times and paths as people read them.
+
+const whole = new Intl.NumberFormat("en");
+const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 6 });
+
+/**
+ * 100000 -> "100,000".
+ * @param {number} number
+ */
+export const count = (number) => whole.format(number);
+
+/**
+ * 1 -> "1 image", 2 -> "2 images".
+ * @param {number} number
+ */
+export const images = (number) => `${count(number)} image${number === 1 ? "" : "s"}`;
+
+/** @param {number} number */
+export const decimal = (number) => fine.format(number);
+
+/**
+ * A cosine in [-1, 1], as it stands under an image.
+ * @param {number} number
+ */
+export const cosine = (number) => number.toFixed(3);
+
+/**
+ * 0.5 -> "50 %", 0.042 -> "4.2 %".
+ * @param {number} share
+ */
+export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+
+/**
+ * ISO 8601 -> "2024-05-01 13:45" (as stored: images have no time zone).
+ * @param {unknown} iso
+ */
+export const time = (iso) =>
+  String(iso)
+    .replace("T", " ")
+    .replace(/(:\d\d)(:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)?$/, "$1");
+
+/**
+ * A moment in UTC, as this machine's time zone has it: "2024-05-01 13:45".
+ * @param {string} at
+ */
+export function localTime(at) {
+  const moment = new Date(at);
+  return time(new Date(moment.getTime() - moment.getTimezoneOffset() * 60_000).toISOString()).slice(0, 16);
+}
+
+/**
+ * 2048576 -> "2.0 MB".
+ * @param {number} number
+ */
+export function bytes(number) {
+  for (const [unit, size] of /** @type {[string, number][]} */ ([
+    ["GB", 1e9],
+    ["MB", 1e6],
+    ["kB", 1e3],
+  ])) {
+    if (number >= size) return `${(number / size).toFixed(1)} ${unit}`;
+  }
+  return `${number} bytes`;
+}
+
+/**
+ * The last part of a path or uri.
+ * @param {string} name
+ */
+export const fileName = (name) => name.split("/").pop() ?? name;
+
+/**
+ * A path as a shell takes it.
+ * @param {string} path
+ */
+export const quoted = (path) => (/^[\w./~-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);

@@ -1,0 +1,280 @@
+// The types that the page's modules share. Those of answers are as the server's OpenAPI description has them.
+
+export type Kind = "text" | "number" | "time" | "boolean";
+export type Value = string | number | boolean;
+export type Colour = [red: number, green: number, blue: number];
+export type Timer = ReturnType<typeof setTimeout>;
+
+/** A column, and in how many rows it has a value. */
+export interface Column {
+  name: string;
+  type: Kind;
+  filled: number;
+}
+
+export interface Abilities {
+  search_text: boolean;
+  search_image: boolean;
+  predict: boolean;
+  why: string | null;
+}
+
+export interface Tidying {
+  worth: boolean;
+  bytes: number;
+  pieces: number;
+  pending: number;
+}
+
+export interface Collection {
+  name: string;
+  path: string;
+  model: { name: string; precision: string; engine: string; embedding_size: number };
+  rows: number;
+  failures: number;
+  columns: Column[];
+  can: Abilities;
+  writable: boolean;
+  version: number;
+  tidy: Tidying;
+  /** The columns of taxonomic ranks, from kingdom to species. */
+  ranks: string[];
+  /** The columns that Birder fills in itself, in the order in which they are shown. */
+  technical_columns: string[];
+  /** Colours of categories as "#rrggbb", for the most frequent first. */
+  palette: string[];
+  /** The colour of rows without a value. */
+  missing_colour: string;
+}
+
+/** An image in a list. */
+export interface Photo {
+  id: string;
+  name: string;
+  label: string | null;
+  width: number | null;
+  height: number | null;
+  v: string;
+  /** The cosine of its embedding with the query's. */
+  similarity?: number | null;
+  /** The probability of its suggested label. */
+  score?: number;
+}
+
+export interface PhotoDetails {
+  id: string;
+  uri: string;
+  name: string;
+  row: Record<string, unknown> & { label?: string | null };
+  image: boolean;
+}
+
+export interface Bin {
+  from: number | string;
+  to: number | string;
+  count: number;
+}
+
+export interface ColumnValues {
+  type: Kind;
+  values: { value: Value; count: number }[];
+  nulls: number;
+  distinct: number;
+  min?: number | string | null;
+  max?: number | string | null;
+  histogram?: Bin[] | null;
+}
+
+export interface MapState {
+  state: "absent" | "computing" | "ready";
+  progress: number;
+  stage: string;
+  points: number;
+  missing: number;
+  can_compute: boolean;
+  why: string | null;
+}
+
+/** A column's values, one a point of the map. */
+export type MapColumn =
+  | { type: "category"; categories: string[]; codes: number[] }
+  | { type: "number"; values: (number | null)[]; min: number | null; max: number | null };
+
+export interface SearchBody {
+  ids?: string[];
+  texts?: string[];
+  unlike?: string[];
+  embedding?: number[];
+  where?: string;
+  k: number;
+}
+
+export interface Suggestions {
+  classes: { name: string; count: number }[];
+  photos: Photo[];
+  note: string;
+}
+
+export interface DuplicateGroup {
+  kind: "same content" | "similar";
+  photos: Photo[];
+}
+
+export interface Duplicates {
+  state: "computing" | "ready";
+  progress: number;
+  stage: string;
+  groups: DuplicateGroup[];
+  total: number;
+}
+
+export interface Failure {
+  name: string;
+  reason: string;
+  failed_at: string | null;
+}
+
+export interface Predictions {
+  method: string;
+  column: string | null;
+  predictions: { name: string; score: number }[];
+  note: string;
+}
+
+export interface TextCount {
+  value: string | null;
+  count: number;
+}
+
+/** An act of labelling, as the history lists it. */
+export interface PastAct {
+  act: string;
+  at: string;
+  by: string | null;
+  column: string;
+  values: TextCount[];
+  former: TextCount[];
+  count: number;
+  ids: string[];
+  undone: boolean;
+}
+
+/** An act of labelling or undoing, as the stream of events reports it. */
+export interface ReportedAct {
+  act: string;
+  at: string;
+  by: string | null;
+  column: string;
+  count: number;
+  undone: boolean;
+}
+
+/** A label for images; null takes away what is there. */
+export interface Label {
+  ids: string[];
+  column: string;
+  value: string | null;
+}
+
+/** A label on its way to the server, with an id by which the server knows it when it is sent again. */
+export interface Change extends Label {
+  change: string;
+  act: string;
+  by: string | null;
+}
+
+export interface LabelBody {
+  act: string;
+  by?: string;
+  changes: (Label & { change: string })[];
+}
+
+/** A filter of one column; filter.js says what it means. */
+export interface Filter {
+  column: string;
+  type?: "number" | "time";
+  values?: Value[];
+  none?: boolean;
+  contains?: string;
+  from?: number | string;
+  to?: number | string;
+}
+
+/** What the page shows; address.js keeps it in the address. */
+export interface State {
+  view: string;
+  filters: Filter[];
+  texts: string[];
+  like: string[];
+  unlike: string[];
+  queryImage: string;
+  subset: string;
+  order: string;
+  photo: string;
+  colour: string;
+  helpColumn: string;
+  helpClass: string;
+  helpOrder: string;
+  threshold: number;
+}
+
+/** What parts of the page tell each other; signals.js passes it on. */
+export interface Signals {
+  /** Labels are written. */
+  labels: Label;
+  /** Something is undone; of which images, where that is known. */
+  undone: { ids?: string[] };
+  /** Images were labelled by somebody else. */
+  theirs: { ids: string[]; by: string; column: string; undone: boolean };
+  /** Other columns have values. */
+  columns: undefined;
+  /** The server described the collection again. */
+  collection: undefined;
+  /** The selection has changed. */
+  selection: undefined;
+  /** A view shows other images. */
+  shown: undefined;
+}
+
+/** Where an open image stands among those that the arrows go through. */
+export interface Context {
+  source: Source;
+  index: number;
+}
+
+/** Where a grid takes its images from; sources.js has two of them. */
+export interface Source {
+  readonly total: number;
+  onchange: () => void;
+  /** An image, or undefined while it is not there. */
+  at(index: number): Photo | undefined;
+  /** Have these there soon. */
+  need(first: number, last: number): void;
+  /** The ids from one place to another, all without arguments. */
+  ids(first?: number, last?: number): Promise<string[]>;
+  /** Those of some ids that it has. */
+  among(ids: string[]): Promise<string[]>;
+  patch(ids: string[], changes: Partial<Photo>): void;
+  /** Ask what has changed of some. */
+  renew(ids: string[]): Promise<void>;
+  close(): void;
+}
+
+type Handler<E> = (event: E) => unknown;
+
+/** Attributes and handlers of an element that dom.js makes. */
+export interface Properties {
+  class?: string;
+  style?: Partial<CSSStyleDeclaration>;
+  onclick?: Handler<MouseEvent>;
+  onchange?: Handler<Event>;
+  oninput?: Handler<Event>;
+  onload?: Handler<Event>;
+  onfocus?: Handler<FocusEvent>;
+  onblur?: Handler<FocusEvent>;
+  onkeydown?: Handler<KeyboardEvent>;
+  onsubmit?: Handler<SubmitEvent>;
+  [attribute: string]: unknown;
+}
+
+export type Child = Node | string | false | null | undefined | Child[];

@@ -1,0 +1,115 @@
+// @ts-check
+// The filter of a column of texts or booleans: its values to tick or to look for, with how many images have them.
+
+import { filterOf, setFilter } from "./activefilters.js";
+import { api } from "./api.js";
+import { debounced, el, fill, keepingFocus } from "./dom.js";
+import { where } from "./filter.js";
+import { count } from "./format.js";
+import { state } from "./state.js";
+
+/** @import {Column, Value} from "./types.js" */
+
+const SHOWN = 10;
+const MANY = 200;
+const FEW = 6; // values among which nobody need look for one
+
+/**
+ * The function that draws the values of a column into an element.
+ * @param {Column} column
+ * @param {HTMLElement} body
+ */
+export function valuesFacet(column, body) {
+  const { name } = column;
+  let contains = "";
+  let limit = SHOWN;
+  let abort = new AbortController();
+  const list = el("div", { class: "values", role: "group", "aria-label": `Values of ${name}` });
+  const more = el("button", {
+    type: "button",
+    class: "link",
+    onclick: () => {
+      limit = MANY;
+      draw();
+    },
+  });
+  const keep = el("button", { type: "button", class: "link", onclick: () => setFilter(name, { contains }) });
+  const input = el("input", {
+    type: "search",
+    class: "small",
+    placeholder: `Find in ${name}`,
+    "aria-label": `Find in ${name}`,
+    oninput: debounced(() => {
+      contains = input.value.trim();
+      draw().catch(() => {});
+    }, 200),
+    onkeydown: (event) => {
+      if (event.key === "Enter" && input.value.trim()) setFilter(name, { contains: input.value.trim() });
+    },
+  });
+  const draw = async () => {
+    abort.abort();
+    abort = new AbortController();
+    const found = await api.values(name, { where: where(state().filters, name), limit, contains }, abort.signal);
+    if (!body.contains(list)) fill(body, column.type === "text" ? input : null, keep, list, more);
+    const { values: chosen = [], none = false } = filterOf(name) ?? {};
+    const missing = chosen.filter((value) => !found.values.some((each) => each.value === value));
+    const rows = [...missing.map((value) => ({ value, count: contains ? null : 0 })), ...found.values];
+    keepingFocus(list, () =>
+      fill(
+        list,
+        rows.map((each) => choice(name, each.value, each.count, chosen.includes(each.value))),
+        found.nulls && !contains ? choice(name, null, found.nulls, none) : null,
+        rows.length || found.nulls
+          ? null
+          : el("p", { class: "hint" }, contains ? "No value contains that." : "No values under the other filters."),
+      ),
+    );
+    const hidden = found.distinct - found.values.length;
+    input.hidden = found.distinct <= FEW && !contains;
+    keep.hidden = !contains;
+    keep.textContent = `Filter by all that contain “${contains}”`;
+    more.hidden = !(hidden > 0 && limit === SHOWN) || contains !== "";
+    more.textContent = `${count(Math.max(0, hidden))} more values`;
+  };
+  return draw;
+}
+
+/**
+ * @param {string} column
+ * @param {Value | null} value
+ * @param {number | null} number
+ * @param {boolean} checked
+ */
+function choice(column, value, number, checked) {
+  const title = value === null ? "no value" : value === true ? "yes" : value === false ? "no" : String(value);
+  /** @type {HTMLInputElement} */
+  const box = el("input", {
+    type: "checkbox",
+    checked,
+    "data-key": JSON.stringify(value),
+    onchange: () => choose(column, value, box.checked),
+  });
+  return el(
+    "label",
+    { class: "choice", title },
+    box,
+    el("span", { class: value === null ? "value none" : "value" }, title),
+    number === null ? null : el("span", { class: "number" }, count(number)),
+  );
+}
+
+/**
+ * @param {string} column
+ * @param {Value | null} value
+ * @param {boolean} on
+ */
+function choose(column, value, on) {
+  const { values = [], none = false, contains } = filterOf(column) ?? {};
+  const chosen = values.filter((each) => each !== value);
+  if (value !== null && on) chosen.push(value);
+  const withNone = value === null ? on : none;
+  const any = chosen.length > 0 || withNone || Boolean(contains);
+  const filter = { values: chosen, ...(withNone ? { none: true } : {}), ...(contains ? { contains } : {}) };
+  setFilter(column, any ? filter : null);
+}

@@ -1,0 +1,430 @@
+// @ts-check
+// One image: large, with its row, its neighbours, what it may show, and its label.
+
+import { api, imageUrl, isAbort, thumbnailUrl } from "./api.js";
+import { busy, closest, el, emptyState, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
+import { bytes, cosine, decimal, fileName, percent, time } from "./format.js";
+import { focusGallery, galleryShown, gallerySource } from "./gallery.js";
+import { labelBox } from "./labelbox.js";
+import { give } from "./labels.js";
+import { layer } from "./layers.js";
+import { openContext, openPhoto, setContext } from "./opening.js";
+import { searchLike, searchUnlike } from "./search.js";
+import { selection } from "./selection.js";
+import { listen } from "./signals.js";
+import { List } from "./sources.js";
+import { go, state, watch } from "./state.js";
+
+/**
+ * @import {LabelBox} from "./labelbox.js"
+ * @import {Child, Collection, Context, Photo, PhotoDetails, Predictions} from "./types.js"
+ */
+
+const LARGE = 900; // CSS pixels
+const ENLARGED = 3.5; // times
+const SWIPE = 50; // CSS pixels
+const NEIGHBOURS = 12;
+const AFTER_OTHERS = ["taken_at", "latitude", "longitude"]; // these columns stand before the technical ones
+
+/**
+ * The open view: its element, its parts, and what it shows.
+ * @typedef {object} View
+ * @property {ReturnType<typeof newParts>} parts
+ * @property {string} id
+ * @property {PhotoDetails["row"] | null} row
+ * @property {LabelBox | null} box
+ * @property {() => void} close
+ */
+
+/** @type {Collection} */
+let collection;
+/** @type {View | null} */
+let view = null;
+let abort = new AbortController();
+
+/** @param {Collection} of */
+export function startViewer(of) {
+  collection = of;
+  watch(({ photo }) => sync(photo));
+  document.addEventListener("keydown", (event) => view && key(view, event));
+  listen("selection", () => view && drawSelected(view));
+  listen("labels", ({ ids }) => view && ids.includes(view.id) && drawDetails(view));
+  listen("theirs", ({ ids }) => view && ids.includes(view.id) && drawDetails(view));
+  listen("undone", () => view && drawDetails(view));
+  sync(state().photo);
+}
+
+/** @param {string} id */
+function sync(id) {
+  if (!id) {
+    abort.abort();
+    view?.close();
+    view = null;
+    return;
+  }
+  if (view?.id === id) return;
+  view ??= build();
+  show(view, id);
+}
+
+const currentId = () => view?.id ?? "";
+
+function newParts() {
+  return {
+    image: el("img", { class: "large", alt: "" }),
+    stage: el("div", { class: "stage" }),
+    title: el("h2", { class: "photo-title" }),
+    position: el("span", { class: "hint position" }),
+    label: el("div", {}),
+    row: el("div", {}),
+    predictions: el("div", {}),
+    neighbours: el("div", {}),
+    select: el("button", { type: "button", onclick: () => selection.toggle(currentId()) }),
+    previous: iconButton("left", "Previous image (left arrow)", () => step(-1), {
+      class: "icon-button turn previous",
+    }),
+    next: iconButton("right", "Next image (right arrow)", () => step(1), { class: "icon-button turn next" }),
+  };
+}
+
+/** @returns {View} */
+function build() {
+  const parts = newParts();
+  const closer = iconButton("x", "Close (Esc)", leave);
+  /**
+   * @param {string} title
+   * @param {Child[]} children
+   */
+  const section = (title, ...children) => el("section", {}, el("h3", {}, title), children);
+  const element = el(
+    "div",
+    { class: "photo", "aria-label": "Image" },
+    el("div", { class: "stage-side" }, parts.stage, parts.previous, parts.next),
+    el(
+      "div",
+      { class: "details" },
+      el("header", {}, el("div", { class: "heading" }, parts.title, parts.position), closer),
+      el(
+        "div",
+        { class: "photo-actions" },
+        el("button", { type: "button", class: "primary", onclick: () => searchLike([currentId()]) }, "More like this"),
+        el("button", { type: "button", onclick: () => searchUnlike([currentId()]) }, "Unlike this"),
+        parts.select,
+      ),
+      section("Label", parts.label),
+      section("Nearest images", parts.neighbours),
+      section("What it may show", parts.predictions),
+      section("Its row", parts.row),
+    ),
+  );
+  const { image } = parts;
+  image.addEventListener("load", () => {
+    // A small image is shown larger than it is, but not so large that it dissolves.
+    image.style.width = image.naturalWidth < LARGE ? `${Math.min(LARGE, ENLARGED * image.naturalWidth)}px` : "";
+    image.classList.add("loaded");
+  });
+  image.addEventListener(
+    "error",
+    () =>
+      view &&
+      fill(
+        parts.stage,
+        emptyState(
+          "image",
+          "The image cannot be shown",
+          "Its file is not where it was when it was embedded, or can no longer be read. Its row and its embedding are still here.",
+        ),
+      ),
+  );
+  listenForSwipes(parts.stage);
+  return { parts, id: "", row: null, box: null, close: layer(element, { onclose: leave, focus: closer }) };
+}
+
+function leave() {
+  const context = openContext();
+  const index = context && context.source === gallerySource() ? context.index : undefined;
+  go({ photo: "" });
+  if (state().view === "gallery") focusGallery(index);
+}
+
+/**
+ * @param {View} of
+ * @param {KeyboardEvent} event
+ */
+function key(of, event) {
+  if (closest(event, "input, select, textarea")) return;
+  if (event.key === "ArrowLeft") step(-1);
+  else if (event.key === "ArrowRight") step(1);
+  else if (event.key === " " && !(event.target instanceof HTMLButtonElement)) selection.toggle(of.id);
+  else if (event.key.toLowerCase() === "l" && !event.ctrlKey && !event.metaKey) of.box?.focusText();
+  else return;
+  event.preventDefault();
+}
+
+/** @param {HTMLElement} stage */
+function listenForSwipes(stage) {
+  /** @type {number | null} */
+  let start = null;
+  stage.addEventListener(
+    "touchstart",
+    (event) => {
+      start = event.touches.length === 1 ? event.touches[0].clientX : null;
+    },
+    { passive: true },
+  );
+  stage.addEventListener("touchend", (event) => {
+    const way = start === null ? 0 : event.changedTouches[0].clientX - start;
+    if (Math.abs(way) > SWIPE) step(way > 0 ? -1 : 1);
+  });
+}
+
+/**
+ * Find where an image is in the gallery, if the page was opened at it.
+ * @param {string} id
+ * @returns {Promise<Context | null>}
+ */
+async function find(id) {
+  if (state().view !== "gallery") return null;
+  await galleryShown;
+  const source = gallerySource();
+  const index = source ? (await source.ids()).indexOf(id) : -1;
+  return source && index >= 0 ? { source, index } : null;
+}
+
+/** @param {number} by */
+async function step(by) {
+  const id = currentId();
+  const isOpen = () => view !== null && view.id === id;
+  try {
+    const context = openContext() ?? (await find(id));
+    setContext(context);
+    if (!context || !isOpen()) return;
+    const { source } = context;
+    const index = context.index + by;
+    if (index < 0 || index >= source.total) return;
+    const next = source.at(index)?.id ?? (await source.ids(index, index))[0];
+    if (!isOpen()) return;
+    setContext({ source, index });
+    go({ photo: next }, { replace: true });
+  } catch (error) {
+    if (view)
+      fill(
+        view.parts.neighbours,
+        failed(error, () => step(by)),
+      );
+  }
+}
+
+/**
+ * @param {View} of
+ * @param {string} id
+ */
+function show(of, id) {
+  abort.abort();
+  abort = new AbortController();
+  const { parts } = of;
+  of.id = id;
+  of.row = of.box = null;
+  parts.image.classList.remove("loaded");
+  parts.image.src = imageUrl(id);
+  fill(parts.stage, parts.image);
+  fill(parts.label);
+  parts.title.textContent = "";
+  drawSelected(of);
+  drawPosition(of);
+  fill(parts.neighbours, el("div", { class: "strip" }));
+  fill(parts.predictions, busy("Looking"));
+  drawDetails(of);
+  const { signal } = abort;
+  drawPart(
+    of,
+    parts.neighbours,
+    () => api.neighbours(id, NEIGHBOURS, signal),
+    ({ photos }) => drawNeighbours(of, photos),
+  );
+  drawPart(
+    of,
+    parts.predictions,
+    () => api.predictions(id, signal),
+    (found) => drawPredictions(of, found),
+  );
+}
+
+/**
+ * Fill one part of the view from a request of its own: none waits for another, or fails with it.
+ * @template T
+ * @param {View} of
+ * @param {Element} element
+ * @param {() => Promise<T>} ask
+ * @param {(answer: T) => void} draw
+ */
+async function drawPart(of, element, ask, draw) {
+  const { id } = of;
+  const isOpen = () => view === of && of.id === id;
+  try {
+    const answer = await ask();
+    if (isOpen()) draw(answer);
+  } catch (error) {
+    if (!isAbort(error) && isOpen())
+      fill(
+        element,
+        failed(error, () => drawPart(of, element, ask, draw)),
+      );
+  }
+}
+
+/** @param {View} of */
+function drawPosition({ parts }) {
+  const context = openContext();
+  parts.position.textContent = context ? `${context.index + 1} of ${context.source.total}` : "";
+  parts.previous.disabled = context !== null && context.index === 0;
+  parts.next.disabled = context !== null && context.index >= context.source.total - 1;
+}
+
+/** @param {View} of */
+function drawSelected({ parts, id }) {
+  const on = selection.has(id);
+  fill(parts.select, on ? icon("check") : null, on ? "Selected" : "Select");
+  parts.select.setAttribute("aria-pressed", String(on));
+}
+
+/** @param {View} of */
+function drawDetails(of) {
+  const { parts, id } = of;
+  const { signal } = abort;
+  drawPart(
+    of,
+    parts.row,
+    () => api.photo(id, signal),
+    (photo) => {
+      parts.title.textContent = fileName(photo.name);
+      parts.title.title = photo.uri;
+      parts.image.alt = photo.row.label ? `${photo.row.label} (${photo.name})` : photo.name;
+      of.row = photo.row;
+      if (of.box)
+        of.box.renew(); // the same image: what is typed stays
+      else {
+        of.box = labelBox({
+          compact: true,
+          apply: (column, value) => give([id], column, value),
+          valueIn: (column) => textOf(of.row?.[column]),
+        });
+        fill(parts.label, of.box.element);
+      }
+      fill(parts.row, rowTable(photo));
+    },
+  );
+}
+
+/** @param {unknown} value */
+const textOf = (value) => (typeof value === "string" ? value : "");
+
+/** @param {PhotoDetails} photo */
+function rowTable({ uri, row }) {
+  const first = ["label", ...collection.ranks];
+  const last = [...AFTER_OTHERS, ...collection.technical_columns];
+  /** @param {string} name */
+  const place = (name) =>
+    first.includes(name) ? first.indexOf(name) - first.length : last.includes(name) ? 1 + last.indexOf(name) : 0;
+  const names = Object.keys(row)
+    .filter((name) => row[name] !== null)
+    .sort((a, b) => place(a) - place(b));
+  const empty = Object.keys(row).filter((name) => row[name] === null);
+  return [
+    el(
+      "table",
+      { class: "row" },
+      el(
+        "tbody",
+        {},
+        names.map((name) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, shownValue(name, row[name])))),
+      ),
+    ),
+    "uri" in row ? null : el("p", { class: "hint" }, uri),
+    empty.length ? el("p", { class: "hint" }, `No value: ${empty.join(", ")}`) : null,
+  ];
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function shownValue(name, value) {
+  if (name === "bytes") return bytes(Number(value));
+  const column = collection.columns.find((each) => each.name === name);
+  if (column?.type === "time") return time(value);
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : decimal(value);
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/**
+ * @param {View} of
+ * @param {Photo[]} photos
+ */
+function drawNeighbours({ parts, id }, photos) {
+  const others = photos.filter((photo) => photo.id !== id);
+  if (!others.length) {
+    fill(parts.neighbours, el("p", { class: "hint" }, "There are no other images to compare with."));
+    return;
+  }
+  const source = new List(others);
+  fill(
+    parts.neighbours,
+    el(
+      "div",
+      { class: "strip" },
+      others.map((photo, index) =>
+        el(
+          "button",
+          {
+            type: "button",
+            class: "neighbour",
+            title: photo.name,
+            onclick: () => openPhoto(photo.id, { source, index }),
+          },
+          fadingImage(thumbnailUrl(photo, 96)),
+          el("span", { class: "name" }, photo.label || fileName(photo.name)),
+          el(
+            "span",
+            { class: "detail" },
+            el("span", { class: "unseen" }, "similarity "),
+            cosine(photo.similarity ?? 0),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+/**
+ * @param {View} of
+ * @param {Predictions} found
+ */
+function drawPredictions({ parts, id }, { method, column, predictions, note }) {
+  const canLabel = collection.writable && method !== "classes";
+  fill(
+    parts.predictions,
+    predictions.length
+      ? el(
+          "ul",
+          { class: "predictions" },
+          predictions.map(({ name, score }) =>
+            el(
+              "li",
+              {},
+              el("span", { class: "name" }, name),
+              el(
+                "span",
+                { class: "bar" },
+                el("span", { style: { width: `${Math.max(1, 100 * Math.min(1, score))}%` } }),
+              ),
+              el("span", { class: "number" }, percent(score)),
+              canLabel ? iconButton("check", `Label it “${name}”`, () => give([id], column ?? "label", name)) : null,
+            ),
+          ),
+        )
+      : null,
+    el("p", { class: "hint" }, note || "No predictions yet: label a few images first."),
+  );
+}

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birder.errors import ConfigError, UnknownNameError
+from birder.naming import by_examples
+from birder.naming.by_examples import draw_examples, hold_out, name_by_examples
+from birder.naming.method import DEFAULT_METHOD, Method
+
+Vectors = npt.NDArray[np.float32]
+
+
+def make(seed: int = 0, n: int = 60, width: int = 12) -> tuple[Vectors, list[str]]:
+    rng = np.random.default_rng(seed)
+    labels = [f"class {i}" for i in rng.integers(0, 5, n)]
+    return (3 + rng.standard_normal((n, width))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_classes_are_ordered_by_distance_to_the_mean_of_centred_unit_examples(seed: int) -> None:
+    examples, labels = make(seed)
+    queries = make(seed + 100, n=20)[0]
+    top = name_by_examples(examples, labels, method="simpleshot").classifier.predict(queries, 5)
+    # Wang et al., section 3, written out with torch
+    train, test = torch.from_numpy(examples).double(), torch.from_numpy(queries).double()
+    centre = train.mean(0)
+    train, test = (torch.nn.functional.normalize(x - centre, dim=1) for x in (train, test))
+    classes = sorted(set(labels))
+    means = torch.stack([train[[label == name for label in labels]].mean(0) for name in classes])
+    distances = torch.cdist(test, means)
+    np.testing.assert_array_equal(top.indices, distances.argsort(dim=1).numpy())
+    np.testing.assert_allclose(top.scores, 1 - distances.sort(dim=1).values / 2, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", Method)
+def test_separate_classes_are_found_and_scores_are_between_0_and_1(method: Method) -> None:
+    rng = np.random.default_rng(0)
+    centres = 10 * rng.standard_normal((3, 16))
+    labels = np.repeat(["fern", "moss", "oak"], 20)
+    x = (np.repeat(centres, 20, axis=0) + rng.standard_normal((60, 16))).astype(np.float32)
+    classifier = name_by_examples(x[::2], list(labels[::2]), method=method).classifier
+    top = classifier.predict(x[1::2], 9)
+    assert [classifier.classes[i] for i in top.indices[:, 0]] == list(labels[1::2])
+    assert top.indices.shape == (30, 3)
+    assert (top.scores >= 0).all()
+    assert (top.scores <= 1).all()
+
+
+def test_an_embedding_at_the_centre_gets_a_finite_score() -> None:
+    x = np.array([[1, 0], [3, 0], [2, 0]], dtype=np.float32)  # the third is their mean
+    top = name_by_examples(x, ["a", "b", "a"]).classifier.predict(x, 2)
+    assert np.isfinite(top.scores).all()
+
+
+@pytest.mark.parametrize(
+    ("examples", "labels", "message"),
+    [
+        (np.zeros((0, 4), np.float32), [], "0 classes"),
+        (np.zeros((2, 4), np.float32), ["a", "a"], "1 class:"),
+        (np.zeros((2, 4), np.float32), ["a"], "do not match"),
+        (np.full((2, 4), np.inf, np.float32), ["a", "b"], "not finite"),
+    ],
+)
+def test_bad_examples_are_refused(examples: Vectors, labels: list[str], message: str) -> None:
+    for method in Method:
+        with pytest.raises(ConfigError, match=message):
+            name_by_examples(examples, labels, method=method)
+
+
+@pytest.mark.parametrize("method", Method)
+def test_embeddings_of_another_dimension_are_refused(method: Method) -> None:
+    names = name_by_examples(*make(), method=method)
+    with pytest.raises(ConfigError, match="two models"):
+        names.predict(np.zeros((1, 13), np.float32), 1)
+    with pytest.raises(ConfigError, match="k must be"):
+        names.predict(np.zeros((1, 12), np.float32), 0)
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="method 'svm'.*knn, simpleshot"):
+        name_by_examples(*make(), method="svm")
+
+
+def test_the_default_is_simpleshot_and_is_named() -> None:
+    names = name_by_examples(*make())
+    assert names.method == DEFAULT_METHOD == "simpleshot"
+    assert names.description == "SimpleShot on 60 examples of 5 classes"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nearest_neighbours_vote_with_the_exponential_of_their_cosine(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, labels = make(seed)
+    queries = make(seed + 100, n=20)[0]
+    monkeypatch.setattr(by_examples, "_AT_ONCE", 7)
+    names = name_by_examples(examples, labels, method="knn")
+    # Wu et al., section 3.4, written out for each query
+    units = examples / np.linalg.norm(examples, axis=1, keepdims=True)
+    for query, found in zip(queries, names.predict(queries, 5), strict=True):
+        cosines = units @ (query / np.linalg.norm(query))
+        votes: dict[str, float] = {}
+        for i in np.argsort(-cosines)[:24]:
+            votes[labels[i]] = votes.get(labels[i], 0.0) + float(np.exp(cosines[i] / 0.07))
+        total = sum(votes.values())
+        assert [each["label"] for each in found] == sorted(votes, key=lambda name: -votes[name])
+        assert [each["score"] for each in found] == pytest.approx(
+            sorted((vote / total for vote in votes.values()), reverse=True), abs=1e-5
+        )
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=80), st.integers(1, 40), st.integers(0, 3))  # codes of examples
+def test_drawn_examples_are_of_each_class_alike(codes: list[int], most: int, seed: int) -> None:
+    order = np.random.default_rng(seed).random(len(codes))
+    chosen = draw_examples(np.array(codes), most, order)
+    assert len(chosen) == min(most, len(codes)) == len(set(chosen.tolist()))
+    counts = {code: sum(codes[i] == code for i in chosen) for code in set(codes)}
+    smallest = min(counts.values())
+    for code, count in counts.items():  # a class has more only where another has given all that it has
+        assert count <= smallest + 1 or all(
+            other == codes.count(each) for each, other in counts.items() if other < count - 1
+        )
+        members = sorted((order[i], i) for i in range(len(codes)) if codes[i] == code)
+        assert {i for i in chosen.tolist() if codes[i] == code} == {i for _, i in members[:count]}
+
+
+@given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 3))
+def test_what_is_held_out_is_the_same_share_of_each_class_and_leaves_one(
+    labels: list[str], share: float, seed: int
+) -> None:
+    out = hold_out(labels, share, seed)
+    np.testing.assert_array_equal(out, hold_out(labels, share, seed))
+    for name in set(labels):
+        members = [left for label, left in zip(labels, out, strict=True) if label == name]
+        assert sum(members) == min(round(share * len(members)), len(members) - 1)
+
+
+def test_another_seed_holds_out_others() -> None:
+    labels = ["a"] * 50
+    assert (hold_out(labels, 0.5, 0) != hold_out(labels, 0.5, 1)).any()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        hold_out(["a", "b"], share)

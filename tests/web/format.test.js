@@ -1,0 +1,27 @@
+// @ts-check
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { bytes, count, fileName, images, percent, quoted, time } from "../../birder/web/format.js";
+
+test("numbers are grouped and have their unit", () => {
+  assert.equal(count(1234567), "1,234,567");
+  assert.deepEqual([images(0), images(1), images(1000)], ["0 images", "1 image", "1,000 images"]);
+  assert.deepEqual(
+    [bytes(999), bytes(1000), bytes(2_048_576), bytes(3e9)],
+    ["999 bytes", "1.0 kB", "2.0 MB", "3.0 GB"],
+  );
+  assert.deepEqual([percent(0), percent(0.042), percent(0.5), percent(1)], ["0 %", "4.2 %", "50 %", "100 %"]);
+});
+
+test("times lose seconds and zone, as images have none", () => {
+  assert.equal(time("2024-05-01T13:45:59.123456Z"), "2024-05-01 13:45");
+  assert.equal(time("2024-05-01T13:45:59+02:00"), "2024-05-01 13:45");
+  assert.equal(time("2024-05-01"), "2024-05-01");
+});
+
+test("paths are quoted as a shell needs it", () => {
+  assert.equal(quoted("~/photos.birder"), "~/photos.birder");
+  assert.equal(quoted("my photos.birder"), "'my photos.birder'");
+  assert.equal(quoted("it's; rm -rf $HOME"), "'it'\\''s; rm -rf $HOME'");
+  assert.equal(fileName("a/b/c.jpg"), "c.jpg");
+});
