@@ -104,6 +104,7 @@ _HOMES = {
     "birder.collection.journal": ["Change"],
     "birder.collection.labels": ["HistoryPage", "PastAct", "Undone"],
     "birder.collection.maintenance": ["Tidied"],
+    "birder.collection.relocate": ["Relocated"],
     "birder.collection.results": ["Duplicates", "HeldOut", "ImageFeatures", "Predictions", "Rows", "SearchResults"],
     "birder.collection.schema": ["ModelCard"],
     "birder.errors": [

@@ -27,11 +27,12 @@ from birder.collection.backup import Backup, backup
 from birder.collection.filter import Filter, as_filter
 from birder.collection.index import IndexStatus, index_status, make_index
 from birder.collection.journal import Change
-from birder.collection.labels import HistoryPage, Undone, give_label, history, undo
+from birder.collection.labels import HistoryPage, Undone, give_label, history
 from birder.collection.maintenance import KEEP, Tidied, tidy
 from birder.collection.model import Encoder, load_encoder_of
 from birder.collection.notebook import Card, facts_html, gallery_html
 from birder.collection.progress import EmbedProgress, StageProgress, embedding_shown, stages_shown
+from birder.collection.relocate import Check, Relocated, relocate, undo
 from birder.collection.results import (
     Duplicates,
     HeldOut,
@@ -353,6 +354,7 @@ class Collection:
         min_confidence: float = 0.2,
         folder_labels: bool = True,
         retry_failed: bool = False,
+        as_new: bool = False,
         batch_size: int = 32,
         threads: int | None = None,
         ray: str | None = None,
@@ -379,6 +381,8 @@ class Collection:
             Take the name of the folder right above a file as its label, where nothing else tells it.
         retry_failed
             Try again what failed before.
+        as_new
+            Embed images whose files have moved as new ones, without their labels, instead of asking to `relocate` them.
         batch_size
             Images embedded at once.
         threads
@@ -402,6 +406,8 @@ class Collection:
             No image is named or found, or the table cannot be read.
         CollectionBusyError
             Another process is adding images.
+        ImagesMovedError
+            Images have rows already, under the uris of a folder where they are gone: `relocate` them.
 
         Examples
         --------
@@ -420,6 +426,7 @@ class Collection:
                 min_confidence=min_confidence,
                 folder_labels=folder_labels,
                 retry_failed=retry_failed,
+                as_new=as_new,
                 batch_size=batch_size,
                 threads=threads,
                 ray=ray,
@@ -923,20 +930,22 @@ class Collection:
         """
         return give_label(self._storage, self._ids_of(rows), column, value, by=author)
 
-    def undo(self, act: Change | str | None = None) -> Undone:
+    def undo(self, act: Change | Relocated | str | None = None) -> Undone:
         """Give rows back what an act of labelling took from them; rows that have been changed since stay as they are.
+
+        A relocation is undone too, if it is named.
 
         Parameters
         ----------
         act
-            What `label` gave, or its id (default: the last act that is not undone).
+            What `label` or `relocate` gave, or its id (default: the last act of labelling that is not undone).
 
         Raises
         ------
         CollectionError
             There is nothing to undo.
         """
-        return undo(self._storage, act.act if isinstance(act, Change) else act)
+        return undo(self._storage, act.act if isinstance(act, Change | Relocated) else act)
 
     def history(self, limit: int = 50, *, before: int | None = None) -> HistoryPage:
         """The acts of labelling, the latest first.
@@ -1119,6 +1128,42 @@ class Collection:
         with stages_shown(progress) as show:
             tell = None if show is None else lambda done, total: show("copying", done / max(total, 1))
             return backup(self._rows, to, progress=tell)
+
+    def relocate(
+        self,
+        old: str | Path,
+        new: str | Path,
+        *,
+        check: Check = "sample",
+        author: str | None = None,
+        progress: StageProgress = "auto",
+    ) -> Relocated:
+        r"""Give the rows whose files were in one place the uris that these have in another; `undo` takes it back.
+
+        Ids, labels, predictions, the map and embeddings stay with their rows.
+
+        Parameters
+        ----------
+        old, new
+            Folders, files or URLs; Windows paths (`D:\photos`) are understood on any system.
+        check
+            Which files to compare, by size and sha256, with what was embedded: "sample", 50 of them, or "all".
+        author
+            Who does it.
+        progress
+            Called with ("comparing", the share that is done); "auto" for a bar in a terminal or notebook.
+
+        Raises
+        ------
+        ConfigError
+            Both places are the same.
+        CollectionError
+            No row is in the old place, a file is not in the new one or differs, or a row has one of the new uris
+            already. Nothing is changed then.
+        """
+        with stages_shown(progress) as show:
+            tell = None if show is None else lambda done, total: show("comparing", done / max(total, 1))
+            return relocate(self._storage, old, new, check=check, by=author, progress=tell)
 
     def index(self, columns: Sequence[str] = ()) -> IndexStatus:
         """Make the index of the embeddings, and those of columns that filters use; anew if they are there.

@@ -48,7 +48,7 @@ def test_speciesnet_comes_in_with_its_taxonomy(make: Make, tmp_path: Path) -> No
     given = [entry("C:\\data\\trap\\camA\\IMG_1.JPG", LION), entry("C:\\data\\trap\\camB\\IMG_1.JPG", DOGS, 0.5)]
     given += [entry("C:\\data\\trap\\camA\\IMG_2.JPG", BLANK, 1), entry("C:\\data\\trap\\camB\\IMG_2.JPG")]
     given += [entry("C:\\data\\trap\\camC\\IMG_1.JPG", LION)]  # whose folder is not here: none of the others
-    result = CliRunner().invoke(app, [str(speciesnet(tmp_path / "p.json", *given)), "--to", str(collection.path)])
+    result = CliRunner().invoke(app, [str(collection.path), str(speciesnet(tmp_path / "p.json", *given))])
     for said in ("4 rows of", "1 photographs have no prediction", "1 photographs in"):
         assert said in result.output, result.output
     rows = rows_of(collection)
@@ -72,7 +72,7 @@ def test_what_bioclip_predict_wrote_comes_in(make: Make, tmp_path: Path) -> None
     bird = "Animalia,Chordata,Aves,Strigiformes,Strigidae"
     lines = [f"a.jpg,{bird},Strix,aluco,Strix aluco,,0.2", f"a.jpg,{bird},Bubo,bubo,Bubo bubo,owl,0.7"]
     (tmp_path / "species.csv").write_text("\n".join([f"file_name,{ranks},score", *lines]))
-    arguments = [str(tmp_path / "species.csv"), "--to", str(collection.path), "--model", "bioclip"]
+    arguments = [str(collection.path), str(tmp_path / "species.csv"), "--model", "bioclip"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0 and "1 rows of" in result.output, result.output
     row = rows_of(collection)[(tmp_path / "a.jpg").as_uri()]
