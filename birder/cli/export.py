@@ -14,7 +14,6 @@ from birder.cli.errors import FAILED
 from birder.cli.output import image_name, note, one_line
 from birder.formats.table import export_formats
 
-
 ExportFormat = StrEnum("ExportFormat", {name.replace("-", "_"): name for name in export_formats()})
 """What a collection is exported as: the formats of the table that are written."""
 
@@ -144,6 +143,7 @@ def export(
     import birder
     from birder.formats.camtrap import read_zone
 
+    project = birder.Project(
         package=package,
         title=title,
         sampling_design=sampling_design and sampling_design.value,
@@ -153,7 +153,6 @@ def export(
         longitude=longitude,
         zone=None if time_zone is None else read_zone(time_zone),
         labelled_by=labelled_by,
-        folder_labels=folder_labels,
     )
     for_format: dict[str, Any] = {
         "by": by,
