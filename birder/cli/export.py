@@ -14,7 +14,7 @@ from birder.cli.errors import FAILED
 from birder.cli.output import image_name, note, one_line
 from birder.formats.table import export_formats
 
-ExportFormat = StrEnum("ExportFormat", {name.replace("-", "_"): name for name in export_formats()})
+ExportFormat = StrEnum("ExportFormat", {name.replace("-", "_"): name for name in export_formats()})  # type: ignore[misc]  # the names are data
 """What a collection is exported as: the formats of the table that are written."""
 
 
