@@ -117,6 +117,7 @@ _HOMES = {
         "FilterError",
         "HubError",
         "ImageError",
+        "ImagesMovedError",
         "MissingExtraError",
         "MissingPackageError",
         "NoTextEncoderError",

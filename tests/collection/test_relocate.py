@@ -26,8 +26,9 @@ from birder.collection.places import Places, below, moved, place_of, read_places
 from birder.collection.relocate import Relocated, relocate, undo
 from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError, ConfigError
+from birder.formats.sources import find_sources
 from birder.pipeline.embed import embed_images, plan
-from birder.sources import find_sources, path_to_uri
+from birder.sources import path_to_uri
 from tests.pipeline.test_embed import TRANSFORM, Means, collection_in
 
 

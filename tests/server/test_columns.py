@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birder.server.routes.columns import count_values
-from birder.sources import RANKS
+from birder.taxonomy import RANKS
 from tests.server.live import KINDS, make, serving
 
 

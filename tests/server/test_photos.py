@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from birder.collection.storage import Content, Row, Stamp, Storage
-from birder.server import row_images
+from birder.sources import row_images
 from tests.server.live import KINDS, SIZE, card, jpeg, make, row_of, serving
 
 
