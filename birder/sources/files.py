@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from birder.errors import BirderError, ConfigError
+from birder.errors import ConfigError
 from birder.images.open import IMAGE_EXTENSIONS
 from birder.sources.source import Source, readable
 
@@ -71,7 +71,7 @@ def fitting(pattern: str) -> list[str]:
     try:
         return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - pathlib's cannot start at any path
     except RecursionError:
-        raise BirderError(
+        raise ConfigError(
             f"The folders below {readable(pattern)} are nested too deep for a pattern. Name the folder itself."
         ) from None
 

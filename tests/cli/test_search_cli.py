@@ -146,7 +146,7 @@ def test_a_page_holds_its_pictures_and_runs_nothing(home: Path, tmp_path: Path) 
     assert "<script" not in page
     assert html.escape(BAD) in page
     assert html.escape(where) in page
-    assert "missing: the file does not exist" in page
+    assert "missing: the file no longer exists" in page
     assert not re.search(r"(?:src|href)=(?!\"data:image/jpeg;base64,)", page)
     assert not re.search(r"url\(|@import|https?://", page)
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
