@@ -75,6 +75,10 @@ def embed(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again the images that failed before; with or without IMAGE.")
     ] = False,
+    as_new: Annotated[
+        bool,
+        typer.Option("--as-new", help="Embed images whose files have moved as new ones, without their labels."),
+    ] = False,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -148,6 +152,7 @@ def embed(
             min_confidence=min_conf,
             folder_labels=not no_labels,
             retry_failed=retry_failed,
+            as_new=as_new,
             batch_size=batch_size,
             threads=threads,
             ray=ray,

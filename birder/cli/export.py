@@ -12,20 +12,10 @@ import typer
 from birder.cli import options
 from birder.cli.errors import FAILED
 from birder.cli.output import image_name, note, one_line
+from birder.formats.table import export_formats
 
-
-class ExportFormat(StrEnum):
-    """What a collection is exported as."""
-
-    parquet = "parquet"
-    csv = "csv"
-    npz = "npz"
-    emb_explorer = "emb-explorer"
-    embedding_atlas = "embedding-atlas"
-    camtrap_dp = "camtrap-dp"
-    megadetector = "megadetector"
-    xmp = "xmp"
-    folders = "folders"
+ExportFormat = StrEnum("ExportFormat", {name.replace("-", "_"): name for name in export_formats()})  # type: ignore[misc]  # the names are data
+"""What a collection is exported as: the formats of the table that are written."""
 
 
 class SamplingDesign(StrEnum):
@@ -151,7 +141,7 @@ def export(
     birder export photos.birder --to sorted/ --format folders --by label
     """
     import birder
-    from birder.formats.deployments import read_zone
+    from birder.formats.camtrap import read_zone
 
     project = birder.Project(
         package=package,
@@ -163,7 +153,6 @@ def export(
         longitude=longitude,
         zone=None if time_zone is None else read_zone(time_zone),
         labelled_by=labelled_by,
-        folder_labels=folder_labels,
     )
     for_format: dict[str, Any] = {
         "by": by,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from birder.cli.import_ import import_
 from birder.collection.storage import Storage
 from birder.errors import BirderError, ConfigError
-from birder.formats.read_predictions import import_predictions
+from birder.formats.import_predictions import import_predictions
 from tests.formats.conftest import Make
 
 app = typer.Typer()
@@ -113,7 +113,7 @@ def test_paths_that_could_be_in_two_places_are_not_guessed(make: Make, tmp_path:
     collection = make({"file:///x/a/1.jpg": {}, "file:///x/b/1.jpg": {}})
     with pytest.raises(ConfigError, match="could be those in /x/a or /x/b"):
         import_predictions(speciesnet(tmp_path / "p.json", entry("1.jpg", LION)), collection)
-    with pytest.raises(ConfigError, match="None of the photographs"):
+    with pytest.raises(ConfigError, match="No image in .*p.json matches a row"):
         import_predictions(speciesnet(tmp_path / "p.json", entry("7.jpg", LION)), collection)
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="as `bioclip predict` writes them"):

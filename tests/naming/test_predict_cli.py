@@ -35,7 +35,7 @@ from birder.errors import (
     UnknownNameError,
     WrongModelError,
 )
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
 from birder.registry import register_weights
 from birder.weights.clip import load_clip
 
