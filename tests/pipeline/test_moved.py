@@ -13,9 +13,9 @@ import pytest
 from birder.collection.labels import give_label
 from birder.collection.storage import Storage
 from birder.errors import ImagesMovedError
+from birder.formats.sources import find_sources
 from birder.pipeline.embed import plan
 from birder.pipeline.moved import Moved, find_moved, refuse_moved
-from birder.formats.sources import find_sources
 from birder.sources import path_to_uri
 from tests.collection.test_relocate import draw, embed, rows
 
