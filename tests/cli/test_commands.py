@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.weights.test_load import TINY
-
 pytestmark = pytest.mark.slow  # every test runs whole commands
 
 DATA = Path(__file__).parents[1] / "data"
+TINY = DATA / "birder" / "vit_tiny_p16_pn_test.pt"
 
 
 def birder(*args: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

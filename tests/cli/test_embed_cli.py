@@ -15,21 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.cli.command import DATA, birder
 from tests.hub import Hub
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
-
-DATA = Path(__file__).parents[1] / "data"
-
-
-def birder(
-    *arguments: str | Path, code: int = 0, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "birder", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -60,9 +60,9 @@ def test_options_of_another_format_are_refused(collection: Path, tmp_path: Path)
 
 
 def test_sorting_and_sidecars(tmp_path: Path) -> None:
-    from tests.server.live import make
+    from tests.factory import collection_of_images
 
-    collection = make(tmp_path, 8, labelled=5)
+    collection = collection_of_images(tmp_path, 8, labelled=5)
     photos = tmp_path / "photos"
     said = run("export", collection.path, "--sort-into", tmp_path / "sorted")
     assert "5 copies in" in said and "3 rows have no label" in said

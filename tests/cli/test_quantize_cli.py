@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_embed_cli import DATA, birder
+from tests.cli.command import DATA, birder
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
 

@@ -13,7 +13,7 @@ from birder.analysis.projection import compute_map
 from birder.cli.export import export
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
-from tests.server.live import make
+from tests.factory import collection_of_images
 
 app = typer.Typer()
 app.command()(export)
@@ -21,11 +21,11 @@ app.command()(export)
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    return make(tmp_path_factory.mktemp("atlas"), 12)
+    return collection_of_images(tmp_path_factory.mktemp("atlas"), 12)
 
 
 def test_a_collection_without_a_map_says_how_to_make_one(tmp_path: Path) -> None:
-    bare = make(tmp_path, 3)
+    bare = collection_of_images(tmp_path, 3)
     result = CliRunner().invoke(app, [str(bare.path), str(tmp_path / "a.parquet"), "--for", "embedding-atlas"])
     assert isinstance(result.exception, CollectionError) and "birder map" in str(result.exception)
 

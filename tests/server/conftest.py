@@ -46,7 +46,8 @@ def address(birds_and_flowers: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from tests.server.browsing import CHROMIUM, playwright_api
+    from tests.chromium import CHROMIUM
+    from tests.server.browsing import playwright_api
 
     with playwright_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -65,7 +66,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 @pytest.fixture
 def few(tmp_path: Path) -> Iterator[str]:
     """A server on 40 rows."""
-    from tests.server.browsing import collection_of, serving
+    from tests.server.browsing import collection_of_crops, serving
 
-    with serving(collection_of(tmp_path, 40)) as where:
+    with serving(collection_of_crops(tmp_path, 40)) as where:
         yield where

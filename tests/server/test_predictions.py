@@ -11,13 +11,14 @@ import pytest
 
 from birder.collection.storage import Storage
 from birder.naming.by_examples import name_by_examples
-from tests.server.live import make, serving
+from tests.factory import collection_of_images
+from tests.server.live import serving
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predictions")
-    make(folder, 40, labelled=20)
+    collection_of_images(folder, 40, labelled=20)
     return folder / "c.birder"
 
 
