@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from birder.collection.search import search
-from birder.collection.storage import Failure, Stamp, Storage, column_types, exists
+from birder.collection.storage import Failure, ModelCard, Stamp, Storage, column_types, exists
 from birder.errors import CollectionError, CollectionNotFoundError, FilterError, UnknownNameError, WrongModelError
 from tests.factory import CARD, collection_of, row, write
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birder.server.routes.columns import count_values
-from birder.sources import RANKS
+from birder.taxonomy import RANKS
 from tests.factory import KINDS, collection_of_images
 from tests.server.live import serving
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from birder.collection.storage import Content, Row, Stamp, Storage
-from birder.server import row_images
+from birder.sources.row_images import shrunk
 from tests.factory import DIMENSION, KINDS, card, collection_of_images, jpeg, row_of_file
 from tests.server.live import serving
 
@@ -164,7 +164,7 @@ def test_concurrent_requests_for_one_thumbnail_make_it_once(
 ) -> None:
     client, _ = here
     made: list[int] = []
-    real = row_images.shrunk
+    real = shrunk
 
     def slow(data: bytes, fragment: str, side: int) -> Image.Image:
         made.append(side)
