@@ -9,9 +9,7 @@ from pathlib import Path
 DATA = Path(__file__).parents[1] / "data"
 
 
-def birder(
-    *arguments: str | Path, code: int = 0, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def birder(*arguments: object, code: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command and check its exit code, and that no traceback is shown."""
     command = [sys.executable, "-m", "birder", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=env)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub import Hub
+
 pytestmark = pytest.mark.slow  # every test runs whole commands
 
 DATA = Path(__file__).parents[1] / "data"
@@ -22,7 +24,7 @@ def birder(*args: object, env: dict[str, str] | None = None) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
 
 
-def test_help_teaches():
+def test_help_teaches() -> None:
     result = birder("--help")
     assert result.returncode == 0
     for command in ("embed", "similar", "classify", "models", "info", "fetch", "failures"):
@@ -31,7 +33,7 @@ def test_help_teaches():
     assert birder("--version").stdout.startswith("birder 0.")
 
 
-def test_models_lists_and_filters():
+def test_models_lists_and_filters() -> None:
     rows = json.loads(birder("models", "--format", "json").stdout)
     by_name = {row["name"]: row for row in rows}
     assert by_name["efficientnet_lite0_in1k"]["here"] == "yes"
@@ -44,7 +46,7 @@ def test_models_lists_and_filters():
     assert "Traceback" not in missing.stderr
 
 
-def test_info_of_registered_weights_and_of_a_file():
+def test_info_of_registered_weights_and_of_a_file() -> None:
     facts = json.loads(birder("info", "vit_b16_pn_bioclip-v1", "--format", "json").stdout)[0]
     assert facts["parameters"] == 86_192_640
     assert facts["sha256"].startswith("9b2e5598")
@@ -58,7 +60,7 @@ def test_info_of_registered_weights_and_of_a_file():
     assert "v0.8.4" in of_file.stdout
 
 
-def test_info_of_nothing_is_an_error_not_a_traceback(tmp_path):
+def test_info_of_nothing_is_an_error_not_a_traceback(tmp_path: Path) -> None:
     for name in ("nothing", tmp_path / "none.pt"):
         result = birder("info", name)
         assert result.returncode == 1
@@ -66,7 +68,7 @@ def test_info_of_nothing_is_an_error_not_a_traceback(tmp_path):
         assert "Traceback" not in result.stderr
 
 
-def test_fetch_prints_where_the_file_is(hub, tmp_path):
+def test_fetch_prints_where_the_file_is(hub: Hub, tmp_path: Path) -> None:
     served = hub.add("someone/model", "mine.pt", TINY)
     table = tmp_path / "t.toml"
     table.write_text(
@@ -81,7 +83,7 @@ def test_fetch_prints_where_the_file_is(hub, tmp_path):
     assert carried.read_bytes() == TINY.read_bytes()
 
 
-def test_classify_names_the_model_and_the_classes(tmp_path):
+def test_classify_names_the_model_and_the_classes(tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no")
     result = birder("classify", DATA / "chelsea.png", broken, "-k", 3, "--format", "json")
@@ -94,7 +96,7 @@ def test_classify_names_the_model_and_the_classes(tmp_path):
     assert result.returncode == 1
 
 
-def test_classify_with_weights_that_have_no_class_names(tmp_path):
+def test_classify_with_weights_that_have_no_class_names(tmp_path: Path) -> None:
     path = tmp_path / "vit_b16_pn_mine.pt"
     path.write_bytes(TINY.read_bytes())
     result = birder("classify", DATA / "chelsea.png", "--model", path)
@@ -103,7 +105,7 @@ def test_classify_with_weights_that_have_no_class_names(tmp_path):
 
 
 @pytest.mark.parametrize("args", [["classify"], ["info"], ["nonsense"], ["models", "--format", "xml"]])
-def test_wrong_usage_is_told(args):
+def test_wrong_usage_is_told(args: list[str]) -> None:
     result = birder(*args)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +108,10 @@ def test_stats_agree_with_what_is_there(collection: Storage, tmp_path: Path) -> 
     assert (by_name["latitude"].least, by_name["latitude"].most) == (1.5, 1.5)
     assert (by_name["taken_at"].filled, by_name["taken_at"].least) == (0, None)
     assert "embedding" not in by_name
-    assert [(each.value, each.count, each.share) for each in value_counts(collection, "genus")] == [
+    genera: list[tuple[Any, int, Any]] = [
+        (each.value, each.count, each.share) for each in value_counts(collection, "genus")
+    ]
+    assert genera == [
         ("Strix", 10, pytest.approx(1 / 3)),
         (None, 20, pytest.approx(2 / 3)),
     ]

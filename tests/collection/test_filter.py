@@ -236,7 +236,12 @@ def test_as_filter_takes_texts_and_parsed_filters_and_none() -> None:
 def test_a_search_parses_its_filter_once(collection: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
     parse = filter_module._parse
-    monkeypatch.setattr(filter_module, "_parse", lambda text, columns: parsed.append(text) or parse(text, columns))
+
+    def counted(text: str, columns: tuple[tuple[str, pa.DataType], ...]) -> Filter:
+        parsed.append(text)
+        return parse(text, columns)
+
+    monkeypatch.setattr(filter_module, "_parse", counted)
     filter_module._parse_cached.cache_clear()
     row = search(collection, where="width > 0", k=1).to_list()[0]
     search(collection, ids=[row["id"]], where="width > 0 AND night", k=3)

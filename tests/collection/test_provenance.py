@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import pyarrow as pa
@@ -85,7 +86,11 @@ def test_predictions_are_of_models_and_an_undone_label_is_what_it_was(tmp_path: 
     at = datetime(2026, 1, 2, tzinfo=UTC)
     predicted = {"predicted_label": "owl", "predicted_by": "net 2", "predicted_at": at}
     types = {"predicted_label": pa.string(), "predicted_by": pa.string(), "predicted_at": pa.timestamp("us", "UTC")}
-    rows = {"file:///p/a%20b/1.jpg": {"label": "a b", **predicted}, "file:///p/x/2.jpg": {"label": "y"}, "urn:x": {}}
+    rows: dict[str, dict[str, Any]] = {
+        "file:///p/a%20b/1.jpg": {"label": "a b", **predicted},
+        "file:///p/x/2.jpg": {"label": "y"},
+        "urn:x": {},
+    }
     collection = collection_of_columns(tmp_path / "c.birder", rows, types)
     first, second = "file:///p/a%20b/1.jpg", "file:///p/x/2.jpg"
     assert sources_of(collection, "predicted_label") == {first: Source("model", "net 2", at)}

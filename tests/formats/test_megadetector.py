@@ -137,7 +137,7 @@ def test_what_cannot_be_merged_is_said(make: Make, results: Path, tmp_path: Path
     assert not (tmp_path / "o.json").exists()
 
 
-HOSTILE = (5, 10**400, "\0", "\ud800", None, True, [], {}, [5], {"a": 5}, [None], [[0.1, "x"]], 1e308)
+HOSTILE: tuple[Any, ...] = (5, 10**400, "\0", "\ud800", None, True, [], {}, [5], {"a": 5}, [None], [[0.1, "x"]], 1e308)
 
 
 @pytest.mark.slow

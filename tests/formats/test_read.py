@@ -24,7 +24,7 @@ from tests.formats.conftest import REFERENCE, Make
 
 
 def bits(column: pa.ChunkedArray) -> bytes:
-    return column.combine_chunks().flatten().to_numpy().tobytes()
+    return bytes(column.combine_chunks().flatten().to_numpy().tobytes())
 
 
 def theirs(folder: Path, columns: dict[str, Any], name: str = "theirs.parquet") -> Path:
@@ -69,7 +69,7 @@ def test_real_embeddings_come_in_with_every_value(reference: Storage) -> None:
     assert len(nameless) == 121
     assert all(uri == f"urn:uuid:{uuid.UUID(each)}" for uri, each in nameless)
     assert rows["id"].to_pylist() == [str(uuid.uuid5(uuid.NAMESPACE_URL, uri)) for uri in rows["uri"].to_pylist()]
-    assert rows["sha256"][0].as_py() == hashlib.sha256(np.array(given["emb"][0].as_py(), "<f4")).hexdigest()
+    assert rows["sha256"][0].as_py() == hashlib.sha256(np.array(given["emb"][0].as_py(), "<f4").tobytes()).hexdigest()
     card = reference.model
     assert (card.name, card.source, card.engine, card.embedding_size) == (*["imageomics/bioclip-2"] * 2, "import", 768)
     assert len(bytes.fromhex(card.sha256)) == 32

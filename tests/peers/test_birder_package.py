@@ -19,8 +19,8 @@ from birder.net.base import Backbone
 from birder.weights.checkpoint import make_signature
 from tests.peers.comparing import RGB_STATS, TOLERANCE, compare, relative_error, run_ours, run_theirs
 
-SMALL = {"num_layers": 3, "num_heads": 4, "hidden_dim": 64, "mlp_dim": 256}
-NETWORKS = {
+SMALL: dict[str, Any] = {"num_layers": 3, "num_heads": 4, "hidden_dim": 64, "mlp_dim": 256}
+NETWORKS: dict[str, dict[str, Any]] = {
     "vit_b16_pn": SMALL | {"head_bias": False},
     "vit_l14_pn": SMALL | {"out_indices": [0, 2]},
     "vit_b16": SMALL,
