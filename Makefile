@@ -41,7 +41,7 @@ help: ## this list
 demo: .venv/.installed ## embed the example photographs, classify, find similar ones, name them, draw a contact sheet
 	@mkdir -p demo
 	@echo "== Embedding $(PHOTOS) with $(MODEL)"
-	$(BIRDER) embed $(PHOTOS) --to $(COLLECTION) --model $(MODEL) --table $(PHOTOS)/photos.csv
+	$(BIRDER) embed $(PHOTOS) --in $(COLLECTION) --model $(MODEL) --table $(PHOTOS)/photos.csv
 	@echo "== Classifying three of them with $(MODEL)"
 	$(BIRDER) classify $(PHOTOS)/birds/owl.jpg $(PHOTOS)/insects/mantis.jpg $(PHOTOS)/mammals/badger.jpg --model $(MODEL) -k 3
 	@echo "== The photographs most similar to a flamingo"

@@ -88,7 +88,7 @@ json.dump({{"model_cfg": config, "preprocess_cfg": {{"mean": {list(CLIP["mean"])
 torch.save(net.state_dict(), folder / "open_clip_pytorch_model.bin")
 """
     subprocess.run([PEERS, "-c", code], check=True)
-    subprocess.run([ROOT / ".venv/bin/birder", "convert", folder, checkpoint], check=True)
+    subprocess.run([ROOT / ".venv/bin/birder", "convert", folder, "--to", checkpoint], check=True)
     return checkpoint, folder
 
 
@@ -96,7 +96,7 @@ def ours(*arguments: object, model: object) -> dict[str, float]:
     """One run of `birder embed` into an empty collection: images/s as it reports, and whole-process seconds."""
     to = WORK / "run.birder"
     shutil.rmtree(to, ignore_errors=True)
-    return embed(*arguments, "--to", to, "--model", model)
+    return embed(*arguments, "--in", to, "--model", model)
 
 
 def embed(*arguments: object) -> dict[str, float]:
@@ -194,7 +194,7 @@ def main() -> None:
 
     if {"3mp", "12mp"} & set(wanted):
         subprocess.run(
-            [ROOT / ".venv/bin/birder", "quantize", WORK / "3mp", "--model", checkpoint, "--images", "48"], check=True
+            [ROOT / ".venv/bin/birder", "quantize", WORK / "3mp", "--model", checkpoint, "--sample", "48"], check=True
         )
     for name in ("3mp", "12mp"):
         if name not in wanted:
@@ -219,7 +219,7 @@ def main() -> None:
             {
                 "1,000": lambda: ours(WORK / "small-1000", model=default),
                 "10,000": lambda: ours(WORK / f"small-{SMALL}", model=default),
-                "second run": lambda: embed(WORK / f"small-{SMALL}", "--to", WORK / "run.birder"),
+                "second run": lambda: embed(WORK / f"small-{SMALL}", "--in", WORK / "run.birder"),
             },
             options.rounds,
         )

@@ -158,7 +158,7 @@ def embed_whole(device: str, count: int) -> list[dict[str, Any]]:
         save_model(create_network("vit_b16_pn"), checkpoint, signature=make_signature((224, 224), 0), rgb_stats=STATS)
         for options in ([], ["--batch-size", "128"], ["--batch-size", "128", "--compile"]):
             shutil.rmtree(root / "c.birder", ignore_errors=True)
-            command = [sys.executable, "-m", "birder", "embed", root / "images", "--to", root / "c.birder"]
+            command = [sys.executable, "-m", "birder", "embed", root / "images", "--in", root / "c.birder"]
             start = time.perf_counter()
             subprocess.run(
                 [*map(str, command), "--model", str(checkpoint), "--device", device, "--engine", "torch", *options],

@@ -60,7 +60,7 @@ def save_weights(path: Path) -> None:
 
 def embed(photos: Path, collection: Path, options: list[str]) -> tuple[int, float]:
     """Run `birder embed`; peak RSS in bytes and seconds."""
-    command = [sys.executable, "-m", "birder", "embed", str(photos), "--to", str(collection)]
+    command = [sys.executable, "-m", "birder", "embed", str(photos), "--in", str(collection)]
     begun = time.perf_counter()
     process = subprocess.Popen([*command, *options])
     _, status, usage = os.wait4(process.pid, 0)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from birder.analysis.suggest import Suggestion, Suggestions
     from birder.collection.api import (
         Collection,
-        ExportReport,
         ImportReport,
         create_collection,
         open_collection,
@@ -61,9 +60,11 @@ if TYPE_CHECKING:
         TornCopyError,
         UnknownNameError,
         WeightsError,
+        WriteError,
         WrongModelError,
     )
-    from birder.formats.camtrap import Project
+    from birder.formats.camtrap.write import Project
+    from birder.formats.table import ExportReport
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
     from birder.inference.classification import infer_batch, infer_dataloader, infer_image
@@ -95,14 +96,15 @@ _HOMES = {
     "birder.analysis.projection": ["MapPoints"],
     "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
     "birder.analysis.suggest": ["Suggestion", "Suggestions"],
-    "birder.collection.api": ["Collection", "ExportReport", "ImportReport", "create_collection", "open_collection"],
     "birder.collection.backup": ["Backup"],
     "birder.collection.filter": ["Filter", "parse_filter"],
+    "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
     "birder.collection.functions": ["classify", "embed", "image_features", "import_file", "list_taxa", "predict"],
     "birder.collection.index": ["IndexStatus"],
     "birder.collection.journal": ["Change"],
     "birder.collection.labels": ["HistoryPage", "PastAct", "Undone"],
     "birder.collection.maintenance": ["Tidied"],
+    "birder.collection.relocate": ["Relocated"],
     "birder.collection.results": ["Duplicates", "HeldOut", "ImageFeatures", "Predictions", "Rows", "SearchResults"],
     "birder.collection.schema": ["ModelCard"],
     "birder.errors": [
@@ -121,9 +123,11 @@ _HOMES = {
         "TornCopyError",
         "UnknownNameError",
         "WeightsError",
+        "WriteError",
         "WrongModelError",
     ],
-    "birder.formats.camtrap": ["Project"],
+    "birder.formats.camtrap.write": ["Project"],
+    "birder.formats.table": ["ExportReport"],
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
     "birder.inference.classification": ["infer_batch", "infer_dataloader", "infer_image"],
@@ -193,6 +197,7 @@ __all__ = [
     "UnknownNameError",
     "ValueCount",
     "WeightsError",
+    "WriteError",
     "WrongModelError",
     "__version__",
     "classification_transform",

@@ -66,6 +66,10 @@ class TornCopyError(CollectionError):
     """A copy of a collection that was taken while the collection was written, and lacks files of its rows."""
 
 
+class ImagesMovedError(CollectionError):
+    """Images that are to be embedded have rows already, under the uris of a place where they are gone."""
+
+
 class FileExistsError(BirderError, builtins.FileExistsError):
     """An output file or folder that exists and was not to be replaced."""
 

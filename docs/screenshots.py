@@ -34,7 +34,7 @@ def main() -> None:
         collection = f"{folder}/photos.birder"
         table = str(PHOTOS / "photos.csv")
         model = ["--model", "efficientnet_lite0_in1k"]
-        subprocess.run([*BIRDER, "embed", str(PHOTOS), "--to", collection, "--table", table, *model], check=True)
+        subprocess.run([*BIRDER, "embed", str(PHOTOS), "--in", collection, "--table", table, *model], check=True)
         server = subprocess.Popen([*BIRDER, "serve", collection, "--port", str(PORT)])
         try:
             wait_for_server()

@@ -35,13 +35,22 @@ DOCUMENTED = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "make_api.p
 FINDER = doctest.DocTestFinder(recurse=False)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
-    """A folder as the examples have it: `photos`, and `photos.birder` made of them."""
-    folder = tmp_path_factory.mktemp("api")
+def made(folder: Path, photos: Path) -> Path:
+    """A folder with `photos`, and `photos.birder` made of them."""
     shutil.copytree(photos, folder / "photos")
     birder.create_collection(folder / "photos.birder", MODEL).embed(folder / "photos", progress=None)
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    return made(tmp_path_factory.mktemp("api"), photos)
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """The folder that the examples of docstrings run in, and change."""
+    return made(tmp_path_factory.mktemp("examples"), photos)
 
 
 @pytest.fixture
@@ -60,8 +69,8 @@ def owl(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", DOCUMENTED(examples=True))
-def test_examples_of_docstrings_give_what_they_show(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
+def test_examples_of_docstrings_give_what_they_show(name: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(examples)
     found: object = birder
     for part in name.split("."):
         found = getattr(found, part)
@@ -87,13 +96,13 @@ def test_open_collection_refuses_a_folder_without_one(tmp_path: Path) -> None:
 
 
 def test_a_new_collection_is_empty_and_true(tmp_path: Path) -> None:
-    made = birder.create_collection(tmp_path / "new.birder", MODEL)
-    assert len(made) == 0
-    assert bool(made)
-    assert made.model.name == MODEL
-    assert repr(made) == f"<Collection {str(tmp_path / 'new.birder')!r}: 0 images, {MODEL}>"
-    assert made.to_arrow().num_rows == 0
-    assert made._repr_html_()
+    new = birder.create_collection(tmp_path / "new.birder", MODEL)
+    assert len(new) == 0
+    assert bool(new)
+    assert new.model.name == MODEL
+    assert repr(new) == f"<Collection {str(tmp_path / 'new.birder')!r}: 0 images, {MODEL}>"
+    assert new.to_arrow().num_rows == 0
+    assert new._repr_html_()
 
 
 # What is in it
@@ -180,9 +189,9 @@ def test_failures_are_rows(tmp_path: Path, collection: birder.Collection) -> Non
 
 def test_progress_is_told_from_loading_to_the_end(folder: Path, tmp_path: Path) -> None:
     seen: list[birder.Progress] = []
-    made, report = birder.embed(folder / "photos" / "birds", tmp_path / "b.birder", MODEL, progress=seen.append)
+    new, report = birder.embed(folder / "photos" / "birds", tmp_path / "b.birder", MODEL, progress=seen.append)
     assert [seen[0].stage, seen[0].total, seen[-1].stage] == ["loading", 27, "embedding"]
-    assert seen[-1].finished == seen[-1].embedded == report.embedded == len(made) == 27
+    assert seen[-1].finished == seen[-1].embedded == report.embedded == len(new) == 27
     assert [step.finished for step in seen] == sorted(step.finished for step in seen)
     assert seen[-1].rate > 0
 
@@ -215,16 +224,16 @@ def test_embed_takes_a_table(collection: birder.Collection, folder: Path) -> Non
 
 
 def test_closing_iter_embed_keeps_what_is_embedded(folder: Path, tmp_path: Path) -> None:
-    made = birder.create_collection(tmp_path / "c.birder", MODEL)
-    run = made.iter_embed(folder / "photos", batch_size=8)
+    new = birder.create_collection(tmp_path / "c.birder", MODEL)
+    run = new.iter_embed(folder / "photos", batch_size=8)
     while (step := next(run)).finished < 16:
         pass
     run.close()
-    made.refresh()
-    assert step.finished <= len(made) < 129
-    report = made.embed(folder / "photos", progress=None)
-    assert len(made) == report.embedded + report.already == 129
-    assert made.failures().to_list() == []
+    new.refresh()
+    assert step.finished <= len(new) < 129
+    report = new.embed(folder / "photos", progress=None)
+    assert len(new) == report.embedded + report.already == 129
+    assert new.failures().to_list() == []
 
 
 def test_iter_embed_returns_the_report(collection: birder.Collection, folder: Path) -> None:
@@ -246,15 +255,15 @@ def test_errors_of_a_run_reach_who_iterates(collection: birder.Collection, tmp_p
 
 def test_stop_ends_a_run_with_a_report(folder: Path, tmp_path: Path) -> None:
     stop = threading.Event()
-    made = birder.create_collection(tmp_path / "c.birder", MODEL)
+    new = birder.create_collection(tmp_path / "c.birder", MODEL)
 
     def after_some(progress: birder.Progress) -> None:
         if progress.finished:
             stop.set()
 
-    report = made.embed(folder / "photos", batch_size=8, progress=after_some, stop=stop)
+    report = new.embed(folder / "photos", batch_size=8, progress=after_some, stop=stop)
     assert report.stopped
-    assert 0 < len(made) == report.embedded == 129 - report.left
+    assert 0 < len(new) == report.embedded == 129 - report.left
 
 
 @pytest.mark.slow
@@ -338,9 +347,9 @@ def test_html_is_escaped_and_bounded(collection: birder.Collection) -> None:
 
 def test_images_that_are_gone_are_shown_as_missing(tmp_path: Path, folder: Path) -> None:
     shutil.copytree(folder / "photos" / "fish", tmp_path / "fish")
-    made, _ = birder.embed(tmp_path / "fish", tmp_path / "f.birder", MODEL, progress=None)
+    new, _ = birder.embed(tmp_path / "fish", tmp_path / "f.birder", MODEL, progress=None)
     shutil.rmtree(tmp_path / "fish")
-    shown = made.search(where="true", k=2)._repr_html_()
+    shown = new.search(where="true", k=2)._repr_html_()
     assert "<img" not in shown
     assert shown.count("missing: ") == 2
 
@@ -436,7 +445,7 @@ def test_predict_names_only_rows_that_match_a_filter(
     collection: birder.Collection, folder: Path, tmp_path: Path
 ) -> None:
     plain, _ = birder.embed(folder / "photos" / "birds", tmp_path / "b.birder", MODEL, progress=None)
-    found = plain.predict(examples=collection.path, where="ends_with(uri, 'owl.jpg')", k=1)
+    found = plain.predict(examples=collection.path, where="ends_with(uri, '/owl.jpg')", k=1)
     assert [Path(row["image"]).name for row in found] == ["owl.jpg"]
 
 

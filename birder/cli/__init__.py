@@ -1,22 +1,25 @@
-"""The command line: `birder COMMAND`. One file a command; this one puts them together and prints errors.
+"""The command line: `birder COMMAND`. One file a command; this one puts them together.
 
 Nothing heavy is imported before a command runs, so `birder --help` answers at once.
 """
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated, TextIO
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
+from birder.cli.backup import backup
 from birder.cli.classify import classify
 from birder.cli.convert import convert
 from birder.cli.duplicates import duplicates
-from birder.cli.embed import HERE, embed
+from birder.cli.embed import THIS_MACHINE, embed
+from birder.cli.errors import exit_code, orderly_end, show_warning, tell_usage_error
 from birder.cli.export import export
 from birder.cli.failures import failures
 from birder.cli.features import features
@@ -24,11 +27,13 @@ from birder.cli.fetch import fetch
 from birder.cli.import_ import import_
 from birder.cli.index import index
 from birder.cli.info import info
+from birder.cli.label import label, undo
 from birder.cli.map_ import map_
 from birder.cli.models import models
-from birder.cli.output import note, say
+from birder.cli.output import note, prepare_streams, say
 from birder.cli.predict import predict
 from birder.cli.quantize import quantize
+from birder.cli.relocate import relocate
 from birder.cli.search import search
 from birder.cli.serve import serve
 from birder.cli.similar import similar
@@ -36,25 +41,70 @@ from birder.cli.stats import stats
 from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
 
+_COLUMNS = shutil.get_terminal_size().columns
+_IS_NARROW = _COLUMNS < 60  # then boxes around help would cut words off
+_TyperContext: Any = TyperGroup.context_class
+_Formatter: Any = _TyperContext.formatter_class
+
+
+class _NarrowFormatter(_Formatter):  # type: ignore[misc]
+    """Help as plain text, with what an option means below its name rather than in what is left beside it."""
+
+    def write_dl(self, rows: Any, col_max: int = 12, col_spacing: int = 2) -> None:
+        super().write_dl(rows, col_max, col_spacing)
+
+
+class _Context(_TyperContext):  # type: ignore[misc]
+    formatter_class = _NarrowFormatter
+
+
+class _Command(TyperCommand):
+    context_class = _Context
+
+
+class _Commands(TyperGroup):
+    """The group of commands, which ends in an orderly way whatever the command was doing."""
+
+    context_class = _Context
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with orderly_end():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with orderly_end():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="birder",
-    help="Embeddings, names and search for photographs of organisms.",
-    epilog="Start with: birder embed PHOTOS --to photos.birder, then look at them: birder serve photos.birder",
+    cls=_Commands,
+    help="Embeddings, names and search for images of organisms.",
+    epilog="Start with: birder embed IMAGES --in photos.birder, then look at them: birder serve photos.birder",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None if _IS_NARROW else "markdown",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "terminal_width": _COLUMNS if _IS_NARROW else None},
 )
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
-    "Collections": {"embed": embed, "failures": failures, "index": index, "tidy": tidy},
+    "Collections": {
+        "embed": embed,
+        "failures": failures,
+        "label": label,
+        "undo": undo,
+        "index": index,
+        "tidy": tidy,
+        "backup": backup,
+        "relocate": relocate,
+    },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
-    "Take elsewhere": {"export": export, "import": import_, "features": features},
+    "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},
 }
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
-        app.command(_name, rich_help_panel=_panel)(_command)
+        app.command(_name, cls=_Command, rich_help_panel=_panel)(_command)
 
 
 def _version(show: bool) -> None:
@@ -74,47 +124,26 @@ def _main(
     pass
 
 
-def _spelt_out(arguments: list[str]) -> list[str]:
+def _with_ray_address(arguments: list[str]) -> list[str]:
     """The arguments, with an address behind a `--ray` that stands alone: typer has no option with an optional value."""
     following = [*arguments[1:], "-"]
-    return (
-        [
-            f"--ray={HERE}" if argument == "--ray" and after.startswith("-") else argument
-            for argument, after in zip(arguments, following, strict=True)
-        ]
-        if arguments
-        else []
-    )
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning of ours as people read it, and others as Python does."""
-    text = str(message)
-    if not category.__module__.startswith("birder"):
-        text = warnings.formatwarning(message, category, filename, lineno, line).rstrip()
-    note(f"birder: {text}" if category.__module__.startswith("birder") else text)
+    return [
+        f"--ray={THIS_MACHINE}" if argument == "--ray" and after.startswith("-") else argument
+        for argument, after in zip(arguments, following, strict=False)
+    ]
 
 
 def run() -> None:
-    """Run the command line; errors of ours end with their message and exit code 1, Ctrl-C with 130."""
+    """Run the command line; `birder.cli.errors` says how it ends."""
     from birder.errors import BirderError
 
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning
+    prepare_streams()
     try:
-        app(_spelt_out(sys.argv[1:]))
+        sys.exit(app(_with_ray_address(sys.argv[1:]), prog_name="birder", standalone_mode=False))
+    except typer.TyperException as error:
+        tell_usage_error(error)
+        sys.exit(error.exit_code)
     except BirderError as error:
         note(f"birder: {error}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        note("birder: interrupted")
-        sys.exit(130)
-    except BrokenPipeError:  # `birder models | head`: whoever read has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(exit_code(error))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birder.cli import options
 from birder.cli.output import note, say
 
 if TYPE_CHECKING:
@@ -18,48 +19,53 @@ def convert(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A hub repository or a folder in OpenCLIP's layout, or a bare checkpoint (with --network). "
-            "With --reverse: a checkpoint in the Birder format, or registered weights.",
+            help="A hub repository or folder in OpenCLIP's layout, or a bare checkpoint (with --network). "
+            "With --reverse: a checkpoint in the Birder format, or a registered name.",
         ),
     ],
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A .safetensors or .pt file; with --reverse, a folder.")],
+    to: Annotated[Path, options.to_option(".safetensors or .pt; with --reverse, a folder")],
     network: Annotated[
-        str | None, typer.Option("--network", metavar="NAME", help="The network, where SOURCE does not tell it.")
+        str | None, typer.Option("--network", metavar="NAME", help="The network, where SOURCE does not say it.")
     ] = None,
     verify: Annotated[
         Path | None,
-        typer.Option("--verify", metavar="PHOTO", help="Embed this photograph through both; print the difference."),
+        typer.Option("--verify", metavar="IMAGE", help="Embed this image with both and print the difference."),
     ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="Write OpenCLIP's layout.")] = False,
     text_from: Annotated[
         str | None,
         typer.Option(
-            "--text-from", metavar="SOURCE", help="With --reverse: whose text encoder goes with the image encoder."
+            "--text-from",
+            metavar="SOURCE",
+            help="With --reverse: the model whose text encoder joins the image encoder.",
         ),
     ] = None,
+    force: options.Force = False,
 ) -> None:
-    """Convert the image encoder of an OpenCLIP model into the Birder format, or back, without losing a bit.
+    """Convert the image encoder of an OpenCLIP model into the Birder format, or back, bit by bit the same.
 
-    Examples: birder convert imageomics/bioclip vit_b16_pn_mine.safetensors --verify photo.jpg;
-    birder convert vit_b16_pn_mine.safetensors folder --reverse --text-from imageomics/bioclip
+    For example:
+
+    birder convert imageomics/bioclip --to vit_b16_pn_new.safetensors --verify owl.jpg
+
+    birder convert vit_b16_pn_mine.safetensors --to clip/ --reverse --text-from imageomics/bioclip
     """
-    from birder.errors import ConfigError
-
-    if reverse:
-        if text_from is None:
-            raise ConfigError(
-                "A Birder checkpoint holds the image encoder only, an OpenCLIP model also a text encoder: name where "
-                "that comes from, as in --text-from imageomics/bioclip."
-            )
-        _to_openclip(source, dest, network, text_from, verify)
-    elif text_from is not None:
-        raise ConfigError("--text-from goes with --reverse.")
+    if reverse and text_from is None:
+        options.wrong_use(
+            "A Birder checkpoint has only an image encoder, an OpenCLIP model also a text encoder: say where "
+            "that comes from, as in --text-from imageomics/bioclip."
+        )
+    if text_from is not None and not reverse:
+        options.wrong_use("--text-from goes with --reverse.")
+    options.check_to(to, force)
+    if text_from is not None:
+        _to_openclip(source, to, network, text_from, verify)
     else:
-        _to_birder(source, dest, network, verify)
+        _to_birder(source, to, network, verify)
 
 
 def _to_birder(source: str, dest: Path, network: str | None, verify: Path | None) -> None:
-    from birder.errors import WeightsError
+    from birder.errors import ConfigError, WeightsError
     from birder.weights.checkpoint import write_checkpoint
     from birder.weights.openclip import read_openclip
     from birder.weights.openclip_convert import to_birder
@@ -67,7 +73,7 @@ def _to_birder(source: str, dest: Path, network: str | None, verify: Path | None
     from birder.weights.resolve import network_of_file
 
     if dest.suffix not in (".pt", ".safetensors"):
-        raise WeightsError(f"{dest}: a checkpoint ends in .pt or .safetensors.")
+        raise ConfigError(f"{dest} is not the name of a checkpoint: end it in .pt or .safetensors.")
     openclip = read_openclip(source)
     name, checkpoint = to_birder(openclip, network)
     write_checkpoint(dest, checkpoint)
@@ -82,13 +88,13 @@ def _to_birder(source: str, dest: Path, network: str | None, verify: Path | None
     except WeightsError:
         found = ""
     if found != name:
-        note(f"Birder tells a file's network by its name: call it {name}_{dest.name} to use it with --model.")
+        note(f"Birder recognises the network by the file name: call it {name}_{dest.name} to use it with --model.")
     if verify is not None:
         _verify(name, dest, openclip.state, openclip.weights_path, verify)
 
 
 def _to_openclip(source: str, dest: Path, network: str | None, text_from: str, verify: Path | None) -> None:
-    from birder.errors import WeightsError
+    from birder.errors import ConfigError
     from birder.registry import registered_name, weights_spec
     from birder.weights.checkpoint import read_checkpoint
     from birder.weights.hub import fetch
@@ -98,8 +104,8 @@ def _to_openclip(source: str, dest: Path, network: str | None, text_from: str, v
     from birder.weights.resolve import network_of_file
 
     if dest.is_file() or dest.suffix in (".pt", ".safetensors", ".bin"):
-        raise WeightsError(
-            f"{dest}: OpenCLIP's layout is a folder with a configuration and the weights; name a folder."
+        raise ConfigError(
+            f"{dest} is not a folder: OpenCLIP's layout is a folder with a configuration and the weights."
         )
     if registered_name(source) is not None:
         spec = weights_spec(source)
@@ -110,13 +116,13 @@ def _to_openclip(source: str, dest: Path, network: str | None, text_from: str, v
     network = network or network_of_file(path)
     config, state = to_openclip(network, checkpoint, read_openclip(text_from))
     write_openclip(dest, config, state)
-    say(f"{dest}: an OpenCLIP model of {len(state)} tensors")
+    say(f"{dest}: an OpenCLIP model with {len(state)} tensors")
     if verify is not None:
         _verify(network, path, read_state(dest / SAFETENSORS_FILE), dest / SAFETENSORS_FILE, verify)
 
 
-def _verify(network: str, checkpoint: Path, state: State, weights: Path, photo: Path) -> None:
-    """Embed a photograph through the Birder checkpoint and by OpenCLIP's arithmetic on its own tensors."""
+def _verify(network: str, checkpoint: Path, state: State, weights: Path, image: Path) -> None:
+    """Embed an image with the Birder checkpoint and by OpenCLIP's arithmetic on its own tensors."""
     import torch
 
     from birder.errors import WeightsError
@@ -129,7 +135,7 @@ def _verify(network: str, checkpoint: Path, state: State, weights: Path, photo: 
 
     net, info = load_model(network, checkpoint, inference=True, dtype=torch.float32)
     transform = classification_transform(get_size_from_signature(info.signature), info.rgb_stats)
-    x = transform(open_image(photo)).unsqueeze(0)
+    x = transform(open_image(image)).unsqueeze(0)
     config = network_spec(network).config | (info.custom_config or {})
     with torch.inference_mode():
         ours = net(x)
@@ -141,7 +147,7 @@ def _verify(network: str, checkpoint: Path, state: State, weights: Path, photo: 
         )
     largest, scale = float((ours - theirs).abs().max()), float(theirs.abs().max())
     say(
-        f"{photo}: largest difference {largest:.2e}, of features up to {scale:.3g}, between {checkpoint} in Birder and "
+        f"{image}: largest difference {largest:.2e}, of features up to {scale:.3g}, between {checkpoint} in Birder and "
         f"{weights} computed by OpenCLIP's arithmetic"
     )
     if not largest <= 1e-4 * scale:

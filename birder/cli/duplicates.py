@@ -1,103 +1,61 @@
-"""`birder duplicates`: photographs that are there more than once, or nearly."""
+"""`birder duplicates`: images that a collection has more than once, or nearly."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from birder.cli.output import Format, note, write_rows
-
-if TYPE_CHECKING:
-    from birder.analysis.duplicates import Group
-
-_GROUPS_ON_PAGE = 500
+from birder.cli import options
+from birder.cli.options import Format
+from birder.cli.output import image_name, note, write_rows
+from birder.cli.progress import stage_progress
 
 
 def duplicates(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
+    collection: options.Collection,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            "--threshold", metavar="COSINE", help="From which cosine on photographs are similar; 0.97 without it."
-        ),
+        typer.Option("--threshold", metavar="COSINE", help="Least cosine of similar images (default: 0.97)."),
     ] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="SQL", help="Only among rows that this holds for: label = 'owl'")
-    ] = None,
-    format: Annotated[Format, typer.Option("--format", help="How to print the groups.")] = Format.table,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with the groups side by side.")
-    ] = None,
+    where: options.Where = None,
+    to: options.ToPage = None,
+    format: options.PageFormatOption = None,
+    force: options.Force = False,
 ) -> None:
-    """Find photographs with the same content, and ones whose embeddings are nearly the same.
+    """Find images with the same content, and ones whose embeddings are nearly the same.
 
-    The first of a group is the largest picture; `similarity` is the cosine to it.
+    The first of a group is its largest image; `similarity` is the cosine to it.
 
-    Example: birder duplicates photos.birder --html duplicates.html
+    For example:
+
+    birder duplicates photos.birder --threshold 0.93 --to duplicates.html
     """
-    from birder.analysis.duplicates import SAME, THRESHOLD, find_duplicates
-    from birder.collection.storage import Storage
+    form = options.format_of(format, to, page=True)
+    options.check_to(to, force)
 
-    opened = Storage.open(collection)
-    least = THRESHOLD if threshold is None else threshold
-    groups = find_duplicates(opened, threshold=least, where=where)
-    rows = [
-        {
-            "group": number,
-            "kind": group.kind,
-            "image": _shown(photo.uri),
-            "width": photo.width,
-            "height": photo.height,
-            "similarity": photo.similarity,
-        }
-        for number, group in enumerate(groups, 1)
-        for photo in group.photos
-    ]
-    if rows or format is not Format.table:
-        write_rows(rows, format)
-    if html is not None:
-        _write_page(groups, html, f"{collection}: duplicates", least)
-    same = sum(group.kind == SAME for group in groups)
-    extra = sum(len(group.photos) - 1 for group in groups if group.kind == SAME)
+    import birder
+    from birder.analysis.duplicates import SAME
+
+    limit = {} if threshold is None else {"threshold": threshold}
+    found = birder.open_collection(collection).duplicates(where=where, progress=stage_progress(), **limit)
+    if form is Format.html:
+        assert to is not None
+        missing = found.save_page(to)
+        note(f"Wrote {to}.")
+        if missing:
+            note(f"{len(missing):,} images are missing on the page, such as {image_name(next(iter(missing)))}.")
+    elif found or form is not Format.table:
+        names = ("group", "kind", "image", "width", "height", "similarity")
+        rows = [row | {"image": image_name(row["uri"])} for row in found.to_arrow().to_pylist()]
+        write_rows([{name: row[name] for name in names} for row in rows], form, to)
+    same = sum(group.kind == SAME for group in found)
+    extra = sum(len(group.photos) - 1 for group in found if group.kind == SAME)
     note(
         f"{_number(same, 'group')} of the same content ({extra:,} more than needed), "
-        f"{_number(len(groups) - same, 'group')} with a cosine of {least:g} or more."
+        f"{_number(len(found) - same, 'group')} with a cosine of {found.threshold:g} or more."
     )
-
-
-def _write_page(groups: list[Group], to: Path, title: str, threshold: float) -> None:
-    from birder.plots.image_page import Tile, write_page
-
-    lines = [f"Similar: a cosine of {threshold:g} or more. The first of a group is the largest picture."]
-    if len(groups) > _GROUPS_ON_PAGE:
-        lines.append(f"The first {_GROUPS_ON_PAGE:,} of {len(groups):,} groups; --format csv has all.")
-    sections = [
-        (
-            f"{number}. {group.kind}",
-            [
-                Tile(
-                    photo.uri,
-                    Path(_shown(photo.uri)).name,
-                    [_shown(photo.uri), f"{photo.width} x {photo.height}, similarity {photo.similarity:.4f}"],
-                )
-                for photo in group.photos
-            ],
-        )
-        for number, group in enumerate(groups[:_GROUPS_ON_PAGE], 1)
-    ]
-    missing = write_page(to, title, lines, sections)
-    if missing:
-        note(f"{len(missing):,} pictures are missing on the page, such as {_shown(next(iter(missing)))}.")
 
 
 def _number(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
-def _shown(uri: str) -> str:
-    from birder.sources import readable, uri_to_path
-
-    # What is behind # is a part of a file: then the uri itself is the name.
-    return readable(uri_to_path(uri) if uri.startswith("file://") and "#" not in uri else uri)

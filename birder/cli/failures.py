@@ -1,31 +1,35 @@
-"""`birder failures`: the files that a collection could not take, and why."""
+"""`birder failures`: the images that a collection could not take, and why."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from birder.cli.output import Format, note, write_rows
+from birder.cli import options
+from birder.cli.output import note, write_rows
 
 
 def failures(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
-    format: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.table,
+    collection: options.Collection,
+    to: options.ToRows = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
 ) -> None:
-    """List the files that could not be read, each with the reason; birder embed --retry-failed tries them again.
+    """List the images that could not be read, each with the reason; birder embed --retry-failed tries them again.
 
-    Example: birder failures photos.birder --format csv
+    For example:
+
+    birder failures photos.birder --format csv
     """
-    from birder.collection.storage import Storage
+    form = options.format_of(format, to)
+    options.check_to(to, force)
+
+    import birder
     from birder.sources import uri_to_name
 
     rows = [
-        {"file": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"]}
-        for row in Storage.open(collection).failures()
+        {"file": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"], "uri": row["uri"]}
+        for row in birder.open_collection(collection).failures()
     ]
-    if format == Format.table:
-        note(f"{len(rows):,} failed in {collection}.")
-    if rows or format != Format.table:
-        write_rows(rows, format)
+    if form is options.Format.table:  # for programs: the name byte for byte
+        rows = [{name: value for name, value in row.items() if name != "uri"} for row in rows]
+    note(f"{len(rows):,} failed in {collection}.")
+    if rows or form is not options.Format.table:
+        write_rows(rows, form, to)

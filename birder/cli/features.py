@@ -1,79 +1,50 @@
-"""`birder features`: image features of photographs in the space that images and texts share, as a file."""
+"""`birder features`: image features in the space that images and texts share, as a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
-
+from birder.cli import options
+from birder.cli.errors import tell_unreadable
 from birder.cli.output import note
-
-if TYPE_CHECKING:
-    from birder.errors import ImageError
 
 
 def features(
-    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help="Files, folders, patterns.")] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--to", metavar="FILE", help=".parquet, .json (as bioclip embed has it), .csv or .npy."),
-    ] = None,
-    collection: Annotated[
-        Path | None, typer.Option("--in", metavar="DIR", help="Of what this collection holds; nothing is embedded.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="A model with a text encoder, as for birder predict (default: BioCLIP 2)."),
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images that are embedded at once.")] = 16,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, mps, ... (default: best available).")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    images: options.Images = None,
+    to: Annotated[Path | None, options.to_option(".parquet, .json (as bioclip embed writes it), .csv or .npy")] = None,
+    collection: options.MaybeIn = None,
+    model: Annotated[str | None, options.model_option("the collection's, else BioCLIP 2")] = None,
+    batch_size: options.BatchSize = 16,
+    force: options.Force = False,
+    device: options.Device = None,
 ) -> None:
-    """Write image features, projected into the space of the texts and not normalised.
+    """Write image features: embeddings projected into the space of the texts, not normalised.
 
-    All of them are in memory at once; for more photographs than that: birder embed, then birder export.
+    With --in, those of the collection's images; nothing is embedded. All of them are in memory at once: for more images
+    than that, use birder embed and birder export.
 
-    Examples: birder features photos/ --to features.npy --model imageomics/bioclip-2
+    For example:
+
+    birder features photos/ --to features.npy --model imageomics/bioclip
 
     birder features --in photos.birder --to features.parquet
     """
     if bool(images) == (collection is not None):
-        raise typer.BadParameter("name photographs, or a collection with --in (one of the two).")
+        options.wrong_use("Name images, or a collection with --in: one of the two.")
     if to is None:
-        raise typer.BadParameter("name what to write: --to FILE")
+        options.wrong_use("Name the file to write: --to FILE")
+    options.check_to(to, force)
 
-    import numpy as np
+    import birder
 
-    from birder.cli.predict import load_clip_for, shown
-    from birder.collection.storage import Storage
-    from birder.errors import CollectionError
-    from birder.formats.features import write_features
-    from birder.naming.inputs import image_features, stored_features
-    from birder.sources import readable
-
-    opened = Storage.open(collection) if collection is not None else None
-    unreadable: list[str] = []
-
-    def on_unreadable(path: str, error: ImageError) -> None:
-        note(f"birder: {readable(path)}: {error}")
-        unreadable.append(path)
-
-    clip = load_clip_for(model, opened, device)
-    if opened is not None:
-        batches = stored_features(opened, clip)
+    if collection is not None:
+        found = birder.open_collection(collection, device=device).features(to=to, model=model, force=force)
     else:
-        batches = image_features(images or [], clip, on_unreadable, batch_size)
-    paths: list[str] = []
-    vectors = []
-    for keys, block in batches:
-        paths += map(shown, keys)
-        vectors.append(block)
-    if not vectors:
-        raise CollectionError("There is nothing to write: no photograph could be read.")
-    note(write_features(to, paths, np.concatenate(vectors), clip.name, force=force))
-    if unreadable:
-        note(f"{len(unreadable):,} of {len(paths) + len(unreadable):,} could not be read.")
-        raise typer.Exit(1)
+        found = birder.image_features(
+            images or (), to=to, model=model, device=device, batch_size=batch_size, force=force
+        )
+    for each in found.notes:
+        note(f"birder: {each}")
+    note(found.written)
+    tell_unreadable(found.unreadable, len(found.images) + len(found.unreadable))

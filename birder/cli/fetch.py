@@ -1,4 +1,4 @@
-"""`birder fetch`: bring weights onto this machine."""
+"""`birder fetch`: download the weights of a model."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Annotated
 
 import typer
 
+from birder.cli import options
 from birder.cli.output import say
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="Registered weights; `birder models` lists them.")],
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="Copy the file there too, to carry it elsewhere.")
-    ] = None,
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="A registered name; birder models lists them.")],
+    to: Annotated[Path | None, options.to_option("a copy of the weights, to carry it elsewhere")] = None,
 ) -> None:
-    """Fetch the file of pretrained weights, check its sha256, and print where it is.
+    """Download the weights of a registered model, check their sha256, and print where they are.
 
-    Example: birder fetch vit_b16_pn_bioclip-v1
+    A file that --to finds is used if it has the registered sha256.
+
+    For example:
+
+    birder fetch vit_b16_pn_bioclip-v1
     """
     from birder.registry import weights_spec
     from birder.weights import hub

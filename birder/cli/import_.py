@@ -1,17 +1,20 @@
-"""`birder import`: embeddings that others made into a collection."""
+"""`birder import`: embeddings and predictions that others made into a collection."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from birder.cli import options
+from birder.cli.errors import FAILED
 from birder.cli.output import note
+from birder.cli.progress import stage_progress
 
 
 def import_(
+    collection: options.Collection,
     file: Annotated[
         Path,
         typer.Argument(
@@ -20,69 +23,51 @@ def import_(
             "SpeciesNet's predictions.json, the CSV of `bioclip predict`.",
         ),
     ],
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The collection, made if it is not there.")],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="What made the embeddings or predictions; not needed for files that say it."),
-    ] = None,
+    model: Annotated[str | None, options.model_option("what FILE says made it")] = None,
     embedding: Annotated[
         str | None,
-        typer.Option("--embedding", metavar="COLUMN", help="Where the embeddings are, if its name does not tell."),
+        typer.Option("--embedding", metavar="COLUMN", help="Column with the embeddings (default: told by its name)."),
     ] = None,
     uri: Annotated[
         str | None,
-        typer.Option("--uri", metavar="COLUMN", help="What says where each photograph is, if its name does not tell."),
+        typer.Option("--uri", metavar="COLUMN", help="Column with the images' locations (default: told by its name)."),
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option("--table", metavar="FILE", help="Of an array: a CSV or Parquet file with a line for each row."),
+        typer.Option("--table", metavar="FILE", help="For an array: a CSV or Parquet file with a line for each row."),
     ] = None,
 ) -> None:
-    """Bring in embeddings that others made, or predictions for photographs that are there.
+    """Import embeddings that others computed, or predictions for images of the collection.
 
-    Rows that are there already are left alone; predictions go into columns predicted_..., never into labels.
+    The collection is created if it does not exist. Existing rows are kept as they are; predictions go into columns
+    predicted_..., never into labels.
 
-    Examples: birder import tol200m.parquet --to tol200m.birder --model imageomics/bioclip-2
+    For example:
 
-    birder import features.npy --table photos.csv --to photos.birder --model imageomics/bioclip
+    birder import tol200m.birder tol200m.parquet --model imageomics/bioclip-2
 
-    birder import predictions.json --to trap.birder
+    birder import theirs.birder theirs.npy --table theirs.csv --model imageomics/bioclip
+
+    birder import photos.birder predictions.json
     """
-    from birder.formats.read_predictions import holds_predictions
+    import birder
 
-    if holds_predictions(file):
-        if embedding is not None or uri is not None or table is not None:
-            raise typer.BadParameter(f"{file} holds predictions: leave out --embedding, --uri and --table.")
-        _import_predictions(file, to, model)
+    done = birder.import_file(
+        file, collection, model=model, embedding=embedding, uri=uri, table=table, progress=stage_progress()
+    )
+    if done.predicted is not None:
+        note(f"{done.predicted:,} rows of {collection} now have a prediction, in columns predicted_...")
+        if done.nameless:
+            note(f"{done.nameless:,} images have no prediction in {file}.")
+        if done.unknown:
+            note(f"{done.unknown:,} images in {file} are not in {collection}.")
         return
-    from birder.formats.read import import_embeddings
-
-    last = time.perf_counter()
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        if time.perf_counter() - last >= 10.0 and done < total:
-            last = time.perf_counter()
-            note(f"Read {done:,} of {total:,} rows.")
-
-    done = import_embeddings(file, to, model=model, embedding=embedding, uri=uri, table=table, on_progress=show)
     card = done.collection.model
     changed = f", {done.changed:,} changed" if done.changed else ""
-    there = f", {done.there:,} already there" if done.there else ""
-    note(f"{done.new:,} new rows{changed}{there}; {card.embedding_size} numbers each, made by {card.name}.")
+    there = f", {done.already:,} already there" if done.already else ""
+    note(f"{done.new:,} new rows{changed}{there}; {card.embedding_size}-dimensional embeddings of {card.name}.")
     if done.off_earth:
-        note(f"{done.off_earth:,} rows came with a place that is not on the earth: it is left empty.")
+        note(f"{done.off_earth:,} rows came with impossible coordinates: these are left empty.")
     if done.failed:
-        note(f"{done.failed:,} rows have no embedding that can be used; see: birder failures {to}")
-
-
-def _import_predictions(file: Path, to: Path, model: str | None) -> None:
-    from birder.collection.storage import Storage
-    from birder.formats.read_predictions import import_predictions
-
-    done = import_predictions(file, Storage.open(to), model=model)
-    note(f"{done.rows:,} rows of {to} have a prediction now, in columns predicted_...")
-    if done.nameless:
-        note(f"{done.nameless:,} photographs have no prediction in {file}.")
-    if done.unknown:
-        note(f"{done.unknown:,} photographs in {file} are not in {to}.")
+        note(f"{done.failed:,} rows have no usable embedding; see: birder failures {collection}")
+        raise typer.Exit(FAILED)

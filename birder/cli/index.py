@@ -1,46 +1,57 @@
-"""`birder index`: the indexes that make a large collection quick to search."""
+"""`birder index`: the indexes that make a large collection fast to search."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
 from typing import Annotated
 
 import typer
 
-from birder.cli.output import Format, note, write_rows
+from birder.cli import options
+from birder.cli.output import note, write_rows
 
 
 def index(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
+    collection: options.Collection,
     column: Annotated[
         list[str] | None,
         typer.Option(
-            "--column", help="A column that --where will ask for; may be repeated. All that are filled without it."
+            "--column",
+            metavar="COLUMN",
+            help="Index this column for --where; repeatable (default: all).",
         ),
     ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Only tell how the indexes stand.")] = False,
-    format: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.table,
+    status: Annotated[bool, typer.Option("--status", help="Only report the state of the indexes.")] = False,
+    to: options.ToRows = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
 ) -> None:
-    """Make the index of a collection's embeddings, and those of columns that filters use; anew if they are there.
+    """Build the index of a collection's embeddings, and those of the columns that filters use; existing ones anew.
 
-    Collections of 50,000 rows and more get it by themselves. Nothing needs it: without it all rows are compared.
+    Collections of 50,000 rows and more get it automatically. Without an index, a search compares all rows.
 
-    Example: birder index photos.birder
+    For example:
+
+    birder index photos.birder --status
     """
-    from birder.collection.index import index_status, make_index
-    from birder.collection.storage import Storage
+    form = options.format_of(format, to)
+    options.check_to(to, force)
 
-    opened = Storage.open(collection)
-    if not status:
-        note(f"Indexing {opened.count():,} rows of {collection}.")
-        report = make_index(opened, columns=column or ())
-        note(f"Done in {report.seconds:.1f} s.")
-    now = index_status(opened)
+    import birder
+
+    opened = birder.open_collection(collection)
+    if status:
+        now = opened.index_status()
+    else:
+        note(f"Indexing {len(opened):,} rows of {collection}.")
+        begun = time.perf_counter()
+        now = opened.index(column or ())
+        note(f"Done in {time.perf_counter() - begun:.1f} s.")
     rows: list[dict[str, object]]
     rows = [] if now.indexed is None else [{"column": "embedding", "kind": now.kind, "rows": now.indexed}]
     rows += [{"column": name, "kind": kind, "rows": count} for name, (kind, count) in now.columns.items()]
-    write_rows(rows, format)
+    write_rows(rows, form, to)
     if now.indexed is None:
-        note(f"There is no index of the embeddings: all {now.rows:,} are compared. Make it: birder index {collection}")
+        note(f"The embeddings have no index: all {now.rows:,} are compared. To build it: birder index {collection}")
     elif now.indexed < now.rows:
         note(f"{now.rows - now.indexed:,} rows are not in it yet; they are compared one by one.")

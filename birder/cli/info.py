@@ -1,4 +1,4 @@
-"""`birder info`: what is known of weights."""
+"""`birder info`: what is known of a model."""
 
 from __future__ import annotations
 
@@ -7,26 +7,39 @@ from typing import Annotated, Any
 
 import typer
 
-from birder.cli.output import Format, write_rows
+from birder.cli import options
+from birder.cli.options import Format
+from birder.cli.output import write_rows
 
 
 def info(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Registered weights, or a checkpoint file.")],
-    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A registered name, a hub repository or a checkpoint file.")
+    ],
+    to: options.ToRows = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
 ) -> None:
-    """Tell what weights are: parameters, input, size, sha256, licence, citation, and where their file is.
+    """Describe a model: parameters, input, size, sha256, licence, citation, and where its file is.
 
-    Examples: birder info vit_b16_pn_bioclip-v1; birder info vit_b16_pn_mine.safetensors
+    For example:
+
+    birder info vit_b16_pn_bioclip-v1
+
+    birder info vit_b16_pn_mine.safetensors
     """
+    form = options.format_of(format, to)
+    options.check_to(to, force)
+
     from birder.registry import registered_name
 
     path = Path(name)
     is_file = registered_name(name) is None and path.suffix in (".pt", ".safetensors")
     facts = _of_file(path) if is_file else _of_weights(name)
-    if format == Format.json:
-        write_rows([facts], format)
+    if form in (Format.json, Format.parquet):
+        write_rows([facts], form, to)
     else:
-        write_rows([{"what": key, "value": value} for key, value in facts.items()], format)
+        write_rows([{"what": key, "value": value} for key, value in facts.items()], form, to)
 
 
 def _of_weights(name: str) -> dict[str, Any]:
@@ -46,7 +59,7 @@ def _of_weights(name: str) -> dict[str, Any]:
         "source": spec.repository or spec.package or spec.path,
         "file": spec.file or None,
         "size in MiB": spec.size_mib if spec.size_mib or path is None else round(path.stat().st_size / 2**20, 1),
-        "sha256": spec.sha256 or "installed with the package, which pip has checked" if spec.module else spec.sha256,
+        "sha256": spec.sha256 or ("installed with the package, which pip has checked" if spec.module else None),
         "licence": spec.license,
         "citation": spec.citation,
         "cached at": str(path) if path else f"not on this machine: birder fetch {spec.name}",
@@ -73,7 +86,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     config = (checkpoint.backbone_config if is_detector else checkpoint.config) or {}
     return {
         "file": str(path),
-        "network": network or "not told by the file or its name",
+        "network": network or "unknown: neither the file nor its name says it",
         "task": checkpoint.task,
         "parameters": sum(value.numel() for value in checkpoint.state.values()),
         "input": " x ".join(map(str, get_size_from_signature(checkpoint.signature))),

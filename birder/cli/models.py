@@ -1,4 +1,4 @@
-"""`birder models`: what weights there are."""
+"""`birder models`: the registered models."""
 
 from __future__ import annotations
 
@@ -6,25 +6,35 @@ from typing import Annotated
 
 import typer
 
-from birder.cli.output import Format, write_rows
+from birder.cli import options
+from birder.cli.output import write_rows
 
 
 def models(
-    filter: Annotated[str | None, typer.Argument(help="A part of the name, or a shell pattern.")] = None,
-    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    pattern: Annotated[
+        str | None, typer.Argument(metavar="PATTERN", help="Part of a name, or a shell pattern.", show_default=False)
+    ] = None,
+    to: options.ToRows = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
 ) -> None:
-    """List the pretrained weights, and whether their file is on this machine.
+    """List the registered models, and whether their weights are on this machine.
 
-    Example: birder models bioclip
+    For example:
+
+    birder models bioclip
     """
+    form = options.format_of(format, to)
+    options.check_to(to, force)
+
     from birder import registry
     from birder.errors import unknown_name
     from birder.weights.hub import cached_file
 
-    pattern = filter if filter is None or set(filter) & set("*?[") else f"*{filter}*"
-    names = registry.list_pretrained_models(pattern)
-    if filter is not None and not names:
-        raise unknown_name("pretrained weights", filter, registry.list_pretrained_models())
+    glob = pattern if pattern is None or set(pattern) & set("*?[") else f"*{pattern}*"
+    names = registry.list_pretrained_models(glob)
+    if pattern is not None and not names:
+        raise unknown_name("pretrained weights", pattern, registry.list_pretrained_models())
     rows = []
     for name in names:
         spec = registry.weights_spec(name)
@@ -38,4 +48,4 @@ def models(
                 "description": spec.description,
             }
         )
-    write_rows(rows, format)
+    write_rows(rows, form, to)

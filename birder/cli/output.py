@@ -1,34 +1,27 @@
-"""How commands print: results on standard output, for people or for other tools; notes on standard error."""
+"""How commands print: results on standard output or in a file, for people or other tools; notes on standard error."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from birder.errors import BirderError
+from birder.cli.options import Format
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
 
 Row = Mapping[str, Any]
-
-
-class Format(StrEnum):
-    """Forms of output that are text."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 _OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -49,13 +42,33 @@ def one_line(text: str) -> str:
 
 
 def note(message: str) -> None:
-    """Say something about the work, on standard error."""
-    typer.echo(printable(message), err=True)
+    """Say something about the work, on standard error; where nobody reads that any more, the work goes on."""
+    try:
+        typer.echo(printable(message), err=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def say(message: str) -> None:
     """Print a result in words, on standard output."""
     typer.echo(printable(message))
+
+
+def prepare_streams() -> None:
+    """Let both streams take any text: what they cannot encode is escaped; one that is closed takes it and drops it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def image_name(uri: str) -> str:
+    """The uri or path of an image as people read it; of a part of a file, behind #, the uri itself."""
+    from birder.sources import readable, uri_to_path
+
+    return readable(uri_to_path(uri) if uri.startswith("file://") and "#" not in uri else uri)
 
 
 def console_err() -> Console:
@@ -65,18 +78,20 @@ def console_err() -> Console:
     return Console(stderr=True)
 
 
-def write_rows(rows: Sequence[Row], format: str = "table", *, to: Path | None = None, title: str | None = None) -> None:
+def write_rows(rows: Sequence[Row], format: Format, to: Path | None = None, *, title: str | None = None) -> None:
     """Write rows that share their columns, as a table, CSV, JSON or Parquet, to standard output or to a file."""
-    if format == "parquet":
-        _write_parquet(rows, to)
-    elif format == "table" and to is None:
+    if format == Format.parquet:
+        import pyarrow as pa
+
+        write_table(pa.Table.from_pylist([dict(row) for row in rows]), format, to)
+    elif format == Format.table and to is None:
         _print_table(rows, title)
     else:
-        text = _json(rows) if format == "json" else _csv(rows)
+        text = _json(rows) if format == Format.json else _csv(rows)
         if to is None:
             sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
         else:
-            _write_file(to, text.encode("utf-8", "surrogateescape"))
+            write_file(to, text.encode("utf-8", "surrogateescape"))
 
 
 def _csv(rows: Sequence[Row]) -> str:
@@ -136,18 +151,33 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _write_parquet(rows: Sequence[Row], to: Path | None) -> None:
-    import pyarrow as pa
+def write_table(table: pa.Table, format: Format, to: Path | None = None) -> None:
+    """Write a table of many rows as CSV or Parquet, without making Python's rows of it."""
+    import pyarrow.csv
     import pyarrow.parquet as pq
 
     if to is None:
-        raise BirderError("Parquet is no text: name a file for it with --to FILE.")
+        pyarrow.csv.write_csv(table, sys.stdout.buffer, pyarrow.csv.WriteOptions(quoting_style="needed"))
+        return
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), buffer, compression="zstd")
-    _write_file(to, buffer.getvalue())
+    if format == Format.parquet:
+        pq.write_table(table, buffer, compression="zstd")
+    else:
+        pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(quoting_style="needed"))
+    write_file(to, buffer.getvalue())
 
 
-def _write_file(to: Path, data: bytes) -> None:
+def size(count: float) -> str:
+    """A number of bytes, for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.4g} GB"
+
+
+def write_file(to: Path, data: bytes) -> None:
+    """Write a file as a whole, and say so."""
     from birder.files import replacing
 
     with replacing(to) as draft:

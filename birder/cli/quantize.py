@@ -1,4 +1,4 @@
-"""`birder quantize`: a model in int8, calibrated on the user's photographs."""
+"""`birder quantize`: a model in int8, calibrated on the user's images."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ from typing import Annotated
 
 import typer
 
+from birder.cli import options
 from birder.cli.output import note
 from birder.registry import DEFAULT_WEIGHTS
 
 
 def quantize(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Photographs like those to embed.")],
-    model: Annotated[str, typer.Option("--model", help="Weights by name, or a checkpoint file.")] = DEFAULT_WEIGHTS,
-    images: Annotated[int, typer.Option("--images", min=8, help="How many of them to use, drawn at random.")] = 128,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE", help="Image files, folders with all below them, or patterns.")
+    ],
+    model: Annotated[str, options.model_option()] = DEFAULT_WEIGHTS,
+    sample: Annotated[
+        int, typer.Option("--sample", min=8, metavar="N", help="Number of images to calibrate on, drawn at random.")
+    ] = 128,
 ) -> None:
-    """Quantise a model to int8, for this machine's CPU, and say how close its embeddings stay and how fast it is.
+    """Quantise a model to int8 for this machine's CPU, and report how close its embeddings stay and how fast it is.
 
-    Afterwards: birder embed PHOTOS --to DIR --model NAME --precision int8
+    Calibrate it on images like those to embed; then use it with birder embed --precision int8.
 
-    Example: birder quantize photos/ --model vit_b16_pn_bioclip-v1
+    For example:
+
+    birder quantize photos/ --model vit_b16_pn_bioclip-v1
     """
     import random
 
@@ -37,21 +44,21 @@ def quantize(
     found = resolve(model)
     opened = open_engine(found, engine="openvino", precision="fp32")
     transform = classification_transform(opened.engine.size, opened.rgb_stats)
-    sources = find_images(paths, labels=False)
+    sources = find_images(images, labels=False)
     random.Random(0).shuffle(sources)
     pixels: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
     for source in sources:
-        if len(pixels) == images:
+        if len(pixels) == sample:
             break
         try:
             pixels.append(transform.to_uint8(open_image(source.path, draft=transform.resize_to)))
         except ImageError as error:
             note(f"birder: {source.path}: {error}; left out")
-    note(f"Quantising {found.name} on {len(pixels)} photographs; this takes minutes for a large network.")
+    note(f"Quantising {found.name} on {len(pixels)} images; this takes minutes for a large network.")
     result = run(found, np.stack(pixels) if pixels else np.empty((0, *opened.engine.size, 3), np.uint8))
     note(
         f"{found.name} in int8: cosine to fp32 {result.cosine:.4f} on average, {result.lowest:.4f} at the lowest, over "
-        f"{result.measured_on} photographs that it was not calibrated on."
+        f"{result.measured_on} images that it was not calibrated on."
     )
     gain = result.rate / result.usual_rate
     note(
@@ -59,6 +66,6 @@ def quantize(
         f"{gain:.1f} times as fast."
     )
     if gain < 1.1:
-        note(f"Warning: int8 gains nothing on this processor. Leave --precision out: {result.usual} is the better one.")
+        note(f"Warning: int8 is not faster on this processor. Leave --precision out: {result.usual} is better.")
     if result.cosine < GOOD_COSINE:
         note(f"Warning: that is below {GOOD_COSINE}: neighbours will change. Prefer bf16 or fp32 for this model.")

@@ -1,133 +1,111 @@
-"""`birder search`: what of a collection is like photographs, texts and rows, and unlike others."""
+"""`birder search`: the rows of a collection that are like images, texts and rows, and unlike others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birder.cli.output import Format, note, write_rows
+from birder.cli import options
+from birder.cli.options import Format, format_of
+from birder.cli.output import note, write_rows
 
 if TYPE_CHECKING:
-    from birder.collection.search import Found
-    from birder.collection.storage import Storage
-    from birder.weights.clip import LoadedClip
+    from birder.collection.results import SearchResults
 
 _BOOKKEEPING = {"id", "uri", "sha256", "bytes", "modified", "etag", "width", "height", "label_source"}
 
 
 def search(
-    collection: Annotated[Path, typer.Option("--in", metavar="DIR", help="The collection to search.")],
+    collection: options.Collection,
     image: Annotated[
-        list[Path] | None, typer.Option("--image", metavar="FILE", help="Like this photograph; may be repeated.")
+        list[Path] | None, typer.Option("--image", metavar="FILE", help="Like this image; repeatable.")
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", metavar="TEXT", help="What is on it, for models with a text encoder; may be repeated."),
+        typer.Option("--text", metavar="TEXT", help="What the image shows, with a text encoder; repeatable."),
     ] = None,
     id: Annotated[
         list[str] | None,
-        typer.Option("--id", metavar="ID", help="Like this row: its id, uri or file name; may be repeated."),
+        typer.Option("--id", metavar="ID", help="Like this row: its id, uri or file name; repeatable."),
     ] = None,
     unlike: Annotated[
         list[str] | None,
         typer.Option(
             "--unlike",
-            metavar="WHAT",
-            help="Not like this: a file that exists, else a row of the collection, else a text; may be repeated.",
+            metavar="QUERY",
+            help="Not like this: an existing file, else a row of the collection, else a text; repeatable.",
         ),
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            "--where",
-            metavar="SQL",
-            help="Only rows that this holds for: \"family = 'Corvidae' AND taken_at >= '2024-05-01'\".",
-        ),
-    ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare all rows, also where there is an index.")] = False,
-    format: Annotated[
-        Format | None, typer.Option("--format", help="How to print them; a table without it, nothing with --html.")
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write them as a page of pictures; it opens anywhere."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The CLIP model whose text encoder fits (default: the collection's own)."),
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, ...; the best without it.")] = None,
+    where: options.Where = None,
+    k: options.K = 20,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all rows, even where there is an index.")] = False,
+    to: options.ToPage = None,
+    format: options.PageFormatOption = None,
+    force: options.Force = False,
+    model: Annotated[str | None, options.model_option("the collection's")] = None,
+    device: options.Device = None,
 ) -> None:
-    """Search a collection by photographs, texts and its own rows; filter it by SQL.
+    """Search a collection by images, texts and its own rows, and filter it.
 
-    Similarity is the mean of the cosines with what is wanted, less the mean with what is not. Photographs and rows that
-    are asked with are left out. With --where alone the rows that it holds for are printed.
+    Similarity is the mean of the cosines with the queries, minus the mean of those with --unlike. Images and rows of
+    the query are left out of the results. With --where alone, the rows that match the filter are listed.
 
-    Examples: birder search --in photos.birder --image owl.jpg --where "latitude > 50" -k 5
+    For example:
 
-    birder search --in photos.birder --text "a green frog on a leaf" --unlike "a green leaf" --html frogs.html
+    birder search photos.birder --image owl.jpg --where "latitude > 50 OR label = 'owl'" -k 5
+
+    birder search photos.birder --text "a green frog on a leaf" --unlike "a green leaf" --to frogs.html
     """
     if not (image or text or id or unlike or where):
-        raise typer.BadParameter("say what to search by: --image, --text, --id, --unlike or --where.")
+        options.wrong_use("Say what to search by: --image, --text, --id, --unlike or --where.")
+    form = format_of(format, to, page=True)
+    options.check_to(to, force)
 
-    from birder.collection.search import find_row
-    from birder.collection.search import search as run
-    from birder.collection.storage import Storage
+    import birder
 
-    opened = Storage.open(collection)
-    unwanted: list[str | Path] = [Path(what) if _is_file(what) else what for what in unlike or ()]
-    texts = bool(text) or any(isinstance(what, str) and find_row(opened, what) is None for what in unwanted)
-    photographs = bool(image) or any(isinstance(what, Path) for what in unwanted)
-    clip = _text_half(opened, model, device) if texts else None
-    encoder = None
-    if photographs:
-        from birder.collection.model import load_encoder_of
-
-        encoder = load_encoder_of(opened, device, model=model, clip=clip)
-    found = run(
-        opened,
+    found = birder.open_collection(collection, device=device).search(
         images=image or (),
         texts=text or (),
         ids=id or (),
-        unlike=unwanted,
+        unlike=[Path(each) if _is_file(each) else each for each in unlike or ()],
         where=where,
         k=k,
         exact=exact,
-        encoder=encoder,
-        clip=clip,
+        model=model,
     )
-    for each in found.notes:
-        note(f"birder: {each}")
-    if found.matching is None:
-        note(f"Searched {opened.count(where):,} rows of {collection} with {opened.model.name}.")
+    tell_search(found, collection)
+    if form is Format.html:
+        assert to is not None
+        missing = found.save_page(to)
+        note(f"Wrote {to}.")
+        if missing:
+            note(f"{len(missing):,} images are shown as missing because they can no longer be read.")
     else:
-        more = "" if found.matching <= len(found) else f"; the first {len(found):,} are shown, -k shows more"
-        note(f"{found.matching:,} rows of {collection} match{more}.")
-    if html is not None:
-        asked = _asked(image or (), text or (), id or (), unlike or (), where)
-        _write_page(html, opened, found, asked, [*(image or ()), *(u for u in unwanted if isinstance(u, Path))])
-    if html is None or format is not None:
-        write_rows(_rows(found, format or Format.table), format or Format.table)
+        write_rows(result_rows(found, form), form, to)
 
 
-def _is_file(what: str) -> bool:
+def _is_file(query: str) -> bool:
     try:
-        return Path(what).is_file()
-    except (OSError, ValueError):  # a text may be longer than names of files can be
+        return Path(query).is_file()
+    except (OSError, ValueError):  # a text may be longer than file names can be
         return False
 
 
-def _text_half(opened: Storage, model: str | None, device: str | None) -> LoadedClip:
-    from birder.collection.text_encoder import load_text_encoder
+def tell_search(found: SearchResults, collection: Path) -> None:
+    """Say what was searched, and how."""
+    for each in found.notes:
+        note(f"birder: {each}")
+    if found.matching is None:
+        note(f"Searched {found.searched:,} rows of {collection} with {found.model}.")
+    else:
+        more = "" if found.matching <= len(found) else f"; the first {len(found):,} are shown, -k shows more"
+        note(f"{found.matching:,} rows of {collection} match the filter{more}.")
 
-    return load_text_encoder(opened, model, device)
 
-
-def _rows(found: Found, format: Format) -> list[dict[str, Any]]:
+def result_rows(found: SearchResults, form: Format) -> list[dict[str, Any]]:
+    """The rows that a search found, as they are printed: without empty columns, in a table without bookkeeping."""
     from birder.sources import uri_to_name
 
     rows = []
@@ -135,40 +113,6 @@ def _rows(found: Found, format: Format) -> list[dict[str, Any]]:
         similarity = {"similarity": round(row.pop("similarity"), 6)} if "similarity" in row else {}
         rows.append({**similarity, "file": uri_to_name(row["uri"]), **row})
     hidden = {name for name in (rows[0] if rows else ()) if all(row[name] is None for row in rows)}
-    if format == Format.table:  # for eyes: what tells photographs apart, not their bookkeeping
+    if form is Format.table:  # to read: what tells images apart
         hidden |= _BOOKKEEPING
     return [{name: value for name, value in row.items() if name not in hidden} for row in rows]
-
-
-def _asked(
-    images: Sequence[Path], texts: Sequence[str], ids: Sequence[str], unlike: Sequence[str], where: str | None
-) -> list[str]:
-    """The query in words, a line each."""
-    wanted = [*(image.name for image in images), *(f"“{text}”" for text in texts), *ids]
-    lines = [f"like {', '.join(wanted)}"] if wanted else []
-    lines += [f"unlike {', '.join(unlike)}"] if unlike else []
-    return lines + ([f"where {where}"] if where is not None else [])
-
-
-def _write_page(to: Path, opened: Storage, found: Found, asked: list[str], images: Sequence[Path]) -> None:
-    from birder.plots.image_page import Tile, write_page
-    from birder.sources import path_to_uri
-
-    queries = [Tile(path_to_uri(image), image.name) for image in images]
-    results = [_tile(row) for row in found.to_list()]
-    sections = [("Asked with", queries)] if queries else []
-    sections.append((f"{len(results):,} found" if queries else "", results))
-    about = f"{len(results):,} of {opened.count():,} photographs in {opened.path.name}, compared by {opened.model.name}"
-    missing = write_page(to, f"Search: {'; '.join(asked)}", [about], sections)
-    if missing:
-        note(f"{len(missing):,} photographs are shown as missing, as they cannot be read any more.")
-
-
-def _tile(row: dict[str, Any]) -> Any:
-    from birder.plots.image_page import Tile
-    from birder.sources import uri_to_name
-
-    name = uri_to_name(row["uri"])
-    lines = [str(row[column]) for column in ("label", "taken_at") if row.get(column) is not None]
-    similarity = f"{row['similarity']:.4f}" if "similarity" in row else ""
-    return Tile(row["uri"], similarity or Path(name).name, [*lines, name] if similarity else lines)

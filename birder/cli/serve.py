@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birder.cli import options
 from birder.cli.output import note
 
 if TYPE_CHECKING:
@@ -20,23 +21,23 @@ if TYPE_CHECKING:
 
 
 def serve(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
+    collection: options.Collection,
     host: Annotated[
-        str, typer.Option("--host", help="Where to listen; beyond this machine (0.0.0.0) a --token is demanded.")
+        str, typer.Option("--host", help="Address to listen at; beyond this machine (0.0.0.0), --token is required.")
     ] = "127.0.0.1",
     port: Annotated[
         int | None,
-        typer.Option("--port", min=1, max=65535, help="Without it 8000, or the next one that is free."),
+        typer.Option("--port", min=1, max=65535, metavar="PORT", help="Port (default: 8000, or the next free one)."),
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option("--token", envvar="BIRDER_TOKEN", help="What whoever asks must know; at least 16 characters."),
+        typer.Option(
+            "--token", metavar="TOKEN", envvar="BIRDER_TOKEN", help="Secret that gives access; at least 16 characters."
+        ),
     ] = None,
     tls_cert: Annotated[
         Path | None,
-        typer.Option(
-            "--tls-cert", metavar="FILE", help="Encrypt: the certificate and its chain (PEM).", dir_okay=False
-        ),
+        typer.Option("--tls-cert", metavar="FILE", help="Encrypt: certificate and chain (PEM).", dir_okay=False),
     ] = None,
     tls_key: Annotated[
         Path | None,
@@ -46,17 +47,19 @@ def serve(
 ) -> None:
     """Serve a collection: the page to look at it, search and label it, and the HTTP interface at /docs.
 
-    Ctrl-C ends it.
+    Press Ctrl-C to stop.
 
-    Example: birder serve photos.birder --open
+    For example:
+
+    birder serve photos.birder --open
     """
     from birder.errors import ConfigError
     from birder.server.security import LOOPBACK_NAMES, check_token, is_loopback
 
     if not is_loopback(host) and token is None:
         raise ConfigError(
-            f"At {host} others can reach the collection: demand a token with --token, or leave out --host to serve "
-            "this machine alone."
+            f"At {host} others can reach the collection: require a token with --token, or leave out --host to serve "
+            "only this machine."
         )
     if token is not None:
         check_token(token)
@@ -77,13 +80,13 @@ def serve(
         scheme = "http" if tls_cert is None else "https"
         address = f"{scheme}://{shown}:{listener.getsockname()[1]}/{f'?token={token}' if token else ''}"
         rows = app.state.site.catalogue.current()
-        note(f"{collection}: {len(rows):,} photographs. Open {address}")
+        note(f"{collection}: {len(rows):,} images. Open {address}")
         if not is_loopback(host) and tls_cert is None:
             note(
-                "Warning: the connection is not encrypted. Whoever is on the same network can read the token and the "
-                "photographs: use --tls-cert and --tls-key, or an SSH tunnel."
+                "Warning: the connection is not encrypted. Others on the network can read the token and the images: "
+                "use --tls-cert and --tls-key, or an SSH tunnel."
             )
-        note("Ctrl-C ends it.")
+        note("Press Ctrl-C to stop.")
         server = server_for(app, listener, app.state.site.events.stop, tls_cert, tls_key)
         _run(server, listener, address if open_page else None)
 

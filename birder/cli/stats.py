@@ -1,23 +1,29 @@
-"""`birder stats`: what is in a collection, as tables and pictures."""
+"""`birder stats`: what is in a collection, as tables and charts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from birder.cli.output import Format, note, write_rows
+from birder.cli import options
+from birder.cli.options import Format
+from birder.cli.output import note, write_rows
 
 if TYPE_CHECKING:
-    from birder.collection.storage import Storage
+    from birder.collection.api import Collection
 
+Show: TypeAlias = Callable[[Sequence[dict[str, Any]]], None]
 _LISTED = 30
+_CHARTS = (".png", ".svg", ".pdf")
 
 
 def stats(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
+    collection: options.Collection,
     column: Annotated[
         str | None, typer.Option("--column", metavar="COLUMN", help="Count the values of this column.")
     ] = None,
@@ -25,101 +31,70 @@ def stats(
         bool,
         typer.Option(
             "--neighbours",
-            help="How often the photograph nearest to one is of the same taxon, for each rank (or for --column).",
+            help="How often the nearest image is of the same taxon, for each rank (or for --column).",
         ),
     ] = False,
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="Also draw it: counts.png (or .svg, .pdf).")
-    ] = None,
-    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    to: Annotated[Path | None, options.to_option(".png, .svg or .pdf for a chart, or .csv, .json, .parquet")] = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
 ) -> None:
-    """Tell what a collection holds: rows, failures, model, which columns are filled and with what.
+    """Summarise a collection: rows, failures, model, which columns are filled and with what.
 
-    Examples: birder stats photos.birder
+    For example:
 
-    birder stats photos.birder --column family --to families.png
+    birder stats photos.birder
+
+    birder stats photos.birder --column label --to labels.png
 
     birder stats photos.birder --neighbours
     """
-    from birder.collection.storage import Storage
+    chart = to if to is not None and to.suffix.lower() in _CHARTS else None
+    rows_to = to if chart is None else None
+    form = options.format_of(format, rows_to)
+    options.check_to(to, force)
 
-    opened = Storage.open(collection)
+    import birder
+
+    opened = birder.open_collection(collection)
+    show = partial(write_rows, format=form, to=rows_to)
     if neighbours:
-        _neighbours(opened, column, to, format)
+        show(
+            [asdict(each) for each in (opened.agreement([column], to=chart) if column else opened.agreement(to=chart))]
+        )
+        note("agreement: with the nearest other image of different content, among images whose rank is known.")
     elif column is not None:
-        _values(opened, column, to, format)
+        rows = [asdict(each) for each in opened.value_counts(column, to=chart)]
+        if form is Format.table and len(rows) > _LISTED:
+            note(f"The {_LISTED} most frequent of {len(rows):,}; --format csv lists all.")
+            rows = rows[:_LISTED]
+        show(rows)
     else:
-        _overview(opened, to, format)
-    if to is not None:
-        note(f"Wrote {to}.")
+        _overview(opened, show, form, chart)
+    if chart is not None:
+        note(f"Wrote {chart}.")
 
 
-def _overview(opened: Storage, to: Path | None, format: Format) -> None:
-    from birder.analysis.stats import TAXA, stats, value_counts
+def _overview(opened: Collection, show: Show, form: Format, chart: Path | None) -> None:
+    from birder.analysis.stats import TAXA
 
-    found = stats(opened)
+    found = opened.stats(to=chart)
     note(
-        f"{opened.path}: {found.rows:,} rows of {found.contents:,} different contents, {found.failures:,} failures; "
-        f"{found.model}, {found.engine}, {found.precision}, {found.embedding_size:,} numbers each."
+        f"{opened.path}: {found.rows:,} rows with {found.contents:,} different contents, {found.failures:,} failures; "
+        f"{found.model}, {found.engine}, {found.precision}, {found.embedding_size:,}-dimensional embeddings."
     )
-    rows: list[dict[str, Any]] = []
-    for each in found.columns:
-        line = asdict(each) | {"share": each.filled / found.rows if found.rows else None}
-        rows.append({name: line[name] for name in ("column", "type", "filled", "share", "distinct", "least", "most")})
-    if format is Format.table:
-        empty = [row["column"] for row in rows if not row["filled"]]
-        rows = [row for row in rows if row["filled"]]
-        write_rows(rows, format)
-        if empty and rows:
-            note(f"Empty: {', '.join(empty)}.")
-    else:
-        write_rows(rows, format)
-    counts = {}
+    columns = [
+        asdict(each) | {"share": each.filled / found.rows if found.rows else None}
+        for each in found.columns
+        if each.filled or form is not Format.table
+    ]
+    names = ("column", "type", "filled", "share", "distinct", "least", "most")
+    show([{name: row[name] for name in names} for row in columns])
+    if form is not Format.table:
+        return
+    if columns and (empty := [each.column for each in found.columns if not each.filled]):
+        note(f"Empty: {', '.join(empty)}.")
     for each in found.columns:
         if each.column in TAXA and each.filled:
-            counts[each.column] = value_counts(opened, each.column)
-    if format is Format.table:
-        for name, values in counts.items():
-            note(f"\n{name}, the most frequent of {len([each for each in values if each.value is not None]):,}:")
-            write_rows([asdict(each) for each in values if each.value is not None][:5], format)
-    if to is not None:
-        from birder.errors import BirderError
-        from birder.plots.map_image import draw_counts
-
-        if not counts:
-            raise BirderError("No row has a label or a taxon: name another column to draw, with --column.")
-        draw_counts(counts, to)
-
-
-def _values(opened: Storage, column: str, to: Path | None, format: Format) -> None:
-    from birder.analysis.stats import value_counts
-
-    counts = value_counts(opened, column)
-    rows = [asdict(each) for each in counts]
-    if format is Format.table and len(rows) > _LISTED:
-        note(f"The {_LISTED} most frequent of {len(rows):,}; --format csv has all.")
-        rows = rows[:_LISTED]
-    write_rows(rows, format)
-    if to is not None:
-        from birder.plots.map_image import draw_counts
-
-        draw_counts({column: counts}, to)
-
-
-def _neighbours(opened: Storage, column: str | None, to: Path | None, format: Format) -> None:
-    from birder.analysis.agreement import neighbour_agreement
-    from birder.errors import BirderError
-    from birder.taxonomy import RANKS
-
-    found = neighbour_agreement(opened, RANKS if column is None else [column])
-    if not any(each.agreement is not None for each in found):
-        raise BirderError(
-            f"Not two rows of {opened.path} with different content have a {column or 'taxon'}: "
-            "name the column that has labels, as in --column label."
-        )
-    write_rows([asdict(each) for each in found], format)
-    note("agreement: of the nearest other photographs with other content, among those whose rank is known.")
-    if to is not None:
-        from birder.plots.map_image import draw_agreement
-
-        draw_agreement(found, to)
+            filled = [asdict(value) for value in opened.value_counts(each.column) if value.value is not None]
+            note(f"\n{each.column}, the most frequent of {len(filled):,}:")
+            show(filled[:5])

@@ -1,65 +1,44 @@
-"""`birder taxa`: what TreeOfLife's text embeddings have names for."""
+"""`birder taxa`: the taxa that TreeOfLife's text embeddings have names for."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from birder.cli import options
+from birder.cli.options import Format
+from birder.cli.output import write_rows, write_table
 from birder.taxonomy import Rank
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def taxa(
-    model: Annotated[
-        str, typer.Option("--model", help="Whose taxa: imageomics/bioclip or imageomics/bioclip-2.")
-    ] = "imageomics/bioclip-2",
+    model: Annotated[str, options.model_option()] = "imageomics/bioclip-2",
     rank: Annotated[
-        Rank | None, typer.Option("--rank", help="Each taxon of this rank once (default: species).")
+        Rank | None,
+        typer.Option("--rank", metavar="RANK", help="List each taxon of this rank once (default: species)."),
     ] = None,
     subset: Annotated[
         Path | None,
         typer.Option("--subset", metavar="TABLE", help="Only these taxa: one column, named by its rank."),
     ] = None,
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help=".csv or .parquet (default: CSV to standard output).")
-    ] = None,
+    to: options.ToRows = None,
+    format: options.FormatOption = None,
+    force: options.Force = False,
 ) -> None:
-    """List the taxa that birder predict chooses from, as CSV with a column for each rank.
+    """List the taxa that birder predict chooses from, with a column for each rank; as CSV without --to and --format.
 
-    Example: birder taxa --rank family > families.csv
+    For example:
+
+    birder taxa --model imageomics/bioclip --rank family --to families.csv
     """
-    import pyarrow.csv
-    import pyarrow.parquet as pq
+    form = Format.csv if format is None and to is None else options.format_of(format, to)
+    options.check_to(to, force)
+    import birder
 
-    from birder.errors import ConfigError
-    from birder.files import replacing
-
-    if to is not None and to.suffix.lower() not in (".csv", ".parquet"):
-        raise ConfigError(f"{to} ends in no form: name it .csv or .parquet.")
-    table = _taxa(model, rank, subset)
-    options = pyarrow.csv.WriteOptions(quoting_style="needed")
-    if to is None:
-        pyarrow.csv.write_csv(table, sys.stdout.buffer, options)
-        return
-    with replacing(to) as draft:
-        if to.suffix.lower() == ".csv":
-            pyarrow.csv.write_csv(table, draft, options)
-        else:
-            pq.write_table(table, draft, compression="zstd")
-
-
-def _taxa(model: str, rank: Rank | None, subset: Path | None) -> pa.Table:
-    import pyarrow as pa
-
-    from birder.naming.label_sets import group_by_rank, subset_mask
-    from birder.naming.tree_of_life import fetch_taxa
-
-    table = fetch_taxa(model)
-    if subset is not None:
-        table = table.filter(pa.array(subset_mask(table, subset)))
-    return table if rank in (None, Rank.species) else group_by_rank(table, rank.value).names
+    table = birder.list_taxa(model, rank=rank, subset=subset)
+    if form in (Format.csv, Format.parquet):
+        write_table(table, form, to)
+    else:
+        write_rows(table.to_pylist(), form, to)

@@ -1,51 +1,43 @@
-"""`birder tidy`: keep a collection's folder small and quick."""
+"""`birder tidy`: keep the folder of a collection small and fast."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from birder.cli.output import note
-
-_SAVED = {True: "saved", False: "more, as what was joined lies beside the former version for now"}
+from birder.cli import options
+from birder.cli.output import note, size
 
 
 def tidy(
-    collection: Annotated[Path, typer.Argument(metavar="DIR", help="The collection.")],
+    collection: options.Collection,
     now: Annotated[
         bool,
         typer.Option(
             "--now",
-            help="Remove all former versions, also those of the last hour, which a page or script may still read.",
+            help="Remove all former versions, also those of the last hour, which another process may still be reading.",
         ),
     ] = False,
 ) -> None:
-    """Join small pieces, bring indexes up to date, and remove former versions and thumbnails that nothing needs.
+    """Merge small files, update the indexes, and remove former versions and thumbnails that nothing needs.
 
-    Labels that are in the journal alone so far are written into the rows. No row, failure or map is lost.
+    Labels that are only in the journal are written into their rows. No row, failure or map is lost.
 
-    Example: birder tidy photos.birder
+    For example:
+
+    birder tidy photos.birder
     """
-    from birder.collection import maintenance as tidying
-    from birder.collection.storage import Storage
+    import birder
 
-    done = tidying.tidy(Storage.open(collection), keep=timedelta(0) if now else tidying.KEEP)
+    opened = birder.open_collection(collection)
+    done = opened.tidy(keep=timedelta(0)) if now else opened.tidy()
     saved = done.bytes_before - done.bytes_after
+    change = f"{size(saved)} saved" if saved >= 0 else f"{size(-saved)} more: the former versions are kept for now"
     note(
-        f"{collection}: {_size(done.bytes_before)} before, {_size(done.bytes_after)} now "
-        f"({_size(abs(saved))} {_SAVED[saved >= 0]}); "
+        f"{collection}: {size(done.bytes_before)} before, {size(done.bytes_after)} now ({change}); "
         f"{done.versions_removed:,} former versions and {done.thumbnails_removed:,} thumbnails removed."
     )
     if not now:
-        note("Versions of the last hour stay for those who read them; --now removes them too.")
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.4g} GB"
+        note("Versions of the last hour are kept for other processes; --now removes them too.")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,12 @@ from birder.collection.backup import Backup, backup
 from birder.collection.filter import Filter, as_filter
 from birder.collection.index import IndexStatus, index_status, make_index
 from birder.collection.journal import Change
-from birder.collection.labels import HistoryPage, Undone, give_label, history, undo
+from birder.collection.labels import HistoryPage, Undone, give_label, history
 from birder.collection.maintenance import KEEP, Tidied, tidy
 from birder.collection.model import Encoder, load_encoder_of
 from birder.collection.notebook import Card, facts_html, gallery_html
 from birder.collection.progress import EmbedProgress, StageProgress, embedding_shown, stages_shown
+from birder.collection.relocate import Check, Relocated, relocate, undo
 from birder.collection.results import (
     Duplicates,
     HeldOut,
@@ -46,11 +47,9 @@ from birder.collection.schema import FAILURES, VECTORS, ModelCard
 from birder.collection.storage import Storage, exists
 from birder.errors import CollectionError, ConfigError, ImageError, file_exists, unknown_name
 from birder.formats.camtrap import Project
-from birder.formats.export import Tool, export
-from birder.formats.read_predictions import import_predictions
-from birder.formats.snapshot import Snapshot
-from birder.formats.sorting import sort_into
-from birder.formats.xmp import write_sidecars
+from birder.formats.export import export
+from birder.formats.import_predictions import import_predictions
+from birder.formats.table import ExportFormat, ExportReport
 from birder.naming.method import DEFAULT_METHOD
 from birder.pipeline.run import EmbedOptions, EmbedReport, Progress, encoder_spec, run_embed
 from birder.registry import DEFAULT_WEIGHTS
@@ -65,32 +64,10 @@ if TYPE_CHECKING:
 
 Paths = str | Path | Sequence[str | Path]
 Vector = npt.NDArray[np.float32]
-ExportFormat = Literal["parquet", "csv", "npz", "folders", "xmp"] | Tool
-"""What `Collection.export` writes."""
 
 _IDS_AT_ONCE = 1000
 _IN_NOTEBOOK = 8  # images that a collection shows of itself
-_SMALL = 128  # pixels of the images in a file for Embedding Atlas
 _IN_PICTURE = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What an export did.
-
-    Attributes
-    ----------
-    summary
-        For people: what was written, and what was left out.
-    failed
-        Images that could not be dealt with, each with the reason.
-    """
-
-    summary: str
-    failed: tuple[tuple[str, str], ...] = ()
-
-    def __str__(self) -> str:
-        return self.summary
 
 
 @dataclass(frozen=True)
@@ -178,7 +155,7 @@ class Collection:
         return self._storage.columns
 
     def __len__(self) -> int:
-        return self._storage.count()
+        return self._rows.count()
 
     def __bool__(self) -> bool:
         return True
@@ -219,7 +196,7 @@ class Collection:
         FilterError
             The filter cannot be used.
         """
-        return self._storage.count(where)
+        return self._rows.count(where)
 
     def batches(
         self, columns: Sequence[str] | None = None, where: str | Filter | None = None
@@ -240,7 +217,7 @@ class Collection:
         UnknownNameError
             There is no such column.
         """
-        return self._storage.scan(self._known(columns), where=where)
+        return self._rows.scan(self._known(columns), where=where)
 
     def embedding_batches(
         self, columns: Sequence[str] = ("uri",), where: str | Filter | None = None
@@ -251,7 +228,7 @@ class Collection:
         ------
         The columns (B rows); and the embeddings (B, D) float32, as the network gave them.
         """
-        return self._storage.embedding_batches(columns, where)
+        return self._rows.embedding_batches(columns, where)
 
     def to_arrow(self, columns: Sequence[str] | None = None, where: str | Filter | None = None) -> pa.Table:
         """The rows as a pyarrow table; parameters as for `batches`."""
@@ -282,11 +259,11 @@ class Collection:
 
     def ids(self, where: str | Filter | None = None) -> list[str]:
         """The ids of the rows that match a filter; without one all."""
-        return [id_ for batch in self._storage.scan(["id"], where=where) for id_ in batch["id"].to_pylist()]
+        return [id_ for batch in self._rows.scan(["id"], where=where) for id_ in batch["id"].to_pylist()]
 
     def failures(self) -> Rows:
         """The images that could not be read: uri, reason, bytes, modified, etag, failed_at; sorted by uri."""
-        return Rows(pa.Table.from_pylist(self._storage.failures(), FAILURES))
+        return Rows(pa.Table.from_pylist(self._rows.failures(), FAILURES))
 
     def stats(self, *, to: str | Path | None = None) -> Stats:
         """Tell what it holds: rows, failures, model, and for each column its values.
@@ -301,10 +278,10 @@ class Collection:
         ConfigError
             No row has a label or a taxon that could be drawn.
         """
-        found = stats(self._storage)
+        found = stats(self._rows)
         if to is not None:
             counts = {
-                each.column: value_counts(self._storage, each.column)
+                each.column: value_counts(self._rows, each.column)
                 for each in found.columns
                 if each.column in TAXA and each.filled
             }
@@ -334,7 +311,7 @@ class Collection:
         >>> [(each.value, each.count) for each in collection.value_counts("label")][:3]
         [('birds', 27), ('flowers', 18), ('bovines', 12)]
         """
-        counts = value_counts(self._storage, column)
+        counts = value_counts(self._rows, column)
         if to is not None:
             _draw_counts({column: counts}, to)
         return counts
@@ -354,7 +331,7 @@ class Collection:
         ConfigError
             No two rows with different content have a value there.
         """
-        found = neighbour_agreement(self._storage, columns)
+        found = neighbour_agreement(self._rows, columns)
         if not any(each.agreement is not None for each in found):
             what = "taxon" if tuple(columns) == tuple(RANKS) else " or ".join(columns)
             raise ConfigError(
@@ -377,6 +354,7 @@ class Collection:
         min_confidence: float = 0.2,
         folder_labels: bool = True,
         retry_failed: bool = False,
+        as_new: bool = False,
         batch_size: int = 32,
         threads: int | None = None,
         ray: str | None = None,
@@ -403,6 +381,8 @@ class Collection:
             Take the name of the folder right above a file as its label, where nothing else tells it.
         retry_failed
             Try again what failed before.
+        as_new
+            Embed images whose files have moved as new ones, without their labels, instead of asking to `relocate` them.
         batch_size
             Images embedded at once.
         threads
@@ -426,6 +406,8 @@ class Collection:
             No image is named or found, or the table cannot be read.
         CollectionBusyError
             Another process is adding images.
+        ImagesMovedError
+            Images have rows already, under the uris of a folder where they are gone: `relocate` them.
 
         Examples
         --------
@@ -444,6 +426,7 @@ class Collection:
                 min_confidence=min_confidence,
                 folder_labels=folder_labels,
                 retry_failed=retry_failed,
+                as_new=as_new,
                 batch_size=batch_size,
                 threads=threads,
                 ray=ray,
@@ -525,7 +508,7 @@ class Collection:
             What made them; not needed for files that tell it.
         """
         done = import_predictions(Path(file), self._storage, model=model)
-        return ImportReport(self, predicted=done.rows, nameless=done.nameless, unknown=done.unknown)
+        return ImportReport(self, predicted=done.rows, nameless=done.unnamed, unknown=done.unmatched)
 
     # Searching
 
@@ -599,10 +582,10 @@ class Collection:
         keys = [ids] if isinstance(ids, str) else list(ids)
         filter = as_filter(where, self.columns)
         unwanted = [unlike] if isinstance(unlike, str | Path | np.ndarray) else list(unlike)
-        texts_unwanted = [each for each in unwanted if isinstance(each, str) and find_row(self._storage, each) is None]
+        texts_unwanted = [each for each in unwanted if isinstance(each, str) and find_row(self._rows, each) is None]
         clip = self._text_model(model) if words or texts_unwanted else None
         found = search(
-            self._storage,
+            self._rows,
             images=files,
             texts=words,
             ids=keys,
@@ -666,7 +649,7 @@ class Collection:
         """
         with stages_shown(progress) as show:
             tell = None if show is None else functools.partial(show, "comparing")
-            groups = find_duplicates(self._storage, threshold=threshold, where=where, progress=tell)
+            groups = find_duplicates(self._rows, threshold=threshold, where=where, progress=tell)
         return Duplicates(tuple(groups), threshold, str(self.path))
 
     # Names and labels
@@ -772,7 +755,7 @@ class Collection:
             raise ConfigError("A filter chooses rows of the collection: leave out images or where.")
         filter = as_filter(where, self.columns)
         files = [os.fspath(image) for image in paths_of(images or ())]
-        named = None if images is not None else self._storage
+        named = None if images is not None else self._rows
         unreadable: list[tuple[str, str]] = []
 
         def on_unreadable(path: str, error: ImageError) -> None:
@@ -782,7 +765,7 @@ class Collection:
             if examples is not None or column is not None:
                 source = _opened(examples) if examples is not None else self
                 namer = by_examples(
-                    source._storage,
+                    source._rows,
                     column or "label",
                     named,
                     files,
@@ -807,7 +790,7 @@ class Collection:
                     text_type=text_type,
                     templates=templates,
                 )
-            return collect_predictions(namer, k, min_score, unreadable, self._storage if save else None)
+            return collect_predictions(namer, k, min_score, unreadable, self._rows if save else None)
 
     def features(
         self,
@@ -842,7 +825,7 @@ class Collection:
         """
         from birder.collection.predicting import collect_features
 
-        storage = None if images is not None else self._storage
+        storage = None if images is not None else self._rows
         return collect_features(self._text_model(model), storage, paths_of(images or ()), batch_size, to, force)
 
     def hold_out(
@@ -882,7 +865,7 @@ class Collection:
         from birder.collection.predicting import held_out_predictions
         from birder.naming.predict import name_held_out
 
-        found = name_held_out(self._storage, column, share, k, method=method)
+        found = name_held_out(self._rows, column, share, k, method=method)
         return held_out_predictions(found, self.model.sha256, k, min_score)
 
     def suggest(
@@ -901,7 +884,7 @@ class Collection:
         limit
             How many.
         """
-        return suggest(self._storage, column, label=label, order=order, limit=limit)
+        return suggest(self._rows, column, label=label, order=order, limit=limit)
 
     def label(
         self,
@@ -947,20 +930,22 @@ class Collection:
         """
         return give_label(self._storage, self._ids_of(rows), column, value, by=author)
 
-    def undo(self, act: Change | str | None = None) -> Undone:
+    def undo(self, act: Change | Relocated | str | None = None) -> Undone:
         """Give rows back what an act of labelling took from them; rows that have been changed since stay as they are.
+
+        A relocation is undone too, if it is named.
 
         Parameters
         ----------
         act
-            What `label` gave, or its id (default: the last act that is not undone).
+            What `label` or `relocate` gave, or its id (default: the last act of labelling that is not undone).
 
         Raises
         ------
         CollectionError
             There is nothing to undo.
         """
-        return undo(self._storage, act.act if isinstance(act, Change) else act)
+        return undo(self._storage, act.act if isinstance(act, Change | Relocated) else act)
 
     def history(self, limit: int = 50, *, before: int | None = None) -> HistoryPage:
         """The acts of labelling, the latest first.
@@ -1014,20 +999,20 @@ class Collection:
         if colour is not None:
             if to is None:
                 raise ConfigError("Colours need a file to draw to.")
-            colour_values(self._storage, colour, [])  # an unknown column is said before minutes of work
-        points = None if recompute else read_map(self._storage)
+            colour_values(self._rows, colour, [])  # an unknown column is said before minutes of work
+        points = None if recompute else read_map(self._rows)
         if points is None:
             with stages_shown(progress) as show:
-                points = compute_map(self._storage, seed=seed, progress=show)
+                points = compute_map(self._rows, seed=seed, progress=show)
         if to is None:
             return points
         page = Path(to).suffix.lower() in (".html", ".htm")
         most = len(PALETTE) if page else _IN_PICTURE
-        values = None if colour is None else colour_values(self._storage, colour, points.ids, most=most)
+        values = None if colour is None else colour_values(self._rows, colour, points.ids, most=most)
         if page:
             from birder.plots.map_page import write_map_page
 
-            write_map_page(self._storage, points, to, values, colour)
+            write_map_page(self._rows, points, to, values, colour)
         else:
             from birder.plots.map_image import draw_map
 
@@ -1036,7 +1021,7 @@ class Collection:
 
     def stored_map(self) -> MapPoints | None:
         """The map as `map` gives it, if it has been computed; else None."""
-        return read_map(self._storage)
+        return read_map(self._rows)
 
     # Taking it elsewhere, and keeping it
 
@@ -1047,7 +1032,7 @@ class Collection:
         *,
         where: str | Filter | None = None,
         force: bool = False,
-        by: str = "label",
+        by: str | None = None,
         link: bool = False,
         folder_labels: bool = False,
         results: str | Path | None = None,
@@ -1069,7 +1054,7 @@ class Collection:
         force
             Replace what is there.
         by
-            For "folders" and "xmp": names are the "label", the "prediction", or a column of text.
+            For "folders" and "xmp": images are named by the "label" (default), the "prediction", or a column of text.
         link
             For "folders": hard links, which need no room, rather than copies.
         folder_labels
@@ -1098,53 +1083,23 @@ class Collection:
         >>> print(collection.export("birds.csv", where="label = 'birds'"))
         27 rows in birds.csv.
         """
-        to = Path(to)
-        if format == "folders":
-            done = sort_into(Snapshot(self._storage, where), to, by=by, link=link)
-            there = f", {done.there:,} were there already" if done.there else ""
-            summary = f"{done.placed:,} {'links' if link else 'copies'} in {to}{there}."
-            summary += f"\n{done.nameless:,} rows have no {by} and were left out." if done.nameless else ""
-            return ExportReport(summary, tuple(done.failures))
-        if format == "xmp":
-            sidecars = write_sidecars(Snapshot(self._storage, where), to, by=by, folder_labels=folder_labels)
-            there = f", {sidecars.there:,} say it already" if sidecars.there else ""
-            summary = f"{sidecars.written:,} sidecars written in {to}{there}."
-            if sidecars.elsewhere:
-                summary += f"\n{sidecars.elsewhere:,} images lie elsewhere and were left alone."
-            return ExportReport(summary, tuple(sidecars.failures))
-        tool: Tool | None = None
-        if (
-            format == "emb-explorer"
-            or format == "camtrap-dp"
-            or format == "megadetector"
-            or format == "embedding-atlas"
-        ):
-            tool = format
-        elif format is not None and format not in ("parquet", "csv", "npz"):
-            raise unknown_name("format", format, ("parquet", "csv", "npz", "folders", "xmp", *get_args(Tool)))
-        elif format is not None and to.suffix.lower() != f".{format}":
-            raise ConfigError(f"{to} does not end in .{format}: name it {to.with_suffix('.' + format).name}.")
-        places = thumbnails = None
-        if tool == "embedding-atlas":
-            from birder.plots.image_page import thumbnails as shrink
-
-            points = read_map(self._storage)
-            places = dict(zip(points.ids, map(tuple, points.xy.tolist()), strict=True)) if points is not None else None
-            thumbnails = functools.partial(shrink, side=_SMALL)
-        summary = export(
-            self._storage,
+        found = read_map(self._rows) if format == "embedding-atlas" else None
+        points = None if found is None else dict(zip(found.ids, map(tuple, found.xy.tolist()), strict=True))
+        return export(
+            self._rows,
             to,
-            for_=tool,
+            format,
+            points=points,
             where=where,
+            force=force,
+            by=by,
+            link=link,
+            folder_labels=folder_labels,
             results=results,
             project=project,
             classifier=classifier,
-            pictures_at=images_at,
-            places=places,
-            thumbnails=thumbnails,
-            force=force,
+            images_at=images_at,
         )
-        return ExportReport(summary)
 
     def backup(self, to: str | Path, *, progress: StageProgress = "auto") -> Backup:
         """Make a consistent copy of the collection while others may use it; repeated, it copies only what is new.
@@ -1172,7 +1127,43 @@ class Collection:
         """
         with stages_shown(progress) as show:
             tell = None if show is None else lambda done, total: show("copying", done / max(total, 1))
-            return backup(self._storage, to, progress=tell)
+            return backup(self._rows, to, progress=tell)
+
+    def relocate(
+        self,
+        old: str | Path,
+        new: str | Path,
+        *,
+        check: Check = "sample",
+        author: str | None = None,
+        progress: StageProgress = "auto",
+    ) -> Relocated:
+        r"""Give the rows whose files were in one place the uris that these have in another; `undo` takes it back.
+
+        Ids, labels, predictions, the map and embeddings stay with their rows.
+
+        Parameters
+        ----------
+        old, new
+            Folders, files or URLs; Windows paths (`D:\photos`) are understood on any system.
+        check
+            Which files to compare, by size and sha256, with what was embedded: "sample", 50 of them, or "all".
+        author
+            Who does it.
+        progress
+            Called with ("comparing", the share that is done); "auto" for a bar in a terminal or notebook.
+
+        Raises
+        ------
+        ConfigError
+            Both places are the same.
+        CollectionError
+            No row is in the old place, a file is not in the new one or differs, or a row has one of the new uris
+            already. Nothing is changed then.
+        """
+        with stages_shown(progress) as show:
+            tell = None if show is None else lambda done, total: show("comparing", done / max(total, 1))
+            return relocate(self._storage, old, new, check=check, by=author, progress=tell)
 
     def index(self, columns: Sequence[str] = ()) -> IndexStatus:
         """Make the index of the embeddings, and those of columns that filters use; anew if they are there.
@@ -1210,6 +1201,13 @@ class Collection:
 
     # Inside
 
+    @property
+    def _rows(self) -> Storage:
+        """The storage to read rows from: they have the labels that this object gave."""
+        if self._storage.labelled:
+            self._storage.see_latest()
+        return self._storage
+
     def _encoder(self, model: str | None = None) -> Encoder:
         if model not in self._encoders:
             self._encoders[model] = load_encoder_of(
@@ -1245,7 +1243,7 @@ class Collection:
         for start in range(0, len(keys), _IDS_AT_ONCE):
             some = set().union(*(wanted[key] for key in keys[start : start + _IDS_AT_ONCE]))
             quoted = ", ".join("'" + each.replace("'", "''") + "'" for each in sorted(some))
-            for batch in self._storage.scan(["id", "uri"], where=f"id IN ({quoted}) OR uri IN ({quoted})"):
+            for batch in self._rows.scan(["id", "uri"], where=f"id IN ({quoted}) OR uri IN ({quoted})"):
                 ids = batch["id"].to_pylist()
                 found.update(zip(ids, ids, strict=True))
                 found.update(zip(batch["uri"].to_pylist(), ids, strict=True))
@@ -1270,7 +1268,7 @@ class Collection:
         for key in keys:
             id_ = known.get(key)
             if id_ is None:
-                row = find_row(self._storage, os.fspath(key))
+                row = find_row(self._rows, os.fspath(key))
                 if row is None:
                     raise CollectionError(f"{self.path} has no row {str(key)!r}: name one by its id, uri or file name.")
                 id_ = row["id"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from birder.collection.filter import quoted
 from birder.collection.journal import Journal
+from birder.collection.places import Places
 from birder.collection.predictions import is_prediction
 from birder.collection.schema import FAILURES, LABEL_SOURCE, USERS, VECTORS, Content, Failure, Row
 from birder.sources import RESERVED, Stamp
@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 _ABOUT = ("width", "height", "taken_at", "latitude", "longitude", "suspect")
 """Columns that tell of the content, beside its vectors."""
-_NAMESPACE = uuid.NAMESPACE_URL
 _DELETED_AT_ONCE = 1000
-
-
-def row_id(uri: str) -> str:
-    """The id of the row of a uri."""
-    return str(uuid.uuid5(_NAMESPACE, uri))
 
 
 def commit(
@@ -37,6 +31,7 @@ def commit(
     failed: Table,
     before: Table | None,
     journal: Journal,
+    places: Places,
     rows: Sequence[Row],
     failures: Sequence[Failure],
 ) -> None:
@@ -51,10 +46,10 @@ def commit(
     if stale := [failure.uri for failure in failures if failure.known]:
         images.delete(_any_of("uri", stale))
     if new := [row for row in rows if not row.known]:
-        images.add(table_of(images.schema, new, contents, journal))
+        images.add(table_of(images.schema, new, contents, journal, places))
     if changed := [row for row in rows if row.known]:
         merge = images.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(table_of(images.schema, _with_kept(images, changed), contents, journal))
+        merge.execute(table_of(images.schema, _with_kept(images, changed), contents, journal, places))
     if failures:
         merge = failed.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
         merge.execute(_failure_table(failures))
@@ -67,9 +62,11 @@ def delete_failures(failed: Table, uris: Sequence[str]) -> None:
         failed.delete(_any_of("uri", uris[start : start + _DELETED_AT_ONCE]))
 
 
-def table_of(schema: pa.Schema, rows: Sequence[Row], contents: Mapping[str, Content], journal: Journal) -> pa.Table:
+def table_of(
+    schema: pa.Schema, rows: Sequence[Row], contents: Mapping[str, Content], journal: Journal, places: Places
+) -> pa.Table:
     """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
-    ids = [row_id(row.uri) for row in rows]
+    ids = [row.columns.get("id") or places.original_id(row.uri) for row in rows]  # a row that is there keeps its id
     words = journal.words(ids, schema.names)
     # a column of that name that is the user's own is another thing
     has_suspect = "suspect" in schema.names and schema.field("suspect").type == USERS["suspect"]
@@ -111,7 +108,7 @@ def _with_kept(images: Table, rows: Sequence[Row]) -> list[Row]:
     person is not replaced by the name of a folder.
     """
     left_out = {*RESERVED, *_ABOUT} - {LABEL_SOURCE}
-    names = [name for name in images.schema.names if name not in left_out and not is_prediction(name)]
+    names = ["id", *(name for name in images.schema.names if name not in left_out and not is_prediction(name))]
     former = images.search().where(_any_of("uri", [row.uri for row in rows])).select(["uri", *names])
     kept = {row.pop("uri"): row for row in former.to_arrow().to_pylist()}
     changed = []
@@ -167,6 +164,21 @@ def _matrix(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     """A column of fixed-size lists as (N, size)."""
     matrix: npt.NDArray[Any] = column.combine_chunks().flatten().to_numpy().reshape(-1, column.type.list_size)
     return matrix
+
+
+def rename_failures(failed: Table, uris: Mapping[str, str], version: int) -> None:
+    """Give failures other uris, old -> new, unless there is a failure of the new one.
+
+    Interrupted, it can be done again with the version that the failures had at first.
+    """
+    if not uris:
+        return
+    if int(failed.version) == version:
+        table = failed.search().where(_any_of("uri", list(uris))).to_arrow()
+        new = pa.array([uris[uri] for uri in table["uri"].to_pylist()], pa.string())
+        renamed = table.set_column(table.schema.get_field_index("uri"), table.schema.field("uri"), new)
+        failed.merge_insert("uri").when_not_matched_insert_all().execute(renamed)
+    delete_failures(failed, sorted(uris.keys() - set(uris.values())))
 
 
 def _any_of(column: str, values: Sequence[str]) -> str:

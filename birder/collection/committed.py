@@ -124,6 +124,16 @@ class Committed:
         """The files that could not be read, as `failures` lists them."""
         return self._failures.to_arrow().sort_by("uri")
 
+    @property
+    def failures_version(self) -> int:
+        """The number of the version of the failures, as of the last `see_latest`."""
+        return int(self._failures.version)
+
+    def failed_uris(self) -> list[str]:
+        """The uris of the files that could not be read."""
+        uris: list[str] = self._failures.search().select(["uri"]).to_arrow()["uri"].to_pylist()
+        return uris
+
     def newest_failures(self) -> pa.Table:
         """The files that could not be read, as of now: uri, reason, failed_at; sorted by uri."""
         self._failures.checkout_latest()  # type: ignore[no-untyped-call]

@@ -15,8 +15,8 @@ from birder.collection.progress import EmbedProgress, StageProgress, embedding_s
 from birder.collection.results import ImageFeatures, Predictions
 from birder.collection.storage import Storage, exists
 from birder.errors import ConfigError
-from birder.formats.read import import_embeddings
-from birder.formats.read_predictions import holds_predictions
+from birder.formats.import_embeddings import import_embeddings
+from birder.formats.import_predictions import has_predictions
 from birder.pipeline.run import EmbedOptions, EmbedReport, encoder_spec, run_embed
 from birder.registry import DEFAULT_WEIGHTS
 
@@ -112,7 +112,7 @@ def import_file(
         The collection belongs to another model, or its columns have other types.
     """
     file = Path(file)
-    if holds_predictions(file):
+    if has_predictions(file):
         if embedding is not None or uri is not None or table is not None:
             raise ConfigError(f"{file} holds predictions: leave out embedding, uri and table.")
         return open_collection(into).import_predictions(file, model=model)
@@ -126,7 +126,9 @@ def import_file(
             table=table,
             on_progress=None if show is None else lambda read, total: show("reading", read / max(total, 1)),
         )
-    return ImportReport(Collection(done.collection), done.new, done.changed, done.there, done.failed, done.off_earth)
+    return ImportReport(
+        Collection(done.collection), done.new, done.changed, done.unchanged, done.failed, done.off_earth
+    )
 
 
 def predict(

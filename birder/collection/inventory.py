@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from birder.collection.disk import storing
+from birder.collection.places import below
 from birder.files import replacing
 from birder.sources import Stamp
 
@@ -62,6 +63,15 @@ def add_shards(path: Path, shards: Mapping[str, Shard]) -> None:
     """Keep shards beside those that are known; the caller holds the right to write."""
     with storing(path), replacing(path / _SHARDS) as draft:
         draft.write_text(json.dumps(read_shards(path) | dict(shards)))
+
+
+def forget_shards(path: Path, places: Sequence[str]) -> None:
+    """Forget that shards in some places were gone through, so that the next run does; the caller may write."""
+    shards = read_shards(path)
+    left = {uri: shard for uri, shard in shards.items() if all(below(uri, place) is None for place in places)}
+    if len(left) < len(shards):
+        with storing(path), replacing(path / _SHARDS) as draft:
+            draft.write_text(json.dumps(left))
 
 
 def _digest(sha256: str) -> bytes | None:

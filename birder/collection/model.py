@@ -139,7 +139,7 @@ def stand_in(collection: Storage, model: str | None = None) -> str:
         Another model is named than at the import.
     """
     card = collection.model
-    theirs = _resolved(card.source)
+    theirs = resolved(card.source)
     if model is None or Path(model).exists() or theirs is None:
         return model or card.source
     if _identity(resolve(model)) != _identity(theirs):
@@ -206,7 +206,7 @@ def _encoder_of_imported(collection: Storage, model: str | None, device: str | N
     from birder.inference.engine_torch import find_device
 
     name = stand_in(collection, model)
-    found = _resolved(name)
+    found = resolved(name)
     if found is None:
         raise CollectionError(
             f"{collection.path} was imported, and {name!r}, which is given as the model of its embeddings, is not a "
@@ -227,8 +227,8 @@ def _encoder_of_imported(collection: Storage, model: str | None, device: str | N
     return load_encoder(found, device, draft=False, precision="fp32")
 
 
-def _resolved(word: str) -> Model | None:
-    """What an imported collection's word for its model means; None if it is not a model's."""
+def resolved(word: str) -> Model | None:
+    """What a card's word for its model means; None if it does not name a model, or a file that is gone."""
     try:
         return resolve(word)
     except BirderError:

@@ -7,8 +7,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from birder.plots.image_page import thumbnails
 from birder.sources import uri_to_name
+from birder.sources.thumbnails import thumbnails
 
 ROWS = 20
 """Rows of a table that are shown."""

@@ -13,14 +13,14 @@ which reads, the right to write. Its parts are `creation` (tables made and opene
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from birder.collection.commit import commit, delete_failures, table_of, with_all_columns
+from birder.collection.commit import commit, delete_failures, rename_failures, table_of, with_all_columns
 from birder.collection.committed import Committed
 from birder.collection.creation import create_tables, exists, open_tables
 from birder.collection.disk import (
@@ -35,8 +35,10 @@ from birder.collection.disk import (
     storing,
 )
 from birder.collection.flush import flushing
-from birder.collection.inventory import Index, Shard, add_shards
+from birder.collection.inventory import Index, Shard, add_shards, forget_shards
+from birder.collection.moving import finish
 from birder.collection.pending import copy_with_labels, relabelled
+from birder.collection.places import read_places, with_roots, write_places
 from birder.collection.predictions import AT, BY, PREFIX, SCORE, prediction_table
 from birder.collection.schema import (
     LABEL_SOURCE,
@@ -174,6 +176,7 @@ class Storage(Committed):
             with storing(self.path):
                 self.see_latest()
                 after.enter_context(flushing(self.path))
+            finish(self)
             yield
             with storing(self.path):
                 after.close()
@@ -254,7 +257,7 @@ class Storage(Committed):
             The disk is full, or cannot be written to.
         """
         with storing(self.path):
-            commit(self._images, self._failures, self._before, self.journal, rows, failures)
+            commit(self._images, self._failures, self._before, self.journal, read_places(self.path), rows, failures)
 
     def append(self, rows: pa.Table) -> None:
         """Add rows with id, uri, sha256, embedding and any other columns, in one commit; within `writing` only."""
@@ -272,6 +275,11 @@ class Storage(Committed):
         key = "uri" if "uri" in rows.column_names else "id"
         with storing(self.path):
             self._images.merge_insert(key).when_matched_update_all().execute(rows)
+
+    def update_uris(self, rows: pa.Table) -> None:
+        """Give rows other uris, in one commit; `rows` has `id` and `uri`. Within `writing` only."""
+        with storing(self.path):
+            self._images.merge_insert("id").when_matched_update_all().execute(rows)
 
     def write_columns(self, rows: pa.Table) -> None:
         """Write values into rows that are there, in one commit; columns that are not there yet are added.
@@ -336,6 +344,21 @@ class Storage(Committed):
         if shards:
             add_shards(self.path, shards)
 
+    def forget_shards(self, places: Sequence[str]) -> None:
+        """Forget the shards in some places, so that the next run goes through them; within `writing` only."""
+        forget_shards(self.path, places)
+
+    def remember_roots(self, paths: Iterable[str | Path]) -> None:
+        """Keep the folders among some paths as roots, from which images were embedded; within `writing` only."""
+        places = read_places(self.path)
+        if (more := with_roots(places, paths)) != places:
+            with storing(self.path):
+                write_places(self.path, more)
+
+    def rename_failures(self, uris: Mapping[str, str], version: int) -> None:
+        """Give failures other uris; within `writing` only. See `birder.collection.commit.rename_failures`."""
+        rename_failures(self._failures, uris, version)
+
     def forget_failures(self, uris: Sequence[str]) -> None:
         """Clear failures that no longer hold, of files without a row of their own; within `writing` only."""
         with storing(self.path):
@@ -354,7 +377,7 @@ class Storage(Committed):
 
     def table_of(self, rows: Sequence[Row], contents: Mapping[str, Content]) -> pa.Table:
         """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
-        return table_of(self.schema, rows, contents, self.journal)
+        return table_of(self.schema, rows, contents, self.journal, read_places(self.path))
 
     def _add_columns(self, columns: Mapping[str, pa.DataType]) -> None:
         new = [pa.field(name, type_) for name, type_ in columns.items() if name not in self.columns]

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from birder.collection.model import check_width, stand_in
+from birder.collection.model import check_width, resolved, stand_in
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, NoTextEncoderError, UnknownNameError, WrongModelError
 from birder.inference.engine_torch import find_device
 from birder.net.base import Backbone
 from birder.weights.clip import LoadedClip
-from birder.weights.resolve import resolve
+from birder.weights.resolve import Kind, resolve
 
 
 class Projects(Protocol):
@@ -66,6 +66,13 @@ def load_text_encoder(collection: Storage, model: str | None = None, device: str
     """
     card = collection.model
     imported = card.engine == IMPORTED
+    own = resolved(card.source)
+    if model is None and not imported and (own is None or own.kind == Kind.file):
+        raise NoTextEncoderError(
+            f"{collection.path} was embedded with {card.source}, which is an image encoder alone: name the CLIP model "
+            "that it came from, as in --model imageomics/bioclip. Without texts: search by images (--image, --id), "
+            "name by examples (birder predict --like)."
+        )
     try:
         found = resolve(stand_in(collection, model) if imported else model or card.source)
         clip = found.load_clip(device=find_device(device))

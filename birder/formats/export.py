@@ -1,167 +1,124 @@
-"""`export`: a collection into a file of another format."""
+"""Export: a collection into a file or folder of any format that can be written."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Literal, get_args
-from urllib.parse import urlsplit
+from typing import TypedDict, Unpack
 
 from birder.collection.filter import Filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
-from birder.files import replacing, replacing_folder
-from birder.formats.camtrap import Project, write_camtrap, zipped
-from birder.formats.emb_explorer import write_emb_explorer
-from birder.formats.embedding_atlas import Thumbnails, write_embedding_atlas
-from birder.formats.megadetector import write_megadetector
-from birder.formats.npz import write_npz
+from birder.formats.camtrap import Project
+from birder.formats.embedding_atlas import Points
 from birder.formats.snapshot import Snapshot
-from birder.formats.tables import write_csv, write_parquet
-from birder.version import __version__
+from birder.formats.table import FORMATS, ExportFormat, ExportReport, Format, export_formats, format_to_write
 
-Tool = Literal["emb-explorer", "camtrap-dp", "megadetector", "embedding-atlas"]
-Places = Mapping[str, tuple[float, float]]
-_WRITERS: dict[str, Callable[[Snapshot, Path], int]] = {
-    ".parquet": write_parquet,
-    ".csv": write_csv,
-    ".npz": write_npz,
-}
+
+class ExportOptions(TypedDict, total=False):
+    """Options that only some formats take; see `Format.options`.
+
+    Attributes
+    ----------
+    by
+        Images are named by the "label" (the default), the "prediction", or a column of text.
+    link
+        Make hard links rather than copies.
+    folder_labels
+        Labels that are the name of a folder count, too.
+    results
+        MegaDetector's results (JSON), into which the predictions are merged.
+    classifier
+        The name of what made the predictions (default: the model).
+    images_at
+        The address of a `birder serve` of this collection, from which the other tool fetches images.
+    project
+        What Camtrap DP requires and images do not tell.
+    points
+        The points of the map by id.
+    """
+
+    by: str | None
+    link: bool
+    folder_labels: bool
+    results: str | Path | None
+    classifier: str | None
+    images_at: str | None
+    project: Project | None
+    points: Points | None
 
 
 def export(
     collection: Storage,
-    file: str | Path,
+    to: str | Path,
+    format: ExportFormat | None = None,
     *,
-    for_: Tool | None = None,
     where: str | Filter | None = None,
-    results: str | Path | None = None,
-    project: Project | None = None,
-    classifier: str | None = None,
-    pictures_at: str | None = None,
-    places: Places | None = None,
-    thumbnails: Thumbnails | None = None,
     force: bool = False,
-) -> str:
-    """Write a collection, as it is now, into a file; the collection itself is not touched.
+    **options: Unpack[ExportOptions],
+) -> ExportReport:
+    """Write a collection, as it is now, into a file or folder; the collection itself is not changed.
 
     Parameters
     ----------
     collection
         What to write.
-    file
-        .parquet, .csv or .npz; with `for_`, what that tool reads: .parquet (emb-explorer, embedding-atlas), a folder or
-        .zip (camtrap-dp), .json (megadetector).
-    for_
-        The tool it is for.
+    to
+        The file or folder.
+    format
+        The name of a format (default: what the ending of `to` tells: .parquet, .csv or .npz).
     where
-        A filter; default: all rows.
-    results
-        For megadetector: the results that the predictions go into.
-    project
-        For camtrap-dp: what the photographs do not tell.
-    classifier
-        For camtrap-dp and megadetector: the name of what made the predictions; the collection's model without it.
-    pictures_at
-        For emb-explorer: the address of a `birder serve` of this collection, from which it fetches pictures.
-    places, thumbnails
-        For embedding-atlas: where rows are on the map (x and y by id), and what gives their pictures.
+        A filter (default: all rows).
     force
-        Overwrite what is there.
+        Replace what exists.
+    options
+        See `ExportOptions`. One that is None or False counts as not given.
 
     Returns
     -------
-    What was written, for people.
+    What was written, and what failed.
 
     Raises
     ------
+    FileExistsError
+        Birder's own: the file exists, and `force` is not given.
+    UnknownNameError
+        There is no such format.
     ConfigError
-        The file's ending says no format, it is there already, cannot be written, or something needed is not given.
+        The ending tells no format or another one, or an option is missing or belongs to another format.
+    FilterError
+        The filter is not valid.
     CollectionError
         There is nothing to write.
+    WriteError
+        The file cannot be written.
     """
-    file = Path(file)
-    snapshot = Snapshot(collection, where)
-    by = classifier or f"{collection.model.name} (Birder {__version__})"
-    if for_ == "camtrap-dp":
-        return _camtrap(collection, snapshot, file, project or Project(), by, force)
-    if for_ == "megadetector":
-        if results is None:
-            raise ConfigError("Name MegaDetector's results that the predictions shall go into: --results FILE.json")
-        _demand_ending(file, ".json", for_)
-        with replacing(file, force=force) as draft:
-            merged = write_megadetector(snapshot, Path(results), draft, by)
-        left = f"; {merged.unmatched:,} predictions are of no detection there" if merged.unmatched else ""
-        return f"{merged.merged:,} detections have a classification in {file}{left}."
-    if for_ == "embedding-atlas":
-        return _embedding_atlas(collection, snapshot, file, places, thumbnails, force)
-    if for_ == "emb-explorer":
-        _demand_ending(file, ".parquet", for_)
-    elif for_ is not None:
-        raise ConfigError(f"There is no export for {for_!r}, only for {', '.join(get_args(Tool))}.")
-    elif file.suffix.lower() not in _WRITERS:
-        raise ConfigError(f"{file} ends in no format: name it .parquet, .csv or .npz, or say what it is --for.")
-    if pictures_at is not None and urlsplit(pictures_at).scheme not in ("http", "https"):
-        raise ConfigError(f"{pictures_at} is no web address: give that of birder serve, as in http://127.0.0.1:8000")
-    for_explorer = functools.partial(write_emb_explorer, pictures_at=pictures_at)
-    write = for_explorer if for_ == "emb-explorer" else _WRITERS[file.suffix.lower()]
-    if snapshot.count() == 0:
-        raise CollectionError(
-            "No rows match the filter." if where is not None else f"{collection.path} has no rows to export."
+    to = Path(to)
+    format_ = _by_ending(to) if format is None else format_to_write(format)
+    if not format_.fits(to):
+        expected = " or ".join(each for each in format_.endings if each)
+        raise ConfigError(
+            f"{to} does not end in {expected}. For {format_.name}, name it {to.with_suffix(format_.endings[0]).name}."
         )
-    with replacing(file, force=force) as draft:
-        rows = write(snapshot, draft)
-    return f"{rows:,} rows in {file}."
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    for name in given.keys() - set(format_.options):
+        others = ", ".join(each.name for each in FORMATS.values() if name in each.options)
+        raise ConfigError(f"The format {format_.name} has no option {name}; it is one of: {others or 'no format'}.")
+    rows = Snapshot(collection, where)
+    if rows.count() == 0:
+        raise CollectionError("No rows match the filter." if where else f"{collection.path} has no rows to export.")
+    report: ExportReport = format_.load().export(collection, rows, to, force=force, **given)
+    return report
 
 
-def _embedding_atlas(
-    collection: Storage,
-    snapshot: Snapshot,
-    file: Path,
-    places: Places | None,
-    thumbnails: Thumbnails | None,
-    force: bool,
-) -> str:
-    if places is None or thumbnails is None:
-        raise CollectionError(f"{collection.path} has no map yet: compute it with birder map {collection.path}")
-    _demand_ending(file, ".parquet", "embedding-atlas")
-    with replacing(file, force=force) as draft:
-        done = write_embedding_atlas(snapshot, draft, places, thumbnails)
-    off = (
-        f"; {done.off_map:,} are not on the map (birder map DIR --recompute) and were left out" if done.off_map else ""
+_USUAL = ("parquet", "csv", "npz")
+"""Formats that an ending alone tells."""
+
+
+def _by_ending(to: Path) -> Format:
+    for name in _USUAL:
+        if FORMATS[name].fits(to):
+            return FORMATS[name]
+    endings = ", ".join(FORMATS[name].endings[0] for name in _USUAL)
+    raise ConfigError(
+        f"The ending of {to} tells no format. Use {endings}, or name one of: {', '.join(export_formats())}."
     )
-    bare = f"; {done.pictureless:,} have no picture, as it cannot be read" if done.pictureless else ""
-    return f"{done.rows:,} rows in {file}{off}{bare}. Open it with: embedding-atlas {file} --x x --y y"
-
-
-def _camtrap(
-    collection: Storage, snapshot: Snapshot, file: Path, project: Project, classifier: str, force: bool
-) -> str:
-    if file.suffix.lower() == ".zip":
-        with replacing(file, force=force) as draft, TemporaryDirectory(dir=file.parent, prefix=".birder-") as folder:
-            written = write_camtrap(collection, snapshot, Path(folder), project, classifier)
-            zipped(Path(folder), draft)
-    else:
-        with replacing_folder(file, force=force) as folder:
-            written = write_camtrap(collection, snapshot, folder, project, classifier)
-    return (
-        f"{written.observations:,} observations of {written.media:,} media in {written.deployments:,} deployments "
-        f"in {file}.{_doubts(written.doubtful)}"
-    )
-
-
-def _doubts(names: list[str]) -> str:
-    if not names:
-        return ""
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return (
-        f"\nWarning: {len(names):,} of the scientific names may be of no taxa ({shown}): nothing says that they are. "
-        "Bring their ranks with birder embed --table, or name them in the taxonomic of --package."
-    )
-
-
-def _demand_ending(file: Path, ending: str, tool: str) -> None:
-    if file.suffix.lower() != ending:
-        raise ConfigError(f"For {tool}, the file must end in {ending}: name it {file.with_suffix(ending).name}.")

@@ -15,14 +15,14 @@ def read_object(file: Path, what: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        It cannot be read, is larger than 1 GiB, or holds no object.
+        It cannot be read, is larger than 1 GiB, or is not an object.
     """
     try:
         found = read_json(str(file))
     except FileNotFoundError:
-        raise ConfigError(f"There is no file {file}: name {what}.") from None
+        raise ConfigError(f"There is no file {file}. Name {what}.") from None
     except (OSError, ValueError, MemoryError) as error:
-        raise ConfigError(f"Cannot read {file}: {error or 'it needs too much memory'}. It must be {what}.") from error
+        raise ConfigError(f"Cannot read {file}: {error or 'it takes too much memory'}. It must be {what}.") from error
     if not isinstance(found, dict):
-        raise ConfigError(f"{file} holds no JSON object: it must be {what}.")
+        raise ConfigError(f"{file} is not a JSON object. It must be {what}.")
     return found

@@ -1,4 +1,4 @@
-"""How a file of others' embeddings is laid out: which column is what, and under which names they are kept."""
+"""How a file of embeddings by another tool is laid out: which column is what, and how they are called here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from birder.collection.storage import USERS
 from birder.errors import ConfigError, unknown_name
-from birder.formats.foreign import Foreign
+from birder.formats.embeddings import EmbeddingFile
 from birder.sources import RESERVED
 
 EMBEDDINGS = ("embedding", "emb", "embeddings", "vector", "vectors", "features", "feature", "image_features")
@@ -42,9 +42,9 @@ class Layout:
     embedding
         The column of embeddings.
     size
-        How many numbers an embedding has.
+        The embedding dimension.
     address
-        The column that says where a photograph is, if any; in which `uri` may be null.
+        The column with the images' locations, if any; they may be null.
     identity
         The column of identifiers for rows, if any.
     kept
@@ -58,7 +58,7 @@ class Layout:
     kept: dict[str, tuple[str, pa.DataType]]
 
 
-def find_layout(file: Foreign, name: Path, *, embedding: str | None, uri: str | None) -> Layout:
+def find_layout(file: EmbeddingFile, name: Path, *, embedding: str | None, uri: str | None) -> Layout:
     """Find out which column is what; `embedding` and `uri` name columns that are not to be guessed.
 
     Raises
@@ -73,12 +73,12 @@ def find_layout(file: Foreign, name: Path, *, embedding: str | None, uri: str | 
         if named is not None and named not in schema.names:
             raise unknown_name("column", named, schema.names)
     if doubled := [each for each, count in Counter(schema.names).items() if count > 1]:
-        raise ConfigError(f"{name} has several columns called {doubled[0]}: rename all but one.")
+        raise ConfigError(f"{name} has several columns named {doubled[0]}. Rename all but one.")
     embedding = embedding or _embedding_column(schema, name)
-    if not _holds_floats(schema.field(embedding).type):
+    if not _is_list_of_floats(schema.field(embedding).type):
         raise ConfigError(
-            f"The column {embedding} of {name} is {schema.field(embedding).type}, no list of floats: name another one "
-            "with --embedding."
+            f"The column {embedding} of {name} has the type {schema.field(embedding).type}, not lists of floats. "
+            "Name another one with --embedding."
         )
     address = uri or next((each for each in ADDRESSES if each in schema.names and _is_text(schema, each)), None)
     identity = next((each for each in IDENTITIES if each in schema.names and _is_text(schema, each)), None)
@@ -87,18 +87,18 @@ def find_layout(file: Foreign, name: Path, *, embedding: str | None, uri: str | 
 
 
 def _embedding_column(schema: pa.Schema, name: Path) -> str:
-    found: list[str] = [column.name for column in schema if _holds_floats(column.type)]
+    found: list[str] = [column.name for column in schema if _is_list_of_floats(column.type)]
     usual = [column for each in EMBEDDINGS for column in found if column.lower() == each]
     if usual:
         return usual[0]
     if len(found) == 1:
         return found[0]
     if found:
-        raise ConfigError(f"{name} has several lists of floats ({', '.join(found)}): say which with --embedding.")
-    raise ConfigError(f"{name} has no column of embeddings (a list of floats), only {', '.join(schema.names)}.")
+        raise ConfigError(f"{name} has several lists of floats ({', '.join(found)}). Choose one with --embedding.")
+    raise ConfigError(f"{name} has no column of embeddings (lists of floats), only {', '.join(schema.names)}.")
 
 
-def _holds_floats(type_: pa.DataType) -> bool:
+def _is_list_of_floats(type_: pa.DataType) -> bool:
     lists = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
     return bool(lists and pa.types.is_floating(type_.value_type))
 
@@ -108,8 +108,8 @@ def _is_text(schema: pa.Schema, name: str) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
-def _size(file: Foreign, embedding: str, name: Path) -> int:
-    """The length that most of the first embeddings have."""
+def _size(file: EmbeddingFile, embedding: str, name: Path) -> int:
+    """The dimension that most of the first embeddings have."""
     type_ = file.schema.field(embedding).type
     if pa.types.is_fixed_size_list(type_):
         return int(type_.list_size)
@@ -117,7 +117,7 @@ def _size(file: Foreign, embedding: str, name: Path) -> int:
         lengths = pc.list_value_length(table[embedding]).drop_null()
         if counted := Counter(length for length in lengths.to_pylist() if length > 0):
             return int(counted.most_common(1)[0][0])
-    raise ConfigError(f"{name} has no embedding in its column {embedding}: name another one with --embedding.")
+    raise ConfigError(f"{name} has no embeddings in its column {embedding}. Name another one with --embedding.")
 
 
 def _kept(schema: pa.Schema, embedding: str) -> dict[str, tuple[str, pa.DataType]]:
@@ -125,7 +125,7 @@ def _kept(schema: pa.Schema, embedding: str) -> dict[str, tuple[str, pa.DataType
     taken = {*schema.names, *RESERVED, *USERS}
     for column in schema:
         name, type_ = column.name, _storable(column.type)
-        if name == embedding or name.startswith("__index_level_"):  # pandas' numbering of the rows
+        if name == embedding or name.startswith("__index_level_"):  # pandas' index
             continue
         own = USERS.get(name)
         if own is not None and (pa.types.is_null(column.type) or _goes_into(type_, own)):
@@ -153,7 +153,7 @@ def _goes_into(given: pa.DataType, own: pa.DataType) -> bool:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """source_NAME, as columns of other sources that clash with Birder's own are called."""
+    """source_NAME, as other columns that clash with Birder's own are named."""
     wanted = free = "source_" + name.strip("_")
     number = 1
     while free in taken:

@@ -1,170 +1,249 @@
-"""Predictions merged into MegaDetector's results, for Timelapse, AddaxAI and whatever else reads them.
+"""MegaDetector's results: boxes on images, read as sources; and predictions merged into them, for Timelapse or AddaxAI.
 
-The format is MegaDetector's batch output, 1.x (https://lila.science/megadetector-output-format): `images` with
-`detections` (category, conf, bbox); a detection may have `classifications`, pairs of category and confidence, surest
-first; `classification_categories` gives their names by numbers as texts; `info` has the classifier and when it ran.
+The format is MegaDetector's batch output, 1.x (https://lila.science/megadetector-output-format):
+`detection_categories`, and `images` with `file` and either `detections` (category, conf, bbox: x, y, width, height as
+fractions from the top left, upright) or `failure`; a detection may have `classifications`, pairs of category and
+confidence, the best first; `classification_categories` gives their names by numbers as texts; `info` has the
+classifier and when it ran.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from birder.collection.predictions import Prediction, prediction_columns, prediction_of
-from birder.errors import BirderError, ConfigError
+from birder.collection.storage import Storage
+from birder.errors import ConfigError
+from birder.files import replacing
+from birder.formats.matching import Parts, find_prefix, path_parts, uri_parts
+from birder.formats.names import classifier_of
 from birder.formats.snapshot import Snapshot
-from birder.sources import as_number, read_results, uri_to_path
+from birder.formats.table import ExportReport
+from birder.sources import Box, Source, as_number, read_json, readable
+from birder.sources.manifest import resolve
 
+_OPTIONAL = ("classification_categories", "classification_category_descriptions")
 _BOX = ("box_x", "box_y", "box_width", "box_height")
-_TOLERANCE = 2e-6  # boxes of a collection have six digits
-_FILES_TO_COMPARE = 1000
-_Path = tuple[str, ...]
-_Box = tuple[float, ...]
+_DIGITS = 6  # of a box in a collection, as many as its uri has, so that no two boxes share one
+_TOLERANCE = 2e-6
+_MUST_BE = "It must be MegaDetector's results (JSON, format 1)."
 
 
-class _Named(NamedTuple):
-    box: _Box | None
-    prediction: Prediction
-
-
-@dataclass
-class Merged:
-    """How many detections got a prediction, and how many predictions found no detection."""
-
-    merged: int = 0
-    unmatched: int = 0
-
-
-def write_megadetector(snapshot: Snapshot, results: Path, file: Path, classifier: str) -> Merged:
-    """Write MegaDetector's results with the collection's predictions as `classifications`.
-
-    A row that was made of a box (`birder embed --crops`) belongs to the detection with this box; a row of a whole
-    photograph, to its surest animal. Everything else stays as it is in the original; a detection that is classified
-    there already gets the prediction in place of that.
+def read_boxes(file: str | Path, folder: str | Path, min_conf: float = 0.2, *, labels: bool = True) -> list[Source]:
+    """The boxes of animals in MegaDetector's results.
 
     Parameters
     ----------
-    snapshot
-        The rows.
-    results
-        The original file.
     file
-        What to write.
-    classifier
-        The name of what made the predictions.
+        The results.
+    folder
+        What their files are relative to; none may lead out of it.
+    min_conf
+        Boxes with a lower confidence are left out.
+    labels
+        Use the name of the folder right above an image as its label.
+
+    Returns
+    -------
+    A source for each box, those of one image together, with the columns confidence, category, box_x, box_y, box_width
+    and box_height (fractions, clipped to the image); and one with a problem for each image that failed.
 
     Raises
     ------
     ConfigError
-        The original cannot be read, or none of its photographs is in the collection.
+        The file cannot be read, or is not MegaDetector's.
+    """
+    results = _read(file)
+    animals = _animals(results)
+    if results["detection_categories"] and not animals:
+        raise ConfigError(f"{file} has no category animal, only {', '.join(results['detection_categories'].values())}.")
+    root = os.path.abspath(folder)  # noqa: PTH100 - as all sources' paths are made
+    sources: dict[tuple[str, Box | None], Source] = {}
+    for image in results["images"]:
+        for source in _boxes(image, root, animals, min_conf):
+            if labels:
+                source.label = readable(os.path.basename(os.path.dirname(source.path))) or None  # noqa: PTH119, PTH120
+            # of two boxes that are equal to the last digit, the one with more confidence, which comes first
+            sources.setdefault((source.path, source.box), source)
+    return list(sources.values())
+
+
+def export(
+    collection: Storage,
+    rows: Snapshot,
+    to: Path,
+    *,
+    force: bool,
+    results: str | Path | None = None,
+    classifier: str | None = None,
+) -> ExportReport:
+    """Write MegaDetector's results with the collection's predictions as `classifications`.
+
+    A row that was made from a box (`birder embed --crops`) belongs to the detection with this box; a row of a whole
+    image, to the highest-confidence detection of an animal on it. Everything else stays as it is in the original; a
+    detection that is classified there already gets the prediction instead.
+
+    Parameters
+    ----------
+    collection, rows
+        The collection, and which of its rows.
+    to
+        The file to write.
+    force
+        Replace a file that exists.
+    results
+        The original file.
+    classifier
+        The name of what made the predictions (default: the model).
+
+    Raises
+    ------
+    ConfigError
+        The original is not given or cannot be read, or none of its images is in the collection.
     CollectionError
         There are no predictions.
     """
-    found = read_results(results)
-    animals = {key for key, name in found["detection_categories"].items() if name.lower() == "animal"}
-    images = [(image, _parts(image["file"])) for image in found["images"]]
-    named = _named(snapshot)
-    root = _root([parts for _, parts in images], list(named), results)
-    categories = _Categories(found)
-    done = Merged()
-    for image, parts in images:
-        rows = named.pop((*root, *parts), [])
-        for row in rows:
-            detection = _detection(image.get("detections") or [], row.box, animals)
-            if detection is None:
-                done.unmatched += 1
-                continue
-            confidence = round(row.prediction.score, 6)
-            detection["classifications"] = [[categories.key(row.prediction), confidence]]
-            done.merged += 1
-    done.unmatched += sum(map(len, named.values()))
-    info = found["info"]
-    info["classifier"] = classifier
+    if results is None:
+        raise ConfigError("Name MegaDetector's results, into which the predictions are merged: --results FILE.json")
+    document = _read(results)
+    merged, unmatched = _merge(document, rows, Path(results))
+    info = document["info"]
+    info["classifier"] = classifier or classifier_of(collection)
     info["classification_completion_time"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    return done
+    with replacing(to, force=force) as draft:
+        draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    left = f"; {unmatched:,} predictions match no detection" if unmatched else ""
+    return ExportReport(f"{merged:,} detections have a classification in {to}{left}.")
 
 
-def _parts(file: str) -> _Path:
-    return tuple(part for part in file.replace("\\", "/").split("/") if part not in ("", "."))
+def _read(path: str | Path) -> dict[str, Any]:
+    """MegaDetector's results, checked.
 
-
-def _named(snapshot: Snapshot) -> dict[_Path, list[_Named]]:
-    """The predictions, by the paths of their photographs."""
-    names = snapshot.schema.names
-    columns = ["uri", *prediction_columns(names), *(name for name in _BOX if name in names)]
-    named: dict[_Path, list[_Named]] = defaultdict(list)
-    for table in snapshot.batches(columns):
-        for row in table.to_pylist():
-            prediction = prediction_of(row)
-            if prediction is None:
-                continue
-            box = tuple(row.get(name) for name in _BOX)
-            given = tuple(float(value) for value in box if value is not None)
-            named[_parts(_place(row["uri"]))].append(_Named(given if len(given) == 4 else None, prediction))
-    return named
-
-
-def _place(uri: str) -> str:
+    `images` is a list of dictionaries with a `file` and a list of dictionaries as `detections` (or None); `info` is a
+    dictionary, and each table of categories maps texts to texts. Everything else may be anything.
+    """
     try:
-        return uri_to_path(uri)
-    except BirderError:
-        return uri.partition("#")[0]
+        found = read_json(os.fspath(path))
+        images = list(found["images"])
+        for name in ("detection_categories", *_OPTIONAL):
+            if name not in _OPTIONAL or found.get(name) is not None:
+                found[name] = {str(key): str(value) for key, value in found[name].items()}
+        if not isinstance(found.setdefault("info", {"format_version": "1.3"}), dict):
+            raise TypeError("info is not an object")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"Cannot read {path}: {error}. {_MUST_BE}") from error
+    for number, image in enumerate(images):
+        if not isinstance(image, dict) or not isinstance(image.get("file"), str):
+            raise ConfigError(f"{path}: images[{number}] has no file. {_MUST_BE}")
+        detections = image.get("detections") or []
+        if not isinstance(detections, list) or not all(isinstance(each, dict) for each in detections):
+            raise ConfigError(f"{path}: images[{number}].detections is not a list of detections. {_MUST_BE}")
+    return found  # type: ignore[no-any-return]
 
 
-def _root(files: list[_Path], paths: list[_Path], results: Path) -> _Path:
-    """What stands before the files of the results in the paths of the collection's photographs."""
-    by_name: dict[str, list[_Path]] = defaultdict(list)
-    for path in paths:
-        by_name[path[-1]].append(path)
-    roots: Counter[_Path] = Counter()
-    compared = 0
-    for file in files:
-        if file and file[-1] in by_name:
-            fitting = [path for path in by_name[file[-1]] if path[-len(file) :] == file]
-            roots.update(path[: -len(file)] for path in fitting)
-            compared += bool(fitting)
-        if compared >= _FILES_TO_COMPARE:
-            break
-    best = roots.most_common(2)
-    if not best:
-        raise ConfigError(
-            f"No photograph with a prediction is in {results}: name the results that the collection was made with."
-        )
-    if len(best) == 2 and best[0][1] == best[1][1]:
-        folders = " or ".join("/" + "/".join(root) for root, _ in best)
-        raise ConfigError(
-            f"The files in {results} could be those in {folders}: say which with --where \"uri LIKE 'file:///...%'\"."
-        )
-    return best[0][0]
+def _animals(results: dict[str, Any]) -> set[str]:
+    """The keys of the category animal."""
+    return {key for key, name in results["detection_categories"].items() if name.lower() == "animal"}
 
 
-def _detection(detections: list[dict[str, Any]], box: _Box | None, animals: set[str]) -> dict[str, Any] | None:
-    """The detection that a row is about."""
-    of_animals = [each for each in detections if str(each.get("category")) in animals]
-    if box is None:
-        return max(of_animals, key=lambda each: as_number(each.get("conf")) or 0.0, default=None)
-    for each in of_animals:
-        bbox = _within(each.get("bbox"))
-        if bbox is not None and max(abs(a - b) for a, b in zip(bbox, box, strict=True)) <= _TOLERANCE:
-            return each
-    return None
+def _boxes(image: dict[str, Any], root: str, animals: set[str], min_conf: float) -> Iterator[Source]:
+    path, problem = resolve(image["file"].replace("\\", "/"), root, inside=True)
+    if problem is None and image.get("failure"):
+        problem = f"MegaDetector failed on it: {str(image['failure'])[:200]}"
+    if problem is not None:
+        yield Source(path, problem=problem)
+        return
+    for detection in image.get("detections") or ():
+        confidence = as_number(detection.get("conf")) or 0.0
+        if str(detection.get("category")) not in animals or confidence < min_conf:
+            continue
+        clipped = _clipped(detection.get("bbox"))
+        if clipped is None:
+            yield Source(path, problem=f"MegaDetector's box is not a rectangle: {str(detection.get('bbox'))[:200]}")
+            continue
+        box = Box(*(round(value, _DIGITS) for value in clipped))
+        columns = {"confidence": confidence, "category": "animal"}
+        columns |= {f"box_{name}": value for name, value in box._asdict().items()}
+        empty = None if box.width > 0 and box.height > 0 else "MegaDetector's box has no area on the image"
+        yield Source(path, columns=columns, box=box, problem=empty)
 
 
-def _within(bbox: object) -> _Box | None:
-    """A box cut at the photograph's borders, as the collection has it; None if it is none."""
+def _clipped(bbox: object) -> Box | None:
+    """A box clipped to the image, as a collection has it; None if it is not a rectangle."""
     values = [as_number(value) for value in bbox] if isinstance(bbox, list) else []
     if len(values) != 4 or None in values:
         return None
     x, y, width, height = (value or 0.0 for value in values)
     left, top = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
     right, bottom = min(max(x + width, left), 1.0), min(max(y + height, top), 1.0)
-    return left, top, right - left, bottom - top
+    return Box(left, top, right - left, bottom - top)
+
+
+class _Named(NamedTuple):
+    """The prediction of a row, and its box if it has one."""
+
+    box: Box | None
+    prediction: Prediction
+
+
+def _merge(results: dict[str, Any], rows: Snapshot, file: Path) -> tuple[int, int]:
+    """Merge the predictions of rows into results.
+
+    Returns
+    -------
+    How many detections got a prediction, and how many predictions match no detection.
+    """
+    animals = _animals(results)
+    images = [(image, path_parts(image["file"])) for image in results["images"]]
+    named = _named(rows)
+    prefix = find_prefix((parts for _, parts in images), named, file, whole=True)
+    categories = _Categories(results)
+    merged = unmatched = 0
+    for image, parts in images:
+        for row in named.pop(prefix.moved(parts), []):
+            detection = _detection(image.get("detections") or [], row.box, animals)
+            if detection is None:
+                unmatched += 1
+                continue
+            confidence = round(row.prediction.score, 6)
+            detection["classifications"] = [[categories.key(row.prediction), confidence]]
+            merged += 1
+    return merged, unmatched + sum(map(len, named.values()))
+
+
+def _named(rows: Snapshot) -> dict[Parts, list[_Named]]:
+    """The predictions, by the paths of their images."""
+    names = rows.schema.names
+    columns = ["uri", *prediction_columns(names), *(name for name in _BOX if name in names)]
+    named: dict[Parts, list[_Named]] = defaultdict(list)
+    for table in rows.batches(columns):
+        for row in table.to_pylist():
+            prediction = prediction_of(row)
+            if prediction is None:
+                continue
+            box = tuple(row.get(name) for name in _BOX)
+            given = [float(value) for value in box if value is not None]
+            named[uri_parts(row["uri"])].append(_Named(Box(*given) if len(given) == 4 else None, prediction))
+    return named
+
+
+def _detection(detections: list[dict[str, Any]], box: Box | None, animals: set[str]) -> dict[str, Any] | None:
+    """The detection that a row is about."""
+    of_animals = [each for each in detections if str(each.get("category")) in animals]
+    if box is None:
+        return max(of_animals, key=lambda each: as_number(each.get("conf")) or 0.0, default=None)
+    for each in of_animals:
+        bbox = _clipped(each.get("bbox"))
+        if bbox is not None and max(abs(a - b) for a, b in zip(bbox, box, strict=True)) <= _TOLERANCE:
+            return each
+    return None
 
 
 class _Categories:

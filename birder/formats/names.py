@@ -1,4 +1,4 @@
-"""The one name by which an export knows a photograph: what a person said, what a model said, or a column."""
+"""The one name by which an export knows an image: its label, its prediction, or a column; and the name of the model."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from birder.collection.predictions import prediction_columns, prediction_of
+from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
 from birder.taxonomy import RANKS, is_rank, ranks_down_to, taxon_of
+from birder.version import __version__
 
 LABEL, PREDICTION = "label", "prediction"
 
 
 class Name(NamedTuple):
-    """What is on a photograph, and the ranks above it from the widest, its own among them where it is a taxon."""
+    """What is on an image, and its ranks from the widest, its own among them if it is a taxon."""
 
     name: str
     ranks: Sequence[str]
 
 
 class Namer(NamedTuple):
-    """The columns that names come from, and what makes the name of a row out of them; None where it has none."""
+    """The columns that names come from, and the function that makes the name of a row from them, or None."""
 
     columns: list[str]
     name: Callable[[Mapping[str, Any]], Name | None]
 
 
 def namer(schema: pa.Schema, by: str) -> Namer:
-    """How rows are named: by "label" (else the lowest rank that is known), "prediction", or any column of text.
+    """How rows are named: by "label" (else the lowest known rank), "prediction", or any column of text.
 
     Raises
     ------
     CollectionError
         There are no predictions.
     ConfigError
-        The column holds no text.
+        The column is not one of text.
     UnknownNameError
         There is no such column.
     """
@@ -45,7 +47,7 @@ def namer(schema: pa.Schema, by: str) -> Namer:
     if by not in schema.names:
         raise unknown_name("column", by, [LABEL, PREDICTION, *schema.names])
     if not (pa.types.is_string(schema.field(by).type) or pa.types.is_large_string(schema.field(by).type)):
-        raise ConfigError(f"The column {by} is {schema.field(by).type}, no text: name one that says what is there.")
+        raise ConfigError(f"The column {by} is of the type {schema.field(by).type}. Choose one of text.")
     if by == LABEL:
         return Namer([LABEL, *RANKS], _labelled)
     columns = list(ranks_down_to(by)) if is_rank(by) else [by]
@@ -54,6 +56,11 @@ def namer(schema: pa.Schema, by: str) -> Namer:
         return Name(row[by], list(taxon_of(row).values()) if is_rank(by) else []) if row[by] else None
 
     return Namer(columns, of_column)
+
+
+def classifier_of(collection: Storage) -> str:
+    """The name of what made a collection's predictions, if nothing else tells: its model, and Birder's version."""
+    return f"{collection.model.name} (Birder {__version__})"
 
 
 def _labelled(row: Mapping[str, Any]) -> Name | None:

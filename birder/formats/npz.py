@@ -13,63 +13,65 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.schema import VECTORS
+from birder.collection.storage import Storage
+from birder.files import replacing
 from birder.formats.snapshot import Snapshot, as_text
+from birder.formats.table import ExportReport
 
 CARD = "birder.model"
 _EPOCH = "datetime64[us]"
 
 
-def write_npz(snapshot: Snapshot, file: Path) -> int:
+def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool) -> ExportReport:
     """Write `embedding` (N, D) float32 and each column as an array (N,); `np.load` reads them without pickle.
 
     Texts are Unicode strings, times datetime64[us] (UTC where the column has a zone). Where a column has nulls, the
     array has "", 0, False, NaN or NaT there, and NAME.is_null (N,) bool tells them. `birder.model` is the model's card
     as JSON. Nested columns are JSON texts, bytes base64.
-
-    Returns
-    -------
-    How many rows.
     """
-    rows = snapshot.count()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        card = np.array((snapshot.schema.metadata or {}).get(b"birder", b"{}").decode())
+    count = rows.count()
+    with (
+        replacing(to, force=force) as draft,
+        zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        card = np.array((rows.schema.metadata or {}).get(b"birder", b"{}").decode())
         _write(archive, CARD, card.dtype, (), iter([card]))
-        for column in snapshot.schema:
+        for column in rows.schema:
             if column.name in VECTORS:
-                _write_vectors(archive, snapshot, column, rows)
+                _write_vectors(archive, rows, column, count)
             else:
-                _write_column(archive, snapshot, column.name, rows)
-    return rows
+                _write_column(archive, rows, column.name, count)
+    return ExportReport(f"{count:,} rows in {to}.")
 
 
-def _write_vectors(archive: zipfile.ZipFile, snapshot: Snapshot, column: pa.Field, rows: int) -> None:
+def _write_vectors(archive: zipfile.ZipFile, rows: Snapshot, column: pa.Field, count: int) -> None:
     width = column.type.list_size
     dtype = np.dtype(cast(npt.DTypeLike, column.type.value_type.to_pandas_dtype()))
     arrays = (
         table[column.name].combine_chunks().flatten().to_numpy().reshape(-1, width)
-        for table in snapshot.batches([column.name])
+        for table in rows.batches([column.name])
     )
-    _write(archive, column.name, dtype, (rows, width), arrays)
+    _write(archive, column.name, dtype, (count, width), arrays)
 
 
-def _write_column(archive: zipfile.ZipFile, snapshot: Snapshot, name: str, rows: int) -> None:
-    type_ = snapshot.schema.field(name).type
+def _write_column(archive: zipfile.ZipFile, rows: Snapshot, name: str, count: int) -> None:
+    type_ = rows.schema.field(name).type
     nulls, longest = 0, 1
-    for column in _column(snapshot, name):
+    for column in _column(rows, name):
         nulls += column.null_count
         if pa.types.is_string(column.type):
             longest = max(longest, pc.max(pc.utf8_length(column)).as_py() or 0)
     dtype = _dtype(type_, longest)
-    arrays = (_array(column, dtype) for column in _column(snapshot, name))
-    _write(archive, name, dtype, (rows,), arrays)
+    arrays = (_array(column, dtype) for column in _column(rows, name))
+    _write(archive, name, dtype, (count,), arrays)
     if nulls:
-        masks = (column.is_null().to_numpy(zero_copy_only=False) for column in _column(snapshot, name))
-        _write(archive, f"{name}.is_null", np.dtype(bool), (rows,), masks)
+        masks = (column.is_null().to_numpy(zero_copy_only=False) for column in _column(rows, name))
+        _write(archive, f"{name}.is_null", np.dtype(bool), (count,), masks)
 
 
-def _column(snapshot: Snapshot, name: str) -> Iterator[pa.Array]:
+def _column(rows: Snapshot, name: str) -> Iterator[pa.Array]:
     """A column batch by batch; what NumPy has no type for, as text."""
-    for table in snapshot.batches([name]):
+    for table in rows.batches([name]):
         column = table[name].combine_chunks()
         type_ = column.type
         if _dtype(type_, 1).kind != "U":

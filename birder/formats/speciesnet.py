@@ -1,51 +1,63 @@
-"""SpeciesNet's predictions.json: the ensemble's name for each photograph, with its taxonomy.
+"""SpeciesNet's predictions.json, read: the ensemble's name for each image, with its taxonomy.
 
 From github.com/google/cameratrapai (README, "Output format", read in 2026): `predictions` lists objects with
 `filepath`, `prediction` and `prediction_score`, `model_version`, and `failures` where a component failed. A prediction
-is seven parts between semicolons: an identifier, class, order, family, genus, epithet, common name; the ranks are in
-lower case, and empty where the name is of a higher rank or of no animal (blank, vehicle).
+is seven parts separated by semicolons: an identifier, class, order, family, genus, epithet, common name; the ranks are
+in lower case, and empty below that of the name, or if it is not an animal (blank, vehicle).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from birder.errors import ConfigError
-from birder.formats.predictions import Given
+from birder.formats.foreign_predictions import ForeignPrediction
+from birder.formats.json_file import read_object
 from birder.sources.columns import as_number
 
 _RANKS = ("class", "order", "family", "genus")
+_BEGINNING = 65_536  # bytes
+_FIRST_KEY = re.compile(rb'"(predictions|embeddings)"\s*:')
 
 
-def read_speciesnet(found: dict[str, Any], file: Path) -> Iterator[Given]:
-    """The predictions; an image without one (a component failed) comes without names.
+def recognizes(file: Path) -> bool:
+    """Whether a JSON file begins with predictions, rather than with the embeddings of `bioclip embed`."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        key = _FIRST_KEY.search(opened.read(_BEGINNING))
+    return key is not None and key[1] == b"predictions"
+
+
+def read_predictions(file: Path) -> Iterator[ForeignPrediction]:
+    """The predictions; an image without one (a component failed) has no names.
 
     Raises
     ------
     ConfigError
-        An entry is not as SpeciesNet writes them.
+        The file cannot be read, or an entry is not as SpeciesNet writes them.
     """
-    entries = found["predictions"]
+    entries = read_object(file, "predictions.json of SpeciesNet").get("predictions")
     if not isinstance(entries, list):
-        raise ConfigError(f'{file}: "predictions" is no list, so it is not of SpeciesNet.')
+        raise ConfigError(f'{file}: "predictions" is not a list, so it is not a file of SpeciesNet.')
     for number, entry in enumerate(entries):
         where = f"{file}: predictions[{number}]"
         if not isinstance(entry, dict) or not isinstance(entry.get("filepath"), str):
-            raise ConfigError(f'{where} has no "filepath", so it is not of SpeciesNet.')
+            raise ConfigError(f'{where} has no "filepath", so it is not a file of SpeciesNet.')
         prediction = entry.get("prediction")
         if prediction is None:
-            yield Given(entry["filepath"], {}, 0.0)
+            yield ForeignPrediction(entry["filepath"], {}, 0.0, "SpeciesNet")
             continue
         score = as_number(entry.get("prediction_score"))
         if not isinstance(prediction, str) or prediction.count(";") != 6:
             raise ConfigError(f"{where}: the prediction {str(prediction)[:100]!r} does not have seven parts.")
         if score is None:
-            raise ConfigError(f"{where}: the score is no number.")
+            raise ConfigError(f"{where}: the score is not a number.")
         version = entry.get("model_version")
-        by = f"SpeciesNet {version}" if isinstance(version, str) else "SpeciesNet"
-        yield Given(entry["filepath"], _names(prediction), score, by)
+        model = f"SpeciesNet {version}" if isinstance(version, str) else None
+        yield ForeignPrediction(entry["filepath"], _names(prediction), score, "SpeciesNet", model)
 
 
 def _names(prediction: str) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Names in XMP sidecars beside photographs, as digiKam and Lightroom read them.
+"""Names in XMP sidecars beside images, as digiKam and Lightroom read them.
 
 The properties: `dc:subject` (ISO 16684-1, an unordered list of keywords), `lr:hierarchicalSubject` (Adobe Lightroom's,
-levels parted by |), `digiKam:TagsList` (digiKam's, levels parted by /). What a sidecar holds already stays; names that
-an earlier export wrote, which `birder:names` tells, are replaced.
+levels separated by |), `digiKam:TagsList` (digiKam's, levels separated by /). What a sidecar contains already stays;
+names that an earlier export wrote, which `birder:names` lists, are replaced.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from xml.parsers.expat import ExpatError
 from birder.collection.journal import Journal
 from birder.collection.provenance import source_of
 from birder.collection.schema import LABEL_SOURCE
+from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError, ConfigError
 from birder.files import replacing
 from birder.formats.names import LABEL, Name, namer
 from birder.formats.snapshot import Snapshot
+from birder.formats.table import ExportReport
 from birder.sources import readable, uri_to_path
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -33,8 +35,8 @@ _TAGS = ("http://www.digikam.org/ns/1.0/", "digiKam", "TagsList")
 _PROPERTIES = {_SUBJECT: "Bag", _HIERARCHICAL: "Bag", _TAGS: "Seq"}
 _MOST_BYTES = 16 * 2**20
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_BARE = {"\n": "\ufdd0", "\r": "\ufdd1", "\t": "\ufdd2"}
-"""Characters that a parser takes for spaces, and noncharacters that stand for them while a document is written."""
+_PLACEHOLDERS = {"\n": "\ufdd0", "\r": "\ufdd1", "\t": "\ufdd2"}
+"""Characters that a parser reads as spaces, and noncharacters that replace them while a document is written."""
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     f'<x:xmpmeta xmlns:x="{_META}"><rdf:RDF xmlns:rdf="{RDF}"><rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
@@ -44,65 +46,79 @@ _EMPTY = (
 
 @dataclass
 class Sidecars:
-    """What was done: sidecars written, those that say it all already, photographs elsewhere, and what failed."""
+    """What was done: sidecars written, sidecars that needed no change, images outside the folder, and failures."""
 
     written: int = 0
-    there: int = 0
-    elsewhere: int = 0
+    unchanged: int = 0
+    outside: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def write_sidecars(snapshot: Snapshot, folder: Path, *, by: str = LABEL, folder_labels: bool = False) -> Sidecars:
-    """Write the names of photographs in a folder into sidecars beside them.
+def export(
+    collection: Storage, rows: Snapshot, to: Path, *, force: bool, by: str = LABEL, folder_labels: bool = False
+) -> ExportReport:
+    """Write the names of images into sidecars beside them; see `write_sidecars`. They are merged, `force` or not."""
+    done = write_sidecars(rows, to, by=by, folder_labels=folder_labels)
+    unchanged = f", {done.unchanged:,} were complete" if done.unchanged else ""
+    summary = f"{done.written:,} sidecars written in {to}{unchanged}."
+    if done.outside:
+        summary += f"\n{done.outside:,} images are outside this folder and were left out."
+    return ExportReport(summary, tuple(done.failures))
 
-    The sidecar of `IMG_1.jpg` is `IMG_1.jpg.xmp`, or `IMG_1.xmp` where that one is there already (Adobe's way, for a
-    raw file and its JPEG together). The boxes of one photograph all count. Each file is replaced whole.
+
+def write_sidecars(rows: Snapshot, folder: Path, *, by: str = LABEL, folder_labels: bool = False) -> Sidecars:
+    """Write the names of the images in a folder into sidecars beside them.
+
+    The sidecar of `IMG_1.jpg` is `IMG_1.jpg.xmp`, or `IMG_1.xmp` if that exists (Adobe's way, for a raw file and its
+    JPEG together). All boxes on an image count. Each sidecar is replaced whole.
 
     Parameters
     ----------
-    snapshot
+    rows
         The rows.
     folder
-        Photographs elsewhere are left alone.
+        Images outside it are left out.
     by
         "label", "prediction", or a column of text.
     folder_labels
-        Take the names of folders for labels: nobody has said that they tell what is in the picture.
+        Use labels that are the name of a folder: nobody has said that it tells what is on the image.
 
     Raises
     ------
-    CollectionError, ConfigError, UnknownNameError
-        No photograph of the collection has a name and lies in the folder, or as `namer` says.
+    CollectionError
+        No image of the rows has a name and is in the folder.
+    ConfigError, UnknownNameError
+        It is not a folder, or there are no such names, see `namer`.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder: name the one that the photographs are in; sidecars lie beside them.")
+        raise ConfigError(f"{folder} is not a folder: name the one that the images are in. Sidecars are beside them.")
     done = Sidecars()
-    for path, names in _names(snapshot, folder.resolve(), by, folder_labels, done).items():
+    for path, names in _names(rows, folder.resolve(), by, folder_labels, done).items():
         try:
             if _write(_sidecar(Path(path)), names):
                 done.written += 1
             else:
-                done.there += 1
+                done.unchanged += 1
         except (OSError, ConfigError) as error:
             done.failures.append((path, getattr(error, "strerror", None) or str(error)))
-    if not done.written and not done.there and not done.failures:
+    if not done.written and not done.unchanged and not done.failures:
         raise CollectionError(
-            f"No image that has a name ({by}) lies in {folder}: name the folder they are in. "
+            f"No image in {folder} has a name ({by}): name the folder that the images are in. "
             "Names of folders count only with --folder-labels."
         )
     return done
 
 
-def _names(snapshot: Snapshot, root: Path, by: str, folder_labels: bool, done: Sidecars) -> dict[str, list[Name]]:
-    """The names of each photograph below `root`."""
-    naming = namer(snapshot.schema, by)
-    journal = Journal(snapshot.path)
+def _names(rows: Snapshot, root: Path, by: str, folder_labels: bool, done: Sidecars) -> dict[str, list[Name]]:
+    """The names of each image below `root`, by its path."""
+    naming = namer(rows.schema, by)
+    journal = Journal(rows.path)
     journal.read()
-    columns = ["id", "uri", *(name for name in (LABEL_SOURCE,) if name in snapshot.schema.names), *naming.columns]
+    columns = ["id", "uri", *(name for name in (LABEL_SOURCE,) if name in rows.schema.names), *naming.columns]
     names: dict[str, list[Name]] = {}
     outside: set[str] = set()
-    gone: dict[str, None] = {}
-    for table in snapshot.batches(list(dict.fromkeys(columns))):
+    missing: dict[str, None] = {}
+    for table in rows.batches(list(dict.fromkeys(columns))):
         for row in table.to_pylist():
             if by == LABEL and row[LABEL] and not folder_labels and source_of(journal, row).kind == "folder":
                 row[LABEL] = None
@@ -117,21 +133,21 @@ def _names(snapshot: Snapshot, root: Path, by: str, folder_labels: bool, done: S
             if path is None or not Path(path).parent.resolve().is_relative_to(root):
                 outside.add(uri)
             elif not os.path.lexists(path):
-                gone[path] = None
+                missing[path] = None
             else:
                 names.setdefault(path, []).append(name)
-    done.elsewhere = len(outside)
-    done.failures += [(path, "the photograph is not there (any more)") for path in gone]
+    done.outside = len(outside)
+    done.failures += [(path, "the image no longer exists") for path in missing]
     return names
 
 
-def _sidecar(photo: Path) -> Path:
-    own, adobes = photo.with_name(photo.name + ".xmp"), photo.with_suffix(".xmp")
-    return adobes if adobes.is_file() and not own.exists() else own
+def _sidecar(image: Path) -> Path:
+    usual, adobes = image.with_name(image.name + ".xmp"), image.with_suffix(".xmp")
+    return adobes if adobes.is_file() and not usual.exists() else usual
 
 
 def _write(file: Path, names: Iterable[Name]) -> bool:
-    """Bring the names into a sidecar; False if it says them already."""
+    """Merge the names into a sidecar; False if it has them already."""
     if file.is_symlink():
         raise ConfigError(f"{readable(file.name)} is a link")
     before = file.read_bytes() if file.exists() else None
@@ -141,7 +157,7 @@ def _write(file: Path, names: Iterable[Name]) -> bool:
             return False
         data = _serialized(document)
     except RecursionError:
-        raise ConfigError(f"{readable(file.name)} is nested too deep for a sidecar; it stays as it is") from None
+        raise ConfigError(f"{readable(file.name)} is nested too deeply for a sidecar; it stays as it is") from None
     with replacing(file, durable=True) as draft:
         draft.write_bytes(data)
     return True
@@ -150,33 +166,33 @@ def _write(file: Path, names: Iterable[Name]) -> bool:
 def _parsed(data: bytes, file: Path) -> minidom.Document:
     name = readable(file.name)
     if len(data) > _MOST_BYTES:
-        raise ConfigError(f"{name} has {len(data):,} bytes, which is no sidecar")
+        raise ConfigError(f"{name} has {len(data):,} bytes, too many for a sidecar")
     if b"<!DOCTYPE" in data.replace(b"\0", b""):  # entities, which XMP has no use for
-        raise ConfigError(f"{name} has a DOCTYPE, which no XMP has")
+        raise ConfigError(f"{name} has a DOCTYPE, which XMP does not allow")
     try:
         document = minidom.parseString(data)
     except (ExpatError, ValueError, LookupError) as error:
-        raise ConfigError(f"{name} is there and is no XML that can be read ({error}); it stays as it is") from error
+        raise ConfigError(f"{name} exists and is not valid XML ({error}); it stays as it is") from error
     if not document.getElementsByTagNameNS(RDF, "RDF"):
         document.unlink()
-        raise ConfigError(f"{name} is there and holds no rdf:RDF, so no XMP; it stays as it is")
+        raise ConfigError(f"{name} exists and has no rdf:RDF, so it is not XMP; it stays as it is")
     return document
 
 
 def _serialized(document: minidom.Document) -> bytes:
-    """The document as UTF-8. Line ends in attributes, which minidom would write bare and so lose, are escaped."""
+    """The document as UTF-8. Line ends in attributes, which minidom would write unescaped and so lose, are escaped."""
     nodes: list[minidom.Node] = [document]
     while nodes:
         node = nodes.pop()
         nodes += node.childNodes
         if isinstance(node, minidom.Text):
-            node.data = node.data.replace("\r", _BARE["\r"])
+            node.data = node.data.replace("\r", _PLACEHOLDERS["\r"])
         for attribute in node.attributes.values() if isinstance(node, minidom.Element) else ():
-            for bare, mark in _BARE.items():
-                attribute.value = attribute.value.replace(bare, mark)
+            for character, mark in _PLACEHOLDERS.items():
+                attribute.value = attribute.value.replace(character, mark)
     data: bytes = document.toxml(encoding="utf-8")
-    for bare, mark in _BARE.items():
-        data = data.replace(mark.encode(), f"&#{ord(bare)};".encode())
+    for character, mark in _PLACEHOLDERS.items():
+        data = data.replace(mark.encode(), f"&#{ord(character)};".encode())
     return data
 
 
@@ -184,7 +200,7 @@ _Property = tuple[str, str, str]
 
 
 def _wanted(names: Iterable[Name]) -> dict[_Property, list[str]]:
-    """What each property is to hold."""
+    """The values that each property should have."""
     wanted: dict[_Property, dict[str, None]] = {each: {} for each in _PROPERTIES}
     for name in names:
         own = _text(name.name)
@@ -200,9 +216,9 @@ def _text(value: str) -> str:
 
 
 def _merge(document: minidom.Document, wanted: dict[_Property, list[str]]) -> bool:
-    """Bring values into a document, in place of those that an earlier export brought; whether anything changed.
+    """Merge values into a document, in place of those of an earlier export; whether anything changed.
 
-    `birder:names` lists what is ours: `dc:subject owl`. A value that was there before us never is, and stays for good.
+    `birder:names` lists the values that are ours: `dc:subject owl`. A value that was there before never is, and stays.
     """
     before = {value: item for item, value in _items(_list(document, _OURS, "Bag", make=False))}
     ours = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from birder.errors import ConfigError
-from birder.formats.text_table import read_table, read_text
+from birder.sources.text_table import read_text, read_text_table
 from birder.taxonomy import COMMON_NAME, RANKS, ranks_in, species_name
 
 _NAMES = ("label", "labels", "class", "classes", "cls", "classification", "name", "names", "common_name", *RANKS)
@@ -35,7 +35,7 @@ def read_bins(path: Path) -> dict[str, str]:
     ConfigError
         Fewer than two columns, no row, no header, a label without a bin, or a label with two.
     """
-    table = read_table(path, missing=True)
+    table = read_text_table(path, missing=True)
     if table.num_columns < 2 or table.num_rows == 0:
         raise ConfigError(f"{path} needs a header and two columns: a label, and the bin it belongs to.")
     header = (table.column_names[0], table.column_names[1])
@@ -70,7 +70,7 @@ def read_taxa(path: Path) -> pa.Table:
     -------
     The ranks that the file has, from the widest, and `common_name` (empty where unknown); species with their genus.
     """
-    table = read_table(path)
+    table = read_text_table(path)
     columns = {name.lower(): table.column(i) for i, name in enumerate(table.column_names)}
     known = ranks_in(columns)
     if not known:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.errors import ConfigError, UnknownNameError, unknown_name
-from birder.formats.text_table import read_table
+from birder.sources.text_table import read_text_table
 from birder.taxonomy import RANKS, is_rank, ranks_in
 
 LABEL = "label"
@@ -145,7 +145,7 @@ def subset_mask(names: pa.Table, subset: Path | Mapping[str, Sequence[str]]) -> 
         for rank, wanted in subset.items():
             mask &= taxa_mask(names, rank, wanted)
         return mask
-    table = read_table(subset)
+    table = read_text_table(subset)
     rank = table.column_names[0].lower() if table.num_columns else ""
     _ranks_to(names, rank)
     wanted = [value for value in table.column(0).to_pylist() if value]

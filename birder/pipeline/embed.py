@@ -131,6 +131,7 @@ def begin(collection: Storage, todo: Plan, types: dict[str, pa.DataType]) -> int
         collection.add_own_columns()
         collection.add_columns(types)
         collection.remember_shards(todo.shards)
+        collection.remember_roots(todo.roots)
         return update_columns(collection, todo.described)
 
 

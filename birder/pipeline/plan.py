@@ -24,7 +24,8 @@ class Plan:
     """What a run has to do: the sources that are due, and how many are there already or failed before.
 
     `described` are those that are there and bring columns, which may be new; `shards`, those gone through;
-    `overcome`, how many failures are of images that have become rows; `version`, that of the rows it was made from.
+    `overcome`, how many failures are of images that have become rows; `version`, that of the rows it was made from;
+    `roots`, the paths in which the sources were found.
     """
 
     pending: list[Pending]
@@ -35,6 +36,7 @@ class Plan:
     shards: dict[str, Shard] = field(default_factory=dict)
     overcome: int = 0
     version: int | None = None
+    roots: Sequence[str] = ()
 
     @property
     def total(self) -> int:

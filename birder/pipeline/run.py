@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
 from birder.collection.model import Encoder, EncoderSpec, precision_for
-from birder.collection.schema import other_model
+from birder.collection.schema import ModelCard, other_model
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.extras import need
+from birder.formats.megadetector import read_boxes
+from birder.formats.sources import find_sources
 from birder.pipeline.embed import Plan, Summary, begin, embed_images, plan
+from birder.pipeline.moved import refuse_moved
 from birder.registry import DEFAULT_WEIGHTS
-from birder.sources import Source, find_sources, read_crops, sources_again
+from birder.sources import Source, sources_again
 from birder.sources.table import Join, join_table, read_table
 from birder.weights.resolve import resolve
 
@@ -44,6 +47,8 @@ class Progress:
         same content, and those that could not be read.
     seconds
         Since embedding began.
+    card
+        The model and the engine that runs it; None while it is loaded.
     """
 
     stage: Literal["loading", "embedding"]
@@ -55,6 +60,7 @@ class Progress:
     reused: int = 0
     failed: int = 0
     seconds: float = 0.0
+    card: ModelCard | None = None
 
     @property
     def rate(self) -> float:
@@ -117,6 +123,7 @@ class EmbedOptions(TypedDict, total=False):
     min_confidence: float
     folder_labels: bool
     retry_failed: bool
+    as_new: bool
     batch_size: int
     threads: int | None
     ray: str | None
@@ -199,6 +206,8 @@ def run_embed(
         No image is named or found.
     CollectionError
         The collection belongs to another model, or another process is adding images.
+    ImagesMovedError
+        Images have rows already, under the uris of a folder where they are gone, and `as_new` is not given.
     """
     ray = options.get("ray")
     if ray is not None:
@@ -208,6 +217,9 @@ def run_embed(
     table = options.get("table")
     joined = join_table(sources, read_table(table)) if table is not None else None
     todo = plan(collection, sources, retry_failed=options.get("retry_failed", False))
+    todo.roots = [os.fspath(image) for image in images]
+    if collection is not None and not options.get("as_new", False):
+        refuse_moved(collection, todo)
     if not todo.total and not options.get("retry_failed", False):
         raise ConfigError(f"There are no images in {_named(images)}.")
     report = EmbedReport(todo.total, already=todo.done, failed_before=todo.failed_before)
@@ -222,7 +234,7 @@ def run_embed(
         collection = Storage.create_or_open(path, encoder.card)
     else:
         collection.check_model(encoder.card)
-    state = replace(state, stage="embedding")
+    state = replace(state, stage="embedding", card=encoder.card)
     tell(state)
     begun = time.perf_counter()
 
@@ -288,7 +300,7 @@ def _sources(
         if len(images) != 1 or not Path(images[0]).is_dir():
             raise ConfigError("With crops, name the one folder that the files in the results are relative to.")
         least = options.get("min_confidence", 0.2)
-        sources = read_crops(crops, os.fspath(images[0]), least, labels=labels)
+        sources = read_boxes(crops, os.fspath(images[0]), least, labels=labels)
         if not sources:
             raise ConfigError(f"{crops} has no animal with a confidence of {least} or more: lower the minimum.")
         return sources, 0

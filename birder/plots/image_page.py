@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import html
-import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from birder.errors import ImageError
 from birder.files import replacing
-from birder.sources.row_images import RowImages, place_of, shrunk, to_jpeg
+from birder.sources.thumbnails import thumbnails
 
 THUMBNAIL = 320
 """The longest side of a picture on the page, in pixels."""
@@ -87,7 +84,7 @@ def write_page(
     BirderError
         The file cannot be written.
     """
-    pictures = thumbnails({tile.uri for _, group in sections for tile in group})
+    pictures = thumbnails((tile.uri for _, group in sections for tile in group), THUMBNAIL)
     body = []
     for heading, group in sections:
         body += [f"<h2>{_text(heading)}</h2>"] if heading else []
@@ -108,24 +105,6 @@ def _tile(tile: Tile, picture: bytes | str) -> str:
         frame = f"missing: {_text(picture)}"
     words = "<br>".join([f"<b>{_text(tile.head)}</b>", *map(_text, tile.lines)])
     return f'<li><div class="frame">{frame}</div><div class="words">{words}</div></li>'
-
-
-def thumbnails(uris: Iterable[str], side: int = THUMBNAIL) -> dict[str, bytes | str]:
-    """Small JPEGs, at most `side` pixels on their longest side, by uri; or why there is none."""
-    opened = RowImages()
-
-    def make(uri: str) -> bytes | str:
-        place = place_of(uri)
-        if place is None:
-            return "it does not lie on this machine"
-        try:
-            return to_jpeg(shrunk(opened.read(place), place.fragment, side), 80)
-        except ImageError as error:
-            return str(error)
-
-    uris = dict.fromkeys(uris)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(uris, pool.map(make, uris), strict=True))
 
 
 def _text(text: str) -> str:

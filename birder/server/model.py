@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from birder.collection.model import made_elsewhere, resolved
 from birder.collection.schema import IMPORTED
-from birder.errors import BirderError, ConfigError
+from birder.errors import ConfigError
 from birder.server.catalogue import Catalogue
 from birder.server.limits.work import Workers
-from birder.weights.resolve import Model, resolve
+from birder.weights.resolve import resolve
 
 if TYPE_CHECKING:
     from birder.collection.model import Encoder
@@ -33,12 +34,10 @@ class ModelWorker:
 
     def abilities(self) -> dict[str, Any]:
         """What this machine can do without fetching anything, and why not the rest."""
-        from birder.collection.model import made_elsewhere
-
         collection = self._catalogue.current().collection
         card = collection.model
         imported = card.engine == IMPORTED
-        model = _resolved(card.source)
+        model = resolved(card.source)
         text = self._clip is not None or (model is not None and model.text_encoder_is_here())
         # Image features that were imported need the CLIP model, not the image encoder alone.
         here = model is not None and model.image_encoder_is_here()
@@ -91,7 +90,7 @@ class ModelWorker:
         if self._head is not None:
             return bool(self._head.info.class_to_idx)
         card = self._catalogue.current().collection.model
-        model = _resolved(card.source)
+        model = resolved(card.source)
         if card.engine == IMPORTED or model is None or model.has_classes is False:
             return False
         return model.image_encoder_is_here()
@@ -112,11 +111,3 @@ class ModelWorker:
             (names.get(int(index), str(int(index))), float(chance))
             for chance, index in zip(best.values, best.indices, strict=True)
         ]
-
-
-def _resolved(source: str) -> Model | None:
-    """The model that a card names; None if there is no such model here, as an imported collection may name any."""
-    try:
-        return resolve(source)
-    except BirderError:
-        return None

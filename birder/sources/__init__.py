@@ -1,9 +1,8 @@
 """Where images come from: paths, URLs and lists in, one small `Source` for each image out."""
 
 from birder.sources.columns import as_number, common_type, drop_off_earth, fitted, places_on_earth
-from birder.sources.crops import read_crops, read_results
 from birder.sources.files import find_images
-from birder.sources.find import find_sources, sources_again
+from birder.sources.find import sources_again
 from birder.sources.read import held_source, load_source, read_json, read_source, stamp_of
 from birder.sources.source import (
     NO_COLUMNS,
@@ -36,16 +35,13 @@ __all__ = [
     "common_type",
     "drop_off_earth",
     "find_images",
-    "find_sources",
     "fitted",
     "held_source",
     "is_url",
     "load_source",
     "path_to_uri",
     "places_on_earth",
-    "read_crops",
     "read_json",
-    "read_results",
     "read_source",
     "readable",
     "sources_again",

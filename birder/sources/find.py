@@ -1,15 +1,15 @@
-"""What a user may name: folder, file, pattern, URL, manifest, shard, data package; told apart by name and content."""
+"""What a user may name: folder, file, pattern, URL, manifest, shard, list of another tool."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from birder.errors import BirderError, ConfigError
 from birder.images.open import IMAGE_EXTENSIONS
-from birder.sources.camtrap import is_camtrap, read_camtrap
 from birder.sources.files import find_images, fitting
 from birder.sources.manifest import read_manifest
 from birder.sources.parquet import ParquetShard, image_column, open_parquet
@@ -18,15 +18,36 @@ from birder.sources.source import Source, is_url, readable, uri_to_path
 from birder.sources.tar import TarShard
 
 
-def find_sources(paths: Iterable[str | Path], *, labels: bool = True) -> list[Source]:
-    """Find the photographs that paths name, of whatever kind; shards come whole, for `plan` to go through.
+@dataclass(frozen=True)
+class ImageList:
+    """How another tool lists images in a file.
+
+    Attributes
+    ----------
+    name
+        The name of the file, or the end of it.
+    is_in
+        Whether a folder is one that such a file describes; raises `ConfigError` where that cannot be told.
+    read
+        Gives the images, from the absolute path or the URL of the file.
+    """
+
+    name: str
+    is_in: Callable[[Path], bool]
+    read: Callable[[str], Iterator[Source]]
+
+
+def find_sources(paths: Iterable[str | Path], lists: Sequence[ImageList] = (), *, labels: bool = True) -> list[Source]:
+    """Find the images that paths name, of whatever kind; shards come whole, for `plan` to go through.
 
     Parameters
     ----------
     paths
         Folders, files and patterns as in `find_images`; URLs; tables (.csv, .tsv, .parquet), shards (.tar, .parquet
-        with images), Camtrap DP packages (their folder or datapackage.json). Shards, tables and packages inside a
-        folder are not taken for what they are: name them, or a pattern that fits them.
+        with images), lists of other tools (their file, or its folder). Shards, tables and lists inside a folder are
+        files of it like others: name them, or a pattern that matches them.
+    lists
+        The lists of other tools that are recognized; `birder.formats.sources.find_sources` knows them all.
     labels
         Take the name of the folder right above a file as its label, where nothing else tells it.
 
@@ -37,7 +58,7 @@ def find_sources(paths: Iterable[str | Path], *, labels: bool = True) -> list[So
     """
     found: dict[str, Source] = {}
     for path in paths:
-        for source in _find(os.fspath(path), labels):
+        for source in _find(os.fspath(path), lists, labels):
             first = found.setdefault(source.path, source)
             if first is not source and source.columns:  # a table that describes what a folder named before
                 first.describe(source.columns)
@@ -65,36 +86,39 @@ def sources_again(uris: Iterable[str], *, labels: bool = True) -> tuple[list[Sou
     return found, boxes
 
 
-def _find(path: str, labels: bool) -> Iterable[Source]:
+def _find(path: str, lists: Sequence[ImageList], labels: bool) -> Iterable[Source]:
     if path.startswith("file://"):
         path = uri_to_path(path)
     if is_url(path):
-        return _find_url(path)
+        return _find_url(path, lists)
     if not os.path.lexists(path) and glob.has_magic(path):
         matches = fitting(path)
-        lists = [match for match in matches if _is_list(match)]
-        if lists:
-            return [source for match in matches for source in _find(match, labels)]
-    if _is_list(path) and Path(path).is_file():
-        return _read_list(os.path.abspath(path))  # noqa: PTH100 - a uri must not depend on where links lead today
-    if Path(path).is_dir() and is_camtrap(Path(path)):
-        return read_camtrap(os.path.abspath(Path(path) / "datapackage.json"))  # noqa: PTH100
+        if any(_is_list(match, lists) for match in matches):
+            return [source for match in matches for source in _find(match, lists, labels)]
+    absolute = os.path.abspath(path)  # noqa: PTH100 - a uri must not depend on where links lead today
+    if _is_list(path, lists) and Path(path).is_file():
+        return _read_list(absolute, lists)
+    if Path(path).is_dir():
+        for each in lists:
+            if each.is_in(Path(path)):
+                return each.read(f"{absolute}/{each.name}")
     return find_images([path], labels=labels)
 
 
-def _is_list(path: str) -> bool:
-    name = path.lower().partition("?")[0]
-    return name.endswith((".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")) or name.endswith("datapackage.json")
+def _is_list(path: str, lists: Sequence[ImageList]) -> bool:
+    ours = (".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")
+    return path.lower().partition("?")[0].endswith((*ours, *(each.name for each in lists)))
 
 
-def _read_list(path: str) -> Iterable[Source]:
+def _read_list(path: str, lists: Sequence[ImageList]) -> Iterable[Source]:
     name = path.lower().partition("?")[0]
     if name.endswith((".tar.gz", ".tgz")):
         raise ConfigError(
             f"{readable(path)} is compressed, and would have to be read anew for each photograph: gunzip it."
         )
-    if name.endswith("datapackage.json"):
-        return read_camtrap(path)
+    for each in lists:
+        if name.endswith(each.name):
+            return each.read(path)
     return _shard(path) or read_manifest(path)
 
 
@@ -114,10 +138,10 @@ def _shard(path: str) -> list[Source]:
     return []
 
 
-def _find_url(url: str) -> Iterator[Source]:
+def _find_url(url: str, lists: Sequence[ImageList]) -> Iterator[Source]:
     """A URL; with * a pattern, with / at its end all photographs below, where its protocol can list."""
     if "*" not in url and not url.endswith("/"):
-        yield from _read_list(url) if _is_list(url) else [Source(url)]
+        yield from _read_list(url, lists) if _is_list(url, lists) else [Source(url)]
         return
     filesystem, inside = file_system(url)
     try:
@@ -125,11 +149,11 @@ def _find_url(url: str) -> Iterator[Source]:
         whole = [str(filesystem.unstrip_protocol(name)) for name in sorted(names)]
     except (OSError, NotImplementedError, ValueError) as error:
         raise BirderError(f"Cannot list {url}: {error}. Name its files, or a table of them.") from error
-    wanted = [name for name in whole if os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS or _is_list(name)]  # noqa: PTH122
+    wanted = [name for name in whole if os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS or _is_list(name, lists)]  # noqa: PTH122
     if not wanted:
         raise BirderError(f"There are no photographs in {url}. Check it; nothing was done.")
     for name in wanted:
-        if "*" in url and _is_list(name):
-            yield from _read_list(name)
-        elif not _is_list(name):
+        if "*" in url and _is_list(name, lists):
+            yield from _read_list(name, lists)
+        elif not _is_list(name, lists):
             yield Source(name)

@@ -107,7 +107,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if missing:
         raise WeightsError(
             f"{path} is not in the Birder format: it has no {', '.join(missing)}. "
-            "A checkpoint of OpenCLIP becomes one with: birder convert SOURCE DEST"
+            "A checkpoint of OpenCLIP becomes one with: birder convert SOURCE --to FILE"
         )
     wrong = _wrong(values, path.stat().st_size)
     if wrong is not None:

@@ -261,7 +261,7 @@ def resolve(word: str | Path | Model) -> Model:
     if path.exists():
         raise WeightsError(
             f"{path} is not a checkpoint in the Birder format (.pt or .safetensors). One of OpenCLIP becomes one with: "
-            "birder convert SOURCE DEST"
+            "birder convert SOURCE --to FILE"
         )
     if openclip_files.is_repository(text) and path.suffix not in _SUFFIXES:
         return _hub(text)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from birder.cli.export import export
 from birder.cli.import_ import import_
-from birder.errors import ConfigError
+from birder.errors import ConfigError, FileExistsError
 
 REFERENCE = Path(__file__).parents[1] / "data" / "bioclip2-tol200m-1030.parquet"
 
@@ -28,64 +28,68 @@ def run(*arguments: object, code: int = 0) -> str:
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "tol.birder"
-    said = run("import", REFERENCE, "--to", folder, "--model", "imageomics/bioclip-2")
-    assert "1,030 new rows; 768 numbers each, made by imageomics/bioclip-2." in said
+    said = run("import", folder, REFERENCE, "--model", "imageomics/bioclip-2")
+    assert "1,030 new rows; 768-dimensional embeddings of imageomics/bioclip-2." in said
     return folder
 
 
-def test_a_second_import_says_that_all_is_there(collection: Path) -> None:
-    assert "0 new rows, 1,030 already there" in run("import", REFERENCE, "--to", collection)
+def test_second_import_finds_all_rows_there(collection: Path) -> None:
+    assert "0 new rows, 1,030 already there" in run("import", collection, REFERENCE)
 
 
-def test_export_writes_what_the_ending_says(collection: Path, tmp_path: Path) -> None:
-    assert "rows in" in run("export", collection, tmp_path / "a.csv", "--where", "family = 'Orchidaceae'")
+def test_export_format_follows_the_ending(collection: Path, tmp_path: Path) -> None:
+    assert "rows in" in run("export", collection, "--to", tmp_path / "a.csv", "--where", "family = 'Orchidaceae'")
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as text:
         families = {row["family"] for row in csv.DictReader(text)}
     assert families == {"Orchidaceae"}
-    assert "1,030 rows" in run("export", collection, tmp_path / "e.parquet", "--for", "emb-explorer")
+    assert "1,030 rows" in run("export", collection, "--to", tmp_path / "e.parquet", "--format", "emb-explorer")
     given = pq.read_table(REFERENCE)
     assert pq.read_table(tmp_path / "e.parquet").select(given.column_names).equals(given.replace_schema_metadata(None))
-    result = CliRunner().invoke(app, ["export", str(collection), str(tmp_path / "a.csv")])
-    assert isinstance(result.exception, ConfigError)
+    result = CliRunner().invoke(app, ["export", str(collection), "--to", str(tmp_path / "a.csv")])
+    assert isinstance(result.exception, ConfigError | FileExistsError)
     assert "--force" in str(result.exception)
-    assert "1,030 rows" in run("export", collection, tmp_path / "a.csv", "--force")
+    assert "1,030 rows" in run("export", collection, "--to", tmp_path / "a.csv", "--force")
 
 
-def test_options_of_another_format_are_refused(collection: Path, tmp_path: Path) -> None:
-    assert "only with --for" in run("export", collection, tmp_path / "a.csv", "--results", "x.json", code=2)
-    assert "only with --for" in run("export", collection, tmp_path / "a.csv", "--classifier", "x", code=2)
-    assert "only with --for" in run("export", collection, tmp_path / "a.csv", "--latitude", "0", code=2)
-    run("export", collection, tmp_path / "a", "--for", "camtrap-dp", "--latitude", "91", code=2)
-    run("export", collection, tmp_path / "a", "--for", "nothing", code=2)
+def test_values_outside_their_range_are_refused(collection: Path, tmp_path: Path) -> None:
+    run("export", collection, "--to", tmp_path / "a", "--format", "camtrap-dp", "--latitude", "91", code=2)
+    run("export", collection, "--to", tmp_path / "a", "--format", "nothing", code=2)
+    run("export", collection, code=2)
 
 
-def test_sorting_and_sidecars(tmp_path: Path) -> None:
+def test_export_to_folders_and_sidecars(tmp_path: Path) -> None:
     from tests.factory import collection_of_images
 
     collection = collection_of_images(tmp_path, 8, labelled=5)
     photos = tmp_path / "photos"
-    said = run("export", collection.path, "--sort-into", tmp_path / "sorted")
+    said = run("export", collection.path, "--to", tmp_path / "sorted", "--format", "folders")
     assert "5 copies in" in said and "3 rows have no label" in said
     assert len(list((tmp_path / "sorted").rglob("*.jpg"))) == 5
-    assert "0 copies in" in run("export", collection.path, "--sort-into", tmp_path / "sorted")
-    assert "5 sidecars written" in run("export", collection.path, photos, "--for", "xmp")
+    assert "0 copies in" in run("export", collection.path, "--to", tmp_path / "sorted", "--format", "folders")
+    assert "5 sidecars written" in run("export", collection.path, "--to", photos, "--format", "xmp")
     assert len(list(photos.glob("*.jpg.xmp"))) == 5
     min(photos.glob("*.jpg")).unlink()
-    result = CliRunner().invoke(app, ["export", str(collection.path), "--sort-into", str(tmp_path / "again")])
+    again = ["export", str(collection.path), "--to", str(tmp_path / "again"), "--format", "folders"]
+    result = CliRunner().invoke(app, again)
     assert result.exit_code == 1 and "1 failed" in result.output and "4 copies" in result.output
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "options",
     [
-        [],
-        ["out.parquet", "--sort-into", "x"],
-        ["out.parquet", "--link"],
-        ["out.parquet", "--by", "species"],
-        ["out.parquet", "--pictures-at", "http://x"],
-        ["--sort-into", "x", "--for", "xmp"],
+        ["--results", "x.json"],
+        ["--classifier", "x"],
+        ["--latitude", "0"],
+        ["--link"],
+        ["--by", "species"],
+        ["--images-at", "http://x"],
+        ["--folder-labels"],
+        ["--format", "xmp", "--link"],
+        ["--format", "folders", "--results", "x.json"],
     ],
     ids=" ".join,
 )
-def test_exports_that_do_not_go_together_are_refused(collection: Path, arguments: list[str]) -> None:
-    assert CliRunner().invoke(app, ["export", str(collection), *arguments]).exit_code == 2
+def test_options_of_another_format_are_refused(collection: Path, tmp_path: Path, options: list[str]) -> None:
+    result = CliRunner().invoke(app, ["export", str(collection), "--to", str(tmp_path / "out.parquet"), *options])
+    assert isinstance(result.exception, ConfigError)
+    assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -53,14 +52,14 @@ def test_map_tells_computes_draws_and_recomputes(collection: Storage, tmp_path: 
     assert first.stdout == ""
     for stage in ("reading", "neighbours", "graph", "layout", "storing"):
         assert f"{stage} ..." in first.stderr
-    assert "a map of 30 photographs (UMAP" in first.stderr
+    assert "a map of 30 images (UMAP" in first.stderr
     assert Image.open(tmp_path / "a.png").size == (1300, 975)
-    collection_of_vectors(collection.path, np.ones((2, 16)), names=["x", "y"])
+    collection_of_vectors(collection.path, np.ones((2, 16), np.float32), names=["x", "y"])
     second = run("map", collection.path, "--to", tmp_path / "b.html")
     assert "layout" not in second.stderr
-    assert "2 added or changed since are not on it" in second.stderr
+    assert "2 images added or changed since are not on it" in second.stderr
     assert "30 photographs" in (tmp_path / "b.html").read_text()
-    assert "a map of 32 photographs" in run("map", collection.path, "--recompute").stderr
+    assert "a map of 32 images" in run("map", collection.path, "--recompute").stderr
 
 
 def test_map_refuses_before_computing(collection: Storage, tmp_path: Path) -> None:
@@ -91,13 +90,13 @@ def test_duplicates_side_by_side(tmp_path: Path) -> None:
         Image.new("RGB", (60, 40), "teal").save(tmp_path / name)
     names = [str(tmp_path / name)[1:] for name in ("a.png", "b.png", "gone.png")]
     made = collection_of_vectors(tmp_path / "c.birder", np.ones((3, 4)), names=names, sha256=["1", "1", "2"])
-    done = run("duplicates", made.path, "--html", tmp_path / "d.html")
+    done = run("duplicates", made.path, "--to", tmp_path / "d.html")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "d.html").read_text()
     assert "1. same content" in page
     assert "2. similar" in page
     assert page.count("data:image/jpeg") == 3
-    assert "1 pictures are missing" in done.stderr
+    assert "1 images are missing" in done.stderr
 
 
 def test_stats_agree_with_what_is_there(collection: Storage, tmp_path: Path) -> None:
@@ -108,16 +107,12 @@ def test_stats_agree_with_what_is_there(collection: Storage, tmp_path: Path) -> 
     assert (by_name["latitude"].least, by_name["latitude"].most) == (1.5, 1.5)
     assert (by_name["taken_at"].filled, by_name["taken_at"].least) == (0, None)
     assert "embedding" not in by_name
-    genera: list[tuple[Any, int, Any]] = [
-        (each.value, each.count, each.share) for each in value_counts(collection, "genus")
-    ]
-    assert genera == [
-        ("Strix", 10, pytest.approx(1 / 3)),
-        (None, 20, pytest.approx(2 / 3)),
-    ]
+    counts = value_counts(collection, "genus")
+    assert [(each.value, each.count) for each in counts] == [("Strix", 10), (None, 20)]
+    assert [each.share for each in counts] == pytest.approx([1 / 3, 2 / 3])
     overview = run("stats", collection.path)
     assert overview.exit_code == 0, overview.output
-    assert "30 rows of 30 different contents, 1 failures" in overview.stderr
+    assert "30 rows with 30 different contents, 1 failures" in overview.stderr
     assert "Empty:" in overview.stderr
     assert "Strix" in overview.stdout
     rows = list(csv.DictReader(io.StringIO(run("stats", collection.path, "--format", "csv").stdout)))
@@ -143,14 +138,14 @@ def test_stats_of_neighbours(collection: Storage, tmp_path: Path) -> None:
         "chance": pytest.approx(9 / 29),
         "possible": 1.0,
     }
-    bare = collection_of_vectors(tmp_path / "bare.birder", np.eye(3))
+    bare = collection_of_vectors(tmp_path / "bare.birder", np.eye(3, dtype=np.float32))
     assert isinstance(run("stats", bare.path, "--neighbours").exception, BirderError)
     assert isinstance(run("stats", bare.path, "--to", tmp_path / "x.png").exception, BirderError)
     assert isinstance(run("stats", bare.path, "--column", "embedding").exception, UnknownNameError)
 
 
 def test_an_empty_collection_is_no_trouble(tmp_path: Path) -> None:
-    made = collection_of_vectors(tmp_path / "c.birder", np.zeros((0, 4)))
+    made = collection_of_vectors(tmp_path / "c.birder", np.zeros((0, 4), np.float32))
     for arguments in (["stats"], ["duplicates"], ["tidy"], ["map"]):
         done = run(*arguments, made.path)
         assert done.exit_code == 0, (arguments, done.output, done.exception)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from birder.cli.options import Format
 from birder.cli.output import one_line, printable, write_rows
 
 CLEAR, TITLE, TURNED = "\x1b[2J", "\x1b]0;owned\x07", "\N{RIGHT-TO-LEFT OVERRIDE}gpj.exe"
@@ -54,8 +55,8 @@ def test_escape_sequences_in_file_names_reach_no_terminal(tmp_path: Path) -> Non
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / NAME).write_text("no image")
     birder = (sys.executable, "-m", "birder")
-    command = [*birder, "embed", str(tmp_path / "photos"), "--to", str(tmp_path / "c")]
-    said = subprocess.run(command, capture_output=True, check=True).stderr.decode()
+    command = [*birder, "embed", str(tmp_path / "photos"), "--in", str(tmp_path / "c")]
+    said = subprocess.run(command, capture_output=True).stderr.decode()
     assert not OBEYED.search(said) and r"\x1b[2J\x1b]0;owned\x07" in said
     assert not any(line.startswith("5 embedded") for line in said.splitlines())
     for form in ("table", "csv"):
@@ -65,11 +66,11 @@ def test_escape_sequences_in_file_names_reach_no_terminal(tmp_path: Path) -> Non
 
 
 def test_other_programs_get_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows([{"file": NAME}], "json")
+    write_rows([{"file": NAME}], Format.json)
     written = capsys.readouterr().out
     assert json.loads(written) == [{"file": NAME}] and not OBEYED.search(written)
-    write_rows([{"file": NAME}], "csv")
+    write_rows([{"file": NAME}], Format.csv)
     assert CLEAR in capsys.readouterr().out
-    write_rows([{f"{CLEAR}[bold]": NAME}], "table", title=f"{CLEAR}[red]")
+    write_rows([{f"{CLEAR}[bold]": NAME}], Format.table, title=f"{CLEAR}[red]")
     shown = capsys.readouterr().out
     assert not OBEYED.search(shown) and "[bold]" in shown and "[red]" in shown

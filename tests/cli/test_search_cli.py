@@ -52,7 +52,7 @@ def files(rows: list[dict[str, Any]]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, and the collection of them by the image half of the tiny CLIP."""
+    """Photographs, and the collection of them by the image encoder of the tiny CLIP."""
     home = tmp_path_factory.mktemp("home")
     source = Image.open(DATA / "chelsea.png").convert("RGB")
     for n, name in enumerate(["0.png", "1.png", "2.png", "3.png", "a green leaf.png", BAD]):
@@ -61,13 +61,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source.crop((20 * n, 10 * n, 20 * n + 224, 10 * n + 200)).save(folder / name)
     convert(str(CLIP), home / "vit_s16_pn_tiny.pt")
     model = ("--model", home / "vit_s16_pn_tiny.pt", "--engine", "torch", "--precision", "fp32")
-    run("embed", home / "photos", "--to", home / "c.birder", *model)
+    run("embed", home / "photos", "--in", home / "c.birder", *model)
     return home
 
 
 def test_a_photograph_and_its_row_find_the_same(home: Path) -> None:
-    by_image = found("--in", home / "c.birder", "--image", home / "photos" / "cats" / "1.png")
-    by_id = found("--in", home / "c.birder", "--id", "1.png")
+    by_image = found(home / "c.birder", "--image", home / "photos" / "cats" / "1.png")
+    by_id = found(home / "c.birder", "--id", "1.png")
     assert files(by_image) == files(by_id)
     assert len(by_image) == 5
     assert "1.png" not in files(by_image)
@@ -77,57 +77,55 @@ def test_a_photograph_and_its_row_find_the_same(home: Path) -> None:
 
 
 def test_several_at_once_with_minus_and_a_condition(home: Path) -> None:
-    both = found(
-        "--in", home / "c.birder", "--id", "1.png", "--id", "2.png", "--unlike", "3.png", "--where", "label = 'dogs'"
-    )
+    both = found(home / "c.birder", "--id", "1.png", "--id", "2.png", "--unlike", "3.png", "--where", "label = 'dogs'")
     assert set(files(both)) == {"0.png", "a green leaf.png"}
     # What exists as a file is a photograph; the same words that name none are a row; and else a text.
     photograph = home / "photos" / "cats" / "3.png"
     other = found(
-        "--in", home / "c.birder", "--id", "1.png", "--id", "2.png", "--unlike", photograph, "--where", "label = 'dogs'"
+        home / "c.birder", "--id", "1.png", "--id", "2.png", "--unlike", photograph, "--where", "label = 'dogs'"
     )
     assert files(other) == files(both)
     assert other[0]["similarity"] == pytest.approx(both[0]["similarity"], abs=1e-4)
     with pytest.raises(CollectionError, match="name the whole model"):
-        run("search", "--in", home / "c.birder", "--id", "1.png", "--unlike", "a red leaf")
-    with_text = found("--in", home / "c.birder", "--id", "1.png", "--unlike", "a red leaf", "--model", CLIP)
+        run("search", home / "c.birder", "--id", "1.png", "--unlike", "a red leaf")
+    with_text = found(home / "c.birder", "--id", "1.png", "--unlike", "a red leaf", "--model", CLIP)
     assert len(with_text) == 5
 
 
 @pytest.mark.slow
 def test_texts_need_a_text_half(home: Path, tmp_path: Path) -> None:
-    rows = found("--in", home / "c.birder", "--text", "a cat", "--text", "a dog", "--model", CLIP, "-k", "3")
+    rows = found(home / "c.birder", "--text", "a cat", "--text", "a dog", "--model", CLIP, "-k", "3")
     assert len(rows) == 3
     assert [row["similarity"] for row in rows] == sorted((row["similarity"] for row in rows), reverse=True)
-    run("embed", home / "photos" / "cats", "--to", tmp_path / "d.birder")
+    run("embed", home / "photos" / "cats", "--in", tmp_path / "d.birder")
     with pytest.raises(WeightsError, match="no text half.*--image, --id"):
-        run("search", "--in", tmp_path / "d.birder", "--text", "a cat")
+        run("search", tmp_path / "d.birder", "--text", "a cat")
 
 
 def test_a_condition_alone_lists_what_matches(home: Path) -> None:
-    out, notes = run("search", "--in", home / "c.birder", "--where", "label = 'cats'", "-k", "2", "--format", "csv")
+    out, notes = run("search", home / "c.birder", "--where", "label = 'cats'", "-k", "2", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["label"] for row in rows] == ["cats", "cats"]
     assert "similarity" not in rows[0]
     assert "3 rows" in notes
     assert "-k shows more" in notes
-    assert files(found("--in", home / "c.birder", "--where", "taken_at >= '2024-05-01'")) == []
+    assert files(found(home / "c.birder", "--where", "taken_at >= '2024-05-01'")) == []
     with pytest.raises(CollectionError, match="goes on after ';'"):
-        run("search", "--in", home / "c.birder", "--where", "true; DROP TABLE images")
+        run("search", home / "c.birder", "--where", "true; DROP TABLE images")
     assert Storage.open(home / "c.birder").count() == 6
 
 
 def test_the_table_leaves_out_bookkeeping(home: Path) -> None:
-    out, notes = run("search", "--in", home / "c.birder", "--id", "1.png", "-k", "2")
+    out, notes = run("search", home / "c.birder", "--id", "1.png", "-k", "2")
     assert out.splitlines()[0].split() == ["similarity", "file", "label"]
     assert len(out.splitlines()) == 3
     assert "6 rows" in notes
 
 
 def test_nothing_to_search_by_and_unknown_rows_are_said(home: Path) -> None:
-    assert "--image, --text, --id" in " ".join(run("search", "--in", home / "c.birder", code=2)[1].split())
+    assert "--image, --text, --id" in " ".join(run("search", home / "c.birder", code=2)[1].split())
     with pytest.raises(CollectionError, match="has no row 'nobody'"):
-        run("search", "--in", home / "c.birder", "--id", "nobody")
+        run("search", home / "c.birder", "--id", "nobody")
 
 
 def test_a_page_holds_its_pictures_and_runs_nothing(home: Path, tmp_path: Path) -> None:
@@ -138,12 +136,12 @@ def test_a_page_holds_its_pictures_and_runs_nothing(home: Path, tmp_path: Path) 
         query = home / "photos" / "dogs" / "0.png"
         where = "label != '<script>'"
         out, notes = run(
-            "search", "--in", collection, "--image", query, "--where", where, "--html", tmp_path / "out" / "page.html"
+            "search", collection, "--image", query, "--where", where, "--to", tmp_path / "out" / "page.html"
         )
     finally:
         (tmp_path / "away.png").rename(moved)
     assert out == ""
-    assert "1 photographs are shown as missing" in notes
+    assert "1 images are shown as missing" in notes
     page = (tmp_path / "out" / "page.html").read_text()
     assert "<script" not in page
     assert html.escape(BAD) in page
@@ -155,7 +153,7 @@ def test_a_page_holds_its_pictures_and_runs_nothing(home: Path, tmp_path: Path) 
     assert len(pictures) == 5  # the query and four of five results
     with Image.open(io.BytesIO(base64.b64decode(pictures[0]))) as image:
         assert (image.format, image.size) == ("JPEG", (224, 200))
-    rows = found("--in", collection, "--image", query, "--where", where)
+    rows = found(collection, "--image", query, "--where", where)
     shown = [float(similarity) for similarity in re.findall(r"<b>(-?\d\.\d{4})</b>", page)]
     assert shown == pytest.approx([row["similarity"] for row in rows], abs=2e-4)
     assert shown == sorted(shown, reverse=True)
@@ -192,7 +190,7 @@ def test_an_index_is_made_and_told_of(home: Path, tmp_path: Path) -> None:
         run("index", home / "c.birder")
     out, notes = run("index", home / "c.birder", "--status")
     assert out == ""
-    assert "no index of the embeddings: all 6 are compared" in notes
+    assert "The embeddings have no index: all 6 are compared" in notes
     opened = Storage.open(home / "c.birder")
     content = Content(np.ones(opened.model.embedding_size, "f4"), 1, 1, None, None, None)
     large = Storage.create_or_open(tmp_path / "large.birder", opened.model)

@@ -212,7 +212,7 @@ def test_filters_within_the_bounds_are_answered(collection: Storage, where: str)
 @pytest.mark.slow
 def test_the_filter_that_ended_the_process_is_refused_in_one_line(collection: Storage) -> None:
     assert 6_200 < len(KILLER) < 6_400
-    command = [sys.executable, "-m", "birder", "search", "--in", str(collection.path), "--where", KILLER]
+    command = [sys.executable, "-m", "birder", "search", str(collection.path), "--where", KILLER]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1 and "Invalid filter: it has more than" in run.stderr and "Traceback" not in run.stderr
 

@@ -21,7 +21,7 @@ from tests.factory import collection_of_columns
 
 
 def embedded(folder: Path, *options: str) -> Storage:
-    run = CliRunner().invoke(app, ["embed", str(folder / "photos"), "--to", str(folder / "c.birder"), *options])
+    run = CliRunner().invoke(app, ["embed", str(folder / "photos"), "--in", str(folder / "c.birder"), *options])
     assert run.exit_code == 0, run.output
     return Storage.open(folder / "c.birder")
 

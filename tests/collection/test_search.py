@@ -22,7 +22,7 @@ from birder.collection.index import make_index
 from birder.collection.model import load_encoder_of
 from birder.collection.search import search
 from birder.collection.storage import Content, ModelCard, Row, Stamp, Storage
-from birder.errors import CollectionError, ConfigError, FilterError, ImageError, UnknownNameError
+from birder.errors import CollectionError, ConfigError, FilterError, ImageError, NoTextEncoderError, UnknownNameError
 from birder.weights.clip import load_clip
 
 WORDS = [
@@ -175,7 +175,7 @@ def test_what_cannot_be_searched_for_is_said(collection: Storage, tmp_path: Path
             search(collection, vectors=[vector])
     with pytest.raises(CollectionError, match="cancel each other out"):
         search(collection, ids=[NAMES[0]], unlike=[NAMES[0]])
-    with pytest.raises(CollectionError, match="--model imageomics/bioclip. Without texts: search by images"):
+    with pytest.raises(NoTextEncoderError, match="--model imageomics/bioclip. Without texts: search by images"):
         search(collection, texts=["an owl"])
 
 
@@ -277,7 +277,7 @@ def test_a_parsed_filter_keeps_its_texts() -> None:
 
 @pytest.fixture(scope="module")
 def of_clip(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    """Photographs embedded by the image half of the tiny CLIP."""
+    """Photographs embedded by the image encoder of the tiny CLIP."""
     from birder.cli.convert import convert
     from birder.collection.model import load_encoder
 

@@ -12,7 +12,7 @@ import pytest
 from birder.collection.search import search
 from birder.collection.storage import Failure, ModelCard, Stamp, Storage, column_types, exists
 from birder.errors import CollectionError, CollectionNotFoundError, FilterError, UnknownNameError, WrongModelError
-from tests.factory import CARD, collection_of, row, write
+from tests.factory import CARD, TRANSFORM, collection_of, row, write
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ def test_columns_of_another_type_or_of_ours_are_refused(collection: Storage) -> 
     ("card", "reason"),
     [
         (replace(CARD, sha256="cd" * 32, name="other"), "belongs to the model tiny .*not other"),
-        (replace(CARD, transform={"size": [8, 8], "draft": False}), "without --exact"),
-        (replace(CARD, transform={"size": [9, 9], "draft": True}), "made with size"),
+        (replace(CARD, transform={**TRANSFORM, "draft": False}), "without --exact"),
+        (replace(CARD, transform={**TRANSFORM, "size": [9, 9], "draft": True}), "made with size"),
         (replace(CARD, precision="int8"), "fp32 embeddings, not int8"),
     ],
 )

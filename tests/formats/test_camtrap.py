@@ -23,10 +23,10 @@ from birder.cli import app
 from birder.collection.labels import give_label
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError, FileExistsError
-from birder.formats.camtrap import Project
-from birder.formats.deployments import read_zone
+from birder.formats.camtrap import Project, read_zone
 from birder.formats.export import export
-from birder.sources import find_sources, path_to_uri
+from birder.formats.sources import find_sources
+from birder.sources import path_to_uri
 from tests.formats.conftest import DATA, Make
 
 SCHEMAS = DATA / "camtrap-dp-1.0.2"
@@ -86,7 +86,9 @@ def trap(make: Make, tmp_path: Path) -> Storage:
 
 
 def test_a_collection_from_a_package_goes_back_with_its_deployments_and_media(trap: Storage, tmp_path: Path) -> None:
-    export(trap, tmp_path / "out", for_="camtrap-dp", project=Project(package=DATA / "camtrap-dp"), classifier="net 1")
+    export(
+        trap, tmp_path / "out", format="camtrap-dp", project=Project(package=DATA / "camtrap-dp"), classifier="net 1"
+    )
     package = check(tmp_path / "out", tmp_path)
     rows = trap.to_arrow().to_pylist()
     deployments = {line["deploymentID"]: line for line in lines(DATA / "camtrap-dp", "deployments")}
@@ -116,7 +118,7 @@ def test_a_collection_from_a_package_goes_back_with_its_deployments_and_media(tr
 
 def test_without_the_package_the_rows_and_options_tell_what_it_needs(trap: Storage, tmp_path: Path) -> None:
     given = Project(sampling_design="targeted", contributors=["Ada"], zone=read_zone("Europe/Brussels"))
-    export(trap, tmp_path / "out", for_="camtrap-dp", project=given)
+    export(trap, tmp_path / "out", format="camtrap-dp", project=given)
     package = check(tmp_path / "out", tmp_path)
     known = {line["deploymentID"]: line for line in lines(DATA / "camtrap-dp", "deployments")}
     for line in lines(tmp_path / "out", "deployments"):
@@ -141,7 +143,7 @@ def test_plain_photographs_with_boxes_labels_and_predictions(make: Make, tmp_pat
         path_to_uri("/photos/south/e.jpg"): {},
     }
     collection = make(rows, BOX | PREDICTED)
-    said = export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    said = str(export(collection, tmp_path / "out", format="camtrap-dp", project=PROJECT))
     package = check(tmp_path / "out", tmp_path)
     assert said.startswith("6 observations of 4 media in 2 deployments")
     north, south = lines(tmp_path / "out", "deployments")
@@ -191,7 +193,7 @@ def test_when_people_labelled_and_the_machine_predicted_is_told_where_it_is_know
     for label, by in (("fox", "Ben"), ("owl", "Eve")):
         given = give_label(collection, [id_], "label", label, by=by)
     collection.see_latest()
-    export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    export(collection, tmp_path / "out", format="camtrap-dp", project=PROJECT)
     check(tmp_path / "out", tmp_path)
     human, machine = lines(tmp_path / "out", "observations")
     assert human["classificationTimestamp"] == given.at.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -208,13 +210,12 @@ def test_the_name_of_a_folder_is_nobodys_determination(make: Make, tmp_path: Pat
         path_to_uri("/photos/trap/d.jpg"): {"label": "trap", "label_source": "folder", "species": "Bubo bubo"},
     }
     collection = make(rows)
-    export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    export(collection, tmp_path / "out", format="camtrap-dp", project=PROJECT)
     check(tmp_path / "out", tmp_path)
     names = ("scientificName", "classificationMethod", "classifiedBy", "observationTags")
     told = [tuple(line[name] for name in names) for line in lines(tmp_path / "out", "observations")]
     assert told == [("owl", "human", "Ada", ""), ("Bubo bubo", "human", "Ada", "")]
-    with_folders = replace(PROJECT, folder_labels=True)
-    export(collection, tmp_path / "all", for_="camtrap-dp", project=with_folders)
+    export(collection, tmp_path / "all", format="camtrap-dp", project=PROJECT, folder_labels=True)
     check(tmp_path / "all", tmp_path)
     told = [tuple(line[name] for name in names) for line in lines(tmp_path / "all", "observations")]
     assert told == [
@@ -225,7 +226,7 @@ def test_the_name_of_a_folder_is_nobodys_determination(make: Make, tmp_path: Pat
     ]
     only = make({path_to_uri("/photos/trap/a.jpg"): rows[path_to_uri("/photos/trap/a.jpg")]}, name="d.birder")
     with pytest.raises(CollectionError, match="--folder-labels"):
-        export(only, tmp_path / "none", for_="camtrap-dp", project=PROJECT)
+        export(only, tmp_path / "none", format="camtrap-dp", project=PROJECT)
 
 
 def test_a_name_that_may_be_of_no_taxon_is_warned_of(make: Make, tmp_path: Path) -> None:
@@ -237,33 +238,35 @@ def test_a_name_that_may_be_of_no_taxon_is_warned_of(make: Make, tmp_path: Path)
         path_to_uri("/photos/x/e.jpg"): {"scientificName": "Lynx lynx"},
     }
     collection = make(rows, {"scientificName": pa.string()})
-    said = export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    said = str(export(collection, tmp_path / "out", format="camtrap-dp", project=PROJECT))
     check(tmp_path / "out", tmp_path)
-    assert "Warning: 1 of the scientific names may be of no taxa (fox)" in said
+    assert "Warning: 1 scientific names may not be those of taxa (fox)" in said
     package = tmp_path / "datapackage.json"
     package.write_text(json.dumps({"taxonomic": [{"scientificName": "fox", "taxonRank": "species"}]}))
     given = replace(PROJECT, package=package, title="Foxes")
-    assert "Warning" not in export(collection, tmp_path / "out2", for_="camtrap-dp", project=given)
+    assert "Warning" not in str(export(collection, tmp_path / "out2", format="camtrap-dp", project=given))
 
 
 def test_labels_from_folders_are_exported_on_request_at_the_command_line(tmp_path: Path, make: Make) -> None:
     collection = make({path_to_uri("/photos/trap/a.jpg"): {"label": "trap", "label_source": "folder"}})
-    options = ["--for", "camtrap-dp", "--time-zone", "+02:00", "--latitude", "1", "--longitude", "2"]
+    options = ["--format", "camtrap-dp", "--time-zone", "+02:00", "--latitude", "1", "--longitude", "2"]
     options += ["--sampling-design", "targeted", "--capture-method", "timeLapse", "--contributor", "Ada"]
-    run = CliRunner().invoke(app, ["export", str(collection.path), str(tmp_path / "out"), *options, "--folder-labels"])
+    run = CliRunner().invoke(
+        app, ["export", str(collection.path), "--to", str(tmp_path / "out"), *options, "--folder-labels"]
+    )
     assert run.exit_code == 0, run.output
-    assert "Warning: 1 of the scientific names may be of no taxa (trap)" in " ".join(run.output.split())
+    assert "Warning: 1 scientific names may not be those of taxa (trap)" in " ".join(run.output.split())
     (line,) = lines(tmp_path / "out", "observations")
     assert (line["scientificName"], line["classificationMethod"]) == ("trap", "")
     assert line["observationID"].endswith("-folder")
-    run = CliRunner().invoke(app, ["export", str(collection.path), str(tmp_path / "a.csv"), "--folder-labels"])
+    run = CliRunner().invoke(app, ["export", str(collection.path), "--to", str(tmp_path / "a.csv"), "--folder-labels"])
     assert run.exit_code == 2
 
 
 def test_all_that_is_missing_is_said_at_once(make: Make, tmp_path: Path) -> None:
     collection = make({path_to_uri("/photos/a.jpg"): {"label": "owl"}})
     with pytest.raises(ConfigError) as caught:
-        export(collection, tmp_path / "out", for_="camtrap-dp")
+        export(collection, tmp_path / "out", format="camtrap-dp")
     for option in (
         "--time-zone",
         "--latitude",
@@ -274,13 +277,13 @@ def test_all_that_is_missing_is_said_at_once(make: Make, tmp_path: Path) -> None
     ):
         assert option in str(caught.value)
     assert not (tmp_path / "out").exists()
-    assert not (tmp_path / "out.part").exists()
+    assert [each.name for each in tmp_path.iterdir()] == ["c.birder"]
     nothing = make({path_to_uri("/photos/a.jpg"): {}}, name="d.birder")
     with pytest.raises(CollectionError, match="No row has a label"):
-        export(nothing, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+        export(nothing, tmp_path / "out", format="camtrap-dp", project=PROJECT)
     hidden = make({path_to_uri("/photos/x/.a.jpg"): {"label": "a"}}, name="e.birder")
-    with pytest.raises(ConfigError, match="rename it"):
-        export(hidden, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    with pytest.raises(ConfigError, match="Rename it"):
+        export(hidden, tmp_path / "out", format="camtrap-dp", project=PROJECT)
 
 
 def test_photographs_without_a_time_are_named(tmp_path: Path, make: Make) -> None:
@@ -288,23 +291,23 @@ def test_photographs_without_a_time_are_named(tmp_path: Path, make: Make) -> Non
     with collection.writing():
         row = {"uri": [path_to_uri("/photos/a.jpg")], "taken_at": pa.nulls(1, pa.timestamp("us"))}
         collection.update(pa.table(row))
-    with pytest.raises(ConfigError, match=r"the time of 1 photographs, such as file:///photos/a\.jpg"):
-        export(collection, tmp_path / "out", for_="camtrap-dp", project=PROJECT)
+    with pytest.raises(ConfigError, match=r"the time of 1 images, such as file:///photos/a\.jpg"):
+        export(collection, tmp_path / "out", format="camtrap-dp", project=PROJECT)
 
 
 def test_a_package_may_be_a_zip_and_a_folder_keeps_what_else_is_in_it(make: Make, tmp_path: Path) -> None:
     collection = make({path_to_uri("/photos/a.jpg"): {"label": "owl"}})
-    export(collection, tmp_path / "out.zip", for_="camtrap-dp", project=PROJECT)
+    export(collection, tmp_path / "out.zip", format="camtrap-dp", project=PROJECT)
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         assert sorted(archive.namelist()) == ["datapackage.json", "deployments.csv", "media.csv", "observations.csv"]
         archive.extractall(tmp_path / "unpacked")
     check(tmp_path / "unpacked", tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.txt").write_text("mine")
-    export(collection, tmp_path / "photos", for_="camtrap-dp", project=PROJECT)
+    export(collection, tmp_path / "photos", format="camtrap-dp", project=PROJECT)
     with pytest.raises(FileExistsError, match="--force"):
-        export(collection, tmp_path / "photos", for_="camtrap-dp", project=PROJECT)
-    export(collection, tmp_path / "photos", for_="camtrap-dp", project=PROJECT, force=True)
+        export(collection, tmp_path / "photos", format="camtrap-dp", project=PROJECT)
+    export(collection, tmp_path / "photos", format="camtrap-dp", project=PROJECT, force=True)
     assert (tmp_path / "photos" / "mine.txt").read_text() == "mine"
     left = {each.name for each in tmp_path.iterdir()}
     assert left == {"out.zip", "unpacked", "checked-unpacked", "photos", "c.birder"}
@@ -346,7 +349,7 @@ def test_a_package_whose_description_lies_is_an_error_or_an_export(trap: Storage
     for number, lie in enumerate([*lies, *HOSTILE]):
         (source / "datapackage.json").write_text(json.dumps(lie))
         try:
-            export(trap, tmp_path / f"{number}", for_="camtrap-dp", project=replace(PROJECT, package=source))
+            export(trap, tmp_path / f"{number}", format="camtrap-dp", project=replace(PROJECT, package=source))
         except ConfigError as error:
             assert len(str(error)) < 2000
         else:
@@ -378,4 +381,4 @@ def test_a_package_whose_tables_lie_is_an_error_or_an_export(
     file = source / f"{table}.csv"
     file.write_text(damage(file.read_text("utf-8")), "utf-8")
     with contextlib.suppress(ConfigError):
-        export(trap, tmp_path / "to", for_="camtrap-dp", project=replace(PROJECT, package=source))
+        export(trap, tmp_path / "to", format="camtrap-dp", project=replace(PROJECT, package=source))

@@ -13,14 +13,14 @@ import pytest
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.formats.export import export
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
 from birder.taxonomy import RANKS
 from tests.formats.conftest import REFERENCE, Make
 
 
 def test_their_own_example_comes_back_as_it_was(tmp_path: Path) -> None:
     collection = import_embeddings(REFERENCE, tmp_path / "c.birder", model="bioclip-2").collection
-    export(collection, tmp_path / "e.parquet", for_="emb-explorer")
+    export(collection, tmp_path / "e.parquet", format="emb-explorer")
     given, out = pq.read_table(REFERENCE), pq.read_table(tmp_path / "e.parquet")
     assert sorted(out.column_names) == sorted(given.column_names)
     assert out.select(given.column_names).equals(given.replace_schema_metadata(None))
@@ -33,7 +33,7 @@ def test_a_collection_of_photographs_has_what_they_demand(make: Make, tmp_path: 
         "file:///b.jpg": {"label": "wren"},
     }
     collection = make(rows, {"seen": pa.int64()})
-    export(collection, tmp_path / "e.parquet", for_="emb-explorer")
+    export(collection, tmp_path / "e.parquet", format="emb-explorer")
     table = pq.read_table(tmp_path / "e.parquet")
     # "Must Have": validated on load
     assert table.schema.field("uuid").type == pa.string()
@@ -52,16 +52,16 @@ def test_a_collection_of_photographs_has_what_they_demand(make: Make, tmp_path: 
 
 def test_a_uuid_that_is_not_one_for_each_row_is_not_taken(make: Make, tmp_path: Path) -> None:
     collection = make({"file:///a": {"uuid": "x"}, "file:///b": {"uuid": "x"}}, {"uuid": pa.string()})
-    export(collection, tmp_path / "e.parquet", for_="emb-explorer")
+    export(collection, tmp_path / "e.parquet", format="emb-explorer")
     assert pq.read_table(tmp_path / "e.parquet")["uuid"].to_pylist() == collection.to_arrow()["id"].to_pylist()
 
 
 def test_their_file_must_be_parquet_with_rows(make: Make, tmp_path: Path) -> None:
     collection = make({"file:///a": {}})
     with pytest.raises(ConfigError, match=r"e\.parquet"):
-        export(collection, tmp_path / "e.csv", for_="emb-explorer")
-    with pytest.raises(CollectionError, match="No row"):
-        export(collection, tmp_path / "e.parquet", for_="emb-explorer", where="label = 'x'")
+        export(collection, tmp_path / "e.csv", format="emb-explorer")
+    with pytest.raises(CollectionError, match="No rows match the filter"):
+        export(collection, tmp_path / "e.parquet", format="emb-explorer", where="label = 'x'")
     assert Storage.open(collection.path).count() == 1
 
 
@@ -72,10 +72,10 @@ def test_its_pictures_are_those_that_birder_serve_shows(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 3)
     with serving(collection.path) as client:
         address = str(client.base_url).removesuffix("/api/v1/")
-        export(collection, tmp_path / "e.parquet", for_="emb-explorer", pictures_at=address)
+        export(collection, tmp_path / "e.parquet", format="emb-explorer", images_at=address)
         for identifier in pq.read_table(tmp_path / "e.parquet")["identifier"].to_pylist():
             assert identifier.startswith("http://")  # else that tool does not even try
             answer = httpx.get(identifier, headers={"User-Agent": "emb-explorer"}, timeout=60)
             assert answer.status_code == 200 and answer.headers["content-type"].startswith("image/")
-    with pytest.raises(ConfigError, match="no web address"):
-        export(collection, tmp_path / "f.parquet", for_="emb-explorer", pictures_at="photos/")
+    with pytest.raises(ConfigError, match="not a web address"):
+        export(collection, tmp_path / "f.parquet", format="emb-explorer", images_at="photos/")

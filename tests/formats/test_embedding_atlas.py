@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from birder.analysis.projection import compute_map
 from birder.cli.export import export
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
+from birder.formats.export import export as write
 from tests.factory import collection_of_images
 
 app = typer.Typer()
@@ -57,13 +59,15 @@ def test_the_map_and_small_pictures_go_out(collection: Storage, tmp_path: Path) 
 
 
 def test_rows_that_are_not_on_the_map_are_told(collection: Storage, tmp_path: Path) -> None:
-    from birder.formats.embedding_atlas import write_embedding_atlas
-    from birder.formats.snapshot import Snapshot
-
     ids = collection.to_arrow()["id"].to_pylist()
-    done = write_embedding_atlas(
-        Snapshot(collection), tmp_path / "a.parquet", {ids[0]: (1.0, 2.0)}, lambda uris: dict.fromkeys(uris, "no")
-    )
-    assert (done.rows, done.off_map, done.pictureless) == (1, len(ids) - 1, 1)
+    shutil.rmtree(collection.path.parent / "photos")
+    said = write(
+        collection,
+        tmp_path / "a.parquet",
+        "embedding-atlas",
+        points={ids[0]: (1.0, 2.0)},
+    ).summary
+    assert said.startswith("1 rows") and f"{len(ids) - 1} are not on the map" in said and "1 have no thumbnail" in said
     with pytest.raises(CollectionError, match="--recompute"):
-        write_embedding_atlas(Snapshot(collection), tmp_path / "b.parquet", {}, lambda uris: {})
+        write(collection, tmp_path / "b.parquet", "embedding-atlas", points={})
+    assert not (tmp_path / "b.parquet").exists()

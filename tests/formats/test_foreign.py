@@ -14,7 +14,7 @@ import pytest
 from birder.collection.storage import Storage
 from birder.errors import BirderError, ConfigError
 from birder.formats.export import export
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
 from birder.sources import path_to_uri
 from tests.formats.conftest import Make
 
@@ -47,10 +47,10 @@ def test_a_folder_of_parquet_comes_in_as_one_and_its_broken_files_are_failures(t
     failed = [row["uri"] for row in done.collection.failures()]
     assert failed == [path_to_uri(folder / "d.parquet"), path_to_uri(folder / "e.parquet")]
     again = import_embeddings(folder, tmp_path / "c.birder")
-    assert (again.new, again.there) == (0, 3)
+    assert (again.new, again.unchanged) == (0, 3)
     parquet(folder / "d.parquet", uri=["https://5"], emb=[[7.0, 8.0]])
     mended = import_embeddings(folder, tmp_path / "c.birder")
-    assert (mended.new, mended.there) == (1, 3)
+    assert (mended.new, mended.unchanged) == (1, 3)
     left = Storage.open(tmp_path / "c.birder").failures()
     assert [row["uri"] for row in left] == [path_to_uri(folder / "e.parquet")]
 
@@ -107,11 +107,11 @@ def test_arrays_that_are_no_embeddings_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "flat.npy", np.zeros(4, "f4"))
     np.save(tmp_path / "code.npy", np.array([{"a": 1}], object), allow_pickle=True)
     (tmp_path / "no.npy").write_bytes(b"\x93NUMPY\x01\x00")
-    for name, message in [("two", "1 rows and"), ("flat", r"\(4,\)"), ("code", "NumPy array"), ("no", "NumPy array")]:
+    for name, message in [("two", "1 rows, but"), ("flat", r"\(4,\)"), ("code", "NumPy array"), ("no", "NumPy array")]:
         with pytest.raises(ConfigError, match=message):
             import_embeddings(tmp_path / f"{name}.npy", tmp_path / "c.birder", model="m", table=tmp_path / "t.csv")
     file = parquet(tmp_path / "a.parquet", uri=["a"], emb=[[1.0]])
-    with pytest.raises(ConfigError, match="A table goes with an array"):
+    with pytest.raises(ConfigError, match="leave out the table, which belongs to an array"):
         import_embeddings(file, tmp_path / "c.birder", model="m", table=tmp_path / "t.csv")
 
 
@@ -132,7 +132,7 @@ def test_what_bioclip_embed_wrote_comes_in(tmp_path: Path) -> None:
         "file:///abs/b.jpg": [3.0, 4.0],
     }
     assert (done.new, done.failed) == (2, 3)
-    with pytest.raises(ConfigError, match="leave out --model imageomics/bioclip"):
+    with pytest.raises(ConfigError, match="Leave out --model imageomics/bioclip"):
         import_embeddings(file, tmp_path / "d.birder", model="imageomics/bioclip")
 
 

@@ -13,7 +13,8 @@ import pytest
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.formats.export import export
-from birder.sources import path_to_uri, read_crops
+from birder.formats.megadetector import read_boxes
+from birder.sources import path_to_uri
 from tests.formats.conftest import Make
 from tests.robustness.documents import changed
 
@@ -48,7 +49,7 @@ def results(tmp_path: Path) -> Path:
 
 def crops(make: Make, results: Path, root: str, named: dict[int, tuple[str, float]]) -> Storage:
     """A collection of the boxes, as `birder embed --crops` makes it, with predictions for some."""
-    sources = [source for source in read_crops(results, root, 0.0) if source.problem is None]
+    sources = [source for source in read_boxes(results, root, 0.0) if source.problem is None]
     rows = {}
     for number, source in enumerate(sources):
         label, score = named.get(number, (None, None))
@@ -61,8 +62,8 @@ def test_predictions_of_boxes_go_to_their_detections_and_nothing_else_changes(
     make: Make, results: Path, tmp_path: Path
 ) -> None:
     collection = crops(make, results, "/photos", {0: ("owl", 0.875), 1: ("deer", 0.25)})
-    said = export(collection, tmp_path / "out.json", for_="megadetector", results=results, classifier="mine")
-    assert said.startswith("2 detections")
+    report = export(collection, tmp_path / "out.json", format="megadetector", results=results, classifier="mine")
+    assert report.summary.startswith("2 detections")
     out = json.loads((tmp_path / "out.json").read_text())
     expected = copy.deepcopy(RESULTS)
     expected["classification_categories"]["4"] = "owl"
@@ -77,7 +78,7 @@ def test_predictions_of_boxes_go_to_their_detections_and_nothing_else_changes(
 
 def test_the_result_follows_the_rules_of_the_format(make: Make, results: Path, tmp_path: Path) -> None:
     collection = crops(make, results, "/photos", {0: ("owl", 1.0), 2: ("wren", 0.1)})
-    export(collection, tmp_path / "out.json", for_="megadetector", results=results)
+    export(collection, tmp_path / "out.json", format="megadetector", results=results)
     out = json.loads((tmp_path / "out.json").read_text())
     assert all(
         key.isdecimal() and isinstance(name, str) and name for key, name in out["classification_categories"].items()
@@ -97,12 +98,12 @@ def test_a_photographs_prediction_goes_to_its_surest_animal(make: Make, results:
         path_to_uri("/photos/site 1/a.jpg"): {"predicted_label": "owl", "predicted_score": 0.5},
         path_to_uri("/photos/empty.jpg"): {"predicted_label": "wren", "predicted_score": 0.5},
     }
-    said = export(make(rows, TYPES), tmp_path / "o.json", for_="megadetector", results=results)
+    said = str(export(make(rows, TYPES), tmp_path / "o.json", format="megadetector", results=results))
     out = json.loads((tmp_path / "o.json").read_text())
     named = [["classifications" in each for each in image["detections"] or ()] for image in out["images"]]
     assert named == [[True, True, False], [False], [], []]
     assert out["images"][0]["detections"][1]["classifications"] == [["3", 0.5]]
-    assert "1 predictions are of no detection" in said
+    assert "1 predictions match no detection" in said
 
 
 def test_ranks_become_a_name_and_a_description_where_the_results_have_them(
@@ -113,7 +114,7 @@ def test_ranks_become_a_name_and_a_description_where_the_results_have_them(
     types = {"predicted_score": pa.float32(), "predicted_genus": pa.string(), "predicted_species": pa.string()}
     row = {"predicted_genus": "Bubo", "predicted_species": "Bubo bubo", "predicted_score": 0.5}
     collection = make({path_to_uri("/p/site 1/a.jpg"): row}, types)
-    export(collection, tmp_path / "o.json", for_="megadetector", results=results)
+    export(collection, tmp_path / "o.json", format="megadetector", results=results)
     out = json.loads((tmp_path / "o.json").read_text())
     assert out["classification_categories"] == {"3": "deer", "4": "Bubo bubo"}
     assert out["classification_category_descriptions"]["4"] == "Bubo;Bubo bubo"
@@ -121,19 +122,19 @@ def test_ranks_become_a_name_and_a_description_where_the_results_have_them(
 
 def test_what_cannot_be_merged_is_said(make: Make, results: Path, tmp_path: Path) -> None:
     with pytest.raises(CollectionError, match="no predictions yet"):
-        export(make({"file:///a": {}}), tmp_path / "o.json", for_="megadetector", results=results)
+        export(make({"file:///a": {}}), tmp_path / "o.json", format="megadetector", results=results)
     row = {"predicted_label": "owl", "predicted_score": 0.5}
     collection = make({path_to_uri("/p/other.jpg"): row}, TYPES, name="d.birder")
-    with pytest.raises(ConfigError, match="No photograph with a prediction is in"):
-        export(collection, tmp_path / "o.json", for_="megadetector", results=results)
+    with pytest.raises(ConfigError, match="No image in .*md.json matches a row"):
+        export(collection, tmp_path / "o.json", format="megadetector", results=results)
     with pytest.raises(ConfigError, match="--results"):
-        export(collection, tmp_path / "o.json", for_="megadetector")
+        export(collection, tmp_path / "o.json", format="megadetector")
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(ConfigError, match="MegaDetector's results"):
-        export(collection, tmp_path / "o.json", for_="megadetector", results=tmp_path / "x.json")
+        export(collection, tmp_path / "o.json", format="megadetector", results=tmp_path / "x.json")
     collection = make({path_to_uri(f"/{p}/empty.jpg"): row for p in "pq"}, TYPES, name="e.birder")
-    with pytest.raises(ConfigError, match="--where"):
-        export(collection, tmp_path / "o.json", for_="megadetector", results=results)
+    with pytest.raises(ConfigError, match="could be those in /p or /q"):
+        export(collection, tmp_path / "o.json", format="megadetector", results=results)
     assert not (tmp_path / "o.json").exists()
 
 
@@ -149,7 +150,7 @@ def test_hostile_results_are_refused_in_words_or_cost_only_themselves(
     for document in changed(RESULTS, HOSTILE):
         (tmp_path / "hostile.json").write_text(json.dumps(document))
         try:
-            export(collection, tmp_path / "o.json", for_="megadetector", results=tmp_path / "hostile.json")
+            export(collection, tmp_path / "o.json", format="megadetector", results=tmp_path / "hostile.json")
         except ConfigError:
             continue
         json.loads((tmp_path / "o.json").read_text("utf-8"))

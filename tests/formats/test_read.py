@@ -18,8 +18,8 @@ from birder.collection.search import search
 from birder.collection.storage import Failure, Stamp, Storage
 from birder.errors import BirderError, CollectionError, ConfigError, UnknownNameError
 from birder.formats.export import export
-from birder.formats.keys import Keys
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
+from birder.formats.row_uris import RowUris
 from tests.formats.conftest import REFERENCE, Make
 
 
@@ -39,7 +39,7 @@ VECTORS = pa.array([[1.0, 2, 3], [4, 5, 6]], pa.list_(pa.float32()))
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     folder = tmp_path_factory.mktemp("reference") / "tol.birder"
     done = import_embeddings(REFERENCE, folder, model="imageomics/bioclip-2")
-    assert (done.new, done.changed, done.there, done.failed) == (1030, 0, 0, 0)
+    assert (done.new, done.changed, done.unchanged, done.failed) == (1030, 0, 0, 0)
     return Storage.open(folder)
 
 
@@ -105,8 +105,8 @@ def test_an_export_comes_back_as_the_same_collection(make: Make, tmp_path: Path)
     assert back.to_arrow().equals(collection.to_arrow())
     assert back.to_arrow().schema.equals(collection.to_arrow().schema, check_metadata=True)
     again = import_embeddings(tmp_path / "out.parquet", tmp_path / "back.birder", model="tiny")
-    assert (again.new, again.changed, again.there) == (0, 0, 20)
-    with pytest.raises(ConfigError, match="leave out --model other"):
+    assert (again.new, again.changed, again.unchanged) == (0, 0, 20)
+    with pytest.raises(ConfigError, match="Leave out --model other"):
         import_embeddings(tmp_path / "out.parquet", tmp_path / "third.birder", model="other")
 
 
@@ -126,7 +126,7 @@ def test_a_second_import_changes_nothing(tmp_path: Path) -> None:
     manifests = sorted(each.name for each in (tmp_path / "c.birder").rglob("*.manifest"))
     done = import_embeddings(file, tmp_path / "c.birder")
     after = Storage.open(tmp_path / "c.birder")
-    assert (done.new, done.changed, done.there, done.failed) == (0, 0, 1, 2)
+    assert (done.new, done.changed, done.unchanged, done.failed) == (0, 0, 1, 2)
     assert after.to_arrow().equals(rows)
     assert after.failures() == failures
     assert sorted(each.name for each in (tmp_path / "c.birder").rglob("*.manifest")) == manifests
@@ -140,7 +140,7 @@ def test_a_changed_row_changes_and_keeps_what_the_file_does_not_have(tmp_path: P
         collection.update(pa.table({"uri": ["https://b"], "label": ["owl"]}))
     changed = pa.array([[1.0, 2, 3], [4, 5, 7]], pa.list_(pa.float32()))
     done = import_embeddings(theirs(tmp_path, {"url": addresses, "emb": changed}), tmp_path / "c.birder")
-    assert (done.new, done.changed, done.there) == (0, 1, 1)
+    assert (done.new, done.changed, done.unchanged) == (0, 1, 1)
     rows = {row["uri"]: row for row in Storage.open(tmp_path / "c.birder").to_arrow().to_pylist()}
     assert (rows["https://b"]["embedding"], rows["https://b"]["label"]) == ([4, 5, 7], "owl")
 
@@ -154,17 +154,17 @@ def test_unusable_embeddings_are_failures_and_never_lost(tmp_path: Path) -> None
     reasons = {Path(row["uri"]).name: row["reason"] for row in done.collection.failures()}
     assert reasons == {
         "1.jpg": "Its embedding is missing",
-        "2.jpg": "Its embedding has 3 numbers, not 2",
+        "2.jpg": "Its embedding is 3-dimensional, not 2-dimensional",
         "3.jpg": "Its embedding has a number that is not finite",
         "4.jpg": "Its embedding has a number that is not finite",
         "5.jpg": "Its embedding has a number that is not finite",
-        "7.jpg": "Its embedding is zero, which is like nothing",
+        "7.jpg": "Its embedding is zero, which has no direction",
     }
     assert done.collection.to_arrow()["uri"][0].as_py() == f"file://{tmp_path}/0.jpg"
     mended = [vector if i in (0, 6) else [7.0, 7] for i, vector in enumerate(vectors)]
     file = theirs(tmp_path, {"file_name": names, "vector": pa.array(mended, pa.list_(pa.float64()))})
     done = import_embeddings(file, tmp_path / "c.birder")
-    assert (done.new, done.there, done.failed) == (6, 2, 0)
+    assert (done.new, done.unchanged, done.failed) == (6, 2, 0)
     assert Storage.open(tmp_path / "c.birder").failures() == []
 
 
@@ -216,7 +216,7 @@ def test_rows_without_a_key_or_with_the_same_are_all_kept(tmp_path: Path) -> Non
     uris = done.collection.to_arrow()["uri"].to_pylist()
     assert uris[:4] == [same, f"urn:uuid:{ids[1]}", f"{same}#2", "urn:birder:id:k%201"]
     assert all(uri.startswith("urn:birder:row:") for uri in uris[4:])
-    assert import_embeddings(file, tmp_path / "c.birder").there == 6
+    assert import_embeddings(file, tmp_path / "c.birder").unchanged == 6
 
 
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -224,7 +224,7 @@ def test_rows_without_a_key_or_with_the_same_are_all_kept(tmp_path: Path) -> Non
     st.lists(st.tuples(st.sampled_from([None, "", "a", "b#2", "b"]), st.sampled_from([None, "x", "y"]), st.just("d")))
 )
 def test_every_row_has_a_uri_of_its_own_the_same_each_time(rows: list[tuple[str | None, str | None, str]]) -> None:
-    uris = [[keys.uri(*row) for row in rows] for keys in (Keys(Path("/f")), Keys(Path("/f")))]
+    uris = [[uris_of.uri(*row) for row in rows] for uris_of in (RowUris(Path("/f")), RowUris(Path("/f")))]
     assert uris[0] == uris[1]
     assert len(set(uris[0])) == len(rows)
 
@@ -254,7 +254,7 @@ def test_the_column_of_embeddings_is_found_or_asked_for(tmp_path: Path) -> None:
         import_embeddings(file, tmp_path / "c.birder", model="m")
     with pytest.raises(UnknownNameError, match="'z'"):
         import_embeddings(file, tmp_path / "c.birder", model="m", embedding="z")
-    with pytest.raises(ConfigError, match="no list of floats"):
+    with pytest.raises(ConfigError, match="not lists of floats"):
         import_embeddings(file, tmp_path / "c.birder", model="m", embedding="url")
     done = import_embeddings(file, tmp_path / "c.birder", model="m", embedding="y", uri="url")
     assert done.collection.model.embedding_size == 1

@@ -6,9 +6,10 @@ import pyarrow as pa
 import pytest
 
 from birder.collection.storage import Storage
-from birder.errors import CollectionError, ConfigError, UnknownNameError
+from birder.errors import CollectionError, ConfigError, UnknownNameError, WriteError
+from birder.formats.export import export
+from birder.formats.folders import folder_name, sort_into
 from birder.formats.snapshot import Snapshot
-from birder.formats.sorting import folder_name, sort_into
 from birder.sources import path_to_uri
 from tests.formats.conftest import Make
 
@@ -48,16 +49,16 @@ def test_photographs_are_sorted_and_nothing_is_overwritten(trap: Storage, tmp_pa
         "roe_deer/IMG_2.jpg": b"a2",
     }
     assert files(out) == expected
-    assert (done.placed, done.there, done.nameless) == (4, 0, 1)
+    assert (done.placed, done.existing, done.unnamed) == (4, 0, 1)
     assert {uri.rpartition("/")[2] for uri, _ in done.failures} == {"gone.jpg", "y.jpg"}
     again = sort_into(Snapshot(trap), out)
-    assert (again.placed, again.there) == (0, 4)
+    assert (again.placed, again.existing) == (0, 4)
     assert files(out) == expected
 
 
 def test_sorted_by_prediction_as_links(trap: Storage, tmp_path: Path) -> None:
     done = sort_into(Snapshot(trap, "label IS NULL"), tmp_path / "out", by="prediction", link=True)
-    assert (done.placed, done.nameless) == (1, 0)
+    assert (done.placed, done.unnamed) == (1, 0)
     assert (tmp_path / "out" / "Strix" / "IMG_3.jpg").samefile(tmp_path / "a" / "IMG_3.jpg")
     by_column = sort_into(Snapshot(trap), tmp_path / "columns", by="predicted_genus")
     assert min(files(tmp_path / "columns")) == "Strix/IMG_1 (2).jpg" and by_column.placed == 4
@@ -99,10 +100,10 @@ def test_a_link_in_the_folder_is_not_followed(make: Make, tmp_path: Path) -> Non
 def test_what_cannot_be_sorted_is_said(trap: Storage, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="'lable'"):
         sort_into(Snapshot(trap), tmp_path / "out", by="lable")
-    with pytest.raises(ConfigError, match="no text"):
+    with pytest.raises(ConfigError, match="Choose one of text"):
         sort_into(Snapshot(trap), tmp_path / "out", by="width")
-    with pytest.raises(CollectionError, match="no rows"):
-        sort_into(Snapshot(trap, "label = 'x'"), tmp_path / "out")
+    with pytest.raises(CollectionError, match="No rows match the filter"):
+        export(trap, tmp_path / "out", "folders", where="label = 'x'")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="Cannot make"):
+    with pytest.raises(WriteError, match="Cannot write"):
         sort_into(Snapshot(trap), tmp_path / "file")

@@ -13,7 +13,7 @@ import pytest
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError, FileExistsError, FilterError, WriteError
 from birder.formats.export import export
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
 from birder.formats.snapshot import Snapshot
 from tests.formats.conftest import Make
 
@@ -31,7 +31,7 @@ def collection(make: Make) -> Storage:
 
 
 def test_parquet_has_every_column_and_row_as_the_collection_with_its_card(collection: Storage, tmp_path: Path) -> None:
-    said = export(collection, tmp_path / "out" / "a.parquet")
+    said = str(export(collection, tmp_path / "out" / "a.parquet"))
     assert said.startswith("3 rows")
     file = pq.ParquetFile(tmp_path / "out" / "a.parquet")
     assert file.read().equals(collection.to_arrow())
@@ -77,7 +77,8 @@ def test_npz_is_read_without_pickle_and_tells_nulls(collection: Storage, tmp_pat
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.npz"])
 def test_a_condition_chooses_rows(collection: Storage, tmp_path: Path, name: str) -> None:
-    assert export(collection, tmp_path / name, where="label = 'owl' OR label IS NULL").startswith("2 rows")
+    report = export(collection, tmp_path / name, where="label = 'owl' OR label IS NULL")
+    assert report.summary.startswith("2 rows") and report.failed == ()
     with pytest.raises(CollectionError, match="No rows match the filter"):
         export(collection, tmp_path / f"b{name}", where="label = 'swan'")
     with pytest.raises(FilterError, match="Invalid filter"):
@@ -90,12 +91,12 @@ def test_what_is_there_is_overwritten_only_by_force_and_stays_on_errors(collecti
     file.write_text("mine")
     with pytest.raises(FileExistsError, match="--force"):
         export(collection, file)
-    with pytest.raises(CollectionError):
+    with pytest.raises(FilterError):
         export(collection, file, where="nonsense(", force=True)
     assert file.read_text() == "mine"
     export(collection, file, force=True)
     assert file.read_text().startswith('"id"')
-    with pytest.raises(ConfigError, match="name it .parquet, .csv or .npz"):
+    with pytest.raises(ConfigError, match="Use .parquet, .csv, .npz"):
         export(collection, tmp_path / "a.xlsx")
     (tmp_path / "locked").write_text("")
     with pytest.raises(WriteError, match="Cannot write"):

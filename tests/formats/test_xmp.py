@@ -57,7 +57,7 @@ def test_names_are_written_as_digikam_and_lightroom_read_them(make: Make, tmp_pa
     assert (found["Subject"], found["HierarchicalSubject"], found["TagsList"]) == (["a/b|c"], ["a/b-c"], ["a-b|c"])
     assert not (tmp_path / "photos" / "d.jpg.xmp").exists()
     before = (tmp_path / "photos" / "a.jpg.xmp").stat().st_mtime_ns
-    assert write_sidecars(Snapshot(made), tmp_path / "photos").there == 2
+    assert write_sidecars(Snapshot(made), tmp_path / "photos").unchanged == 2
     assert (tmp_path / "photos" / "a.jpg.xmp").stat().st_mtime_ns == before
 
 
@@ -125,11 +125,11 @@ def test_hostile_and_foreign_sidecars_stay_as_they_are(make: Make, tmp_path: Pat
 def test_only_photographs_in_the_folder_get_sidecars(make: Make, tmp_path: Path) -> None:
     made = photos(tmp_path, make, {"in/a.jpg": {"label": "owl"}, "out/b.jpg": {"label": "owl"}})
     done = write_sidecars(Snapshot(made), tmp_path / "photos" / "in")
-    assert (done.written, done.elsewhere) == (1, 1)
+    assert (done.written, done.outside) == (1, 1)
     assert not (tmp_path / "photos" / "out" / "b.jpg.xmp").exists()
-    with pytest.raises(CollectionError, match="No image that has a name"):
+    with pytest.raises(CollectionError, match="has a name"):
         write_sidecars(Snapshot(made, "label = 'x'"), tmp_path / "photos")
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         write_sidecars(Snapshot(made), tmp_path / "nothing")
 
 

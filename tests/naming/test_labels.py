@@ -152,7 +152,7 @@ def test_bins_without_a_header_lose_no_label(tmp_path: Path) -> None:
         ("label,bin\nowl,\n", "'owl' has no bin"),
         ("label,bin\nowl,bird\nowl,night\n", "'owl' is in the bin 'bird' and in 'night'"),
         ("label,bin\nfox, red,mammal\n", "row 2"),
-        ("label,label\nowl,bird\n", "two columns with the same name"),
+        ("label,label\nowl,bird\n", "two columns of the same name"),
         ("label,bin\nowl,NA\n", "'owl' has no bin"),
         ("label,bin\nowl, nan\n", "'owl' has no bin"),
         ('label,bin\nowl,""\n', "'owl' has no bin"),

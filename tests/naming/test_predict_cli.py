@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 from birder import registry
 from birder.cli.convert import convert
 from birder.cli.embed import embed
+from birder.cli.output import image_name
 from birder.cli.predict import predict
-from birder.cli.predict import shown as shown_as
 from birder.cli.search import search
 from birder.cli.similar import similar
 from birder.collection.storage import Storage
@@ -35,7 +35,7 @@ from birder.errors import (
     UnknownNameError,
     WrongModelError,
 )
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
 from birder.registry import register_weights
 from birder.weights.clip import load_clip
 
@@ -73,7 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         source.crop((20 * i, 10 * i, 20 * i + 224, 10 * i + 224)).save(folder / f"{i}.png")
     convert(str(CLIP), home / "vit_s16_pn_tiny.pt")
-    run("embed", home / "photos", "--to", home / "c.birder", "--model", home / "vit_s16_pn_tiny.pt", *EXACT)
+    run("embed", home / "photos", "--in", home / "c.birder", "--model", home / "vit_s16_pn_tiny.pt", *EXACT)
     return home
 
 
@@ -138,7 +138,7 @@ def test_registered_weights_bring_their_text_encoder(home: Path, tree: Path, tmp
     )
     register_weights(tmp_path / "w.toml")
     shutil.copy(DATA / "chelsea.png", tmp_path / "wide.png")
-    run("embed", tmp_path / "wide.png", "--to", tmp_path / "c.birder", "--model", "tiny_bioclip", *EXACT)
+    run("embed", tmp_path / "wide.png", "--in", tmp_path / "c.birder", "--model", "tiny_bioclip", *EXACT)
     (stored,) = name("--in", tmp_path / "c.birder", "--labels", tree, "-k", "1")
     (fresh,) = name(tmp_path / "wide.png", "--model", "tiny_bioclip", "--labels", tree, "-k", "1")
     assert fresh["species"] == stored["species"]
@@ -290,7 +290,7 @@ def test_how_often_it_is_right_counts_what_was_left_out(home: Path) -> None:
 def test_another_model_is_refused(home: Path, tree: Path, tmp_path: Path) -> None:
     other = tmp_path / "vit_b16_pn_other.pt"
     shutil.copy(DATA / "birder" / "vit_tiny_p16_pn_test.pt", other)
-    run("embed", home / "photos", "--to", tmp_path / "other.birder", "--model", other, *EXACT)
+    run("embed", home / "photos", "--in", tmp_path / "other.birder", "--model", other, *EXACT)
     with pytest.raises(WrongModelError, match="not the model of"):
         run("predict", "--in", tmp_path / "other.birder", "--model", CLIP, "--labels", tree)
     with pytest.raises(CollectionError, match="two models cannot be compared"):
@@ -358,7 +358,7 @@ def test_labels_that_are_missing(home: Path, collection: Path, tmp_path: Path) -
     ],
 )
 def test_photographs_are_shown_by_their_path_where_they_are_files(key: str, shown: str) -> None:
-    assert shown_as(key) == shown
+    assert image_name(key) == shown
 
 
 def test_the_projection_is_the_only_thing_that_runs(home: Path) -> None:
@@ -393,9 +393,9 @@ def test_imported_embeddings_are_named_and_searched_by_the_model_the_user_names(
         run("predict", "--in", tmp_path / "hub.birder", "--model", "hf-hub:imageomics/bioclip", "--labels", tree)
     out, said = run("similar", files[3], "--in", tmp_path / "c.birder", "--format", "json")
     assert "were made elsewhere" in said and len(json.loads(out)) == len(files) - 1
-    out, said = run("search", "--image", files[3], "--in", tmp_path / "hub.birder", "--model", CLIP, "--format", "json")
+    out, said = run("search", "--image", files[3], tmp_path / "hub.birder", "--model", CLIP, "--format", "json")
     assert "were made elsewhere" in said and len(json.loads(out)) == len(files) - 1
-    found = run("search", "--text", "a cat", "--in", tmp_path / "c.birder", "--format", "json")[0]
+    found = run("search", "--text", "a cat", tmp_path / "c.birder", "--format", "json")[0]
     words = clip.encode_text(["a cat"], normalize=True).numpy()[0]
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     assert json.loads(found)[0]["file"] == str(files[int(np.argmax(unit @ words))])

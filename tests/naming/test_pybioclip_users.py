@@ -22,7 +22,7 @@ from birder.cli.predict import predict
 from birder.cli.taxa import taxa
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, FileExistsError, HubError, UnknownNameError
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
 from birder.naming.by_texts import name_by_texts
 from birder.naming.label_sets import subset_mask, taxa_mask
 from birder.naming.tree_of_life import fetch_taxa, fetch_tree_of_life

@@ -120,11 +120,11 @@ def test_search_does_not_read_patch_tokens(folder: Path, encoder: Encoder) -> No
 def test_the_command_says_how_large_it_becomes_and_goes_on_by_itself(folder: Path, checkpoint: Path) -> None:
     photos, to = str(folder / "photos"), str(folder / "cli.birder")
     done = CliRunner().invoke(
-        app, ["embed", photos, "--to", to, "--model", str(checkpoint), "--features", "patches", "--device", "cpu"]
+        app, ["embed", photos, "--in", to, "--model", str(checkpoint), "--features", "patches", "--device", "cpu"]
     )
     assert done.exit_code == 0, done.output
     assert "Patch tokens: 14 x 14 x 48 numbers of 2 bytes, 18 KiB a photograph: 5 make 0.00 GB" in done.stderr
     shutil.copy(DATA / "chelsea.png", folder / "photos")
-    again = CliRunner().invoke(app, ["embed", photos, "--to", to, "--device", "cpu"])
+    again = CliRunner().invoke(app, ["embed", photos, "--in", to, "--device", "cpu"])
     assert again.exit_code == 0, again.output
     assert len(by_uri(Storage.open(to))) == 6

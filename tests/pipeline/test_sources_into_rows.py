@@ -24,11 +24,13 @@ from PIL import Image
 
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
+from birder.formats.megadetector import read_boxes
+from birder.formats.sources import find_sources
 from birder.images.open import decoded_photo
 from birder.images.transform import ClassificationTransform
 from birder.pipeline.decode import Decoded, Pending, Unreadable, read_group, read_one
 from birder.pipeline.embed import Plan, Summary, embed_images, plan
-from birder.sources import Box, Source, find_sources, read_crops, sources_again
+from birder.sources import Box, Source, sources_again
 from birder.sources.table import join_table, read_table
 from tests.pipeline.means import TRANSFORM, Means, collection_in
 from tests.pipeline.sourced import png, rows_of, run
@@ -175,7 +177,7 @@ def test_each_box_is_a_row_with_its_crop(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.png").write_bytes(png(1, (200, 400)))
     boxes = [(0.25, 0.5, 0.5, 0.25), (0.0, 0.0, 1.0, 1.0), (0.9, 0.9, 0.5, 0.5), (0.5, 0.5, 0.0, 0.1)]
-    sources = read_crops(detections(tmp_path, boxes), tmp_path / "p")
+    sources = read_boxes(detections(tmp_path, boxes), tmp_path / "p")
     engine = Means()
     _, summary = run(tmp_path, sources, engine)
     assert (summary.embedded, engine.images, len(summary.failed)) == (3, 3, 1)
@@ -229,7 +231,7 @@ def test_an_image_is_decoded_once_for_all_its_boxes(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("birder.pipeline.decode.decoded_photo", counted)
     boxes = [(i / 10, i / 10, 0.2, 0.2) for i in range(8)]
-    _, summary = run(tmp_path, read_crops(detections(tmp_path, boxes), tmp_path), threads=4)
+    _, summary = run(tmp_path, read_boxes(detections(tmp_path, boxes), tmp_path), threads=4)
     assert (summary.embedded, len(opened)) == (8, 1)
 
 

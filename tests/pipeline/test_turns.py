@@ -87,7 +87,7 @@ def test_a_failure_that_has_become_a_row_is_cleared_by_a_run_with_nothing_to_do(
     (uri, *_) = sorted(row["uri"] for row in collection.to_arrow().to_pylist())
     with collection.writing():
         collection.write([], [Failure(uri, "cut short", Stamp(1, 1))])  # as a kill between two commits leaves it
-    command = [sys.executable, "-m", "birder", "embed", str(tmp_path / "photos"), "--to", str(collection.path)]
+    command = [sys.executable, "-m", "birder", "embed", str(tmp_path / "photos"), "--in", str(collection.path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "Nothing to do" in done.stderr, done.stderr
     assert Storage.open(collection.path).failures() == []

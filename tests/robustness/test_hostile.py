@@ -35,7 +35,7 @@ from pathlib import Path
 from birder.pipeline.embed import embed_images, plan
 from birder.collection.model import load_encoder
 from birder.collection.storage import Storage
-from birder.sources import find_sources
+from birder.formats.sources import find_sources
 from birder.registry import DEFAULT_WEIGHTS
 
 encoder = load_encoder(DEFAULT_WEIGHTS, "cpu", engine="torch")

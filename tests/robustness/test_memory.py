@@ -41,7 +41,7 @@ from concurrent.futures import ThreadPoolExecutor
 from birder.pipeline.plan import plan
 from birder.pipeline.decode import read_group
 from birder.errors import ConfigError
-from birder.sources import find_sources
+from birder.formats.sources import find_sources
 from birder.images.transform import ClassificationTransform
 
 transform = ClassificationTransform((8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

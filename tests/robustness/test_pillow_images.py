@@ -50,7 +50,7 @@ def images() -> Path:
 def done(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection after one run over all of them, whatever their extension."""
     collection = tmp_path_factory.mktemp("pillow") / "c"
-    said = birder("embed", f"{images}/**/*", "--to", collection, timeout=600)
+    said = birder("embed", f"{images}/**/*", "--in", collection, timeout=600)
     assert "Embedded" in said
     return collection
 
@@ -90,6 +90,6 @@ def test_a_file_is_a_row_just_where_pillow_alone_decodes_it(images: Path, done: 
 
 def test_running_it_again_does_nothing(images: Path, done: Path) -> None:
     before = sorted((str(path), path.stat().st_mtime_ns) for path in done.rglob("*") if path.name != "lock")
-    said = birder("embed", f"{images}/**/*", "--to", done)
+    said = birder("embed", f"{images}/**/*", "--in", done)
     assert "0 to do" in said and "Nothing to do" in said
     assert before == sorted((str(path), path.stat().st_mtime_ns) for path in done.rglob("*") if path.name != "lock")

@@ -148,7 +148,7 @@ def folder(told: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) -> P
     (folder / "photos").mkdir()
     for name, case in told.items():
         (folder / "photos" / name).write_bytes(case.data)
-    birder("embed", folder / "photos", "--to", folder / "c", timeout=120)
+    birder("embed", folder / "photos", "--in", folder / "c", timeout=120)
     return folder
 
 
@@ -190,7 +190,7 @@ def test_a_file_without_permission_is_a_failure_until_it_is_readable(tmp_path: P
     (photos / "0001.png").chmod(0)
     (photos / "locked").chmod(0)
     try:
-        birder("embed", photos, "--to", tmp_path / "c", prefix=AS_A_USER)
+        birder("embed", photos, "--in", tmp_path / "c", prefix=AS_A_USER)
         assert failures_of(tmp_path / "c") == {
             str(photos / "0001.png"): "no permission to read the file",
             str(photos / "locked"): "the folder cannot be read (Permission denied)",
@@ -199,14 +199,14 @@ def test_a_file_without_permission_is_a_failure_until_it_is_readable(tmp_path: P
     finally:
         (photos / "0001.png").chmod(0o644)
         (photos / "locked").chmod(0o755)
-    birder("embed", photos, "--to", tmp_path / "c", "--retry-failed")
+    birder("embed", photos, "--in", tmp_path / "c", "--retry-failed")
     assert len(rows_of(tmp_path / "c")) == 6
     assert str(photos / "0001.png") not in failures_of(tmp_path / "c")
 
 
 def test_a_file_that_goes_after_it_was_listed_is_a_failure(tmp_path: Path, photo: Image.Image) -> None:
     photos = some_photos(tmp_path, photo, 8)
-    command = [sys.executable, "-m", "birder", "embed", str(photos), "--to", str(tmp_path / "c")]
+    command = [sys.executable, "-m", "birder", "embed", str(photos), "--in", str(tmp_path / "c")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert "8 photographs: 0 already" in process.stderr.readline()
@@ -223,13 +223,13 @@ def test_file_names_that_are_not_text_are_kept(tmp_path: Path, photo: Image.Imag
     os.rename(photos / "0000.png", os.fsencode(photos) + b"/caf\xe9 \xff.png")  # noqa: PTH104
     with open(os.fsencode(photos) + b"/broken \xfe\n.jpg", "wb") as file:  # noqa: PTH123
         file.write(b"x")
-    said = birder("embed", photos, "--to", tmp_path / "c")
+    said = birder("embed", photos, "--in", tmp_path / "c")
     assert "failed 1." in said
     (row,) = (row for path, row in rows_of(tmp_path / "c").items() if os.fsencode(path).endswith(b"caf\xe9 \xff.png"))
     assert str(row["uri"]).endswith("/caf%E9%20%FF.png")
     (failure,) = failures_of(tmp_path / "c")
     assert os.fsencode(failure).endswith(b"/broken \xfe\n.jpg")
-    assert "Nothing to do" in birder("embed", photos, "--to", tmp_path / "c")
+    assert "Nothing to do" in birder("embed", photos, "--in", tmp_path / "c")
 
 
 @pytest.fixture
@@ -246,16 +246,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def fill(photos: Path, collection: Path, then: Callable[[], None] = lambda: None, **options: Any) -> None:
     """Embed 60 photographs, for which there is room, then 240 more (1.2 MB), for which there is none, then again."""
-    birder("embed", f"{photos}/00[0-5]?.png", "--to", collection, **options)
-    said = birder("embed", photos, "--to", collection, code=1, **options)
+    birder("embed", f"{photos}/00[0-5]?.png", "--in", collection, **options)
+    said = birder("embed", photos, "--in", collection, code=1, **options)
     assert "Cannot write to" in said and "run the same command again" in said.splitlines()[-1]
     kept = set(rows_of(collection))
     assert 60 <= len(kept) < 300
     then()
-    assert f"{len(kept)} already in" in birder("embed", photos, "--to", collection)
+    assert f"{len(kept)} already in" in birder("embed", photos, "--in", collection)
     assert kept < set(rows_of(collection)) == {str(path) for path in photos.iterdir()}
     assert failures_of(collection) == {}
-    assert "Nothing to do" in birder("embed", photos, "--to", collection)
+    assert "Nothing to do" in birder("embed", photos, "--in", collection)
 
 
 def test_a_disk_that_fills_up_ends_the_run_with_advice_and_it_goes_on(
@@ -271,10 +271,10 @@ def test_a_disk_that_is_full_before_the_start_is_reported(tmp_path: Path, small_
     photos = some_photos(tmp_path, photo, 2)
     with pytest.raises(OSError), (small_disk / "ballast").open("wb") as file:
         file.write(bytes(2 << 20))
-    said = birder("embed", photos, "--to", small_disk / "c", code=1)
+    said = birder("embed", photos, "--in", small_disk / "c", code=1)
     assert "Cannot make a collection in" in said and "No space left on device" in said
     (small_disk / "ballast").unlink()
-    birder("embed", photos, "--to", small_disk / "c")
+    birder("embed", photos, "--in", small_disk / "c")
     assert len(rows_of(small_disk / "c")) == 2
 
 

@@ -37,7 +37,7 @@ def address(birds_and_flowers: Path, tmp_path_factory: pytest.TempPathFactory) -
     from tests.server.browsing import serving
 
     collection = tmp_path_factory.mktemp("served") / "demo.birder"
-    command = [sys.executable, "-m", "birder", "embed", str(birds_and_flowers), "--to", str(collection)]
+    command = [sys.executable, "-m", "birder", "embed", str(birds_and_flowers), "--in", str(collection)]
     done = subprocess.run([*command, "--model", "efficientnet_lite0_in1k"], capture_output=True, text=True)
     assert "failed 1" in done.stderr + done.stdout, done.stderr
     with serving(collection) as where:

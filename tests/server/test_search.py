@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from birder.collection.storage import Storage
-from birder.formats.read import import_embeddings
+from birder.formats.import_embeddings import import_embeddings
 from birder.images.open import open_image
 from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import path_to_uri

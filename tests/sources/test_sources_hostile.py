@@ -21,12 +21,14 @@ import pytest
 from PIL import Image
 
 from birder.errors import BirderError, ConfigError
+from birder.formats.megadetector import read_boxes
+from birder.formats.sources import find_sources
 from birder.images.guard import MAX_BYTES, reading
 from birder.images.open import decoded_photo
 from birder.images.transform import ClassificationTransform
 from birder.pipeline.decode import Unreadable, read_group
 from birder.pipeline.plan import column_types_of, plan
-from birder.sources import Source, find_images, find_sources, load_source, parquet, read_crops, read_json
+from birder.sources import Source, find_images, load_source, parquet, read_json
 from birder.sources.columns import PlaceWarning, drop_off_earth
 from birder.sources.lines import MAX_LINE
 from birder.sources.table import read_table
@@ -313,11 +315,11 @@ def test_hostile_results_of_megadetector_are_refused_in_words_or_cost_only_thems
     path = tmp_path / "r.json"
     for document in changed(RESULTS, HOSTILE):
         path.write_text(json.dumps(document))
-        survives(lambda: read_crops(path, tmp_path))
+        survives(lambda: read_boxes(path, tmp_path))
     for text in ("[" * 100_000, '{"a":' * 5000, "1" * 5000, "", "\ufeff{}", "nan"):
         path.write_text(text)
         with pytest.raises(ConfigError, match="MegaDetector's results"):
-            read_crops(path, tmp_path)
+            read_boxes(path, tmp_path)
 
 
 def test_hostile_data_packages_are_refused_in_words_or_cost_only_themselves(tmp_path: Path) -> None:

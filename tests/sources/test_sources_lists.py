@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birder.errors import BirderError, ConfigError
-from birder.sources import Box, Source, find_sources, read_crops
+from birder.formats.megadetector import read_boxes
+from birder.formats.sources import find_sources
+from birder.sources import Box, Source
 from birder.sources.manifest import resolve
 from birder.sources.table import join_table, read_table
 
@@ -114,7 +116,7 @@ def test_a_table_describes_what_a_folder_named_before(tmp_path: Path) -> None:
 
 def test_a_table_joins_all_boxes_of_an_image(tmp_path: Path) -> None:
     path = results(tmp_path / "r.json", [{"file": "a.jpg", "detections": [detection([0, 0, w, 1]) for w in (0.5, 1)]}])
-    sources = read_crops(path, tmp_path)
+    sources = read_boxes(path, tmp_path)
     (tmp_path / "t.csv").write_text("file_name,n\na.jpg,1\n")
     assert join_table(sources, read_table(tmp_path / "t.csv")).matched == 2
     assert [(source.columns["n"], source.columns["box_width"]) for source in sources] == [(1, 0.5), (1, 1.0)]
@@ -251,7 +253,7 @@ def test_animal_boxes_above_the_confidence_are_sources(tmp_path: Path) -> None:
         detection([0.1, 0.2, 0.3, 0.4], 0.5),
     ]
     path = results(tmp_path / "r.json", [{"file": "trap 1/a.jpg", "detections": boxes}, {"file": "b.jpg"}])
-    sources = read_crops(path, tmp_path)
+    sources = read_boxes(path, tmp_path)
     assert [source.uri for source in sources] == [
         f"file://{tmp_path}/trap%201/a.jpg#xywh=percent:10,20,30,40",
         f"file://{tmp_path}/trap%201/a.jpg#xywh=percent:0,50,20,50",
@@ -273,16 +275,16 @@ def test_animal_boxes_above_the_confidence_are_sources(tmp_path: Path) -> None:
         ({"file": "a.jpg", "failure": "image access failure"}, "failed on it: image access failure"),
         ({"file": "a.jpg", "detections": [detection([0.5, 0.5, 0, 0.2])]}, "no area"),
         ({"file": "a.jpg", "detections": [detection([1.2, 0.5, 0.3, 0.2])]}, "no area"),
-        ({"file": "a.jpg", "detections": [detection([0.5, 0.5, float("nan"), 1])]}, "no rectangle"),
-        ({"file": "a.jpg", "detections": [detection("all")]}, "no rectangle"),
-        ({"file": "../a.jpg", "detections": []}, "leads outside"),
-        ({"file": "/etc/passwd", "detections": []}, "leads outside"),
+        ({"file": "a.jpg", "detections": [detection([0.5, 0.5, float("nan"), 1])]}, "not a rectangle"),
+        ({"file": "a.jpg", "detections": [detection("all")]}, "not a rectangle"),
+        ({"file": "../a.jpg", "detections": []}, "leads out of"),
+        ({"file": "/etc/passwd", "detections": []}, "leads out of"),
     ],
 )
 def test_what_is_wrong_with_an_image_or_box_is_a_problem_of_its_own(
     tmp_path: Path, image: dict[str, object], reason: str
 ) -> None:
-    (source,) = read_crops(results(tmp_path / "r.json", [image]), tmp_path)
+    (source,) = read_boxes(results(tmp_path / "r.json", [image]), tmp_path)
     assert reason in str(source.problem)
 
 
@@ -292,13 +294,13 @@ def test_what_is_wrong_with_an_image_or_box_is_a_problem_of_its_own(
         ("[]", "MegaDetector's results"),
         ("{", "MegaDetector's results"),
         ('{"detection_categories": {"1": "person"}, "images": []}', "no category animal"),
-        ('{"detection_categories": {"1": "animal"}, "images": [{}]}', "names no file"),
+        ('{"detection_categories": {"1": "animal"}, "images": [{}]}', "has no file"),
     ],
 )
 def test_what_is_none_of_megadetectors_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(BirderError, match=reason):
-        read_crops(tmp_path / "r.json", tmp_path)
+        read_boxes(tmp_path / "r.json", tmp_path)
 
 
 @given(st.tuples(*[st.floats(-1, 2)] * 4))
@@ -307,7 +309,7 @@ def test_a_box_in_a_uri_is_a_media_fragment_within_the_image(bbox: tuple[float, 
 
     with tempfile.TemporaryDirectory() as folder:
         path = results(Path(folder) / "r.json", [{"file": "a.jpg", "detections": [detection(list(bbox))]}])
-        (source,) = read_crops(path, folder)
+        (source,) = read_boxes(path, folder)
     unit, _, numbers = urlsplit(source.uri).fragment.removeprefix("xywh=").partition(":")
     x, y, width, height = map(float, numbers.split(","))
     assert unit == "percent"

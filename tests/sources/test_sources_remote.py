@@ -14,7 +14,8 @@ import fsspec
 import pytest
 
 from birder.errors import BirderError, ConfigError
-from birder.sources import Source, find_sources, load_source, read_source, stamp_of
+from birder.formats.sources import find_sources
+from birder.sources import Source, load_source, read_source, stamp_of
 from tests.pipeline.sourced import png, rows_of, run
 from tests.sources.shards import TREE, write_parquet, write_tar
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birder.errors import ConfigError
-from birder.sources import Source, find_sources, load_source
+from birder.formats.sources import find_sources
+from birder.sources import Source, load_source
 from birder.sources.columns import with_taxonomy
 from birder.sources.parquet import ParquetShard
 from birder.sources.tar import TarShard

@@ -251,7 +251,7 @@ def test_weights_that_embed_everything_as_zero_give_no_row(
     monkeypatch.setenv("BIRDER_CACHE", str(tmp_path / "cache"))
     nothing = {key: torch.zeros_like(GOOD.state[key]) for key in ("norm.weight", "norm.bias")}
     path = write(tmp_path / "vit_b16_pn_zero.pt", state=GOOD.state | nothing)
-    arguments = ["embed", DATA / "chelsea.png", "--to", tmp_path / "c.birder", "--model", path, "--engine", engine]
+    arguments = ["embed", DATA / "chelsea.png", "--in", tmp_path / "c.birder", "--model", path, "--engine", engine]
     result = CliRunner().invoke(app, [*map(str, arguments)])
     assert "failed 1" in result.output
     collection = birder.open_collection(tmp_path / "c.birder")

@@ -221,13 +221,13 @@ print(birder.load_clip(f"hf-hub:{whole}").name, birder.load_clip(whole).name, bi
 print(read_openclip(f"hf-hub:{whole}").source, resolve(f"hf-hub:{whole}").name, resolve(image).name)
 print(birder.load_pretrained_model(f"hf-hub:{image}", inference=True)[0].network)
 from birder.cli import app
-for arguments in (["embed", photo, "--to", collection], ["similar", photo, "--in", collection]):
+for arguments in (["embed", photo, "--in", collection], ["similar", photo, "--in", collection]):
     app(arguments + (["--model", f"hf-hub:{whole}"] if arguments[0] == "embed" else []), standalone_mode=False)
 print(birder.open_collection(collection).model.source)
 app(["info", f"hf-hub:{whole}"], standalone_mode=False)
 app(["fetch", f"hf-hub:{whole}"], standalone_mode=False)
-app(["convert", f"hf-hub:{whole}", f"{collection}/vit_s16_pn_again.pt"], standalone_mode=False)
-app(["embed", photo, "--to", collection, "--model", f"hf-hub:{image}"], standalone_mode=False)
+app(["convert", f"hf-hub:{whole}", "--to", f"{collection}/vit_s16_pn_again.pt"], standalone_mode=False)
+app(["embed", photo, "--in", collection, "--model", f"hf-hub:{image}"], standalone_mode=False)
 """
 
 

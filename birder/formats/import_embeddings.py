@@ -1,10 +1,9 @@
-"""Import: embeddings that others made, or that `birder export` wrote, from files into a collection."""
+"""Import: embeddings that other tools computed, or that `birder export` wrote, from files into a collection."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.index import ensure_index
+from birder.collection.places import read_places
 from birder.collection.schema import IMPORTED, LABEL_SOURCE, image_fields
 from birder.collection.storage import Failure, ModelCard, Stamp, Storage, exists
 from birder.errors import CollectionError, ConfigError
-from birder.formats.foreign import Foreign, open_foreign
-from birder.formats.keys import Keys
+from birder.formats.embeddings import EmbeddingFile, open_embeddings
 from birder.formats.layout import Layout, find_layout
+from birder.formats.row_uris import RowUris
 from birder.formats.snapshot import ROWS_AT_ONCE, rows_at_once
 from birder.sources import path_to_uri, places_on_earth
 
@@ -29,23 +29,30 @@ _CARD = b"birder"
 
 
 @dataclass
-class Imported:
-    """What an import did: rows that are new, changed, there already, and that failed.
+class EmbeddingsReport:
+    """What an import did.
 
-    `off_earth` counts those that came with a place that is not on the earth, which is left empty.
+    Attributes
+    ----------
+    collection
+        The collection.
+    new, changed, unchanged, failed
+        How many rows of the file are new, have changed, were there already, and have no usable embedding.
+    off_earth
+        How many came with a latitude or longitude that does not exist, which is left empty.
     """
 
     collection: Storage
     new: int = 0
     changed: int = 0
-    there: int = 0
+    unchanged: int = 0
     failed: int = 0
     off_earth: int = 0
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows as the collection has them, those that failed, and how many came with a place that is not on the earth."""
+    """Rows as the collection has them, rows that failed, and how many had a position that is not on the earth."""
 
     rows: pa.Table
     failures: list[Failure]
@@ -61,12 +68,12 @@ def import_embeddings(
     uri: str | None = None,
     table: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Imported:
-    """Bring a file of embeddings into a collection, batch by batch; what is there already is left alone.
+) -> EmbeddingsReport:
+    """Import a file of embeddings into a collection, batch by batch; rows that have not changed are left alone.
 
-    Rows get `id` and `uri` as all rows do (see `Keys`), `sha256` of the embedding's bytes, as there is no photograph,
+    Rows get `id` and `uri` as all rows do (see `RowUris`), `sha256` of the embedding's bytes, as there is no image,
     and in `etag` a digest of all their values, by which a row that changed is noticed. All other columns stay, with
-    their types; those with a name of Birder's own are called source_NAME. A file that `birder export` wrote comes back
+    their types; those with a name of Birder's own are named source_NAME. A file that `birder export` wrote comes back
     as it was.
 
     Parameters
@@ -75,16 +82,16 @@ def import_embeddings(
         Parquet or a folder of it, with embeddings as lists of floats; the JSON of `bioclip embed`; or an array (.npy).
         They are kept as float32. A file of a folder that cannot be read is a failure.
     to
-        The collection's folder, made if it is not there.
+        The collection's folder; created if it does not exist.
     model
-        What made the embeddings; not needed for files that say it (those of `birder export` and `bioclip embed`), and
-        for a collection that has them already.
+        What computed the embeddings; not needed for files that tell it (those of `birder export` and `bioclip embed`),
+        and for a collection of such embeddings.
     embedding
-        Their column; without it, the one with a usual name.
+        Their column (default: the one with a usual name).
     uri
-        The column that says where each photograph is; without it, the one with a usual name.
+        The column with the images' locations (default: the one with a usual name).
     table
-        Of an array: a CSV or Parquet file that says what its rows are, in the same order.
+        For an array: a CSV or Parquet file that tells what its rows are, in the same order.
     on_progress
         Called with the rows read so far and their number.
 
@@ -96,11 +103,13 @@ def import_embeddings(
         The collection belongs to another model, or its columns have other types.
     """
     file, to = Path(file), Path(to)
-    opened = open_foreign(file, None if table is None else Path(table), uri)
+    opened = open_embeddings(file, None if table is None else Path(table), uri)
     card = _own_card(opened, file)
     if card is not None:
         if model is not None and model not in (card.name, card.source):
-            raise ConfigError(f"{file} was exported with its model's name, {card.name}: leave out --model {model}.")
+            raise ConfigError(
+                f"{file} was exported with the name of its model, {card.name}. Leave out --model {model}."
+            )
         _check_own(opened.schema, card, file)
         collection = Storage.create_or_open(to, card)
         types = {column.name: column.type for column in opened.schema}
@@ -110,31 +119,31 @@ def import_embeddings(
         collection = Storage.create_or_open(to, _card_for(_named(model, opened, file), layout.size, to))
         types = {name: type_ for name, type_ in layout.kept.values() if name not in collection.columns}
         collection.check_columns(dict(layout.kept.values()))
-        batches = _foreign_batches(opened, layout, file)
+        batches = _foreign_batches(opened, layout, file, read_places(collection.path).original_id)
     try:
-        return _write(collection, types, _with_broken(batches, opened), opened.rows, opened.files, on_progress)
+        return _write(collection, types, _with_unreadable(batches, opened), opened.rows, opened.files, on_progress)
     except pa.ArrowException as error:
-        raise ConfigError(f"Cannot read {file}: {error}. Rows up to there are in {to}.") from error
+        raise ConfigError(f"Cannot read {file}: {error}. The rows before the damage are in {to}.") from error
 
 
-def _named(model: str | None, file: Foreign, name: Path) -> str | None:
-    """The model that the user named, or the file."""
+def _named(model: str | None, file: EmbeddingFile, name: Path) -> str | None:
+    """The model that the user or the file names."""
     stated = file.model.removeprefix("hf-hub:") if file.model else None
     if model is not None and stated is not None and model.removeprefix("hf-hub:") != stated:
-        raise ConfigError(f"{name} says that its embeddings are by {stated}: leave out --model {model}.")
+        raise ConfigError(f"{name} names {stated} as the model of its embeddings. Leave out --model {model}.")
     return model or stated
 
 
-def _with_broken(batches: Iterator[_Batch], file: Foreign) -> Iterator[_Batch]:
+def _with_unreadable(batches: Iterator[_Batch], file: EmbeddingFile) -> Iterator[_Batch]:
     """The batches, and files that could not be read as failures."""
     yield from batches
-    if file.broken:
+    if file.unreadable:
         nothing = pa.table({"uri": pa.array([], pa.string())})
-        yield _Batch(nothing, [Failure(path_to_uri(path), reason, stamp) for path, reason, stamp in file.broken])
+        yield _Batch(nothing, [Failure(path_to_uri(path), reason, stamp) for path, reason, stamp in file.unreadable])
 
 
 def imported_card(model: str, embedding_size: int) -> ModelCard:
-    """The card of embeddings that others made: its sha256 is that of the model's name, as there are no weights."""
+    """The card of embeddings by another tool: its sha256 is that of the model's name, as there are no weights."""
     digest = hashlib.sha256(f"birder import\0{model}".encode()).hexdigest()
     return ModelCard(model, model, digest, {"draft": False}, IMPORTED, "fp32", embedding_size)
 
@@ -143,22 +152,24 @@ def _card_for(model: str | None, size: int, to: Path) -> ModelCard:
     if model is None:
         there = Storage.open(to).model if exists(to) else None
         if there is None or there.engine != IMPORTED:
-            raise ConfigError("Which model made these embeddings? Name it, as in: --model imageomics/bioclip-2")
+            raise ConfigError(
+                "Which model computed these embeddings? Name it, for example: --model imageomics/bioclip-2"
+            )
         model = there.name
     return imported_card(model, size)
 
 
-def _own_card(file: Foreign, name: Path) -> ModelCard | None:
+def _own_card(file: EmbeddingFile, name: Path) -> ModelCard | None:
     stored = (file.schema.metadata or {}).get(_CARD)
     if stored is None:
         return None
     try:
         card: dict[str, Any] = json.loads(stored)
         if card.pop("format") != 1:
-            raise ConfigError(f"{name} was written by a newer Birder: update with pip.")
+            raise ConfigError(f"{name} was written by a newer version of Birder. Upgrade Birder with pip.")
         return ModelCard(**card)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"The model's card in {name} is damaged ({error}): export the collection again.") from error
+        raise ConfigError(f"The model's card in {name} is damaged ({error}). Export the collection again.") from error
 
 
 def _check_own(schema: pa.Schema, card: ModelCard, name: Path) -> None:
@@ -167,18 +178,20 @@ def _check_own(schema: pa.Schema, card: ModelCard, name: Path) -> None:
             continue
         if column.name not in schema.names or schema.field(column.name).type != column.type:
             raise ConfigError(
-                f"{name} says that it is an export of Birder's, but has no column {column.name} of the type "
-                f"{column.type}: something has rewritten it. Export the collection again."
+                f"{name} claims to be an export by Birder, but has no column {column.name} of the type {column.type}. "
+                "Something has rewritten it: export the collection again."
             )
 
 
-def _own_batches(file: Foreign) -> Iterator[_Batch]:
+def _own_batches(file: EmbeddingFile) -> Iterator[_Batch]:
     for table in file.batches(rows_at_once(file.schema)):
         yield _Batch(table, [])
 
 
-def _foreign_batches(file: Foreign, layout: Layout, name: Path) -> Iterator[_Batch]:
-    keys = Keys(name.absolute() if name.is_dir() else name.absolute().parent)
+def _foreign_batches(
+    file: EmbeddingFile, layout: Layout, name: Path, original_id: Callable[[str], str]
+) -> Iterator[_Batch]:
+    row_uris = RowUris(name.absolute() if name.is_dir() else name.absolute().parent)
     for table in file.batches(ROWS_AT_ONCE):
         columns = {ours: table[theirs].cast(type_) for theirs, (ours, type_) in layout.kept.items()}
         places, off_earth = places_on_earth(pa.table(columns))
@@ -189,11 +202,13 @@ def _foreign_batches(file: Foreign, layout: Layout, name: Path) -> Iterator[_Bat
         digests = _digests(shas, columns)
         addresses = table[layout.address].to_pylist() if layout.address else [None] * len(shas)
         identities = table[layout.identity].to_pylist() if layout.identity else [None] * len(shas)
-        uris = [keys.uri(*each) for each in zip(map(_text, addresses), map(_text, identities), digests, strict=True)]
+        uris = [
+            row_uris.uri(*each) for each in zip(map(_text, addresses), map(_text, identities), digests, strict=True)
+        ]
         good = np.array([reason is None for reason in reasons])
         mask = pa.array(good)
         own = {
-            "id": pa.array([str(uuid.uuid5(uuid.NAMESPACE_URL, each)) for each in uris]).filter(mask),
+            "id": pa.array([original_id(each) for each in uris]).filter(mask),
             "uri": pa.array(uris).filter(mask),
             "sha256": pa.array(shas).filter(mask),
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors[good].reshape(-1)), layout.size),
@@ -213,24 +228,24 @@ def _text(value: object) -> str | None:
 
 
 def _vectors(column: pa.Array, size: int) -> tuple[npt.NDArray[np.float32], list[str | None]]:
-    """Embeddings (B, size) float32, zeros where there is none, and for each row what is wrong with it."""
+    """Embeddings (B, size) float32, zeros where one is missing, and for each row what is wrong with it."""
     lengths = np.asarray(pc.fill_null(pc.list_value_length(column), -1))
     fits = lengths == size
     vectors = np.zeros((len(column), size), np.float32)
     if fits.any():
         given = column.filter(pa.array(fits)).flatten()
-        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is told below
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is reported below
             vectors[fits] = given.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(-1, size)
     finite = np.asarray(np.isfinite(vectors).all(axis=1))
     zero = np.asarray(~vectors.any(axis=1))
     reasons = [
         "is missing"
         if length < 0
-        else f"has {length} numbers, not {size}"
+        else f"is {length}-dimensional, not {size}-dimensional"
         if length != size
         else "has a number that is not finite"
         if not whole
-        else "is zero, which is like nothing"
+        else "is zero, which has no direction"
         if nothing
         else None
         for length, whole, nothing in zip(lengths.tolist(), finite.tolist(), zero.tolist(), strict=True)
@@ -255,9 +270,9 @@ def _write(
     total: int,
     files: Sequence[Path],
     on_progress: Callable[[int, int], None] | None,
-) -> Imported:
-    """Write batches; `files` are those that could be read, whose old failures go."""
-    done = Imported(collection)
+) -> EmbeddingsReport:
+    """Write batches; `files` are those that could be read, whose failures of earlier runs are removed."""
+    done = EmbeddingsReport(collection)
     read = overcome = 0
     with collection.running(), collection.writing():
         there = collection.columns
@@ -266,7 +281,7 @@ def _write(
             if collection.columns[name] != type_:
                 raise CollectionError(
                     f"The column {name} is {collection.columns[name]} in {collection.path}, but {type_} in the file. "
-                    "Import it into another folder."
+                    "Import it into another collection."
                 )
         index = collection.index()
         for batch in batches:
@@ -280,13 +295,13 @@ def _write(
             if not known.all():
                 collection.append(batch.rows.filter(pa.array(~known)))
             if (known & ~same).any():
-                collection.update(batch.rows.filter(pa.array(known & ~same)))
+                collection.update(batch.rows.filter(pa.array(known & ~same)).drop_columns(["id"]))  # a row keeps its id
             if failures:
                 collection.write([], failures)
             read += len(uris) + len(batch.failures)
             done.new += int((~known).sum())
             done.changed += int((known & ~same).sum())
-            done.there += int((known & same).sum())
+            done.unchanged += int((known & same).sum())
             done.failed += len(batch.failures)
             done.off_earth += batch.off_earth
             overcome += sum(uri in index.failures for uri in uris)

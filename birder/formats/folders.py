@@ -1,4 +1,4 @@
-"""Photographs sorted into folders by what is on them: copies or hard links, and nothing is ever overwritten."""
+"""Images sorted into folders by name: copies or hard links; nothing is ever overwritten."""
 
 from __future__ import annotations
 
@@ -13,64 +13,78 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from birder.errors import BirderError, CollectionError, ConfigError
+from birder.collection.storage import Storage
+from birder.errors import BirderError, ConfigError, write_error
 from birder.files import replacing
-from birder.formats.names import namer
+from birder.formats.names import LABEL, namer
 from birder.formats.snapshot import Snapshot
+from birder.formats.table import ExportReport
 from birder.sources import readable, uri_to_path
 
 _LONGEST = 120  # bytes of a folder's name; file systems allow 255
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that Windows keeps for devices
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that Windows reserves for devices
 
 
 @dataclass
 class Sorted:
-    """What sorting did: files put in place, files that were there already, rows without a name, and what failed."""
+    """What sorting did: new files, files that were there already, rows without a name, and files that failed."""
 
     placed: int = 0
-    there: int = 0
-    nameless: int = 0
+    existing: int = 0
+    unnamed: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def sort_into(snapshot: Snapshot, folder: Path, *, by: str = "label", link: bool = False) -> Sorted:
-    """Put the photographs of a collection into folders named by what is on them.
+def export(
+    collection: Storage, rows: Snapshot, to: Path, *, force: bool, by: str = LABEL, link: bool = False
+) -> ExportReport:
+    """Put the images of a collection into folders by name; see `sort_into`. Nothing is replaced, `force` or not."""
+    done = sort_into(rows, to, by=by, link=link)
+    existing = f", {done.existing:,} were there already" if done.existing else ""
+    summary = f"{done.placed:,} {'links' if link else 'copies'} in {to}{existing}."
+    if done.unnamed:
+        summary += f"\n{done.unnamed:,} rows have no {by} and were left out."
+    return ExportReport(summary, tuple(done.failures))
 
-    A file that is there with the same bytes is left as it is, so sorting again adds what is new; another of that name
-    gets a number: `IMG_1 (2).jpg`. Several boxes of one photograph put it into several folders, once each.
+
+def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = False) -> Sorted:
+    """Put the images of a collection into folders by name.
+
+    A file that exists there with the same bytes is left as it is, so sorting again adds what is new; another of that
+    name gets a number: `IMG_1 (2).jpg`. Several boxes on one image put it into several folders, once each.
 
     Parameters
     ----------
-    snapshot
+    rows
         The rows.
     folder
         Where the folders are made. Names become safe for every file system, and none leads out of it.
     by
         "label", "prediction", or a column of text.
     link
-        Make hard links rather than copies; they need no room, and the same file system.
+        Make hard links rather than copies; they take no space, but must be on the same file system.
 
     Raises
     ------
-    CollectionError, ConfigError, UnknownNameError
-        There are no rows or names, as `namer` says, or the folder cannot be made.
+    ConfigError, UnknownNameError
+        There are no such names, see `namer`.
+    WriteError
+        The folder cannot be made.
     """
-    naming = namer(snapshot.schema, by)
-    if snapshot.count() == 0:
-        raise CollectionError("There are no rows to sort.")
+    naming = namer(rows.schema, by)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         root = folder.resolve(strict=True)
     except OSError as error:
-        raise ConfigError(f"Cannot make the folder {folder}: {error.strerror or error}. Name another place.") from error
-    folders = _folders(snapshot, by)
+        raise write_error(folder, error) from error
+    folders = _folders(rows, by)
     done = Sorted()
     placed: set[tuple[str, str]] = set()
-    for table in snapshot.batches(list(dict.fromkeys(["uri", *naming.columns]))):
+    for table in rows.batches(list(dict.fromkeys(["uri", *naming.columns]))):
         for row in table.to_pylist():
             name = naming.name(row)
             if name is None:
-                done.nameless += 1
+                done.unnamed += 1
                 continue
             key = (folders[name.name], row["uri"].partition("#")[0])
             if key in placed:
@@ -80,7 +94,7 @@ def sort_into(snapshot: Snapshot, folder: Path, *, by: str = "label", link: bool
                 if _place(_file(row["uri"]), root, key[0], link=link):
                     done.placed += 1
                 else:
-                    done.there += 1
+                    done.existing += 1
             except (OSError, BirderError, ValueError) as error:
                 done.failures.append((row["uri"], getattr(error, "strerror", None) or str(error)))
     return done
@@ -97,12 +111,12 @@ def folder_name(name: str) -> str:
     return f"{text}_" if _RESERVED.fullmatch(text) else text or "_"
 
 
-def _folders(snapshot: Snapshot, by: str) -> dict[str, str]:
+def _folders(rows: Snapshot, by: str) -> dict[str, str]:
     """The folder of each name; two names that would share one, also where case does not count, get two."""
-    naming = namer(snapshot.schema, by)
+    naming = namer(rows.schema, by)
     names = {
         name.name
-        for table in snapshot.batches(naming.columns)
+        for table in rows.batches(naming.columns)
         for name in map(naming.name, table.to_pylist())
         if name is not None
     }
@@ -125,7 +139,7 @@ def _numbered(stem: str, ending: str) -> Iterator[str]:
 def _file(uri: str) -> Path:
     fragment = uri.partition("#")[2]
     if not uri.startswith("file://") or (fragment and not fragment.startswith("xywh=")):
-        raise ConfigError("it is no file of its own on this machine")
+        raise ConfigError("it is not a file of its own on this machine")
     path = Path(uri_to_path(uri))
     if not stat.S_ISREG(path.stat().st_mode):
         raise ConfigError("not a regular file")
@@ -144,7 +158,7 @@ def _place(file: Path, root: Path, name: str, *, link: bool) -> bool:
                 return False
         elif _put(file, target, link=link):
             return True
-    raise AssertionError("numbers do not end")
+    raise AssertionError("unreachable: there is always a next number")
 
 
 def _safe_stem(file: Path) -> str:

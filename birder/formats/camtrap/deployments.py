@@ -1,4 +1,4 @@
-"""Deployments and media of a Camtrap DP package: those that photographs came from, or made from the photographs."""
+"""Deployments and media of a Camtrap DP package: those of the original package, or made from the images."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _EXAMPLES = 3
 Line = dict[str, Any]
 
 
-class Place(NamedTuple):
-    """Where photographs were taken and in which zone their cameras' clocks ran, where they do not say it themselves."""
+class CameraDefaults(NamedTuple):
+    """The position of cameras (degrees, WGS 84) and the time zone of their clocks, for images that do not tell it."""
 
     latitude: float | None
     longitude: float | None
@@ -32,25 +32,25 @@ class Place(NamedTuple):
 
 @dataclass
 class _Deployment:
-    place: tuple[float, float] | None = None
+    position: tuple[float, float] | None = None
     start: datetime | None = None
     end: datetime | None = None
     described: Line = field(default_factory=dict)
 
 
 @dataclass
-class Field:
-    """What the photographs' rows tell about deployments; filled by `see`, row by row.
+class Deployments:
+    """The deployments that rows tell of; collected by `add`, row by row.
 
     Attributes
     ----------
-    place
-        What the rows do not say.
+    defaults
+        What the rows do not tell.
     known_media, known_deployments
-        Lines of the package that photographs came from, by their IDs.
+        Lines of the package that images came from, by their IDs.
     """
 
-    place: Place
+    defaults: CameraDefaults
     known_media: Mapping[str, Line]
     known_deployments: Mapping[str, Line]
     methods: set[str] = field(default_factory=set)
@@ -60,8 +60,8 @@ class Field:
     _untimed_count: int = 0
     _zoneless: bool = False
 
-    def see(self, row: Mapping[str, Any]) -> None:
-        """Take in a row."""
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Collect what a row tells."""
         media = self.known_media.get(row.get("mediaID") or "")
         folder = _folder(row["uri"])
         if folder is not None and media is None:
@@ -70,13 +70,13 @@ class Field:
             self.methods.add(method)
         deployment = self._deployments.setdefault(media["deploymentID"] if media else _group(row), _Deployment())
         if row.get("latitude") is not None and row.get("longitude") is not None:
-            deployment.place = deployment.place or (row["latitude"], row["longitude"])
+            deployment.position = deployment.position or (row["latitude"], row["longitude"])
         moment = _moment(media["timestamp"]) if media else row.get("taken_at")
         if moment is None:
             self._untimed_count += 1
             self._untimed += [row["uri"]] if len(self._untimed) < _EXAMPLES else []
             return
-        self._zoneless |= moment.tzinfo is None and self.place.zone is None
+        self._zoneless |= moment.tzinfo is None and self.defaults.zone is None
         moment = self._zoned(moment)
         deployment.start = min(deployment.start or moment, moment)
         deployment.end = max(deployment.end or moment, moment)
@@ -85,12 +85,12 @@ class Field:
                 deployment.described.setdefault(name, row[name])
 
     def missing(self) -> list[str]:
-        """What must be told and is not, each with the option for it."""
-        own = {name: each for name, each in self._deployments.items() if name not in self.known_deployments}
+        """What the standard requires and nothing tells, each with the option for it."""
+        new = {name: each for name, each in self._deployments.items() if name not in self.known_deployments}
         missing = []
         if self._untimed_count:
             missing.append(
-                f"the time of {self._untimed_count:,} photographs, such as {self._untimed[0]} (column taken_at: fill "
+                f"the time of {self._untimed_count:,} images, such as {self._untimed[0]} (column taken_at: fill "
                 "it with birder embed --table, or leave them out with --where 'taken_at IS NOT NULL')"
             )
         if self._zoneless:
@@ -98,24 +98,24 @@ class Field:
                 "the time zone of the cameras' clocks, for timestamp, deploymentStart and deploymentEnd "
                 "(--time-zone Europe/Berlin)"
             )
-        placeless = [name for name, each in own.items() if each.place is None]
-        if placeless and (self.place.latitude is None or self.place.longitude is None):
-            named = ", ".join(sorted(map(self._shown, placeless))[:_EXAMPLES])
-            more = ", ..." if len(placeless) > _EXAMPLES else ""
+        unplaced = [name for name, each in new.items() if each.position is None]
+        if unplaced and (self.defaults.latitude is None or self.defaults.longitude is None):
+            named = ", ".join(sorted(map(self._shown, unplaced))[:_EXAMPLES])
+            more = ", ..." if len(unplaced) > _EXAMPLES else ""
             missing.append(
-                f"latitude and longitude of {len(placeless):,} deployments, {named}{more} "
-                "(--latitude and --longitude, or columns of these names)"
+                f"latitude and longitude of {len(unplaced):,} deployments, {named}{more} "
+                "(--latitude and --longitude, or columns with these names)"
             )
         return missing
 
-    def deployments(self) -> list[Line]:
+    def lines(self) -> list[Line]:
         """The lines of deployments.csv."""
         lines = []
         for name, each in sorted(self._deployments.items()):
             if name in self.known_deployments:
                 lines.append(dict(self.known_deployments[name]))
                 continue
-            latitude, longitude = each.place or (self.place.latitude, self.place.longitude)
+            latitude, longitude = each.position or (self.defaults.latitude, self.defaults.longitude)
             line = {"deploymentID": self._shown(name), **each.described, "latitude": latitude, "longitude": longitude}
             lines.append(line | {"deploymentStart": _iso(each.start), "deploymentEnd": _iso(each.end)})
         return lines
@@ -128,7 +128,7 @@ class Field:
         path = self._path(row["uri"])
         name = row.get("fileName") or path.rpartition("/")[2]
         kind = mimetypes.guess_type(name)[0] or mimetypes.guess_type(path)[0] or "image/jpeg"
-        # the photograph's id, whichever of its boxes the row is
+        # the id of the image, whichever of its boxes the row is of
         identity = row.get("mediaID") or str(uuid.uuid5(uuid.NAMESPACE_URL, row["uri"].partition("#")[0]))
         return {
             "mediaID": identity,
@@ -144,7 +144,7 @@ class Field:
     def _zoned(self, moment: datetime) -> datetime:
         if moment.tzinfo is not None:
             return moment
-        return moment.replace(tzinfo=self.place.zone or timezone.utc)  # noqa: UP017 - `missing` refuses to go on without
+        return moment.replace(tzinfo=self.defaults.zone or timezone.utc)  # noqa: UP017 - `missing` refuses to go on without
 
     @property
     def _root(self) -> str | None:
@@ -158,13 +158,15 @@ class Field:
         return Path(group).name or "deployment" if relative == "." else Path(relative).as_posix()
 
     def _path(self, uri: str) -> str:
-        """Relative to the folder that all photographs are in, or the address."""
+        """Relative to the folder that all images are in, or the URL."""
         folder = _folder(uri)
         if folder is None or self._root is None:
             return uri.partition("#")[0]
         path = Path(os.path.relpath(uri_to_path(uri), self._root)).as_posix()
         if path.startswith((".", "~")) or ".." in path:
-            raise ConfigError(f"Camtrap DP allows no path like {path}: rename it, or leave it out with --where.")
+            raise ConfigError(
+                f"Camtrap DP does not allow paths such as {path}. Rename it, or leave it out with --where."
+            )
         return path
 
 
@@ -174,7 +176,7 @@ def read_zone(text: str) -> tzinfo:
     Raises
     ------
     ConfigError
-        There is none of this name.
+        There is no such zone.
     """
     if text[:1] in "+-":
         try:
@@ -187,7 +189,7 @@ def read_zone(text: str) -> tzinfo:
             return ZoneInfo(text)
         except (KeyError, ValueError, OSError):
             pass
-    raise ConfigError(f"There is no time zone {text!r}: write it as Europe/Berlin or +02:00.")
+    raise ConfigError(f"There is no time zone {text!r}. Write it as Europe/Berlin or +02:00.")
 
 
 def _folder(uri: str) -> str | None:
@@ -195,9 +197,9 @@ def _folder(uri: str) -> str | None:
 
 
 def _group(row: Mapping[str, Any]) -> str:
-    """What a photograph's deployment is known by: its ID, else its folder."""
-    given = row.get("deploymentID")
-    return str(given) if given else _folder(row["uri"]) or row["uri"].rpartition("/")[0]
+    """What identifies the deployment of an image: its ID, else its folder."""
+    identity = row.get("deploymentID")
+    return str(identity) if identity else _folder(row["uri"]) or row["uri"].rpartition("/")[0]
 
 
 def _moment(text: str) -> datetime | None:

@@ -15,23 +15,39 @@ import pyarrow.parquet as pq
 from birder.errors import ConfigError
 
 _MISSING = ("NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "nan", "NaN", "-nan", "-NaN", "null", "NULL", "None")
-"""What stands for nothing in a table, as pandas reads it."""
+"""What stands for a missing value in a table, as pandas reads it."""
 _QUOTED = "\0"
 """Stands before such a word that was quoted."""
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8; `ConfigError` if it cannot be read."""
+    """The text of a file in UTF-8.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, or is not UTF-8.
+    """
     try:
         return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read {path}: {error}. It must be a text file in UTF-8.") from error
 
 
-def read_table(path: Path, *, missing: bool = False) -> pa.Table:
+def read_text_table(path: Path, *, missing: bool = False) -> pa.Table:
     """A CSV or Parquet file as a table of text without nulls, surrounding space removed.
 
-    With `missing`, words that pandas reads as missing (NA, nan, null, ...) are empty unless they are quoted.
+    Parameters
+    ----------
+    path
+        The file; .parquet, or else CSV with a header.
+    missing
+        Values that pandas takes for missing (NA, nan, null, ...) become empty unless they are quoted.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, is empty, or has two columns of the same name or a row with too many values.
     """
     if path.suffix.lower() == ".parquet":
         try:
@@ -40,14 +56,14 @@ def read_table(path: Path, *, missing: bool = False) -> pa.Table:
             raise ConfigError(f"Cannot read {path}: {error}") from error
         return pa.table({name: _as_text(table.column(name).to_pylist()) for name in table.column_names})
     text = read_text(path).replace(_QUOTED, "")
-    if missing:  # csv does not say what was quoted
+    if missing:  # the csv module does not tell what was quoted
         text = re.sub(rf'"(\s*(?:{"|".join(map(re.escape, _MISSING))})\s*)"', rf'"{_QUOTED}\1"', text)
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) if row]
     if not rows:
         raise ConfigError(f"{path} is empty.")
     header = [name.replace(_QUOTED, "").strip() for name in rows[0]]
     if len(set(header)) < len(header):
-        raise ConfigError(f"{path} has two columns with the same name: {', '.join(header)}.")
+        raise ConfigError(f"{path} has two columns of the same name: {', '.join(header)}.")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) > len(header):
             raise ConfigError(

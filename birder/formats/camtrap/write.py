@@ -1,7 +1,6 @@
-"""Labels and predictions as a Camtrap DP 1.0.2 data package (TDWG's standard for camera traps).
+"""Labels and predictions as a Camtrap DP 1.0.2 data package.
 
-https://camtrap-dp.tdwg.org: datapackage.json, deployments.csv, media.csv, observations.csv. Its profile and table
-schemas are named by the addresses that the standard gives them.
+The package names the standard's profile and table schemas by the addresses that the standard gives them.
 """
 
 from __future__ import annotations
@@ -15,17 +14,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from birder.collection.provenance import source_of
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
-from birder.formats.camtrap_package import Line, read_package
-from birder.formats.camtrap_tables import DEPLOYMENTS, MEDIA, OBSERVATIONS
-from birder.formats.deployments import COLUMNS as PLACED
-from birder.formats.deployments import DESCRIBED, Field, Place
-from birder.formats.observed import COLUMNS as OBSERVED
-from birder.formats.observed import By, observations, taxon
+from birder.files import replacing, replacing_folder
+from birder.formats.camtrap.deployments import COLUMNS as MEDIA_COLUMNS
+from birder.formats.camtrap.deployments import DESCRIBED, CameraDefaults, Deployments
+from birder.formats.camtrap.observations import COLUMNS as OBSERVATION_COLUMNS
+from birder.formats.camtrap.observations import Classifiers, observations, taxon
+from birder.formats.camtrap.original import Line, read_original
+from birder.formats.camtrap.read import DESCRIPTION
+from birder.formats.camtrap.tables import DEPLOYMENTS, MEDIA, OBSERVATIONS
+from birder.formats.names import classifier_of
 from birder.formats.snapshot import Snapshot
+from birder.formats.table import ExportReport
 
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2"
 TABLES = ("deployments", "media", "observations")
@@ -34,13 +38,13 @@ _NEEDED = ("title", "samplingDesign", "captureMethod")
 
 @dataclass(frozen=True)
 class Project:
-    """What a package must tell that photographs do not.
+    """What a package must tell and images do not.
 
     Attributes
     ----------
     package
-        A datapackage.json to take metadata from (contributors, project, licences, ...), with its deployments.csv and
-        media.csv beside it, if they are there: those of a collection that was made from this package.
+        A datapackage.json to take metadata from (contributors, project, licences, ...), and its deployments.csv and
+        media.csv, if they are beside it: for a collection that was made from this package.
     title
         Of the project.
     sampling_design, capture_method
@@ -48,13 +52,11 @@ class Project:
     contributors
         Names.
     latitude, longitude
-        Of photographs that do not say it, WGS 84.
+        Of images that do not tell it, in degrees (WGS 84).
     zone
-        Of the cameras' clocks.
+        Of the cameras' clocks; see `read_zone`.
     labelled_by
-        Who gave the labels that say no name themselves.
-    folder_labels
-        Export names of folders as observations, too.
+        Who gave the labels that have no author.
     """
 
     package: Path | None = None
@@ -66,12 +68,11 @@ class Project:
     longitude: float | None = None
     zone: tzinfo | None = None
     labelled_by: str | None = None
-    folder_labels: bool = False
 
 
 @dataclass
-class Written:
-    """How many lines the package's tables have, and scientific names of which it is not known that they are of taxa."""
+class _Written:
+    """How many lines the package's tables have, and scientific names that nothing tells to be those of taxa."""
 
     deployments: int = 0
     media: int = 0
@@ -79,42 +80,91 @@ class Written:
     doubtful: list[str] = field(default_factory=list)
 
 
-def write_camtrap(collection: Storage, snapshot: Snapshot, folder: Path, project: Project, classifier: str) -> Written:
-    """Write a data package into a folder.
+def export(
+    collection: Storage,
+    rows: Snapshot,
+    to: Path,
+    *,
+    force: bool,
+    project: Project | None = None,
+    classifier: str | None = None,
+    folder_labels: bool = False,
+) -> ExportReport:
+    """Write a data package into a folder or a .zip.
 
-    Deployments are those that the rows name (`deploymentID`), or else the photographs' folders; they begin and end with
-    their first and last photograph, unless the package that they came from says better. Paths of media are relative to
-    the folder that all photographs are in. Each row gives an observation by people for its label or ranks and one by
-    the machine for its prediction, with the box where it has one.
+    Deployments are those that the rows name (`deploymentID`), or else the folders of the images; they begin and end
+    with their first and last image, unless the original package tells it. Paths of media are relative to the folder
+    that all images are in. A row gives an observation by people for its label or ranks, and one by a machine for its
+    prediction, with the box if it has one.
+
+    Parameters
+    ----------
+    collection, rows
+        The collection, and which of its rows.
+    to
+        The folder, or the file that ends in .zip.
+    force
+        Replace files that exist.
+    project
+        What the images do not tell.
+    classifier
+        What made the predictions (default: the model).
+    folder_labels
+        Names of folders count as observations, too.
 
     Raises
     ------
     ConfigError
-        Something that the standard demands is not known: the message lists all of it.
+        Something that the standard requires is not known: the message lists everything.
     CollectionError
-        There are no rows.
+        Nothing was observed.
     """
-    names = snapshot.schema.names
-    columns = [name for name in dict.fromkeys((*PLACED, *DESCRIBED, *OBSERVED)) if name in names]
-    described, known = read_package(project.package)
-    place = Place(project.latitude, project.longitude, project.zone)
-    seen_of = Field(place, known["media"], known["deployments"])
-    rows = 0
-    for table in snapshot.batches([name for name in columns if name in (*PLACED, *DESCRIBED)]):
-        rows += table.num_rows
+    project = project or Project()
+    by = Classifiers(
+        project.labelled_by,
+        classifier or classifier_of(collection),
+        functools.partial(source_of, collection.journal),
+        folder_labels,
+    )
+    if to.suffix.lower() == ".zip":
+        with replacing(to, force=force) as draft, TemporaryDirectory(dir=to.parent, prefix=".birder-") as folder:
+            written = _write(collection, rows, Path(folder), project, by)
+            _zip(Path(folder), draft)
+    else:
+        with replacing_folder(to, force=force) as draft:
+            written = _write(collection, rows, draft, project, by)
+    return ExportReport(
+        f"{written.observations:,} observations of {written.media:,} media in {written.deployments:,} deployments "
+        f"in {to}.{_doubts(written.doubtful)}"
+    )
+
+
+def _doubts(names: list[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return (
+        f"\nWarning: {len(names):,} scientific names may not be those of taxa ({shown}): nothing tells that they are. "
+        "Add their ranks with birder embed --table, or list them in the taxonomic of --package."
+    )
+
+
+def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, by: Classifiers) -> _Written:
+    names = rows.schema.names
+    columns = [name for name in dict.fromkeys((*MEDIA_COLUMNS, *DESCRIBED, *OBSERVATION_COLUMNS)) if name in names]
+    described, known = read_original(project.package)
+    defaults = CameraDefaults(project.latitude, project.longitude, project.zone)
+    deployed = Deployments(defaults, known["media"], known["deployments"])
+    for table in rows.batches([name for name in columns if name in (*MEDIA_COLUMNS, *DESCRIBED)]):
         for row in table.to_pylist():
-            seen_of.see(row)
-    if not rows:
-        raise CollectionError("There are no rows to export.")
-    metadata = _metadata(described, project, collection.path.stem, seen_of.methods)
-    if missing := [*seen_of.missing(), *_missing(metadata)]:
-        raise ConfigError("Camtrap DP demands what is not known yet:\n- " + "\n- ".join(missing))
-    done = Written()
-    deployments = seen_of.deployments()
+            deployed.add(row)
+    metadata = _metadata(described, project, collection.path.stem, deployed.methods)
+    if missing := [*deployed.missing(), *_missing(metadata)]:
+        raise ConfigError("Camtrap DP requires more than is known:\n- " + "\n- ".join(missing))
+    done = _Written()
+    deployments = deployed.lines()
     done.deployments = _write_lines(folder / "deployments.csv", DEPLOYMENTS, deployments)
     collection.journal.read()
-    source = functools.partial(source_of, collection.journal)
-    by = By(project.labelled_by, classifier, source, project.folder_labels)
     taxa: dict[str, Line] = {}
     scientific: set[str] = set()
     seen: set[str] = set()
@@ -122,9 +172,9 @@ def write_camtrap(collection: Storage, snapshot: Snapshot, folder: Path, project
         _Table(folder / "media.csv", MEDIA, known["media"].values()) as media,
         _Table(folder / "observations.csv", OBSERVATIONS) as observed,
     ):
-        for table in snapshot.batches(columns):
+        for table in rows.batches(columns):
             for row in table.to_pylist():
-                medium = seen_of.medium(row)
+                medium = deployed.medium(row)
                 if medium["mediaID"] not in seen:
                     seen.add(medium["mediaID"])
                     media.write(medium)
@@ -138,26 +188,25 @@ def write_camtrap(collection: Storage, snapshot: Snapshot, folder: Path, project
         done.media, done.observations = media.lines, observed.lines
     if not done.observations:
         raise CollectionError(
-            "No row has a label, a prediction or a box: there is nothing observed to export. Names of folders count "
+            "No row has a label, a prediction or a box: there are no observations to export. Names of folders count "
             "only with --folder-labels."
         )
     listed = {str(taxon.get("scientificName")) for taxon in _lines_of(described.get("taxonomic"))}
     known_names = scientific | listed | {name for name, line in taxa.items() if "taxonRank" in line}
     done.doubtful = sorted(taxa.keys() - known_names)
     package = metadata | _coverage(deployments) | {"taxonomic": _with_known(taxa, described.get("taxonomic"))}
-    (folder / "datapackage.json").write_text(json.dumps(package, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (folder / DESCRIPTION).write_text(json.dumps(package, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return done
 
 
-def zipped(folder: Path, file: Path) -> None:
-    """Put the files of a folder into a .zip."""
+def _zip(folder: Path, file: Path) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for each in sorted(folder.iterdir()):
             archive.write(each, each.name)
 
 
 class _Table:
-    """A CSV file that lines are written to one by one."""
+    """A CSV file, written line by line."""
 
     def __init__(self, file: Path, columns: Sequence[str], known: Iterable[Line] = ()) -> None:
         more = (name for line in known for name in line)
@@ -192,11 +241,11 @@ def _write_lines(file: Path, columns: Sequence[str], lines: Sequence[Line]) -> i
 
 def _metadata(described: Line, project: Project, name: str, methods: set[str]) -> Line:
     """The package's metadata, without what comes from its tables."""
-    given = described.get("project")
-    about = dict(given) if isinstance(given, dict) else {"title": name, "individualAnimals": False}
+    original = described.get("project")
+    about = dict(original) if isinstance(original, dict) else {"title": name, "individualAnimals": False}
     method = [project.capture_method] if project.capture_method else about.get("captureMethod") or sorted(methods)
-    own = {"title": project.title, "samplingDesign": project.sampling_design, "captureMethod": method}
-    about |= {key: value for key, value in own.items() if value}
+    new = {"title": project.title, "samplingDesign": project.sampling_design, "captureMethod": method}
+    about |= {key: value for key, value in new.items() if value}
     about["observationLevel"] = ["media"]
     kept = {key: value for key, value in described.items() if key not in ("id", "resources", "profile", "created")}
     people = [{"title": person} for person in project.contributors] or kept.get("contributors")

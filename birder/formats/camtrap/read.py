@@ -1,4 +1,4 @@
-"""Camtrap DP data packages (TDWG's standard for camera traps, version 1): media, with what is known about each."""
+"""Camtrap DP data packages (version 1) as sources of images, with what their tables tell about each."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ from birder.sources.lines import csv_lines
 from birder.sources.manifest import parent, resolve
 from birder.sources.read import read_json
 from birder.sources.source import Source, TableRow
-from birder.taxonomy import RANKS
+from birder.taxonomy import RANKS, Rank
 
 _MEDIA = ("mediaID", "deploymentID", "captureMethod", "fileName")
 _DEPLOYMENT = ("locationID", "locationName", "cameraID", "cameraModel", "habitat")
 _OBSERVATION = ("eventID", "observationType", "lifeStage", "sex", "behavior")
 _FLOATS = ("latitude", "longitude")
 _Line = dict[str, str]
+DESCRIPTION = "datapackage.json"
+"""The file that makes a folder a package."""
 
 
-def is_camtrap(folder: Path) -> bool:
+def is_package(folder: Path) -> bool:
     """Whether a folder is a Camtrap DP data package: its datapackage.json says so, or lists the three tables of one.
 
     Raises
     ------
     ConfigError
-        There is a datapackage.json that cannot be read: nobody can tell what the folder is.
+        There is a datapackage.json that cannot be read, so it cannot be told what the folder is.
     """
-    path = folder / "datapackage.json"
+    path = folder / DESCRIPTION
     if not os.path.lexists(path):
         return False
     try:
         package = read_json(str(path))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"Cannot read the data package {path}: {error}. Mend it; or move it elsewhere, "
-            "and the folder's photographs are taken without what the package knows of them."
+            f"Cannot read the data package {path}: {error}. Repair it; or move it elsewhere, to embed the images "
+            "of the folder without what the package tells about them."
         ) from error
     if not isinstance(package, dict):
         return False
@@ -55,13 +57,13 @@ def is_camtrap(folder: Path) -> bool:
     return {"deployments", "media", "observations"} <= set(names) or "camtrap-dp" in str(package.get("profile"))
 
 
-def read_camtrap(path: str) -> Iterator[Source]:
-    """The photographs of a data package, with the columns that its tables tell.
+def read_images(path: str) -> Iterator[Source]:
+    """The images of a data package, with columns from its tables.
 
-    Observations of the medium itself count; where it has none, those of the events that it falls in. Where all of them
-    agree on the scientific name, it becomes the label, and the ranks that are known of it are filled; of several,
-    `scientificName` has all of them, joined by " | ", and the label is null. Other columns have a value if the
-    observations agree on it. `taken_at` is local, as EXIF has it, without the zone.
+    Observations of the medium itself count; if it has none, those of the events that it falls into. If all of them
+    agree on the scientific name, it becomes the label, and the ranks that are known of it are filled; of several names,
+    `scientificName` has all, joined by " | ", and the label is null. Other columns have a value if the observations
+    agree on it. `taken_at` is local time without a zone, as EXIF has it.
 
     Parameters
     ----------
@@ -99,9 +101,9 @@ def read_camtrap(path: str) -> Iterator[Source]:
     for number, line in enumerate(media):
         place, problem = resolve(line.get("filePath", ""), folder, inside=True)
         if not line.get("filePath"):
-            raise ConfigError(f"{path}: the medium {line.get('mediaID')} has no filePath. Mend its media table.")
+            raise ConfigError(f"{path}: the medium {line.get('mediaID')} has no filePath. Repair its media table.")
         if not line.get("fileMediatype", "image/").startswith("image/"):
-            problem = problem or f"it is {line['fileMediatype'][:100]}, not a photograph"
+            problem = problem or f"it is {line['fileMediatype'][:100]}, not an image"
         yield Source(place, columns=TableRow(table, number), problem=problem)
 
 
@@ -118,7 +120,7 @@ def _read_package(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"Cannot read the data package {path}: {error}") from error
     if not isinstance(package, dict) or not isinstance(package.get("resources"), list):
-        raise ConfigError(f"{path} is no data package: it lists no resources.")
+        raise ConfigError(f"{path} is not a data package: it lists no resources.")
     return package
 
 
@@ -127,10 +129,10 @@ def _read_resource(package: dict[str, Any], name: str, path: str) -> list[_Line]
     resource = next((r for r in package["resources"] if isinstance(r, dict) and r.get("name") == name), {})
     files = resource.get("path")
     if not files:
-        raise ConfigError(f"{path} names no table {name}: it is no Camtrap DP package.")
+        raise ConfigError(f"{path} names no table {name}: it is not a Camtrap DP package.")
     files = [files] if isinstance(files, str) else files
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
-        raise ConfigError(f"{path}: the path of the table {name} is neither a file's nor a list of them.")
+        raise ConfigError(f"{path}: the path of the table {name} is neither a file nor a list of files.")
     lines: list[_Line] = []
     for file in files:
         place, problem = resolve(file, parent(path), inside=True)
@@ -157,13 +159,13 @@ def _known_ranks(package: dict[str, Any]) -> dict[str, dict[str, str]]:
         known[name] = {rank: taxon[rank] for rank in RANKS if isinstance(taxon.get(rank), str)}
         if taxon.get("taxonRank") in RANKS:
             known[name][taxon["taxonRank"]] = name
-        if taxon.get("taxonRank") == "species" and " " in name:
+        if taxon.get("taxonRank") == Rank.species and " " in name:
             known[name].setdefault("genus", name.split()[0])
     return known
 
 
 def _at(events: Iterable[_Line], moment: datetime | None) -> list[_Line]:
-    """The observations of events that a moment falls in."""
+    """The observations of events that a moment falls into."""
     if moment is None:
         return []
     found = []
@@ -175,7 +177,7 @@ def _at(events: Iterable[_Line], moment: datetime | None) -> list[_Line]:
 
 
 def _observed(observations: list[_Line], ranks: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """What observations of one medium say together."""
+    """What the observations of one medium tell together."""
     names = sorted({line["scientificName"] for line in observations if line.get("scientificName")})
     row: dict[str, Any] = {name: _agreed(line.get(name, "") for line in observations) for name in _OBSERVATION}
     row["scientificName"] = " | ".join(names) or None

@@ -1,4 +1,4 @@
-"""Uris for rows that others made: from what their file says of each, the same every time it is read."""
+"""Uris for rows from other tools: made from what their file tells of each, the same every time it is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote
 from birder.sources import path_to_uri
 
 
-class Keys:
+class RowUris:
     """Gives each row of a file a uri of its own.
 
     In this order: the address, unless another row had it before; `urn:uuid:` and the identity, where that is a UUID;

@@ -1,4 +1,4 @@
-"""What rows of a collection say was observed, as lines of Camtrap DP's observations.csv."""
+"""What rows of a collection tell was observed, as lines of Camtrap DP's observations.csv."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ COLUMNS = (
 )
 """Columns of a collection that observations are made of, where it has them."""
 
-# What tools for camera traps call what is no animal -> observationType
-_OTHERS = {"blank": "blank", "empty": "blank", "human": "human", "person": "human", "people": "human"}
-_OTHERS |= {"homo sapiens": "human", "vehicle": "vehicle", "unknown": "unknown"}
+# How tools for camera traps name what is not an animal -> observationType
+_NOT_ANIMALS = {"blank": "blank", "empty": "blank", "human": "human", "person": "human", "people": "human"}
+_NOT_ANIMALS |= {"homo sapiens": "human", "vehicle": "vehicle", "unknown": "unknown"}
 _ALLOWED = {
     "observationType": {"animal", "human", "vehicle", "blank", "unknown", "unclassified"},
     "lifeStage": {"adult", "subadult", "juvenile"},
@@ -40,42 +40,42 @@ _SMALLEST = 1e-15
 Line = dict[str, Any]
 
 
-class By(NamedTuple):
+class Classifiers(NamedTuple):
     """Who classified.
 
     Attributes
     ----------
-    people
-        Who gave labels, if it is known; the name that somebody gave with a label on the page stands above it.
-    machine
-        Which model made the predictions.
-    source
-        Says of a row where its label comes from.
+    person
+        Who gave the labels, if known; a name that somebody gave with a label takes precedence.
+    model
+        The model that made the predictions; one that a prediction names takes precedence.
+    label_source
+        Tells where the label of a row comes from.
     folder_labels
         Whether names of folders count as observations.
     """
 
-    people: str | None
-    machine: str
-    source: Callable[[Mapping[str, Any]], Source]
+    person: str | None
+    model: str
+    label_source: Callable[[Mapping[str, Any]], Source]
     folder_labels: bool = False
 
 
-def observations(row: Mapping[str, Any], by: By) -> Iterator[Line]:
-    """The observations that a row is: what people say (its label or ranks), what a model says, or a box without a name.
+def observations(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Line]:
+    """The observations of a row: by people (its label or ranks), by a model (its prediction), or a box without a name.
 
-    All lack what the medium and its deployment tell: their IDs and times.
+    What the medium and its deployment tell is missing in all: their IDs and times.
     """
     shared = {"observationLevel": "media", **_box(row)}
     found = False
-    for number, line in enumerate(_of_people(row, by)):
+    for number, line in enumerate(_by_people(row, classifiers)):
         found = True
-        whose = "human" if "classificationMethod" in line else "folder"
-        yield {"observationID": f"{row['id']}-{whose}" + (f"-{number + 1}" if number else "")} | shared | line
+        method = "human" if "classificationMethod" in line else "folder"
+        yield {"observationID": f"{row['id']}-{method}" + (f"-{number + 1}" if number else "")} | shared | line
     prediction = prediction_of(row)
     if prediction is not None:
         found = True
-        kind = _OTHERS.get(prediction.name.lower(), "animal")
+        kind = _NOT_ANIMALS.get(prediction.name.lower(), "animal")
         ranks = list(prediction.ranks.values())
         yield (
             {"observationID": f"{row['id']}-machine"}
@@ -84,7 +84,7 @@ def observations(row: Mapping[str, Any], by: By) -> Iterator[Line]:
                 "observationType": kind,
                 "scientificName": (ranks[-1] if ranks else prediction.name) if kind == "animal" else None,
                 "classificationMethod": "machine",
-                "classifiedBy": prediction.by or by.machine,
+                "classifiedBy": prediction.by or classifiers.model,
                 "classificationTimestamp": _utc(prediction.at),
                 "classificationProbability": round(prediction.score, 6),
             }
@@ -94,7 +94,7 @@ def observations(row: Mapping[str, Any], by: By) -> Iterator[Line]:
 
 
 def taxon(row: Mapping[str, Any], name: str) -> Line:
-    """A taxon of the package's `taxonomic`, with its rank and those above it, as far as the row knows of them."""
+    """A taxon for the package's `taxonomic`, with its rank and the ranks above it, as far as the row tells them."""
     for prefix in ("", PREFIX):
         names = taxon_of(row, prefix)
         rank = next((rank for rank in reversed(names) if names[rank] == name), None)
@@ -104,20 +104,20 @@ def taxon(row: Mapping[str, Any], name: str) -> Line:
     return {"scientificName": name}
 
 
-def _of_people(row: Mapping[str, Any], by: By) -> Iterator[Line]:
-    """What people say of a row; with `folder_labels` also what the name of its folder says, which is nobody's word."""
+def _by_people(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Line]:
+    """The observations by people; with `folder_labels` also the name of the folder, which nobody determined."""
     label = row.get("label")
-    source = by.source(row) if label else None
+    source = classifiers.label_source(row) if label else None
     of_folder = source is not None and source.kind == "folder"
-    if of_folder and not by.folder_labels:
+    if of_folder and not classifiers.folder_labels:
         label = source = None
     lowest = lowest_name(taxon_of(row))
     given = row.get("observationType") if row.get("observationType") in _ALLOWED["observationType"] else None
-    other = _OTHERS.get(str(label).lower()) if label else None
+    other = _NOT_ANIMALS.get(str(label).lower()) if label else None
     kind = other or given or "animal"
     if not (label or lowest or row.get("scientificName") or given not in (None, "unclassified")):
         return
-    # of several species on a photograph, Camtrap DP packages bring all, joined, and no label
+    # for several species on an image, a Camtrap DP package gives all, joined, and no label
     several = str(row.get("scientificName") or "").split(" | ")
     names = several if not label and len(several) > 1 else [lowest or label or several[0]]
     kept = {name: row[name] for name in _KEPT if row.get(name) is not None and _is_allowed(name, row[name])}
@@ -126,7 +126,7 @@ def _of_people(row: Mapping[str, Any], by: By) -> Iterator[Line]:
     by_folder = source is not None and of_folder and (other is not None or names == [label])
     people: Line = {
         "classificationMethod": "human",
-        "classifiedBy": (source.by if source is not None else None) or by.people,
+        "classifiedBy": (source.by if source is not None else None) or classifiers.person,
         "classificationTimestamp": _utc(source.at if source is not None else None),
     }
     for name in names:

@@ -1,4 +1,4 @@
-"""NumPy arrays of embeddings, with a table that says what each row is."""
+"""NumPy arrays of embeddings (.npy), with a table that tells what each row is."""
 
 from __future__ import annotations
 
@@ -8,39 +8,46 @@ import numpy as np
 import pyarrow as pa
 
 from birder.errors import ConfigError
+from birder.formats.embeddings import TableInMemory
 from birder.sources.table import NAME_COLUMNS, URL_COLUMNS, read_table
 
 _NAMES = (*NAME_COLUMNS, *URL_COLUMNS, "filepath", "image_path", "sample")
 
 
-def read_arrays(file: Path, table: Path | None, names: str | None = None) -> tuple[pa.Table, None]:
-    """Read a .npy of embeddings (N, D) and the N rows of its table (CSV or Parquet), in the same order.
+def read_embeddings(file: Path, table: Path | None = None, names: str | None = None) -> TableInMemory:
+    """Read an array of embeddings (N, D) and the N rows of its table (CSV or Parquet), in the same order.
 
     The array is mapped, not read. Without a table the rows have nothing but their embedding.
 
     Parameters
     ----------
+    file
+        The array, of floats.
+    table
+        Its table.
     names
-        The table's column of file names; without it, the one with a usual name.
+        The table's column of file names (default: the one with a usual name).
 
     Raises
     ------
     ConfigError
-        One of them cannot be read, or they do not go together.
+        One of them cannot be read, or they do not belong together.
     """
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise ConfigError(f"Cannot read {file}: {error}. It must be a NumPy array of numbers (.npy).") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or 0 in array.shape:
-        raise ConfigError(f"{file} is {array.dtype} {array.shape}: embeddings are floats (N, D), one row an image.")
+        raise ConfigError(
+            f"{file} is an array {array.shape} of {array.dtype}. Embeddings are floats (N, D), a row for each image."
+        )
     columns: dict[str, pa.ChunkedArray | pa.Array] = {}
     if table is not None:
         described = read_table(table, (names,) if names else _NAMES)
         if len(described.names) != len(array):
             raise ConfigError(
-                f"{table} has {len(described.names):,} rows and {file} {len(array):,} embeddings: the table needs one "
-                "row for each, in the same order."
+                f"{table} has {len(described.names):,} rows, but {file} has {len(array):,} embeddings. The table needs "
+                "a row for each, in the same order."
             )
         columns["file_name"] = pa.array(described.names, pa.string())
         columns |= {
@@ -49,4 +56,4 @@ def read_arrays(file: Path, table: Path | None, names: str | None = None) -> tup
         }
     values = pa.array(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1))
     columns["embedding"] = pa.FixedSizeListArray.from_arrays(values, array.shape[1])
-    return pa.table(columns), None
+    return TableInMemory(pa.table(columns))

@@ -1,4 +1,4 @@
-"""What another Camtrap DP package tells: its description, and the lines of its deployments and media."""
+"""The Camtrap DP package that images came from: its description, and the lines of its deployments and media."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NEEDED = {
 }
 
 
-def read_package(package: Path | None) -> tuple[Line, dict[str, dict[str, Line]]]:
+def read_original(package: Path | None) -> tuple[Line, dict[str, dict[str, Line]]]:
     """The description of a package, and the lines of its tables "deployments" and "media" by their IDs.
 
     Parameters
     ----------
     package
-        Its folder or datapackage.json; tables beside that which are missing have no lines. None: nothing at all.
+        Its folder or datapackage.json; tables that are missing beside it have no lines. None: there is no package.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The columns of Camtrap DP 1.0.2's tables, all of them in the order of its table schemas, as validators demand."""
+"""The columns of Camtrap DP 1.0.2's tables: all, and in the order of its table schemas, as validators demand."""
 
 from __future__ import annotations
 

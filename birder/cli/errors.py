@@ -1,0 +1,128 @@
+"""What ends a command early: its message on standard error, and its exit code.
+
+0: done. 1: something failed, an image or the work itself. 2: wrong use. 130: Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
+
+import typer
+
+from birder.cli.output import note, one_line
+from birder.errors import (
+    BirderError,
+    CollectionNotFoundError,
+    ConfigError,
+    FileExistsError,
+    ImagesMovedError,
+    MissingExtraError,
+    NoTextEncoderError,
+    UnknownNameError,
+    WrongModelError,
+)
+
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+_WRONG_USE = (
+    CollectionNotFoundError,
+    ConfigError,
+    FileExistsError,
+    ImagesMovedError,
+    MissingExtraError,
+    NoTextEncoderError,
+    UnknownNameError,
+    WrongModelError,
+)
+
+
+def exit_code(error: BirderError) -> int:
+    """The exit code for an error of ours: WRONG_USE where other arguments avoid it, else FAILED."""
+    return WRONG_USE if isinstance(error, _WRONG_USE) else FAILED
+
+
+def examples_of(help_text: str) -> list[str]:
+    """The commands that a help text shows after "For example:"."""
+    lines = map(str.strip, help_text.partition("For example:")[2].splitlines())
+    return [line for line in lines if line.startswith("birder ")]
+
+
+def tell_usage_error(error: typer.TyperException) -> None:
+    """Print what is wrong with a command line, the command's usage and an example."""
+    message = error.format_message()
+    if not message:  # `birder` alone has printed its help
+        return
+    context: typer.Context | None = getattr(error, "ctx", None)
+    unknown: str | None = getattr(error, "option_name", None)
+    if context is None:
+        note(f"birder: {message}")
+        return
+    if hasattr(error, "possibilities"):
+        message = f"No such option: {unknown}.{_instead(unknown, error.possibilities or (), context)}"
+    note(f"birder: {message}")
+    note(context.get_usage())
+    for example in examples_of(context.command.help or "")[:1]:
+        note(f"Example: {example}")
+    note(f"All options: {context.command_path} --help")
+
+
+def _instead(unknown: str | None, close: Iterable[str], context: typer.Context) -> str:
+    """What to write instead of an option that a command does not have."""
+    options = {name for parameter in context.command.params for name in parameter.opts}
+    if unknown == "--to" and "--in" in options:
+        close = ["--in"]
+    elif unknown in ("--html", "--output", "--sort-into") and "--to" in options:
+        close = ["--to"]
+    elif unknown == "--for" and "--format" in options:
+        close = ["--format"]
+    elif unknown in ("--in", "--to") and "collection" in options:
+        return " The collection is the first argument."
+    return f" Did you mean {' or '.join(sorted(close))}?" if close else ""
+
+
+def tell_unreadable(unreadable: Sequence[tuple[str, str]], total: int) -> None:
+    """List images that could not be read, each with its reason, and end with the exit code that says so."""
+    from birder.sources import readable
+
+    for path, reason in unreadable:
+        note(f"birder: {one_line(readable(path))}: {one_line(reason)}")
+    if unreadable:
+        note(f"{len(unreadable):,} of {total:,} could not be read.")
+        raise typer.Exit(FAILED)
+
+
+@contextlib.contextmanager
+def orderly_end() -> Iterator[None]:
+    """Turn Ctrl-C into one sentence, and a reader of standard output that has gone into an end without a word."""
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        note("birder: interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # `birder models | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich has met it
+            raise typer.Exit from None
+        raise
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as people read it, and others as Python does."""
+    if category.__module__.startswith("birder"):
+        note(f"birder: {message}")
+    else:
+        note(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
