@@ -144,8 +144,11 @@ def test_stop_commits_what_came_back_and_the_next_run_does_the_rest(tmp_path: Pa
 
 
 def test_a_killed_driver_loses_at_most_what_was_not_committed(tmp_path: Path, encoder: Encoder) -> None:
+    import ray
+
     draw(tmp_path, 100)
     Storage.create_or_open(tmp_path / "ray.birder", encoder.card)
+    address = ray.get_runtime_context().gcs_address
     code = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
@@ -156,7 +159,7 @@ def die(summary):
     if summary.finished >= 40:
         os.kill(os.getpid(), signal.SIGKILL)
 
-run(Path({str(tmp_path)!r}), MODEL.load(draft=True), commit_seconds=0.0, on_progress=die)
+run(Path({str(tmp_path)!r}), MODEL.load(draft=True), address={address!r}, commit_seconds=0.0, on_progress=die)
 """
     process = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=120)
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]

@@ -218,8 +218,8 @@ def test_an_empty_plan_does_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_the_next_run_ends_with_every_file_once(tmp_path: Path) -> None:
-    draw(tmp_path, 400)
+def test_killed_at_random_moments_the_next_run_ends_with_every_file_once(tmp_path: Path) -> None:
+    draw(tmp_path, 200)
     for i in range(20):
         shutil.copy(tmp_path / f"photos/{i:04}.png", tmp_path / f"photos/copy{i:02}.png")
     code = f"""
@@ -233,14 +233,14 @@ run(Path({str(tmp_path)!r}), Means(0.02), batch_size=4, threads=2, commit_rows=4
 """
     counts = Counter[bool]()
     chance = random.Random(4)
-    for _ in range(20):
+    for _ in range(8):
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(chance.uniform(0.02, 0.4))
         process.send_signal(signal.SIGKILL)
         counts[process.wait() == -signal.SIGKILL] += 1
-    assert counts[True] == 20  # it was indeed killed while it worked
-    assert 0 < collection_in(tmp_path).count() < 420
+    assert counts[True] == 8  # it was indeed killed while it worked
+    assert 0 < collection_in(tmp_path).count() < 220
     run(tmp_path)
     check_complete(tmp_path)

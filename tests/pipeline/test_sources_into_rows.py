@@ -287,7 +287,7 @@ def test_killed_within_shards_the_next_run_ends_with_every_image_once(tmp_path: 
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from birder.sources import find_sources
+from birder.formats.sources import find_sources
 from tests.pipeline.means import Means
 from tests.pipeline.sourced import run
 print("ready", flush=True)
