@@ -56,7 +56,7 @@ test: .venv/.tools test-js ## every test, in two processes
 	@$(PY) -m pytest $(TWO)
 
 fast: .venv/.tools ## the tests that take seconds
-	@$(PY) -m pytest $(TWO) -m "not slow"
+	@$(PY) -m pytest $(TWO) -m fast
 
 lint: .venv/.tools lint-js ## ruff and mypy --strict; Biome and tsc on the page's JavaScript where Node.js is installed
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

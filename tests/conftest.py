@@ -12,6 +12,14 @@ from tests.hub import Hub
 collect_ignore = [] if os.environ.get("BIRDER_PEERS") else ["peers"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as fast what is not marked as slow."""
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            item.add_marker("fast")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep what Birder caches, here and in children, out of the user's folder."""

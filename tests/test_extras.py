@@ -36,7 +36,7 @@ def test_extras_table_names_the_extras_of_the_package() -> None:
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_missing_extra_is_named_with_its_command(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, EXTRAS[extra][-1], None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, EXTRAS[extra][-1], None)
     with pytest.raises(MissingExtraError, match=rf'^Doing it needs .*: pip install "birder\[{extra}\]"$') as caught:
         need(extra, "Doing it")
     assert caught.value.extra == extra
@@ -47,13 +47,14 @@ def test_core_commands_run_without_any_extra(tmp_path: Path, photos: Path) -> No
     shutil.copytree(photos / "birds", tmp_path / "birds")
     collection = tmp_path / "birds.birder"
     owl = tmp_path / "birds" / "owl.jpg"
-    for arguments in (
+    commands: list[list[str | Path]] = [
         ["embed", tmp_path / "birds", "--in", collection, "--model", "efficientnet_lite0_in1k"],
         ["search", collection, "--image", owl],
         ["predict", owl, "--like", collection, "--column", "label"],
         ["classify", owl],
         ["export", collection, "--to", tmp_path / "birds.parquet"],
-    ):
+    ]
+    for arguments in commands:
         done = birder_without_extras(*arguments)
         assert done.returncode == 0, (arguments, done.stderr)
     for command, extra in (("serve", "serve"), ("map", "map")):

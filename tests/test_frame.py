@@ -99,6 +99,44 @@ def test_the_documented_weights_table_registers(tmp_path: Path) -> None:
     assert done.stdout == "['vit_b16_pn_moths']\n"
 
 
+def imports_of_tests(source: str) -> list[str]:
+    """The lines, also those inside strings (code for another process), that import a module of tests."""
+    pattern = r"^\s*(?:(?:from|import) (?:tests)?\.(?:\w+\.)*test_\w+|from (?:tests)?[\w.]* import .*\btest_)"
+    return [line.strip() for line in source.splitlines() if re.match(pattern, line)]
+
+
+def test_no_test_module_is_imported_by_another() -> None:
+    """What tests share is in modules of its own, so that each file of tests can be read, moved and run alone."""
+    found = {
+        str(path.relative_to(ROOT)): lines
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if path != Path(__file__) and (lines := imports_of_tests(path.read_text("utf-8")))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from tests.server.test_map import x",
+        "import tests.test_api",
+        "from tests.server import live, test_map",
+        "from .test_map import x",
+        "from . import test_map",
+        'code = """\n    from tests.test_api import x"""',
+    ],
+)
+def test_an_import_of_a_test_module_is_found(line: str) -> None:
+    assert len(imports_of_tests(line)) == 1
+    assert imports_of_tests(line.replace("test_", "made_")) == []
+
+
+def test_every_test_is_either_fast_or_slow(request: pytest.FixtureRequest) -> None:
+    for item in request.session.items:
+        markers = {mark.name for mark in item.iter_markers()} & {"fast", "slow"}
+        assert len(markers) == 1, item.nodeid
+
+
 def test_every_dependency_is_pinned_within_its_bounds() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     optional = [line for lines in project["optional-dependencies"].values() for line in lines]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,9 +74,10 @@ def test_load_model_by_path_and_by_name(st: bool, models: Path) -> None:
 
 
 def test_what_load_model_cannot_is_said(models: Path) -> None:
-    for kind in ("quantized", "reparameterized", "pts", "pt2"):
+    kinds: dict[str, Any] = dict.fromkeys(("quantized", "reparameterized", "pts", "pt2"), True)
+    for kind, wanted in kinds.items():
         with pytest.raises(ConfigError, match=f"leave out {kind}=True"):
-            fs_ops.load_model(torch.device("cpu"), "vit_b16_pn", inference=True, **{kind: True})
+            fs_ops.load_model(torch.device("cpu"), "vit_b16_pn", inference=True, **{kind: wanted})
     with pytest.raises(WeightsError, match=r"vit_b16_pn_absent\.pt"):
         fs_ops.load_model(torch.device("cpu"), "vit_b16_pn", tag="absent", inference=True)
 

@@ -12,7 +12,7 @@ from birder.analysis.agreement import neighbour_agreement
 from birder.analysis.neighbours import nearest_rows, principal
 from birder.errors import ConfigError, UnknownNameError
 from birder.taxonomy import RANKS
-from tests.analysis.made import make
+from tests.factory import collection_of_vectors
 
 REAL = Path(__file__).parents[1] / "data" / "bioclip2-tol200m-1030.parquet"
 
@@ -51,7 +51,7 @@ def test_agreement_of_the_real_embeddings_is_that_of_scikit_learn(tmp_path: Path
     table = pq.read_table(REAL)
     vectors = np.stack(table["emb"].to_numpy()).astype(np.float32)
     taxa = {rank: [value or None for value in table[rank].to_pylist()] for rank in RANKS}
-    collection = make(tmp_path / "c.birder", vectors, columns=taxa)
+    collection = collection_of_vectors(tmp_path / "c.birder", vectors, columns=taxa)
     found = neighbour_agreement(collection)
     assert [each.rank for each in found] == list(RANKS)
     for each in found:
@@ -72,7 +72,9 @@ def test_agreement_of_the_real_embeddings_is_that_of_scikit_learn(tmp_path: Path
 def test_the_same_content_does_not_agree_with_itself(tmp_path: Path) -> None:
     vectors = np.array([[1, 0], [1, 0], [0.9, 0.5], [0, 1], [0.1, 1]])
     labels = ["owl", "owl", "fox", "fox", "fox"]
-    collection = make(tmp_path / "c.birder", vectors, sha256=["1", "1", "2", "3", "4"], columns={"label": labels})
+    collection = collection_of_vectors(
+        tmp_path / "c.birder", vectors, sha256=["1", "1", "2", "3", "4"], columns={"label": labels}
+    )
     (found,) = neighbour_agreement(collection, ["label"])
     # both owls have the fox beside them; it has an owl; the last two have each other
     assert found.agreement == pytest.approx(2 / 5)
@@ -81,7 +83,7 @@ def test_the_same_content_does_not_agree_with_itself(tmp_path: Path) -> None:
 
 
 def test_ranks_that_few_rows_have_and_wrong_arguments(tmp_path: Path) -> None:
-    collection = make(tmp_path / "c.birder", np.eye(3), columns={"genus": ["Strix", None, None]})
+    collection = collection_of_vectors(tmp_path / "c.birder", np.eye(3), columns={"genus": ["Strix", None, None]})
     found = {each.rank: each for each in neighbour_agreement(collection)}
     assert (found["genus"].n, found["genus"].agreement) == (1, None)
     assert (found["family"].n, found["family"].taxa) == (0, 0)

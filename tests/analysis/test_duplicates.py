@@ -13,7 +13,7 @@ from birder.analysis import duplicates
 from birder.analysis.duplicates import SAME, SIMILAR, find_duplicates, similar_pairs
 from birder.errors import ConfigError, FilterError
 from birder.vectors import unit as unit_vectors
-from tests.analysis.made import make
+from tests.factory import collection_of_vectors
 
 
 def unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -62,7 +62,7 @@ def test_small_blocks_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_groups_are_connected_components(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     random = np.random.default_rng(seed)
     vectors = unit(np.repeat(random.normal(size=(6, 8)), 5, axis=0) + 0.15 * random.normal(size=(30, 8)))
-    collection = make(tmp_path_factory.mktemp("c") / "c.birder", vectors)
+    collection = collection_of_vectors(tmp_path_factory.mktemp("c") / "c.birder", vectors)
     graph = networkx.Graph(sorted(brute(vectors, 0.97)))
     expected = {frozenset(f"file:///p/{i:05d}.jpg" for i in part) for part in networkx.connected_components(graph)}
     found = find_duplicates(collection, threshold=0.97)
@@ -72,7 +72,7 @@ def test_groups_are_connected_components(seed: int, tmp_path_factory: pytest.Tem
 
 def test_same_content_comes_first_and_counts_once(tmp_path: Path) -> None:
     vectors = unit(np.array([[1, 0, 0], [1, 0, 0], [1, 0.1, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]]))
-    collection = make(
+    collection = collection_of_vectors(
         tmp_path / "c.birder",
         vectors,
         names=["b", "a", "c", "e", "d", "f"],
@@ -92,7 +92,7 @@ def test_same_content_comes_first_and_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_condition_limits_it_and_a_wrong_one_is_explained(tmp_path: Path) -> None:
-    collection = make(
+    collection = collection_of_vectors(
         tmp_path / "c.birder", np.ones((3, 4)), sha256=["1", "2", "3"], columns={"label": ["owl", "owl", "fox"]}
     )
     assert [len(group.photos) for group in find_duplicates(collection)] == [3]
@@ -105,7 +105,7 @@ def test_a_condition_limits_it_and_a_wrong_one_is_explained(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan")])
 def test_a_threshold_that_means_nothing_is_refused(tmp_path: Path, threshold: float) -> None:
-    collection = make(tmp_path / "c.birder", np.eye(3))
+    collection = collection_of_vectors(tmp_path / "c.birder", np.eye(3))
     with pytest.raises(ConfigError, match="threshold must be"):
         find_duplicates(collection, threshold=threshold)
 
@@ -117,4 +117,4 @@ def test_too_many_pairs_are_refused_before_memory_is_full(monkeypatch: pytest.Mo
 
 
 def test_embeddings_of_length_0_are_like_nothing(tmp_path: Path) -> None:
-    assert find_duplicates(make(tmp_path / "c.birder", np.zeros((4, 3))), threshold=0.5) == []
+    assert find_duplicates(collection_of_vectors(tmp_path / "c.birder", np.zeros((4, 3))), threshold=0.5) == []

@@ -16,15 +16,14 @@ from birder.analysis.projection import compute_map, read_map
 from birder.collection import disk
 from birder.collection.disk import locked
 from birder.errors import CollectionError
-from tests.analysis.made import clusters, make
-from tests.stored import images_of
+from tests.factory import clusters, collection_of_vectors, images_of
 
 pytestmark = pytest.mark.slow  # maps need UMAP
 
 
 def test_clusters_stay_apart_and_the_map_is_stored_whole(tmp_path: Path) -> None:
     vectors, labels = clusters(6, 40)
-    collection = make(tmp_path / "c.birder", vectors)
+    collection = collection_of_vectors(tmp_path / "c.birder", vectors)
     assert read_map(collection) is None
     told: list[tuple[str, float]] = []
     points = compute_map(collection, progress=lambda stage, done: told.append((stage, done)))
@@ -52,7 +51,7 @@ def test_clusters_stay_apart_and_the_map_is_stored_whole(tmp_path: Path) -> None
 def test_large_collections_go_through_principal_directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "_REDUCED_FROM", 100)
     vectors, labels = clusters(6, 40, size=80)
-    collection = make(tmp_path / "c.birder", vectors)
+    collection = collection_of_vectors(tmp_path / "c.birder", vectors)
     points = compute_map(collection)
     assert points.made["directions"] == 50
     assert KNeighborsClassifier(5).fit(points.xy, labels).score(points.xy, labels) > 0.99
@@ -60,10 +59,10 @@ def test_large_collections_go_through_principal_directions(tmp_path: Path, monke
 
 def test_rows_that_came_changed_or_went_are_counted(tmp_path: Path) -> None:
     vectors, _ = clusters(3, 10)
-    collection = make(tmp_path / "c.birder", vectors)
+    collection = collection_of_vectors(tmp_path / "c.birder", vectors)
     compute_map(collection)
-    make(collection.path, vectors[:4], names=[f"new{i}" for i in range(4)])
-    make(collection.path, vectors[:1] + 1, names=["p/00000.jpg"], known=True)
+    collection_of_vectors(collection.path, vectors[:4], names=[f"new{i}" for i in range(4)])
+    collection_of_vectors(collection.path, vectors[:1] + 1, names=["p/00000.jpg"], known=True)
     with collection.writing():
         images_of(collection.path).delete("uri = 'file:///p/00001.jpg'")
     points = read_map(collection)
@@ -75,14 +74,14 @@ def test_rows_that_came_changed_or_went_are_counted(tmp_path: Path) -> None:
 
 def test_five_rows_are_enough_four_are_not_and_equal_ones_are_no_trouble(tmp_path: Path) -> None:
     with pytest.raises(CollectionError, match="at least 5"):
-        compute_map(make(tmp_path / "four.birder", np.eye(4)))
-    assert compute_map(make(tmp_path / "five.birder", np.eye(5))).xy.shape == (5, 2)
-    assert np.isfinite(compute_map(make(tmp_path / "equal.birder", np.ones((40, 3)))).xy).all()
-    assert np.isfinite(compute_map(make(tmp_path / "zero.birder", np.zeros((6, 3)))).xy).all()
+        compute_map(collection_of_vectors(tmp_path / "four.birder", np.eye(4)))
+    assert compute_map(collection_of_vectors(tmp_path / "five.birder", np.eye(5))).xy.shape == (5, 2)
+    assert np.isfinite(compute_map(collection_of_vectors(tmp_path / "equal.birder", np.ones((40, 3)))).xy).all()
+    assert np.isfinite(compute_map(collection_of_vectors(tmp_path / "zero.birder", np.zeros((6, 3)))).xy).all()
 
 
 def test_another_writer_is_said_at_once(tmp_path: Path) -> None:
-    collection = make(tmp_path / "c.birder", np.eye(6))
+    collection = collection_of_vectors(tmp_path / "c.birder", np.eye(6))
     with locked(collection.path), pytest.raises(CollectionError, match="Another process is writing"):
         compute_map(collection)
     assert read_map(collection) is None
@@ -91,7 +90,7 @@ def test_another_writer_is_said_at_once(tmp_path: Path) -> None:
 def test_a_writer_at_the_end_is_waited_for_and_in_the_end_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collection = make(tmp_path / "c.birder", np.eye(6))
+    collection = collection_of_vectors(tmp_path / "c.birder", np.eye(6))
     before = compute_map(collection)
     monkeypatch.setattr(disk, "PATIENCE", 0.6)
     held = contextlib.ExitStack()
@@ -109,7 +108,7 @@ def test_a_writer_at_the_end_is_waited_for_and_in_the_end_given_up(
 
 def test_killed_in_the_middle_the_former_map_stays(tmp_path: Path) -> None:
     vectors, _ = clusters(4, 20)
-    collection = make(tmp_path / "c.birder", vectors)
+    collection = collection_of_vectors(tmp_path / "c.birder", vectors)
     before = compute_map(collection)
     script = (
         "import sys, time\n"
@@ -135,7 +134,7 @@ def test_killed_in_the_middle_the_former_map_stays(tmp_path: Path) -> None:
 
 
 def test_a_damaged_map_is_said_and_made_again(tmp_path: Path) -> None:
-    collection = make(tmp_path / "c.birder", np.eye(6))
+    collection = collection_of_vectors(tmp_path / "c.birder", np.eye(6))
     compute_map(collection)
     for manifest in (collection.path / "map.lance" / "_versions").iterdir():
         manifest.write_bytes(b"nothing")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.running import run_birder as birder
+from tests.cli.running import run_birder
 from tests.hub import Hub
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
@@ -36,7 +36,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "photos" / "cats" / "empty.jpg").touch()
     (home / "photos" / "cats" / "text.jpg").write_text("no image")
     (home / "photos.csv").write_text("file_name,trap\ncats/1.jpg,7\n2.jpg,8\nnobody.jpg,9\n")
-    done = birder(
+    done = run_birder(
         "embed",
         home / "photos",
         "--in",
@@ -60,20 +60,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_second_run_has_nothing_to_do(home: Path) -> None:
-    done = birder("embed", home / "photos", "--in", home / "c")
+    done = run_birder("embed", home / "photos", "--in", home / "c")
     assert "Nothing to do (6 rows" in done.stderr
     assert "2 failed before" in done.stderr
 
 
 def test_collection_refuses_another_model(home: Path, hub: Hub) -> None:
     shutil.copytree(home / "photos" / "cats", home / "more")
-    done = birder("embed", home / "more", "--in", home / "c", "--model", "efficientnet_lite0_in1k", code=2)
+    done = run_birder("embed", home / "more", "--in", home / "c", "--model", "efficientnet_lite0_in1k", code=2)
     assert "belongs to the model vit_b16_pn_tiny" in done.stderr
     asked = len(hub.requests)
-    done = birder("embed", home / "more", "--in", home / "c", "--model", "vit_b16_pn_bioclip-v1", code=2, env=hub.env)
+    done = run_birder(
+        "embed", home / "more", "--in", home / "c", "--model", "vit_b16_pn_bioclip-v1", code=2, env=hub.env
+    )
     assert "belongs to the model vit_b16_pn_tiny" in done.stderr and "not vit_b16_pn_bioclip-v1" in done.stderr
     assert len(hub.requests) == asked  # nothing is fetched for a run that is refused
-    done = birder("embed", home / "more", "--in", home / "c", "--exact", code=2)
+    done = run_birder("embed", home / "more", "--in", home / "c", "--exact", code=2)
     assert "Run it without --exact" in done.stderr
     shutil.rmtree(home / "more")
 
@@ -87,14 +89,14 @@ def test_similar_orders_by_cosine_and_leaves_out_the_image_itself(home: Path) ->
     names = [row["uri"].rsplit("/", 1)[1] for row in rows]
     cosines = vectors @ vectors[names.index("2.jpg")]
     expected = [names[i] for i in np.argsort(-cosines) if names[i] != "2.jpg"][:3]
-    out = birder("similar", home / "photos/dogs/2.jpg", "--in", home / "c", "-k", "3", "--format", "json").stdout
+    out = run_birder("similar", home / "photos/dogs/2.jpg", "--in", home / "c", "-k", "3", "--format", "json").stdout
     found = json.loads(out)
     assert [Path(row["file"]).name for row in found] == expected
     assert found[0]["similarity"] == pytest.approx(sorted(cosines)[-2], abs=1e-5)
     assert found[0]["label"] in ("cats", "dogs")
     copy = home / "copy.jpg"
     shutil.copy(home / "photos/dogs/2.jpg", copy)
-    text = birder("similar", copy, "--in", home / "c", "-k", "1", "--format", "csv").stdout
+    text = run_birder("similar", copy, "--in", home / "c", "-k", "1", "--format", "csv").stdout
     (nearest,) = csv.DictReader(io.StringIO(text))
     assert Path(nearest["file"]).name == "2.jpg"
     assert float(nearest["similarity"]) == pytest.approx(1.0, abs=1e-5)
@@ -102,12 +104,12 @@ def test_similar_orders_by_cosine_and_leaves_out_the_image_itself(home: Path) ->
 
 
 def test_failures_are_listed_and_retried(home: Path) -> None:
-    listed = json.loads(birder("failures", home / "c", "--format", "json").stdout)
+    listed = json.loads(run_birder("failures", home / "c", "--format", "json").stdout)
     assert [(Path(row["file"]).name, row["reason"]) for row in listed] == [
         ("empty.jpg", "the file is empty"),
         ("text.jpg", "unknown file format"),
     ]
-    done = birder("embed", "--in", home / "c", "--retry-failed", code=1)
+    done = run_birder("embed", "--in", home / "c", "--retry-failed", code=1)
     assert "Embedded 0, already there 0, failed 2." in done.stderr
 
 
@@ -120,14 +122,14 @@ def test_failures_are_listed_and_retried(home: Path) -> None:
     ],
 )
 def test_wrong_paths_are_told_in_one_message(arguments: list[str], reason: str) -> None:
-    (line,) = birder(*arguments, code=2).stderr.splitlines()
+    (line,) = run_birder(*arguments, code=2).stderr.splitlines()
     assert line.startswith("birder: ") and reason in line
 
 
 def test_folder_without_images_and_missing_argument_are_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "no images in" in birder("embed", tmp_path / "empty", "--in", tmp_path / "c", code=2).stderr
-    assert "Name the image files or folders" in birder("embed", "--in", tmp_path / "c", code=2).stderr
+    assert "no images in" in run_birder("embed", tmp_path / "empty", "--in", tmp_path / "c", code=2).stderr
+    assert "Name the image files or folders" in run_birder("embed", "--in", tmp_path / "c", code=2).stderr
     assert not (tmp_path / "c").exists()
 
 
@@ -150,7 +152,7 @@ def test_ctrl_c_commits_and_says_how_to_continue(home: Path, tmp_path: Path) -> 
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
     assert "To go on, run the same command again." in rest
-    done = birder("embed", tmp_path / "photos", "--in", tmp_path / "c")
+    done = run_birder("embed", tmp_path / "photos", "--in", tmp_path / "c")
     assert "0 already in" not in done.stderr.replace("120 already in", "")
     from birder.collection.storage import Storage
 
@@ -162,10 +164,10 @@ def test_a_later_table_updates_rows_without_embedding(home: Path) -> None:
     shutil.copytree(home / "c", home / "described")
     (home / "later.csv").write_text("file_name,trap,site\ncats/1.jpg,70,north\n2.jpg,8,\n0.jpg,,south\n")
     command = ["embed", home / "photos", "--in", home / "described", "--table", home / "later.csv"]
-    done = birder(*command)
+    done = run_birder(*command)
     assert "Updated the columns of 2 existing rows." in done.stderr
     assert "Nothing to do" in done.stderr and "Model" not in done.stderr
-    assert "Updated" not in birder(*command).stderr
+    assert "Updated" not in run_birder(*command).stderr
     from birder.collection.storage import Storage
 
     rows = {row["uri"].rsplit("/", 1)[1]: row for row in Storage.open(home / "described").to_arrow().to_pylist()}
@@ -191,26 +193,26 @@ def test_crops_manifests_and_shards_go_into_one_collection(home: Path, tmp_path:
     to = tmp_path / "c"
     model = ["--model", home / "vit_b16_pn_tiny.pt"]
     crops = ("--crops", tmp_path / "md.json", "--min-conf", "0.2")
-    done = birder("embed", home / "photos", "--in", to, *crops, *model, code=1)
+    done = run_birder("embed", home / "photos", "--in", to, *crops, *model, code=1)
     assert f"0 already in {to}, 2 to do" in done.stderr and "Embedded 1, already there 0, failed 1." in done.stderr
     assert "1 x MegaDetector failed on it: gone" in done.stderr
-    done = birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to, code=1)
+    done = run_birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to, code=1)
     assert f"0 already in {to}, 3 to do" in done.stderr and "Embedded 2, already there 0, failed 1." in done.stderr
-    assert "Nothing to do (3 rows" in birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to).stderr
+    assert "Nothing to do (3 rows" in run_birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to).stderr
     uris = set(Storage.open(to).to_arrow()["uri"].to_pylist())
     assert uris == {
         f"file://{home}/photos/cats/1.jpg#xywh=percent:10,10,50,50",
         f"file://{tmp_path}/x.tar#4.jpg",
         f"file://{home}/photos/dogs/0.jpg",
     }
-    listed = json.loads(birder("failures", to, "--format", "json").stdout)
+    listed = json.loads(run_birder("failures", to, "--format", "json").stdout)
     assert [Path(row["file"]).name for row in listed] == ["3.jpg", "nobody.jpg"]
-    out = birder("similar", home / "photos/dogs/4.jpg", "--in", to, "-k", "1", "--format", "json").stdout
+    out = run_birder("similar", home / "photos/dogs/4.jpg", "--in", to, "-k", "1", "--format", "json").stdout
     assert json.loads(out)[0]["file"] == f"file://{tmp_path}/x.tar#4.jpg"
 
 
 def test_crops_need_the_folder_that_their_files_are_in(home: Path, tmp_path: Path) -> None:
     (tmp_path / "md.json").write_text(json.dumps({"detection_categories": {"1": "animal"}, "images": []}))
     arguments = ["--in", tmp_path / "c", "--crops", tmp_path / "md.json"]
-    assert "name the one folder" in birder("embed", home / "photos/cats/1.jpg", *arguments, code=2).stderr
-    assert "lower the minimum" in birder("embed", home / "photos", *arguments, code=2).stderr
+    assert "name the one folder" in run_birder("embed", home / "photos/cats/1.jpg", *arguments, code=2).stderr
+    assert "lower the minimum" in run_birder("embed", home / "photos", *arguments, code=2).stderr

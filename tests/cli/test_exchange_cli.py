@@ -58,9 +58,9 @@ def test_values_outside_their_range_are_refused(collection: Path, tmp_path: Path
 
 
 def test_export_to_folders_and_sidecars(tmp_path: Path) -> None:
-    from tests.server.live import make
+    from tests.factory import collection_of_images
 
-    collection = make(tmp_path, 8, labelled=5)
+    collection = collection_of_images(tmp_path, 8, labelled=5)
     photos = tmp_path / "photos"
     said = run("export", collection.path, "--to", tmp_path / "sorted", "--format", "folders")
     assert "5 copies in" in said and "3 rows have no label" in said

@@ -19,7 +19,7 @@ from birder.cli.stats import stats
 from birder.cli.tidy import tidy
 from birder.collection.storage import Failure, Stamp, Storage
 from birder.errors import BirderError, CollectionError, ConfigError, UnknownNameError
-from tests.analysis.made import clusters, make
+from tests.factory import clusters, collection_of_vectors
 
 app = typer.Typer()
 app.command("map")(map_)
@@ -36,7 +36,9 @@ def collection(tmp_path: Path) -> Storage:
     vectors, labels = clusters(3, 10)
     vectors[1] = vectors[0]
     genera = ["Strix" if i < 10 else None for i in range(30)]
-    made = make(tmp_path / "c.birder", vectors, columns={"label": labels, "genus": genera, "latitude": [1.5] * 30})
+    made = collection_of_vectors(
+        tmp_path / "c.birder", vectors, columns={"label": labels, "genus": genera, "latitude": [1.5] * 30}
+    )
     with made.writing():
         made.write([], [Failure("file:///broken.jpg", "truncated", Stamp(3, 5))])
     return made
@@ -52,7 +54,7 @@ def test_map_tells_computes_draws_and_recomputes(collection: Storage, tmp_path: 
         assert f"{stage} ..." in first.stderr
     assert "a map of 30 images (UMAP" in first.stderr
     assert Image.open(tmp_path / "a.png").size == (1300, 975)
-    make(collection.path, np.ones((2, 16), np.float32), names=["x", "y"])
+    collection_of_vectors(collection.path, np.ones((2, 16), np.float32), names=["x", "y"])
     second = run("map", collection.path, "--to", tmp_path / "b.html")
     assert "layout" not in second.stderr
     assert "2 images added or changed since are not on it" in second.stderr
@@ -87,7 +89,7 @@ def test_duplicates_side_by_side(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("RGB", (60, 40), "teal").save(tmp_path / name)
     names = [str(tmp_path / name)[1:] for name in ("a.png", "b.png", "gone.png")]
-    made = make(tmp_path / "c.birder", np.ones((3, 4), np.float32), names=names, sha256=["1", "1", "2"])
+    made = collection_of_vectors(tmp_path / "c.birder", np.ones((3, 4)), names=names, sha256=["1", "1", "2"])
     done = run("duplicates", made.path, "--to", tmp_path / "d.html")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "d.html").read_text()
@@ -136,14 +138,14 @@ def test_stats_of_neighbours(collection: Storage, tmp_path: Path) -> None:
         "chance": pytest.approx(9 / 29),
         "possible": 1.0,
     }
-    bare = make(tmp_path / "bare.birder", np.eye(3, dtype=np.float32))
+    bare = collection_of_vectors(tmp_path / "bare.birder", np.eye(3, dtype=np.float32))
     assert isinstance(run("stats", bare.path, "--neighbours").exception, BirderError)
     assert isinstance(run("stats", bare.path, "--to", tmp_path / "x.png").exception, BirderError)
     assert isinstance(run("stats", bare.path, "--column", "embedding").exception, UnknownNameError)
 
 
 def test_an_empty_collection_is_no_trouble(tmp_path: Path) -> None:
-    made = make(tmp_path / "c.birder", np.zeros((0, 4), np.float32))
+    made = collection_of_vectors(tmp_path / "c.birder", np.zeros((0, 4), np.float32))
     for arguments in (["stats"], ["duplicates"], ["tidy"], ["map"]):
         done = run(*arguments, made.path)
         assert done.exit_code == 0, (arguments, done.output, done.exception)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import run_birder as birder
+from tests.cli.running import run_birder
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -25,7 +25,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_tells_how_close_and_how_fast_and_what_it_made_embeds(model: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / "birds", tmp_path / "birds")
     (tmp_path / "birds" / "broken.jpg").write_text("no image")
-    done = birder("quantize", tmp_path / "birds", "--model", model)
+    done = run_birder("quantize", tmp_path / "birds", "--model", model)
     assert "broken.jpg: unknown file format" in done.stderr and "left out" in done.stderr
     assert re.search(r"cosine to fp32 (0\.9\d+|1\.0+) on average, (0|1)\.\d+ at the lowest, over 7 images", done.stderr)
     rates = re.search(r"([\d.]+) images/s in int8, ([\d.]+) in (fp32|bf16), ([\d.]+) times as fast", done.stderr)
@@ -35,13 +35,13 @@ def test_tells_how_close_and_how_fast_and_what_it_made_embeds(model: Path, photo
     if abs(gain - 1.1) > 0.01:
         assert ("int8 is not faster" in done.stderr) == (gain < 1.1)
     to = tmp_path / "c"
-    done = birder("embed", tmp_path / "birds", "--in", to, "--model", model, "--precision", "int8", code=1)
+    done = run_birder("embed", tmp_path / "birds", "--in", to, "--model", model, "--precision", "int8", code=1)
     assert "Embedded 27" in done.stderr and "int8" in done.stderr
-    found = birder("search", to, "--image", photos / "birds" / "owl.jpg", "-k", "1", "--format", "json")
+    found = run_birder("search", to, "--image", photos / "birds" / "owl.jpg", "-k", "1", "--format", "json")
     (row,) = json.loads(found.stdout)
     assert row["file"].endswith("owl.jpg") and row["similarity"] > 0.99
 
 
 def test_too_few_images_are_refused_before_the_work(model: Path, photos: Path) -> None:
-    done = birder("quantize", photos / "amphibians", "--model", model, code=2)
+    done = run_birder("quantize", photos / "amphibians", "--model", model, code=2)
     assert "at least 8 images" in done.stderr

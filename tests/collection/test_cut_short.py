@@ -13,7 +13,7 @@ import pytest
 
 from birder.analysis.projection import compute_map, read_map
 from birder.collection.storage import Storage, exists
-from tests.collection.test_storage import CARD, row
+from tests.factory import CARD, row
 
 MAKE_COLLECTION = """
 import sys

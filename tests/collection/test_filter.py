@@ -22,7 +22,7 @@ from birder.collection.filter_dialect import tokenize
 from birder.collection.search import search
 from birder.collection.storage import Storage
 from birder.errors import BirderError, FilterError
-from tests.server.live import make
+from tests.factory import collection_of_images
 
 KILLER = ("1+case when 1=1 and 1=1 then 1 else 0 end" + "+1" * 90 + "+") * 28 + "1 > 0"
 """What once ended the server: 6,200 characters whose ANDs restarted the measuring of a term."""
@@ -65,7 +65,7 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    return make(tmp_path_factory.mktemp("conditions"), 8)
+    return collection_of_images(tmp_path_factory.mktemp("conditions"), 8)
 
 
 class Grammar:

@@ -18,7 +18,7 @@ import pytest
 from birder.collection.storage import Storage
 from birder.collection.whole import TornCopyWarning
 from birder.errors import CollectionError
-from tests.collection.test_storage import CARD, row
+from tests.factory import CARD, row
 
 
 class Disk:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,43 +11,9 @@ import pytest
 from birder.collection import index as vector_index
 from birder.collection.index import ensure_index, index_status, make_index
 from birder.collection.search import search
-from birder.collection.storage import Content, ModelCard, Row, Stamp, Storage
+from birder.collection.storage import Content, Row, Stamp, Storage
 from birder.errors import CollectionError, UnknownNameError
-from tests.stored import images_of
-
-SIZE = 16
-CARD = ModelCard("tiny", "tiny", "ab" * 32, {"size": [8, 8], "draft": True}, "torch", "fp32", SIZE)
-
-
-def clustered(rows: int, seed: int = 0, size: int = SIZE) -> npt.NDArray[np.float32]:
-    random = np.random.default_rng(seed)
-    spread = 1 / np.arange(1, size + 1) ** 0.5
-    centres = np.random.default_rng(99).normal(size=(200, size))
-    return ((centres[random.integers(0, 200, rows)] + 0.6 * random.normal(size=(rows, size))) * spread).astype("f4")
-
-
-def append(collection: Storage, vectors: npt.NDArray[np.float32], first: int = 0) -> None:
-    """Rows in bulk; `width` is the number of the row."""
-    numbers = range(first, first + len(vectors))
-    values: dict[str, pa.Array] = {
-        "id": pa.array([f"id {n}" for n in numbers]),
-        "uri": pa.array([f"file:///{n}" for n in numbers]),
-        "sha256": pa.array([f"{n:064x}" for n in numbers]),
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
-        "width": pa.array(numbers, pa.int32()),
-        "label": pa.array([None if n % 7 == 0 else f"label {n % 40}" for n in numbers]),
-        "latitude": pa.array([float(n % 180 - 90) for n in numbers]),
-    }
-    columns = collection.columns
-    arrays = [values[n].cast(t) if n in values else pa.nulls(len(vectors), t) for n, t in columns.items()]
-    with collection.writing():
-        collection.append(pa.Table.from_arrays(arrays, schema=collection.schema))
-
-
-def made(path: Path, vectors: npt.NDArray[np.float32]) -> Storage:
-    collection = Storage.create_or_open(path / "c.birder", replace(CARD, embedding_size=vectors.shape[1]))
-    append(collection, vectors)
-    return collection
+from tests.factory import DIMENSION, append, clustered, collection_in_bulk, images_of
 
 
 def brute_force(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], k: int) -> list[int]:
@@ -62,11 +27,11 @@ def numbers(collection: Storage, query: npt.NDArray[np.float32], **more: object)
     return [row["width"] for row in found.to_list()]
 
 
-@pytest.mark.parametrize(("size", "kind"), [(256, "IvfRq"), (SIZE, "IvfFlat")])
+@pytest.mark.parametrize(("size", "kind"), [(256, "IvfRq"), (DIMENSION, "IvfFlat")])
 @pytest.mark.slow
 def test_recall_of_the_index_and_the_conditions_it_leaves_room_for(tmp_path: Path, size: int, kind: str) -> None:
     vectors = clustered(60_000, size=size)
-    collection = made(tmp_path, vectors)
+    collection = collection_in_bulk(tmp_path / "c.birder", vectors)
     with collection.writing():
         report = ensure_index(collection)  # more than 50,000 rows: by itself
     assert report is not None
@@ -97,7 +62,7 @@ def test_recall_of_the_index_and_the_conditions_it_leaves_room_for(tmp_path: Pat
 
 def test_appended_rows_are_found_at_once_and_deleted_ones_never(tmp_path: Path) -> None:
     vectors = clustered(3_000)
-    collection = made(tmp_path, vectors)
+    collection = collection_in_bulk(tmp_path / "c.birder", vectors)
     make_index(collection)
     query = clustered(1, seed=2)[0]
     append(collection, np.stack([query, 2 * query]), first=3_000)
@@ -116,7 +81,7 @@ def test_appended_rows_are_found_at_once_and_deleted_ones_never(tmp_path: Path) 
 
 def test_a_changed_row_is_found_by_what_it_is_now(tmp_path: Path) -> None:
     vectors = clustered(1_000)
-    collection = made(tmp_path, vectors)
+    collection = collection_in_bulk(tmp_path / "c.birder", vectors)
     make_index(collection)
     stamp = Stamp(1, 1)
     with collection.writing():
@@ -129,7 +94,7 @@ def test_a_changed_row_is_found_by_what_it_is_now(tmp_path: Path) -> None:
 
 
 def test_conditions_mean_the_same_with_indexes_and_without(tmp_path: Path) -> None:
-    collection = made(tmp_path, clustered(2_000))
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(2_000))
     conditions = [
         "label = 'label 3'",
         "label != 'label 3'",
@@ -153,7 +118,7 @@ def test_it_is_kept_current_and_made_anew_when_the_collection_has_grown(
 ) -> None:
     monkeypatch.setattr(vector_index, "AUTOMATIC", 1_000)
     monkeypatch.setattr(vector_index, "_UNINDEXED", 100)
-    collection = made(tmp_path, clustered(900))
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(900))
     with collection.writing():
         assert ensure_index(collection) is None
     append(collection, clustered(300, 1), 900)
@@ -177,7 +142,7 @@ def test_it_is_kept_current_and_made_anew_when_the_collection_has_grown(
 
 
 def test_columns_get_the_kind_of_index_that_fits(tmp_path: Path) -> None:
-    collection = made(tmp_path, clustered(1_500))
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(1_500))
     with collection.writing():
         types = {"seen": pa.bool_(), "tags": pa.list_(pa.string()), "name": pa.string(), "empty": pa.int64()}
         collection.add_columns(types)
@@ -202,7 +167,7 @@ def test_columns_get_the_kind_of_index_that_fits(tmp_path: Path) -> None:
 
 
 def test_too_few_rows_and_another_writer_are_said(tmp_path: Path) -> None:
-    collection = made(tmp_path, clustered(100))
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(100))
     with pytest.raises(CollectionError, match="100 rows.*Search works without one"):
         make_index(collection)
     assert index_status(collection).indexed is None
@@ -211,7 +176,7 @@ def test_too_few_rows_and_another_writer_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["gone", "cut short"])
 def test_with_a_damaged_index_all_rows_are_compared_and_that_is_said(tmp_path: Path, how: str) -> None:
     vectors = clustered(2_000)
-    path = made(tmp_path, vectors).path
+    path = collection_in_bulk(tmp_path / "c.birder", vectors).path
     make_index(Storage.open(path), columns=["latitude"])
     (embedding,) = [i for i in images_of(path).list_indices() if i.columns == ["embedding"]]
     for file in (path / "images.lance" / "_indices" / str(embedding.index_uuid)).iterdir():
@@ -228,7 +193,7 @@ def test_with_a_damaged_index_all_rows_are_compared_and_that_is_said(tmp_path: P
 
 
 def test_a_damaged_index_of_a_column_is_said_and_made_again(tmp_path: Path) -> None:
-    path = made(tmp_path, clustered(2_000)).path
+    path = collection_in_bulk(tmp_path / "c.birder", clustered(2_000)).path
     make_index(Storage.open(path), columns=["latitude"])
     (latitude,) = [i for i in images_of(path).list_indices() if i.columns == ["latitude"]]
     for file in (path / "images.lance" / "_indices" / str(latitude.index_uuid)).iterdir():
@@ -240,7 +205,7 @@ def test_a_damaged_index_of_a_column_is_said_and_made_again(tmp_path: Path) -> N
 
 
 def test_without_its_memory_it_is_not_made_anew_by_itself(tmp_path: Path) -> None:
-    collection = made(tmp_path, clustered(300))
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(300))
     make_index(collection)
     (collection.path / "index.json").write_text(json.dumps(["?"]))
     assert index_status(collection).trained_on is None

@@ -31,12 +31,12 @@ from birder.collection.storage import Row, Storage
 from birder.collection.whole import TornCopyWarning
 from birder.errors import CollectionError, ConfigError
 from birder.sources import Stamp
-from tests.server.live import KINDS, make
+from tests.factory import KINDS, collection_of_images
 
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Storage:
-    return make(tmp_path, 12, labelled=6)
+    return collection_of_images(tmp_path, 12, labelled=6)
 
 
 def labels(collection: Storage, column: str = "label") -> dict[str, str | None]:
@@ -359,7 +359,7 @@ class Journaled(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_any_sequence_of_labels_undos_folds_and_crashes_is_as_a_simple_model_says(tmp_path: Path) -> None:
-    make(tmp_path, 6, labelled=3)
+    collection_of_images(tmp_path, 6, labelled=3)
     machine = type("Here", (Journaled,), {"folder": tmp_path})
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_state_machine_as_test(
@@ -399,7 +399,7 @@ def killed(path: Path, name: str, seconds: float) -> int:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_no_label_that_was_given_is_lost(tmp_path: Path) -> None:
-    collection = make(tmp_path, 8)
+    collection = collection_of_images(tmp_path, 8)
     for attempt in range(8):
         last = killed(collection.path, f"run {attempt}", 0.05 + 0.037 * attempt)
         collection = Storage.open(collection.path)
@@ -416,7 +416,7 @@ def test_killed_at_any_moment_no_label_that_was_given_is_lost(tmp_path: Path) ->
 
 @pytest.fixture
 def labelling(tmp_path: Path) -> Iterator[tuple[Storage, subprocess.Popen[str]]]:
-    collection = make(tmp_path, 8)
+    collection = collection_of_images(tmp_path, 8)
     command = [sys.executable, "-c", LABELLING, str(collection.path), "other"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "begun\n"

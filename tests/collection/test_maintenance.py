@@ -20,7 +20,7 @@ from birder.collection.maintenance import tidy, worth_tidying
 from birder.collection.search import search
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
-from tests.analysis.made import make
+from tests.factory import collection_of_vectors
 
 NOW = timedelta(0)
 
@@ -28,7 +28,7 @@ NOW = timedelta(0)
 def bit_by_bit(path: Path, pieces: int = 12) -> Storage:
     vectors = np.random.default_rng(0).normal(size=(pieces * 5, 32)).astype(np.float32)
     for i in range(pieces):
-        collection = make(path, vectors[5 * i : 5 * i + 5], names=[f"{i}-{j}" for j in range(5)])
+        collection = collection_of_vectors(path, vectors[5 * i : 5 * i + 5], names=[f"{i}-{j}" for j in range(5)])
     return collection
 
 
@@ -97,7 +97,9 @@ def test_it_is_told_what_tidying_would_bring(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_index_is_not_counted_as_what_tidying_would_save(tmp_path: Path) -> None:
-    collection = make(tmp_path / "c.birder", np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32))
+    collection = collection_of_vectors(
+        tmp_path / "c.birder", np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32)
+    )
     before = worth_tidying(collection.path)
     make_index(collection, columns=["uri"])
     index = size(collection.path / "images.lance" / "_indices")
@@ -125,7 +127,7 @@ def test_while_another_process_adds_images_it_is_refused(tmp_path: Path) -> None
 
 def test_thumbnails_of_photographs_that_are_gone_go(tmp_path: Path) -> None:
     sha256 = ["a" * 64, "b" * 64]
-    collection = make(tmp_path / "c.birder", np.eye(2), sha256=sha256)
+    collection = collection_of_vectors(tmp_path / "c.birder", np.eye(2), sha256=sha256)
     folder = collection.path / "thumbnails"
     names = {
         name: folder / name[:2] / name for name in (f"{'a' * 64}-96.jpg", f"{'c' * 64}-256.jpg", "cc.part", "cc-x")

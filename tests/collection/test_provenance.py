@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import pyarrow as pa
@@ -17,11 +17,7 @@ from birder.collection.labels import give_label, undo
 from birder.collection.provenance import Source, folder_of, sources_of
 from birder.collection.storage import Storage
 from birder.errors import UnknownNameError
-from tests.formats.conftest import make
-
-__all__ = ["make"]
-
-Make = Callable[..., Storage]
+from tests.factory import collection_of_columns
 
 
 def embedded(folder: Path, *options: str) -> Storage:
@@ -86,12 +82,16 @@ def test_a_collection_that_was_made_before_gets_the_column_when_it_is_written_ne
     assert told(collection) == {"a.jpg": Source("folder"), "b.jpg": Source("folder")}
 
 
-def test_predictions_are_of_models_and_an_undone_label_is_what_it_was(make: Make) -> None:
+def test_predictions_are_of_models_and_an_undone_label_is_what_it_was(tmp_path: Path) -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
     predicted = {"predicted_label": "owl", "predicted_by": "net 2", "predicted_at": at}
     types = {"predicted_label": pa.string(), "predicted_by": pa.string(), "predicted_at": pa.timestamp("us", "UTC")}
-    rows = {"file:///p/a%20b/1.jpg": {"label": "a b", **predicted}, "file:///p/x/2.jpg": {"label": "y"}, "urn:x": {}}
-    collection = make(rows, types)
+    rows: dict[str, dict[str, Any]] = {
+        "file:///p/a%20b/1.jpg": {"label": "a b", **predicted},
+        "file:///p/x/2.jpg": {"label": "y"},
+        "urn:x": {},
+    }
+    collection = collection_of_columns(tmp_path / "c.birder", rows, types)
     first, second = "file:///p/a%20b/1.jpg", "file:///p/x/2.jpg"
     assert sources_of(collection, "predicted_label") == {first: Source("model", "net 2", at)}
     assert sources_of(collection, "label") == {first: Source("folder"), second: Source("table")}

@@ -21,8 +21,7 @@ from birder.collection.storage import Storage
 from birder.collection.vectors import unit_vectors
 from birder.errors import CollectionError, FilterError, UnknownNameError
 from birder.vectors import unit
-from tests.analysis.made import make
-from tests.stored import images_of
+from tests.factory import collection_of_vectors, images_of
 
 VECTORS = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
 LABELS = [None if i % 4 == 0 else f"kind {i % 3}" for i in range(12)]
@@ -30,9 +29,9 @@ LABELS = [None if i % 4 == 0 else f"kind {i % 3}" for i in range(12)]
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Storage:
-    collection = make(tmp_path / "c.birder", VECTORS[:5], columns={"label": LABELS[:5]})
+    collection = collection_of_vectors(tmp_path / "c.birder", VECTORS[:5], columns={"label": LABELS[:5]})
     names = [f"p/{i:05d}.jpg" for i in range(5, 12)]
-    return make(collection.path, VECTORS[5:], names=names, columns={"label": LABELS[5:]})
+    return collection_of_vectors(collection.path, VECTORS[5:], names=names, columns={"label": LABELS[5:]})
 
 
 def test_scan_gives_all_columns_but_the_vectors(collection: Storage) -> None:
@@ -73,7 +72,7 @@ def test_small_pieces_are_joined() -> None:
 def test_a_snapshot_does_not_show_later_commits(collection: Storage) -> None:
     snapshot = collection.snapshot()
     collection.write_columns(pa.table({"uri": ["file:///p/00000.jpg"], "label": ["owl"]}))
-    make(collection.path, VECTORS[:1] + 1, names=["new"])
+    collection_of_vectors(collection.path, VECTORS[:1] + 1, names=["new"])
     assert (snapshot.count(), snapshot.count(parse_filter("label = 'owl'", snapshot.columns))) == (12, 0)
     assert (collection.snapshot().count(), collection.count("label = 'owl'")) == (13, 1)
 
@@ -81,7 +80,7 @@ def test_a_snapshot_does_not_show_later_commits(collection: Storage) -> None:
 def test_the_newest_version_is_told_without_moving_to_it(collection: Storage) -> None:
     reader = Storage.open(collection.path, labels=False)
     version = reader.version
-    make(collection.path, VECTORS[:1] + 1, names=["new"])
+    collection_of_vectors(collection.path, VECTORS[:1] + 1, names=["new"])
     assert reader.newest_version() > version
     assert (reader.version, reader.count()) == (version, 12)
 
@@ -188,8 +187,8 @@ def test_a_forked_process_sees_what_was_committed_after_the_fork(collection: Sto
                 os.write(answered, nearest_uri(collection).encode())
         finally:
             os._exit(0)
-    make(collection.path, VECTORS[7:8], names=["p/00007.jpg"], known=True)
-    make(collection.path, 2 * VECTORS[7:8], names=["a/copy.jpg"])
+    collection_of_vectors(collection.path, VECTORS[7:8], names=["p/00007.jpg"], known=True)
+    collection_of_vectors(collection.path, 2 * VECTORS[7:8], names=["a/copy.jpg"])
     collection.write_columns(pa.table({"uri": ["file:///p/00007.jpg"], "label": ["x"]}))
     os.write(began, b"x")
     os.close(answered)

@@ -10,25 +10,14 @@ import pyarrow as pa
 import pytest
 
 from birder.collection.search import search
-from birder.collection.storage import Content, Failure, ModelCard, Row, Stamp, Storage, column_types, exists
+from birder.collection.storage import Failure, ModelCard, Stamp, Storage, column_types, exists
 from birder.errors import CollectionError, CollectionNotFoundError, FilterError, UnknownNameError, WrongModelError
-
-CARD = ModelCard("tiny", "tiny", "ab" * 32, {"size": [8, 8], "draft": True}, "torch", "fp32", 4)
-
-
-def row(name: str, vector: list[float] | None = None, sha256: str = "00", **more: object) -> Row:
-    content = vector and Content(np.array(vector, "f4"), 30, 20, datetime(2020, 5, 1), 1.0, None)
-    return Row(f"file:///{name}", sha256, Stamp(10, 1_000_000), content or None, **more)  # type: ignore[arg-type]
+from tests.factory import CARD, TRANSFORM, collection_of, row, write
 
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Storage:
-    return Storage.create_or_open(tmp_path / "c.birder", CARD)
-
-
-def write(collection: Storage, rows: list[Row], failures: list[Failure] | None = None) -> None:
-    with collection.writing():
-        collection.write(rows, failures or [])
+    return collection_of(tmp_path / "c.birder")
 
 
 def test_what_is_written_is_read_back_by_another_process_view(collection: Storage) -> None:
@@ -153,8 +142,8 @@ def test_columns_of_another_type_or_of_ours_are_refused(collection: Storage) -> 
     ("card", "reason"),
     [
         (replace(CARD, sha256="cd" * 32, name="other"), "belongs to the model tiny .*not other"),
-        (replace(CARD, transform={"size": [8, 8], "draft": False}), "without --exact"),
-        (replace(CARD, transform={"size": [9, 9], "draft": True}), "made with size"),
+        (replace(CARD, transform={**TRANSFORM, "draft": False}), "without --exact"),
+        (replace(CARD, transform={**TRANSFORM, "size": [9, 9], "draft": True}), "made with size"),
         (replace(CARD, precision="int8"), "fp32 embeddings, not int8"),
     ],
 )

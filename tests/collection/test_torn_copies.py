@@ -21,8 +21,7 @@ from birder.collection.search import search
 from birder.collection.storage import Content, Failure, Row, Stamp, Storage
 from birder.collection.whole import TornCopyWarning, make_whole
 from birder.errors import CollectionError, TornCopyError
-from tests.collection.test_index import clustered, made
-from tests.collection.test_storage import CARD
+from tests.factory import CARD, clustered, collection_in_bulk
 
 ROWS = 8
 # A process that writes batch after batch: rows, changed columns, deletions, failures, compaction, an index.
@@ -31,7 +30,7 @@ import sys, itertools, warnings
 import numpy as np, pyarrow as pa
 warnings.simplefilter("ignore")
 from birder.collection.storage import Storage, Content, Failure, Row, Stamp
-from tests.collection.test_storage import CARD
+from tests.factory import CARD
 path = sys.argv[1]
 collection = Storage.create_or_open(path, CARD)
 for batch in itertools.count():
@@ -177,7 +176,7 @@ def test_a_whole_collection_is_only_looked_at(collection: Storage) -> None:
 
 
 def test_a_copy_without_its_index_keeps_every_row_and_says_how_to_rebuild_it(tmp_path: Path) -> None:
-    collection, rows = made(tmp_path, clustered(300)), 300
+    collection, rows = collection_in_bulk(tmp_path / "c.birder", clustered(300)), 300
     make_index(collection, columns=["uri"])
     for file in (collection.path / "images.lance" / "_indices").rglob("*.lance"):
         file.unlink()

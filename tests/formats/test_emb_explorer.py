@@ -66,10 +66,10 @@ def test_their_file_must_be_parquet_with_rows(make: Make, tmp_path: Path) -> Non
 
 
 def test_its_pictures_are_those_that_birder_serve_shows(tmp_path: Path) -> None:
-    from tests.server.live import make as make_pictures
+    from tests.factory import collection_of_images
     from tests.server.live import serving
 
-    collection = make_pictures(tmp_path, 3)
+    collection = collection_of_images(tmp_path, 3)
     with serving(collection.path) as client:
         address = str(client.base_url).removesuffix("/api/v1/")
         export(collection, tmp_path / "e.parquet", format="emb-explorer", images_at=address)

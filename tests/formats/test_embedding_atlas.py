@@ -15,7 +15,7 @@ from birder.cli.export import export
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from birder.formats.export import export as write
-from tests.server.live import make
+from tests.factory import collection_of_images
 
 app = typer.Typer()
 app.command()(export)
@@ -23,11 +23,11 @@ app.command()(export)
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    return make(tmp_path_factory.mktemp("atlas"), 12)
+    return collection_of_images(tmp_path_factory.mktemp("atlas"), 12)
 
 
 def test_a_collection_without_a_map_says_how_to_make_one(tmp_path: Path) -> None:
-    bare = make(tmp_path, 3)
+    bare = collection_of_images(tmp_path, 3)
     result = CliRunner().invoke(
         app, [str(bare.path), "--to", str(tmp_path / "a.parquet"), "--format", "embedding-atlas"]
     )

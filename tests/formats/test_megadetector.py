@@ -16,7 +16,7 @@ from birder.formats.export import export
 from birder.formats.megadetector import read_boxes
 from birder.sources import path_to_uri
 from tests.formats.conftest import Make
-from tests.sources.test_sources_hostile import changed
+from tests.robustness.documents import changed
 
 TYPES = {"predicted_label": pa.string(), "predicted_score": pa.float32()}
 TYPES |= {f"box_{name}": pa.float64() for name in ("x", "y", "width", "height")}

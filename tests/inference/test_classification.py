@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
 
 import birder
 from birder.errors import ConfigError, ImageError
-from birder.inference.classification import infer_batch, infer_dataloader, infer_dataloader_iter, infer_image
+from birder.images.transform import ClassificationTransform
+from birder.inference.classification import (
+    DataloaderResult,
+    infer_batch,
+    infer_dataloader,
+    infer_dataloader_iter,
+    infer_image,
+)
 from birder.inference.engine import make_engine
 from birder.inference.engine_torch import find_device
+from birder.net.base import Backbone
+from birder.weights.load import ModelInfo
 
 DATA = Path(__file__).parents[1] / "data"
 PHOTO = DATA / "chelsea.png"
 REFERENCES = {"vit_tiny_p16_pn_test": "vit_b16_pn", "vit_tiny_p16_test": "vit_b16"}
 
+Model = tuple[Backbone, ModelInfo, ClassificationTransform, dict[str, npt.NDArray[Any]]]
+Loader = torch.utils.data.DataLoader[tuple[str, torch.Tensor, int]]
+
 
 @pytest.fixture(scope="module", params=REFERENCES)
-def model(request):
+def model(request: pytest.FixtureRequest) -> Model:
     name = request.param
     net, info = birder.load_model(REFERENCES[name], DATA / "birder" / f"{name}.pt", inference=True)
     transform = birder.classification_transform(birder.get_size_from_signature(info.signature), info.rgb_stats)
@@ -29,9 +44,10 @@ def model(request):
 
 
 @pytest.mark.parametrize("sample", [str(PHOTO), PHOTO, Image.open(PHOTO)], ids=["str", "Path", "image"])
-def test_infer_image_gives_the_published_outputs(model, sample):
+def test_infer_image_gives_the_published_outputs(model: Model, sample: str | Path | Image.Image) -> None:
     net, _, transform, expected = model
     out, embedding = infer_image(net, sample, transform, return_embedding=True)
+    assert embedding is not None
     assert out.dtype == embedding.dtype == np.float32
     np.testing.assert_allclose(out, expected["probabilities"], atol=1e-5)
     np.testing.assert_allclose(embedding, expected["embedding"], atol=1e-5)
@@ -40,7 +56,7 @@ def test_infer_image_gives_the_published_outputs(model, sample):
     assert nothing is None
 
 
-def test_tta_is_the_mean_over_five_crops(model):
+def test_tta_is_the_mean_over_five_crops(model: Model) -> None:
     net, _, transform, _ = model
     x = transform(Image.open(PHOTO))[None]
     side = x.shape[-1]
@@ -59,34 +75,46 @@ def test_tta_is_the_mean_over_five_crops(model):
         infer_image(net, PHOTO, transform, tta=True, return_embedding=True)
 
 
-def test_what_is_no_photograph(model, tmp_path):
+def test_what_is_no_photograph(model: Model, tmp_path: Path) -> None:
     net, _, transform, _ = model
     with pytest.raises(ImageError, match="does not exist"):
         infer_image(net, tmp_path / "gone.jpg", transform)
     with pytest.raises(TypeError, match="int"):
-        infer_image(net, 3, transform)
+        infer_image(net, 3, transform)  # type: ignore[arg-type]
 
 
-class Photos(torch.utils.data.Dataset):
-    def __init__(self, transform):
+class Photos(torch.utils.data.Dataset[tuple[str, torch.Tensor, int]]):
+    def __init__(self, transform: ClassificationTransform) -> None:
         self.transform = transform
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 7
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[str, torch.Tensor, int]:
         return f"photo-{i}", self.transform(Image.open(PHOTO).rotate(i)), i
 
 
 @pytest.fixture
-def loader(model):
+def loader(model: Model) -> Loader:
     return torch.utils.data.DataLoader(Photos(model[2]), batch_size=3)
 
 
-def test_dataloader_gives_what_single_images_give(model, loader):
+def all_at_once(*arguments: Any, **options: Any) -> DataloaderResult:
+    found = infer_dataloader(*arguments, **options)
+    assert isinstance(found, tuple)
+    return found
+
+
+def in_chunks(device: str, net: torch.nn.Module, loader: Loader, *, chunk_size: int) -> list[DataloaderResult]:
+    found = infer_dataloader(device, net, loader, chunk_size=chunk_size)
+    assert not isinstance(found, tuple)
+    return list(found)
+
+
+def test_dataloader_gives_what_single_images_give(model: Model, loader: Loader) -> None:
     net, _, transform, _ = model
     seen = []
-    paths, outs, targets, embeddings = infer_dataloader(
+    paths, outs, targets, embeddings = all_at_once(
         torch.device("cpu"),
         net,
         loader,
@@ -99,54 +127,58 @@ def test_dataloader_gives_what_single_images_give(model, loader):
     assert [len(e) for e in embeddings] == [3, 3, 1]
     assert seen[-1] == (["photo-6"], 1, [6])
     single, embedding = infer_image(net, Image.open(PHOTO).rotate(5), transform, return_embedding=True)
+    assert embedding is not None
     np.testing.assert_allclose(outs[5:6], single, atol=1e-6)
     np.testing.assert_allclose(embeddings[1][2:3], embedding, atol=1e-5)
 
 
-def test_dataloader_in_chunks(model, loader):
+def test_dataloader_in_chunks(model: Model, loader: Loader) -> None:
     net = model[0]
-    chunks = list(infer_dataloader("cpu", net, loader, chunk_size=4))
+    chunks = in_chunks("cpu", net, loader, chunk_size=4)
     assert [len(chunk[0]) for chunk in chunks] == [6, 1]
     assert [len(chunk[0]) for chunk in infer_dataloader_iter("cpu", net, loader)] == [7]
 
 
-def test_empty_dataloader(model):
-    paths, outs, targets, embeddings = infer_dataloader("cpu", model[0], [])
+def test_empty_dataloader(model: Model) -> None:
+    paths, outs, targets, embeddings = all_at_once("cpu", model[0], [])
     assert (paths, len(outs), len(targets), embeddings) == ([], 0, 0, [])
 
 
-def parallel(net):
+def parallel(net: Backbone) -> torch.nn.Module:
     return torch.nn.DataParallel(net)
 
 
-def traced(net):
-    return torch.jit.trace(net, torch.zeros(1, 3, *net.size))
+def traced(net: Backbone) -> torch.nn.Module:
+    module: torch.nn.Module = torch.jit.trace(net, torch.zeros(1, 3, *net.size))  # type: ignore[no-untyped-call]
+    return module
 
 
-def sequential(net):
+def sequential(net: Backbone) -> torch.nn.Module:
     return torch.nn.Sequential(net, torch.nn.Identity())
 
 
 @pytest.mark.filterwarnings("ignore")  # torch remarks on tracing Python's conditions, and on the end of tracing
 @pytest.mark.parametrize("wrap", [parallel, traced, sequential])
-def test_dataloader_with_a_module_that_is_not_ours(model, loader, wrap):
+def test_dataloader_with_a_module_that_is_not_ours(
+    model: Model, loader: Loader, wrap: Callable[[Backbone], torch.nn.Module]
+) -> None:
     net = model[0]
     wrapped = wrap(net)
-    paths, outs, _, embeddings = infer_dataloader("cpu", wrapped, loader)
-    np.testing.assert_allclose(outs, infer_dataloader("cpu", net, loader)[1], atol=1e-6)
+    paths, outs, _, embeddings = all_at_once("cpu", wrapped, loader)
+    np.testing.assert_allclose(outs, all_at_once("cpu", net, loader)[1], atol=1e-6)
     assert (len(paths), embeddings) == (7, [])
-    assert len(infer_dataloader("cpu", wrapped, [])[1]) == 0
-    assert [len(chunk[0]) for chunk in infer_dataloader("cpu", wrapped, loader, chunk_size=4)] == [6, 1]
+    assert len(all_at_once("cpu", wrapped, [])[1]) == 0
+    assert [len(chunk[0]) for chunk in in_chunks("cpu", wrapped, loader, chunk_size=4)] == [6, 1]
     if wrap is parallel:
-        expected = infer_dataloader("cpu", net, loader, return_embedding=True)[3]
-        found = infer_dataloader("cpu", wrapped, loader, return_embedding=True)[3]
+        expected = all_at_once("cpu", net, loader, return_embedding=True)[3]
+        found = all_at_once("cpu", wrapped, loader, return_embedding=True)[3]
         np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=1e-6)
     else:
         with pytest.raises(ConfigError, match="gives logits alone"):
             infer_dataloader("cpu", wrapped, loader, return_embedding=True)
 
 
-def test_engine_embeds_what_the_network_embeds(model):
+def test_engine_embeds_what_the_network_embeds(model: Model) -> None:
     net, info, transform, expected = model
     engine = make_engine(net, info.rgb_stats, device="cpu")
     pixels = transform.to_uint8(Image.open(PHOTO))
@@ -157,6 +189,6 @@ def test_engine_embeds_what_the_network_embeds(model):
 
 
 @pytest.mark.parametrize("name", ["cuda:7", "toaster"])
-def test_unknown_device_is_an_error_of_ours(name):
+def test_unknown_device_is_an_error_of_ours(name: str) -> None:
     with pytest.raises(ConfigError, match="best there is"):
         find_device(name)

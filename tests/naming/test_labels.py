@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birder.errors import BirderError, ConfigError, HubError, UnknownNameError, WeightsError
-from birder.naming import tree_of_life
 from birder.naming.label_files import read_bins, read_label_list, read_taxa
 from birder.naming.label_sets import (
     Labels,
@@ -219,9 +218,14 @@ def test_damaged_tree_of_life_is_refused(tmp_path: Path, tree: Labels, damage: s
 def test_names_are_parsed_once_for_each_content(tree: Labels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIRDER_CACHE", str(tmp_path / "cache"))
     embeddings, names = tmp_path / "e.npy", tmp_path / "n.json"
-    parsed = []
+    parsed: list[int] = []
     loads = json.loads
-    monkeypatch.setattr(tree_of_life.json, "loads", lambda data: parsed.append(1) or loads(data))
+
+    def counting(data: bytes) -> object:
+        parsed.append(1)
+        return loads(data)
+
+    monkeypatch.setattr(json, "loads", counting)
     assert read_tree_of_life(embeddings, names).names.equals(tree.names)
     assert read_tree_of_life(embeddings, names).names.equals(tree.names)
     assert len(parsed) == 1
@@ -306,4 +310,4 @@ def test_labels_that_do_not_fit_their_matrix() -> None:
     with pytest.raises(ConfigError, match="do not match"):
         Labels(label_names(["a", "b"]), np.zeros((4, 3), np.float32))
     with pytest.raises(ConfigError, match="float32"):
-        Labels(label_names(["a", "b"]), np.zeros((4, 2)))
+        Labels(label_names(["a", "b"]), np.zeros((4, 2)))  # type: ignore[arg-type]

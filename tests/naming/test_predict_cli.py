@@ -365,7 +365,7 @@ def test_the_projection_is_the_only_thing_that_runs(home: Path) -> None:
     clip = load_clip(CLIP)
     opened = Storage.open(home / "c.birder")
     (batch, embeddings), *_ = opened.embedding_batches()
-    weight = clip.net.image.classifier.weight.numpy()
+    weight = clip.net.image.get_parameter("classifier.weight").numpy()
     np.testing.assert_allclose(clip.project(torch.from_numpy(embeddings.copy())), embeddings @ weight.T, atol=1e-5)
     assert batch.num_rows == 8
 

@@ -131,7 +131,8 @@ def test_a_subset_may_be_lists(photo: Path) -> None:
     assert kept.labels.names["species"].to_pylist() == ["Corvus corax"]
     with pytest.raises(UnknownNameError, match="no genus 'Picus'"):
         subset_mask(names, {"genus": ["Picus"]})
-    for nothing in ({}, {"genus": []}):
+    empty: tuple[dict[str, list[str]], ...] = ({}, {"genus": []})
+    for nothing in empty:
         with pytest.raises(ConfigError):
             subset_mask(names, nothing)
 
@@ -156,9 +157,9 @@ def test_features_are_written_and_can_be_imported(photo: Path, tmp_path: Path, e
         ]
         found = np.array([row[1:] for row in rows[1:]], float)
     else:
-        table = {"table": tmp_path / "f.csv"} if ending == "npy" else {}
+        table = tmp_path / "f.csv" if ending == "npy" else None
         model = None if ending == "json" else "mine"
-        done = import_embeddings(file, tmp_path / "c.birder", model=model, **table)
+        done = import_embeddings(file, tmp_path / "c.birder", model=model, table=table)
         rows_there: list[dict[str, Any]] = Storage.open(done.collection.path).to_arrow().to_pylist()
         assert [row["uri"] for row in rows_there] == [path.as_uri() for path in good]
         found = np.array([row["embedding"] for row in rows_there])

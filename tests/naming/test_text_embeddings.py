@@ -63,13 +63,13 @@ def test_labels_are_encoded_once(clip: LoadedClip, tmp_path: Path, monkeypatch: 
     assert half.asked == ["owl", "fox"]
     np.testing.assert_array_equal(cached_labels(half, ["owl", "fox"], ["{}"], model_id="m"), first)
     assert len(half.asked) == 2
-    for other in (
-        {"labels": ["fox", "owl"], "templates": ["{}"], "model_id": "m"},
-        {"labels": ["owl", "fox"], "templates": ["a {}"], "model_id": "m"},
-        {"labels": ["owl", "fox"], "templates": ["{}"], "model_id": "n"},
+    for labels, templates, model_id in (
+        (["fox", "owl"], ["{}"], "m"),
+        (["owl", "fox"], ["a {}"], "m"),
+        (["owl", "fox"], ["{}"], "n"),
     ):
         before = len(half.asked)
-        cached_labels(half, **other)
+        cached_labels(half, labels, templates, model_id=model_id)
         assert len(half.asked) == before + 2
     assert len(list((tmp_path / "text-embeddings").iterdir())) == 4
 

@@ -119,7 +119,7 @@ def test_many_small_probabilities_beside_a_large_one_are_not_lost() -> None:
 
 def test_length_of_the_features_does_not_matter() -> None:
     features, table = make(5, 40)
-    a, b = top_labels(features, table, 100.0, 5), top_labels(1e-3 * features, table, 100.0, 5)
+    a, b = top_labels(features, table, 100.0, 5), top_labels(np.float32(1e-3) * features, table, 100.0, 5)
     np.testing.assert_array_equal(a.indices, b.indices)
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
 

@@ -11,6 +11,7 @@ from torch import nn
 import birder
 from birder.errors import ConfigError
 from birder.net.base import (
+    Backbone,
     BaseNet,
     DetectorBackbone,
     get_signature,
@@ -58,7 +59,7 @@ def test_a_network_says_what_it_was_built_from() -> None:
     ids=["vit", "lite"],
 )
 @torch.inference_mode()
-def test_features(net: BaseNet, width: int, stride: int, stem: tuple[int, int], special: int) -> None:
+def test_features(net: Backbone, width: int, stride: int, stem: tuple[int, int], special: int) -> None:
     assert isinstance(net, DetectorBackbone)
     assert (net.feature_dim, net.max_stride, net.num_special_tokens) == (width, stride, special)
     assert (net.stem_stride, net.stem_width) == stem
@@ -95,14 +96,14 @@ def test_other_sizes_are_taken_as_they_come_once_size_is_dynamic() -> None:
 
 
 @pytest.mark.parametrize("net", [tiny(out_indices=[0, 2]), tiny(), lite()], ids=["stages", "neck", "lite"])
-def test_stripped_networks_use_every_parameter_that_is_left(net: BaseNet) -> None:
+def test_stripped_networks_use_every_parameter_that_is_left(net: Backbone) -> None:
     x = torch.randn(2, 3, *net.size)
     expected = {name: value.detach() for name, value in net.detection_features(x).items()}
     net.strip_for_detection_features()
     features = net.detection_features(x)
     for name, value in expected.items():
         torch.testing.assert_close(features[name], value)
-    sum(value.sum() for value in features.values()).backward()  # type: ignore[union-attr]
+    torch.stack([value.sum() for value in features.values()]).sum().backward()  # type: ignore[no-untyped-call]
     assert [name for name, parameter in net.named_parameters() if parameter.grad is None] == []
 
 
@@ -198,7 +199,7 @@ def test_a_new_classifier_is_of_the_networks_kind() -> None:
 
 
 def test_a_network_of_ones_own() -> None:
-    class Mean(BaseNet):
+    class Mean(BaseNet):  # type: ignore[valid-type, misc]
         config: dict[str, Any] = {"scale": 2.0}  # noqa: RUF012 - as the published package's users write it
 
         def __init__(self, input_channels: int, num_classes: int, **options: Any) -> None:
@@ -207,7 +208,7 @@ def test_a_network_of_ones_own() -> None:
             self.classifier = self.create_classifier()
 
         def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-            return x * self.config["scale"]
+            return x * float(self.config["scale"])
 
         def embedding_from_features(self, features: torch.Tensor) -> torch.Tensor:
             return features.mean(dim=(2, 3))

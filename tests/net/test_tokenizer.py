@@ -19,7 +19,8 @@ START, END = 49406, 49407
 
 
 def cases() -> list[dict[str, object]]:
-    return json.loads((DATA / "tokens.json").read_text("utf-8"))
+    found: list[dict[str, object]] = json.loads((DATA / "tokens.json").read_text("utf-8"))
+    return found
 
 
 def test_tokens_of_the_reference_texts_are_identical() -> None:

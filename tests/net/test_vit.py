@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 import birder
 from birder.errors import ConfigError, UnknownNameError
+from birder.net.vit import ViT
 
 DATA = Path(__file__).parents[1] / "data" / "birder"
 REFERENCES = {
@@ -20,21 +23,24 @@ REFERENCES = {
     "vit_tiny_p16_test": "vit_b16",
 }
 TINY = {"patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
+Reference = tuple[str, dict[str, npt.NDArray[Any]]]
 
 
-def tiny(num_classes: int = 3, size: tuple[int, int] = (32, 32), **config: object) -> birder.net.base.Backbone:
+def tiny(num_classes: int = 3, size: tuple[int, int] = (32, 32), **config: Any) -> ViT:
     torch.manual_seed(0)
-    return birder.create_network("vit_b16_pn", num_classes, size=size, config={**TINY, **config}).eval()
+    net = birder.create_network("vit_b16_pn", num_classes, size=size, config={**TINY, **config}).eval()
+    assert isinstance(net, ViT)
+    return net
 
 
 @pytest.fixture(params=REFERENCES)
-def reference(request):
+def reference(request: pytest.FixtureRequest) -> Reference:
     return request.param, np.load(DATA / f"{request.param}.npz")
 
 
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
 @torch.inference_mode()
-def test_agrees_with_the_published_implementation(reference, ending):
+def test_agrees_with_the_published_implementation(reference: Reference, ending: str) -> None:
     name, expected = reference
     net, _ = birder.load_model(REFERENCES[name], DATA / f"{name}.{ending}", inference=True)
     x = torch.from_numpy(expected["input"])
@@ -49,7 +55,7 @@ def test_agrees_with_the_published_implementation(reference, ending):
 
 
 @torch.inference_mode()
-def test_last_block_as_stage_is_before_the_final_norm(reference):
+def test_last_block_as_stage_is_before_the_final_norm(reference: Reference) -> None:
     name, expected = reference
     path = DATA / f"{name}.safetensors"
     net, _ = birder.load_model(REFERENCES[name], path, inference=True, config={"out_indices": [-1]})
@@ -69,14 +75,14 @@ def test_last_block_as_stage_is_before_the_final_norm(reference):
         ("vit_l16", 1000, 304_326_632),
     ],
 )
-def test_number_of_parameters(network, num_classes, parameters):
+def test_number_of_parameters(network: str, num_classes: int, parameters: int) -> None:
     config = {"head_bias": False} if network.endswith("_pn") else None
     with torch.device("meta"):
         net = birder.create_network(network, num_classes, config=config)
     assert sum(p.numel() for p in net.parameters()) == parameters
 
 
-def test_every_registered_network_builds():
+def test_every_registered_network_builds() -> None:
     assert {"vit_s16_pn", "vit_b32_pn", "vit_b16_pn_quick_gelu", "vit_l14_pn_quick_gelu"} <= set(birder.list_networks())
     for name in birder.list_networks():
         with torch.device("meta"):
@@ -85,8 +91,9 @@ def test_every_registered_network_builds():
         assert net.num_classes == 7
 
 
-def test_prenorm_networks_have_clips_shape():
+def test_prenorm_networks_have_clips_shape() -> None:
     pre, plain = tiny(), birder.create_network("vit_b16", 3, config=TINY, size=(32, 32))
+    assert isinstance(plain, ViT)
     assert pre.conv_proj.bias is None
     assert len(pre.encoder.pre_block) == 1
     assert pre.norm.eps == 1e-5
@@ -95,7 +102,7 @@ def test_prenorm_networks_have_clips_shape():
     assert plain.norm.eps == 1e-6
 
 
-def test_unknown_configuration_key_names_the_known_ones():
+def test_unknown_configuration_key_names_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match=r"patchsize.*patch_size.*out_indices|patchsize.*act_layer_type"):
         tiny(patchsize=3)
 
@@ -104,18 +111,18 @@ def test_unknown_configuration_key_names_the_known_ones():
     "config",
     [{"num_heads": 3}, {"act_layer_type": "relu9"}, {"out_indices": [2]}, {"out_indices": [-3]}, {"out_indices": []}],
 )
-def test_impossible_configuration_is_an_error_of_ours(config):
+def test_impossible_configuration_is_an_error_of_ours(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         tiny(**config)
 
 
-def test_quick_gelu_is_its_formula():
+def test_quick_gelu_is_its_formula() -> None:
     x = torch.linspace(-4, 4, 50)
-    act = tiny(act_layer_type="quick_gelu").encoder.block[0].mlp[1]
+    act = tiny(act_layer_type="quick_gelu").get_submodule("encoder.block.0.mlp.1")
     torch.testing.assert_close(act(x), x * (1 / (1 + torch.exp(-1.702 * x))))
 
 
-def test_stages_come_in_the_order_that_was_asked_for():
+def test_stages_come_in_the_order_that_was_asked_for() -> None:
     x = torch.randn(2, 3, 32, 32)
     both = tiny(out_indices=[1, 0]).detection_features(x)
     first, last = (tiny(out_indices=[i]).detection_features(x)["stage1"] for i in (0, 1))
@@ -125,7 +132,7 @@ def test_stages_come_in_the_order_that_was_asked_for():
 
 @settings(max_examples=20, deadline=None)
 @given(rows=st.integers(1, 9), columns=st.integers(1, 9))
-def test_any_size_that_the_patch_divides(rows, columns):
+def test_any_size_that_the_patch_divides(rows: int, columns: int) -> None:
     net = tiny()
     size = (8 * rows, 8 * columns)
     net.adjust_size(size)
@@ -135,7 +142,7 @@ def test_any_size_that_the_patch_divides(rows, columns):
     assert net.size == size
 
 
-def test_adjusted_positions_are_the_interpolated_grid():
+def test_adjusted_positions_are_the_interpolated_grid() -> None:
     net = tiny()
     class_position = net.pos_embedding[:, :1].clone()
     grid = net.pos_embedding[:, 1:].detach().transpose(1, 2).reshape(1, 16, 4, 4)
@@ -145,7 +152,7 @@ def test_adjusted_positions_are_the_interpolated_grid():
     torch.testing.assert_close(net.pos_embedding[:, 1:].transpose(1, 2).reshape(1, 16, 2, 6), expected)
 
 
-def test_wrong_sizes_are_errors_that_say_what_to_do():
+def test_wrong_sizes_are_errors_that_say_what_to_do() -> None:
     net = tiny()
     with pytest.raises(ConfigError, match="divisible by the patch size 8"):
         net.adjust_size((30, 32))
@@ -155,7 +162,7 @@ def test_wrong_sizes_are_errors_that_say_what_to_do():
         tiny(size=(33, 32))
 
 
-def test_reset_classifier():
+def test_reset_classifier() -> None:
     net = tiny()
     net.reset_classifier(5)
     assert net(torch.randn(2, 3, 32, 32)).shape == (2, 5)
@@ -165,7 +172,7 @@ def test_reset_classifier():
 
 
 @pytest.mark.parametrize("network", ["vit_b16_pn", "efficientnet_lite0"])
-def test_freeze(network):
+def test_freeze(network: str) -> None:
     config = TINY if network == "vit_b16_pn" else None
     net = birder.create_network(network, 3, size=(32, 32), config=config)
     net.freeze()
@@ -179,7 +186,7 @@ def test_freeze(network):
 
 
 @pytest.mark.parametrize("network", ["vit_b16_pn", "efficientnet_lite0"])
-def test_gradient_checkpointing_changes_neither_values_nor_gradients(network):
+def test_gradient_checkpointing_changes_neither_values_nor_gradients(network: str) -> None:
     torch.manual_seed(1)
     config = TINY if network == "vit_b16_pn" else None
     net = birder.create_network(network, 3, size=(32, 32), config=config).eval()
@@ -194,10 +201,10 @@ def test_gradient_checkpointing_changes_neither_values_nor_gradients(network):
         torch.testing.assert_close(plain, recomputed)
 
 
-def test_drop_path_drops_whole_samples_in_training_only():
+def test_drop_path_drops_whole_samples_in_training_only() -> None:
     net = tiny(drop_path_rate=0.5)
-    assert [block.drop_path.rate for block in net.encoder.block] == [0.0, 0.5]
-    drop = net.encoder.block[1].drop_path
+    assert [net.get_submodule(f"encoder.block.{i}.drop_path").rate for i in (0, 1)] == [0.0, 0.5]
+    drop = net.get_submodule("encoder.block.1.drop_path")
     x = torch.rand(200, 5, 3) + 1
     assert drop(x) is x
     drop.train()
@@ -207,7 +214,7 @@ def test_drop_path_drops_whole_samples_in_training_only():
     assert set(kept.unique().tolist()) == {0.0, 2.0}
 
 
-NEUTRAL = {
+NEUTRAL: dict[str, tuple[Any, Any]] = {
     "abs_pos_embed": (True, False),
     "pos_embed_special_tokens": (True, False),
     "pos_embed_interpolation_mode": ("bicubic", "bilinear"),
@@ -235,14 +242,14 @@ NEUTRAL = {
 
 
 @torch.inference_mode()
-def test_neutral_keys_of_published_configurations_change_nothing():
+def test_neutral_keys_of_published_configurations_change_nothing() -> None:
     x = torch.randn(1, 3, 32, 32)
-    neutral = {key: values[0] for key, values in NEUTRAL.items()}
-    unused = {"attn_pool_type": "EfficientProbing", "attn_pool_num_heads": 3, "soft_moe_num_slots": 2}
+    neutral: dict[str, Any] = {key: values[0] for key, values in NEUTRAL.items()}
+    unused: dict[str, Any] = {"attn_pool_type": "EfficientProbing", "attn_pool_num_heads": 3, "soft_moe_num_slots": 2}
     torch.testing.assert_close(tiny(**neutral, **unused)(x), tiny()(x), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("key", NEUTRAL)
-def test_a_published_configuration_of_another_arithmetic_is_refused_by_name(key):
+def test_a_published_configuration_of_another_arithmetic_is_refused_by_name(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"{key} ?=? {NEUTRAL[key][1]!r}"):
         tiny(**{key: NEUTRAL[key][1]})

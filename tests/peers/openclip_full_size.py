@@ -25,8 +25,9 @@ from birder.net.tokenizer import ClipTokenizer
 from birder.weights.checkpoint import read_checkpoint, write_checkpoint
 from birder.weights.load import load_model
 from birder.weights.loaded_clip import build_clip
-from birder.weights.openclip import CONFIG_FILE, SAFETENSORS_FILE, read_openclip
+from birder.weights.openclip import read_openclip
 from birder.weights.openclip_convert import to_birder, to_openclip, write_openclip
+from birder.weights.openclip_files import CONFIG_FILE, SAFETENSORS_FILE
 from birder.weights.openclip_verify import openclip_image_features
 
 LIMIT = 1e-5

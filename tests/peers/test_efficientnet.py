@@ -11,7 +11,7 @@ import torch
 import birder
 from birder.errors import WeightsError
 from birder.weights.checkpoint import make_signature
-from tests.peers.test_birder_package import RGB_STATS, compare, relative_error, run_ours, run_theirs
+from tests.peers.comparing import RGB_STATS, compare, relative_error, run_ours, run_theirs
 
 NAMES = ["tokens", "embedding", "logits", *(f"detection_stage{i}" for i in range(1, 5))]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shutil
@@ -26,10 +25,10 @@ from birder.pipeline.cluster import lay_out, running_ray
 from birder.pipeline.distributed import _chunks, _unpack, embed_on_ray
 from birder.pipeline.embed import Summary, embed_images, plan
 from birder.sources import Box, Source, TableRow, find_images, path_to_uri
-from tests.pipeline.test_embed import broken_files, draw
+from tests.pipeline.means import broken_files, draw
+from tests.pipeline.on_ray import MODEL, children, run
 
 pytestmark = pytest.mark.slow
-MODEL = EncoderSpec("efficientnet_lite0_in1k", "cpu", precision="fp32")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,18 +45,6 @@ def encoder() -> Encoder:
     return MODEL.load(draft=True)
 
 
-def run(
-    folder: Path, encoder: Encoder, sources: list[Source] | None = None, to: str = "ray.birder", **options: Any
-) -> Summary:
-    collection = Storage.create_or_open(folder / to, encoder.card)
-    retry_failed = options.pop("retry_failed", False)
-    todo = plan(collection, sources or find_images([folder / "photos"]), retry_failed=retry_failed)
-    options.setdefault("batch_size", 4)
-    if to == "ray.birder":
-        return embed_on_ray(collection, MODEL, todo, **options)
-    return embed_images(collection, encoder.engine, encoder.transform, todo, **options)
-
-
 def check_same(folder: Path) -> None:
     """Both collections have the same rows, column by column, and the same failures."""
     here, there = (Storage.open(folder / name) for name in ("local.birder", "ray.birder"))
@@ -70,33 +57,6 @@ def check_same(folder: Path) -> None:
     assert np.abs(vectors[0] - vectors[1]).max() <= 1e-6
     failures = [[{**f, "failed_at": None} for f in collection.failures()] for collection in (here, there)]
     assert failures[0] == failures[1]
-
-
-def children() -> dict[int, str]:
-    """Processes that this one has started, and those that they have: pid -> what Ray calls them."""
-    parents, names = {}, {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            names[int(path.name)] = (path / "cmdline").read_bytes().split(b"\0")[0].decode()
-        except OSError:
-            continue
-
-    def is_mine(pid: int) -> bool:
-        return pid == os.getpid() or (pid in parents and is_mine(parents[pid]))
-
-    return {pid: name for pid, name in names.items() if is_mine(pid)}
-
-
-def listening() -> set[str]:
-    """Addresses (hexadecimal, as the kernel has them) at which these processes listen."""
-    inodes = set()
-    for pid in children():
-        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
-            with contextlib.suppress(OSError):
-                inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
-    return {line[1].split(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes}
 
 
 def actors() -> list[int]:
@@ -184,19 +144,22 @@ def test_stop_commits_what_came_back_and_the_next_run_does_the_rest(tmp_path: Pa
 
 
 def test_a_killed_driver_loses_at_most_what_was_not_committed(tmp_path: Path, encoder: Encoder) -> None:
+    import ray
+
     draw(tmp_path, 100)
     Storage.create_or_open(tmp_path / "ray.birder", encoder.card)
+    address = ray.get_runtime_context().gcs_address
     code = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from tests.pipeline.test_distributed import MODEL, run
+from tests.pipeline.on_ray import MODEL, run
 
 def die(summary):
     if summary.finished >= 40:
         os.kill(os.getpid(), signal.SIGKILL)
 
-run(Path({str(tmp_path)!r}), MODEL.load(draft=True), commit_seconds=0.0, on_progress=die)
+run(Path({str(tmp_path)!r}), MODEL.load(draft=True), address={address!r}, commit_seconds=0.0, on_progress=die)
 """
     process = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=120)
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
@@ -213,7 +176,7 @@ def test_it_starts_and_ends_a_ray_of_its_own_quietly(tmp_path: Path, encoder: En
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from tests.pipeline.test_distributed import MODEL, children, listening, run
+from tests.pipeline.on_ray import MODEL, children, listening, run
 found = set()
 print(run(Path({str(tmp_path)!r}), MODEL.load(draft=True), on_progress=lambda _: found.update(listening())).embedded)
 print(sorted(found))
@@ -236,7 +199,7 @@ def test_it_joins_a_cluster_and_leaves_it_running(tmp_path: Path, encoder: Encod
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from tests.pipeline.test_distributed import MODEL, children, run
+from tests.pipeline.on_ray import MODEL, children, run
 seen = set()
 folder, model = Path({str(tmp_path)!r}), MODEL.load(draft=True)
 print(run(folder, model, address={address!r}, on_progress=lambda _: seen.update(children().values())).embedded)
@@ -257,7 +220,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 from birder.errors import ConfigError
-from tests.pipeline.test_distributed import MODEL, run
+from tests.pipeline.on_ray import MODEL, run
 try:
     run(Path({str(tmp_path)!r}), MODEL.load(draft=True), address="127.0.0.1:1")
 except ConfigError as error:

@@ -14,62 +14,15 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from PIL import Image
 
-from birder.collection.model import model_card
-from birder.collection.storage import Storage
 from birder.errors import CollectionError
 from birder.images.open import open_image
-from birder.images.transform import ClassificationTransform
-from birder.pipeline.embed import Plan, Summary, embed_images, plan
+from birder.pipeline.embed import Plan, embed_images, plan
 from birder.pipeline.outcomes import UNUSABLE_EMBEDDING
 from birder.sources import find_images, path_to_uri, uri_to_path
-
-TRANSFORM = ClassificationTransform((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-
-class Means:
-    """An engine that can be followed by hand: the means of 4 x 4 tiles; it counts what it embeds."""
-
-    name, precision, size, embedding_size = "means", "fp32", (16, 16), 48
-    patches: tuple[int, int, int] | None = None
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.images = 0
-        self.seconds = seconds
-
-    def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        self.images += len(images)
-        time.sleep(self.seconds * len(images))
-        tiles: npt.NDArray[np.float32] = images.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4), dtype=np.float32)
-        return tiles.reshape(len(images), -1)
-
-    def embed_with_patches(
-        self, images: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
-        raise NotImplementedError  # `patches` is None
-
-
-def collection_in(folder: Path) -> Storage:
-    card = model_card("means", "means", "00" * 32, TRANSFORM, Means(), draft=False)
-    return Storage.create_or_open(folder / "c.birder", card)
-
-
-def run(folder: Path, engine: Means | None = None, retry_failed: bool = False, **options: object) -> Summary:
-    collection = collection_in(folder)
-    todo = plan(collection, find_images([folder / "photos"]), retry_failed=retry_failed)
-    return embed_images(collection, engine or Means(), TRANSFORM, todo, draft=False, **options)  # type: ignore[arg-type]
-
-
-def draw(folder: Path, count: int, start: int = 0) -> None:
-    photos = folder / "photos"
-    photos.mkdir(exist_ok=True)
-    for i in range(start, start + count):
-        pixels = np.random.default_rng(i).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(photos / f"{i:04}.png")
+from tests.pipeline.means import TRANSFORM, Means, broken_files, collection_in, draw, run
 
 
 def check_complete(folder: Path) -> None:
@@ -150,31 +103,6 @@ def test_the_same_content_is_encoded_once_and_every_file_has_its_row(tmp_path: P
     summary = run(tmp_path, engine, threads=threads, batch_size=2, commit_rows=5)
     assert (engine.images, summary.embedded, summary.reused) == (3, 43, 40)
     check_complete(tmp_path)
-
-
-def broken_files(photos: Path) -> dict[str, str]:
-    """Broken files of many kinds: name -> what the reason must say."""
-    good = (photos / "0000.png").read_bytes()
-    jpeg = photos.parent / "good.jpg"
-    Image.open(photos / "0000.png").resize((300, 300)).save(jpeg)
-    contents = {
-        "empty.jpg": (b"", "empty"),
-        "zeros.jpg": (b"\0" * 500, "zeros"),
-        "text.jpg": (b"once upon a time", "unknown file format"),
-        "cut.png": (good[: len(good) // 2], "truncated|damaged"),
-        "cut.jpg": (jpeg.read_bytes()[:2000], "truncated"),
-        "bomb.ppm": (b"P6 60000 60000 255\n" + bytes(100), "bomb"),
-    }
-    for name, (data, _) in contents.items():
-        (photos / name).write_bytes(data)
-    (photos / "dangling.jpg").symlink_to(photos / "nowhere")
-    os.mkfifo(photos / "pipe.jpg")
-    (photos / "cut-copy.jpg").write_bytes(contents["cut.jpg"][0])
-    return {name: reason for name, (_, reason) in contents.items()} | {
-        "dangling.jpg": "does not exist",
-        "pipe.jpg": "not a regular file",
-        "cut-copy.jpg": "truncated",
-    }
 
 
 def test_broken_files_end_as_failures_with_reasons(tmp_path: Path) -> None:
@@ -290,8 +218,8 @@ def test_an_empty_plan_does_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_the_next_run_ends_with_every_file_once(tmp_path: Path) -> None:
-    draw(tmp_path, 400)
+def test_killed_at_random_moments_the_next_run_ends_with_every_file_once(tmp_path: Path) -> None:
+    draw(tmp_path, 200)
     for i in range(20):
         shutil.copy(tmp_path / f"photos/{i:04}.png", tmp_path / f"photos/copy{i:02}.png")
     code = f"""
@@ -299,20 +227,20 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 import lancedb  # its import takes longer than the run shall live
-from tests.pipeline.test_embed import Means, run
+from tests.pipeline.means import Means, run
 print("ready", flush=True)
 run(Path({str(tmp_path)!r}), Means(0.02), batch_size=4, threads=2, commit_rows=4)
 """
     counts = Counter[bool]()
     chance = random.Random(4)
-    for _ in range(20):
+    for _ in range(8):
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(chance.uniform(0.02, 0.4))
         process.send_signal(signal.SIGKILL)
         counts[process.wait() == -signal.SIGKILL] += 1
-    assert counts[True] == 20  # it was indeed killed while it worked
-    assert 0 < collection_in(tmp_path).count() < 420
+    assert counts[True] == 8  # it was indeed killed while it worked
+    assert 0 < collection_in(tmp_path).count() < 220
     run(tmp_path)
     check_complete(tmp_path)

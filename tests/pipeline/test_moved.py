@@ -17,7 +17,7 @@ from birder.formats.sources import find_sources
 from birder.pipeline.embed import plan
 from birder.pipeline.moved import Moved, find_moved, refuse_moved
 from birder.sources import path_to_uri
-from tests.collection.test_relocate import draw, embed, rows
+from tests.pipeline.relocating import draw, embed, rows
 
 
 @pytest.fixture
@@ -87,15 +87,15 @@ def birder(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_the_command_line_stops_before_it_embeds_and_names_the_command(home: Path) -> None:
     to = home / "c.birder"
-    assert birder("embed", home / "old", "--to", to).returncode == 0
+    assert birder("embed", home / "old", "--in", to).returncode == 0
     storage = Storage.open(to)
     owl = rows(storage)[path_to_uri(home / "old/2024/a/owl.png")]["id"]
     give_label(storage, [owl], "label", "Tawny owl")
     shutil.move(home / "old", home / "new")
     before = rows(storage)
-    run = birder("embed", home / "new", "--to", to)
+    run = birder("embed", home / "new", "--in", to)
     assert run.returncode == 2 and "Traceback" not in run.stderr
     assert f"birder relocate {to} --from {home / 'old'} --to {home / 'new'}" in run.stderr
     assert rows(storage) == before
-    assert birder("embed", home / "new", "--to", to, "--as-new").returncode == 0
+    assert birder("embed", home / "new", "--in", to, "--as-new").returncode == 0
     assert len(rows(storage)) == 2 * len(before)

@@ -32,29 +32,11 @@ from birder.pipeline.decode import Decoded, Pending, Unreadable, read_group, rea
 from birder.pipeline.embed import Plan, Summary, embed_images, plan
 from birder.sources import Box, Source, sources_again
 from birder.sources.table import join_table, read_table
-from tests.pipeline.test_embed import TRANSFORM, Means, collection_in
-from tests.sources.test_sources_shards import write_tar
+from tests.pipeline.means import TRANSFORM, Means, collection_in
+from tests.pipeline.sourced import png, rows_of, run
+from tests.sources.shards import write_tar
 
 DATA = Path(__file__).parents[1] / "data"
-
-
-def png(seed: int, size: tuple[int, int] = (20, 24)) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(out, "png")
-    return out.getvalue()
-
-
-def run(folder: Path, sources: list[Source], engine: Means | None = None, **options: object) -> tuple[Plan, Summary]:
-    collection = collection_in(folder)
-    todo = plan(collection, sources)
-    return todo, embed_images(collection, engine or Means(), TRANSFORM, todo, draft=False, **options)  # type: ignore[arg-type]
-
-
-def rows_of(folder: Path) -> dict[str, dict[str, object]]:
-    rows = collection_in(folder).to_arrow().to_pylist()
-    found = {row["uri"]: row for row in rows}
-    assert len(found) == len(rows)
-    return found
 
 
 def by_hand(data: bytes) -> npt.NDArray[np.float32]:
@@ -305,7 +287,9 @@ def test_killed_within_shards_the_next_run_ends_with_every_image_once(tmp_path: 
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from tests.pipeline.test_sources_into_rows import Means, find_sources, run
+from birder.formats.sources import find_sources
+from tests.pipeline.means import Means
+from tests.pipeline.sourced import run
 print("ready", flush=True)
 run(Path({str(tmp_path)!r}), find_sources([{str(tmp_path)!r} + "/*.tar"]), Means(0.02), batch_size=4, commit_rows=4)
 """

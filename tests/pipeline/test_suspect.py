@@ -12,9 +12,9 @@ from PIL import Image
 from birder.images.open import open_photo
 from birder.images.suspect import why_suspect
 from birder.images.transform import ClassificationTransform
-from tests.pipeline.test_embed import collection_in, draw, run
+from tests.factory import images_of
+from tests.pipeline.means import collection_in, draw, run
 from tests.robustness.hostile import encoded, half_zero, half_zero_files, picture
-from tests.stored import images_of
 
 REASONS = {
     "half-zero.webp": "its file ends in zeros",

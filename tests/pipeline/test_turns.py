@@ -20,9 +20,8 @@ from birder.collection.storage import Stamp, Storage
 from birder.errors import CollectionError
 from birder.pipeline.embed import embed_images, plan
 from birder.sources import find_images
-from tests.collection.test_storage import CARD, row, write
-from tests.pipeline.test_embed import TRANSFORM, Means, collection_in, draw, run
-from tests.stored import images_of
+from tests.factory import CARD, images_of, row, write
+from tests.pipeline.means import TRANSFORM, Means, collection_in, draw, run
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from birder.plots.colouring import Categories, Scale, colour_values
 from birder.plots.inline_modules import inline_modules
 from birder.plots.map_image import draw_map
 from birder.plots.map_page import write_map_page
-from tests.analysis.made import CHROMIUM, clusters, make, needs_chromium
+from tests.chromium import CHROMIUM, needs_chromium
+from tests.factory import clusters, collection_of_vectors
 
 pytestmark = pytest.mark.slow  # maps need UMAP, pictures matplotlib, pages a browser
 
@@ -35,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, MapPoints]:
         "taken_at": [datetime(2024, 5, 1 + i % 9) for i in range(60)],
     }
     names = [f"owls/{NASTY if i == 1 else i}.jpg" for i in range(60)]
-    collection = make(
+    collection = collection_of_vectors(
         tmp_path_factory.mktemp("m") / f"c{NASTY[1:8].replace('/', '')}.birder", vectors, names=names, columns=columns
     )
     return collection, compute_map(collection)

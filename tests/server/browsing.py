@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +18,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from birder.collection.storage import Content, ModelCard, Row, Stamp, Storage
+from birder.collection.storage import Content, Row, Stamp
+from tests.chromium import needs_chromium
+from tests.factory import collection_of, collection_of_images, write
 from tests.server import live
 
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -28,11 +28,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 expect = playwright_api.expect
 expect.set_options(timeout=20_000)  # as patient as the page is with a server on a busy machine
 
-CHROMIUM = os.environ.get("BIRDER_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-in_browser = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: install it, or name it in BIRDER_CHROMIUM"),
-]
+in_browser = [pytest.mark.slow, needs_chromium]
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 
@@ -157,14 +153,11 @@ def crops(folder: Path, start: int, end: int, size: int = 4) -> list[Row]:
     ]
 
 
-def collection_of(folder: Path, rows: int) -> Path:
+def collection_of_crops(folder: Path, rows: int) -> Path:
     """A collection of crops, with a column of booleans and one of numbers that has a space in its name."""
-    model = ModelCard("test", "test", "0" * 64, {"draft": True}, "torch", "fp32", 4)
-    collection = Storage.create_or_open(folder / "crops.birder", model)
-    with collection.writing():
-        collection.add_columns({"night": pa.bool_(), "Temp C": pa.float64()})
-        for start in range(0, rows, 20_000):
-            collection.write(crops(folder, start, min(rows, start + 20_000)))
+    collection = collection_of(folder / "crops.birder", types={"night": pa.bool_(), "Temp C": pa.float64()})
+    for start in range(0, rows, 20_000):
+        write(collection, crops(folder, start, min(rows, start + 20_000)))
     return collection.path
 
 
@@ -179,7 +172,7 @@ def audit(page: Any) -> list[str]:
 @contextlib.contextmanager
 def on_forty(browser: Any, folder: Path, *, labelled: int = 20, expected: str = "$^", **how: Any) -> Iterator[Any]:
     """A page on 40 little images in four clusters, some of them labelled; `ids` are in the gallery's order."""
-    with live.serving(live.make(folder, labelled=labelled).path) as client:
+    with live.serving(collection_of_images(folder, labelled=labelled).path) as client:
         for page in opened(browser, str(client.base_url).removesuffix("/api/v1/"), expected=expected, **how):
             page.api = client
             page.ids = client.get("ids").json()["ids"]

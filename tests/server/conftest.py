@@ -17,7 +17,7 @@ import pytest
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def birds_and_flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs of birds and flowers, a second copy of one, a hostile name and a file that is no photograph."""
     from tests.server.browsing import HOSTILE
@@ -31,22 +31,29 @@ def birds_and_flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(birds_and_flowers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server on their collection: 46 or so rows, labelled birds and flowers by their folders."""
-    from tests.server.browsing import serving
-
-    collection = tmp_path_factory.mktemp("served") / "demo.birder"
+@pytest.fixture(scope="session")
+def embedded(birds_and_flowers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their collection: 46 or so rows, labelled birds and flowers by their folders."""
+    collection = tmp_path_factory.mktemp("embedded") / "demo.birder"
     command = [sys.executable, "-m", "birder", "embed", str(birds_and_flowers), "--in", str(collection)]
     done = subprocess.run([*command, "--model", "efficientnet_lite0_in1k"], capture_output=True, text=True)
     assert "failed 1" in done.stderr + done.stdout, done.stderr
-    with serving(collection) as where:
+    return collection
+
+
+@pytest.fixture(scope="module")
+def address(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on a copy of that collection, which the tests of a file may change."""
+    from tests.server.browsing import serving
+
+    with serving(shutil.copytree(embedded, tmp_path_factory.mktemp("served") / "demo.birder")) as where:
         yield where
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from tests.server.browsing import CHROMIUM, playwright_api
+    from tests.chromium import CHROMIUM
+    from tests.server.browsing import playwright_api
 
     with playwright_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -65,7 +72,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 @pytest.fixture
 def few(tmp_path: Path) -> Iterator[str]:
     """A server on 40 rows."""
-    from tests.server.browsing import collection_of, serving
+    from tests.server.browsing import collection_of_crops, serving
 
-    with serving(collection_of(tmp_path, 40)) as where:
+    with serving(collection_of_crops(tmp_path, 40)) as where:
         yield where

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from birder.server.routes.columns import count_values
 from birder.taxonomy import RANKS
-from tests.server.live import KINDS, make, serving
+from tests.factory import KINDS, collection_of_images
+from tests.server.live import serving
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("columns")
-    make(folder)
+    collection_of_images(folder)
     with serving(folder / "c.birder") as client:
         yield client
 

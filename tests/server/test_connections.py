@@ -22,13 +22,14 @@ from starlette.routing import Route
 from birder.server.limits import bodies, connections
 from birder.server.limits.bodies import BodyLimit
 from birder.server.limits.connections import Listener, listen, server_for
-from tests.server.live import jpeg, make, running, serving
+from tests.factory import collection_of_images, jpeg
+from tests.server.live import running, serving
 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("connections")
-    make(folder, 8)
+    collection_of_images(folder, 8)
     return folder / "c.birder"
 
 

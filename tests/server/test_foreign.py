@@ -15,7 +15,8 @@ import pytest
 from birder.collection.schema import FAILURES, image_fields
 from birder.collection.storage import Storage
 from birder.errors import CollectionError
-from tests.server.live import SIZE, card, serving
+from tests.factory import DIMENSION, card
+from tests.server.live import serving
 
 
 def foreign(path: Path, change: dict[str, pa.Array | None] | None = None) -> Path:
@@ -25,11 +26,11 @@ def foreign(path: Path, change: dict[str, pa.Array | None] | None = None) -> Pat
         "id": pa.array([f"row {n}" for n in range(rows)]),
         "uri": pa.array([f"file:///gone/{n}.jpg" for n in range(rows)]),
         "sha256": pa.array(["", "no hash", "../../x", "zz" * 32, "é", "ab", "AB" * 32, "0" * 64]),
-        "embedding": pa.array(list(np.eye(rows, SIZE, dtype="f4")), pa.list_(pa.float32(), SIZE)),
+        "embedding": pa.array(list(np.eye(rows, DIMENSION, dtype="f4")), pa.list_(pa.float32(), DIMENSION)),
     }
-    fields = image_fields(card())
+    fields = image_fields(card(DIMENSION))
     made = {each.name: columns.get(each.name, pa.nulls(rows, each.type)) for each in fields} | (change or {})
-    stored = {b"birder": json.dumps({"format": 1, **asdict(card())}).encode()}
+    stored = {b"birder": json.dumps({"format": 1, **asdict(card(DIMENSION))}).encode()}
     table = pa.table({name: column for name, column in made.items() if column is not None}).replace_schema_metadata(
         stored
     )

@@ -26,14 +26,13 @@ from birder.collection.storage import Storage
 from birder.server import label_desk
 from birder.server.catalogue import Catalogue
 from birder.server.label_desk import LabelDesk
-from tests.analysis.made import make as make_of
-from tests.server.live import make, serving
-from tests.stored import images_of
+from tests.factory import collection_of_images, collection_of_vectors, images_of
+from tests.server.live import serving
 
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Storage:
-    return make(tmp_path, 12, labelled=6)
+    return collection_of_images(tmp_path, 12, labelled=6)
 
 
 @pytest.fixture
@@ -295,7 +294,7 @@ def test_labels_are_folded_when_many_are_pending_when_it_is_quiet_and_at_the_end
 ) -> None:
     monkeypatch.setattr(label_desk, "FOLD_ROWS", 8)
     monkeypatch.setattr(label_desk, "_LOOK_EVERY", 0.05)
-    collection = make(tmp_path, 12, labelled=0)
+    collection = collection_of_images(tmp_path, 12, labelled=0)
 
     def in_rows() -> int:
         return Storage.open(collection.path, labels=False).count("label = 'lynx'")
@@ -426,7 +425,7 @@ def test_the_page_is_told_when_tidying_is_worth_it(
 @pytest.mark.slow
 def test_ten_thousand_single_labels_cost_less_than_fifty_megabytes(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(4000, 512)).astype(np.float32)
-    collection = make_of(tmp_path / "c.birder", vectors)
+    collection = collection_of_vectors(tmp_path / "c.birder", vectors)
     ids = collection.to_arrow()["id"].to_pylist()
     before, files_before = size(collection.path)
 
@@ -451,7 +450,7 @@ def test_ten_thousand_single_labels_cost_less_than_fifty_megabytes(tmp_path: Pat
 
 @pytest.mark.slow
 def test_64_clients_wait_less_than_a_second_for_their_labels(tmp_path: Path) -> None:
-    collection = make(tmp_path, 400, labelled=0)
+    collection = collection_of_images(tmp_path, 400, labelled=0)
     waited: list[float] = []
     with serving(collection.path) as client:
         ids = client.get("ids").json()["ids"]
@@ -473,7 +472,7 @@ def test_64_clients_wait_less_than_a_second_for_their_labels(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_after_a_kill_the_label_that_was_answered_is_there(tmp_path: Path) -> None:
-    collection = make(tmp_path, 8, labelled=0)
+    collection = collection_of_images(tmp_path, 8, labelled=0)
     program = (
         "import sys, uvicorn, socket; from birder.server.app import create_app;"
         "s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True);"

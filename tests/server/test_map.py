@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from birder.collection.storage import Storage
-from tests.server.live import KINDS, make, serving
+from tests.factory import KINDS, collection_of_images
+from tests.server.live import serving
 
 pytestmark = pytest.mark.slow  # maps are computed by a process that imports UMAP
 
@@ -29,7 +30,7 @@ def wait_for_map(client: httpx.Client) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("map")
-    make(folder)
+    collection_of_images(folder)
     with serving(folder / "c.birder") as client:
         assert client.get("map").json() == {
             "state": "absent",
@@ -101,7 +102,7 @@ def test_the_rarest_categories_are_put_together(tmp_path: Path) -> None:
 
 
 def test_too_few_photographs_make_no_map(tmp_path: Path) -> None:
-    make(tmp_path, 3)
+    collection_of_images(tmp_path, 3)
     with serving(tmp_path / "c.birder") as client:
         state = client.get("map").json()
         assert not state["can_compute"] and "at least 5" in state["why"]
@@ -110,7 +111,7 @@ def test_too_few_photographs_make_no_map(tmp_path: Path) -> None:
 
 
 def test_a_map_that_cannot_be_stored_says_why_and_can_be_tried_again(tmp_path: Path) -> None:
-    collection = make(tmp_path, 12)
+    collection = collection_of_images(tmp_path, 12)
     with serving(tmp_path / "c.birder") as client:
         with collection.writing():
             assert client.post("map").status_code == 202

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.live import make, serving
+from tests.factory import collection_of_images
+from tests.server.live import serving
 
 CONFIG = Path(__file__).parents[2] / "schemathesis.toml"
 
 
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
-    make(tmp_path, 12)
+    collection_of_images(tmp_path, 12)
     with serving(tmp_path / "c.birder") as client:
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
         command += [str(client.base_url.join("openapi.json")), "--continue-on-failure", "--no-color"]
@@ -27,7 +28,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_everything_is_described_and_the_page_that_shows_it_needs_no_network(tmp_path: Path) -> None:
-    make(tmp_path, 2)
+    collection_of_images(tmp_path, 2)
     with serving(tmp_path / "c.birder") as client:
         described = client.get("openapi.json").json()
         for path, methods in described["paths"].items():

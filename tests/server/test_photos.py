@@ -15,14 +15,15 @@ import pytest
 from PIL import Image
 
 from birder.collection.storage import Content, Row, Stamp, Storage
-from birder.sources import row_images
-from tests.server.live import KINDS, SIZE, card, jpeg, make, row_of, serving
+from birder.sources.row_images import shrunk
+from tests.factory import DIMENSION, KINDS, card, collection_of_images, jpeg, row_of_file
+from tests.server.live import serving
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Path]]:
     folder = tmp_path_factory.mktemp("photos")
-    make(folder)
+    collection_of_images(folder)
     with serving(folder / "c.birder") as client:
         yield client, folder
 
@@ -46,7 +47,7 @@ def number(photo: dict[str, object]) -> int:
 def test_the_collection_is_described(client: httpx.Client) -> None:
     told = client.get("collection").json()
     assert told["name"] == "c.birder"
-    assert told["model"] == {"name": "nowhere", "precision": "fp32", "engine": "torch", "embedding_size": SIZE}
+    assert told["model"] == {"name": "tiny", "precision": "fp32", "engine": "torch", "embedding_size": DIMENSION}
     assert (told["rows"], told["failures"], told["writable"]) == (40, 1, True)
     columns = {each["name"]: (each["type"], each["filled"]) for each in told["columns"]}
     assert columns["label"] == ("text", 20)
@@ -54,7 +55,7 @@ def test_the_collection_is_described(client: httpx.Client) -> None:
     assert columns["seen"] == ("time", 40)
     assert columns["night"] == ("boolean", 40)
     assert "embedding" not in columns
-    assert told["can"]["search_image"] is False and "birder fetch nowhere" in told["can"]["why"]
+    assert told["can"]["search_image"] is False and "birder fetch tiny" in told["can"]["why"]
     assert told["map"] == {"state": "absent", "points": 0, "missing": 40}
 
 
@@ -163,7 +164,7 @@ def test_concurrent_requests_for_one_thumbnail_make_it_once(
 ) -> None:
     client, _ = here
     made: list[int] = []
-    real = row_images.shrunk
+    real = shrunk
 
     def slow(data: bytes, fragment: str, side: int) -> Image.Image:
         made.append(side)
@@ -188,9 +189,9 @@ def test_an_image_is_written_anew_without_its_metadata_and_bounded(tmp_path: Pat
     exif[0x0112] = 6  # turned
     path = tmp_path / "large.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 3000, 3), np.uint8)).save(path, exif=exif)
-    collection = Storage.create_or_open(tmp_path / "c", card())
+    collection = Storage.create_or_open(tmp_path / "c", card(DIMENSION))
     with collection.writing():
-        collection.write([row_of(path, np.ones(SIZE))])
+        collection.write([row_of_file(path, np.ones(DIMENSION))])
     with serving(tmp_path / "c") as client:
         id_ = rows(client)[0]["id"]
         answer = client.get(f"photos/{id_}/image")
@@ -226,8 +227,8 @@ def test_boxes_and_members_of_shards_are_shown(tmp_path: Path) -> None:
         f"{(tmp_path / 'a.tar').as_uri()}#one.png": (0, 128, 0),
         f"{(tmp_path / 'a.parquet').as_uri()}#row=1": (255, 255, 255),
     }
-    collection = Storage.create_or_open(tmp_path / "c", card())
-    content = Content(np.ones(SIZE, np.float32), 1, 1, None, None, None)
+    collection = Storage.create_or_open(tmp_path / "c", card(DIMENSION))
+    content = Content(np.ones(DIMENSION, np.float32), 1, 1, None, None, None)
     with collection.writing():
         collection.write([Row(uri, hashlib.sha256(uri.encode()).hexdigest(), Stamp(1, 1), content) for uri in wanted])
     with serving(tmp_path / "c") as client:
@@ -245,7 +246,7 @@ def test_pictures_that_are_gone_elsewhere_or_none_are_404_with_a_reason(tmp_path
     text.write_text("root:x:0:0: the password is owl")
     gone = tmp_path / "gone.jpg"
     gone.write_bytes(jpeg())
-    content = Content(np.ones(SIZE, np.float32), 1, 1, None, None, None)
+    content = Content(np.ones(DIMENSION, np.float32), 1, 1, None, None, None)
     uris = [
         text.as_uri(),
         gone.as_uri(),
@@ -255,7 +256,7 @@ def test_pictures_that_are_gone_elsewhere_or_none_are_404_with_a_reason(tmp_path
         "file:///dev/zero",
         tmp_path.as_uri(),
     ]
-    collection = Storage.create_or_open(tmp_path / "c", card())
+    collection = Storage.create_or_open(tmp_path / "c", card(DIMENSION))
     with collection.writing():
         collection.write([Row(uri, hashlib.sha256(uri.encode()).hexdigest(), Stamp(1, 1), content) for uri in uris])
     gone.unlink()
@@ -274,9 +275,9 @@ def test_a_file_that_has_changed_is_shown_as_it_is_and_not_kept_for_the_former_c
     path, copy = tmp_path / "a.jpg", tmp_path / "copy.jpg"
     for each in (path, copy):
         each.write_bytes(jpeg(1))
-    collection = Storage.create_or_open(tmp_path / "c", card())
+    collection = Storage.create_or_open(tmp_path / "c", card(DIMENSION))
     with collection.writing():
-        collection.write([row_of(path, np.ones(SIZE)), row_of(copy, np.ones(SIZE))])
+        collection.write([row_of_file(path, np.ones(DIMENSION)), row_of_file(copy, np.ones(DIMENSION))])
     Image.new("RGB", (64, 48), "red").save(path)
     with serving(tmp_path / "c") as client:
         changed, same = (client.get(f"photos/{row['id']}/thumbnail") for row in rows(client))
@@ -286,14 +287,14 @@ def test_a_file_that_has_changed_is_shown_as_it_is_and_not_kept_for_the_former_c
 
 
 def test_rows_that_another_process_adds_appear_and_the_version_changes(tmp_path: Path) -> None:
-    collection = make(tmp_path, 5)
+    collection = collection_of_images(tmp_path, 5)
     with serving(tmp_path / "c.birder") as client:
         before = client.get("photos").json()
         assert before["total"] == 5
         new = tmp_path / "photos" / "9999 new.jpg"
         new.write_bytes(jpeg(99))
         with collection.writing():
-            collection.write([row_of(new, np.ones(SIZE))])
+            collection.write([row_of_file(new, np.ones(DIMENSION))])
         end = time.monotonic() + 10
         while (after := client.get("photos").json())["total"] == 5 and time.monotonic() < end:
             time.sleep(0.05)
@@ -302,14 +303,14 @@ def test_rows_that_another_process_adds_appear_and_the_version_changes(tmp_path:
 
 
 def test_whoever_opens_the_page_finds_what_was_committed_a_moment_ago(tmp_path: Path) -> None:
-    collection = make(tmp_path, 5)
+    collection = collection_of_images(tmp_path, 5)
     with serving(tmp_path / "c.birder") as client:
         for rows in range(6, 12):  # each time right after a look, within the time that lists are not looked for again
             assert client.get("collection").json()["rows"] == rows - 1
             new = tmp_path / "photos" / f"{rows:04d} new.jpg"
             new.write_bytes(jpeg(rows))
             with collection.writing():
-                collection.write([row_of(new, np.ones(SIZE))])
+                collection.write([row_of_file(new, np.ones(DIMENSION))])
             assert client.get("collection").json()["rows"] == client.get("photos").json()["total"] == rows
 
 

@@ -11,13 +11,14 @@ import pytest
 
 from birder.collection.storage import Storage
 from birder.naming.by_examples import name_by_examples
-from tests.server.live import make, serving
+from tests.factory import collection_of_images
+from tests.server.live import serving
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predictions")
-    make(folder, 40, labelled=20)
+    collection_of_images(folder, 40, labelled=20)
     return folder / "c.birder"
 
 
@@ -34,7 +35,7 @@ def test_names_are_those_of_name_by_examples_without_the_image_itself(
     rows = Storage.open(path).to_arrow().sort_by("uri").to_pylist()
     vectors = np.array([row["embedding"] for row in rows], np.float32)
     labelled = [row["label"] is not None for row in rows]
-    asked = {"k": 3} if method is None else {"k": 3, "method": method}
+    asked: dict[str, str | int] = {"k": 3} if method is None else {"k": 3, "method": method}
     for number in (3, 30):  # one with a label, one without
         examples = [i for i in range(len(rows)) if labelled[i] and i != number]
         names = name_by_examples(vectors[examples], [rows[i]["label"] for i in examples], method=method or "simpleshot")

@@ -20,13 +20,14 @@ from birder.images.open import open_image
 from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import path_to_uri
 from birder.weights.clip import load_clip
-from tests.server.live import KINDS, SIZE, embed, make, serving
+from tests.factory import DIMENSION, KINDS, collection_by_model, collection_of_images
+from tests.server.live import serving
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("search")
-    make(folder)
+    collection_of_images(folder)
     with serving(folder / "c.birder") as client:
         yield client
 
@@ -70,9 +71,9 @@ def test_searching_takes_likes_unlikes_embeddings_and_conditions(
         ({}, "Nothing to search by"),
         ({"ids": ["nothing"]}, "no row 'nothing'"),
         ({"embedding": [1.0]}, "16-dimensional embeddings"),
-        ({"embedding": [0.0] * SIZE}, "16-dimensional embeddings"),
-        ({"texts": ["a frog"]}, "weights of nowhere are not on this machine"),
-        ({"unlike": ["a frog"]}, "weights of nowhere are not on this machine"),
+        ({"embedding": [0.0] * DIMENSION}, "16-dimensional embeddings"),
+        ({"texts": ["a frog"]}, "weights of tiny are not on this machine"),
+        ({"unlike": ["a frog"]}, "weights of tiny are not on this machine"),
         ({"where": "labl = 'owl'"}, "Invalid filter: unknown column 'labl'. Did you mean 'label'"),
     ],
 )
@@ -94,7 +95,7 @@ def test_a_filter_that_overflows_lancedbs_stack_is_refused_wherever_filters_are_
 
 def test_numbers_that_are_none_are_refused(client: httpx.Client) -> None:
     for number in ("NaN", "Infinity", "1e400", '"x"'):
-        body = f'{{"embedding": [{", ".join([number] * SIZE)}]}}'
+        body = f'{{"embedding": [{", ".join([number] * DIMENSION)}]}}'
         answer = client.post("search", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 422, number
 
@@ -124,16 +125,18 @@ def duplicates(client: httpx.Client, **asked: object) -> dict[str, Any]:
 
 
 def test_duplicates_are_grouped(tmp_path: Path) -> None:
-    from tests.server.live import card, jpeg, row_of
+    from tests.factory import card, jpeg, row_of_file
 
-    collection = Storage.create_or_open(tmp_path / "c", card())
+    collection = Storage.create_or_open(tmp_path / "c", card(DIMENSION))
     made = []
     rng = np.random.default_rng(0)
     for number in range(6):
         path = tmp_path / f"{number}.jpg"
         path.write_bytes(jpeg(0 if number in (0, 1) else number))
-        vector = np.eye(SIZE)[0 if number < 2 else number] + (0 if number < 2 else 1e-3) * rng.normal(size=SIZE)
-        made.append(row_of(path, np.eye(SIZE)[2] + 1e-3 if number == 3 else vector))
+        vector = np.eye(DIMENSION)[0 if number < 2 else number] + (0 if number < 2 else 1e-3) * rng.normal(
+            size=DIMENSION
+        )
+        made.append(row_of_file(path, np.eye(DIMENSION)[2] + 1e-3 if number == 3 else vector))
     with collection.writing():
         collection.write(made)
     with serving(tmp_path / "c") as client:
@@ -152,7 +155,7 @@ def test_duplicates_are_grouped(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_one_threshold_waits_for_another_and_a_failure_is_told_once(tmp_path: Path) -> None:
-    make(tmp_path, 60)
+    collection_of_images(tmp_path, 60)
     with serving(tmp_path / "c.birder") as client:
         assert client.get("duplicates", params={"threshold": 0.9}).json()["state"] == "computing"
         waiting = client.get("duplicates", params={"threshold": 0.8}).json()
@@ -175,7 +178,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[tup
     """A collection of eight photographs with the model that is installed."""
     folder = tmp_path_factory.mktemp("real")
     chosen = sorted((photos / "birds").glob("*.jpg"))[:4] + sorted((photos / "fish").glob("*.jpg"))[:4]
-    with serving(embed(folder, chosen)) as client:
+    with serving(collection_by_model(folder, chosen)) as client:
         yield client, chosen[0]
 
 
@@ -220,13 +223,13 @@ def test_several_pictures_are_searched_for_at_once(real: tuple[httpx.Client, Pat
 
 
 def test_a_model_of_another_width_than_imported_embeddings_is_refused(tmp_path: Path, photos: Path) -> None:
-    from tests.server.live import card, jpeg, row_of
+    from tests.factory import card, jpeg, row_of_file
 
     (tmp_path / "a.jpg").write_bytes(jpeg())
-    imported = card(engine="import", source=DEFAULT_WEIGHTS, transform={})
+    imported = card(DIMENSION, engine="import", source=DEFAULT_WEIGHTS, transform={})
     collection = Storage.create_or_open(tmp_path / "c", imported)
     with collection.writing():
-        collection.write([row_of(tmp_path / "a.jpg", np.ones(SIZE))])
+        collection.write([row_of_file(tmp_path / "a.jpg", np.ones(DIMENSION))])
     with serving(tmp_path / "c") as client:
         answer = client.post("embed", files={"file": ("a.jpg", jpeg())})
         assert answer.status_code == 400 and "gives 1280-dimensional ones" in answer.json()["detail"]

@@ -15,7 +15,8 @@ from birder.errors import ConfigError
 from birder.server import page_files
 from birder.server.app import create_app
 from birder.server.security import COOKIE, Guesses, check_token
-from tests.server.live import make, serving
+from tests.factory import collection_of_images
+from tests.server.live import serving
 
 TOKEN = "correct-horse-battery"
 
@@ -23,7 +24,7 @@ TOKEN = "correct-horse-battery"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("security")
-    make(folder, 8)
+    collection_of_images(folder, 8)
     return folder
 
 

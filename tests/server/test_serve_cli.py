@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server.live import make
+from tests.factory import collection_of_images
 
 pytestmark = pytest.mark.slow  # every test runs the whole command
 
@@ -22,7 +22,7 @@ PROGRAM = [sys.executable, "-m", "birder", "serve"]
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve")
-    make(folder, 12)
+    collection_of_images(folder, 12)
     return folder / "c.birder"
 
 

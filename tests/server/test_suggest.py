@@ -10,7 +10,8 @@ from birder.analysis.suggest import suggest
 from birder.collection.labels import give_label
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, UnknownNameError
-from tests.server.live import KINDS, card, make, row_of, serving
+from tests.factory import KINDS, card, collection_of_images, row_of_file
+from tests.server.live import serving
 
 
 def truths(collection: Storage) -> dict[str, str]:
@@ -22,7 +23,7 @@ def truths(collection: Storage) -> dict[str, str]:
 
 
 def test_unlabelled_photographs_get_the_label_of_their_cluster_surest_first(tmp_path: Path) -> None:
-    collection = make(tmp_path, 80, labelled=12)
+    collection = collection_of_images(tmp_path, 80, labelled=12)
     found = suggest(collection, "label")
     truth = truths(collection)
     assert len(found.rows) == 68
@@ -34,7 +35,7 @@ def test_unlabelled_photographs_get_the_label_of_their_cluster_surest_first(tmp_
 
 
 def test_one_label_is_asked_for(tmp_path: Path) -> None:
-    collection = make(tmp_path, 80, labelled=12)
+    collection = collection_of_images(tmp_path, 80, labelled=12)
     found = suggest(collection, "label", label="fox", limit=5)
     truth = truths(collection)
     assert [row.label for row in found.rows] == ["fox"] * 5
@@ -42,17 +43,17 @@ def test_one_label_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_most_useful_lie_between_two_classes(tmp_path: Path) -> None:
-    collection = Storage.create_or_open(tmp_path / "c", card(embedding_size=2))
+    collection = Storage.create_or_open(tmp_path / "c", card(2))
     photo = tmp_path / "a.jpg"
     rows = []
-    from tests.server.live import jpeg
+    from tests.factory import jpeg
 
     for number, degrees in enumerate([0, 2, 4, 88, 90, 86, 10, 30, 45, 60, 80]):
         photo = tmp_path / f"{number:02d}.jpg"
         photo.write_bytes(jpeg(number))
         angle = np.radians(degrees)
         label = {0: "a", 1: "a", 2: "a", 3: "b", 4: "b", 5: "b"}.get(number)
-        rows.append(row_of(photo, 5 * np.array([np.cos(angle), np.sin(angle)]), label=label))
+        rows.append(row_of_file(photo, 5 * np.array([np.cos(angle), np.sin(angle)]), label=label))
     with collection.writing():
         collection.write(rows)
     names = {row["id"]: row["uri"][-6:-4] for row in collection.to_arrow().to_pylist()}
@@ -64,7 +65,7 @@ def test_the_most_useful_lie_between_two_classes(tmp_path: Path) -> None:
 
 
 def test_with_one_class_the_others_stand_against_it(tmp_path: Path) -> None:
-    collection = make(tmp_path, 80, labelled=0)
+    collection = collection_of_images(tmp_path, 80, labelled=0)
     truth = truths(collection)
     owls = [id_ for id_, name in truth.items() if name == "owl"]
     give_label(collection, owls[:4], "label", "owl")
@@ -75,7 +76,7 @@ def test_with_one_class_the_others_stand_against_it(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
-    collection = make(tmp_path, 8, labelled=0)
+    collection = collection_of_images(tmp_path, 8, labelled=0)
     with pytest.raises(ConfigError, match="No row has a value in label yet"):
         suggest(collection, "label")
     with pytest.raises(UnknownNameError, match="Unknown column"):
@@ -94,7 +95,7 @@ def test_more_examples_than_are_needed_are_drawn_from_each_class_alike(
     from birder.analysis import suggest as module
 
     monkeypatch.setattr(module, "MOST_EXAMPLES", 12)
-    collection = make(tmp_path, 80, labelled=60)
+    collection = collection_of_images(tmp_path, 80, labelled=60)
     found = suggest(collection, "label")
     assert "12 labelled images of 4 kinds, drawn from 60" in found.note
     truth = truths(collection)
@@ -102,7 +103,7 @@ def test_more_examples_than_are_needed_are_drawn_from_each_class_alike(
 
 
 def test_the_server_lists_suggestions(tmp_path: Path) -> None:
-    make(tmp_path, 40, labelled=12)
+    collection_of_images(tmp_path, 40, labelled=12)
     with serving(tmp_path / "c.birder") as client:
         told = client.get("suggest", params={"label": "owl", "limit": 3}).json()
         assert [photo["label"] for photo in told["photos"]] == ["owl"] * 3

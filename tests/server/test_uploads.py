@@ -23,8 +23,9 @@ from birder.images.apart import Decoders
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform
 from birder.server.routes.uploads import Upload, decode_upload
+from tests.factory import collection_by_model, jpeg
 from tests.robustness.memory import tree_memory
-from tests.server.live import embed, jpeg, serving
+from tests.server.live import serving
 
 TRANSFORM = {
     "size": [8, 8],
@@ -40,7 +41,7 @@ TRANSFORM = {
 def client(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("uploads")
     spool = tmp_path_factory.mktemp("spool")
-    path = embed(folder, sorted((photos / "birds").glob("*.jpg"))[:1])
+    path = collection_by_model(folder, sorted((photos / "birds").glob("*.jpg"))[:1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(spool))
         patch.setattr("tempfile.tempdir", str(spool))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import itertools
 import json
@@ -11,7 +10,7 @@ import random
 import shutil
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ from birder.sources import Source, find_images, load_source, parquet, read_json
 from birder.sources.columns import PlaceWarning, drop_off_earth
 from birder.sources.lines import MAX_LINE
 from birder.sources.table import read_table
-from tests.sources.test_sources_shards import write_tar
+from tests.robustness.documents import changed
+from tests.sources.shards import write_tar
 
 CAMTRAP = Path(__file__).parents[1] / "data" / "camtrap-dp"
 TRANSFORM = ClassificationTransform((8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -298,27 +298,6 @@ RESULTS = {
 }
 
 
-def changed(document: Any, values: tuple[Any, ...] = HOSTILE) -> Iterator[Any]:
-    """A document with each of its parts replaced by each hostile value, one at a time."""
-
-    def places(part: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        yield path
-        items = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
-        for key, value in items:
-            yield from places(value, (*path, key))
-
-    for path, value in itertools.product(places(document), values):
-        if not path:
-            yield value
-            continue
-        whole = copy.deepcopy(document)
-        part = whole
-        for key in path[:-1]:
-            part = part[key]
-        part[path[-1]] = value
-        yield whole
-
-
 def survives(read: Callable[[], list[Source]]) -> None:
     try:
         sources = read()
@@ -334,7 +313,7 @@ def survives(read: Callable[[], list[Source]]) -> None:
 def test_hostile_results_of_megadetector_are_refused_in_words_or_cost_only_themselves(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
     path = tmp_path / "r.json"
-    for document in changed(RESULTS):
+    for document in changed(RESULTS, HOSTILE):
         path.write_text(json.dumps(document))
         survives(lambda: read_boxes(path, tmp_path))
     for text in ("[" * 100_000, '{"a":' * 5000, "1" * 5000, "", "\ufeff{}", "nan"):
@@ -358,7 +337,7 @@ def test_hostile_data_packages_are_refused_in_words_or_cost_only_themselves(tmp_
         "taxonomic": [{"scientificName": "Anas", "taxonRank": "genus", "kingdom": "Animalia"}],
     }
     path = tmp_path / "datapackage.json"
-    for document in changed(package):
+    for document in changed(package, HOSTILE):
         path.write_text(json.dumps(document))
         survives(lambda: find_sources([path]))
         survives(lambda: find_sources([tmp_path]))

@@ -16,8 +16,8 @@ import pytest
 from birder.errors import BirderError, ConfigError
 from birder.formats.sources import find_sources
 from birder.sources import Source, load_source, read_source, stamp_of
-from tests.pipeline.test_sources_into_rows import png, rows_of, run
-from tests.sources.test_sources_shards import TREE, write_parquet, write_tar
+from tests.pipeline.sourced import png, rows_of, run
+from tests.sources.shards import TREE, write_parquet, write_tar
 
 pytest.importorskip("aiohttp", reason="the extra remote is not installed")
 

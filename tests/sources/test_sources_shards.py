@@ -19,34 +19,13 @@ from birder.sources import Source, load_source
 from birder.sources.columns import with_taxonomy
 from birder.sources.parquet import ParquetShard
 from birder.sources.tar import TarShard
-
-Member = tuple[str, bytes]
-
-
-def write_tar(path: Path, members: list[Member], format: int = tarfile.PAX_FORMAT) -> Path:
-    with tarfile.open(path, "w", format=format) as archive:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
+from tests.sources.shards import TREE, write_parquet, write_tar
 
 
 def inside(path: Path) -> list[Source]:
     (shard,) = find_sources([path])
     assert shard.members is not None
     return list(shard.members.sources())
-
-
-TREE = [
-    ("20.jpg", b"owl"),
-    ("20.taxonomic_name.txt", b"Animalia Chordata Aves Strigiformes Strigidae Strix aluco"),
-    ("20.common_name.txt", b" tawny owl\n"),
-    ("20.json", b'{"trap": 7, "place": {"x": 1}, "id": "a"}'),
-    ("21.jpg", b"moss"),
-    ("21.common_name.txt", b""),
-    ("21.json", b'{"trap": 7.5}'),
-]
 
 
 def test_a_sample_of_a_tar_is_its_image_with_its_texts(tmp_path: Path) -> None:
@@ -179,22 +158,6 @@ def test_a_tar_that_changed_since_it_was_listed_gives_no_other_image(tmp_path: P
     write_tar(path, [("2.jpg", b"two"), ("1.jpg", b"one")])
     with pytest.raises(OSError, match="no longer at its place"):
         load_source(sources[0])
-
-
-def write_parquet(path: Path, rows: int, group: int) -> Path:
-    images = [{"bytes": b"%d" % i * 100, "path": f"{i}.jpg"} for i in range(rows)]
-    names = {"label": {"_type": "ClassLabel", "names": ["owl", "wren"]}}
-    table = pa.table(
-        {
-            "image": pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-            "label": pa.array([i % 2 for i in range(rows)]),
-            "uri": [f"u{i}" for i in range(rows)],
-            "tags": [["a", str(i)] for i in range(rows)],
-            "n": pa.array(range(rows), pa.uint8()),
-        },
-    ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": names}})})
-    pq.write_table(table, path, row_group_size=group)
-    return path
 
 
 def test_rows_of_a_parquet_file_are_images_with_their_columns(tmp_path: Path) -> None:

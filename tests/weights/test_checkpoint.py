@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ DATA = Path(__file__).parents[1] / "data" / "birder"
 NAME = "vit_tiny_p16_pn_test"
 
 
-def test_both_kinds_of_a_published_file_hold_the_same():
+def test_both_kinds_of_a_published_file_hold_the_same() -> None:
     pt, st = (read_checkpoint(DATA / f"{NAME}.{ending}") for ending in ("pt", "safetensors"))
     assert pt.state.keys() == st.state.keys()
     assert all(torch.equal(pt.state[key], st.state[key]) for key in pt.state)
@@ -30,7 +31,7 @@ def test_both_kinds_of_a_published_file_hold_the_same():
 
 
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
-def test_round_trip(tmp_path, ending):
+def test_round_trip(tmp_path: Path, ending: str) -> None:
     net, info = birder.load_model("vit_b16_pn", DATA / f"{NAME}.pt", inference=True)
     path = birder.save_model(
         net,
@@ -47,7 +48,7 @@ def test_round_trip(tmp_path, ending):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_inference_means_evaluation_mode_and_no_gradients():
+def test_inference_means_evaluation_mode_and_no_gradients() -> None:
     net, _ = birder.load_model("vit_b16_pn", DATA / f"{NAME}.pt", inference=True)
     assert not net.training
     assert not any(p.requires_grad for p in net.parameters())
@@ -56,7 +57,7 @@ def test_inference_means_evaluation_mode_and_no_gradients():
     assert all(p.requires_grad for p in trainable.parameters())
 
 
-def test_new_size_and_dtype():
+def test_new_size_and_dtype() -> None:
     net, _ = birder.load_model(
         "vit_b16_pn", DATA / f"{NAME}.pt", inference=True, new_size=(96, 160), dtype=torch.float64
     )
@@ -65,11 +66,11 @@ def test_new_size_and_dtype():
     assert net.embedding(x).dtype == torch.float64
 
 
-def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
 
     class Attack:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (mark,))
 
     for name, save in (("zip.pt", torch.save), ("plain.pt", lambda obj, path: path.write_bytes(pickle.dumps(obj)))):
@@ -82,7 +83,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
 
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
 @pytest.mark.parametrize("share", [0, 0.1, 0.9])
-def test_truncated_file_says_so(tmp_path, ending, share):
+def test_truncated_file_says_so(tmp_path: Path, ending: str, share: float) -> None:
     data = (DATA / f"{NAME}.{ending}").read_bytes()
     path = tmp_path / f"cut.{ending}"
     path.write_bytes(data[: int(len(data) * share)])
@@ -90,7 +91,7 @@ def test_truncated_file_says_so(tmp_path, ending, share):
         read_checkpoint(path)
 
 
-def test_foreign_files_say_what_is_missing(tmp_path):
+def test_foreign_files_say_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(WeightsError, match=r"no task, signature.*birder convert"):
@@ -104,7 +105,7 @@ def test_foreign_files_say_what_is_missing(tmp_path):
         read_checkpoint(tmp_path / "none.safetensors")
 
 
-def test_broken_metadata_is_an_error_of_ours(tmp_path):
+def test_broken_metadata_is_an_error_of_ours(tmp_path: Path) -> None:
     good = read_checkpoint(DATA / f"{NAME}.pt")
     path = tmp_path / "broken.pt"
     torch.save(
@@ -118,7 +119,7 @@ def test_broken_metadata_is_an_error_of_ours(tmp_path):
         read_checkpoint(path)
 
 
-def test_state_that_does_not_fit_names_parameters_and_shapes():
+def test_state_that_does_not_fit_names_parameters_and_shapes() -> None:
     with pytest.raises(WeightsError) as error:
         birder.load_model("vit_b16_pn", DATA / f"{NAME}.pt", config={"num_layers": 2, "mlp_dim": 64})
     message = str(error.value)
@@ -130,24 +131,24 @@ def test_state_that_does_not_fit_names_parameters_and_shapes():
         birder.load_model("vit_b16", DATA / f"{NAME}.pt")
 
 
-def test_unknown_network_is_said_with_the_closest():
+def test_unknown_network_is_said_with_the_closest() -> None:
     with pytest.raises(UnknownNameError, match="vit_b16_pn"):
         birder.load_model("vit_b16_pm", DATA / f"{NAME}.pt")
 
 
-def test_other_endings_are_not_written(tmp_path):
+def test_other_endings_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"\.pt or \.safetensors"):
         write_checkpoint(tmp_path / "x.bin", read_checkpoint(DATA / f"{NAME}.pt"))
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "taken.pt").mkdir()
     with pytest.raises(ConfigError, match="is a folder: name a file"):
         write_checkpoint(tmp_path / "taken.pt", read_checkpoint(DATA / f"{NAME}.pt"))
     assert [p.name for p in tmp_path.iterdir()] == ["taken.pt"]
 
 
-def test_load_model_with_cfg(tmp_path):
+def test_load_model_with_cfg(tmp_path: Path) -> None:
     expected = np.load(DATA / f"{NAME}.npz")
     checkpoint = read_checkpoint(DATA / f"{NAME}.pt")
     cfg = {

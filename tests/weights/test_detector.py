@@ -57,6 +57,7 @@ def test_maps_are_those_of_the_configuration(
     assert list(maps) == list(reference) == net.return_stages == [f"stage{i + 1}" for i in range(len(expected))]
     for name, value in maps.items():
         torch.testing.assert_close(value, reference[name])
+    assert info.custom_config is not None
     assert (info.class_to_idx, info.custom_config["out_indices"]) == ({}, expected)
 
 

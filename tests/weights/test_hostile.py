@@ -28,6 +28,7 @@ from birder.weights.resolve import resolve
 
 DATA = Path(__file__).parents[1] / "data"
 GOOD = read_checkpoint(DATA / "birder" / "vit_tiny_p16_pn_test.pt")
+CONFIG: dict[str, Any] = dict(GOOD.config or {})
 ENDINGS = pytest.mark.parametrize("ending", ["pt", "safetensors"])
 
 
@@ -88,10 +89,10 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "classes with texts": ({"class_to_idx": {"a": "b"}}, "class_to_idx"),
     "a deep config": ({"config": {"num_layers": nested(100)}}, "config"),
     "a list for a config": ({"config": [1]}, "config"),
-    "a million layers": ({"config": GOOD.config | {"num_layers": 1_000_000}}, "1,000"),
-    "huge layers": ({"config": GOOD.config | {"hidden_dim": 3 * 2**40, "mlp_dim": 2**42}}, "does not fit|can be built"),
-    "texts in the config": ({"config": GOOD.config | {"hidden_dim": "wide"}}, "can be built"),
-    "an activation from nowhere": ({"config": GOOD.config | {"act_layer_type": ["gelu"]}}, "act_layer_type|built"),
+    "a million layers": ({"config": CONFIG | {"num_layers": 1_000_000}}, "1,000"),
+    "huge layers": ({"config": CONFIG | {"hidden_dim": 3 * 2**40, "mlp_dim": 2**42}}, "does not fit|can be built"),
+    "texts in the config": ({"config": CONFIG | {"hidden_dim": "wide"}}, "can be built"),
+    "an activation from nowhere": ({"config": CONFIG | {"act_layer_type": ["gelu"]}}, "act_layer_type|built"),
     "another task": ({"task": "object_tracking"}, "is for object_tracking, not for"),
     "a number that is none": (
         {"state": GOOD.state | {"norm.weight": torch.full_like(GOOD.state["norm.weight"], torch.nan)}},
@@ -199,7 +200,7 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_line_says_it_in_a_line(tmp_path: Path) -> None:
     path = write(tmp_path / "vit_b16_pn_x.safetensors", **FIELDS["a text as rgb_stats"][0])
-    command = [sys.executable, "-m", "birder", "info", path]
+    command: list[str | Path] = [sys.executable, "-m", "birder", "info", path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     reason = "is damaged or in another format: its rgb_stats have no list of numbers"

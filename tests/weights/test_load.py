@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from birder import registry
 from birder.errors import BirderError, ConfigError, HubError, UnknownNameError, WeightsError
 from birder.weights.hub import fetch, sha256_of
 from birder.weights.resolve import resolve
+from tests.hub import Hub
 
 DATA = Path(__file__).parents[1] / "data" / "birder"
 TINY = DATA / "vit_tiny_p16_pn_test.pt"
 
 
 @pytest.fixture(autouse=True)
-def own_registry():
+def own_registry() -> Iterator[None]:
     """Each test has the registry as it is at start."""
     registry._tables.cache_clear()
     yield
@@ -62,7 +65,7 @@ except BirderError as error:
 """
 
 
-def test_registered_names():
+def test_registered_names() -> None:
     names = birder.list_pretrained_models()
     assert names == sorted(names)
     assert {"vit_b16_pn_bioclip-v1", "efficientnet_lite0_in1k", "vit_h14_pn_bioclip-v25"} <= set(names)
@@ -71,12 +74,12 @@ def test_registered_names():
     assert birder.list_pretrained_models(task="object_detection") == []
 
 
-def test_unknown_name_names_the_closest():
+def test_unknown_name_names_the_closest() -> None:
     with pytest.raises(UnknownNameError, match="vit_b16_pn_bioclip-v1"):
         birder.load_pretrained_model("vit_b16_bioclip-v1")
 
 
-def test_user_weights_from_a_table(tmp_path):
+def test_user_weights_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "mine.pt").write_bytes(TINY.read_bytes())
     table = weights_table(
@@ -86,13 +89,13 @@ def test_user_weights_from_a_table(tmp_path):
     net, info, transform = birder.load_pretrained_model_and_transform("vit_b16_pn_mine")
     assert net.embedding_size == 48
     assert transform.size == (224, 224)
-    assert info.custom_config["num_layers"] == 3
+    assert info.custom_config is not None and info.custom_config["num_layers"] == 3
     copied = tmp_path / "elsewhere" / "copy.pt"
     birder.load_pretrained_model("vit_b16_pn_mine", dst=copied)
     assert copied.read_bytes() == TINY.read_bytes()
 
 
-def test_wrong_checksum_of_a_users_own_file_keeps_the_file(tmp_path):
+def test_wrong_checksum_of_a_users_own_file_keeps_the_file(tmp_path: Path) -> None:
     mine = tmp_path / "mine.pt"
     mine.write_bytes(TINY.read_bytes())
     birder.register_weights(weights_table(tmp_path / "t.toml", network="vit_b16_pn", path="mine.pt", sha256="0" * 64))
@@ -101,7 +104,7 @@ def test_wrong_checksum_of_a_users_own_file_keeps_the_file(tmp_path):
     assert mine.exists()
 
 
-def test_a_checked_file_is_checked_again_when_it_changed(tmp_path):
+def test_a_checked_file_is_checked_again_when_it_changed(tmp_path: Path) -> None:
     mine = tmp_path / "mine.pt"
     mine.write_bytes(TINY.read_bytes())
     birder.register_weights(
@@ -125,12 +128,14 @@ def test_a_checked_file_is_checked_again_when_it_changed(tmp_path):
         ({"path": "x.pt"}, ConfigError, "network"),
     ],
 )
-def test_bad_tables_are_errors_of_ours(tmp_path, entry, error, match):
+def test_bad_tables_are_errors_of_ours(
+    tmp_path: Path, entry: dict[str, Any], error: type[BirderError], match: str
+) -> None:
     with pytest.raises(error, match=match):
         birder.register_weights(weights_table(tmp_path / "t.toml", **entry))
 
 
-def test_unreadable_tables_are_errors_of_ours(tmp_path):
+def test_unreadable_tables_are_errors_of_ours(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="Cannot read"):
         birder.register_weights(tmp_path / "none.toml")
     (tmp_path / "empty.toml").write_text("x = 1")
@@ -138,14 +143,14 @@ def test_unreadable_tables_are_errors_of_ours(tmp_path):
         birder.register_weights(tmp_path / "empty.toml")
 
 
-def test_file_formats():
+def test_file_formats() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean pt"):
         birder.load_pretrained_model("vit_b16_pn_bioclip-v1", file_format="pts")
     with pytest.raises(WeightsError, match=r"published as \.pt only"):
         birder.load_pretrained_model("vit_b16_pn_bioclip-v1", file_format="safetensors")
 
 
-def test_a_local_file_is_a_model_by_its_name(tmp_path):
+def test_a_local_file_is_a_model_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "vit_b16_pn_mine.pt"
     path.write_bytes(TINY.read_bytes())
     model = resolve(path).load_image_encoder()
@@ -159,7 +164,7 @@ def test_a_local_file_is_a_model_by_its_name(tmp_path):
 
 
 @pytest.mark.slow
-def test_fetched_once_then_offline(hub, tmp_path):
+def test_fetched_once_then_offline(hub: Hub, tmp_path: Path) -> None:
     served = hub.add("someone/model", "mine.pt", TINY)
     table = weights_table(
         tmp_path / "t.toml", network="vit_b16_pn", repository="someone/model", file="mine.pt", sha256=served.sha256
@@ -174,7 +179,7 @@ def test_fetched_once_then_offline(hub, tmp_path):
     assert python(FETCH, env | {"HF_HUB_OFFLINE": "1"}).stdout.startswith("fetched")
 
 
-def test_wrong_checksum_removes_the_download(hub, tmp_path):
+def test_wrong_checksum_removes_the_download(hub: Hub, tmp_path: Path) -> None:
     hub.add("someone/model", "mine.pt", TINY)
     table = weights_table(
         tmp_path / "t.toml", network="vit_b16_pn", repository="someone/model", file="mine.pt", sha256="1" * 64
@@ -194,7 +199,7 @@ def test_wrong_checksum_removes_the_download(hub, tmp_path):
         pytest.param({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached", marks=pytest.mark.slow),
     ],
 )
-def test_hub_out_of_reach_says_how_to_place_the_file(hub, env, why):
+def test_hub_out_of_reach_says_how_to_place_the_file(hub: Hub, env: dict[str, str], why: str) -> None:
     said = python(FETCH.replace("vit_b16_pn_mine", "vit_b16_pn_bioclip-v1"), hub.env | env).stdout
     assert said.startswith("HubError"), said
     assert why in said
@@ -210,7 +215,9 @@ def test_hub_out_of_reach_says_how_to_place_the_file(hub, env, why):
         ("someone/model", "secret", "accept its terms"),
     ],
 )
-def test_refusals_of_the_hub_say_what_to_do(hub, tmp_path, served, token, said):
+def test_refusals_of_the_hub_say_what_to_do(
+    hub: Hub, tmp_path: Path, served: str, token: str | None, said: str
+) -> None:
     hub.add(served, "mine.pt" if token else "other.pt", b"x")
     hub.token = token
     table = weights_table(tmp_path / "t.toml", network="vit_b16_pn", repository="someone/model", file="mine.pt")
@@ -220,7 +227,7 @@ def test_refusals_of_the_hub_say_what_to_do(hub, tmp_path, served, token, said):
 
 
 @pytest.mark.slow
-def test_a_hand_placed_file_needs_no_hub(hub, tmp_path):
+def test_a_hand_placed_file_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
     placed = tmp_path / "mine.pt"
     placed.write_bytes(TINY.read_bytes())
     table = weights_table(
@@ -231,16 +238,16 @@ def test_a_hand_placed_file_needs_no_hub(hub, tmp_path):
     assert hub.requests == []
 
 
-def test_every_error_is_a_birder_error():
+def test_every_error_is_a_birder_error() -> None:
     for error in (UnknownNameError, ConfigError, WeightsError, HubError):
         assert issubclass(error, BirderError)
 
 
-def test_custom_config_reaches_the_network(tmp_path):
+def test_custom_config_reaches_the_network(tmp_path: Path) -> None:
     birder.register_weights(weights_table(tmp_path / "t.toml", network="vit_b16_pn", path=str(TINY)))
     net, info = birder.load_pretrained_model("vit_b16_pn_mine", custom_config={"out_indices": [0, 2]})
     x = np.zeros((1, 3, 224, 224), np.float32)
     import torch
 
     assert list(net.detection_features(torch.from_numpy(x))) == ["stage1", "stage2"]
-    assert info.custom_config["out_indices"] == [0, 2]
+    assert info.custom_config is not None and info.custom_config["out_indices"] == [0, 2]

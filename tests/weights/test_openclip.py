@@ -26,8 +26,9 @@ from birder.errors import ConfigError, WeightsError
 from birder.registry import create_network, network_spec
 from birder.weights.checkpoint import Checkpoint, make_signature, read_checkpoint, write_checkpoint
 from birder.weights.load import load_model
-from birder.weights.openclip import OPENAI_RGB, OpenClip, read_openclip
+from birder.weights.openclip import OpenClip, read_openclip
 from birder.weights.openclip_convert import nearest_network, to_birder, to_openclip, write_openclip
+from birder.weights.openclip_files import OPENAI_RGB
 from birder.weights.openclip_verify import openclip_image_features
 from tests.hub import Hub
 
