@@ -69,6 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     (folder / "path" / "to").mkdir(parents=True)
     for name in ("owl.jpg", "photo.jpg", "path/to/image.jpeg"):
         shutil.copy(photos / "birds" / "owl.jpg", folder / name)
+    shutil.copytree(photos / "fish", folder / "photos")
     birder.embed(folder / "examples" / "photos", folder / "photos.birder", progress=None)
     return folder
 
