@@ -9,8 +9,8 @@ BIRDER := .venv/bin/birder
 MODEL := efficientnet_lite0_in1k
 COLLECTION := demo/photos.birder
 PHOTOS := examples/photos
-# A file's tests stay together: they share servers, browsers and models.
-TWO := --numprocesses 2 --dist loadfile
+# A file's tests stay together: they share servers, browsers and models. tests/conftest.py puts the longest files first.
+TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
 PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
