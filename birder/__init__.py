@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from birder.collection.journal import Change
     from birder.collection.labels import HistoryPage, PastAct, Undone
     from birder.collection.maintenance import Tidied
+    from birder.collection.relocate import Relocated
     from birder.collection.results import (
         Duplicates,
         HeldOut,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         FilterError,
         HubError,
         ImageError,
+        ImagesMovedError,
         MissingExtraError,
         MissingPackageError,
         NoTextEncoderError,
@@ -117,6 +119,7 @@ _HOMES = {
         "FilterError",
         "HubError",
         "ImageError",
+        "ImagesMovedError",
         "MissingExtraError",
         "MissingPackageError",
         "NoTextEncoderError",
@@ -173,6 +176,7 @@ __all__ = [
     "HubError",
     "ImageError",
     "ImageFeatures",
+    "ImagesMovedError",
     "ImportReport",
     "IndexStatus",
     "LoadedClip",
@@ -186,6 +190,7 @@ __all__ = [
     "Predictions",
     "Progress",
     "Project",
+    "Relocated",
     "Rows",
     "SearchResults",
     "Stats",

@@ -30,7 +30,18 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Reports and results": (
         *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Rows", "ImageFeatures", "EmbedReport", "Progress"),
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
-        *("Suggestions", "Suggestion", "Change", "Undone", "HistoryPage", "PastAct", "IndexStatus", "Tidied", "Backup"),
+        *(
+            "Suggestions",
+            "Suggestion",
+            "Change",
+            "Undone",
+            "HistoryPage",
+            "PastAct",
+            "IndexStatus",
+            "Tidied",
+            "Backup",
+            "Relocated",
+        ),
         *("ModelCard", "Project", "Filter", "parse_filter"),
     ),
 }

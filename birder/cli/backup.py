@@ -29,6 +29,4 @@ def backup(
     import birder
 
     done = birder.open_collection(collection).backup(dest, progress=stage_progress())
-    note(
-        f"{dest}: {done.rows:,} rows of {collection}; {done.copied_files:,} files, {size(done.copied_bytes)}, were new."
-    )
+    note(f"{dest}: {done.rows:,} rows of {collection}; {size(done.copied_bytes)} were new.")

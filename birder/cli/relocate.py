@@ -8,6 +8,7 @@ import typer
 
 from birder.cli import options
 from birder.cli.output import note
+from birder.cli.progress import stage_progress
 
 
 def relocate(
@@ -29,5 +30,5 @@ def relocate(
     """
     import birder
 
-    done = birder.open_collection(collection).relocate(from_, to, check=check)
+    done = birder.open_collection(collection).relocate(from_, to, check=check, progress=stage_progress())
     note(f"{collection}: {done.rows:,} rows relocated from {from_} to {to}; {done.checked:,} images compared.")

@@ -27,11 +27,11 @@ from birder.collection.journal import FILE as JOURNAL
 from birder.collection.storage import Storage
 from birder.collection.whole import BACKUP_RECORD, is_torn, manifests
 from birder.errors import CollectionError, FileExistsError
-from birder.files import flush_folder
+from birder.files import DRAFT_ENDING, flush_folder, replacing
 
 _IDENTITY = "collection.id"
 _CHUNK = 8 << 20
-_UNFINISHED = (".lock", ".part", ".unreadable")
+_UNFINISHED = (".lock", DRAFT_ENDING, ".unreadable")
 _VERSIONS, _REFERENCES = "_versions", "_refs"
 
 
@@ -250,7 +250,7 @@ def _remove_unneeded(target: Path, taken: _Snapshot) -> None:
         folder = Path(below).relative_to(target)
         in_table = folder.parts and folder.parts[0].endswith(".lance") and folder.parts[1:2] != (_VERSIONS,)
         for name in names:
-            if name.endswith(".part") or (in_table and folder / name not in taken.files):
+            if name.endswith(DRAFT_ENDING) or (in_table and folder / name not in taken.files):
                 (target / folder / name).unlink()
         if in_table and not any((target / folder).iterdir()):
             (target / folder).rmdir()
@@ -261,20 +261,14 @@ def _write_record(target: Path, record: _Record) -> None:
 
 
 def _write(file: Path, data: bytes) -> None:
-    draft = file.with_name(f"{file.name}.part")
-    with draft.open("wb") as opened:
-        opened.write(data)
-        opened.flush()
-        os.fsync(opened.fileno())
-    draft.replace(file)
-    flush_folder(file.parent)
+    with replacing(file, durable=True) as draft:
+        draft.write_bytes(data)
 
 
 def _copy(source: Path, target: Path, *, size: int | None = None, tell: Callable[[int], None] | None = None) -> None:
     """Copy a file, or its first `size` bytes, so that the target is never there in part; its folder is yet to flush."""
-    draft = target.with_name(f"{target.name}.part")
     left = source.stat().st_size if size is None else size
-    with source.open("rb") as read, draft.open("wb") as written:
+    with replacing(target) as draft, source.open("rb") as read, draft.open("wb") as written:
         while left and (chunk := read.read(min(_CHUNK, left))):
             written.write(chunk)
             left -= len(chunk)
@@ -282,7 +276,6 @@ def _copy(source: Path, target: Path, *, size: int | None = None, tell: Callable
                 tell(len(chunk))
         written.flush()
         os.fsync(written.fileno())
-    draft.replace(target)
 
 
 def _size(file: Path) -> int | None:

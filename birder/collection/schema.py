@@ -78,7 +78,7 @@ def other_model(path: Path, mine: ModelCard, name: str, sha256: str) -> WrongMod
     return WrongModelError(
         f"{path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {name} "
         f"({sha256[:12]}); embeddings of two models cannot be compared. "
-        "Leave out --model to go on with it, or name another folder with --to."
+        "Leave out --model to go on with it, or name another collection with --in."
     )
 
 
@@ -92,18 +92,18 @@ def check_model(path: Path, mine: ModelCard, model: ModelCard) -> None:
             raise WrongModelError(
                 f"{path} was made with {key} {value}, not {model.transform.get(key)}. "
                 + (f"Run it {how} --exact, " if key == "draft" else "Use the same transform, ")
-                + "or name another folder with --to."
+                + "or name another collection with --in."
             )
     if (model.patches or None) != (mine.patches or None):
         raise WrongModelError(
             f"{path} was made {'with' if mine.patches else 'without'} patch tokens. "
-            f"{'Add' if mine.patches else 'Leave out'} --features patches, or name another folder with --to."
+            f"{'Add' if mine.patches else 'Leave out'} --features patches, or name another collection with --in."
         )
     # fp32 and bf16 go together (a cosine of at least 0.999); what quantising does depends on the images.
     if model.precision != mine.precision and "int8" in (model.precision, mine.precision):
         raise WrongModelError(
             f"{path} holds {mine.precision} embeddings, not {model.precision}. "
-            f"Use --precision {mine.precision}, or name another folder with --to."
+            f"Use --precision {mine.precision}, or name another collection with --in."
         )
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from birder.errors import BirderError
+from birder.errors import ConfigError
 from birder.images.open import IMAGE_EXTENSIONS
 from birder.sources.source import Source, readable
 
@@ -29,7 +29,7 @@ def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Sou
 
     Raises
     ------
-    BirderError
+    ConfigError
         A path that does not exist, or a pattern that fits no file.
     """
     found: dict[str, Source] = {}
@@ -51,10 +51,10 @@ def _find(path: str) -> Iterator[Source]:
             yield Source(absolute)
         return
     if not glob.has_magic(path):
-        raise BirderError(f"There is no file or folder {readable(path)}. Check its name; nothing was done.")
+        raise ConfigError(f"There is no file or folder {readable(path)}. Check its name; nothing was done.")
     matches = fitting(path)
     if not matches:
-        raise BirderError(f"No files match {readable(path)}. Check the pattern; nothing was done.")
+        raise ConfigError(f"No files match {readable(path)}. Check the pattern; nothing was done.")
     for match in matches:
         if not Path(match).is_dir():
             yield Source(os.path.abspath(match))  # noqa: PTH100
@@ -65,13 +65,13 @@ def fitting(pattern: str) -> list[str]:
 
     Raises
     ------
-    BirderError
+    ConfigError
         The folders below are too deep for a pattern.
     """
     try:
         return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - pathlib's cannot start at any path
     except RecursionError:
-        raise BirderError(
+        raise ConfigError(
             f"The folders below {readable(pattern)} are nested too deep for a pattern. Name the folder itself."
         ) from None
 

@@ -73,5 +73,5 @@ def _led_to(name: str, folder: str, inside: bool) -> tuple[str, str | None]:
         return place, "it leads out of the folder of the list that names it" if left else None
     place = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
     if inside and os.path.commonpath([place, folder]) != os.path.normpath(folder):
-        return place, f"it leads outside {folder}"
+        return place, f"it leads out of {folder}"
     return place, None

@@ -91,7 +91,7 @@ def test_classify_names_the_model_and_the_classes(tmp_path: Path) -> None:
     assert any("cat" in row["class"] for row in rows)
     assert rows[0]["probability"] > rows[1]["probability"] > rows[2]["probability"]
     assert "efficientnet_lite0_in1k" in result.stderr
-    assert f"{broken}: not an image" in result.stderr
+    assert f"{broken}: unknown file format" in result.stderr
     assert result.returncode == 1
 
 

@@ -186,7 +186,7 @@ def test_work_goes_on_when_nobody_reads_standard_error(tmp_path: Path) -> None:
 )
 def test_exit_code_1_where_something_failed(session: Session, arguments: list[str]) -> None:
     done = session.run(*arguments, code=1)
-    assert "not an image" in done.stderr
+    assert "unknown file format" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,6 @@ def test_exit_code_1_where_something_failed(session: Session, arguments: list[st
         ["embed", "photos", "--in", "c.birder", "--model", "efficientnet_lite0_in1k"],
         ["search", "c.birder", "--where", "labl = 'cats'"],
         ["search", "c.birder", "--where", "label ="],
-        ["search", "c.birder", "--id", "nobody"],
         ["search", "c.birder"],
         ["search", "c.birder", "--where", "true", "--to", "owl.jpg"],
         ["export", "c.birder", "--to", MODEL, "--format", "csv"],
@@ -220,7 +219,7 @@ def test_exit_code_1_where_something_failed(session: Session, arguments: list[st
 def test_exit_code_2_for_wrong_use(session: Session, arguments: list[str]) -> None:
     done = session.run(*arguments, code=2)
     assert done.stdout == "" or not arguments
-    assert done.stderr.startswith("birder: ") or not arguments
+    assert "birder: " in done.stderr or not arguments
 
 
 def test_former_spelling_of_embed_is_answered_with_the_present_one() -> None:

@@ -55,7 +55,7 @@ def make_bioclip(folder: Path, hub: Hub) -> dict[str, str]:
     served = hub.add("birder-project/tiny", "tiny.safetensors", folder / "vit_b16_pn_mine.safetensors")
     (folder / "weights.toml").write_text(
         f'[weights.{WEIGHTS}]\nnetwork = "vit_b16_pn"\nrepository = "birder-project/tiny"\nfile = "tiny.safetensors"\n'
-        f'sha256 = "{served.sha256}"\nopenclip = "imageomics/bioclip"\n'
+        f'sha256 = "{served.sha256}"\nopenclip = "imageomics/bioclip"\nlabel_set = "TreeOfLife-10M"\n'
     )
     matrix = np.random.default_rng(0).normal(size=(32, len(TAXA))).astype(np.float32)
     np.save(folder / "txt_emb_species.npy", matrix / np.linalg.norm(matrix, axis=0))

@@ -28,7 +28,9 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Storage:
 
 def test_a_collection_without_a_map_says_how_to_make_one(tmp_path: Path) -> None:
     bare = collection_of_images(tmp_path, 3)
-    result = CliRunner().invoke(app, [str(bare.path), str(tmp_path / "a.parquet"), "--for", "embedding-atlas"])
+    result = CliRunner().invoke(
+        app, [str(bare.path), "--to", str(tmp_path / "a.parquet"), "--format", "embedding-atlas"]
+    )
     assert isinstance(result.exception, CollectionError) and "birder map" in str(result.exception)
 
 

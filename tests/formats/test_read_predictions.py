@@ -49,7 +49,7 @@ def test_speciesnet_comes_in_with_its_taxonomy(make: Make, tmp_path: Path) -> No
     given += [entry("C:\\data\\trap\\camA\\IMG_2.JPG", BLANK, 1), entry("C:\\data\\trap\\camB\\IMG_2.JPG")]
     given += [entry("C:\\data\\trap\\camC\\IMG_1.JPG", LION)]  # whose folder is not here: none of the others
     result = CliRunner().invoke(app, [str(collection.path), str(speciesnet(tmp_path / "p.json", *given))])
-    for said in ("4 rows of", "1 photographs have no prediction", "1 photographs in"):
+    for said in ("4 rows of", "1 images have no prediction", "1 images in"):
         assert said in result.output, result.output
     rows = rows_of(collection)
     lion = rows[uris[0]]

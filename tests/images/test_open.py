@@ -167,8 +167,8 @@ def bomb() -> bytes:
     [
         (b"", "empty"),
         (b"\0" * 500, "only zeros"),
-        (b"hello, this is a text", "not an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"hello, this is a text", "unknown file format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unknown file format"),
         (PNG[: len(PNG) // 2], "truncated"),
         (JPEG[: len(JPEG) // 2], "truncated"),
         (bomb(), "bomb"),

@@ -228,7 +228,7 @@ def test_what_is_below_the_least_score_is_counted(home: Path) -> None:
     arguments = ("--model", CLIP, "--labels", "owl,fox,crow", "--min-score", "0.9")
     out, notes = run("predict", home / "photos", *arguments, "--format", "json")
     assert json.loads(out) == []
-    assert "8 of 8 photographs have no name with a score of at least 0.9" in notes
+    assert "8 of 8 images have no name with a score of at least 0.9" in notes
 
 
 def test_best_names_are_saved_beside_the_rows(collection: Path, tree: Path) -> None:
@@ -284,7 +284,7 @@ def test_how_often_it_is_right_counts_what_was_left_out(home: Path) -> None:
     assert len(rows) == 4  # two of each class
     right = sum(row["is"] == row["label"] for row in rows)
     assert f"Right: {right} of 4" in notes
-    assert "by SimpleShot on 4 examples of 2 classes" in notes
+    assert "with SimpleShot on label, vit_s16_pn_tiny among 2 classes with 4 examples" in notes
 
 
 def test_another_model_is_refused(home: Path, tree: Path, tmp_path: Path) -> None:
@@ -324,11 +324,11 @@ def test_options_that_do_not_fit_are_errors(home: Path, arguments: list[str], me
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name photographs, or a collection"),
-        (["a.jpg", "--in", "c"], "name photographs, or a collection"),
+        ([], "Name images, or a collection"),
+        (["a.jpg", "--in", "c"], "Name images, or a collection"),
         (["a.jpg", "--like", "c", "--labels", "a,b"], "leave out --labels"),
         (["a.jpg", "--column", "label"], "need --like"),
-        (["a.jpg", "--save"], "name one"),
+        (["a.jpg", "--save"], "name it with --in"),
         (["a.jpg", "--format", "parquet"], "needs a file"),
         (["a.jpg", "--like", "c", "--hold-out", "0.5"], "leave out IMAGE"),
     ],

@@ -68,7 +68,7 @@ def broken_files(photos: Path) -> dict[str, str]:
     contents = {
         "empty.jpg": (b"", "empty"),
         "zeros.jpg": (b"\0" * 500, "zeros"),
-        "text.jpg": (b"once upon a time", "not an image"),
+        "text.jpg": (b"once upon a time", "unknown file format"),
         "cut.png": (good[: len(good) // 2], "truncated|damaged"),
         "cut.jpg": (jpeg.read_bytes()[:2000], "truncated"),
         "bomb.ppm": (b"P6 60000 60000 255\n" + bytes(100), "bomb"),

@@ -123,7 +123,7 @@ def test_the_command_says_how_large_it_becomes_and_goes_on_by_itself(folder: Pat
         app, ["embed", photos, "--in", to, "--model", str(checkpoint), "--features", "patches", "--device", "cpu"]
     )
     assert done.exit_code == 0, done.output
-    assert "Patch tokens: 14 x 14 x 48 numbers of 2 bytes, 18 KiB a photograph: 5 make 0.00 GB" in done.stderr
+    assert "Patch tokens: 14 x 14 x 48 values of 2 bytes, 18 KiB an image: 5 take 0.00 GB" in done.stderr
     shutil.copy(DATA / "chelsea.png", folder / "photos")
     again = CliRunner().invoke(app, ["embed", photos, "--in", to, "--device", "cpu"])
     assert again.exit_code == 0, again.output

@@ -119,7 +119,7 @@ def test_more_like_this_and_unlike(page: Any) -> None:
 def test_words_without_a_text_half_explain_and_filter(page: Any) -> None:
     page.locator("#search-input").fill("flow")
     off = page.locator(".option.off")
-    expect(off).to_contain_text("no text half")
+    expect(off).to_contain_text("no text encoder")
     page.locator(".option", has_text="flowers").first.click()
     expect(page.locator("#chips .chip")).to_contain_text("flowers")
 
