@@ -134,7 +134,8 @@ def keeping_versions(path: Path) -> Iterator[None]:
             lock_handle(handle)
         except OSError as error:
             raise CollectionBusyError(
-                f"{path} is being backed up or tidied by another process. Wait for its end, and run this again."
+                f"{path} is being backed up or tidied by another process. Wait until it ends, and run the "
+                f"command again."
             ) from error
         yield
 

@@ -205,7 +205,7 @@ def _make(collection: Storage, columns: Sequence[str]) -> IndexReport:
     rows = int(images.count_rows())
     if rows < 256:  # what LanceDB needs at least
         raise CollectionError(
-            f"{collection.path} has {rows:,} rows: an index needs 256 of them, and pays off from {AUTOMATIC:,}. "
+            f"{collection.path} has {rows:,} rows: an index needs at least 256, and pays off from {AUTOMATIC:,}. "
             "Search works without one."
         )
     with storing(collection.path):
@@ -254,7 +254,7 @@ def _kinds(collection: Storage, columns: Sequence[str]) -> dict[str, str]:
         elif pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_temporal(type_):
             kinds[name] = "BTREE"
         elif columns:
-            raise CollectionError(f"The column {name} is {type_}, for which there is no index. Leave it out.")
+            raise CollectionError(f"The column {name} is {type_}, which cannot be indexed. Leave it out.")
     values = _some_values(collection, list(kinds))
     empty = {name for name, count in values.items() if count == 0 and name not in columns}
     return {

@@ -82,7 +82,7 @@ def _repairing(path: Path) -> Iterator[None]:
         raise
     except CollectionError as error:
         raise TornCopyError(
-            f"{path} was copied while it was written, and it cannot be repaired where it lies: "
+            f"{path} was copied while it was written, and it cannot be repaired in place: "
             f"{disk_says(error)} Make a consistent copy of the original with: birder backup ORIGINAL DEST"
         ) from error
     with lock:
@@ -162,8 +162,8 @@ def _go_back(table: Path) -> None:
             break
         else:
             raise TornCopyError(
-                f"{table.parent} was copied while it was written, and no version of its table {table.stem} is whole. "
-                "Make a consistent copy of the original with: birder backup ORIGINAL DEST"
+                f"{table.parent} was copied while it was written, and no version of its table {table.stem} is "
+                f"complete. Make a consistent copy of the original with: birder backup ORIGINAL DEST"
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise TornCopyError(

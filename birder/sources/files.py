@@ -1,4 +1,4 @@
-"""Images in the file system: files, folders with all below them, patterns."""
+"""Images in the file system: files, folders (searched recursively), patterns."""
 
 from __future__ import annotations
 
