@@ -906,7 +906,7 @@ class Collection:
         column
             A column of text, added if it is not there.
         author
-            Who gives it.
+            The author of the label.
 
         Returns
         -------

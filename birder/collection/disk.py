@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 PATIENCE = 30.0
-"""Seconds for which a writer waits while another process makes its commit."""
+"""Seconds that a writer waits for the commit of another process."""
 _PAUSE = 0.05
 _NEVER = timedelta(days=36500)
 

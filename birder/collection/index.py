@@ -25,7 +25,7 @@ from birder.files import replacing
 from birder.sources import RESERVED
 
 AUTOMATIC = 50_000
-"""Rows from which on a collection gets its index by itself: comparing all takes some 0.2 s there."""
+"""Rows from which a collection is indexed automatically: comparing all of them takes about 0.2 s."""
 PROBES = 60
 """Partitions of the index that are looked into. Of the 244 of 1,000,000 rows (benchmarks/search.py), which begin at
 random: recall@10 0.948 to 0.957 with 50 in several indexes, 0.961 with 60 in the worst of them, for 6 % more time."""

@@ -30,7 +30,7 @@ from birder.errors import CollectionError, ConfigError
 MAX_VALUE = 300
 """Characters of a label, in Unicode's composed form (NFC)."""
 MAX_NAME = 100
-"""Characters of the name of whoever gives labels."""
+"""The most characters of an author's name."""
 
 _JOINERS = "\u200c\u200d"  # in Persian, in Malayalam, between the emoji of a family: invisible, and not to be lost
 _SHOWN = 5  # values that the history tells of an act
@@ -156,7 +156,7 @@ class Recorder:
         act
             The act that they belong to; default: a new one.
         by
-            Who gives them.
+            The author of the labels.
 
         Returns
         -------
@@ -268,7 +268,7 @@ def give_label(
     value
         The label; None takes away what is there.
     by
-        Who gives it.
+        The author of the label.
     act
         The id of an act that it is a part of.
 

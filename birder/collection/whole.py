@@ -118,7 +118,7 @@ def is_torn(table: Path) -> bool:
         if not all(_is_complete(table / "data" / name) for name in _named(data)):
             return True
         opened = connect(table.parent).open_table(table.stem)
-        opened.count_rows("_rowaddr < 0")  # it holds for no row, but LanceDB reads every deletion file to tell
+        opened.count_rows("_rowaddr < 0")  # it is true of no row, but LanceDB reads every deletion file to tell
     except (OSError, RuntimeError, ValueError):
         return True
     _seen_whole[str(table)] = state

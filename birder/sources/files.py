@@ -72,7 +72,7 @@ def fitting(pattern: str) -> list[str]:
         return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - pathlib's cannot start at any path
     except RecursionError:
         raise ConfigError(
-            f"The folders below {readable(pattern)} are nested too deep for a pattern. Name the folder itself."
+            f"The folders below {readable(pattern)} are nested too deeply for a pattern. Name the folder itself."
         ) from None
 
 

@@ -262,7 +262,7 @@ def test_a_bare_checkpoint_of_another_kind_is_named(folder: Path, key: str, part
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layers": 4}, "num_layers 4 in the one, 3 in the other"),
+        ({"layers": 4}, "num_layers 4 in one, 3 in the other"),
         ({"width": 64}, "hidden_dim"),
         ({"patch_size": 14}, "patch_size"),
         ({"mlp_ratio": 2.0}, "mlp_dim"),
