@@ -201,9 +201,9 @@ def test_any_image_encoder_survives_the_round_trip(mlp_dim: int, heads: int, pat
 
 def test_encoders_of_two_models_are_refused() -> None:
     checkpoint, network = random_encoder("vit_s16_pn", 1)
-    with pytest.raises(WeightsError, match="not of one model"):
+    with pytest.raises(WeightsError, match="not belong to the same model"):
         to_openclip(network, checkpoint, stranger(25))
-    with pytest.raises(WeightsError, match="not of one model"):
+    with pytest.raises(WeightsError, match="not belong to the same model"):
         to_openclip(network, checkpoint, stranger(24, quick_gelu=True))
 
 
