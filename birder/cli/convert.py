@@ -25,7 +25,7 @@ def convert(
     ],
     to: Annotated[Path, options.to_option(".safetensors or .pt; with --reverse, a folder")],
     network: Annotated[
-        str | None, typer.Option("--network", metavar="NAME", help="The network, where SOURCE does not say it.")
+        str | None, typer.Option("--network", metavar="NAME", help="The network, if SOURCE does not name it.")
     ] = None,
     verify: Annotated[
         Path | None,
@@ -80,7 +80,7 @@ def _to_birder(source: str, dest: Path, network: str | None, verify: Path | None
     say(f"{dest}: {name}, {checkpoint.signature['outputs'][0]['data_shape'][1]} outputs")
     if openclip.config is None:
         note(
-            f"A bare checkpoint does not say how its images were normalised: mean {OPENAI_RGB['mean']}, "
+            f"A bare checkpoint does not state its normalisation: mean {OPENAI_RGB['mean']}, "
             f"std {OPENAI_RGB['std']} (OpenAI's) were written."
         )
     try:
@@ -151,4 +151,6 @@ def _verify(network: str, checkpoint: Path, state: State, weights: Path, image: 
         f"{weights} computed by OpenCLIP's arithmetic"
     )
     if not largest <= 1e-4 * scale:
-        raise WeightsError(f"{checkpoint} does not compute what {weights} does: do not use it, and report this.")
+        raise WeightsError(
+            f"{checkpoint} does not compute what {weights} does: do not use it, and report this as a bug."
+        )

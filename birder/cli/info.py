@@ -86,7 +86,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     config = (checkpoint.backbone_config if is_detector else checkpoint.config) or {}
     return {
         "file": str(path),
-        "network": network or "unknown: neither the file nor its name says it",
+        "network": network or "unknown: neither the file nor its name states it",
         "task": checkpoint.task,
         "parameters": sum(value.numel() for value in checkpoint.state.values()),
         "input": " x ".join(map(str, get_size_from_signature(checkpoint.signature))),
