@@ -39,15 +39,15 @@ help: ## this list
 	@$(PY) -m pip install --constraint constraints.txt --editable '.[dev]' | $(PIP_LINES)
 	@touch $@
 
-demo: .venv/.installed ## embed the example photographs, classify, find similar ones, name them, draw a contact sheet
+demo: .venv/.installed ## embed the example images, classify, find similar ones, name them, draw a contact sheet
 	@mkdir -p demo
 	@echo "== Embedding $(PHOTOS) with $(MODEL)"
 	$(BIRDER) embed $(PHOTOS) --in $(COLLECTION) --model $(MODEL) --table $(PHOTOS)/photos.csv
 	@echo "== Classifying three of them with $(MODEL)"
 	$(BIRDER) classify $(PHOTOS)/birds/owl.jpg $(PHOTOS)/insects/mantis.jpg $(PHOTOS)/mammals/badger.jpg --model $(MODEL) -k 3
-	@echo "== The photographs most similar to a flamingo"
+	@echo "== The images most similar to a flamingo"
 	$(BIRDER) similar $(PHOTOS)/birds/pink-flamingo.jpg --in $(COLLECTION) -k 6
-	@echo "== Naming photographs by labelled examples of their groups; a quarter is left out to see how often it is right"
+	@echo "== Naming images by labelled examples of their groups; a quarter is left out to measure how often that is right"
 	$(BIRDER) predict --like $(COLLECTION) --column group --hold-out 0.25 -k 1
 	@$(PY) examples/contact_sheet.py $(COLLECTION) demo/contact-sheet.jpg
 	@echo "== Done. Look at the collection in a browser: search, filter, map, label"
