@@ -9,8 +9,9 @@ BIRDER := .venv/bin/birder
 MODEL := efficientnet_lite0_in1k
 COLLECTION := demo/photos.birder
 PHOTOS := examples/photos
-# A file's tests stay together: they share servers, browsers and models.
-TWO := --numprocesses 2 --dist loadfile
+# A file's tests stay together: they share servers, browsers and models. tests/conftest.py puts the longest files first.
+# PyTorch has one thread in each of two processes: with more they wait for one another.
+TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
 PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
@@ -53,10 +54,10 @@ demo: .venv/.installed ## embed the example images, classify, find similar ones,
 	@echo "   $(BIRDER) serve $(COLLECTION)"
 
 test: .venv/.tools test-js ## every test, in two processes
-	@$(PY) -m pytest $(TWO)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO)
 
 fast: .venv/.tools ## the tests that take seconds
-	@$(PY) -m pytest $(TWO) -m fast
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO) -m fast
 
 lint: .venv/.tools lint-js ## ruff and mypy --strict; Biome and tsc on the page's JavaScript where Node.js is installed
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

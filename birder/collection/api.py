@@ -45,7 +45,7 @@ from birder.collection.results import (
 )
 from birder.collection.schema import FAILURES, VECTORS, ModelCard
 from birder.collection.storage import Storage, exists
-from birder.errors import CollectionError, ConfigError, ImageError, file_exists, unknown_name
+from birder.errors import ConfigError, ImageError, file_exists, unknown_name
 from birder.formats.camtrap import Project
 from birder.formats.export import export
 from birder.formats.import_predictions import import_predictions
@@ -335,7 +335,7 @@ class Collection:
         if not any(each.agreement is not None for each in found):
             what = "taxon" if tuple(columns) == tuple(RANKS) else " or ".join(columns)
             raise ConfigError(
-                f"Not two rows of {self.path} with different content have a {what}: name the column that has labels."
+                f"No two rows of {self.path} with different content have a {what}: name the column that has labels."
             )
         if to is not None:
             from birder.plots.map_image import draw_agreement
@@ -368,7 +368,7 @@ class Collection:
         Parameters
         ----------
         images
-            Files, folders with all below them, patterns ("trap/**/*.jpg"), URLs; tables that name images (.csv,
+            Files, folders (searched recursively), patterns ("trap/**/*.jpg"), URLs; tables that name images (.csv,
             .parquet), shards (.tar, .parquet), Camtrap DP packages. None, with `retry_failed`, for what failed before.
         table
             A CSV or Parquet file with more columns for each row, also for those there, joined by file_name.
@@ -563,8 +563,10 @@ class Collection:
         ------
         FilterError
             The filter cannot be used.
+        RowNotFoundError
+            No row has one of the ids.
         CollectionError
-            An id or vector does not fit, or what is wanted and what is not cancel each other out.
+            A vector does not fit, or what is wanted and what is not cancel each other out.
         ImageError
             An image cannot be read.
         NoTextEncoderError
@@ -906,7 +908,7 @@ class Collection:
         column
             A column of text, added if it is not there.
         author
-            Who gives it.
+            The author of the label.
 
         Returns
         -------
@@ -914,8 +916,10 @@ class Collection:
 
         Raises
         ------
+        RowNotFoundError
+            There is no such row.
         CollectionError
-            There is no such row, or the folder cannot be written to.
+            The folder cannot be written to.
         ConfigError
             A column or value that does not fit.
 
@@ -1260,7 +1264,7 @@ class Collection:
             if key is None:
                 raise ConfigError("Rows to label need a column id or uri.")
             rows = columns[key].to_pylist() if isinstance(columns, pa.Table) else list(columns[key])
-        from birder.collection.search import find_row
+        from birder.collection.search import get_row
 
         keys = [row.get("id") or row["uri"] if isinstance(row, Mapping) else row for row in rows]
         known = self._ids(keys)
@@ -1268,10 +1272,7 @@ class Collection:
         for key in keys:
             id_ = known.get(key)
             if id_ is None:
-                row = find_row(self._rows, os.fspath(key))
-                if row is None:
-                    raise CollectionError(f"{self.path} has no row {str(key)!r}: name one by its id, uri or file name.")
-                id_ = row["id"]
+                id_ = get_row(self._rows, os.fspath(key))["id"]
             ids[id_] = None
         return list(ids)
 

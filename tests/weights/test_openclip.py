@@ -21,10 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from birder.cli.convert import _verify, convert
+from birder.cli.convert import convert
 from birder.errors import ConfigError, WeightsError
 from birder.registry import create_network, network_spec
 from birder.weights.checkpoint import Checkpoint, make_signature, read_checkpoint, write_checkpoint
+from birder.weights.convert import Converted, compare_features
 from birder.weights.load import load_model
 from birder.weights.openclip import OpenClip, read_openclip
 from birder.weights.openclip_convert import nearest_network, to_birder, to_openclip, write_openclip
@@ -201,9 +202,9 @@ def test_any_image_encoder_survives_the_round_trip(mlp_dim: int, heads: int, pat
 
 def test_encoders_of_two_models_are_refused() -> None:
     checkpoint, network = random_encoder("vit_s16_pn", 1)
-    with pytest.raises(WeightsError, match="not of one model"):
+    with pytest.raises(WeightsError, match="not belong to the same model"):
         to_openclip(network, checkpoint, stranger(25))
-    with pytest.raises(WeightsError, match="not of one model"):
+    with pytest.raises(WeightsError, match="not belong to the same model"):
         to_openclip(network, checkpoint, stranger(24, quick_gelu=True))
 
 
@@ -262,7 +263,7 @@ def test_a_bare_checkpoint_of_another_kind_is_named(folder: Path, key: str, part
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layers": 4}, "num_layers 4 in the one, 3 in the other"),
+        ({"layers": 4}, "num_layers 4 in one, 3 in the other"),
         ({"width": 64}, "hidden_dim"),
         ({"patch_size": 14}, "patch_size"),
         ({"mlp_ratio": 2.0}, "mlp_dim"),
@@ -411,7 +412,9 @@ def test_verify_fails_for_a_conversion_that_computes_something_else(tmp_path: Pa
         broken, checkpoint.signature, {}, checkpoint.rgb_stats, checkpoint.config
     ))  # fmt: skip
     with pytest.raises(WeightsError, match="do not use it"):
-        _verify("vit_s16_pn", path, read_openclip(folder).state, folder / SAFETENSORS, PHOTO)
+        compare_features(
+            Converted("vit_s16_pn", path, folder / SAFETENSORS, read_openclip(folder).state, "broken"), PHOTO
+        )
 
 
 CHILD = """
