@@ -48,7 +48,7 @@ class Served:
 def test_it_prints_its_address_serves_the_page_and_ends_at_ctrl_c(collection: Path) -> None:
     served = Served(collection)
     try:
-        assert "12 photographs" in served.first and served.address.host == "127.0.0.1"
+        assert "12 images" in served.first and served.address.host == "127.0.0.1"
         assert httpx.get(served.address).status_code == 200
         assert httpx.get(served.address.join("/api/v1/collection")).json()["rows"] == 12
     finally:
@@ -79,7 +79,7 @@ def test_the_next_free_port_is_taken_unless_one_is_named(collection: Path) -> No
         assert second.address.port != first.address.port
         command = [*PROGRAM, str(collection), "--port", str(first.address.port)]
         third = subprocess.run(command, capture_output=True, text=True)
-        assert third.returncode == 1 and "Name another with --port" in third.stderr and "Traceback" not in third.stderr
+        assert third.returncode == 2 and "Name another with --port" in third.stderr and "Traceback" not in third.stderr
     finally:
         first.end()
         second.end()
@@ -93,13 +93,13 @@ def test_the_next_free_port_is_taken_unless_one_is_named(collection: Path) -> No
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2"])
 def test_beyond_this_machine_a_token_is_demanded(collection: Path, host: str) -> None:
     run = subprocess.run([*PROGRAM, str(collection), "--host", host], capture_output=True, text=True)
-    assert run.returncode == 1 and "--token" in run.stderr and "Traceback" not in run.stderr
+    assert run.returncode == 2 and "--token" in run.stderr and "Traceback" not in run.stderr
     short = [*PROGRAM, str(collection), "--host", host, "--token", "short"]
     run = subprocess.run(short, capture_output=True, text=True)
-    assert run.returncode == 1 and "at least 16" in run.stderr
+    assert run.returncode == 2 and "at least 16" in run.stderr
     weak = [*PROGRAM, str(collection), "--host", host, "--token", "a" * 16]
     run = subprocess.run(weak, capture_output=True, text=True)
-    assert run.returncode == 1 and "different characters" in run.stderr and "Traceback" not in run.stderr
+    assert run.returncode == 2 and "different characters" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_with_a_token_the_printed_address_opens_and_others_do_not(collection: Path) -> None:
@@ -162,12 +162,12 @@ def test_certificates_that_cannot_be_used_are_told_in_a_line(collection: Path, t
         ([*tls[:3], str(locked)], "passphrase"),
     ):
         run = subprocess.run([*PROGRAM, str(collection), *given], capture_output=True, text=True, timeout=60)
-        assert run.returncode == 1 and why in run.stderr and "Traceback" not in run.stderr, run.stderr
+        assert run.returncode == 2 and why in run.stderr and "Traceback" not in run.stderr, run.stderr
 
 
 def test_what_is_no_collection_is_told_in_a_line(tmp_path: Path) -> None:
     run = subprocess.run([*PROGRAM, str(tmp_path)], capture_output=True, text=True)
-    assert run.returncode == 1 and "holds no collection" in run.stderr and "Traceback" not in run.stderr
+    assert run.returncode == 2 and "holds no collection" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_the_token_may_come_from_the_environment(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
