@@ -132,6 +132,6 @@ def file_exists(path: Path, how: str = "--force") -> FileExistsError:
 def write_error(path: Path, error: OSError) -> WriteError:
     """Build the error for an output that cannot be written, from the system's."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    built = WriteError(f"Cannot write {path}: {reason}. Free some space, or choose a place that you may write to.")
+    built = WriteError(f"Cannot write {path}: {reason}. Free some space, or choose a location that you can write to.")
     built.errno = error.errno
     return built

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 TASK = "image_classification"
 DETECTION_TASK = "object_detection"
-"""What a detector's checkpoint says; of such, Birder loads the backbone."""
+"""The task of a detector's checkpoint, of which Birder loads the backbone."""
 HUB_PREFIX = "hf-hub:"
-"""What OpenCLIP and pybioclip put before the name of a hub repository."""
+"""The prefix of hub repositories in OpenCLIP and pybioclip."""
 DEFAULT_WEIGHTS = "efficientnet_lite0_in1k"
-"""The default model that embeds: its weights install with Birder, so it works offline."""
+"""The default model for embedding: its weights are installed with Birder, so it works offline."""
 DEFAULT_CLIP = "vit_l14_pn_bioclip-v2"
-"""The default model that names by texts: BioCLIP 2, once it is on this machine."""
+"""The default model for naming by texts: BioCLIP 2, once it is on this machine."""
 
 
 @dataclass(frozen=True)

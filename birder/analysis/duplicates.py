@@ -19,7 +19,7 @@ from birder.collection.vectors import unit_vectors
 from birder.errors import ConfigError
 
 THRESHOLD = 0.97
-"""The cosine from which on images are called similar; docs/explore.md says how it was chosen."""
+"""The default cosine at which images count as similar; docs/explore.md explains the choice."""
 
 SAME = "same content"
 SIMILAR = "similar"
@@ -87,7 +87,7 @@ def find_duplicates(
         The filter cannot be used.
     """
     if not 0 < threshold <= 1:
-        raise ConfigError(f"The threshold must be above 0 and at most 1, not {threshold}; {THRESHOLD} is a good one.")
+        raise ConfigError(f"The threshold must be above 0 and at most 1, not {threshold}; the default is {THRESHOLD}.")
     table, vectors = unit_vectors(collection, ["id", "uri", "sha256", "width", "height"], where=where)
     ids, uris = table["id"].to_pylist(), table["uri"].to_pylist()
     contents = table["sha256"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
@@ -153,8 +153,8 @@ def similar_pairs(vectors: Vectors, threshold: float, progress: Callable[[float]
             count += len(pairs)
         if count > _MANY:
             raise ConfigError(
-                f"More than {_MANY:,} pairs have a cosine of {threshold} or more: that is not similar but common. "
-                "Take a higher threshold."
+                f"More than {_MANY:,} pairs have a cosine of {threshold} or more, too many to list. Use a "
+                f"higher threshold."
             )
         if progress is not None:
             progress(compared)

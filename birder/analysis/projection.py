@@ -191,7 +191,7 @@ def _lay_out(vectors: Vectors, start: Vectors, seed: int, say: Progress) -> Vect
         warnings.simplefilter("ignore")
         xy = np.asarray(place.fit_transform(vectors), np.float32)
     if xy.shape != (rows, 2) or not np.isfinite(xy).all():
-        raise ConfigError("UMAP gave some images no coordinates. Try another seed, and report this as a defect.")
+        raise ConfigError("UMAP gave some images no coordinates. Try another seed, and report this as a bug.")
     return xy
 
 

@@ -29,7 +29,7 @@ Vectors = npt.NDArray[np.float32]
 Order = Literal["certain", "useful"]
 
 MOST_EXAMPLES = 5_000
-"""Of more labelled rows so many are drawn, of each class alike; fewer where there are many classes."""
+"""The most labelled rows to fit to, balanced over the classes; fewer where there are many classes."""
 _MOST_PRODUCTS = 500_000  # examples x classes: what fitting takes grows with it
 _OTHERS = 1_000  # unlabelled rows that stand for "something else" where there is one class only
 _STRENGTH = 10.0  # of the fit against the regularisation; unit vectors are short
@@ -173,7 +173,7 @@ def _fit(collection: Storage, examples: dict[str, str | None]) -> LogisticRegres
         labels += [_written(examples[ids[number]]) for number in wanted]
     x = np.concatenate(vectors)
     if len(set(labels)) < 2:
-        raise ConfigError("All images have the same label. Label some of another kind first.")
+        raise ConfigError("All images have the same label. Give some images another label first.")
     model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=500, tol=1e-3)
     return model.fit(x, np.array(labels, dtype=object))
 
@@ -234,7 +234,7 @@ def _note(column: str, counts: Counter[str], examples: dict[str, str | None]) ->
     if len(counts) == 1:
         return (
             f"Fitted to {used:,} images with one {column} against others drawn at random. "
-            "It improves with labels of other kinds."
+            "Label images of other classes to improve it."
         )
     drawn = "" if used == sum(counts.values()) else f", drawn from {sum(counts.values()):,}"
     return f"Fitted to {used:,} labelled images of {len(counts):,} kinds{drawn}."

@@ -22,7 +22,7 @@ def convert(
     ],
     to: Annotated[Path, options.to_option(".safetensors or .pt; with --reverse, a folder")],
     network: Annotated[
-        str | None, typer.Option("--network", metavar="NAME", help="The network, where SOURCE does not say it.")
+        str | None, typer.Option("--network", metavar="NAME", help="The network, if SOURCE does not name it.")
     ] = None,
     verify: Annotated[
         Path | None,

@@ -16,7 +16,7 @@ def duplicates(
     collection: options.Collection,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", metavar="COSINE", help="Least cosine of similar images (default: 0.97)."),
+        typer.Option("--threshold", metavar="COSINE", help="Minimum cosine of similar images (default: 0.97)."),
     ] = None,
     where: options.Where = None,
     to: options.ToPage = None,

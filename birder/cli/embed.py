@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from birder.pipeline.run import EmbedReport, Progress
 
 LEAN = {"LANCE_DEFAULT_BATCH_SIZE": "512", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 << 20)}
-"""What LanceDB is told before it is imported: it would read a gigabyte ahead while it builds an index."""
+"""Set before LanceDB is imported, which would otherwise read a gigabyte ahead while it builds an index."""
 THIS_MACHINE = "local"
-"""The address that `--ray` alone stands for: a Ray of its own on this machine."""
+"""The address that a bare `--ray` means: a separate Ray on this machine."""
 _REASONS = 10  # that are listed with the images of each
 
 
@@ -41,20 +41,18 @@ def embed(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help='Image files, folders with all below them, patterns ("trap/**/*.jpg"), URLs; tables that list images '
-            "(.csv, .parquet), shards (.tar, .parquet), Camtrap DP packages.",
+            help='Image files, folders (searched recursively), patterns ("trap/**/*.jpg"), URLs; tables that list '
+            "images (.csv, .parquet), shards (.tar, .parquet), Camtrap DP packages.",
         ),
     ] = None,
     model: Annotated[str | None, options.model_option(f"the collection's, else {DEFAULT_WEIGHTS}")] = None,
     batch_size: options.BatchSize = 32,
     device: options.Device = None,
-    no_labels: Annotated[
-        bool, typer.Option("--no-labels", help="Do not take the name of a file's folder as its label.")
-    ] = False,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Do not use the names of folders as labels.")] = False,
     table: Annotated[
         Path | None,
         typer.Option(
-            "--table", metavar="CSV", help="More columns for each row, also for existing ones, joined by file_name."
+            "--table", metavar="CSV", help="A table with more columns, joined by file_name; existing rows get them too."
         ),
     ] = None,
     crops: Annotated[
@@ -66,14 +64,12 @@ def embed(
     min_conf: Annotated[
         float,
         typer.Option(
-            "--min-conf", min=0.0, max=1.0, metavar="P", help="With --crops: least confidence of a detection."
+            "--min-conf", min=0.0, max=1.0, metavar="P", help="With --crops: minimum confidence of a detection."
         ),
     ] = 0.2,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Decode JPEGs at full size: slower, for embeddings to the last digit.")
-    ] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Decode JPEGs at full size: slower, but exact.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again the images that failed before; with or without IMAGE.")
+        bool, typer.Option("--retry-failed", help="Retry images that failed before; with or without IMAGE.")
     ] = False,
     as_new: Annotated[
         bool,
@@ -82,7 +78,7 @@ def embed(
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads", min=1, metavar="N", help="Threads that read and decode (default: one for each processor)."
+            "--threads", min=1, metavar="N", help="Threads that read and decode (default: one per processor)."
         ),
     ] = None,
     engine: Annotated[
@@ -94,7 +90,7 @@ def embed(
     precision: Annotated[
         Precision,
         typer.Option(
-            "--precision", metavar="TYPE", help="Its arithmetic: auto (bf16 where that is as good), fp32, bf16 or int8."
+            "--precision", metavar="TYPE", help="Precision: auto (bf16 where it is as good), fp32, bf16 or int8."
         ),
     ] = Precision.auto,
     features: Annotated[
@@ -105,13 +101,14 @@ def embed(
             help="embedding, or patches: also keep a ViT's patch tokens, which makes the collection large.",
         ),
     ] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="With PyTorch, use torch.compile: for GPUs.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile (PyTorch on a GPU).")] = False,
     ray: Annotated[
         str | None,
         typer.Option(
             "--ray",
             metavar="[ADDRESS]",
-            help="Run on the Ray cluster at HOST:PORT (auto: the one this machine is in; alone: this machine).",
+            help="Run on the Ray cluster at HOST:PORT (auto: the cluster of this machine; no value: this "
+            "machine only).",
         ),
     ] = None,
 ) -> None:
@@ -128,7 +125,7 @@ def embed(
     if not images and not retry_failed:
         options.wrong_use("Name the image files or folders to embed.")
     if ray is not None and threads is not None:
-        options.wrong_use("--threads does not go with --ray, which allots the processors itself.")
+        options.wrong_use("--threads cannot be combined with --ray, which assigns processors itself.")
     for name, value in LEAN.items():
         os.environ.setdefault(name, value)
 
@@ -159,7 +156,7 @@ def embed(
         )
     _tell_report(report, opened, table)
     if report.stopped:
-        note(f"Stopped with {report.left:,} left. To go on, run the same command again.")
+        note(f"Stopped with {report.left:,} left. To continue, run the same command again.")
         raise typer.Exit(INTERRUPTED)
     if report.failed:
         raise typer.Exit(FAILED)
@@ -177,7 +174,7 @@ def _tell_report(report: EmbedReport, collection: Collection, table: Path | None
         again = f" ({report.reused:,} with the embedding of a file with the same content)" if report.reused else ""
         note(f"Embedded {report.embedded:,}{again}, already there {report.already:,}, failed {len(report.failed):,}.")
         if report.off_earth:
-            note(f"{report.off_earth:,} rows came with impossible coordinates: these are left empty.")
+            note(f"{report.off_earth:,} rows have invalid coordinates, which are left empty.")
         _tell_failures(report, collection)
         rate = (report.embedded + len(report.failed)) / report.seconds
         note(
@@ -200,8 +197,8 @@ def _tell_table(report: EmbedReport, path: Path) -> None:
     assert report.table is not None
     note(f"{path}: columns for {report.table.matched:,} of {report.total:,} images.")
     for names, what in (
-        (report.table.ambiguous, "names fit several files and were given to none: write more of the path"),
-        (report.table.without_file, "names fit no file"),
+        (report.table.ambiguous, "names match several files and were not used: write more of the path"),
+        (report.table.without_file, "names match no file"),
         (report.table.without_row, "images are not in it"),
     ):
         if names:
@@ -250,7 +247,7 @@ def _stopping() -> Iterator[tuple[threading.Event, Callable[[], None]]]:
 
     def interrupt(_signal: int, _frame: object) -> None:
         if stop.is_set():
-            os.write(2, b"\nStopped at once. To go on, run the same command again.\n")
+            os.write(2, b"\nStopped at once. To continue, run the same command again.\n")
             os._exit(INTERRUPTED)
         stop.set()
         os.write(2, b"\nFinishing the batch; press Ctrl-C again to stop at once.\n")

@@ -15,7 +15,7 @@ from birder.cli.output import image_name, note, one_line
 from birder.formats.table import export_formats
 
 ExportFormat = StrEnum("ExportFormat", {name.replace("-", "_"): name for name in export_formats()})  # type: ignore[misc]  # the names are data
-"""What a collection is exported as: the formats of the table that are written."""
+"""The formats that a collection can be exported to."""
 
 
 class SamplingDesign(StrEnum):
@@ -56,9 +56,11 @@ def export(
             help="folders, xmp: name images by the label, the prediction, or a column of text (default: label).",
         ),
     ] = None,
-    link: Annotated[bool, typer.Option("--link", help="folders: hard links, which take no space, not copies.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="folders: make hard links, which take no space, instead of copies.")
+    ] = False,
     folder_labels: Annotated[
-        bool, typer.Option("--folder-labels", help="xmp, camtrap-dp: labels that are the name of a folder count too.")
+        bool, typer.Option("--folder-labels", help="xmp, camtrap-dp: also export labels taken from folder names.")
     ] = False,
     images_at: Annotated[
         str | None,
@@ -88,13 +90,15 @@ def export(
             help="camtrap-dp: a datapackage.json to take metadata, deployments and media from.",
         ),
     ] = None,
-    title: Annotated[str | None, typer.Option("--title", metavar="TITLE", help="camtrap-dp: of the project.")] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", metavar="TITLE", help="camtrap-dp: title of the project.")
+    ] = None,
     sampling_design: Annotated[
         SamplingDesign | None,
         typer.Option(
             "--sampling-design",
             metavar="DESIGN",
-            help=f"camtrap-dp: how places were chosen: {', '.join(SamplingDesign)}.",
+            help=f"camtrap-dp: how locations were chosen: {', '.join(SamplingDesign)}.",
         ),
     ] = None,
     capture_method: Annotated[
@@ -110,20 +114,18 @@ def export(
     ] = None,
     latitude: Annotated[
         float | None,
-        typer.Option(
-            "--latitude", min=-90.0, max=90.0, metavar="DEGREES", help="camtrap-dp: where images do not say it."
-        ),
+        typer.Option("--latitude", min=-90.0, max=90.0, metavar="DEGREES", help="camtrap-dp: for images without one."),
     ] = None,
     longitude: Annotated[
         float | None,
         typer.Option(
-            "--longitude", min=-180.0, max=180.0, metavar="DEGREES", help="camtrap-dp: where images do not say it."
+            "--longitude", min=-180.0, max=180.0, metavar="DEGREES", help="camtrap-dp: for images without one."
         ),
     ] = None,
     time_zone: Annotated[
         str | None,
         typer.Option(
-            "--time-zone", metavar="ZONE", help="camtrap-dp: of the cameras' clocks: Europe/Berlin or +02:00."
+            "--time-zone", metavar="ZONE", help="camtrap-dp: time zone of the cameras' clocks: Europe/Berlin or +02:00."
         ),
     ] = None,
     labelled_by: Annotated[

@@ -13,7 +13,7 @@ from birder.cli.output import say
 
 def fetch(
     name: Annotated[str, typer.Argument(metavar="MODEL", help="A registered name; birder models lists them.")],
-    to: Annotated[Path | None, options.to_option("a copy of the weights, to carry it elsewhere")] = None,
+    to: Annotated[Path | None, options.to_option("a copy of the weights, to take to another machine")] = None,
 ) -> None:
     """Download the weights of a registered model, check their sha256, and print where they are.
 

@@ -23,18 +23,22 @@ def import_(
             "SpeciesNet's predictions.json, the CSV of `bioclip predict`.",
         ),
     ],
-    model: Annotated[str | None, options.model_option("what FILE says made it")] = None,
+    model: Annotated[str | None, options.model_option("the model that FILE names")] = None,
     embedding: Annotated[
         str | None,
-        typer.Option("--embedding", metavar="COLUMN", help="Column with the embeddings (default: told by its name)."),
+        typer.Option(
+            "--embedding", metavar="COLUMN", help="Column with the embeddings (default: recognised by its name)."
+        ),
     ] = None,
     uri: Annotated[
         str | None,
-        typer.Option("--uri", metavar="COLUMN", help="Column with the images' locations (default: told by its name)."),
+        typer.Option(
+            "--uri", metavar="COLUMN", help="Column with the images' locations (default: recognised by its name)."
+        ),
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option("--table", metavar="FILE", help="For an array: a CSV or Parquet file with a line for each row."),
+        typer.Option("--table", metavar="FILE", help="For an array: a CSV or Parquet file with one line per row."),
     ] = None,
 ) -> None:
     """Import embeddings that others computed, or predictions for images of the collection.
@@ -67,7 +71,7 @@ def import_(
     there = f", {done.already:,} already there" if done.already else ""
     note(f"{done.new:,} new rows{changed}{there}; {card.embedding_size}-dimensional embeddings of {card.name}.")
     if done.off_earth:
-        note(f"{done.off_earth:,} rows came with impossible coordinates: these are left empty.")
+        note(f"{done.off_earth:,} rows have invalid coordinates, which are left empty.")
     if done.failed:
         note(f"{done.failed:,} rows have no usable embedding; see: birder failures {collection}")
         raise typer.Exit(FAILED)

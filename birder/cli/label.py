@@ -18,7 +18,7 @@ def label(
     ] = None,
     clear: Annotated[str | None, typer.Option("--clear", metavar="COLUMN", help="Empty this column.")] = None,
     by: Annotated[
-        str | None, typer.Option("--by", metavar="NAME", help="Who gives the label, for the history.")
+        str | None, typer.Option("--by", metavar="NAME", help="Author of the label, for the history.")
     ] = None,
 ) -> None:
     """Label all rows that match a filter, as one act that birder undo takes back.
@@ -48,7 +48,7 @@ def label(
 def undo(
     collection: options.Collection,
     act: Annotated[
-        str | None, typer.Option("--act", metavar="ID", help="The act to take back (default: the latest).")
+        str | None, typer.Option("--act", metavar="ID", help="The act to undo (default: the latest).")
     ] = None,
 ) -> None:
     """Take back an act of labelling; rows that were labelled again since keep their newer label.
@@ -61,4 +61,4 @@ def undo(
 
     done = birder.open_collection(collection).undo(act)
     since = f"; {done.skipped:,} were changed since and stay as they are" if done.skipped else ""
-    note(f"{collection}: {done.restored:,} rows have their former value again{since}.")
+    note(f"{collection}: {done.restored:,} rows restored to their former value{since}.")

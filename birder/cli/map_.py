@@ -23,7 +23,7 @@ def map_(
         typer.Option("--colour", metavar="COLUMN", help="Colour by this column: label, class, taken_at, ..."),
     ] = None,
     recompute: Annotated[
-        bool, typer.Option("--recompute", help="Compute the map anew, with the images added since.")
+        bool, typer.Option("--recompute", help="Recompute the map, including images added since.")
     ] = False,
     force: options.Force = False,
 ) -> None:

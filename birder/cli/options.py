@@ -33,14 +33,14 @@ MaybeIn: TypeAlias = Annotated[
     Path | None, typer.Option("--in", metavar="COLLECTION", help="The collection, a folder.")
 ]
 Images: TypeAlias = Annotated[
-    list[str] | None, typer.Argument(metavar="IMAGE", help="Image files, folders with all below them, or patterns.")
+    list[str] | None, typer.Argument(metavar="IMAGE", help="Image files, folders (searched recursively), or patterns.")
 ]
 Where: TypeAlias = Annotated[
     str | None,
     typer.Option("--where", metavar="FILTER", help="Only rows that match this SQL filter: \"label = 'owl'\"."),
 ]
 K: TypeAlias = Annotated[
-    int, typer.Option("-k", min=1, metavar="N", help="Number of results, for each image where several are given.")
+    int, typer.Option("-k", min=1, metavar="N", help="Number of results (per image, if several are given).")
 ]
 Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 Device: TypeAlias = Annotated[
@@ -55,7 +55,7 @@ BatchSize: TypeAlias = Annotated[
 def format_option(choices: str) -> Any:
     """`--format`, with what the command offers."""
     return typer.Option(
-        "--format", metavar="FORMAT", help=f"Format of the output: {choices} (default: told by the ending of --to)."
+        "--format", metavar="FORMAT", help=f"Format of the output: {choices} (default: from the extension of --to)."
     )
 
 
@@ -96,7 +96,7 @@ def format_of(format: str | None, to: Path | None, *, page: bool = False) -> For
         format = to.suffix.lower().removeprefix(".")
         endings = [".csv", ".json", ".parquet", *([".html"] if page else [])]
         if f".{format}" not in endings:
-            wrong_use(f"{to} has no known ending: use {', '.join(endings)}, or give a --format.")
+            wrong_use(f"{to} has no known extension: use {', '.join(endings)}, or give a --format.")
     elif format in (Format.parquet, Format.html) and to is None:
         wrong_use(f"--format {format} needs a file: --to FILE.{format}")
     return Format(format)

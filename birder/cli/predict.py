@@ -37,11 +37,13 @@ def predict(
     ] = None,
     bins: Annotated[
         Path | None,
-        typer.Option("--bins", metavar="TABLE", help="Two columns: labels, and the bin that each counts for."),
+        typer.Option("--bins", metavar="TABLE", help="A table with two columns: labels and their bins."),
     ] = None,
     subset: Annotated[
         Path | None,
-        typer.Option("--subset", metavar="TABLE", help="Only these taxa: one column, named by its rank."),
+        typer.Option(
+            "--subset", metavar="TABLE", help="Choose only from these taxa: a table with one column, named by its rank."
+        ),
     ] = None,
     rank: Annotated[
         Rank | None,
@@ -84,8 +86,7 @@ def predict(
         typer.Option(
             "--hold-out",
             metavar="SHARE",
-            help="With --like alone: leave out this share of the labelled images, name them, and report how often that "
-            "was right.",
+            help="With --like alone: hold out this share of the labelled images, name them, and report the accuracy.",
         ),
     ] = None,
     where: options.Where = None,
@@ -103,7 +104,9 @@ def predict(
     log: Annotated[
         Path | None,
         typer.Option(
-            "--log", metavar="FILE", help="Record what named what, and how: a new .json, or a text file to append to."
+            "--log",
+            metavar="FILE",
+            help="Record the model, the options and the results: a new .json, or a text file to append to.",
         ),
     ] = None,
     device: options.Device = None,

@@ -13,7 +13,7 @@ from birder.registry import DEFAULT_WEIGHTS
 
 def quantize(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help="Image files, folders with all below them, or patterns.")
+        list[str], typer.Argument(metavar="IMAGE", help="Image files, folders (searched recursively), or patterns.")
     ],
     model: Annotated[str, options.model_option()] = DEFAULT_WEIGHTS,
     sample: Annotated[

@@ -24,7 +24,9 @@ def search(
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", metavar="TEXT", help="What the image shows, with a text encoder; repeatable."),
+        typer.Option(
+            "--text", metavar="TEXT", help="Text that describes the image (needs a text encoder); repeatable."
+        ),
     ] = None,
     id: Annotated[
         list[str] | None,
@@ -40,7 +42,7 @@ def search(
     ] = None,
     where: options.Where = None,
     k: options.K = 20,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare all rows, even where there is an index.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all rows, even if there is an index.")] = False,
     to: options.ToPage = None,
     format: options.PageFormatOption = None,
     force: options.Force = False,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def serve(
     collection: options.Collection,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen at; beyond this machine (0.0.0.0), --token is required.")
+        str, typer.Option("--host", help="Address to listen on; beyond this machine (0.0.0.0), --token is required.")
     ] = "127.0.0.1",
     port: Annotated[
         int | None,
@@ -32,7 +32,7 @@ def serve(
     token: Annotated[
         str | None,
         typer.Option(
-            "--token", metavar="TOKEN", envvar="BIRDER_TOKEN", help="Secret that gives access; at least 16 characters."
+            "--token", metavar="TOKEN", envvar="BIRDER_TOKEN", help="Secret that grants access; at least 16 characters."
         ),
     ] = None,
     tls_cert: Annotated[

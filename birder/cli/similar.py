@@ -13,7 +13,7 @@ from birder.cli.search import result_rows, tell_search
 
 
 def similar(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to compare with, a file.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image file to compare with.")],
     collection: options.In,
     k: options.K = 10,
     to: options.ToRows = None,

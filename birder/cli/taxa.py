@@ -21,7 +21,9 @@ def taxa(
     ] = None,
     subset: Annotated[
         Path | None,
-        typer.Option("--subset", metavar="TABLE", help="Only these taxa: one column, named by its rank."),
+        typer.Option(
+            "--subset", metavar="TABLE", help="List only these taxa: a table with one column, named by its rank."
+        ),
     ] = None,
     to: options.ToRows = None,
     format: options.FormatOption = None,

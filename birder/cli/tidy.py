@@ -17,7 +17,8 @@ def tidy(
         bool,
         typer.Option(
             "--now",
-            help="Remove all former versions, also those of the last hour, which another process may still be reading.",
+            help="Remove all former versions, including those of the last hour, which another process may still "
+            "be reading.",
         ),
     ] = False,
 ) -> None:

@@ -335,7 +335,7 @@ class Collection:
         if not any(each.agreement is not None for each in found):
             what = "taxon" if tuple(columns) == tuple(RANKS) else " or ".join(columns)
             raise ConfigError(
-                f"Not two rows of {self.path} with different content have a {what}: name the column that has labels."
+                f"No two rows of {self.path} with different content have a {what}: name the column that has labels."
             )
         if to is not None:
             from birder.plots.map_image import draw_agreement
@@ -368,7 +368,7 @@ class Collection:
         Parameters
         ----------
         images
-            Files, folders with all below them, patterns ("trap/**/*.jpg"), URLs; tables that name images (.csv,
+            Files, folders (searched recursively), patterns ("trap/**/*.jpg"), URLs; tables that name images (.csv,
             .parquet), shards (.tar, .parquet), Camtrap DP packages. None, with `retry_failed`, for what failed before.
         table
             A CSV or Parquet file with more columns for each row, also for those there, joined by file_name.
@@ -908,7 +908,7 @@ class Collection:
         column
             A column of text, added if it is not there.
         author
-            Who gives it.
+            The author of the label.
 
         Returns
         -------

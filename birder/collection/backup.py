@@ -237,7 +237,9 @@ def _switch(source: Path, target: Path, taken: _Snapshot, earlier: _Record) -> N
 def _count(target: Path, name: str) -> int:
     """The rows of a table of a backup, all of whose files are there."""
     if is_torn(target / f"{name}.lance"):
-        raise CollectionError(f"The backup {target} has no whole table {name}. Check its disk, and run this again.")
+        raise CollectionError(
+            f"The backup {target} has no whole table {name}. Check its disk, and run the command again."
+        )
     return int(connect(target).open_table(name).count_rows())
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 _ABOUT = ("width", "height", "taken_at", "latitude", "longitude", "suspect")
-"""Columns that tell of the content, beside its vectors."""
+"""Columns that describe the content, besides its vectors."""
 _DELETED_AT_ONCE = 1000
 
 

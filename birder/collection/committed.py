@@ -158,7 +158,7 @@ class Committed:
             return connect(self.path).open_table(name).to_arrow()
         except (ValueError, RuntimeError, OSError) as error:
             raise CollectionError(
-                f"The table {name} of {self.path} is damaged ({error}). Make it again, or restore it from a copy."
+                f"The table {name} of {self.path} is damaged ({error}). Recreate it, or restore it from a copy."
             ) from error
 
     @property

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 PATIENCE = 30.0
-"""Seconds for which a writer waits while another process makes its commit."""
+"""Seconds that a writer waits for the commit of another process."""
 _PAUSE = 0.05
 _NEVER = timedelta(days=36500)
 
@@ -134,7 +134,8 @@ def keeping_versions(path: Path) -> Iterator[None]:
             lock_handle(handle)
         except OSError as error:
             raise CollectionBusyError(
-                f"{path} is being backed up or tidied by another process. Wait for its end, and run this again."
+                f"{path} is being backed up or tidied by another process. Wait until it ends, and run the "
+                f"command again."
             ) from error
         yield
 

@@ -25,7 +25,7 @@ from birder.files import replacing
 from birder.sources import RESERVED
 
 AUTOMATIC = 50_000
-"""Rows from which on a collection gets its index by itself: comparing all takes some 0.2 s there."""
+"""Rows from which a collection is indexed automatically: comparing all of them takes about 0.2 s."""
 PROBES = 60
 """Partitions of the index that are looked into. Of the 244 of 1,000,000 rows (benchmarks/search.py), which begin at
 random: recall@10 0.948 to 0.957 with 50 in several indexes, 0.961 with 60 in the worst of them, for 6 % more time."""
@@ -205,7 +205,7 @@ def _make(collection: Storage, columns: Sequence[str]) -> IndexReport:
     rows = int(images.count_rows())
     if rows < 256:  # what LanceDB needs at least
         raise CollectionError(
-            f"{collection.path} has {rows:,} rows: an index needs 256 of them, and pays off from {AUTOMATIC:,}. "
+            f"{collection.path} has {rows:,} rows: an index needs at least 256, and pays off from {AUTOMATIC:,}. "
             "Search works without one."
         )
     with storing(collection.path):
@@ -254,7 +254,7 @@ def _kinds(collection: Storage, columns: Sequence[str]) -> dict[str, str]:
         elif pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_temporal(type_):
             kinds[name] = "BTREE"
         elif columns:
-            raise CollectionError(f"The column {name} is {type_}, for which there is no index. Leave it out.")
+            raise CollectionError(f"The column {name} is {type_}, which cannot be indexed. Leave it out.")
     values = _some_values(collection, list(kinds))
     empty = {name for name, count in values.items() if count == 0 and name not in columns}
     return {

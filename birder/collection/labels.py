@@ -30,7 +30,7 @@ from birder.errors import CollectionError, ConfigError
 MAX_VALUE = 300
 """Characters of a label, in Unicode's composed form (NFC)."""
 MAX_NAME = 100
-"""Characters of the name of whoever gives labels."""
+"""The most characters of an author's name."""
 
 _JOINERS = "\u200c\u200d"  # in Persian, in Malayalam, between the emoji of a family: invisible, and not to be lost
 _SHOWN = 5  # values that the history tells of an act
@@ -103,9 +103,7 @@ def checked_value(value: str) -> str:
     ConfigError
         It is empty, too long, or has characters that cannot be seen.
     """
-    return _checked(
-        value, MAX_VALUE, f"A label has between 1 and {MAX_VALUE} printable characters; null takes it away."
-    )
+    return _checked(value, MAX_VALUE, f"A label has between 1 and {MAX_VALUE} printable characters; null removes it.")
 
 
 def checked_name(name: str) -> str:
@@ -134,7 +132,7 @@ def check_column(columns: Mapping[str, pa.DataType], column: str) -> None:
     refuse_reserved(column)
     own = columns.get(column)
     if own is not None and not pa.types.is_string(own):
-        raise ConfigError(f"The column {column} holds {own}, not text: labels go into a column of text.")
+        raise ConfigError(f"The column {column} holds {own}, not text: labels need a text column.")
     if own is None and not re.fullmatch(r"[^\W\d]\w{0,62}", column):
         raise ConfigError(f"A new column cannot be called {column!r}: use letters, digits and _, a letter first.")
 
@@ -158,7 +156,7 @@ class Recorder:
         act
             The act that they belong to; default: a new one.
         by
-            Who gives them.
+            The author of the labels.
 
         Returns
         -------
@@ -199,7 +197,7 @@ class Recorder:
         Raises
         ------
         CollectionError
-            There is nothing to undo, no such act, or it is undone already.
+            There is nothing to undo, no such act, or it has already been undone.
         """
         chosen = self._chosen(act, whose)
         restored = skipped = 0
@@ -270,7 +268,7 @@ def give_label(
     value
         The label; None takes away what is there.
     by
-        Who gives it.
+        The author of the label.
     act
         The id of an act that it is a part of.
 

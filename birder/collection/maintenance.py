@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 KEEP = timedelta(hours=1)
-"""The age up to which former versions stay: who opened the collection since then goes on reading."""
+"""The age up to which former versions are kept: processes that opened one since then can go on reading."""
 
 _THUMBNAIL = re.compile(r"([0-9a-f]{64})-\d+\.jpg")
 _MUCH_BYTES = 500_000_000

@@ -16,7 +16,7 @@ from birder.errors import CollectionError
 from birder.taxonomy import RANKS, lowest_name, taxon_of
 
 PREFIX = "predicted_"
-"""How the names of columns begin that a model fills."""
+"""The prefix of the columns that a model fills."""
 LABEL = PREFIX + "label"
 SCORE = PREFIX + "score"
 BY = PREFIX + "by"

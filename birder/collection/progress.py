@@ -12,7 +12,7 @@ from typing import Any, Literal
 from birder.pipeline.run import Progress
 
 Show = Callable[[str, float], None]
-"""Called with the stage of the work and the share of it that is done."""
+"""Called with the stage of the work and the fraction of it that is done."""
 StageProgress = Show | Literal["auto"] | None
 """A callable; "auto" for a bar in a terminal or notebook; None for nothing."""
 EmbedProgress = Callable[[Progress], None] | Literal["auto"] | None

@@ -89,9 +89,7 @@ def relocate(
     """
     old_place, new_place = place_of(old), place_of(new)
     if old_place == new_place:
-        raise ConfigError(
-            f"{old} and {new} are the same place: name the one where the images were, and where they are."
-        )
+        raise ConfigError(f"{old} and {new} are the same place: name where the images were, and where they are now.")
     with storage.running():
         found = find_rows(storage, old_place, new_place)
         rows = found.rows if check == "all" else _evenly(found.rows, _SAMPLE)
@@ -127,7 +125,7 @@ def undo(
     with storage.running(), storage.writing():
         moves = read_places(storage.path).moves
         if any(move.undoes == act for move in moves):
-            raise CollectionError(f"The relocation {act} is undone already.")
+            raise CollectionError(f"The relocation {act} has already been undone.")
         move = next(move for move in moves if move.act == act)
         found = find_rows(storage, move.new, move.old, move.there, move.irregular)
         make_move(storage, found, move.new, move.old, by, undoes=move.act)
@@ -165,7 +163,7 @@ def _check_files(
     if wrong:
         raise CollectionError(
             f"Nothing was changed: {len(wrong):,} of {len(rows):,} files that were checked are not in "
-            f"{uri_to_name(new)}, or are other files than those that were embedded, such as {uri_to_name(wrong[0])}."
+            f"{uri_to_name(new)}, or differ from those that were embedded, such as {uri_to_name(wrong[0])}."
         )
 
 

@@ -78,7 +78,7 @@ def other_model(path: Path, mine: ModelCard, name: str, sha256: str) -> WrongMod
     return WrongModelError(
         f"{path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {name} "
         f"({sha256[:12]}); embeddings of two models cannot be compared. "
-        "Leave out --model to go on with it, or name another collection with --in."
+        "Leave out --model to continue with it, or name another collection with --in."
     )
 
 
@@ -199,7 +199,7 @@ def column_types(columns: dict[str, Sequence[Any]]) -> dict[str, pa.DataType]:
         types[name] = USERS.get(name, pa.string()) if pa.types.is_null(type_) else type_
         if name in USERS and not fits(types[name], USERS[name]):
             raise CollectionError(
-                f"The column {name} must be {USERS[name]}, but is {type_} in the table: rename or mend it."
+                f"The column {name} must be {USERS[name]}, but is {type_} in the table: rename or correct it."
             )
     return types
 

@@ -289,10 +289,7 @@ class _Query:
             if vectors:
                 total += sign * unit(np.stack(vectors).astype(np.float64)).mean(axis=0)
         if np.linalg.norm(total) < 1e-6:
-            raise CollectionError(
-                "What is wanted and what is not cancel each other out, so that no row is nearer than another: "
-                "leave one of them out."
-            )
+            raise CollectionError("The wanted and unwanted queries cancel each other out: leave one of them out.")
         return total.astype(np.float32)
 
     def _embed(self, image: str | Path) -> Vector:

@@ -326,7 +326,7 @@ class Storage(Committed):
             if name in own and not fits(type_, own[name]):
                 raise CollectionError(
                     f"The column {name} is {own[name]} in {self.path}, but {type_} in the table. "
-                    "Make its values fit, or give it another name in the table."
+                    "Convert its values, or rename it in the table."
                 )
             refuse_reserved(name)
 

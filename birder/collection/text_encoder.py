@@ -85,7 +85,7 @@ def load_text_encoder(collection: Storage, model: str | None = None, device: str
         if model is not None or imported:
             raise
         raise CollectionError(
-            f"{collection.path} was embedded with {card.source}, which this machine does not know: name the whole "
+            f"{collection.path} was embedded with {card.source}, which is not known on this machine: name the whole "
             "model that it came from, as in --model imageomics/bioclip. Without texts: search by images (--image, "
             "--id), name by labelled ones (birder predict --like COLLECTION)."
         ) from error

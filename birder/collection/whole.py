@@ -82,7 +82,7 @@ def _repairing(path: Path) -> Iterator[None]:
         raise
     except CollectionError as error:
         raise TornCopyError(
-            f"{path} was copied while it was written, and it cannot be repaired where it lies: "
+            f"{path} was copied while it was written, and it cannot be repaired in place: "
             f"{disk_says(error)} Make a consistent copy of the original with: birder backup ORIGINAL DEST"
         ) from error
     with lock:
@@ -118,7 +118,7 @@ def is_torn(table: Path) -> bool:
         if not all(_is_complete(table / "data" / name) for name in _named(data)):
             return True
         opened = connect(table.parent).open_table(table.stem)
-        opened.count_rows("_rowaddr < 0")  # it holds for no row, but LanceDB reads every deletion file to tell
+        opened.count_rows("_rowaddr < 0")  # it is true of no row, but LanceDB reads every deletion file to tell
     except (OSError, RuntimeError, ValueError):
         return True
     _seen_whole[str(table)] = state
@@ -162,8 +162,8 @@ def _go_back(table: Path) -> None:
             break
         else:
             raise TornCopyError(
-                f"{table.parent} was copied while it was written, and no version of its table {table.stem} is whole. "
-                "Make a consistent copy of the original with: birder backup ORIGINAL DEST"
+                f"{table.parent} was copied while it was written, and no version of its table {table.stem} is "
+                f"complete. Make a consistent copy of the original with: birder backup ORIGINAL DEST"
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise TornCopyError(

@@ -46,7 +46,7 @@ def freeze_layers_by_block_group_regex(model: nn.Module, num_layers: int) -> int
     """
     pattern = getattr(model, "block_group_regex", None)
     if not isinstance(pattern, str):
-        raise ConfigError(f"{type(model).__name__} has no block_group_regex, which says what its blocks are.")
+        raise ConfigError(f"{type(model).__name__} has no block_group_regex, which defines its blocks.")
     parameters = dict(model.named_parameters())
     frozen = 0
     for group in group_by_regex(parameters, pattern):

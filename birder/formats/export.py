@@ -120,5 +120,6 @@ def _by_ending(to: Path) -> Format:
             return FORMATS[name]
     endings = ", ".join(FORMATS[name].endings[0] for name in _USUAL)
     raise ConfigError(
-        f"The ending of {to} tells no format. Use {endings}, or name one of: {', '.join(export_formats())}."
+        f"The extension of {to} does not determine a format. Use {endings}, "
+        f"or name one of: {', '.join(export_formats())}."
     )

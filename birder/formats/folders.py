@@ -139,7 +139,7 @@ def _numbered(stem: str, ending: str) -> Iterator[str]:
 def _file(uri: str) -> Path:
     fragment = uri.partition("#")[2]
     if not uri.startswith("file://") or (fragment and not fragment.startswith("xywh=")):
-        raise ConfigError("it is not a file of its own on this machine")
+        raise ConfigError("it is not a separate file on this machine")
     path = Path(uri_to_path(uri))
     if not stat.S_ISREG(path.stat().st_mode):
         raise ConfigError("not a regular file")

@@ -179,7 +179,7 @@ def _check_own(schema: pa.Schema, card: ModelCard, name: Path) -> None:
         if column.name not in schema.names or schema.field(column.name).type != column.type:
             raise ConfigError(
                 f"{name} claims to be an export by Birder, but has no column {column.name} of the type {column.type}. "
-                "Something has rewritten it: export the collection again."
+                "Another program has rewritten it: export the collection again."
             )
 
 
@@ -243,7 +243,7 @@ def _vectors(column: pa.Array, size: int) -> tuple[npt.NDArray[np.float32], list
         if length < 0
         else f"is {length}-dimensional, not {size}-dimensional"
         if length != size
-        else "has a number that is not finite"
+        else "has a value that is not finite"
         if not whole
         else "is zero, which has no direction"
         if nothing

@@ -47,7 +47,7 @@ def namer(schema: pa.Schema, by: str) -> Namer:
     if by not in schema.names:
         raise unknown_name("column", by, [LABEL, PREDICTION, *schema.names])
     if not (pa.types.is_string(schema.field(by).type) or pa.types.is_large_string(schema.field(by).type)):
-        raise ConfigError(f"The column {by} is of the type {schema.field(by).type}. Choose one of text.")
+        raise ConfigError(f"The column {by} is of the type {schema.field(by).type}. Choose a text column.")
     if by == LABEL:
         return Namer([LABEL, *RANKS], _labelled)
     columns = list(ranks_down_to(by)) if is_rank(by) else [by]

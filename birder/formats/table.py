@@ -23,7 +23,7 @@ from birder.errors import unknown_name
 
 Reads = Literal["images", "boxes", "embeddings", "predictions"]
 FOLDER = ""
-"""Stands for a folder among the endings of a format."""
+"""Stands for a folder among the extensions of a format."""
 
 
 @dataclass(frozen=True)

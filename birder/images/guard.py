@@ -16,9 +16,9 @@ from pathlib import Path
 from PIL import Image, ImageFile, _imaging
 
 MAX_PIXELS = 178_956_970
-"""Images with more pixels are refused before they are decoded; this is Pillow's limit too."""
+"""Images with more pixels are refused before they are decoded; also set as Pillow's limit."""
 MAX_BYTES = 1 << 30
-"""Larger files are refused, so that one cannot fill the memory."""
+"""Larger files are refused, so that no file can exhaust the memory."""
 
 # An application that configures logging still gets Pillow's lines; nobody else gets them on standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())

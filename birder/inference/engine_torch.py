@@ -25,7 +25,9 @@ def find_device(name: str | None) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"Cannot use the device {name!r}: {reason} Leave it out to use the best there is.") from error
+        raise ConfigError(
+            f"Cannot use the device {name!r}: {reason} Leave it out to use the best available."
+        ) from error
     return device
 
 

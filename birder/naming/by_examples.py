@@ -299,7 +299,8 @@ def _checked_k(k: int, classes: list[str]) -> int:
 def _check(embeddings: Features, width: int) -> None:
     if embeddings.ndim != 2 or embeddings.shape[1] != width:
         raise ConfigError(
-            f"Embeddings of shape {embeddings.shape} do not match {width}-dimensional examples: they are of two models."
+            f"Embeddings of shape {embeddings.shape} do not match {width}-dimensional examples: they come from "
+            f"different models."
         )
     if not np.isfinite(embeddings).all():
         raise ConfigError("Some embeddings are not finite: embed those images again.")

@@ -84,7 +84,7 @@ def image_embeddings(
 def image_features(
     images: Sequence[str], clip: LoadedClip, on_unreadable: OnUnreadable, batch_size: int = IMAGES_AT_ONCE
 ) -> Batches:
-    """Image features (B, E) of files, folders with all below them, or patterns; `batch_size` are encoded at once."""
+    """Image features (B, E) of files, folders (searched recursively), or patterns; `batch_size` are encoded at once."""
     transform = clip.whole_image_transform
     paths: list[str] = []
     inputs: list[torch.Tensor] = []

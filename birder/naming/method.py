@@ -18,4 +18,4 @@ class Method(StrEnum):
 
 
 DEFAULT_METHOD = Method.simpleshot
-"""Better with few examples of a class, and for images that were taken apart; docs/names.md has the figures."""
+"""Better with few examples per class, and for images from other series; docs/names.md has the figures."""

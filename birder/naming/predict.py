@@ -270,7 +270,10 @@ def name_held_out(
     uris, vectors, labels = labelled_embeddings(examples, column)
     out = hold_out(labels, share)
     if not out.any():
-        raise ConfigError(f"No class of {column} is large enough to leave {share} of it out. Label more, or raise it.")
+        raise ConfigError(
+            f"No class of {column} is large enough to leave {share} of it out. Label more images, "
+            f"or increase the share."
+        )
     kept = [label for label, left in zip(labels, out, strict=True) if not left]
     names = name_by_examples(vectors[~out], kept, method=method)
     found = names.predict(vectors[out], max(k, FIRST))

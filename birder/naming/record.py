@@ -33,9 +33,9 @@ class Record:
         self._file = file
         self._is_json = file.suffix.lower() == ".json"
         if self._is_json and file.exists():
-            raise ConfigError(f"{file} is there already, and JSON cannot be added to: name another file.")
+            raise ConfigError(f"{file} is there already, and JSON cannot be appended to: name another file.")
         if not file.parent.is_dir() or file.is_dir():
-            raise ConfigError(f"Cannot write {file}: name a file in a folder that is there.")
+            raise ConfigError(f"Cannot write {file}: name a file in an existing folder.")
         self._values: dict[str, Any] = {"birder": __version__, "started": _now(), "command": shlex.join(command)}
 
     def write(

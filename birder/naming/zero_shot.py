@@ -86,8 +86,8 @@ def _blocks(features: Features, labels: Labels, logit_scale: float, at_once: int
     width = labels.matrix.shape[0]
     if features.ndim != 2 or features.shape[1] != width:
         raise ConfigError(
-            f"Image features of shape {features.shape} do not match {width}-dimensional text embeddings: they are of "
-            "different models. Use the labels of the model that the images were embedded with."
+            f"Image features of shape {features.shape} do not match {width}-dimensional text embeddings: they "
+            f"come from different models. Use the labels of the model that the images were embedded with."
         )
     if not np.isfinite(features).all():
         raise ConfigError("Some image features are not finite: embed those images again.")

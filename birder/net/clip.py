@@ -95,7 +95,7 @@ class CLIP(nn.Module):
         if image.num_classes != text.projection.out_features:
             raise ConfigError(
                 f"The image encoder projects to {image.num_classes} numbers, the text encoder to "
-                f"{text.projection.out_features}: they are not of one model."
+                f"{text.projection.out_features}: they do not belong to the same model."
             )
         self.image = image
         self.text = text

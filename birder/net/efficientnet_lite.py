@@ -225,7 +225,9 @@ def rename_published_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Te
         if part == "_blocks":
             number, layer, leaf = rest.split(".")
             if int(number) >= len(blocks):
-                raise WeightsError(f"Parameter {key} is not of EfficientNet-Lite0: it has {len(blocks)} blocks.")
+                raise WeightsError(
+                    f"Parameter {key} does not belong to EfficientNet-Lite0: it has {len(blocks)} blocks."
+                )
             stage, i = blocks[int(number)]
             shift = 0 if int(number) > 0 else 1  # the first block does not expand
             place = {

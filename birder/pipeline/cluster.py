@@ -48,7 +48,7 @@ def running_ray(address: str | None) -> Iterator[None]:
     try:
         if address is None and ray.util.get_node_ip_address() != _LOOPBACK:  # type: ignore[no-untyped-call]
             raise ConfigError(
-                "Ray was imported before Birder could tell it to listen on this machine alone. "
+                "Ray was imported before Birder could restrict it to this machine. "
                 "Set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before, or start Ray yourself."
             )
         yield
@@ -91,7 +91,7 @@ def explain(error: BaseException) -> BirderError:
     if said := re.findall(r"birder\.errors\.\w+: (.+)", str(error)):
         return BirderError(said[-1].strip())
     return BirderError(
-        f"A worker failed: {_first_line(error)}. What was committed stays; run the same command again to go on."
+        f"A worker failed: {_first_line(error)}. Committed rows are safe; run the same command again to continue."
     )
 
 

@@ -80,7 +80,7 @@ class Unreadable(NamedTuple):
 
 
 Claim = Callable[[str], bool]
-"""Whether the caller shall decode a content, by its sha256; False: somebody else has claimed it."""
+"""Whether the caller should decode a content, by its sha256; False: another caller has claimed it."""
 
 
 def read_one(

@@ -309,7 +309,7 @@ def _sources(
         if not sources:
             raise ConfigError(
                 f"There are no images in {_named(images)}: no file that ends in .jpg, .png, ... "
-                "Tables and shards inside a folder are taken only by a pattern: 'FOLDER/*.tar'"
+                "Tables and shards inside a folder are read only if a pattern matches them: 'FOLDER/*.tar'"
             )
         return sources, 0
     if collection is None or not options.get("retry_failed", False):

@@ -12,7 +12,7 @@ from birder.files import replacing
 from birder.sources.thumbnails import thumbnails
 
 THUMBNAIL = 320
-"""The longest side of a picture on the page, in pixels."""
+"""The longest side of an image on the page, in pixels."""
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -131,7 +131,7 @@ def _figure(file: str | Path, inches: tuple[float, float]) -> Iterator[Any]:
     ending = file.suffix.lower().lstrip(".")
     known = FigureCanvasAgg.get_supported_filetypes()
     if ending not in known:
-        raise BirderError(f"{file} is no picture: name a file that ends in .png, .svg or .pdf.")
+        raise BirderError(f"{file} is not an image file: use .png, .svg or .pdf.")
     figure = Figure(figsize=inches, layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
     yield figure

@@ -80,7 +80,7 @@ def write_map_page(
 
 def _scale(colours: Scale) -> tuple[npt.NDArray[np.uint8], dict[str, Any] | None]:
     """Colours of a scale's points, and the scale itself for the legend; None if no point has a value."""
-    need("map", "Colouring a map by numbers")
+    need("map", "Colouring a map by a numeric column")
     import matplotlib
 
     steps = (matplotlib.colormaps["viridis"](np.linspace(0, 1, _STEPS))[:, :3] * 255).round().astype(int)

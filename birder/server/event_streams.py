@@ -14,7 +14,7 @@ from birder.collection.journal import Line
 from birder.server.catalogue import Catalogue
 
 STREAMS = 64
-"""So many streams may be open at once."""
+"""The most streams that may be open at once."""
 _LOOK_EVERY = 0.5  # seconds between two looks at what other processes have done
 _KEEP_ALIVE = 15.0
 _BACKLOG = 1000  # events that a stream may lag behind

@@ -17,7 +17,7 @@ from birder.naming.method import Method
 from birder.server.catalogue import Positions, Snapshot
 
 MOST_EXAMPLES = 5_000
-"""Of more labelled images so many are drawn, of each class alike."""
+"""The most labelled images to learn from, balanced over the classes."""
 _NAMED_AT_ONCE = 2_000  # ids in a filter
 
 Vector = npt.NDArray[np.float32]

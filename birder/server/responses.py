@@ -67,9 +67,9 @@ class MapSummary(BaseModel):
 class Tidying(BaseModel):
     """What `birder tidy` would bring."""
 
-    worth: bool = Field(description="Whether it is worth while: much room, or many small pieces to join.")
+    worth: bool = Field(description="Whether tidying is worthwhile: much space to free, or many small pieces to join.")
     bytes: int = Field(description="Bytes of former versions of the rows; those of the last hour go with --now.")
-    pieces: int = Field(description="Files that the rows lie in.")
+    pieces: int = Field(description="Files that hold the rows.")
     pending: int = Field(description="Rows whose labels are in the journal alone so far.")
 
 
@@ -85,7 +85,7 @@ class CollectionInfo(BaseModel):
     can: Abilities
     map: MapSummary
     writable: bool
-    version: int = Field(description="Another number: rows or labels have changed.")
+    version: int = Field(description="Changes whenever rows or labels change.")
     tidy: Tidying
     ranks: list[str] = Field(description="The columns of taxonomic ranks, from kingdom to species.")
     technical_columns: list[str] = Field(description="The columns about files, in the order in which they are shown.")
@@ -97,11 +97,11 @@ class Photo(BaseModel):
     """An image in a list."""
 
     id: str
-    name: str = Field(description="Its path or uri, for people.")
+    name: str = Field(description="Its path or uri, for display.")
     label: str | None
     width: int | None
     height: int | None
-    v: str = Field(description="Of its content: with ?v= behind it, a thumbnail's address may be kept for good.")
+    v: str = Field(description="Identifies its content: a thumbnail's address with ?v= and this may be cached forever.")
 
 
 class Hit(Photo):

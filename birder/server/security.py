@@ -85,7 +85,7 @@ def check_token(token: str) -> None:
         why = "This token counts up or down"
     else:
         return
-    raise ConfigError(f"{why}: it could be guessed. Take one made by chance, such as {secrets.token_urlsafe(16)}")
+    raise ConfigError(f"{why}: it could be guessed. Use a random one, such as {secrets.token_urlsafe(16)}")
 
 
 class Guesses:
@@ -196,7 +196,7 @@ class Guard:
         except ValueError:
             name = ""
         if len(headers.getlist("host")) != 1 or (self._hosts and name not in self._hosts):
-            return "This server does not go by that name. Open the address that birder serve printed."
+            return "This server does not answer to that host name. Open the address that birder serve printed."
         if scope["path"] in ("/", "/docs"):
             return None  # links from elsewhere may lead to the page, which holds nothing by itself
         if headers.get("sec-fetch-site") in ("cross-site", "same-site"):

@@ -156,8 +156,8 @@ def without_odd_places(table: pa.Table, path: str) -> pa.Table:
     table, odd = places_on_earth(table)
     if odd:
         warnings.warn(
-            f"{path}: {odd:,} rows have a latitude beyond 90 or a longitude beyond 180 degrees; their place is left "
-            "empty.",
+            f"{path}: {odd:,} rows have a latitude beyond 90 or a longitude beyond 180 degrees; their "
+            f"coordinates are left empty.",
             PlaceWarning,
             stacklevel=2,
         )

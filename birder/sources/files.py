@@ -1,4 +1,4 @@
-"""Images in the file system: files, folders with all below them, patterns."""
+"""Images in the file system: files, folders (searched recursively), patterns."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def fitting(pattern: str) -> list[str]:
         return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - pathlib's cannot start at any path
     except RecursionError:
         raise ConfigError(
-            f"The folders below {readable(pattern)} are nested too deep for a pattern. Name the folder itself."
+            f"The folders below {readable(pattern)} are nested too deeply for a pattern. Name the folder itself."
         ) from None
 
 

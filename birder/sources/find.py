@@ -114,7 +114,7 @@ def _read_list(path: str, lists: Sequence[ImageList]) -> Iterable[Source]:
     name = path.lower().partition("?")[0]
     if name.endswith((".tar.gz", ".tgz")):
         raise ConfigError(
-            f"{readable(path)} is compressed, and would have to be read anew for each photograph: gunzip it."
+            f"{readable(path)} is compressed, and would have to be decompressed again for each image: gunzip it."
         )
     for each in lists:
         if name.endswith(each.name):
@@ -151,7 +151,7 @@ def _find_url(url: str, lists: Sequence[ImageList]) -> Iterator[Source]:
         raise BirderError(f"Cannot list {url}: {error}. Name its files, or a table of them.") from error
     wanted = [name for name in whole if os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS or _is_list(name, lists)]  # noqa: PTH122
     if not wanted:
-        raise BirderError(f"There are no photographs in {url}. Check it; nothing was done.")
+        raise BirderError(f"There are no images in {url}. Check it; nothing was done.")
     for name in wanted:
         if "*" in url and _is_list(name, lists):
             yield from _read_list(name, lists)

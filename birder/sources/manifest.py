@@ -54,7 +54,7 @@ def resolve(name: str, folder: str, *, inside: bool = False) -> tuple[str, str |
         Refuse what leaves the folder on this machine; from a folder that is a URL, that always is refused.
     """
     place, problem = _led_to(name, folder, inside)
-    return place, problem or ("its name holds a NUL, as no file's name does" if "\0" in name else None)
+    return place, problem or ("its name contains a NUL character" if "\0" in name else None)
 
 
 def _led_to(name: str, folder: str, inside: bool) -> tuple[str, str | None]:

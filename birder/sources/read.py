@@ -102,7 +102,7 @@ def open_source(path: str, most: int = MAX_BYTES) -> BinaryIO:
     try:
         status = os.stat(path)  # noqa: PTH116
     except ValueError:
-        raise OSError("its name has characters that no file name can have") from None
+        raise OSError("its name has characters that file names cannot have") from None
     if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")
     if status.st_size > most:
@@ -144,7 +144,7 @@ def read_json(path: str) -> Any:
         value = json.loads(text)
         return _without_surrogates(value) if re.search(r"\\u[dD][89a-fA-F]", text) else value
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 def _without_surrogates(value: Any) -> Any:

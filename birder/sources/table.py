@@ -20,7 +20,7 @@ from birder.sources.parquet import read_rows
 from birder.sources.source import Source, TableRow
 
 NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image", "image_path")
-"""Columns that hold the file's name, the first that is there."""
+"""Columns of file names, in order of preference."""
 URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier")
 """Columns that may name the images of a manifest as well."""
 LAST_COLUMNS = ("sample",)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from birder.errors import ConfigError
 
 _MISSING = ("NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "nan", "NaN", "-nan", "-NaN", "null", "NULL", "None")
-"""What stands for a missing value in a table, as pandas reads it."""
+"""The words that stand for a missing value in a table, as in pandas."""
 _QUOTED = "\0"
 """Stands before such a word that was quoted."""
 

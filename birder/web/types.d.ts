@@ -169,7 +169,7 @@ export interface ReportedAct {
   undone: boolean;
 }
 
-/** A label for images; null takes away what is there. */
+/** A label for images; null removes it. */
 export interface Label {
   ids: string[];
   column: string;

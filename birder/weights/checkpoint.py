@@ -149,7 +149,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 def _read_pt(path: Path) -> dict[str, Any]:
     values = read_pickle(path)
     if not isinstance(values, dict):
-        raise WeightsError(f"{path} is not in the Birder format: it holds a {type(values).__name__}, not a dictionary.")
+        raise WeightsError(
+            f"{path} is not in the Birder format: it contains a {type(values).__name__}, not a dictionary."
+        )
     return values
 
 
@@ -197,7 +199,7 @@ def _wrong(values: dict[str, Any], file_size: int) -> str | None:
         return "its state is not a table of tensors"
     # A number takes a byte at least; some tensors may share theirs.
     if sum(value.numel() for value in state.values()) > 4 * file_size:
-        return "its tensors claim more numbers than the file holds"
+        return "its tensors claim more values than the file contains"
     if wrong := wrong_signature(signature):
         return f"its {wrong}"
     channels = get_channels_from_signature(signature)
@@ -213,7 +215,7 @@ def _wrong(values: dict[str, Any], file_size: int) -> str | None:
         return "its class_to_idx is not a table of names and numbers"
     for key in ("task", "birder_version", "network"):
         if not isinstance(values.get(key, ""), str):
-            return f"its {key} is not a text"
+            return f"its {key} is not text"
     for key in ("config", "backbone_config"):
         config = values.get(key)
         if config is not None and not (_is_table(config) and _is_plain(config)):
@@ -277,7 +279,7 @@ def check_finite(state: dict[str, torch.Tensor], source: str) -> None:
         # The sum is quicker than checking each number, and is not finite if one of them is not.
         if value.is_floating_point() and not (value.float().sum().isfinite() or value.float().isfinite().all()):
             raise WeightsError(
-                f"{source} is damaged: {key} has numbers that are not finite, so every embedding would be useless. "
+                f"{source} is damaged: {key} has values that are not finite, so every embedding would be useless. "
                 "Fetch it again, or take an earlier checkpoint of the training."
             )
 

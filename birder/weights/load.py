@@ -243,7 +243,7 @@ def check_network(checkpoint: Checkpoint, network: str, source: str) -> None:
         if (counterpart := network_spec(network).published_as) is not None:
             raise WeightsError(
                 f"{source} does not name its network, as files of the published birder package do not, and that "
-                f"package has no {network}: load it as {counterpart}, whose arithmetic is another."
+                f"package has no {network}: load it as {counterpart}, which computes differently."
             )
     elif checkpoint.network != network:
         raise WeightsError(

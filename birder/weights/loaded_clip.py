@@ -188,7 +188,8 @@ def build_clip(openclip: OpenClip) -> tuple[str, CLIP]:
         text_encoder.load_state_dict(text_state, assign=True)
     except RuntimeError as error:
         raise WeightsError(
-            f"Configuration and tensors of {openclip.source} are not of one model: {' '.join(str(error).split())[:400]}"
+            f"Configuration and tensors of {openclip.source} do not belong to the same model: "
+            f"{' '.join(str(error).split())[:400]}"
         ) from error
     net = CLIP(image_encoder, text_encoder)
     net.log_logit_scale.data = openclip.state["logit_scale"].detach().clone().reshape(())

@@ -108,7 +108,7 @@ class OpenClip:
         """The part that describes the network."""
         if self.config is None:
             raise WeightsError(
-                f"{self.source} is a bare checkpoint: it does not say how many heads or which activation it has. "
+                f"{self.source} is a bare checkpoint: it does not state its number of heads or its activation. "
                 f"Put its {CONFIG_FILE} beside it and name the folder, or name the network (--network vit_b16_pn)."
             )
         return dict(self.config["model_cfg"])

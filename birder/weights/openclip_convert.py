@@ -181,7 +181,7 @@ def _from_config(clip: OpenClip, shapes: Config, state: State) -> tuple[Config, 
     model, vision = clip.model_config, clip.model_config["vision_cfg"]
     wanted = _network_config(model)
     differing = [
-        f"{key} {wanted[key]} in the one, {value} in the other" for key, value in shapes.items() if wanted[key] != value
+        f"{key} {wanted[key]} in one, {value} in the other" for key, value in shapes.items() if wanted[key] != value
     ]
     if model["embed_dim"] != state["classifier.weight"].shape[0]:
         differing.append(f"embed_dim {model['embed_dim']} and a projection to {state['classifier.weight'].shape[0]}")
@@ -191,7 +191,9 @@ def _from_config(clip: OpenClip, shapes: Config, state: State) -> tuple[Config, 
     if tokens != state["pos_embedding"].shape[1]:
         differing.append(f"image_size {image_size} and {state['pos_embedding'].shape[1]} positions, not {tokens}")
     if differing:
-        raise WeightsError(f"Configuration and tensors of {clip.source} are not of one model: {'; '.join(differing)}.")
+        raise WeightsError(
+            f"Configuration and tensors of {clip.source} do not belong to the same model: {'; '.join(differing)}."
+        )
     return wanted, (height, across)
 
 
@@ -282,7 +284,7 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
     Raises
     ------
     WeightsError
-        The checkpoint is not a CLIP image encoder, or the two encoders are not of one model.
+        The checkpoint is not a CLIP image encoder, or the two encoders do not belong to the same model.
     """
     spec = network_spec(network)
     config = spec.config | (checkpoint.config or {})
@@ -302,7 +304,8 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
     if embed_dim != model["embed_dim"] or act != text_act:
         raise WeightsError(
             f"The image encoder ({embed_dim}-dimensional, {act}) and the text encoder of {text_from.source} "
-            f"({model['embed_dim']}-dimensional, {text_act}) are not of one model. Name with --text-from the model "
+            f"({model['embed_dim']}-dimensional, {text_act}) do not belong to the same model. Name with "
+            f"--text-from the model "
             "that the image encoder came from."
         )
     height, width = get_size_from_signature(checkpoint.signature)

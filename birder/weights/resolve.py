@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from birder.weights.loaded_clip import LoadedClip
 
 FOLDER_PREFIX = "local-dir:"
-"""What open_clip puts before a folder."""
+"""The prefix of folders in open_clip."""
 _SUFFIXES = (".pt", ".safetensors")
 
 

@@ -54,7 +54,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "Embedded 6, already there 0, failed 2." in done.stderr
     assert "1 x the file is empty" in done.stderr
     assert "columns for 2 of 8 images" in done.stderr
-    assert "1 names fit no file: nobody.jpg" in done.stderr
+    assert "1 names match no file: nobody.jpg" in done.stderr
     assert "vit_b16_pn_tiny" in done.stderr and "engine torch fp32" in done.stderr and "images/s" in done.stderr
     return home
 
@@ -151,7 +151,7 @@ def test_ctrl_c_commits_and_says_how_to_continue(home: Path, tmp_path: Path) -> 
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
-    assert "To go on, run the same command again." in rest
+    assert "To continue, run the same command again." in rest
     done = run_birder("embed", tmp_path / "photos", "--in", tmp_path / "c")
     assert "0 already in" not in done.stderr.replace("120 already in", "")
     from birder.collection.storage import Storage

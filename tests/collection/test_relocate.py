@@ -265,6 +265,7 @@ relocate(storage, old, new)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["before the rows", "after the rows", "after the failures", "before the end"])
 @pytest.mark.parametrize("new", ["moved", "photos/photos"])
 def test_a_crash_leaves_old_uris_or_new_ones_and_the_next_writer_finishes(

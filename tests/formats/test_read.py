@@ -155,9 +155,9 @@ def test_unusable_embeddings_are_failures_and_never_lost(tmp_path: Path) -> None
     assert reasons == {
         "1.jpg": "Its embedding is missing",
         "2.jpg": "Its embedding is 3-dimensional, not 2-dimensional",
-        "3.jpg": "Its embedding has a number that is not finite",
-        "4.jpg": "Its embedding has a number that is not finite",
-        "5.jpg": "Its embedding has a number that is not finite",
+        "3.jpg": "Its embedding has a value that is not finite",
+        "4.jpg": "Its embedding has a value that is not finite",
+        "5.jpg": "Its embedding has a value that is not finite",
         "7.jpg": "Its embedding is zero, which has no direction",
     }
     assert done.collection.to_arrow()["uri"][0].as_py() == f"file://{tmp_path}/0.jpg"

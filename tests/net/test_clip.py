@@ -144,7 +144,7 @@ def test_a_width_that_heads_do_not_divide_is_refused() -> None:
 
 def test_encoders_of_two_models_are_refused() -> None:
     config = {"patch_size": 16, "num_layers": 1, "num_heads": 1, "hidden_dim": 8, "mlp_dim": 8}
-    with pytest.raises(ConfigError, match="not of one model"):
+    with pytest.raises(ConfigError, match="not belong to the same model"):
         CLIP(ViT(3, 5, size=(32, 32), config=config), text_encoder())
 
 
@@ -180,8 +180,8 @@ def test_a_squashed_photo_gives_the_reference_input(folder: Path, reference: dic
         ("text_cfg", {"vocab_size": 64000}, "vocab_size = 64000"),
         ("text_cfg", {"block_type": "custom"}, "block_type"),
         ("text_cfg", {"a_key_of_tomorrow": 1}, "a_key_of_tomorrow"),
-        ("text_cfg", {"layers": 3}, "not of one model"),
-        ("text_cfg", {"width": 32}, "not of one model"),
+        ("text_cfg", {"layers": 3}, "not belong to the same model"),
+        ("text_cfg", {"width": 32}, "not belong to the same model"),
         ("model_cfg", {"custom_text": True}, "custom one"),
         ("model_cfg", {"multimodal_cfg": {"width": 512}}, "CoCa"),
         ("preprocess_cfg", {"resize_mode": "longest"}, "'longest'"),

@@ -104,9 +104,9 @@ def test_a_name_with_a_nul_is_a_failure_of_its_own(tmp_path: Path, ending: str) 
         pq.write_table(pa.table({"path": names}), tmp_path / "l.parquet")
     fine, *reasons = outcomes(find_sources([tmp_path / f"l.{ending}"]))
     assert fine is None
-    assert reasons == ["its name holds a NUL, as no file's name does"] * 2
+    assert reasons == ["its name contains a NUL character"] * 2
     assert (
-        outcomes([Source("/x/\0.png")])[0] == "it cannot be read (its name has characters that no file name can have)"
+        outcomes([Source("/x/\0.png")])[0] == "it cannot be read (its name has characters that file names cannot have)"
     )
 
 

@@ -188,6 +188,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
     pipes = [tmp_path / f"vit_b16_pn_x.{ending}" for ending in ("pt", "safetensors")]
     for pipe in pipes:

@@ -202,9 +202,9 @@ def test_any_image_encoder_survives_the_round_trip(mlp_dim: int, heads: int, pat
 
 def test_encoders_of_two_models_are_refused() -> None:
     checkpoint, network = random_encoder("vit_s16_pn", 1)
-    with pytest.raises(WeightsError, match="not of one model"):
+    with pytest.raises(WeightsError, match="not belong to the same model"):
         to_openclip(network, checkpoint, stranger(25))
-    with pytest.raises(WeightsError, match="not of one model"):
+    with pytest.raises(WeightsError, match="not belong to the same model"):
         to_openclip(network, checkpoint, stranger(24, quick_gelu=True))
 
 
@@ -263,7 +263,7 @@ def test_a_bare_checkpoint_of_another_kind_is_named(folder: Path, key: str, part
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layers": 4}, "num_layers 4 in the one, 3 in the other"),
+        ({"layers": 4}, "num_layers 4 in one, 3 in the other"),
         ({"width": 64}, "hidden_dim"),
         ({"patch_size": 14}, "patch_size"),
         ({"mlp_ratio": 2.0}, "mlp_dim"),

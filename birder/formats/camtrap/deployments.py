@@ -189,7 +189,7 @@ def read_zone(text: str) -> tzinfo:
             return ZoneInfo(text)
         except (KeyError, ValueError, OSError):
             pass
-    raise ConfigError(f"There is no time zone {text!r}. Write it as Europe/Berlin or +02:00.")
+    raise ConfigError(f"Unknown time zone {text!r}. Write it as Europe/Berlin or +02:00.")
 
 
 def _folder(uri: str) -> str | None:

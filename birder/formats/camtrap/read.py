@@ -46,7 +46,7 @@ def is_package(folder: Path) -> bool:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"Cannot read the data package {path}: {error}. Repair it; or move it elsewhere, to embed the images "
-            "of the folder without what the package tells about them."
+            "of the folder without the package's metadata."
         ) from error
     if not isinstance(package, dict):
         return False

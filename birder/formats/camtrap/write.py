@@ -160,7 +160,7 @@ def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, 
             deployed.add(row)
     metadata = _metadata(described, project, collection.path.stem, deployed.methods)
     if missing := [*deployed.missing(), *_missing(metadata)]:
-        raise ConfigError("Camtrap DP requires more than is known:\n- " + "\n- ".join(missing))
+        raise ConfigError("Camtrap DP requires information that is missing:\n- " + "\n- ".join(missing))
     done = _Written()
     deployments = deployed.lines()
     done.deployments = _write_lines(folder / "deployments.csv", DEPLOYMENTS, deployments)

@@ -26,8 +26,8 @@ _JSON_UNDER_WAY = 256 << 20  # bytes of all other requests that have come and ar
 _SILENCE = 10.0  # seconds that a client may send nothing
 _SLOWEST = 16 << 10  # bytes a second, on average and after the time above
 _PATIENCE = 8.0  # seconds
-_TOO_LARGE = "The request is too large: images may have {} MB together, anything else {} MB."
-_TOO_SLOW = "The request came too slowly: the connection is given up. Send it again, or a smaller image."
+_TOO_LARGE = "The request is too large: images may have {} MB in total, anything else {} MB."
+_TOO_SLOW = "The request came too slowly: the connection is closed. Send it again, or a smaller image."
 
 
 class BodyLimit:

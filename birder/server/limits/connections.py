@@ -170,10 +170,10 @@ def listen(host: str, port: int | None) -> Listener:
             if error.errno == errno.EADDRINUSE and port is None:
                 continue
             raise ConfigError(
-                f"Cannot listen at {host}:{each}: {error.strerror}. Name another with --port, or leave it out."
+                f"Cannot listen on {host}:{each}: {error.strerror}. Name another with --port, or leave it out."
             ) from None
         return listening
-    raise ConfigError(f"The ports {FIRST_PORT} to {FIRST_PORT + _TRIES - 1} are all taken: name one with --port.")
+    raise ConfigError(f"The ports {FIRST_PORT} to {FIRST_PORT + _TRIES - 1} are all in use: name one with --port.")
 
 
 def _room() -> int:

@@ -25,7 +25,7 @@ def values(
     name: str,
     where: Where = None,
     limit: Annotated[int, Query(ge=0, le=10_000)] = 100,
-    contains: Annotated[str | None, Query(max_length=300, description="Only texts that hold this")] = None,
+    contains: Annotated[str | None, Query(max_length=300, description="Only values that contain this text")] = None,
 ) -> dict[str, Any]:
     """The values of a column in the rows that match a filter, and how often each is there.
 

@@ -18,8 +18,8 @@ router = APIRouter(tags=["whole collection"], responses=PROBLEMS)
 @router.get("/duplicates", response_model=Duplicates)
 def duplicates(
     site: CurrentSite,
-    threshold: Annotated[float, Query(ge=0.8, le=1.0, description="The least cosine of similar ones")] = THRESHOLD,
-    limit: Annotated[int, Query(ge=1, le=MOST_GROUPS, description="How many groups")] = 200,
+    threshold: Annotated[float, Query(ge=0.8, le=1.0, description="The minimum cosine of similar images")] = THRESHOLD,
+    limit: Annotated[int, Query(ge=1, le=MOST_GROUPS, description="The most groups to return")] = 200,
 ) -> dict[str, Any]:
     """Groups of images with the same content, then of images that look nearly the same.
 

@@ -44,15 +44,15 @@ class Label(BaseModel):
 
     ids: list[Text] = Field(min_length=1, max_length=MOST_IDS)
     column: Text = Field("label", description="A column of text; it is added if it is not there.")
-    value: Value | None = Field(description=f"The label, 1 to {MAX_VALUE} characters; null takes away what is there.")
-    change: Key | None = Field(None, description="Your id of it, by which it is known when it is sent again.")
+    value: Value | None = Field(description=f"The label, 1 to {MAX_VALUE} characters; null removes the label.")
+    change: Key | None = Field(None, description="Your id of the change, by which a repeated request is recognised.")
 
 
 class OneLabel(Label):
     """A label for images, as an act of its own or a part of one."""
 
     act: Key | None = Field(None, description="Your id of the act, which is undone as a whole.")
-    by: Person | None = Field(None, description="Who gives it.")
+    by: Person | None = Field(None, description="The author of the label.")
 
 
 class SeveralLabels(BaseModel):
@@ -60,7 +60,7 @@ class SeveralLabels(BaseModel):
 
     changes: list[Label] = Field(min_length=1, max_length=10_000)
     act: Key | None = Field(None, description="Your id of the act, which is undone as a whole.")
-    by: Person | None = Field(None, description="Who gives them.")
+    by: Person | None = Field(None, description="The author of the labels.")
 
 
 class Undoing(BaseModel):
@@ -68,7 +68,7 @@ class Undoing(BaseModel):
 
     act: Key | None = Field(None, description="Which act; default: the last one that is not undone.")
     change: Key | None = Field(None, description="The act that this change is a part of.")
-    by: Person | None = Field(None, description="If it is there: the last act of this person (null: of no name).")
+    by: Person | None = Field(None, description="If given: the last act of this author (null: without a name).")
 
 
 @router.post("/labels", response_model=GivenLabels, response_model_exclude_unset=True, responses=CONFLICT)
@@ -99,7 +99,7 @@ async def past(
     site: CurrentSite,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     after: Annotated[int | None, Query(ge=0, le=2**53, description="`next` of the part before")] = None,
-    by: Annotated[str | None, Query(max_length=4 * MAX_NAME, description="Only what this person did")] = None,
+    by: Annotated[str | None, Query(max_length=4 * MAX_NAME, description="Only acts of this author")] = None,
 ) -> dict[str, Any]:
     """List the acts of labelling, the latest first."""
 

@@ -97,7 +97,10 @@ async def thumbnail(
     row: RowOfImage,
     size: Annotated[Size, Query(description="The longest side in pixels")] = Size.medium,
     v: Annotated[
-        str | None, Query(max_length=100, description="Any text that changes with the content: it is kept for good")
+        str | None,
+        Query(
+            max_length=100, description="Any text that changes with the content: the response is then cached forever"
+        ),
     ] = None,
 ) -> Response:
     """A small image, as JPEG; made at first need and kept."""
@@ -144,6 +147,6 @@ def _tag(text: str) -> str:
 def _no_image(uri: str) -> HTTPException:
     return HTTPException(
         404,
-        f"The image cannot be shown: {uri_to_name(uri)[:200]} is not a file of this machine, and the server fetches "
-        "nothing.",
+        f"The image cannot be shown: {uri_to_name(uri)[:200]} is not on this machine, and the server does not "
+        f"download images.",
     )
