@@ -6,7 +6,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +70,7 @@ class Quantized(NamedTuple):
 
 
 def calibration_images(
-    model: Model, images: Sequence[Path], sample: int, on_unreadable: Callable[[Path, ImageError], None]
+    model: Model, images: Sequence[str], sample: int, on_unreadable: Callable[[str, ImageError], None]
 ) -> npt.NDArray[np.uint8]:
     """Images as `quantize` takes them, drawn at random: always the same ones of the same files.
 
