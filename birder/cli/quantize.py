@@ -36,7 +36,7 @@ def quantize(
     found = resolve(model)
     pixels = calibration_images(
         found,
-        [source.path for source in find_images(images, labels=False)],
+        [Path(source.path) for source in find_images(images, labels=False)],
         sample,
         lambda path, error: note(f"birder: {path}: {error}; left out"),
     )
