@@ -264,9 +264,9 @@ def give_label(
     ids
         Which rows; ids that are not there are left out, and so are rows that have the value already.
     column
-        A column of text, added if it is not there.
+        A text column, added if it does not exist.
     value
-        The label; None takes away what is there.
+        The label; None removes it.
     by
         The author of the label.
     act

@@ -82,7 +82,7 @@ def relocate(
     Raises
     ------
     ConfigError
-        Both places are the same.
+        The two places are the same.
     CollectionError
         No row is in the old place, a file is not in the new one or is another, or a row has one of the new uris
         already. Nothing is changed then.

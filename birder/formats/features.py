@@ -26,7 +26,7 @@ def write_features(file: Path, paths: Sequence[str], features: Matrix, model: st
 
     Returns
     -------
-    What was written, for people.
+    A summary of what was written.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Names for the rows of a collection or for image files, by texts or by labelled examples: the whole of `predict`."""
+"""Names for the rows of a collection or for image files, by texts or by labelled examples."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Namer:
     choice
         What it chooses from, in words.
     notes
-        What the user should know.
+        Warnings for the user.
     """
 
     names: TextNames | ExampleNames

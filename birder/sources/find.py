@@ -49,7 +49,7 @@ def find_sources(paths: Iterable[str | Path], lists: Sequence[ImageList] = (), *
     lists
         The lists of other tools that are recognized; `birder.formats.sources.find_sources` knows them all.
     labels
-        Take the name of the folder right above a file as its label, where nothing else tells it.
+        Use the name of a file's folder as its label, unless another source provides one.
 
     Raises
     ------
