@@ -67,7 +67,7 @@ Vector = npt.NDArray[np.float32]
 
 _IDS_AT_ONCE = 1000
 _IN_NOTEBOOK = 8  # images that a collection shows of itself
-_IN_PICTURE = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
+_LEGEND_NAMES = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
 
 
 @dataclass(frozen=True)
@@ -1008,7 +1008,7 @@ class Collection:
         if to is None:
             return points
         page = Path(to).suffix.lower() in (".html", ".htm")
-        most = len(PALETTE) if page else _IN_PICTURE
+        most = len(PALETTE) if page else _LEGEND_NAMES
         values = None if colour is None else colour_values(self._rows, colour, points.ids, most=most)
         if page:
             from birder.plots.map_page import write_map_page

@@ -1,6 +1,6 @@
 """Searching a collection: by images, texts, rows and vectors, wanted or unwanted, among the rows that match a filter.
 
-What is compared. Photographs and rows meet in the space of the stored embeddings. As soon as a text is among the
+What is compared. Images and rows are compared in the space of the stored embeddings. As soon as a text is among the
 queries, all are compared in the space that the model's two encoders share, into which stored embeddings are projected.
 A row's similarity is the mean of its cosines with what is wanted less the mean of its cosines with what is not; with
 one query it is the cosine. For unit vectors that is the inner product with (mean of the wanted - mean of the unwanted).

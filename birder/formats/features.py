@@ -1,4 +1,4 @@
-"""Image features as files: a row or entry for each photograph, under its path."""
+"""Image features as files: a row or entry for each image, under its path."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def _shard(path: str) -> list[Source]:
 
 
 def _find_url(url: str, lists: Sequence[ImageList]) -> Iterator[Source]:
-    """A URL; with * a pattern, with / at its end all photographs below, where its protocol can list."""
+    """A URL; with * a pattern, with / at its end all images below, where its protocol can list."""
     if "*" not in url and not url.endswith("/"):
         yield from _read_list(url, lists) if _is_list(url, lists) else [Source(url)]
         return
