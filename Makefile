@@ -9,8 +9,9 @@ BIRDER := .venv/bin/birder
 MODEL := efficientnet_lite0_in1k
 COLLECTION := demo/photos.birder
 PHOTOS := examples/photos
-# A file's tests stay together: they share servers, browsers and models.
-TWO := --numprocesses 2 --dist loadfile
+# A file's tests stay together: they share servers, browsers and models. tests/conftest.py puts the longest files first.
+# PyTorch has one thread in each of two processes: with more they wait for one another.
+TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
 PIP_LINES := awk '/^ *(Downloading|Using cached|Processing|Installing collected)/ { print "  " substr($$0, 1, 100); fflush() }'
@@ -38,25 +39,25 @@ help: ## this list
 	@$(PY) -m pip install --constraint constraints.txt --editable '.[dev]' | $(PIP_LINES)
 	@touch $@
 
-demo: .venv/.installed ## embed the example photographs, classify, find similar ones, name them, draw a contact sheet
+demo: .venv/.installed ## embed the example images, classify, find similar ones, name them, draw a contact sheet
 	@mkdir -p demo
 	@echo "== Embedding $(PHOTOS) with $(MODEL)"
 	$(BIRDER) embed $(PHOTOS) --in $(COLLECTION) --model $(MODEL) --table $(PHOTOS)/photos.csv
 	@echo "== Classifying three of them with $(MODEL)"
 	$(BIRDER) classify $(PHOTOS)/birds/owl.jpg $(PHOTOS)/insects/mantis.jpg $(PHOTOS)/mammals/badger.jpg --model $(MODEL) -k 3
-	@echo "== The photographs most similar to a flamingo"
+	@echo "== The images most similar to a flamingo"
 	$(BIRDER) similar $(PHOTOS)/birds/pink-flamingo.jpg --in $(COLLECTION) -k 6
-	@echo "== Naming photographs by labelled examples of their groups; a quarter is left out to see how often it is right"
+	@echo "== Naming images by labelled examples of their groups; a quarter is left out to measure how often that is right"
 	$(BIRDER) predict --like $(COLLECTION) --column group --hold-out 0.25 -k 1
 	@$(PY) examples/contact_sheet.py $(COLLECTION) demo/contact-sheet.jpg
 	@echo "== Done. Look at the collection in a browser: search, filter, map, label"
 	@echo "   $(BIRDER) serve $(COLLECTION)"
 
 test: .venv/.tools test-js ## every test, in two processes
-	@$(PY) -m pytest $(TWO)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO)
 
 fast: .venv/.tools ## the tests that take seconds
-	@$(PY) -m pytest $(TWO) -m fast
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO) -m fast
 
 lint: .venv/.tools lint-js ## ruff and mypy --strict; Biome and tsc on the page's JavaScript where Node.js is installed
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

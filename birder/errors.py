@@ -58,6 +58,10 @@ class CollectionBusyError(CollectionError):
     """Another process is writing to the collection."""
 
 
+class RowNotFoundError(CollectionError, LookupError):
+    """A row that was named by its id, uri or file name, and that the collection does not have."""
+
+
 class WrongModelError(CollectionError):
     """A model whose embeddings cannot be compared with those of the collection."""
 

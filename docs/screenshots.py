@@ -1,6 +1,6 @@
-"""Make the pictures of docs/page.md: python docs/screenshots.py (needs playwright and chromium).
+"""Make the screenshots of docs/page.md: python docs/screenshots.py (needs playwright and Chromium).
 
-The example photographs are embedded into a new collection, `birder serve` serves it, and Chromium looks at it.
+The example images are embedded into a new collection, `birder serve` serves it, and Chromium shows it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BIRDER = [sys.executable, "-m", "birder"]
 
 
 def main() -> None:
-    """Embed, serve, look, and write images/page-*.png."""
+    """Embed, serve, and write images/page-*.png."""
     chromium = os.environ.get("BIRDER_CHROMIUM") or shutil.which("chromium")
     with tempfile.TemporaryDirectory() as folder:
         collection = f"{folder}/photos.birder"
@@ -60,7 +60,7 @@ def wait_for_server() -> None:
 
 
 def desk(browser: Any) -> None:
-    """The views on a desk's screen, some of them dark."""
+    """The views on a large screen, some of them dark."""
     page = open_page(browser, width=1200, height=760)
     for index in (3, 5, 6):
         page.locator("#view-gallery .tile").nth(index).click(modifiers=["Control"])
@@ -104,7 +104,7 @@ def desk(browser: Any) -> None:
 
 
 def give_labels(page: Any, group: str, value: str) -> None:
-    """Label four photographs of a group, as a person would have."""
+    """Label four images of a group, as a person would."""
     page.evaluate(
         """async ([group, value]) => {
             const where = encodeURIComponent(`\\`group\\` LIKE '${group}'`);
@@ -147,22 +147,22 @@ def phone(browser: Any) -> None:
 
 
 def open_page(browser: Any, *, width: int, height: int, scheme: str = "light") -> Any:
-    """A new page with its first pictures there."""
+    """A new page, once its first images are loaded."""
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page.add_init_script("localStorage['birder:name'] ??= ''")  # who labels is not asked for
+    page.add_init_script("localStorage['birder:name'] ??= ''")  # so that the page does not ask for a name
     page.goto(ADDRESS)
     page.locator("#view-gallery .tile.loaded").first.wait_for()
     return page
 
 
 def picture(page: Any) -> Image.Image:
-    """What the page shows, once it is still."""
-    page.wait_for_timeout(1500)  # the page listens to the server for good: the network is never idle
+    """What the page shows, once nothing moves."""
+    page.wait_for_timeout(1500)  # the page keeps a connection open: the network is never idle
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
 
 
 def shoot(page: Any, name: str) -> None:
-    """Keep what the page shows as page-NAME.png."""
+    """Write what the page shows as page-NAME.png."""
     save(picture(page), name)
 
 

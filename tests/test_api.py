@@ -68,6 +68,7 @@ def owl(folder: Path) -> Path:
 # The examples of the docstrings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOCUMENTED(examples=True))
 def test_examples_of_docstrings_give_what_they_show(name: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(examples)
@@ -168,6 +169,7 @@ except birder.MissingPackageError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["pandas", "polars"])
 def test_a_missing_package_is_named(collection: birder.Collection, package: str) -> None:
     command = [sys.executable, "-c", WITHOUT, package, str(collection.path)]
@@ -486,6 +488,7 @@ def test_hold_out_counts_what_its_rows_show(collection: birder.Collection) -> No
 # Looking, exporting, keeping
 
 
+@pytest.mark.slow  # UMAP is imported
 def test_map_is_computed_once_and_drawn(collection: birder.Collection, tmp_path: Path) -> None:
     pytest.importorskip("umap")
     assert collection.stored_map() is None

@@ -69,6 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     (folder / "path" / "to").mkdir(parents=True)
     for name in ("owl.jpg", "photo.jpg", "path/to/image.jpeg"):
         shutil.copy(photos / "birds" / "owl.jpg", folder / name)
+    shutil.copytree(photos / "fish", folder / "photos")
     birder.embed(folder / "examples" / "photos", folder / "photos.birder", progress=None)
     return folder
 
@@ -77,7 +78,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
     """A hub that has BioCLIP under its names: in its place a model of the same layout and a hundredth of its size."""
     checkpoint = tmp_path / "vit_s16_pn_tiny.pt"
-    subprocess.run([sys.executable, "-m", "birder", "convert", CLIP, checkpoint], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "birder", "convert", CLIP, "--to", checkpoint], check=True, capture_output=True
+    )
     served = hub.add(f"birder-project/{NAME}", f"{NAME}.pt", checkpoint)
     for name in ("open_clip_config.json", "open_clip_model.safetensors"):
         hub.add("imageomics/bioclip", name, CLIP / name)

@@ -131,6 +131,12 @@ def test_an_import_of_a_test_module_is_found(line: str) -> None:
     assert imports_of_tests(line.replace("test_", "made_")) == []
 
 
+def test_the_files_that_run_first_exist() -> None:
+    from tests.conftest import LONGEST
+
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).exists()] == []
+
+
 def test_every_test_is_either_fast_or_slow(request: pytest.FixtureRequest) -> None:
     for item in request.session.items:
         markers = {mark.name for mark in item.iter_markers()} & {"fast", "slow"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -36,12 +35,9 @@ def classify(
 
     found = birder.classify(images, model=model, k=k, device=device)
     note(f"Classified with {found.model}.")
-    ranks: Counter[str] = Counter()
-    rows = []
-    for row in found:
-        ranks[row["image"]] += 1
-        rows.append(
-            {"image": row["image"], "rank": ranks[row["image"]], "class": row["label"], "probability": row["score"]}
-        )
+    rows = [
+        {"image": row["image"], "rank": row["rank"], "class": row["label"], "probability": row["score"]}
+        for row in found.ranked()
+    ]
     write_rows(rows, form, to)
     tell_unreadable(found.unreadable, len(images))

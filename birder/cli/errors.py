@@ -23,6 +23,7 @@ from birder.errors import (
     ImagesMovedError,
     MissingExtraError,
     NoTextEncoderError,
+    RowNotFoundError,
     UnknownNameError,
     WrongModelError,
 )
@@ -35,6 +36,7 @@ _WRONG_USE = (
     ImagesMovedError,
     MissingExtraError,
     NoTextEncoderError,
+    RowNotFoundError,
     UnknownNameError,
     WrongModelError,
 )

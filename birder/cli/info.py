@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,90 +30,10 @@ def info(
     form = options.format_of(format, to)
     options.check_to(to, force)
 
-    from birder.registry import registered_name
+    from birder.weights.describe import describe_model
 
-    path = Path(name)
-    is_file = registered_name(name) is None and path.suffix in (".pt", ".safetensors")
-    facts = _of_file(path) if is_file else _of_weights(name)
+    facts = describe_model(name)
     if form in (Format.json, Format.parquet):
         write_rows([facts], form, to)
     else:
         write_rows([{"what": key, "value": value} for key, value in facts.items()], form, to)
-
-
-def _of_weights(name: str) -> dict[str, Any]:
-    from birder.registry import weights_spec
-    from birder.weights.hub import cached_file
-
-    spec = weights_spec(name)
-    path = cached_file(spec)
-    return {
-        "name": spec.name,
-        "description": spec.description,
-        "network": spec.network,
-        "parameters": spec.parameters,
-        "input": " x ".join(map(str, spec.resolution)) if spec.resolution else None,
-        "detection features": _detection_features(spec.network, spec.config),
-        "whole CLIP model": spec.openclip,
-        "source": spec.repository or spec.package or spec.path,
-        "file": spec.file or None,
-        "size in MiB": spec.size_mib if spec.size_mib or path is None else round(path.stat().st_size / 2**20, 1),
-        "sha256": spec.sha256 or ("installed with the package, which pip has checked" if spec.module else None),
-        "licence": spec.license,
-        "citation": spec.citation,
-        "cached at": str(path) if path else f"not on this machine: birder fetch {spec.name}",
-    }
-
-
-def _of_file(path: Path) -> dict[str, Any]:
-    from birder.errors import WeightsError
-    from birder.registry import DETECTION_TASK
-    from birder.weights.checkpoint import (
-        get_num_labels_from_signature,
-        get_size_from_signature,
-        read_checkpoint,
-    )
-    from birder.weights.hub import sha256_of
-    from birder.weights.resolve import network_of_file
-
-    checkpoint = read_checkpoint(path)
-    try:
-        network = checkpoint.network or network_of_file(path)
-    except WeightsError:
-        network = None
-    is_detector = checkpoint.task == DETECTION_TASK
-    config = (checkpoint.backbone_config if is_detector else checkpoint.config) or {}
-    return {
-        "file": str(path),
-        "network": network or "unknown: neither the file nor its name states it",
-        "task": checkpoint.task,
-        "parameters": sum(value.numel() for value in checkpoint.state.values()),
-        "input": " x ".join(map(str, get_size_from_signature(checkpoint.signature))),
-        "outputs": get_num_labels_from_signature(checkpoint.signature),
-        "detection features": _detection_features(network, config, is_detector) if network else None,
-        "class names": len(checkpoint.class_to_idx),
-        "rgb mean": ", ".join(f"{v:.4f}" for v in checkpoint.rgb_stats["mean"]),
-        "rgb std": ", ".join(f"{v:.4f}" for v in checkpoint.rgb_stats["std"]),
-        "configuration": str(checkpoint.config) if checkpoint.config else None,
-        "written by birder": checkpoint.birder_version,
-        "size in MiB": round(path.stat().st_size / 2**20, 1),
-        "sha256": sha256_of(path),
-    }
-
-
-def _detection_features(network: str, config: dict[str, Any], is_detector: bool = False) -> str | None:
-    """Which maps the network gives a detector, and how the published package differs."""
-    from birder.registry import list_networks, network_spec
-
-    if network not in list_networks():
-        return None
-    own = network_spec(network).config | config
-    if "patch_size" not in own:
-        return "stage1 to stage4, strides 4 to 32"
-    indices = own.get("out_indices")
-    if indices is not None:
-        stages = [f"stage{i + 1}" for i in range(len(indices))]
-        return f"{', '.join(stages)}: after the blocks {', '.join(map(str, indices))}, before the final norm"
-    if is_detector:
-        return "stage1: after the last block, before the final norm, as it was trained"
-    return "neck, after the final norm (the published package gives stage1, before it: out_indices = [-1])"

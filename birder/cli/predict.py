@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,6 @@ from birder.taxonomy import Rank
 
 if TYPE_CHECKING:
     from birder.collection.results import Predictions
-    from birder.naming.record import Record
 
 
 def predict(
@@ -133,8 +132,9 @@ def predict(
     _check_use(images, collection, like, given, column, hold_out, where, save, log)
 
     import birder
+    from birder.naming.record import Record
 
-    record = _begin_record(log) if log is not None else None
+    record = None if log is None else Record(log, ["birder", *sys.argv[1:]])
     show_rows = not save or to is not None or format is not None
     by_example: dict[str, Any] = {"k": k if show_rows else 1, "min_score": min_score, "progress": stage_progress()}
     by_texts = by_example | {
@@ -167,14 +167,17 @@ def predict(
     if found.saved:
         note(f"{collection}: {found.images:,} rows now have {', '.join(found.saved)}.")
     if record is not None:
-        settings = by_text | {
-            "--in": collection,
-            "--like": like,
-            "--column": column,
-            "--where": where,
-            "--method": method,
-        }
-        _write_record(record, found, settings | {"-k": k, "--min-score": min_score}, device, to)
+        on_rows = {"--in": collection, "--like": like, "--column": column, "--where": where, "--method": method}
+        record.write(
+            model=found.model,
+            sha256=found.sha256,
+            device=device,
+            settings=by_text | on_rows | {"-k": k, "--min-score": min_score},
+            output=to,
+            saved=bool(found.saved),
+            images=(row["image"] for row in found),
+            unreadable=(path for path, _ in found.unreadable),
+        )
     _tell_end(found, min_score)
 
 
@@ -230,33 +233,3 @@ def _rows(found: Predictions, form: Format) -> list[dict[str, Any]]:
         above = [name for name in found.columns if name not in (found.name_column, "common_name")]
         columns = [name for name in columns if name not in above]
     return [{name: row[name] for name in columns} for row in found]
-
-
-def _begin_record(log: Path) -> Record:
-    import shlex
-    import sys
-
-    from birder.naming.record import Record
-
-    return Record(log, shlex.join(["birder", *sys.argv[1:]]))
-
-
-def _write_record(
-    record: Record, found: Predictions, settings: Mapping[str, Any], device: str | None, to: Path | None
-) -> None:
-    record.write(
-        {
-            "model": found.model,
-            "sha256": found.sha256,
-            "device": device,
-            "settings": {
-                name: value if isinstance(value, list | int | float) else str(value)
-                for name, value in settings.items()
-                if value is not None
-            },
-            "output": None if to is None else str(to),
-            "saved": bool(found.saved),
-            "images": list(dict.fromkeys(row["image"] for row in found)),
-            "unreadable": [path for path, _ in found.unreadable],
-        }
-    )

@@ -28,44 +28,27 @@ def quantize(
 
     birder quantize photos/ --model vit_b16_pn_bioclip-v1
     """
-    import random
-
-    import numpy as np
-
-    from birder.errors import ImageError
-    from birder.images.open import open_image
-    from birder.images.transform import classification_transform
-    from birder.inference.engine import open_engine
-    from birder.inference.quantize import GOOD_COSINE
+    from birder.inference.quantize import calibration_images
     from birder.inference.quantize import quantize as run
     from birder.sources import find_images
     from birder.weights.resolve import resolve
 
     found = resolve(model)
-    opened = open_engine(found, engine="openvino", precision="fp32")
-    transform = classification_transform(opened.engine.size, opened.rgb_stats)
-    sources = find_images(images, labels=False)
-    random.Random(0).shuffle(sources)
-    pixels: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
-    for source in sources:
-        if len(pixels) == sample:
-            break
-        try:
-            pixels.append(transform.to_uint8(open_image(source.path, draft=transform.resize_to)))
-        except ImageError as error:
-            note(f"birder: {source.path}: {error}; left out")
+    pixels = calibration_images(
+        found,
+        [Path(source.path) for source in find_images(images, labels=False)],
+        sample,
+        lambda path, error: note(f"birder: {path}: {error}; left out"),
+    )
     note(f"Quantising {found.name} on {len(pixels)} images; this takes minutes for a large network.")
-    result = run(found, np.stack(pixels) if pixels else np.empty((0, *opened.engine.size, 3), np.uint8))
+    result = run(found, pixels)
     note(
         f"{found.name} in int8: cosine to fp32 {result.cosine:.4f} on average, {result.lowest:.4f} at the lowest, over "
         f"{result.measured_on} images that it was not calibrated on."
     )
-    gain = result.rate / result.usual_rate
     note(
         f"On this machine: {result.rate:.1f} images/s in int8, {result.usual_rate:.1f} in {result.usual}, "
-        f"{gain:.1f} times as fast."
+        f"{result.gain:.1f} times as fast."
     )
-    if gain < 1.1:
-        note(f"Warning: int8 is not faster on this processor. Leave --precision out: {result.usual} is better.")
-    if result.cosine < GOOD_COSINE:
-        note(f"Warning: that is below {GOOD_COSINE}: neighbours will change. Prefer bf16 or fp32 for this model.")
+    for each in result.warnings:
+        note(f"Warning: {each}")

@@ -22,7 +22,7 @@ def relocate(
 ) -> None:
     """Change the folder of images that have moved, or whose disk has another letter; labels stay with them.
 
-    birder undo takes it back.
+    birder undo with --act takes it back.
 
     For example:
 
@@ -32,3 +32,4 @@ def relocate(
 
     done = birder.open_collection(collection).relocate(from_, to, check=check, progress=stage_progress())
     note(f"{collection}: {done.rows:,} rows relocated from {from_} to {to}; {done.checked:,} images compared.")
+    note(f"To undo: birder undo {collection} --act {done.act}")

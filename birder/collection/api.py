@@ -45,7 +45,7 @@ from birder.collection.results import (
 )
 from birder.collection.schema import FAILURES, VECTORS, ModelCard
 from birder.collection.storage import Storage, exists
-from birder.errors import CollectionError, ConfigError, ImageError, file_exists, unknown_name
+from birder.errors import ConfigError, ImageError, file_exists, unknown_name
 from birder.formats.camtrap import Project
 from birder.formats.export import export
 from birder.formats.import_predictions import import_predictions
@@ -564,8 +564,10 @@ class Collection:
         ------
         FilterError
             The filter cannot be used.
+        RowNotFoundError
+            No row has one of the ids.
         CollectionError
-            There is no such row, a vector does not fit, or wanted and unwanted queries cancel each other out.
+            A vector does not fit, or wanted and unwanted queries cancel each other out.
         ImageError
             An image cannot be read.
         NoTextEncoderError
@@ -915,8 +917,10 @@ class Collection:
 
         Raises
         ------
+        RowNotFoundError
+            There is no such row.
         CollectionError
-            There is no such row, or the folder is not writable.
+            The folder is not writable.
         ConfigError
             A column or value that does not fit.
 
@@ -1261,7 +1265,7 @@ class Collection:
             if key is None:
                 raise ConfigError("Rows to label need a column id or uri.")
             rows = columns[key].to_pylist() if isinstance(columns, pa.Table) else list(columns[key])
-        from birder.collection.search import find_row
+        from birder.collection.search import get_row
 
         keys = [row.get("id") or row["uri"] if isinstance(row, Mapping) else row for row in rows]
         known = self._ids(keys)
@@ -1269,10 +1273,7 @@ class Collection:
         for key in keys:
             id_ = known.get(key)
             if id_ is None:
-                row = find_row(self._rows, os.fspath(key))
-                if row is None:
-                    raise CollectionError(f"{self.path} has no row {str(key)!r}: name one by its id, uri or file name.")
-                id_ = row["id"]
+                id_ = get_row(self._rows, os.fspath(key))["id"]
             ids[id_] = None
         return list(ids)
 

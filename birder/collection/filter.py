@@ -145,7 +145,7 @@ def _parse(text: str, columns: tuple[tuple[str, pa.DataType], ...]) -> Filter:
     except FilterSyntaxError as error:
         raise _invalid(f"{error} {_at(text, error.place)}. {_HINT}") from None
     except RecursionError:
-        raise _invalid("it is nested too deeplyly") from None
+        raise _invalid("it is nested too deeply") from None
     types = dict(columns)
     names = {_column_of(node, types) for node in nodes if isinstance(node, exp.Column)}
     times = {place: _as_time(value, type_) for place, value, type_ in _texts_beside_times(nodes, types)}

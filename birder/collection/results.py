@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -229,6 +230,15 @@ class Predictions(Rows):
     def name_column(self) -> str:
         """The column with the name itself, not with the ranks above it."""
         return [name for name in self.columns if name != "common_name"][-1]
+
+    def ranked(self) -> list[Row]:
+        """The rows, each with its `rank` among the names of its image: 1 is the best."""
+        ranks: Counter[str] = Counter()
+        rows = []
+        for row in self:
+            ranks[row["image"]] += 1
+            rows.append({**row, "rank": ranks[row["image"]]})
+        return rows
 
     def _repr_html_(self) -> str:
         by_image: dict[str, list[Row]] = {}

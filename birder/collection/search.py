@@ -29,7 +29,7 @@ from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
 from birder.collection.storage import Storage
 from birder.collection.text_encoder import load_text_encoder, shared_features
-from birder.errors import BirderError, CollectionError, ConfigError, ImageError, unknown_name
+from birder.errors import BirderError, CollectionError, ConfigError, ImageError, RowNotFoundError, unknown_name
 from birder.sources import path_to_uri
 from birder.vectors import unit
 
@@ -248,13 +248,7 @@ class _Query:
         self.left_out.add(path_to_uri(image))
 
     def add_row(self, key: str, wanted: bool) -> None:
-        row = find_row(self.collection, key)
-        if row is None:
-            raise CollectionError(
-                f"{self.collection.path} has no row {key!r}: name one by its id, its uri or its file's name, as "
-                "`birder search --where` prints them."
-            )
-        self._add_found(row, wanted)
+        self._add_found(get_row(self.collection, key), wanted)
 
     def _add_found(self, row: dict[str, Any], wanted: bool) -> None:
         self.add_vectors([np.asarray(row["embedding"], dtype=np.float32)], wanted)
@@ -335,6 +329,25 @@ def find_row(collection: Storage, key: str) -> dict[str, Any] | None:
         several = ", ".join(row["uri"] for row in found[:3])
         raise CollectionError(f"Several rows are named {key!r} ({several}, ...): name one by its id or its uri.")
     return found[0] if found else None
+
+
+def get_row(collection: Storage, key: str) -> dict[str, Any]:
+    """The row (id, uri, embedding) whose id, uri or file name is `key`.
+
+    Raises
+    ------
+    RowNotFoundError
+        There is no such row.
+    CollectionError
+        Several files have that name.
+    """
+    row = find_row(collection, key)
+    if row is None:
+        raise RowNotFoundError(
+            f"{collection.path} has no row {key!r}: name one by its id, its uri or its file's name, as "
+            "`birder search --where` prints them."
+        )
+    return row
 
 
 def _matching(collection: Storage, where: Filter, k: int, columns: list[str]) -> Found:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from birder.errors import ConfigError
+from birder.errors import ConfigError, ImageError
 from birder.extras import need
+from birder.images.open import open_image
+from birder.images.transform import classification_transform
 from birder.inference import engine_openvino as ov
 from birder.inference.engine import Engine, keep_float_graph, open_engine
 from birder.registry import network_spec
@@ -19,6 +24,8 @@ from birder.weights.resolve import Model
 
 GOOD_COSINE = 0.99
 """A mean cosine below this deserves a warning: neighbours change."""
+GOOD_GAIN = 1.1
+"""A smaller gain in speed is not worth a loss in precision."""
 _TIMED = 2.0  # seconds, for each precision
 
 
@@ -44,6 +51,58 @@ class Quantized(NamedTuple):
     rate: float
     usual: str
     usual_rate: float
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast int8 is as the usual precision."""
+        return self.rate / self.usual_rate
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against using int8, for people."""
+        found = []
+        if self.gain < GOOD_GAIN:
+            found.append(f"int8 is not faster on this processor. Leave --precision out: {self.usual} is better.")
+        if self.cosine < GOOD_COSINE:
+            found.append(
+                f"the cosine is below {GOOD_COSINE}: neighbours will change. Prefer bf16 or fp32 for this model."
+            )
+        return tuple(found)
+
+
+def calibration_images(
+    model: Model, images: Sequence[Path], sample: int, on_unreadable: Callable[[Path, ImageError], None]
+) -> npt.NDArray[np.uint8]:
+    """Images as `quantize` takes them, drawn at random: always the same ones of the same files.
+
+    Parameters
+    ----------
+    model
+        From `birder.weights.resolve.resolve`.
+    images
+        Files to draw from.
+    sample
+        How many to draw.
+    on_unreadable
+        Called with each image that cannot be read; another is drawn in its place.
+
+    Returns
+    -------
+    (N, H, W, 3) uint8, as the model's transform makes them; N is less than `sample` where there are not so many.
+    """
+    opened = open_engine(model, engine="openvino", precision="fp32")
+    transform = classification_transform(opened.engine.size, opened.rgb_stats)
+    shuffled = list(images)
+    random.Random(0).shuffle(shuffled)
+    pixels: list[npt.NDArray[np.uint8]] = []
+    for path in shuffled:
+        if len(pixels) == sample:
+            break
+        try:
+            pixels.append(transform.to_uint8(open_image(path, draft=transform.resize_to)))
+        except ImageError as error:
+            on_unreadable(path, error)
+    return np.stack(pixels) if pixels else np.empty((0, *opened.engine.size, 3), np.uint8)
 
 
 def quantize(model: Model, images: npt.NDArray[np.uint8]) -> Quantized:

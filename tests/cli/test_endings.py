@@ -207,6 +207,7 @@ def test_exit_code_1_where_something_failed(session: Session, arguments: list[st
         ["search", "c.birder", "--where", "labl = 'cats'"],
         ["search", "c.birder", "--where", "label ="],
         ["search", "c.birder"],
+        ["search", "c.birder", "--id", "nobody"],
         ["search", "c.birder", "--where", "true", "--to", "owl.jpg"],
         ["export", "c.birder", "--to", MODEL, "--format", "csv"],
         ["export", "c.birder", "--to", "e.csv", "--by", "label"],

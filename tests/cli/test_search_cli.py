@@ -21,7 +21,14 @@ from birder.cli.embed import embed
 from birder.cli.index import index
 from birder.cli.search import search
 from birder.collection.storage import Content, Row, Stamp, Storage
-from birder.errors import BirderError, CollectionError, FilterError, NoTextEncoderError, UnknownNameError
+from birder.errors import (
+    BirderError,
+    CollectionError,
+    FilterError,
+    NoTextEncoderError,
+    RowNotFoundError,
+    UnknownNameError,
+)
 from birder.plots.image_page import THUMBNAIL, Tile, write_page
 
 DATA = Path(__file__).parents[1] / "data"
@@ -124,7 +131,7 @@ def test_the_table_leaves_out_bookkeeping(home: Path) -> None:
 
 def test_nothing_to_search_by_and_unknown_rows_are_said(home: Path) -> None:
     assert "--image, --text, --id" in " ".join(run("search", home / "c.birder", code=2)[1].split())
-    with pytest.raises(CollectionError, match="has no row 'nobody'"):
+    with pytest.raises(RowNotFoundError, match="has no row 'nobody'"):
         run("search", home / "c.birder", "--id", "nobody")
 
 

@@ -360,6 +360,7 @@ def test_a_deep_filter_is_parsed_in_a_thread_and_refused_where_the_stack_is_near
         parse_below(500)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "where",
     [
@@ -406,6 +407,7 @@ def test_hostile_texts_are_refused_or_parsed_soon_and_never_end_in_a_recursion_e
     assert time.perf_counter() - begun < 20
 
 
+@pytest.mark.slow
 def test_the_modules_that_take_filters_import_sqlglot_when_there_is_one() -> None:
     script = (
         "import sys; import birder.collection.search; assert 'sqlglot' not in sys.modules;"

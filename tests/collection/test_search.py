@@ -22,7 +22,15 @@ from birder.collection.index import make_index
 from birder.collection.model import load_encoder_of
 from birder.collection.search import search
 from birder.collection.storage import Content, ModelCard, Row, Stamp, Storage
-from birder.errors import CollectionError, ConfigError, FilterError, ImageError, NoTextEncoderError, UnknownNameError
+from birder.errors import (
+    CollectionError,
+    ConfigError,
+    FilterError,
+    ImageError,
+    NoTextEncoderError,
+    RowNotFoundError,
+    UnknownNameError,
+)
 from birder.weights.clip import load_clip
 
 WORDS = [
@@ -121,7 +129,7 @@ def test_rows_are_named_by_id_uri_path_and_file_name(collection: Storage) -> Non
     assert 8 in numbers(search(collection, ids=[NAMES[7]], k=ROWS))
     assert numbers(search(collection, ids=[NAMES[8]], k=ROWS))  # 50%_8.jpg: no wildcards of LIKE's
     for key in ("5%_8.jpg", "50_8.jpg", "' OR true --", "", "\0", "8.jpg"):
-        with pytest.raises(CollectionError, match="has no row"):
+        with pytest.raises(RowNotFoundError, match="has no row"):
             search(collection, ids=[key])
 
 

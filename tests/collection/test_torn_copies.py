@@ -198,7 +198,7 @@ def test_a_copy_without_any_whole_version_is_refused(collection: Storage) -> Non
     for manifest in sorted(versions.glob("*.manifest"))[1:]:
         manifest.unlink()
     newest(collection.path / "images.lance" / "data").unlink()
-    with pytest.raises(TornCopyError, match="no version of its table images is whole.* birder backup"):
+    with pytest.raises(TornCopyError, match="no version of its table images is complete.* birder backup"):
         make_whole(collection.path)
 
 

@@ -100,7 +100,7 @@ def test_a_link_in_the_folder_is_not_followed(make: Make, tmp_path: Path) -> Non
 def test_what_cannot_be_sorted_is_said(trap: Storage, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="'lable'"):
         sort_into(Snapshot(trap), tmp_path / "out", by="lable")
-    with pytest.raises(ConfigError, match="Choose one of text"):
+    with pytest.raises(ConfigError, match="Choose a text column"):
         sort_into(Snapshot(trap), tmp_path / "out", by="width")
     with pytest.raises(CollectionError, match="No rows match the filter"):
         export(trap, tmp_path / "out", "folders", where="label = 'x'")

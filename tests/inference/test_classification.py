@@ -190,5 +190,5 @@ def test_engine_embeds_what_the_network_embeds(model: Model) -> None:
 
 @pytest.mark.parametrize("name", ["cuda:7", "toaster"])
 def test_unknown_device_is_an_error_of_ours(name: str) -> None:
-    with pytest.raises(ConfigError, match="best there is"):
+    with pytest.raises(ConfigError, match="best available"):
         find_device(name)

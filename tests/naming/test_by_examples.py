@@ -75,7 +75,7 @@ def test_bad_examples_are_refused(examples: Vectors, labels: list[str], message:
 @pytest.mark.parametrize("method", Method)
 def test_embeddings_of_another_dimension_are_refused(method: Method) -> None:
     names = name_by_examples(*make(), method=method)
-    with pytest.raises(ConfigError, match="two models"):
+    with pytest.raises(ConfigError, match="different models"):
         names.predict(np.zeros((1, 13), np.float32), 1)
     with pytest.raises(ConfigError, match="k must be"):
         names.predict(np.zeros((1, 12), np.float32), 0)

@@ -67,7 +67,7 @@ def test_folders_of_any_depth_are_gone_through(tmp_path: Path) -> None:
         (source,) = find_images([tmp_path])
         assert source.path == f"{folders[-1]}/owl.jpg"
         assert len(find_sources([tmp_path])) == 1
-        with pytest.raises(BirderError, match="too deep for a pattern"):
+        with pytest.raises(BirderError, match="too deeply for a pattern"):
             find_images([f"{tmp_path}/**/*.jpg"])
     finally:
         sys.setrecursionlimit(before)

@@ -163,7 +163,7 @@ def test_a_bucket_is_listed(tmp_path: Path) -> None:
         "memory:///birder-test/b/deep/2.PNG",
     ]
     assert [s.path for s in find_sources(["memory://birder-test/b/*.jpg"])] == ["memory:///birder-test/b/1.jpg"]
-    with pytest.raises(BirderError, match="no photographs"):
+    with pytest.raises(BirderError, match="no images"):
         find_sources(["memory://birder-test/nowhere/"])
     stamp = stamp_of(Source("memory://birder-test/b/1.jpg"))
     assert stamp is not None and stamp.bytes == 1 and stamp.modified is not None

@@ -96,11 +96,11 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "another task": ({"task": "object_tracking"}, "is for object_tracking, not for"),
     "a number that is none": (
         {"state": GOOD.state | {"norm.weight": torch.full_like(GOOD.state["norm.weight"], torch.nan)}},
-        "norm.weight has numbers that are not finite",
+        "norm.weight has values that are not finite",
     ),
     "one infinite number": (
         {"state": GOOD.state | {"norm.bias": torch.tensor([torch.inf, *[0.0] * 47])}},
-        "norm.bias has numbers that are not finite",
+        "norm.bias has values that are not finite",
     ),
 }
 
@@ -122,7 +122,7 @@ def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
     [
         ({"state": [1, 2]}, "not a table of tensors"),
         ({"state": {"norm.weight": "a"}}, "not a table of tensors"),
-        ({"state": GOOD.state | {"norm.weight": torch.zeros(1).expand(10**9)}}, "more numbers than the file holds"),
+        ({"state": GOOD.state | {"norm.weight": torch.zeros(1).expand(10**9)}}, "more values than the file contains"),
         ({"config": {"num_layers": laughing()}}, "config"),
         ({"config": {1: 2}}, "config"),
         ({"task": 7}, "task"),
@@ -188,6 +188,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
     pipes = [tmp_path / f"vit_b16_pn_x.{ending}" for ending in ("pt", "safetensors")]
     for pipe in pipes:

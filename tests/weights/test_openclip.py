@@ -21,10 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from birder.cli.convert import _verify, convert
+from birder.cli.convert import convert
 from birder.errors import ConfigError, WeightsError
 from birder.registry import create_network, network_spec
 from birder.weights.checkpoint import Checkpoint, make_signature, read_checkpoint, write_checkpoint
+from birder.weights.convert import Converted, compare_features
 from birder.weights.load import load_model
 from birder.weights.openclip import OpenClip, read_openclip
 from birder.weights.openclip_convert import nearest_network, to_birder, to_openclip, write_openclip
@@ -411,7 +412,9 @@ def test_verify_fails_for_a_conversion_that_computes_something_else(tmp_path: Pa
         broken, checkpoint.signature, {}, checkpoint.rgb_stats, checkpoint.config
     ))  # fmt: skip
     with pytest.raises(WeightsError, match="do not use it"):
-        _verify("vit_s16_pn", path, read_openclip(folder).state, folder / SAFETENSORS, PHOTO)
+        compare_features(
+            Converted("vit_s16_pn", path, folder / SAFETENSORS, read_openclip(folder).state, "broken"), PHOTO
+        )
 
 
 CHILD = """
