@@ -109,7 +109,7 @@ def undo(
     Parameters
     ----------
     act
-        Which act; default: the last act of labelling that is not undone. A relocation has to be named.
+        The act; default: the last act of labelling that is not undone. A relocation has to be named.
     whose
         Only acts of labelling of this person: (name,), or (None,) for those without a name.
     by

@@ -58,7 +58,7 @@ class NamedBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Namer:
-    """What names images, and the embeddings of those that it shall name.
+    """What names images, and the embeddings to name.
 
     Attributes
     ----------

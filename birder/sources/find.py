@@ -1,4 +1,4 @@
-"""What a user may name: folder, file, pattern, URL, manifest, shard, list of another tool."""
+"""What a user may name: a folder, file, pattern, URL, manifest, shard, list of another tool."""
 
 from __future__ import annotations
 
