@@ -1,6 +1,6 @@
 """Birder: embeddings, names and search for images of organisms.
 
-Everything public is here, and imported when it is first used: `import birder` itself costs next to nothing.
+Everything public is here, and imported when it is first used: `import birder` itself is cheap.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class FilterError(ConfigError):
 
 
 class WeightsError(BirderError):
-    """A checkpoint that is missing, damaged, foreign, or does not fit its network."""
+    """A checkpoint that is missing, damaged, in another format, or does not fit its network."""
 
 
 class NoTextEncoderError(WeightsError):
@@ -51,7 +51,7 @@ class CollectionError(BirderError):
 
 
 class CollectionNotFoundError(CollectionError):
-    """A folder that holds no collection."""
+    """A folder that does not contain a collection."""
 
 
 class CollectionBusyError(CollectionError):
@@ -67,19 +67,19 @@ class WrongModelError(CollectionError):
 
 
 class TornCopyError(CollectionError):
-    """A copy of a collection that was taken while the collection was written, and lacks files of its rows."""
+    """A copy of a collection that was taken while it was being written, and lacks some of its files."""
 
 
 class ImagesMovedError(CollectionError):
-    """Images that are to be embedded have rows already, under the uris of a place where they are gone."""
+    """Images to be embedded already have rows, under the uris of a folder that they have left."""
 
 
 class FileExistsError(BirderError, builtins.FileExistsError):
-    """An output file or folder that exists and was not to be replaced."""
+    """An output file or folder that exists and must not be replaced."""
 
 
 class WriteError(BirderError, OSError):
-    """An output that cannot be written: no space, no permission, not a place for files."""
+    """An output that cannot be written: no space, no permission, or an invalid location."""
 
 
 class MissingExtraError(BirderError, ImportError):
@@ -88,7 +88,7 @@ class MissingExtraError(BirderError, ImportError):
     Parameters
     ----------
     extra
-        The extra of the package that brings it: "serve", "map", "heic", ...
+        The extra that installs it: "serve", "map", "heic", ...
     what
         What needs it, as a user would say: "birder serve".
     """
@@ -100,7 +100,7 @@ class MissingExtraError(BirderError, ImportError):
 
 
 class MissingPackageError(BirderError, ImportError):
-    """A package of the user's choice that is not installed and that Birder does not bring.
+    """A package that is not installed and not a dependency of Birder, such as polars.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Optional dependencies: which extra of the package brings which module, and the error where one is missing."""
+"""Optional dependencies: the modules that each extra installs, and the error if one is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "quantize": ("nncf",),
     "cluster": ("lance", "ray"),
 }
-"""Extra -> the modules that it brings."""
+"""Extra -> the modules that it installs."""
 
 
 def need(extra: str, what: str) -> None:

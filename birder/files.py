@@ -74,8 +74,8 @@ def replacing(path: str | Path, *, force: bool = True, durable: bool = False) ->
 def replacing_folder(folder: str | Path, *, force: bool = True) -> Iterator[Path]:
     """Yield a draft folder beside `folder`, and move what is in it to `folder` at the end of the block.
 
-    A folder that does not exist appears whole. In one that exists, files of the same names are replaced one by one, and
-    other files stay. On an error before that, nothing changes.
+    A folder that does not exist appears whole. In an existing folder, files of the same names are replaced one by one,
+    and other files are kept. On an error before that, nothing changes.
 
     Parameters
     ----------

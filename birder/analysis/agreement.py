@@ -1,4 +1,4 @@
-"""How well the embeddings know taxa: how often the nearest image is of the same taxon, at each rank."""
+"""How well embeddings separate taxa: how often the nearest image is of the same taxon, at each rank."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Agreement:
     rank
         The column.
     n
-        Rows that have a value there: those that are asked, and among which their neighbours are looked for.
+        Rows with a value in the column: both the queries and their candidate neighbours.
     taxa
         Different values.
     agreement
-        The share of the neighbours that have the row's own value; None with less than two rows.
+        The share of neighbours with the same value as their row; None for fewer than two rows.
     chance
         The share expected if neighbours were drawn at random among the others: the frequencies alone.
     possible
-        The share of the rows that another row has the value of: more than that can agree for no embeddings.
+        The share of rows whose value occurs in another row: an upper bound for any embeddings.
     """
 
     rank: str
@@ -122,7 +122,7 @@ def _agreement(
 
 
 def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """A number for each value, -1 where there is none."""
+    """An integer code for each value, -1 for null."""
     encoded = column.combine_chunks().dictionary_encode()
     codes: npt.NDArray[np.int64] = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return codes

@@ -1,7 +1,7 @@
 """Duplicates: images with the same content, and images that look nearly the same.
 
-Similar means a cosine of the embeddings at or above a threshold. All pairs are compared, and none is missed: first by
-few numbers that say how large a cosine can be at most, then, where that reaches the threshold, by the embeddings.
+Similar means a cosine of the embeddings at or above a threshold. All pairs are compared exactly: first by an upper
+bound of the cosine from few dimensions, then, where it reaches the threshold, by the embeddings.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def find_duplicates(
     collection
         The collection. The embeddings are held in memory as float32, 4 bytes a number.
     threshold
-        The least cosine of similar images, in (0, 1].
+        The minimum cosine of similar images, in (0, 1].
     where
-        A filter: only among the rows that match it.
+        A filter: only the rows that match it are compared.
     progress
-        Is told which share of the pairs has been compared.
+        Called with the share of pairs compared so far.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def find_duplicates(
     Raises
     ------
     ConfigError
-        The threshold is outside (0, 1], or so low that the pairs are too many to list.
+        The threshold is outside (0, 1], or so low that there are too many pairs to list.
     FilterError
         The filter cannot be used.
     """
@@ -124,7 +124,7 @@ def similar_pairs(vectors: Vectors, threshold: float, progress: Callable[[float]
     threshold
         The least cosine.
     progress
-        Is told which share of the pairs has been compared.
+        Called with the share of pairs compared so far.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def _squares(vectors: Vectors) -> Vectors:
 
 
 def _components(rows: int, pairs: _Pairs) -> npt.NDArray[np.int64]:
-    """A number for each row, the same for rows that a chain of pairs joins."""
+    """A group number for each row, the same for rows joined by a chain of pairs."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

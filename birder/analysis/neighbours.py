@@ -1,4 +1,4 @@
-"""The nearest rows of each row, by comparing all with all; and the directions that fewer numbers keep best."""
+"""The nearest rows of each row, by comparing all pairs; and principal directions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Neighbours(NamedTuple):
 
 
 def principal(vectors: Vectors, size: int) -> Vectors:
-    """Vectors in their `size` principal directions, not centred: the inner products that fewer numbers keep best.
+    """Vectors projected on their `size` principal directions, not centred: the best approximation of inner products.
 
     Parameters
     ----------

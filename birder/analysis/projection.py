@@ -9,8 +9,8 @@ UMAP (McInnes, Healy and Melville 2018, https://arxiv.org/abs/1802.03426) lays i
   above). It runs in one thread: with the same seed the same machine gives the same map, which UMAP's parallel layout
   does not.
 
-The map is stored in the collection's own database, as the table `map`, in one commit: whoever reads has the former map
-or the new one.
+The map is stored in the collection's own database, as the table `map`, in one commit: readers see the former map or the
+new one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class MapPoints:
     ids
         The `id` of the row that each point stands for.
     xy
-        (N, 2) float32: its place; the unit means nothing.
+        (N, 2) float32: the coordinates; their unit has no meaning.
     missing
         Rows of the collection that are not on it: added, or changed, since it was computed.
     made
@@ -76,7 +76,7 @@ class MapPoints:
 
 
 def compute_map(collection: Storage, *, seed: int = 0, progress: Progress | None = None) -> MapPoints:
-    """Compute the map of a collection and store it in place of the one it has.
+    """Compute the map of a collection and store it, replacing the former one.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a collection holds: rows, failures, which columns are filled, ranges of times and places, values and counts."""
+"""Summary of a collection: rows, failures, filled columns, ranges of times and places, values and counts."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ValueCount:
 
 
 def stats(collection: Storage) -> Stats:
-    """Say what a collection holds; a column at a time is read, never the embeddings.
+    """Summarise a collection, reading one column at a time and never the embeddings.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def stats(collection: Storage) -> Stats:
 
 
 def value_counts(collection: Storage, column: str) -> list[ValueCount]:
-    """The values of a column and how many rows have each, the most frequent first; rows without a value last.
+    """The values of a column and their row counts, the most frequent first; rows without a value last.
 
     Raises
     ------

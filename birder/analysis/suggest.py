@@ -1,10 +1,10 @@
-"""Label help: given a few labels, the labels that fit the other images, by a classifier on the embeddings.
+"""Label suggestions: from a few labels, those that fit the other images, by a classifier on the embeddings.
 
 Logistic regression on unit vectors (scikit-learn), classes weighted alike. The most certain come first, to be confirmed
 many at a time; or the most useful, where the two likeliest classes are closest (smallest margin: Scheffer, Decomain and
 Wrobel, Active Hidden Markov Models for Information Extraction, 2001), for each of which a label teaches most.
 
-D is the width of an embedding, C the number of classes. Memory holds the examples and one batch of rows at a time.
+D is the embedding dimension, C the number of classes. Memory holds the examples and one batch of rows at a time.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def suggest(
 
 
 def _name(value: object) -> str | None:
-    """A label; an empty one is none."""
+    """A label; None for an empty one."""
     return None if value is None or str(value).strip() == "" else str(value)
 
 

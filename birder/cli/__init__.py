@@ -63,7 +63,7 @@ class _Command(TyperCommand):
 
 
 class _Commands(TyperGroup):
-    """The group of commands, which ends in an orderly way whatever the command was doing."""
+    """The group of commands, which exits cleanly whatever the command was doing."""
 
     context_class = _Context
 

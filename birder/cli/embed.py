@@ -191,7 +191,7 @@ def _tell_report(report: EmbedReport, collection: Collection, table: Path | None
 
 
 def _tell_table(report: EmbedReport, path: Path) -> None:
-    """Say what of the user's table did not fit."""
+    """Print which rows of the user's table were not used."""
     from birder.sources import readable
 
     assert report.table is not None
@@ -226,7 +226,7 @@ def _some(names: list[str]) -> str:
 
 
 def _tell_size(patches: list[int], images: int, to: Path) -> None:
-    """Say how much space patch tokens will take."""
+    """Print how much space patch tokens will take."""
     from birder.pipeline.embed import patches_bytes
 
     each = patches_bytes(patches)

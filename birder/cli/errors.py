@@ -43,7 +43,7 @@ _WRONG_USE = (
 
 
 def exit_code(error: BirderError) -> int:
-    """The exit code for an error of ours: WRONG_USE where other arguments avoid it, else FAILED."""
+    """The exit code for a Birder error: WRONG_USE if other arguments would avoid it, else FAILED."""
     return WRONG_USE if isinstance(error, _WRONG_USE) else FAILED
 
 
@@ -99,7 +99,7 @@ def tell_unreadable(unreadable: Sequence[tuple[str, str]], total: int) -> None:
 
 @contextlib.contextmanager
 def orderly_end() -> Iterator[None]:
-    """Turn Ctrl-C into one sentence, and a reader of standard output that has gone into an end without a word."""
+    """Turn Ctrl-C into a one-line message, and a closed standard output into a silent exit."""
     try:
         yield
         sys.stdout.flush()
@@ -123,7 +123,7 @@ def show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print a warning of ours as people read it, and others as Python does."""
+    """Print Birder's warnings as plain text, and others as Python does."""
     if category.__module__.startswith("birder"):
         note(f"birder: {message}")
     else:

@@ -120,7 +120,7 @@ def wrong_use(message: str) -> NoReturn:
 
 
 class _WrongUse(typer.BadParameter):
-    """Options or arguments that do not go together."""
+    """Options or arguments that exclude each other."""
 
     def format_message(self) -> str:
         return self.message

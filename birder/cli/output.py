@@ -28,21 +28,21 @@ _OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800
 
 
 def printable(text: str) -> str:
-    """Text that a terminal shows and does not obey: escape sequences and turns of direction are spelt out.
+    """Text that is safe in a terminal: escape sequences and changes of text direction are escaped.
 
-    File names hold what somebody else wrote; one may move the cursor, set the title or hide the rest of a line. Lines
-    and tabs stay.
+    File names are untrusted: one may move the cursor, set the title or hide the rest of a line. Newlines and tabs are
+    kept.
     """
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """Text as `printable` gives it, with the ends of its lines spelt out too: a name in a line of ours."""
+    """Text as `printable` returns it, with newlines escaped too: for names within a line."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def note(message: str) -> None:
-    """Say something about the work, on standard error; where nobody reads that any more, the work goes on."""
+    """Print a note about the work to standard error; a closed stream does not stop the work."""
     try:
         typer.echo(printable(message), err=True)
     except BrokenPipeError:
@@ -55,7 +55,7 @@ def say(message: str) -> None:
 
 
 def prepare_streams() -> None:
-    """Let both streams take any text: what they cannot encode is escaped; one that is closed takes it and drops it."""
+    """Let both streams accept any text: what they cannot encode is escaped, and a closed stream discards it."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -168,7 +168,7 @@ def write_table(table: pa.Table, format: Format, to: Path | None = None) -> None
 
 
 def size(count: float) -> str:
-    """A number of bytes, for people."""
+    """A number of bytes in a readable unit."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
@@ -177,7 +177,7 @@ def size(count: float) -> str:
 
 
 def write_file(to: Path, data: bytes) -> None:
-    """Write a file as a whole, and say so."""
+    """Write a file atomically, and print its name."""
     from birder.files import replacing
 
     with replacing(to) as draft:

@@ -192,7 +192,7 @@ def _check_use(
     save: bool,
     log: Path | None,
 ) -> None:
-    """Refuse options that do not go together."""
+    """Refuse options that exclude each other."""
     if like is not None and by_text:
         options.wrong_use(f"--like names by examples, with the model of their collection: leave out {by_text[0]}.")
     if like is None and (column is not None or hold_out is not None):

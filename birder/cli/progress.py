@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def stage_progress(*, every_stage: bool = False) -> Callable[[str, float], None] | Literal["auto"]:
-    """What to hand to methods that report a stage and the share of it that is done.
+    """The progress callback for methods that report a stage and the share of it that is done.
 
     Parameters
     ----------

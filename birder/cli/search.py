@@ -96,7 +96,7 @@ def _is_file(query: str) -> bool:
 
 
 def tell_search(found: SearchResults, collection: Path) -> None:
-    """Say what was searched, and how."""
+    """Print what was searched, and how."""
     for each in found.notes:
         note(f"birder: {each}")
     if found.matching is None:

@@ -1,4 +1,4 @@
-"""The collection as users hold it: what the command line and the page can do, a notebook does in as few lines."""
+"""The collection as users hold it: what the command line and the page can do, in as few lines of Python."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ Vector = npt.NDArray[np.float32]
 
 _IDS_AT_ONCE = 1000
 _IN_NOTEBOOK = 8  # images that a collection shows of itself
-_IN_PICTURE = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
+_LEGEND_NAMES = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,15 @@ class ImportReport:
     collection
         The collection that has them now.
     new, changed, already
-        Rows of embeddings that are new, that have other values now, and that were there.
+        Rows that are new, rows whose values changed, and rows that were already there.
     failed
-        Rows without an embedding that can be used; `Collection.failures` lists them.
+        Rows without a usable embedding; `Collection.failures` lists them.
     off_earth
-        Rows that came with a latitude or longitude that is not on the earth, which is left empty.
+        Rows with a latitude or longitude out of range, which is left empty.
     predicted
         Rows that got a prediction; None for a file of embeddings.
     nameless, unknown
-        Images in a file of predictions that have none, and those that the collection does not have.
+        Images in a file of predictions without one, and images that are not in the collection.
     """
 
     collection: Collection
@@ -185,11 +185,11 @@ class Collection:
     # What is in it
 
     def refresh(self) -> None:
-        """See what other processes have committed since; this object's own changes show at once."""
+        """Reload what other processes have committed; this object's own changes are visible at once."""
         self._storage.see_latest()
 
     def count(self, where: str | Filter | None = None) -> int:
-        """Count the rows that match a filter; without one all.
+        """Count the rows that match a filter (default: all rows).
 
         Raises
         ------
@@ -201,7 +201,7 @@ class Collection:
     def batches(
         self, columns: Sequence[str] | None = None, where: str | Filter | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Go through the rows, some thousands at a time.
+        """Iterate over the rows, some thousands at a time.
 
         Parameters
         ----------
@@ -222,11 +222,11 @@ class Collection:
     def embedding_batches(
         self, columns: Sequence[str] = ("uri",), where: str | Filter | None = None
     ) -> Iterator[tuple[pa.Table, Vector]]:
-        """Go through the embeddings, a thousand or more at a time; parameters as for `batches`.
+        """Iterate over the embeddings, a thousand or more at a time; parameters as for `batches`.
 
         Yields
         ------
-        The columns (B rows); and the embeddings (B, D) float32, as the network gave them.
+        The columns (B rows); and the embeddings (B, D) float32, not normalised.
         """
         return self._rows.embedding_batches(columns, where)
 
@@ -258,7 +258,7 @@ class Collection:
         return to_polars(self.to_arrow(columns, where))
 
     def ids(self, where: str | Filter | None = None) -> list[str]:
-        """The ids of the rows that match a filter; without one all."""
+        """The ids of the rows that match a filter (default: all rows)."""
         return [id_ for batch in self._rows.scan(["id"], where=where) for id_ in batch["id"].to_pylist()]
 
     def failures(self) -> Rows:
@@ -266,17 +266,17 @@ class Collection:
         return Rows(pa.Table.from_pylist(self._rows.failures(), FAILURES))
 
     def stats(self, *, to: str | Path | None = None) -> Stats:
-        """Tell what it holds: rows, failures, model, and for each column its values.
+        """Summarise it: rows, failures, model, and the values of each column.
 
         Parameters
         ----------
         to
-            Also draw the most frequent labels and taxa, into a .png, .svg or .pdf file.
+            Also plot the most frequent labels and taxa to a .png, .svg or .pdf file.
 
         Raises
         ------
         ConfigError
-            No row has a label or a taxon that could be drawn.
+            No row has a label or a taxon.
         """
         found = stats(self._rows)
         if to is not None:
@@ -291,14 +291,14 @@ class Collection:
         return found
 
     def value_counts(self, column: str = "label", *, to: str | Path | None = None) -> list[ValueCount]:
-        """The values of a column and how many rows have each, the most frequent first; rows without a value last.
+        """The values of a column and their row counts, the most frequent first; rows without a value last.
 
         Parameters
         ----------
         column
             The column.
         to
-            Also draw them, into a .png, .svg or .pdf file.
+            Also plot them to a .png, .svg or .pdf file.
 
         Raises
         ------
@@ -317,14 +317,14 @@ class Collection:
         return counts
 
     def agreement(self, columns: Sequence[str] = RANKS, *, to: str | Path | None = None) -> list[Agreement]:
-        """How often the image nearest to one is of the same taxon, for each rank.
+        """How often the nearest image is of the same taxon, for each rank.
 
         Parameters
         ----------
         columns
             Columns of text: the ranks, or label, or others.
         to
-            Also draw it, into a .png, .svg or .pdf file.
+            Also plot it to a .png, .svg or .pdf file.
 
         Raises
         ------
@@ -361,53 +361,54 @@ class Collection:
         progress: EmbedProgress = "auto",
         stop: threading.Event | None = None,
     ) -> EmbedReport:
-        """Embed images. What is there already is left alone; what cannot be read is listed and never ends the run.
+        """Embed images. Existing rows are left alone; unreadable images are listed and never end the run.
 
-        Rows are committed as they are made: after Ctrl-C or a crash, the next run does what is missing.
+        Rows are committed continually: after Ctrl-C or a crash, the next run embeds what is missing.
 
         Parameters
         ----------
         images
             Files, folders (searched recursively), patterns ("trap/**/*.jpg"), URLs; tables that name images (.csv,
-            .parquet), shards (.tar, .parquet), Camtrap DP packages. None, with `retry_failed`, for what failed before.
+            .parquet), shards (.tar, .parquet), Camtrap DP packages. None, with `retry_failed`: those that failed
+            before.
         table
-            A CSV or Parquet file with more columns for each row, also for those there, joined by file_name.
+            A CSV or Parquet file with more columns, joined by file_name; existing rows get them too.
         crops
-            MegaDetector's results (JSON): embed each animal's box, not the image. `images` is then the one folder
-            that the files in them are relative to.
+            MegaDetector's results (JSON): embed each animal's box, not the image. `images` is then the one folder that
+            its file names are relative to.
         min_confidence
-            With `crops`, leave out boxes with a lower confidence.
+            With `crops`: the minimum confidence of a box.
         folder_labels
-            Take the name of the folder right above a file as its label, where nothing else tells it.
+            Use the name of a file's folder as its label, unless another source provides one.
         retry_failed
-            Try again what failed before.
+            Retry images that failed before.
         as_new
             Embed images whose files have moved as new ones, without their labels, instead of asking to `relocate` them.
         batch_size
             Images embedded at once.
         threads
-            Threads that read and decode (default: one for each processor, or 16 for images from servers).
+            Threads that read and decode (default: one per processor, or 16 for remote images).
         ray
             The address of a Ray cluster to run on; "auto" for the one that this machine belongs to, "local" for this
-            machine alone.
+            machine only.
         progress
-            Called with a `birder.Progress` when the model is loaded and after each batch; "auto" for a bar in a
-            terminal or notebook; None for nothing.
+            Called with a `birder.Progress` when the model is loaded and after each batch; "auto": a bar in a terminal
+            or notebook; None: nothing is shown.
         stop
-            Once set, what is decoded is embedded and committed, and the run ends.
+            Once set, images already decoded are embedded and committed, and the run ends.
 
         Returns
         -------
-        What was embedded, what was there already, and what failed.
+        What was embedded, what already had a row, and what failed.
 
         Raises
         ------
         ConfigError
-            No image is named or found, or the table cannot be read.
+            No image is given or found, or the table cannot be read.
         CollectionBusyError
             Another process is adding images.
         ImagesMovedError
-            Images have rows already, under the uris of a folder where they are gone: `relocate` them.
+            Images already have rows, under the uris of a folder that they have left: `relocate` them.
 
         Examples
         --------
@@ -433,10 +434,10 @@ class Collection:
             )
 
     def iter_embed(self, images: Paths = (), **options: Unpack[EmbedOptions]) -> Generator[Progress, None, EmbedReport]:
-        """Embed images as `embed` does, and tell after each batch how far it has come.
+        """Embed images as `embed` does, and yield the progress after each batch.
 
-        The run goes on in a thread while this waits. Closing the generator, or Ctrl-C, ends the run: what is decoded is
-        still embedded and committed, and nothing is lost.
+        The run proceeds in its own thread. Closing the generator, or Ctrl-C, ends the run: images already
+        decoded are still embedded and committed, and nothing is lost.
 
         Parameters
         ----------
@@ -498,14 +499,14 @@ class Collection:
         return report
 
     def import_predictions(self, file: str | Path, *, model: str | None = None) -> ImportReport:
-        """Bring in predictions that others made, into the columns predicted_... of rows that are there.
+        """Import predictions by another tool into the columns predicted_... of existing rows.
 
         Parameters
         ----------
         file
             SpeciesNet's predictions.json, or the CSV of `bioclip predict`.
         model
-            What made them; not needed for files that tell it.
+            The model that made them; not needed if the file names it.
         """
         done = import_predictions(Path(file), self._storage, model=model)
         return ImportReport(self, predicted=done.rows, nameless=done.unnamed, unknown=done.unmatched)
@@ -526,7 +527,7 @@ class Collection:
         exact: bool = False,
         model: str | None = None,
     ) -> SearchResults:
-        """Find the rows nearest to what is wanted, and far from what is not.
+        """Find the rows most similar to what is wanted, and dissimilar to what is not.
 
         Similarity is the mean of the cosines with what is wanted, less the mean of those with what is not.
 
@@ -535,23 +536,23 @@ class Collection:
         images
             Files of images.
         texts
-            What should be on them, in words; the model needs a text encoder.
+            Descriptions of what they should show; the model needs a text encoder.
         ids
             Rows of the collection: their id, uri or file name.
         unlike
-            What they should not be like: a row's id, uri or file name, else a text; a `Path` is a file, an array a
+            What they should not resemble: a row's id, uri or file name, else a text; a `Path` is a file, an array a
             vector.
         vectors
-            (D,) float32 each, as the network gives them.
+            Embeddings, (D,) float32 each, as the network computes them.
         where
             A filter, applied first: SQL over the columns, as in "family = 'Corvidae' AND taken_at >= '2024-05-01'".
-            Without a query, the rows that match it come ordered by uri.
+            Without a query, the matching rows are ordered by uri.
         k
             How many rows.
         columns
             Which columns (default: all but `embedding` and `patches`).
         exact
-            Compare all rows even where there is an index.
+            Compare all rows even if there is an index.
         model
             The whole model whose text encoder belongs to the embeddings (default: the collection's own).
 
@@ -566,11 +567,11 @@ class Collection:
         RowNotFoundError
             No row has one of the ids.
         CollectionError
-            A vector does not fit, or what is wanted and what is not cancel each other out.
+            A vector does not fit, or wanted and unwanted queries cancel each other out.
         ImageError
             An image cannot be read.
         NoTextEncoderError
-            There are texts, and the model has no text encoder.
+            Texts were given, and the model has no text encoder.
 
         Examples
         --------
@@ -628,9 +629,9 @@ class Collection:
         Parameters
         ----------
         threshold
-            The least cosine of similar images, above 0 and at most 1.
+            The minimum cosine of similar images, above 0 and at most 1.
         where
-            A filter: only among these rows.
+            A filter: only these rows are compared.
         progress
             Called with ("comparing", the share that is done); "auto" for a bar in a terminal or notebook.
 
@@ -641,7 +642,7 @@ class Collection:
         Raises
         ------
         ConfigError
-            The threshold is outside (0, 1], or so low that the pairs are too many to list.
+            The threshold is outside (0, 1], or so low that there are too many pairs to list.
 
         Examples
         --------
@@ -690,7 +691,7 @@ class Collection:
             What to choose from: a list; "a,b,c"; a text file, one a line; a table of taxa (.csv, .parquet) with columns
             named by rank; or TreeOfLife's embeddings (.npy beside their .json). Default: TreeOfLife's, from the hub.
         bins
-            A table of two columns: labels, and the bin that each counts for.
+            A table of two columns: labels and their bins.
         subset
             Only these taxa: a table with one column, named by its rank, or lists of names by rank,
             {"genus": ["Pica", "Corvus"]}.
@@ -710,15 +711,15 @@ class Collection:
         where
             A filter: name only these rows.
         k
-            At most so many names for each image.
+            The most names per image.
         min_score
             Leave out names with a lower score.
         save
-            Write the best name of each row into its columns predicted_...; labels stay as they are.
+            Save the best name of each row in its columns predicted_...; labels are not changed.
         model
             The whole model whose text encoder belongs to the embeddings (default: the collection's own).
         batch_size
-            With `images` and texts: images that are embedded at once.
+            With `images` and texts: number of images embedded at once.
         progress
             Called with ("encoding labels", the share that is done); "auto" for a bar in a terminal or notebook.
 
@@ -729,7 +730,7 @@ class Collection:
         Raises
         ------
         ConfigError
-            Options that do not go together, or a file that cannot be used.
+            Options that exclude each other, or a file that cannot be used.
         NoTextEncoderError
             The model has no text encoder.
         WrongModelError
@@ -810,13 +811,13 @@ class Collection:
         images
             Files, folders and patterns (default: the rows of the collection, which are not embedded again).
         to
-            Also write them: .parquet, .json (as `bioclip embed` has it), .csv, or .npy with a .csv beside it.
+            Also write them: .parquet, .json (as `bioclip embed` writes it), .csv, or .npy with a .csv beside it.
         model
             The whole model whose text encoder belongs to the embeddings (default: the collection's own).
         batch_size
-            With `images`: images that are embedded at once.
+            With `images`: number of images embedded at once.
         force
-            Replace what is there.
+            Replace existing files.
 
         Raises
         ------
@@ -839,18 +840,18 @@ class Collection:
         k: int = 5,
         min_score: float = 0.0,
     ) -> HeldOut:
-        """Name labelled images that were left out of the examples, and count how often that is right.
+        """Name labelled images that are held out of the examples, and measure the accuracy.
 
         Parameters
         ----------
         column
-            The column that the labels are in.
+            The column with the labels.
         share
-            Of each class, the share of its images that is left out; between 0 and 1.
+            The share of each class that is held out; between 0 and 1.
         method
             As for `predict`.
         k, min_score
-            As for `predict`; they leave names out of the rows, and change no count.
+            As for `predict`; they limit the names in the rows, not the counts.
 
         Raises
         ------
@@ -882,7 +883,7 @@ class Collection:
         label
             Only suggestions of this label.
         order
-            "certain" for what can be confirmed at a glance; "useful" for what teaches the classifier most.
+            "certain": the most confident suggestions first; "useful": those that improve the classifier most.
         limit
             How many.
         """
@@ -896,7 +897,7 @@ class Collection:
         column: str = "label",
         author: str | None = None,
     ) -> Change:
-        """Give rows a label. It is on the disk when this returns, stands above any model's word, and can be undone.
+        """Label rows. The label is on disk when this returns, takes precedence over predictions, and can be undone.
 
         Parameters
         ----------
@@ -904,22 +905,22 @@ class Collection:
             Which: ids, uris, paths or file names; what `search` or `predict` gave; a table with a column `id` or `uri`;
             or `collection.ids("a filter")`.
         value
-            The label; None takes away what is there.
+            The label; None removes it.
         column
-            A column of text, added if it is not there.
+            A text column, added if it does not exist.
         author
             The author of the label.
 
         Returns
         -------
-        The act; its `count` is how many rows it changed. `undo` takes it.
+        The act, which `undo` accepts; its `count` is the number of rows that changed.
 
         Raises
         ------
         RowNotFoundError
             There is no such row.
         CollectionError
-            The folder cannot be written to.
+            The folder is not writable.
         ConfigError
             A column or value that does not fit.
 
@@ -935,14 +936,14 @@ class Collection:
         return give_label(self._storage, self._ids_of(rows), column, value, by=author)
 
     def undo(self, act: Change | Relocated | str | None = None) -> Undone:
-        """Give rows back what an act of labelling took from them; rows that have been changed since stay as they are.
+        """Undo an act of labelling; rows that have been changed since stay as they are.
 
-        A relocation is undone too, if it is named.
+        A relocation is undone if its id is given.
 
         Parameters
         ----------
         act
-            What `label` or `relocate` gave, or its id (default: the last act of labelling that is not undone).
+            The result of `label` or `relocate`, or its id (default: the last act of labelling that is not undone).
 
         Raises
         ------
@@ -959,7 +960,7 @@ class Collection:
         limit
             How many.
         before
-            `next` of the part before (default: the latest).
+            `next` of the previous part (default: the latest acts).
         """
         return history(self._storage.journal, limit, before=before)
 
@@ -979,15 +980,15 @@ class Collection:
         Parameters
         ----------
         to
-            Also draw it: .png, .svg or .pdf for a picture; .html for a page that zooms, filters and selects.
+            Also draw it: .png, .svg or .pdf for an image; .html for a page that zooms, filters and selects.
         colour
             Colour the points by this column.
         recompute
-            Compute it anew, with what was added since.
+            Recompute it, including rows added since.
         seed
             Another seed gives another map of the same neighbours.
         progress
-            Called with the stage and the share of all that is done; "auto" for a bar in a terminal or notebook.
+            Called with the stage and the share of the work that is done; "auto" for a bar in a terminal or notebook.
 
         Returns
         -------
@@ -1011,7 +1012,7 @@ class Collection:
         if to is None:
             return points
         page = Path(to).suffix.lower() in (".html", ".htm")
-        most = len(PALETTE) if page else _IN_PICTURE
+        most = len(PALETTE) if page else _LEGEND_NAMES
         values = None if colour is None else colour_values(self._rows, colour, points.ids, most=most)
         if page:
             from birder.plots.map_page import write_map_page
@@ -1044,7 +1045,7 @@ class Collection:
         classifier: str | None = None,
         images_at: str | None = None,
     ) -> ExportReport:
-        """Write the collection as it is now into a file, or what another tool reads.
+        """Export the collection as it is now, to a file or in the format of another tool.
 
         Parameters
         ----------
@@ -1052,21 +1053,21 @@ class Collection:
             The file; a folder for "folders" (copies of the images, sorted by name) and "xmp" (the folder that the
             images are in); a folder or .zip for "camtrap-dp".
         format
-            Default: what the ending of `to` says, .parquet, .csv (without vectors) or .npz.
+            The format (default: from the extension of `to`: .parquet, .csv without vectors, or .npz).
         where
             A filter: only these rows.
         force
-            Replace what is there.
+            Replace existing files.
         by
             For "folders" and "xmp": images are named by the "label" (default), the "prediction", or a column of text.
         link
-            For "folders": hard links, which need no room, rather than copies.
+            For "folders": make hard links, which take no space, instead of copies.
         folder_labels
-            For "camtrap-dp" and "xmp": names of folders count as labels.
+            For "camtrap-dp" and "xmp": also export labels taken from folder names.
         results
-            For "megadetector": the results (JSON) that the predictions go into.
+            For "megadetector": the results (JSON) to merge the predictions into.
         project
-            For "camtrap-dp": what the images do not tell.
+            For "camtrap-dp": metadata that the images do not have.
         classifier
             For "camtrap-dp" and "megadetector": the name of what made the predictions (default: the model).
         images_at
@@ -1075,11 +1076,11 @@ class Collection:
         Raises
         ------
         FileExistsError
-            The file is there, and `force` is not given.
+            The file exists, and `force` is not set.
         ConfigError
-            The ending says no format, or something needed is not given.
+            The extension does not determine a format, or a required option is missing.
         CollectionError
-            There is nothing to write.
+            There is nothing to export.
 
         Examples
         --------
@@ -1106,21 +1107,21 @@ class Collection:
         )
 
     def backup(self, to: str | Path, *, progress: StageProgress = "auto") -> Backup:
-        """Make a consistent copy of the collection while others may use it; repeated, it copies only what is new.
+        """Make a consistent copy of the collection, even while it is in use; a repeated backup copies only what is new.
 
         The copy is a collection: open it, or copy it back.
 
         Parameters
         ----------
         to
-            A folder, new or with an earlier backup of this collection.
+            A new folder, or one with an earlier backup of this collection.
         progress
             Called with ("copying", the share that is done); "auto" for a bar in a terminal or notebook.
 
         Raises
         ------
         CollectionError
-            The folder holds something else, or cannot be written to.
+            The folder contains something else, or is not writable.
 
         Examples
         --------
@@ -1142,7 +1143,7 @@ class Collection:
         author: str | None = None,
         progress: StageProgress = "auto",
     ) -> Relocated:
-        r"""Give the rows whose files were in one place the uris that these have in another; `undo` takes it back.
+        r"""Change the uris of rows whose files have moved to another place; `undo` reverts it.
 
         Ids, labels, predictions, the map and embeddings stay with their rows.
 
@@ -1151,7 +1152,7 @@ class Collection:
         old, new
             Folders, files or URLs; Windows paths (`D:\photos`) are understood on any system.
         check
-            Which files to compare, by size and sha256, with what was embedded: "sample", 50 of them, or "all".
+            Which files to compare, by size and sha256, with what was embedded: "sample" (50 of them) or "all".
         author
             Who does it.
         progress
@@ -1160,19 +1161,19 @@ class Collection:
         Raises
         ------
         ConfigError
-            Both places are the same.
+            The two places are the same.
         CollectionError
-            No row is in the old place, a file is not in the new one or differs, or a row has one of the new uris
-            already. Nothing is changed then.
+            No row is in the old place, a file is missing in the new one or differs, or a row already has one of the new
+            uris. Nothing is changed then.
         """
         with stages_shown(progress) as show:
             tell = None if show is None else lambda done, total: show("comparing", done / max(total, 1))
             return relocate(self._storage, old, new, check=check, by=author, progress=tell)
 
     def index(self, columns: Sequence[str] = ()) -> IndexStatus:
-        """Make the index of the embeddings, and those of columns that filters use; anew if they are there.
+        """Build the index of the embeddings and those of the columns that filters use, replacing existing ones.
 
-        Collections of 50,000 rows and more get it by themselves. Nothing needs it: without it all rows are compared.
+        Collections of 50,000 rows and more are indexed automatically. Without an index, all rows are compared.
 
         Parameters
         ----------
@@ -1190,16 +1191,16 @@ class Collection:
         return self.index_status()
 
     def index_status(self) -> IndexStatus:
-        """How the indexes stand."""
+        """The state of the indexes."""
         return index_status(self._storage)
 
     def tidy(self, *, keep: timedelta = KEEP) -> Tidied:
-        """Join small pieces, bring indexes up to date, and remove former versions and thumbnails that nothing needs.
+        """Merge small files, update the indexes, and remove former versions and unused thumbnails.
 
         Parameters
         ----------
         keep
-            Former versions younger than this stay for those who read them; 0 removes all.
+            Former versions younger than this are kept for other processes that read them; 0 removes all.
         """
         return tidy(self._storage, keep=keep)
 
@@ -1207,7 +1208,7 @@ class Collection:
 
     @property
     def _rows(self) -> Storage:
-        """The storage to read rows from: they have the labels that this object gave."""
+        """The storage to read rows from, with the labels that this object gave."""
         if self._storage.labelled:
             self._storage.see_latest()
         return self._storage
@@ -1241,7 +1242,7 @@ class Collection:
         return list(dict.fromkeys(columns))
 
     def _ids(self, keys: Sequence[str | Path]) -> dict[str | Path, str]:
-        """The ids of rows by id, uri or path, as far as there are such rows."""
+        """The ids of existing rows, given by id, uri or path."""
         wanted = {key: {str(key), _uri(key)} for key in keys}
         found: dict[str, str] = {}
         for start in range(0, len(keys), _IDS_AT_ONCE):
@@ -1254,7 +1255,7 @@ class Collection:
         return {key: found[name] for key, names in wanted.items() for name in names if name in found}
 
     def _ids_of(self, rows: Any) -> list[str]:
-        """The ids of rows that a user names in any of the ways that `label` takes."""
+        """The ids of rows, given in any of the ways that `label` accepts."""
         if isinstance(rows, str | Path | Mapping):
             rows = [rows]
         elif isinstance(rows, pa.Table | Rows) or hasattr(rows, "to_dict"):  # a DataFrame goes by its columns
@@ -1297,7 +1298,7 @@ def open_collection(
     path
         The folder.
     device
-        Where models run: "cpu", "cuda", "mps", ... (default: best available).
+        Device to run models on: "cpu", "cuda", "mps", ... (default: best available).
     engine
         What runs the network: "openvino", "torch" or "auto" (OpenVINO on a CPU).
     compile
@@ -1329,7 +1330,7 @@ def create_collection(
     patches: bool = False,
     exact: bool = False,
 ) -> Collection:
-    """Make an empty collection for the embeddings of a model.
+    """Create an empty collection for the embeddings of a model.
 
     Parameters
     ----------
@@ -1342,16 +1343,16 @@ def create_collection(
     precision
         "fp32", "bf16", "int8" or "auto" (bf16 where it is as good).
     patches
-        Keep a ViT's patch tokens beside each embedding, which makes the collection large.
+        Also store a ViT's patch tokens, which makes the collection large.
     exact
-        Decode JPEGs in full size: slower, for embeddings to the last digit.
+        Decode JPEGs at full size: slower, but exact.
 
     Raises
     ------
     FileExistsError
-        There is a collection.
+        There is a collection already.
     CollectionError
-        The folder holds something else, or cannot be written to.
+        The folder contains something else, or is not writable.
     WeightsError
         The model cannot be loaded.
     """

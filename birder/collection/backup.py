@@ -103,13 +103,13 @@ def backup(
     CollectionBusyError
         Another process is tidying the collection, or backing it up.
     CollectionError
-        There is no collection, one of the folders lies within the other or cannot be written to, or a disk is full.
+        There is no collection, one of the folders contains the other or is not writable, or a disk is full.
     """
     if not isinstance(collection, Storage):
         collection = Storage.open(collection)
     source, target = collection.path.resolve(), Path(dest).resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise CollectionError(f"One of {collection.path} and {dest} lies within the other. Name another folder.")
+        raise CollectionError(f"{collection.path} and {dest} must not contain each other. Name another folder.")
     with keeping_versions(source):
         earlier = _earlier(target, _identity(source), str(source))
         with collection.nothing_pending() as journal:

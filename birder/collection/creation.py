@@ -33,7 +33,7 @@ def create_tables(path: Path, model: ModelCard) -> None:
     Raises
     ------
     CollectionError
-        The folder holds something else, or cannot be written to.
+        The folder contains something else, or is not writable.
     """
     if path.is_file() or (path.is_dir() and any(entry.suffix not in (".lance", ".lock") for entry in path.iterdir())):
         raise CollectionError(f"{path} exists and is not a collection: name a new or empty folder.")
@@ -61,7 +61,7 @@ def open_tables(path: Path) -> tuple[Table, Table, ModelCard]:
     Raises
     ------
     CollectionNotFoundError
-        The folder holds no collection.
+        The folder does not contain a collection.
     CollectionError
         It is damaged, or one that this version cannot read.
     """

@@ -1,4 +1,4 @@
-"""What can be asked of files, without an open collection: to embed, import, name and classify them."""
+"""Functions on files, without an open collection: embed, import, name and classify them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def embed(
     stop: threading.Event | None = None,
     **options: Unpack[EmbedOptions],
 ) -> tuple[Collection, EmbedReport]:
-    """Embed images into the collection in a folder, which is made if there is none; the whole of `birder embed`.
+    """Embed images into the collection in a folder, created if it does not exist; what `birder embed` does.
 
-    Nothing is loaded or made before it is known that there is something to embed.
+    Nothing is loaded or created until there is something to embed.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def embed(
     model
         Weights by name, or the path of a checkpoint (default: the collection's own, or efficientnet_lite0_in1k).
     engine, precision, device, compile, patches, exact
-        As for `create_collection`; patches and precision go on as the collection has them.
+        As for `create_collection`; `patches` and `precision` default to those of the collection.
 
     Returns
     -------
@@ -82,9 +82,9 @@ def import_file(
     table: str | Path | None = None,
     progress: StageProgress = "auto",
 ) -> ImportReport:
-    """Bring in embeddings that others made, or predictions for images that are there; the whole of `birder import`.
+    """Import embeddings by another tool, or predictions for existing rows; what `birder import` does.
 
-    Rows that are there already are left alone; predictions go into columns predicted_..., never into labels.
+    Existing rows are left alone; predictions go into columns predicted_..., never into labels.
 
     Parameters
     ----------
@@ -92,22 +92,22 @@ def import_file(
         Embeddings: Parquet or a folder of it, an array (.npy), the JSON of `bioclip embed`. Or predictions:
         SpeciesNet's predictions.json, the CSV of `bioclip predict`.
     into
-        The collection's folder, made if it is not there (for embeddings).
+        The collection's folder; for embeddings, created if it does not exist.
     model
-        What made the embeddings or predictions; not needed for files that tell it.
+        The model that made the embeddings or predictions; not needed if the file names it.
     embedding
-        The column with the embeddings, if its name does not tell.
+        The column with the embeddings (default: recognised by its name).
     uri
-        The column that says where each image is, if its name does not tell.
+        The column with the images' locations (default: recognised by its name).
     table
-        Of an array: a CSV or Parquet file with a line for each row.
+        For an array: a CSV or Parquet file with one line per row.
     progress
-        Called with ("reading", the share of rows that are read); "auto" for a bar in a terminal or notebook.
+        Called with ("reading", the share of rows read); "auto" for a bar in a terminal or notebook.
 
     Raises
     ------
     ConfigError
-        The file cannot be read, or the model is not named.
+        The file cannot be read, or the model is not given.
     CollectionError
         The collection belongs to another model, or its columns have other types.
     """
@@ -157,7 +157,7 @@ def predict(
         A model with a text encoder: registered weights, a hub repository such as imageomics/bioclip, or a folder in
         OpenCLIP's layout (default: BioCLIP 2, where it is on this machine).
     device
-        Where it runs: "cpu", "cuda", "mps", ... (default: best available).
+        Device to run on: "cpu", "cuda", "mps", ... (default: best available).
     labels, bins, subset, rank, text_type, templates, k, min_score, batch_size, progress
         As for `Collection.predict`.
 
@@ -168,7 +168,7 @@ def predict(
     Raises
     ------
     ConfigError
-        Options that do not go together, or a file that cannot be used.
+        Options that exclude each other, or a file that cannot be used.
     NoTextEncoderError
         The model has no text encoder.
     """
@@ -204,9 +204,9 @@ def classify(images: Paths, *, model: str = DEFAULT_WEIGHTS, k: int = 5, device:
     model
         Weights by name, or the path of a checkpoint.
     k
-        How many classes for each image.
+        Number of classes per image.
     device
-        Where it runs: "cpu", "cuda", "mps", ... (default: best available).
+        Device to run on: "cpu", "cuda", "mps", ... (default: best available).
 
     Returns
     -------
@@ -277,7 +277,7 @@ def list_taxa(
     model
         "imageomics/bioclip" or "imageomics/bioclip-2".
     rank
-        Each taxon of this rank once (default: species).
+        List each taxon of this rank once (default: species).
     subset
         Only these taxa: a table with one column, named by its rank, or lists of names by rank.
     to

@@ -117,7 +117,7 @@ def ensure_index(collection: Storage) -> IndexReport | None:
 
 
 def index_status(collection: Storage) -> IndexStatus:
-    """How the indexes of a collection stand."""
+    """The state of a collection's indexes."""
     images = collection._images
     columns = {
         index.columns[0]: (index.index_type, int(index.num_indexed_rows or 0)) for index in images.list_indices()

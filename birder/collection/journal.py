@@ -56,7 +56,7 @@ class Change:
     at
         When.
     by
-        The name that the person gave; None if none was given.
+        The name of the author; None if none was given.
     column, value
         What was written; None took a label away.
     count

@@ -107,7 +107,7 @@ def checked_value(value: str) -> str:
 
 
 def checked_name(name: str) -> str:
-    """The name of whoever gives labels, as it is stored; raises as `checked_value`."""
+    """The name of a label's author, as it is stored; raises as `checked_value`."""
     return _checked(name, MAX_NAME, f"A name has between 1 and {MAX_NAME} printable characters.")
 
 
@@ -260,13 +260,13 @@ def give_label(
     Parameters
     ----------
     collection
-        Whose rows.
+        The collection whose rows are labelled.
     ids
         Which rows; ids that are not there are left out, and so are rows that have the value already.
     column
-        A column of text, added if it is not there.
+        A text column, added if it does not exist.
     value
-        The label; None takes away what is there.
+        The label; None removes it.
     by
         The author of the label.
     act

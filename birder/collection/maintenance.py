@@ -1,4 +1,4 @@
-"""Keeping a collection's folder small and quick: labels in the rows, small pieces joined, former versions removed."""
+"""Keeping a collection's folder small and fast: labels in the rows, small pieces joined, former versions removed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Worth(NamedTuple):
 
     @property
     def is_much(self) -> bool:
-        """Whether it is worth while."""
+        """Whether tidying is worthwhile."""
         return self.bytes >= _MUCH_BYTES or self.pieces >= _MANY_PIECES
 
 

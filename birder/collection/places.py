@@ -33,7 +33,7 @@ class Move:
     Attributes
     ----------
     act, at, by
-        Its id, the time (ISO 8601, UTC), and the name of whoever did it, if given.
+        Its id, the time (ISO 8601, UTC), and the name of its author, if given.
     old, new
         The places: beginnings of uris.
     rows

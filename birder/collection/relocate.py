@@ -82,7 +82,7 @@ def relocate(
     Raises
     ------
     ConfigError
-        Both places are the same.
+        The two places are the same.
     CollectionError
         No row is in the old place, a file is not in the new one or is another, or a row has one of the new uris
         already. Nothing is changed then.
@@ -109,7 +109,7 @@ def undo(
     Parameters
     ----------
     act
-        Which act; default: the last act of labelling that is not undone. A relocation has to be named.
+        The act; default: the last act of labelling that is not undone. A relocation has to be named.
     whose
         Only acts of labelling of this person: (name,), or (None,) for those without a name.
     by

@@ -1,4 +1,4 @@
-"""What the methods of a collection give: sequences of rows that become tables, and show themselves in a notebook."""
+"""Results of a collection's methods: sequences of rows that convert to tables and display in a notebook."""
 
 from __future__ import annotations
 
@@ -133,9 +133,9 @@ class SearchResults(Rows):
     table
         The rows: `similarity` (float64, the cosine with one query; not without a query), then the columns asked for.
     query
-        What was searched by, in words.
+        The query, in words.
     images
-        The files of images among the query.
+        The image files in the query.
     searched
         How many rows were searched: all, or those that match the filter.
     matching
@@ -143,9 +143,9 @@ class SearchResults(Rows):
     collection
         The name of the collection.
     model
-        The model whose embeddings were compared.
+        The model of the embeddings.
     notes
-        What the user should know about how they were compared.
+        Warnings about the comparison.
     """
 
     query: str = ""
@@ -163,16 +163,16 @@ class SearchResults(Rows):
         return f"<div>{about}</div>{gallery_html([_card(row) for row in self[:CARDS]], len(self))}"
 
     def save_page(self, to: str | Path) -> dict[str, str]:
-        """Write the results as one HTML file that holds its images and opens anywhere.
+        """Write the results as one HTML file that contains its images and opens anywhere.
 
         Parameters
         ----------
         to
-            The file; replaced if it is there.
+            The file; an existing one is replaced.
 
         Returns
         -------
-        Why images are shown as missing, by uri.
+        For images shown as missing, the reason, by uri.
         """
         queries = [Tile(path_to_uri(image), image.name) for image in self.images]
         found = []
@@ -199,21 +199,21 @@ class Predictions(Rows):
     columns
         The columns of the name.
     model
-        What named the images: the model, or the examples and their model.
+        The model that named the images, or the examples and their model.
     sha256
         Of that model's weights.
     choice
-        What it chose from, such as "3 labels".
+        The names to choose from, such as "3 labels".
     images
-        How many images were named or looked at; those without a name of a sufficient score count too.
+        Number of images processed, including those without a name.
     nameless
-        How many have no name with a sufficient score.
+        Number of images without a name of a sufficient score.
     unreadable
         Paths of images that could not be read, each with the reason.
     saved
         The columns of the collection that were written; empty without `save`.
     notes
-        What the user should know about how they were named.
+        Warnings about the names.
     """
 
     columns: tuple[str, ...] = ()
@@ -228,7 +228,7 @@ class Predictions(Rows):
 
     @property
     def name_column(self) -> str:
-        """The column with the name itself, not what is above it."""
+        """The column with the name itself, not with the ranks above it."""
         return [name for name in self.columns if name != "common_name"][-1]
 
     def ranked(self) -> list[Row]:
@@ -270,9 +270,9 @@ class ImageFeatures:
     unreadable
         Paths of images that could not be read, each with the reason.
     written
-        What was written, for people; empty without a file.
+        A summary of what was written; empty without a file.
     notes
-        What the user should know about how they were made.
+        Warnings about the features.
     """
 
     images: tuple[str, ...]
@@ -285,14 +285,14 @@ class ImageFeatures:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class HeldOut(Predictions):
-    """Names of labelled images that were left out of the examples; `is` in each row is what a person called it.
+    """Names of labelled images that were held out of the examples; `is` in each row is the label given by a person.
 
     Attributes
     ----------
     right, among_five
         How many have the right name first, and among the first five.
     classes, examples
-        How many classes and examples there were to learn from.
+        Number of classes and examples to learn from.
     """
 
     right: int = 0
@@ -303,14 +303,14 @@ class HeldOut(Predictions):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Duplicates(Sequence[Group]):
-    """Groups of images that are there more than once, or nearly: those of the same content first.
+    """Groups of duplicate images: those with the same content first, then similar ones.
 
     Attributes
     ----------
     groups
         The groups; in each, the largest image first.
     threshold
-        The least cosine of similar images.
+        The minimum cosine of similar images.
     collection
         The name of the collection.
     """
@@ -351,16 +351,16 @@ class Duplicates(Sequence[Group]):
         return pa.Table.from_pylist(lines, pa.schema([*fields, *sizes]))
 
     def save_page(self, to: str | Path) -> dict[str, str]:
-        """Write the groups, side by side, as one HTML file that holds its images and opens anywhere.
+        """Write the groups as one HTML file that contains its images and opens anywhere.
 
         Parameters
         ----------
         to
-            The file; replaced if it is there.
+            The file; an existing one is replaced.
 
         Returns
         -------
-        Why images are shown as missing, by uri.
+        For images shown as missing, the reason, by uri.
         """
         lines = [f"Similar: a cosine of {self.threshold:g} or more. The first of a group is the largest image."]
         if len(self) > _GROUPS_ON_PAGE:

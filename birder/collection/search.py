@@ -1,11 +1,11 @@
 """Searching a collection: by images, texts, rows and vectors, wanted or unwanted, among the rows that match a filter.
 
-What is compared. Photographs and rows meet in the space of the stored embeddings. As soon as a text is among the
+What is compared. Images and rows are compared in the space of the stored embeddings. As soon as a text is among the
 queries, all are compared in the space that the model's two encoders share, into which stored embeddings are projected.
 A row's similarity is the mean of its cosines with what is wanted less the mean of its cosines with what is not; with
 one query it is the cosine. For unit vectors that is the inner product with (mean of the wanted - mean of the unwanted).
 
-D is the width of an embedding, E that of the shared space, N a number of rows.
+D is the embedding dimension, E that of the shared space, N a number of rows.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Found:
     table
         The rows: `similarity` (float64; not without a query), then the columns asked for.
     notes
-        What the user should know about how it was found.
+        Warnings about the search.
     matching
         Without a query, how many rows match the filter; else None.
     """
@@ -126,7 +126,7 @@ def search(
     encoder: ImageEncoder | None = None,
     clip: TextEncoder | None = None,
 ) -> Found:
-    """Find the rows nearest to what is wanted, and far from what is not.
+    """Find the rows most similar to what is wanted, and dissimilar to what is not.
 
     Parameters
     ----------
@@ -135,22 +135,22 @@ def search(
     images
         Image files.
     texts
-        What should be on them, in words; the model needs a text encoder.
+        Descriptions of what they should show; the model needs a text encoder.
     ids
         Rows of the collection: their id, uri or file name.
     unlike
-        What they should not be like: a row's id, uri or file name, else a text; a `Path` is a file; an array a vector.
+        What they should not resemble: a row's id, uri or file name, else a text; a `Path` is a file; an array a vector.
     vectors
-        (D,) float32 each, as the network gives them.
+        Embeddings, (D,) float32 each, as the network computes them.
     where
-        A filter, applied first: "family = 'Corvidae' AND taken_at >= '2024-05-01'". Without a query, the rows that
-        match it come ordered by uri.
+        A filter, applied first: "family = 'Corvidae' AND taken_at >= '2024-05-01'". Without a query, the matching rows
+        are ordered by uri.
     k
         How many rows.
     columns
         Which columns; default: all but embedding and patches.
     exact
-        Compare all rows even where there is an index.
+        Compare all rows even if there is an index.
     encoder, clip
         The loaded models that encode images and texts; default: the collection's model, loaded when it is needed.
 

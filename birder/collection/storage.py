@@ -96,7 +96,7 @@ class Storage(Committed):
         Raises
         ------
         CollectionNotFoundError
-            The folder holds no collection.
+            The folder does not contain a collection.
         TornCopyError
             It was copied while it was written, and no version of it is whole; or it is an interrupted backup.
         CollectionError

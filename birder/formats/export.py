@@ -88,7 +88,7 @@ def export(
     FilterError
         The filter is not valid.
     CollectionError
-        There is nothing to write.
+        There is nothing to export.
     WriteError
         The file cannot be written.
     """

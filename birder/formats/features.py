@@ -1,4 +1,4 @@
-"""Image features as files: a row or entry for each photograph, under its path."""
+"""Image features as files: a row or entry for each image, under its path."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_features(file: Path, paths: Sequence[str], features: Matrix, model: st
 
     Returns
     -------
-    What was written, for people.
+    A summary of what was written.
 
     Raises
     ------

@@ -39,7 +39,7 @@ class EmbeddingsReport:
     new, changed, unchanged, failed
         How many rows of the file are new, have changed, were there already, and have no usable embedding.
     off_earth
-        How many came with a latitude or longitude that does not exist, which is left empty.
+        How many had a latitude or longitude out of range, which is left empty.
     """
 
     collection: Storage
@@ -98,7 +98,7 @@ def import_embeddings(
     Raises
     ------
     ConfigError
-        The file cannot be read or has no embeddings, or the model is not named.
+        The file cannot be read or has no embeddings, or the model is not given.
     CollectionError
         The collection belongs to another model, or its columns have other types.
     """

@@ -48,7 +48,7 @@ def read_boxes(file: str | Path, folder: str | Path, min_conf: float = 0.2, *, l
     min_conf
         Boxes with a lower confidence are left out.
     labels
-        Use the name of the folder right above an image as its label.
+        Use the name of an image's folder as its label.
 
     Returns
     -------

@@ -149,7 +149,7 @@ class ExportReport:
     Attributes
     ----------
     summary
-        What was written, for people.
+        A summary of what was written.
     failed
         Images that could not be exported, by path or uri, each with the reason.
     """

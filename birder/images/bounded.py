@@ -1,7 +1,7 @@
 """What a file's header tells: whether decoding it is bounded by width and height, and a JPEG's scans.
 
 Known to be bounded is what cameras and scanners write, by the thousand: it is decoded where it is asked for. All else
-is decoded in a process apart, with limits; see `birder.images.apart`.
+is decoded in a separate process, with limits; see `birder.images.apart`.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ def open_image(source: str | Path | bytes | BinaryIO, *, draft: tuple[int, int] 
 def open_photo(source: str | Path | bytes | BinaryIO, *, draft: tuple[int, int] | None = None) -> Photo:
     """Open an image: decode it fully, turn it upright by its EXIF orientation, make it RGB.
 
-    Of what moves, the first frame. A file whose header does not tell what decoding it takes is decoded in a process
-    apart, within limits of memory and time. Many threads may call it: they wait for each other where all their
-    images would not fit into `decoding`; see `decoded_photo` for one that also counts while it is used.
+    Of an animation, the first frame is taken. A file whose header does not tell what decoding it takes is decoded in a
+    separate process, within limits of memory and time. Many threads may call it: they wait for each other where all
+    their images would not fit into `decoding`; see `decoded_photo` for one that also counts while it is used.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Names for the rows of a collection or for image files, by texts or by labelled examples: the whole of `predict`."""
+"""Names for the rows of a collection or for image files, by texts or by labelled examples."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class NamedBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Namer:
-    """What names images, and the embeddings of those that it shall name.
+    """What names images, and the embeddings to name.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Namer:
     choice
         What it chooses from, in words.
     notes
-        What the user should know.
+        Warnings for the user.
     """
 
     names: TextNames | ExampleNames

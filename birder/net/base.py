@@ -20,7 +20,7 @@ class Backbone(nn.Module):
     `detection_features` and `freeze_stages`. Names and the order of arguments are those of the published package, so
     that its users' networks and code run here.
 
-    Throughout, B is the batch, H x W the input in pixels, D the embedding's width, N the number of classes, F the
+    Throughout, B is the batch, H x W the input in pixels, D the embedding dimension, N the number of classes, F the
     channels of the features.
 
     Parameters

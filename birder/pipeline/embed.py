@@ -66,7 +66,7 @@ def embed_images(
     on_progress
         Called after each batch, with what was done so far.
     stop
-        Once set, what is decoded is embedded and committed, and the run ends.
+        Once set, images already decoded are embedded and committed, and the run ends.
 
     Raises
     ------

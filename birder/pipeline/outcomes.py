@@ -44,7 +44,7 @@ class Commit:
     reused
         How many of the rows take an embedding that is there.
     off_earth
-        How many had a latitude or longitude that is not on the earth.
+        How many had a latitude or longitude out of range.
     failed
         Name and reason of each failure.
     """
@@ -67,7 +67,7 @@ class Summary:
     updated
         Rows that were there and got other values in the user's columns.
     off_earth
-        Rows whose shard gives a latitude or longitude that is not on the earth; they have no place.
+        Rows whose shard gives a latitude or longitude out of range; their coordinates are empty.
     failed
         Name and reason of each source that failed.
     seconds

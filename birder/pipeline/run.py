@@ -83,7 +83,7 @@ class EmbedReport:
     updated
         Rows that were there and got other values in the user's columns.
     off_earth
-        Rows that came with a latitude or longitude that is not on the earth, which is left empty.
+        Rows with a latitude or longitude out of range, which is left empty.
     failed
         Paths of images that could not be read, each with the reason.
     failed_before
@@ -172,7 +172,7 @@ def run_embed(
 ) -> tuple[Storage, Encoder | None, EmbedReport]:
     """Embed images into a collection, which is made if there is none.
 
-    Nothing is loaded or made before it is known that there is something to do.
+    Nothing is loaded or created until there is something to do.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def run_embed(
     on_progress
         Called when the model is loaded, and after each batch.
     stop
-        Once set, what is decoded is embedded and committed, and the run ends.
+        Once set, images already decoded are embedded and committed, and the run ends.
     options
         See `EmbedOptions`.
 
@@ -207,7 +207,7 @@ def run_embed(
     CollectionError
         The collection belongs to another model, or another process is adding images.
     ImagesMovedError
-        Images have rows already, under the uris of a folder where they are gone, and `as_new` is not given.
+        Images already have rows, under the uris of a folder that they have left, and `as_new` is not set.
     """
     ray = options.get("ray")
     if ray is not None:

@@ -1,4 +1,4 @@
-"""A page of pictures: one HTML file that holds everything it shows and opens anywhere, without a network or scripts."""
+"""A page of images: one self-contained HTML file, without scripts or network access."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ img {{ width: 100%; height: 100%; object-fit: contain; }}
 
 
 class Tile(NamedTuple):
-    """A picture on the page: where it lies, what is printed large below it, and the lines under that."""
+    """An image on the page: its uri, its heading, and the lines below that."""
 
     uri: str
     head: str
@@ -62,7 +62,7 @@ class Tile(NamedTuple):
 def write_page(
     to: Path, title: str, lines: Sequence[str], sections: Sequence[tuple[str, Sequence[Tile]]]
 ) -> dict[str, str]:
-    """Write a page of pictures.
+    """Write a page of images.
 
     Parameters
     ----------
@@ -73,36 +73,36 @@ def write_page(
     lines
         What stands below the heading.
     sections
-        Headings ("" for none), each with its pictures.
+        Headings ("" for none), each with its images.
 
     Returns
     -------
-    Why pictures are missing, by uri: they are shown as missing.
+    For images shown as missing, the reason, by uri.
 
     Raises
     ------
     BirderError
         The file cannot be written.
     """
-    pictures = thumbnails((tile.uri for _, group in sections for tile in group), THUMBNAIL)
+    shown = thumbnails((tile.uri for _, group in sections for tile in group), THUMBNAIL)
     body = []
     for heading, group in sections:
         body += [f"<h2>{_text(heading)}</h2>"] if heading else []
-        body += ["<ol>", *(_tile(tile, pictures[tile.uri]) for tile in group), "</ol>"]
+        body += ["<ol>", *(_tile(tile, shown[tile.uri]) for tile in group), "</ol>"]
     page = _PAGE.format(
         title=_text(title), lines="\n".join(f"<p>{_text(line)}</p>" for line in lines), sections="\n".join(body)
     )
     with replacing(to) as draft:
         draft.write_bytes(page.encode())
-    return {uri: picture for uri, picture in pictures.items() if isinstance(picture, str)}
+    return {uri: image for uri, image in shown.items() if isinstance(image, str)}
 
 
-def _tile(tile: Tile, picture: bytes | str) -> str:
-    if isinstance(picture, bytes):
-        data = base64.b64encode(picture).decode()
+def _tile(tile: Tile, image: bytes | str) -> str:
+    if isinstance(image, bytes):
+        data = base64.b64encode(image).decode()
         frame = f'<img alt="{_text(tile.head)}" loading="lazy" src="data:image/jpeg;base64,{data}">'
     else:
-        frame = f"missing: {_text(picture)}"
+        frame = f"missing: {_text(image)}"
     words = "<br>".join([f"<b>{_text(tile.head)}</b>", *map(_text, tile.lines)])
     return f'<li><div class="frame">{frame}</div><div class="words">{words}</div></li>'
 

@@ -1,4 +1,4 @@
-"""Pictures of a collection as PNG (or what else the file's ending names to matplotlib): map, counts, agreement."""
+"""Plots of a collection as PNG or another format of matplotlib: map, counts, agreement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BAR = "#0072b2"
 
 
 def draw_map(points: MapPoints, file: str | Path, colours: Categories | Scale | None, column: str | None) -> None:
-    """Draw a map as a picture of 1300 x 975 pixels, with a legend of the most frequent values or a colour bar.
+    """Draw a map as an image of 1300 x 975 pixels, with a legend of the most frequent values or a colour bar.
 
     Parameters
     ----------

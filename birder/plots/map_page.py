@@ -28,12 +28,12 @@ _FAINT = 110  # the opacity of points without a value
 def write_map_page(
     collection: Storage, points: MapPoints, file: str | Path, colours: Categories | Scale | None, column: str | None
 ) -> None:
-    """Write a map as a page that pans, zooms, filters by its legend, names photographs, and selects with a lasso.
+    """Write a map as a page that pans, zooms, filters by its legend, names images, and selects with a lasso.
 
     Parameters
     ----------
     collection
-        The collection, for the names of its photographs.
+        The collection, for the names of its images.
     points
         Its map.
     file
@@ -65,8 +65,8 @@ def write_map_page(
     missing = f"; {points.missing:,} added or changed since are not on it" if points.missing else ""
     parts = {
         "title": html.escape(f"Map of {readable(collection.path.resolve().name)}"),
-        "about": html.escape(f"{len(points.ids):,} photographs, {collection.model.name}{missing}"),
-        "column": html.escape(column or "All photographs"),
+        "about": html.escape(f"{len(points.ids):,} images, {collection.model.name}{missing}"),
+        "column": html.escape(column or "All images"),
         "xy": base64.b64encode(points.xy.astype("<f4").tobytes()).decode(),
         "rgba": base64.b64encode(np.ascontiguousarray(rgba).tobytes()).decode(),
         # Within <script> nothing is unescaped, and </script> or <!-- would end it or change its meaning.

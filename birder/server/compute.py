@@ -1,4 +1,4 @@
-"""`python -m birder.server.compute WHAT DIR ...`: compute what takes a while, in a process of its own.
+"""`python -m birder.server.compute WHAT DIR ...`: run long computations in a separate process.
 
 UMAP's loops are compiled code that lets no other thread of its process run, and comparing all images with each
 other takes memory: in the server's own process the page would stand still. Progress goes to standard output, a JSON

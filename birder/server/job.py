@@ -1,4 +1,4 @@
-"""A computation that takes a while, in a process of its own: started, asked how far it is, and stopped."""
+"""A computation that takes a while, in a separate process: started, polled for progress, and stopped."""
 
 from __future__ import annotations
 

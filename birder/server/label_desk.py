@@ -40,7 +40,7 @@ class LabelDesk:
     path
         The collection's folder.
     catalogue
-        Gets to know each label before whoever gave it has an answer.
+        Receives each label before its author gets an answer.
     on_change
         Called after labels were written.
 

@@ -26,7 +26,7 @@ _PLACE = {"latitude": 90.0, "longitude": 180.0}
 
 
 class PlaceWarning(UserWarning):
-    """Latitudes and longitudes that are not on the earth, and are left empty."""
+    """Latitudes and longitudes out of range, which are left empty."""
 
 
 def column_name(name: str, type_: pa.DataType = PLAIN[-1]) -> str:

@@ -25,7 +25,7 @@ def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Sou
     paths
         Files, folders, patterns.
     labels
-        Take the name of the folder right above a file as its label.
+        Use the name of a file's folder as its label.
 
     Raises
     ------

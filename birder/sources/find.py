@@ -1,4 +1,4 @@
-"""What a user may name: folder, file, pattern, URL, manifest, shard, list of another tool."""
+"""What a user may name: a folder, file, pattern, URL, manifest, shard, list of another tool."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def find_sources(paths: Iterable[str | Path], lists: Sequence[ImageList] = (), *
     lists
         The lists of other tools that are recognized; `birder.formats.sources.find_sources` knows them all.
     labels
-        Take the name of the folder right above a file as its label, where nothing else tells it.
+        Use the name of a file's folder as its label, unless another source provides one.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def _shard(path: str) -> list[Source]:
 
 
 def _find_url(url: str, lists: Sequence[ImageList]) -> Iterator[Source]:
-    """A URL; with * a pattern, with / at its end all photographs below, where its protocol can list."""
+    """A URL; with * a pattern, with / at its end all images below, where its protocol can list."""
     if "*" not in url and not url.endswith("/"):
         yield from _read_list(url, lists) if _is_list(url, lists) else [Source(url)]
         return

@@ -77,7 +77,7 @@ def test_the_picture_shows_its_points(made: tuple[Storage, MapPoints], tmp_path:
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
     assert 0.001 < (picture < 200).any(axis=2).mean() < 0.3
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["map.png"]
-    with pytest.raises(BirderError, match="no picture"):
+    with pytest.raises(BirderError, match="not an image"):
         draw_map(points, tmp_path / "map.doc", None, None)
 
 

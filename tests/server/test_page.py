@@ -11,7 +11,7 @@ from tests.server.browsing import HOSTILE, drop, expect, in_browser, opened, row
 pytestmark = in_browser
 
 
-def test_opens_with_all_photographs_and_their_pictures(page: Any) -> None:
+def test_page_opens_with_all_images_and_their_thumbnails(page: Any) -> None:
     assert total(page) == rows(page) > 40
     expect(tiles(page).first).to_have_class(re.compile("loaded"))
     picture = tiles(page).first.locator("img")

@@ -121,7 +121,7 @@ SCROLL = """async () => {
 }"""
 
 
-def test_a_hundred_thousand_photographs_scroll(browser: Any, many: str) -> None:
+def test_page_scrolls_a_hundred_thousand_images(browser: Any, many: str) -> None:
     for page in opened(browser, many):
         assert total(page) == 100_000
         expect(tiles(page).first).to_have_class(re.compile("loaded"))

@@ -12,7 +12,7 @@ from tests.server.browsing import crops, expect, in_browser, opened, total
 pytestmark = in_browser
 
 
-def test_the_map_is_computed_coloured_lassoed_and_opens_photographs(page: Any) -> None:
+def test_map_is_computed_coloured_lassoed_and_opens_images(page: Any) -> None:
     everything = total(page)
     page.locator("#tab-map").click()
     compute = page.get_by_role("button", name="Compute the map")

@@ -59,7 +59,7 @@ def test_the_collection_is_described(client: httpx.Client) -> None:
     assert told["map"] == {"state": "absent", "points": 0, "missing": 40}
 
 
-def test_photographs_come_by_uri_a_page_at_a_time(client: httpx.Client) -> None:
+def test_list_returns_images_by_uri_in_pages(client: httpx.Client) -> None:
     everything = [number(photo) for photo in rows(client)]
     assert everything == list(range(40))
     page = client.get("photos", params={"offset": 15, "limit": 10}).json()
@@ -87,7 +87,7 @@ def test_rows_without_a_value_come_last_either_way(client: httpx.Client) -> None
     assert names == sorted(names)
 
 
-def test_ids_are_those_of_the_photographs_in_the_same_order(client: httpx.Client) -> None:
+def test_ids_have_the_order_of_the_list(client: httpx.Client) -> None:
     for query in ({}, {"where": "site = 'S2'", "order": "-Temp C"}):
         listed = client.get("ids", params=query).json()
         assert listed["ids"] == [photo["id"] for photo in rows(client, **query)]

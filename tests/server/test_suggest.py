@@ -22,7 +22,7 @@ def truths(collection: Storage) -> dict[str, str]:
     return {id_: unquote(name).removesuffix(".jpg") for id_, name in zip(table["id"].to_pylist(), names, strict=True)}
 
 
-def test_unlabelled_photographs_get_the_label_of_their_cluster_surest_first(tmp_path: Path) -> None:
+def test_suggestions_give_unlabelled_images_the_label_of_their_cluster_most_certain_first(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 80, labelled=12)
     found = suggest(collection, "label")
     truth = truths(collection)

@@ -1,8 +1,8 @@
 """The server's connections: how many may be open, and how long a client may take to say what it wants.
 
-This stands before everything else, the token's check included. Whoever opens connections and asks nothing is cut off
-after some seconds, or as soon as others need the room. A request that has come in whole may be answered for as long as
-it takes: a stream of events is never cut here.
+This stands before everything else, the token's check included. Idle connections are closed after some seconds, or as
+soon as others need the room. A request that has come in whole may be answered for as long as it takes: a stream of
+events is never cut here.
 """
 
 from __future__ import annotations

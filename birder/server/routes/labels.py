@@ -66,7 +66,7 @@ class SeveralLabels(BaseModel):
 class Undoing(BaseModel):
     """What to undo."""
 
-    act: Key | None = Field(None, description="Which act; default: the last one that is not undone.")
+    act: Key | None = Field(None, description="The act; default: the last one that is not undone.")
     change: Key | None = Field(None, description="The act that this change is a part of.")
     by: Person | None = Field(None, description="If given: the last act of this author (null: without a name).")
 

@@ -85,7 +85,7 @@ class Upload(NamedTuple):
 
 
 async def _embedded(site: Site, file: UploadFile) -> tuple[Upload, Vector]:
-    """An image decoded, in a process apart, and its embedding."""
+    """An image decoded in a separate process, and its embedding."""
     site.model.check_can_embed()
     transform = site.catalogue.current().collection.model.transform
     if "size" not in transform:  # of imported embeddings; the model that made them says it
