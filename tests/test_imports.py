@@ -56,4 +56,4 @@ def test_every_public_name_exists() -> None:
 
     assert [name for name in birder.__all__ if not hasattr(birder, name)] == []
     with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
-        _ = birder.no_such_name
+        _ = birder.no_such_name  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,7 +36,7 @@ def quantize(
     found = resolve(model)
     pixels = calibration_images(
         found,
-        [Path(source.path) for source in find_images(images, labels=False)],
+        [source.path for source in find_images(images, labels=False)],
         sample,
         lambda path, error: note(f"birder: {path}: {error}; left out"),
     )

@@ -167,7 +167,7 @@ def test_certificates_that_cannot_be_used_are_told_in_a_line(collection: Path, t
 
 def test_what_is_no_collection_is_told_in_a_line(tmp_path: Path) -> None:
     run = subprocess.run([*PROGRAM, str(tmp_path)], capture_output=True, text=True)
-    assert run.returncode == 2 and "holds no collection" in run.stderr and "Traceback" not in run.stderr
+    assert run.returncode == 2 and "is not a collection" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_the_token_may_come_from_the_environment(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
