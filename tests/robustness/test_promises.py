@@ -148,7 +148,7 @@ def folder(told: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) -> P
     (folder / "photos").mkdir()
     for name, case in told.items():
         (folder / "photos" / name).write_bytes(case.data)
-    birder("embed", folder / "photos", "--in", folder / "c", timeout=120)
+    birder("embed", folder / "photos", "--in", folder / "c", code=1, timeout=120)
     return folder
 
 
@@ -190,7 +190,7 @@ def test_a_file_without_permission_is_a_failure_until_it_is_readable(tmp_path: P
     (photos / "0001.png").chmod(0)
     (photos / "locked").chmod(0)
     try:
-        birder("embed", photos, "--in", tmp_path / "c", prefix=AS_A_USER)
+        birder("embed", photos, "--in", tmp_path / "c", code=1, prefix=AS_A_USER)
         assert failures_of(tmp_path / "c") == {
             str(photos / "0001.png"): "no permission to read the file",
             str(photos / "locked"): "the folder cannot be read (Permission denied)",
@@ -209,10 +209,10 @@ def test_a_file_that_goes_after_it_was_listed_is_a_failure(tmp_path: Path, photo
     command = [sys.executable, "-m", "birder", "embed", str(photos), "--in", str(tmp_path / "c")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert "8 photographs: 0 already" in process.stderr.readline()
+    assert f"0 already in {tmp_path / 'c'}, 8 to do" in process.stderr.readline()
     (photos / "0003.png").unlink()  # listed, and not read before the model is loaded
     rest = process.communicate(timeout=120)[1]
-    assert process.returncode == 0 and "Traceback" not in rest
+    assert process.returncode == 1 and "Traceback" not in rest
     assert "Embedded 7, already there 0, failed 1." in rest
     assert failures_of(tmp_path / "c") == {str(photos / "0003.png"): "the file does not exist"}
 
@@ -223,7 +223,7 @@ def test_file_names_that_are_not_text_are_kept(tmp_path: Path, photo: Image.Imag
     os.rename(photos / "0000.png", os.fsencode(photos) + b"/caf\xe9 \xff.png")  # noqa: PTH104
     with open(os.fsencode(photos) + b"/broken \xfe\n.jpg", "wb") as file:  # noqa: PTH123
         file.write(b"x")
-    said = birder("embed", photos, "--in", tmp_path / "c")
+    said = birder("embed", photos, "--in", tmp_path / "c", code=1)
     assert "failed 1." in said
     (row,) = (row for path, row in rows_of(tmp_path / "c").items() if os.fsencode(path).endswith(b"caf\xe9 \xff.png"))
     assert str(row["uri"]).endswith("/caf%E9%20%FF.png")
@@ -272,7 +272,7 @@ def test_a_disk_that_is_full_before_the_start_is_reported(tmp_path: Path, small_
     with pytest.raises(OSError), (small_disk / "ballast").open("wb") as file:
         file.write(bytes(2 << 20))
     said = birder("embed", photos, "--in", small_disk / "c", code=1)
-    assert "Cannot make a collection in" in said and "No space left on device" in said
+    assert "Cannot create a collection in" in said and "No space left on device" in said
     (small_disk / "ballast").unlink()
     birder("embed", photos, "--in", small_disk / "c")
     assert len(rows_of(small_disk / "c")) == 2
