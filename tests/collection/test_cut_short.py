@@ -18,10 +18,10 @@ from tests.factory import CARD, row
 MAKE_COLLECTION = """
 import sys
 from pathlib import Path
-from birder.collection import storage as store
+from birder.collection.creation import create_tables
 from birder.collection.schema import ModelCard
 card = ModelCard("tiny", "tiny", "ab" * 32, {"size": [8, 8], "draft": True}, "torch", "fp32", 4)
-store._create(Path(sys.argv[1]), card)
+create_tables(Path(sys.argv[1]), card)
 """
 MAKE_MAP = """
 import sys
@@ -31,7 +31,7 @@ from birder.analysis import projection
 from birder.collection.storage import Storage
 columns = {"id": ["0"], "x": pa.array([0.0], pa.float32()), "y": pa.array([0.0], pa.float32()), "sha256": ["0"]}
 schema = projection._SCHEMA.with_metadata({b"birder": b"{}"})
-projection._store(Storage.open(sys.argv[1]), pa.table(columns, schema=schema))
+Storage.open(sys.argv[1]).write_side_table("map", pa.table(columns, schema=schema))
 """
 STEPS = "mkdir,openat,write,pwrite64,rename,renameat2,linkat,unlink"
 CHOSEN = 4

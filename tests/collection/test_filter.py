@@ -214,7 +214,7 @@ def test_the_filter_that_ended_the_process_is_refused_in_one_line(collection: St
     assert 6_200 < len(KILLER) < 6_400
     command = [sys.executable, "-m", "birder", "search", str(collection.path), "--where", KILLER]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 1 and "Invalid filter: it has more than" in run.stderr and "Traceback" not in run.stderr
+    assert run.returncode == 2 and "Invalid filter: it has more than" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_a_parsed_filter_says_what_it_reads_and_cannot_change() -> None:

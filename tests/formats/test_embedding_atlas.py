@@ -40,7 +40,8 @@ def test_the_map_and_small_pictures_go_out(collection: Storage, tmp_path: Path) 
     photos = collection.path.parent / "photos"
     broken = sorted(photos.iterdir())[3]
     broken.write_bytes(b"no picture")
-    arguments = [str(collection.path), str(tmp_path / "a.parquet"), "--for", "embedding-atlas", "--where", "night"]
+    arguments = [str(collection.path), "--to", str(tmp_path / "a.parquet"), "--format", "embedding-atlas"]
+    arguments += ["--where", "night"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     table = pq.read_table(tmp_path / "a.parquet")
@@ -54,7 +55,7 @@ def test_the_map_and_small_pictures_go_out(collection: Storage, tmp_path: Path) 
     assert rows[0]["file"] == str(sorted(photos.iterdir())[0])
     assert {"label", "site", "Temp C"} < set(table.column_names)
     assert not {"embedding", "uri", "sha256", "patches"} & set(table.column_names)
-    CliRunner().invoke(app, [*arguments[:4], "--where", "NOT night", "--force"])
+    CliRunner().invoke(app, [*arguments[:5], "--where", "NOT night", "--force"])
     others = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert [row["image"] is None for row in others] == [row["file"] == str(broken) for row in others]
     assert any(row["image"] is None for row in others)

@@ -168,7 +168,7 @@ def test_one_threshold_waits_for_another_and_a_failure_is_told_once(tmp_path: Pa
         while answer.status_code == 200 and time.monotonic() < end:
             time.sleep(0.1)
             answer = client.get("duplicates", params={"threshold": 0.95})
-        assert answer.status_code == 400 and "holds no collection" in answer.json()["detail"]
+        assert answer.status_code == 400 and "is not a collection" in answer.json()["detail"]
         (tmp_path / "moved.birder").rename(tmp_path / "c.birder")
         assert duplicates(client, threshold=0.95)["state"] == "ready"
 
