@@ -58,7 +58,7 @@ def test_map_tells_computes_draws_and_recomputes(collection: Storage, tmp_path: 
     second = run("map", collection.path, "--to", tmp_path / "b.html")
     assert "layout" not in second.stderr
     assert "2 images added or changed since are not on it" in second.stderr
-    assert "30 photographs" in (tmp_path / "b.html").read_text()
+    assert "30 images" in (tmp_path / "b.html").read_text()
     assert "a map of 32 images" in run("map", collection.path, "--recompute").stderr
 
 
