@@ -611,7 +611,7 @@ class Collection:
             found.table,
             query="; ".join(asked),
             images=(*map(Path, files), *(each for each in unwanted if isinstance(each, Path))),
-            searched=self.count(filter) if found.matching is None else found.matching,
+            count_searched=lambda: self.count(filter) if found.matching is None else found.matching,
             matching=found.matching,
             collection=self.path.name,
             model=self.model.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -136,8 +136,8 @@ class SearchResults(Rows):
         The query, in words.
     images
         The image files in the query.
-    searched
-        How many rows were searched: all, or those that match the filter.
+    count_searched
+        Counts the rows that were searched: all, or those that match the filter. It is called when that is shown.
     matching
         Without a query, how many rows match the filter; else None.
     collection
@@ -150,11 +150,16 @@ class SearchResults(Rows):
 
     query: str = ""
     images: tuple[Path, ...] = ()
-    searched: int = 0
+    count_searched: Callable[[], int] = int
     matching: int | None = None
     collection: str = ""
     model: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def searched(self) -> int:
+        """How many rows were searched: all, or those that match the filter."""
+        return self.count_searched()
 
     def _repr_html_(self) -> str:
         if "uri" not in self.table.column_names:
