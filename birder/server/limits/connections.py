@@ -246,7 +246,7 @@ def server_for(
             date_header=False,
             timeout_graceful_shutdown=1,
             timeout_keep_alive=30,
-            h11_max_incomplete_event_size=136 << 10,  # a filter of 10,000 characters may be 120,000 in an address
+            h11_max_incomplete_event_size=256 << 10,  # a filter of 10,000 characters may be 120,000 bytes in an address
             ssl_certfile=cert,
             ssl_keyfile=key,
         ),
