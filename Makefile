@@ -31,7 +31,7 @@ help: ## this list
 	echo "Making .venv with $$("$$python" --version) and installing Birder with its dependencies"; \
 	echo "(PyTorch is the large one; the first time takes a few minutes)"; \
 	[ -x $(PY) ] || "$$python" -m venv .venv
-	@$(PY) -m pip install --constraint constraints.txt --editable '.[serve,map]' | $(PIP_LINES)
+	@$(PY) -m pip install --constraint constraints.txt --editable '.[serve,map,learn]' | $(PIP_LINES)
 	@touch $@
 
 .venv/.tools: .venv/.installed

@@ -20,9 +20,12 @@ ROOMS: list[tuple[str, ...]] = [
     ("birder.server",),
     ("birder.web",),
     tuple(
-        f"birder.collection.{name}" for name in ("api", "functions", "notebook", "predicting", "progress", "results")
+        f"birder.collection.{name}"
+        for name in ("adapting", "api", "evaluating", "functions", "notebook", "predicting", "progress", "results")
     ),
     ("birder.plots",),
+    ("birder.learning",),
+    ("birder.evaluation",),
     ("birder.analysis",),
     ("birder.naming",),
     ("birder.pipeline",),

@@ -1,0 +1,1 @@
+"""How good names are: metrics with intervals, protocols of the literature."""

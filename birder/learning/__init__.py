@@ -1,0 +1,1 @@
+"""Classifiers learned from a collection's labels."""
