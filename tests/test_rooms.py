@@ -21,7 +21,17 @@ ROOMS: list[tuple[str, ...]] = [
     ("birder.web",),
     tuple(
         f"birder.collection.{name}"
-        for name in ("adapting", "api", "evaluating", "functions", "notebook", "predicting", "progress", "results")
+        for name in (
+            "adapting",
+            "api",
+            "detecting",
+            "evaluating",
+            "functions",
+            "notebook",
+            "predicting",
+            "progress",
+            "results",
+        )
     ),
     ("birder.plots",),
     ("birder.learning",),

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from birder.cli.backup import backup
 from birder.cli.classify import classify
 from birder.cli.convert import convert
+from birder.cli.detect import detect
 from birder.cli.duplicates import duplicates
 from birder.cli.embed import THIS_MACHINE, embed
 from birder.cli.errors import exit_code, orderly_end, show_warning, tell_usage_error
@@ -88,6 +89,7 @@ app = typer.Typer(
 )
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Collections": {
+        "detect": detect,
         "embed": embed,
         "failures": failures,
         "label": label,

@@ -29,8 +29,6 @@ from birder.errors import WeightsError
 from birder.images.decode import to_rgb
 
 Category = Literal["animal", "person", "vehicle"]
-DEFAULT = Path(__file__).parents[1] / "data" / "nanodet.onnx"
-"""The detector that ships with Birder; tools/make_detector.py makes it."""
 CATEGORIES: tuple[Category, ...] = ("animal", "person", "vehicle")
 """MegaDetector's, in its order."""
 _OF_NAMES: dict[Category, frozenset[str]] = {
@@ -72,6 +70,20 @@ class Detection(NamedTuple):
     width: float
     height: float
     hint: str | None = None
+
+
+class ImageDetections(NamedTuple):
+    """What was found on an image.
+
+    `name` is the image's path, or the uri of a part of a file; width and height are in pixels, of the upright image.
+    `detections` is empty where nothing was found, and None where the image could not be read: `failure` says why.
+    """
+
+    name: str
+    detections: tuple[Detection, ...] | None
+    failure: str | None = None
+    width: int = 0
+    height: int = 0
 
 
 class Letterbox(NamedTuple):

@@ -13,9 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from birder.errors import WeightsError
-from birder.inference.detector import DEFAULT, Detection, Detector
+from birder.inference.detector import Detection, Detector
+from birder.weights.detector import resolve_detector
 
 DATA = Path(__file__).parents[1] / "data"
+DEFAULT = resolve_detector().path
 THREE = "{0: 'animal', 1: 'person', 2: 'vehicle'}"
 CELLS = 64 * 8 * 8 // 64 + 16 + 4  # of an input of 64 x 64 at the strides 8, 16 and 32
 
