@@ -25,8 +25,8 @@ SAME_BEGINNING = {
     "--model": "Model: a registered name, a hub repository, a folder or a checkpoint file",
 }
 AS_THE_ISSUE_WRITES_IT = {("relocate", "--to"), ("backup", "DEST"), ("detect", "--model")}
-"""`relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST` names its destination by position, and the model
-of `detect` is a detector."""
+"""`relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST` names its destination by position, and the
+model of `detect` is a detector."""
 NOT_OUR_WORDS = re.compile(
     r"photograph|picture|text half|image half|without it\b|\bcondition\b|\bhopeless|\bnumbers each", re.IGNORECASE
 )
