@@ -119,7 +119,7 @@ def test_a_folder_named_as_its_label_is_not_a_place(tmp_path: Path) -> None:
         "site1/empty/3.jpg": {"label": "empty", "taken_at": at(500)},
     }
     assert together(groups_of(of_rows(tmp_path / "c.birder", rows))) == [[0, 1], [2], [3]]
-    mixed = rows | {"site1/empty/4.jpg": {"label": "fox", "taken_at": at(900)}}
+    mixed: Rows = {**rows, "site1/empty/4.jpg": {"label": "fox", "taken_at": at(900)}}
     assert together(groups_of(of_rows(tmp_path / "d.birder", mixed))) == [[0], [1], [2], [3], [4]]
 
 
