@@ -79,4 +79,4 @@ def test_intervals_hold_the_truth_as_often_as_they_say(shape: str, kind: str, fi
 )
 def test_means_over_classes_of_a_difficult_long_tail_nearly_do(kind: str, accuracy: npt.NDArray[np.float64]) -> None:
     held = coverage("long-tailed", kind, accuracy, "macro")
-    assert 0.92 <= held <= 0.98  # plain percentiles: 0.80 to 0.89
+    assert 0.92 <= held <= 0.98
