@@ -23,6 +23,7 @@ from birder.analysis.duplicates import THRESHOLD, find_duplicates
 from birder.analysis.projection import MapPoints, compute_map, read_map
 from birder.analysis.stats import TAXA, Stats, ValueCount, stats, value_counts
 from birder.analysis.suggest import Order, Suggestions, suggest
+from birder.collection.backbone import with_backbone
 from birder.collection.backup import Backup, backup
 from birder.collection.filter import Filter, as_filter
 from birder.collection.index import IndexStatus, index_status, make_index
@@ -1363,7 +1364,7 @@ def create_collection(
         None, model, device=device, engine=engine, precision=precision, compile=compile, patches=patches
     )
     encoder = spec.load(not exact)
-    storage = Storage.create_or_open(path, encoder.card)
+    storage = Storage.create_or_open(path, with_backbone(encoder.card))
     return Collection(storage, device=device, engine=engine, compile=compile, encoder=encoder)
 
 
