@@ -17,7 +17,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import birder
 from birder import registry
 from birder.errors import BirderError, ConfigError, UnknownNameError, WeightsError
 from birder.inference.classifier import Classifier
@@ -28,71 +27,25 @@ from birder.weights.checkpoint import (
     Checkpoint,
     make_signature,
     read_checkpoint,
-    save_model,
     write_checkpoint,
 )
 from birder.weights.head import Head, load_head, published_note, save_head
+from birder.weights.hub import cache_folder
 from birder.weights.load import LoadedModel
 from birder.weights.resolve import Kind, resolve
+from tests.classifiers import CLASSES, RGB, SMALL, adaptation_of, head_of, network_file
 
-SMALL: dict[str, Any] = {"num_layers": 1, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64, "patch_size": 16}
 CONFIGS: dict[str, dict[str, Any]] = {
     "projection without bias": SMALL | {"head_bias": False},
     "hidden layer": SMALL | {"mlp_head": True},
     "plain": SMALL,
 }
-RGB = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}
-CLASSES = ("Bubo bubo", 'Größe; \x7f\n"', "owl")
 ENDINGS = pytest.mark.parametrize("ending", [".pt", ".safetensors"])
-
-
-def network_file(path: Path, *, outputs: int = 5, config: dict[str, Any] | None = None, seed: int = 0) -> Path:
-    torch.manual_seed(seed)
-    net = birder.create_network("vit_b16_pn", outputs, size=(32, 32), config=config or SMALL)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return save_model(net, path, signature=make_signature((32, 32), outputs), rgb_stats=RGB, config=config or SMALL)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return resolve(network_file(tmp_path_factory.mktemp("model") / "vit_b16_pn_tiny.pt")).load_image_encoder()
-
-
-def adaptation_of(model: LoadedModel) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "column": "species",
-        "metrics": {"top1": {"estimate": 0.8, "low": 0.7, "high": 0.9, "n": 100, "interval": "Wilson"}},
-        "unknown": {"k": 2, "threshold": 0.5, "kept": 0.95},
-        "conformal": {"level": 0.9, "kind": "marginal", "quantiles": 0.7},
-        "ranks": {
-            "names": ["order", "species"],
-            "taxa": {name: {"order": "Strigiformes", "species": name} for name in CLASSES},
-            "thresholds": {"order": {"0.95": {"precision": 1.0, "n": 50}}, "species": {}},
-        },
-        "backbone": {
-            "name": model.name,
-            "network": model.network,
-            "sha256": backbone_sha256(model.net.state_dict()),
-            "weights_sha256": model.sha256,
-            "dimension": model.net.embedding_size,
-        },
-    }
-
-
-def head_of(model: LoadedModel, **changes: Any) -> Head:
-    random = np.random.default_rng(1)
-    dimension = model.net.embedding_size
-    head = Head(
-        CLASSES,
-        random.normal(size=(3, dimension)).astype(np.float32),
-        random.normal(size=3).astype(np.float32),
-        adaptation_of(model),
-        random.integers(-127, 128, (7, dimension), np.int8),
-    )
-    return replace(head, **changes)
 
 
 def assert_same(first: Head, second: Head) -> None:
@@ -227,7 +180,7 @@ def test_the_sum_is_computed_once_for_a_file(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(backbone, "backbone_sha256", lambda state: pytest.fail("computed again"))
     assert weights.backbone_sha256() == first
     monkeypatch.undo()
-    kept = backbone.cache_folder() / "backbones" / weights.sha256
+    kept = cache_folder() / "backbones" / weights.sha256
     assert kept.read_text() == first
     kept.write_text("half")  # of a process that was killed in another time
     assert weights.backbone_sha256() == first

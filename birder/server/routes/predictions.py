@@ -28,8 +28,8 @@ async def predictions(
 ) -> dict[str, Any]:
     """Names for an image of the collection.
 
-    By the classifier that the server was given, if it was; else by the labelled images where there are labels of two classes or more, else by the classes of the network's
-    classifier. An image's own label has no part in its names.
+    By the classifier that the server was given, if it was; else by the labelled images where there are labels of two
+    classes or more, else by the classes of the network's classifier. An image's own label has no part in its names.
     """
     snapshot = site.catalogue.current()
     row_of(snapshot, id)
