@@ -23,6 +23,10 @@ def doubtful_labels(
 ) -> list[Doubtful]:
     """The rows whose labels are most likely wrong, the most suspicious first; nothing is changed.
 
+    Rows are ordered by the probability of their label, adjusted by how sure fits are of that class on average (its
+    threshold in confident learning), so that hard classes are not all doubted. Only rows for which another class is
+    more probable are listed.
+
     Parameters
     ----------
     probabilities
@@ -32,15 +36,14 @@ def doubtful_labels(
     most
         At most so many; fewer, if fewer are suspicious.
     """
-    from cleanlab.filter import find_label_issues  # type: ignore[import-untyped]
+    from cleanlab.rank import get_label_quality_scores  # type: ignore[import-untyped]
 
     present, own = np.unique(codes, return_inverse=True)
     if len(present) < 2:
         return []
     among = probabilities[:, present]
     among /= np.maximum(among.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    found = find_label_issues(
-        own, among, return_indices_ranked_by="self_confidence", filter_by="prune_by_noise_rate", n_jobs=1
-    )
-    suggested = probabilities.argmax(axis=1)
-    return [Doubtful(int(row), int(suggested[row]), float(probabilities[row, codes[row]])) for row in found[:most]]
+    quality = get_label_quality_scores(own, among, method="self_confidence", adjust_pred_probs=True)
+    suggested = present[among.argmax(axis=1)]
+    rows = [int(row) for row in np.argsort(quality, kind="stable") if suggested[row] != codes[row]]
+    return [Doubtful(row, int(suggested[row]), float(probabilities[row, codes[row]])) for row in rows[:most]]
