@@ -102,8 +102,8 @@ def test_temperature_undoes_what_logits_were_multiplied_by() -> None:
     random = np.random.default_rng(1)
     logits = random.normal(0, 2, size=(40_000, 5)).astype(np.float32)
     y = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
-    assert temperature(logits * 3, y) == pytest.approx(3.0, rel=0.05)
-    assert temperature(logits / 4, y) == pytest.approx(0.25, rel=0.05)
+    assert temperature(logits * np.float32(3), y) == pytest.approx(3.0, rel=0.05)
+    assert temperature(logits * np.float32(0.25), y) == pytest.approx(0.25, rel=0.05)
 
 
 def test_rows_are_judged_by_fits_that_have_not_seen_them(orders: tuple[Floats, Codes]) -> None:
@@ -135,14 +135,12 @@ def test_groups_that_are_kept_apart_are_not_learned_from() -> None:
     x = random.normal(size=(300, 4)).astype(np.float32)
     y = np.repeat([0, 1], 150)  # nothing can be learned
     folds = np.tile([0, 1, -1], 100)
-    told = x.copy()
     x[2::3] = x[0::3]  # rows that are never judged repeat those of fold 0, label and all
     apart = np.tile([0, 1, 0], 100)
     kept = choose(x, y, folds, apart=apart)
     rows = np.flatnonzero(apart != 0)
     without = fit(x[rows], y[rows], kept.strength, classes=2)
     np.testing.assert_allclose(kept.out_of_fold_logits[0::3], without.logits(x[0::3]), atol=0.05)
-    assert told.shape == x.shape
 
 
 def test_large_tables_choose_on_a_part_of_each_class_and_fold(

@@ -212,7 +212,7 @@ def test_what_cannot_be_judged_is_refused(tmp_path: Path) -> None:
         adapt(storage, "embedding")
     for wrong in ({"folds": 1}, {"unknown": 1.5}, {"min_examples": 0}):
         with pytest.raises(ConfigError):
-            adapt(storage, "species", **wrong)  # type: ignore[arg-type]
+            adapt(storage, "species", **wrong)
 
 
 def test_embeddings_that_are_not_finite_are_refused(tmp_path: Path) -> None:
