@@ -278,7 +278,7 @@ def test_options_that_do_not_go_with_a_classifier(home: Path, collection: birder
         ({"deepest": 0.2}, "between 0.5 and 0.999"),
     ):
         with pytest.raises(ConfigError, match=match):
-            collection.predict(model=path, **refused)  # type: ignore[arg-type]
+            collection.predict(model=path, **refused)
     with pytest.raises(ConfigError, match="name its file as the model"):
         collection.predict(deepest=0.9)
     with pytest.raises(ConfigError, match="name its file as the model"):
