@@ -1,4 +1,4 @@
-"""The protocols that embeddings themselves are judged by, each by its name: what came of it, with intervals and in words.
+"""The protocols that embeddings themselves are judged by, by name: what came of each, with intervals and in words.
 
 N is the number of rows, D the embedding dimension, E that of the space that images and texts share.
 """
@@ -122,7 +122,8 @@ def run(
     labels
         N class names.
     groups
-        Group of each row, int64 (N): a row is never judged by rows of its own group. None takes all rows for independent.
+        Group of each row, int64 (N): a row is never judged by rows of its own group. None takes all rows for
+        independent.
     folds
         Fold of each row, int64 (N), -1 where its class cannot be judged; needed for "linear".
     seed
@@ -291,8 +292,8 @@ def _zero_shot(judged: Judged) -> Outcome:
             "top5": bootstrap.mean(right.max(axis=1)),
             "mean_recall": bootstrap.macro(right[:, 0]),
         },
-        f"The names of the {len(judged.classes)} classes, in {len(OPENAI_TEMPLATES)} templates each, name every image; no "
-        "label was used.",
+        f"The names of the {len(judged.classes)} classes, in {len(OPENAI_TEMPLATES)} templates each, name every image; "
+        "no label was used.",
         {"model": judged.clip.name, "templates": len(OPENAI_TEMPLATES)},
     )
 
