@@ -8,7 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_mutual_info_score, recall_score
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from birder.errors import ConfigError, NoTextEncoderError, UnknownNameError
 from birder.evaluation import clusters
@@ -30,7 +34,7 @@ def made(rows: int = 240) -> tuple[npt.NDArray[np.float32], list[str], npt.NDArr
     return x.astype(np.float32), [CLASSES[code] for code in codes], groups, groups // 4 % 5
 
 
-@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name not in ("zero-shot", "linear")])
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "zero-shot"])
 def test_every_figure_has_an_interval_that_holds_it_and_is_the_same_each_time(name: str) -> None:
     x, labels, groups, folds = made()
     result = run(name, x, labels, groups=groups, folds=folds, seed=3)
@@ -93,6 +97,19 @@ def test_clusters_as_scikit_learn_finds_and_judges_them(monkeypatch: pytest.Monk
     monkeypatch.setattr(clusters, "_MOST_ROWS", 100)
     in_batches = run("clusters", x, labels, groups=None, seed=5)["metrics"]["ami"]["estimate"]
     assert in_batches == pytest.approx(expected, abs=0.2)
+
+
+def test_a_linear_probe_is_fitted_on_the_other_folds_as_scikit_learn_fits_it() -> None:
+    x, labels, groups, folds = made()
+    result = run("linear", x, labels, groups=groups, folds=folds)
+    theirs = make_pipeline(StandardScaler(), LogisticRegression(C=result["strength"], max_iter=2000))
+    named = cross_val_predict(theirs, x, labels, groups=folds, cv=LeaveOneGroupOut())
+    right = np.mean([name == label for name, label in zip(named, labels, strict=True)])
+    assert result["metrics"]["top1"]["estimate"] == pytest.approx(right, abs=1 / 240)
+    assert result["folds"] == 5
+    unjudged = np.where(groups == 3, -1, folds)
+    left_out = run("linear", x, labels, groups=groups, folds=unjudged)
+    assert left_out["left_out"] == 240 - left_out["metrics"]["top1"]["n"] == (groups == 3).sum()
 
 
 def test_class_names_as_texts() -> None:
