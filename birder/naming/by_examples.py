@@ -105,12 +105,13 @@ class SimpleShot:
         return Top(indices, scores)
 
     def _nearest(self, x: Features, k: int) -> npt.NDArray[np.int64]:
-        """The k classes with the lowest squared distances (B, k), less |x|^2 and halved; in float32, so to some 1e-7."""
+        """The k classes with the lowest distances (B, k), told by half their squares less |x|^2, to some 1e-7."""
         means = self.means.astype(np.float32)
         squares = x @ -means.T
         squares += (means**2).sum(axis=1) / 2
         if k == 1:  # some ten times as fast as sorting
-            return np.argmin(squares, axis=1)[:, None]
+            first: npt.NDArray[np.int64] = np.argmin(squares, axis=1, keepdims=True)
+            return first
         return np.argsort(squares, axis=1, kind="stable")[:, :k]
 
 
