@@ -6,15 +6,20 @@ N is the number of embeddings, D their dimension, C the number of classes, M the
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from birder.errors import ConfigError, WrongModelError
 from birder.vectors import unit
+
+if TYPE_CHECKING:
+    from birder.weights.load import LoadedModel
 
 Floats = npt.NDArray[np.float32]
 _AT_ONCE = 4096
@@ -59,6 +64,46 @@ class Classifier:
     bias: Floats
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     examples: npt.NDArray[np.int8] | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Classifier:
+        """Read the classifier of a checkpoint with class names (.pt, .safetensors), or a detached head.
+
+        Raises
+        ------
+        WeightsError
+            The file is missing, damaged, or does not hold a linear classifier with class names.
+        """
+        from birder.weights.head import load_head
+
+        head = load_head(path)
+        return cls(head.classes, head.weight, head.bias, head.adaptation, head.examples)
+
+    def save(self, path: str | Path, *, model: LoadedModel | None = None) -> Path:
+        """Write it as a checkpoint of a network, or detached; see `birder.weights.head.save_head`.
+
+        Parameters
+        ----------
+        path
+            Ends in .pt or .safetensors; a detached head is named NAME.head.safetensors.
+        model
+            The network whose embeddings it takes; None for a detached head.
+
+        Returns
+        -------
+        The file that was written.
+
+        Raises
+        ------
+        ConfigError
+            Another ending, or too many examples for a file.
+        WeightsError
+            The classifier was not made for this network.
+        """
+        from birder.weights.head import Head, save_head
+
+        head = Head(self.classes, self.weight, self.bias, self.adaptation, self.examples)
+        return save_head(path, head, model=model)
 
     @property
     def dimension(self) -> int:
@@ -127,7 +172,7 @@ class Classifier:
                 "This classifier cannot tell the unknown: it keeps no examples. Make one with: birder adapt --unknown "
                 "0.95."
             )
-        return mean_distances(self._checked(X), directions(self.examples), int(self.adaptation["unknown"]["k"]))
+        return mean_distances(self._checked(X), self._directions, int(self.adaptation["unknown"]["k"]))
 
     def is_unknown(self, X: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Which embeddings are farther from the examples than nearly all held-out images of known classes, bool (N,).
@@ -204,6 +249,11 @@ class Classifier:
             for row in np.flatnonzero(reached >= np.float32(threshold)):
                 found[row] = Deepest(rank, taxa[best[row]], min(float(reached[row]), 1.0))
         return found
+
+    @functools.cached_property
+    def _directions(self) -> Floats:
+        assert self.examples is not None  # `unknown_score` has looked
+        return directions(self.examples)
 
     def _checked(self, X: npt.ArrayLike) -> Floats:
         embeddings = np.asarray(X, dtype=np.float32)
