@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
     from birder.inference.classification import infer_batch, infer_dataloader, infer_image
+    from birder.learning.adapt import Adapted
     from birder.pipeline.run import EmbedReport, Progress
     from birder.registry import (
         create_network,
@@ -136,6 +137,7 @@ _HOMES = {
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
     "birder.inference.classification": ["infer_batch", "infer_dataloader", "infer_image"],
+    "birder.learning.adapt": ["Adapted"],
     "birder.pipeline.run": ["EmbedReport", "Progress"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
     "birder.weights.checkpoint": [
@@ -157,6 +159,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Adapted",
     "Agreement",
     "Backup",
     "BirderError",

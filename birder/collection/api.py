@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from birder.learning.adapt import Adapted
+    from birder.learning.splits import Split
     from birder.weights.clip import LoadedClip
 
 Paths = str | Path | Sequence[str | Path]
@@ -870,6 +872,98 @@ class Collection:
 
         found = name_held_out(self._rows, column, share, k, method=method)
         return held_out_predictions(found, self.model.sha256, k, min_score)
+
+    def adapt(
+        self,
+        column: str,
+        *,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        split: Split = "groups",
+        min_examples: int = 5,
+        folds: int = 5,
+        seed: int = 0,
+        unknown: float | None = 0.95,
+        taxonomy: str | Path | None = None,
+        report: str | Path | None = None,
+        progress: StageProgress = "auto",
+    ) -> Adapted:
+        """Learn a classifier from labels, on the stored embeddings, and measure it on images that it has not seen.
+
+        Multinomial logistic regression; its strength and its temperature are found by cross-validation, in which images
+        of one group are never on both sides of a split, and all its figures come from there. No label is changed. The
+        same rows and seed give the same classifier, byte for byte.
+
+        Parameters
+        ----------
+        column
+            The column with the labels.
+        where
+            A filter: learn from these rows only.
+        group_by
+            Columns that tell groups apart: images with the same values in all of them share an animal, a burst or a
+            specimen (default: the deployment; else images of one folder or camera, each taken within 60 s of the one
+            before). Files with the same content and near-duplicates are always in one group.
+        split
+            "groups"; or "random", which may put images of one burst on both sides of a split.
+        min_examples
+            Leave out classes with fewer images.
+        folds
+            Parts of the cross-validation.
+        seed
+            Of the folds and of the resampling.
+        unknown
+            The share of images of known classes that keep their name; what is less like the examples is unknown. None:
+            every image gets a name.
+        taxonomy
+            A .csv or .parquet file with the ranks above the classes: the column, and columns named by rank (default:
+            the collection's columns of ranks).
+        report
+            Also write report.html, metrics.json and predictions.parquet into this folder.
+        progress
+            Called with the stage of the work and the share of it that is done; "auto" for a bar in a terminal or
+            notebook; None: nothing is shown.
+
+        Returns
+        -------
+        The classifier, with `metrics`, `predict`, `predict_proba` and `save`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column.
+        ConfigError
+            There are no labels or one class only, the column holds numbers, or all images are in one group.
+        FilterError
+            The filter cannot be used.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> adapted = collection.adapt("label")
+        >>> adapted.classes
+        ('birds', 'bovines', 'fish', 'flowers', 'insects', 'mammals', 'rodents', 'trees')
+        >>> round(adapted.metrics["top1"]["estimate"], 1)
+        0.8
+        >>> adapted.save("groups.safetensors").name
+        'groups.safetensors'
+        """
+        from birder.collection.adapting import adapt_collection
+
+        return adapt_collection(
+            self._rows,
+            column,
+            where=where,
+            group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+            split=split,
+            min_examples=min_examples,
+            folds=folds,
+            seed=seed,
+            unknown=unknown,
+            taxonomy=None if taxonomy is None else Path(taxonomy),
+            report=None if report is None else Path(report),
+            progress=progress,
+        )
 
     def suggest(
         self, column: str = "label", *, label: str | None = None, order: Order = "certain", limit: int = 100
