@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from birder.analysis.agreement import Agreement
     from birder.analysis.projection import MapPoints
     from birder.analysis.stats import ColumnStats, Stats, ValueCount
-    from birder.analysis.suggest import Suggestion, Suggestions
+    from birder.learning.suggest import Suggestion, Suggestions
     from birder.collection.api import (
         Collection,
         ImportReport,
@@ -99,7 +99,7 @@ _HOMES = {
     "birder.analysis.agreement": ["Agreement"],
     "birder.analysis.projection": ["MapPoints"],
     "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
-    "birder.analysis.suggest": ["Suggestion", "Suggestions"],
+    "birder.learning.suggest": ["Suggestion", "Suggestions"],
     "birder.collection.backup": ["Backup"],
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],

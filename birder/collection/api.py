@@ -22,7 +22,7 @@ from birder.analysis.agreement import Agreement, neighbour_agreement
 from birder.analysis.duplicates import THRESHOLD, find_duplicates
 from birder.analysis.projection import MapPoints, compute_map, read_map
 from birder.analysis.stats import TAXA, Stats, ValueCount, stats, value_counts
-from birder.analysis.suggest import Order, Suggestions, suggest
+from birder.learning.suggest import Order, Suggestions, suggest
 from birder.collection.backup import Backup, backup
 from birder.collection.filter import Filter, as_filter
 from birder.collection.index import IndexStatus, index_status, make_index
