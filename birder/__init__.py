@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from birder.analysis.agreement import Agreement
     from birder.analysis.projection import MapPoints
     from birder.analysis.stats import ColumnStats, Stats, ValueCount
-    from birder.learning.suggest import Suggestion, Suggestions
     from birder.collection.api import (
         Collection,
         ImportReport,
@@ -72,6 +71,7 @@ if TYPE_CHECKING:
     from birder.images.transform import classification_transform
     from birder.inference.classification import infer_batch, infer_dataloader, infer_image
     from birder.learning.adapt import Adapted
+    from birder.learning.suggest import Suggestion, Suggestions
     from birder.pipeline.run import EmbedReport, Progress
     from birder.registry import (
         create_network,

@@ -6,10 +6,10 @@ import httpx
 import numpy as np
 import pytest
 
-from birder.learning.suggest import suggest
 from birder.collection.labels import give_label
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, UnknownNameError
+from birder.learning.suggest import suggest
 from tests.factory import KINDS, card, collection_of_images, row_of_file
 from tests.server.live import serving
 
