@@ -106,12 +106,18 @@ def adapt(
     birder adapt photos.birder --column label --to classes.head.safetensors --report report/ --unknown none
     """
     keep = _share(unknown)
-    _check_to(to, detached)
-    options.check_to(to, force)
+    if to.suffix.lower() not in _ENDINGS:
+        options.wrong_use(f"{to} has no known extension: use {', '.join((*_ENDINGS, _DETACHED))}.")
     _check_report(report, force)
 
     import birder
+    from birder.collection.adapting import file_to_write
 
+    file = file_to_write(collection, to, detached=detached)
+    options.check_to(file, force)
+    alone = file.name.endswith(_DETACHED)
+    if alone and file != to and not detached:
+        note(f"The weights of the network are out of reach: the classifier will be written alone, as {file}.")
     adapted = birder.open_collection(collection).adapt(
         column,
         where=where,
@@ -125,11 +131,8 @@ def adapt(
         report=report,
         progress=stage_progress(every_stage=True),
     )
-    written = adapted.save(to, detached=detached)
-    note(f"Wrote {written}.")
-    if report is not None:
-        note(f"Wrote {report / 'report.html'}.")
-    for line in (*_summary(adapted), *_next(collection, column, written, report)):
+    adapted.save(file, detached=alone)
+    for line in (*_summary(adapted), *_written(adapted, file, alone, report), *_next(collection, column, file)):
         say(line)
 
 
@@ -148,18 +151,6 @@ def _share(text: str) -> float | None:
 
 def _columns(text: str | None) -> tuple[str, ...]:
     return () if text is None else tuple(name for part in text.split(",") if (name := part.strip()))
-
-
-def _check_to(to: Path, detached: bool) -> None:
-    """Refuse a destination with a wrong ending, before any work is done for it."""
-    if to.suffix.lower() not in _ENDINGS:
-        options.wrong_use(f"{to} has no known extension: use {', '.join((*_ENDINGS, _DETACHED))}.")
-    if detached and not to.name.endswith(_DETACHED):
-        options.wrong_use(f"A classifier without its network is named NAME{_DETACHED}: --to {_detached_name(to)}")
-
-
-def _detached_name(to: Path) -> Path:
-    return to.with_name(to.stem.removesuffix(".head") + _DETACHED)
 
 
 def _check_report(report: Path | None, force: bool) -> None:
@@ -211,12 +202,21 @@ def _listed(dropped: Mapping[str, int]) -> str:
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
-def _next(collection: Path, column: str, written: Path, report: Path | None) -> Iterator[str]:
-    """What to type next."""
-    where, model = shlex.quote(str(collection)), shlex.quote(str(written))
-    yield "Next:"
+def _written(adapted: Adapted, file: Path, alone: bool, report: Path | None) -> Iterator[str]:
+    from birder.weights.head import published_note
+
+    backbone = adapted.classifier.adaptation["backbone"]
+    yield f"Wrote {file}: the classifier {'alone' if alone else 'with its network'}, for {backbone['name']}."
+    if not alone and (unpublished := published_note(backbone["network"])) is not None:
+        yield f"  {unpublished}"
     if report is not None:
-        yield f"  look at {report / 'report.html'}: what it gets wrong, with the images"
+        yield f"Wrote {report / 'report.html'}: what it gets wrong, with the images."
+
+
+def _next(collection: Path, column: str, file: Path) -> Iterator[str]:
+    """What to type next."""
+    where, model = shlex.quote(str(collection)), shlex.quote(str(file))
+    yield "Next:"
     yield f"  birder predict --in {where} --model {model} --save"
     yield f"  birder predict IMAGE --model {model}"
     yield f"  birder evaluate OTHER.birder --column {shlex.quote(column)} --model {model}"

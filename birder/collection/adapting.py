@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 _THUMBNAIL = 160  # pixels on the longest side of the images in a report
 
 
+def file_to_write(collection: Path, to: Path, *, detached: bool) -> Path:
+    """The file that a classifier of a collection will be saved as; a detached head is NAME.head.safetensors.
+
+    A head is detached if that is asked for, or where the weights of the collection's network are out of reach.
+    """
+    from birder.collection.backbone import describe_backbone
+    from birder.weights.head import HEAD_ENDING
+
+    if detached or to.name.endswith(HEAD_ENDING) or describe_backbone(Storage.open(collection))["sha256"] is None:
+        return to.with_name(to.stem.removesuffix(".head") + HEAD_ENDING)
+    return to
+
+
 def adapt_collection(
     storage: Storage,
     column: str,

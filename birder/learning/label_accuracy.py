@@ -51,8 +51,8 @@ class Measured:
         estimate = self.accuracy
         interval = "" if estimate.low is None else f" ({estimate.low:.0%} to {estimate.high:.0%})"
         return (
-            f"On labelled images that it had not seen, this is right for {estimate.value:.0%}{interval}: {estimate.n:,} "
-            f"images of {self.classes:,} classes, in {self.groups.count:,} groups."
+            f"On labelled images that it had not seen, this is right for {estimate.value:.0%}{interval}: "
+            f"{estimate.n:,} images of {self.classes:,} classes, in {self.groups.count:,} groups."
         )
 
 

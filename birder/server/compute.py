@@ -19,7 +19,7 @@ MOST_GROUPS = 10_000
 
 
 def main(what: str, folder: str, *arguments: str) -> int:
-    """Compute a map, duplicates with a threshold, or the accuracy of label help; tell how far that is; the exit code."""
+    """Compute a map, duplicates with a threshold, or the accuracy of label help; the exit code."""
     try:
         if what == "map":
             _map(Storage.open(folder))
