@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from birder.analysis.agreement import Agreement
     from birder.analysis.projection import MapPoints
     from birder.analysis.stats import ColumnStats, Stats, ValueCount
-    from birder.analysis.suggest import Suggestion, Suggestions
     from birder.collection.api import (
         Collection,
         ImportReport,
@@ -71,6 +70,8 @@ if TYPE_CHECKING:
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
     from birder.inference.classification import infer_batch, infer_dataloader, infer_image
+    from birder.learning.adapt import Adapted
+    from birder.learning.suggest import Suggestion, Suggestions
     from birder.pipeline.run import EmbedReport, Progress
     from birder.registry import (
         create_network,
@@ -98,7 +99,7 @@ _HOMES = {
     "birder.analysis.agreement": ["Agreement"],
     "birder.analysis.projection": ["MapPoints"],
     "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
-    "birder.analysis.suggest": ["Suggestion", "Suggestions"],
+    "birder.learning.suggest": ["Suggestion", "Suggestions"],
     "birder.collection.backup": ["Backup"],
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
@@ -136,6 +137,7 @@ _HOMES = {
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
     "birder.inference.classification": ["infer_batch", "infer_dataloader", "infer_image"],
+    "birder.learning.adapt": ["Adapted"],
     "birder.pipeline.run": ["EmbedReport", "Progress"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
     "birder.weights.checkpoint": [
@@ -157,6 +159,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Adapted",
     "Agreement",
     "Backup",
     "BirderError",

@@ -21,7 +21,19 @@ ROOMS: list[tuple[str, ...]] = [
     ("birder.web",),
     tuple(
         f"birder.collection.{name}"
-        for name in ("adapting", "api", "evaluating", "functions", "notebook", "predicting", "progress", "results")
+        for name in (
+            "adapting",
+            "api",
+            "drawing",
+            "evaluating",
+            "functions",
+            "keys",
+            "notebook",
+            "predicting",
+            "progress",
+            "results",
+            "searching",
+        )
     ),
     ("birder.plots",),
     ("birder.learning",),

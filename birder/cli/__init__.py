@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from birder.cli.adapt import adapt
 from birder.cli.backup import backup
 from birder.cli.classify import classify
 from birder.cli.convert import convert
@@ -98,6 +99,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "relocate": relocate,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
+    "Learn": {"adapt": adapt},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},

@@ -80,7 +80,7 @@ def load_encoder(
 
     `engine, precision, device, compile, patches` are as in `birder.inference.engine.open_engine`.
     """
-    found = resolve(model)
+    found = resolve(model).encoder()
     opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile, patches=patches)
     transform = classification_transform(opened.engine.size, opened.rgb_stats)
     card = model_card(found.name, found.source, opened.sha256, transform, opened.engine, draft=draft)

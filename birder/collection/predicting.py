@@ -1,9 +1,10 @@
-"""From names and features, a batch at a time, to what `predict` and `features` give."""
+"""What `predict`, `hold_out` and `features` give, gathered from names and features a batch at a time."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,100 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from birder.collection.filter import Filter, as_filter
+from birder.collection.model import Encoder
+from birder.collection.progress import StageProgress, stages_shown
 from birder.collection.results import HeldOut, ImageFeatures, Predictions
 from birder.collection.storage import Storage
-from birder.errors import CollectionError
+from birder.errors import CollectionError, ConfigError, ImageError
 from birder.formats.features import write_features
 from birder.naming.inputs import image_features, stored_features
-from birder.naming.predict import HeldOutNames, Namer, imported_note
+from birder.naming.method import DEFAULT_METHOD
+from birder.naming.predict import HeldOutNames, Namer, by_examples, by_texts, imported_note
 from birder.sources import is_url, path_to_uri, readable, uri_to_name
 from birder.weights.clip import LoadedClip
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows to name by: their collection, the column with the labels, and what embeds images as they were embedded."""
+
+    storage: Storage
+    column: str
+    load_encoder: Callable[[], Encoder]
+
+
+def predict_names(
+    storage: Storage,
+    images: Sequence[str | Path] | None,
+    *,
+    load_examples: Callable[[], LabelledRows] | None,
+    load_clip: Callable[[], LoadedClip],
+    method: str | None,
+    model: str | None,
+    where: str | Filter | None,
+    k: int,
+    min_score: float,
+    save: bool,
+    batch_size: int,
+    progress: StageProgress,
+    labels: str | Path | Sequence[str] | None,
+    bins: str | Path | None,
+    subset: str | Path | Mapping[str, Sequence[str]] | None,
+    rank: str | None,
+    text_type: str | None,
+    templates: Sequence[str] | None,
+) -> Predictions:
+    """What `Collection.predict` gives: names by examples where they can be loaded, else by texts."""
+    choices = {"labels": labels, "bins": bins, "subset": subset, "rank": rank}
+    choices |= {"text_type": text_type, "templates": templates, "model": model}
+    given = [name for name, value in choices.items() if value is not None]
+    if load_examples is not None and given:
+        raise ConfigError(f"Examples name with their collection's model: leave out {given[0]}, or the examples.")
+    if method is not None and load_examples is None:
+        raise ConfigError("A method is one of naming by examples: give examples or a column.")
+    if save and images is not None:
+        raise ConfigError("save writes into the rows of the collection: leave out images.")
+    if where is not None and images is not None:
+        raise ConfigError("A filter chooses rows of the collection: leave out images or where.")
+    filter = as_filter(where, storage.columns)
+    files = [os.fspath(image) for image in images or ()]
+    named = None if images is not None else storage
+    unreadable: list[tuple[str, str]] = []
+
+    def on_unreadable(path: str, error: ImageError) -> None:
+        unreadable.append((path, str(error)))
+
+    with stages_shown(progress) as show:
+        if load_examples is not None:
+            examples = load_examples()
+            namer = by_examples(
+                examples.storage,
+                examples.column,
+                named,
+                files,
+                on_unreadable,
+                method=method or DEFAULT_METHOD,
+                where=filter,
+                encoder=None if named is not None else examples.load_encoder(),
+            )
+        else:
+            namer = by_texts(
+                load_clip(),
+                named,
+                files,
+                on_unreadable,
+                where=filter,
+                batch_size=batch_size,
+                progress=None if show is None else lambda done, total: show("encoding labels", done / total),
+                labels=labels,
+                bins=bins,
+                subset=subset,
+                rank=rank,
+                text_type=text_type,
+                templates=templates,
+            )
+        return collect_predictions(namer, k, min_score, unreadable, storage if save else None)
 
 
 def collect_predictions(

@@ -61,6 +61,8 @@ class ModelCard:
     `source` is what loads it again (a registered name or a checkpoint's path); `transform` holds size, mean, std,
     center_crop, simple_crop and draft. Two cards are the same model if sha256, transform, precision and embedding_size
     agree. `patches` is the shape (rows, columns, D) of the patch tokens that rows have beside the embedding, if so.
+    `backbone_sha256` is that of the network's tensors without its classifier (`birder.weights.backbone`); None in
+    collections made before Birder kept it, and where it cannot be known.
     """
 
     name: str
@@ -71,6 +73,7 @@ class ModelCard:
     precision: str
     embedding_size: int
     patches: list[int] | None = None
+    backbone_sha256: str | None = field(default=None, compare=False)
 
 
 def other_model(path: Path, mine: ModelCard, name: str, sha256: str) -> WrongModelError:

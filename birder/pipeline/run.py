@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
+from birder.collection.backbone import with_backbone
 from birder.collection.model import Encoder, EncoderSpec, precision_for
 from birder.collection.schema import ModelCard, other_model
 from birder.collection.storage import Storage
@@ -231,7 +232,7 @@ def run_embed(
     tell(state)
     encoder = encoder or spec.load(draft)
     if collection is None:
-        collection = Storage.create_or_open(path, encoder.card)
+        collection = Storage.create_or_open(path, with_backbone(encoder.card))
     else:
         collection.check_model(encoder.card)
     state = replace(state, stage="embedding", card=encoder.card)

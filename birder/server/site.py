@@ -10,6 +10,7 @@ from fastapi import Depends, HTTPException, Query, Request
 
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
+from birder.server.accuracy_job import AccuracyJob
 from birder.server.catalogue import Catalogue, Positions, Snapshot
 from birder.server.duplicates_job import DuplicatesJob
 from birder.server.event_streams import Events
@@ -63,6 +64,7 @@ class Site:
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
         self.duplicates = DuplicatesJob(self.catalogue)
+        self.accuracy = AccuracyJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
         self.examples = Examples()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
@@ -89,6 +91,7 @@ class Site:
         self.labels.stop()
         self.map.stop()
         self.duplicates.stop()
+        self.accuracy.stop()
 
 
 def _site(request: Request) -> Site:

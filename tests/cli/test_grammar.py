@@ -14,8 +14,8 @@ from birder.cli import app
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 TAKE_IMAGES = {"embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
-    "backup", "duplicates", "export", "failures", "import", "index", "label", "map", "relocate", "search", "serve",
-    "stats", "tidy", "undo",
+    "adapt", "backup", "duplicates", "export", "failures", "import", "index", "label", "map", "relocate", "search",
+    "serve", "stats", "tidy", "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "fetch", "info", "models", "taxa"}
 SAME_HELP = {"-k", "--where", "--force", "--device", "--in", "--batch-size"}

@@ -6,10 +6,10 @@ import httpx
 import numpy as np
 import pytest
 
-from birder.analysis.suggest import suggest
 from birder.collection.labels import give_label
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, UnknownNameError
+from birder.learning.suggest import suggest
 from tests.factory import KINDS, card, collection_of_images, row_of_file
 from tests.server.live import serving
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
 def test_more_examples_than_are_needed_are_drawn_from_each_class_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from birder.analysis import suggest as module
+    from birder.learning import suggest as module
 
     monkeypatch.setattr(module, "MOST_EXAMPLES", 12)
     collection = collection_of_images(tmp_path, 80, labelled=60)

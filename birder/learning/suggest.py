@@ -100,7 +100,7 @@ def suggest(
     """
     if column not in collection.columns:
         raise unknown_name("column", column, collection.columns)
-    names = _read(collection, column) if labels is None else {id_: _name(value) for id_, value in labels.items()}
+    names = read_labels(collection, column) if labels is None else {id_: _name(value) for id_, value in labels.items()}
     counts = Counter(name for name in names.values() if name is not None)
     if not counts:
         raise ConfigError(f"No row has a value in {column} yet. Label some images first.")
@@ -121,8 +121,8 @@ def _name(value: object) -> str | None:
     return None if value is None or str(value).strip() == "" else str(value)
 
 
-def _read(collection: Storage, column: str) -> dict[str, str | None]:
-    """The label of each row by its id."""
+def read_labels(collection: Storage, column: str) -> dict[str, str | None]:
+    """The label of each row by its id; None for an empty one."""
     found: dict[str, str | None] = {}
     for batch in collection.scan(["id", column]):
         for id_, value in zip(batch["id"].to_pylist(), batch[column].to_pylist(), strict=True):
