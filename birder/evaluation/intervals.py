@@ -6,10 +6,10 @@ with 1,000 resamples. What is done with the resamples depends on the figure.
 Shares (accuracy; mean recall over the classes). The interval between two percentiles of the resamples is too narrow
 exactly where it matters: simulated 95 % intervals covered the truth in 80 % of cases for the mean recall of classes of
 which most have few images, because a class with one or two right images does not vary. So the resamples give a standard
-error, after each group's part in it has been corrected for the pull that the group has on the mean itself (HC2, MacKinnon
-and White 1985; with groups CR2, Bell and McCaffrey 2002). It becomes a number of independent images that would be as
-exact, and that number Wilson's interval, with a quantile of Student's t (Korn and Graubard 1998; Franco et al. 2019,
-doi:10.1093/jssam/smy019, compare such intervals). For means over classes:
+error, after each group's part in it has been corrected for the pull that the group has on the mean itself (HC2,
+MacKinnon and White 1985; with groups CR2, Bell and McCaffrey 2002). From the standard error follows the number of
+independent images that would be as exact, and from that number Wilson's interval, with a quantile of Student's t (Korn
+and Graubard 1998; Franco et al. 2019, doi:10.1093/jssam/smy019, compare such intervals). For means over classes:
 
 - Classes with one group have no variance of their own. They are taken together as one stratum ("collapsed strata",
   Cochran 1977, 5A.12), less the share of variance that lies between classes, as found in the other classes.
@@ -426,7 +426,7 @@ def paired_difference(
 
 
 def mcnemar_exact(first_right: npt.ArrayLike, second_right: npt.ArrayLike) -> float:
-    """McNemar's exact test of whether two models are right equally often (doi:10.1007/BF02295996), for independent rows.
+    """McNemar's exact test of whether two models are right equally often, for independent rows.
 
     Parameters
     ----------
@@ -435,7 +435,8 @@ def mcnemar_exact(first_right: npt.ArrayLike, second_right: npt.ArrayLike) -> fl
 
     Returns
     -------
-    The two-sided p-value; 1 if no row tells them apart.
+    The two-sided p-value (McNemar 1947, doi:10.1007/BF02295996, by the binomial distribution); 1 if no row tells them
+    apart.
     """
     from scipy.stats import binomtest
 
@@ -474,8 +475,8 @@ def _parts(values: Floats, strata: Codes, groups: Codes, share: bool) -> _Parts:
     cells, cell = np.unique(strata * all_groups + groups, return_inverse=True)
     stratum, group = cells // all_groups, cells % all_groups
     sizes = np.bincount(cell).astype(np.float64)
-    sums = np.bincount(cell, values)
-    rows = np.bincount(stratum, sizes)
+    sums = np.bincount(cell, values).astype(np.float64)
+    rows = np.bincount(stratum, sizes).astype(np.float64)
     means = np.bincount(stratum, sums) / rows
     many = np.bincount(stratum) > 1  # strata with several cells
     weight = sizes / rows[stratum]
@@ -496,7 +497,7 @@ def _parts(values: Floats, strata: Codes, groups: Codes, share: bool) -> _Parts:
     freedom = max(1.0, min(total**2 / doubt, all_groups - 1.0))
     expected = None
     if share and count > 1:
-        squares = np.bincount(stratum, np.where(multiple, deviations, 0) ** 2)
+        squares = np.bincount(stratum, np.where(multiple, deviations, 0) ** 2).astype(np.float64)
         within = _within_groups(squares, means, rows, equal, many)
         expected = float((within / equal + (1 - within) / rows).sum()) / count**2
         apart = float((deviations**2).sum()) / count**2  # without what strata share by the same groups
@@ -508,6 +509,7 @@ def _collapsed(cell_means: Floats, stratum: Codes, many: npt.NDArray[np.bool_], 
     """Deviations of strata with a single cell: from their common mean, without what lies between strata."""
     multiple = many[stratum]
     single = cell_means[~multiple]
+    deviations: Floats
     if len(single) > 1:
         deviations = (single - single.mean()) * math.sqrt(len(single) / (len(single) - 1))
     else:
