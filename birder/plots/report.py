@@ -55,7 +55,7 @@ def write_report(
     predictions
         One row an image; see `birder.evaluation.predictions`.
     thumbnails
-        Gives small JPEGs by the ids of rows; ids without an image are left out. It is asked once, for at most
+        Gives small JPEGs by the uris of images; those that cannot be read are left out. It is asked once, for at most
         `report_pictures.MOST` images, and no more than `report_pictures.BYTES` of them are put on the page.
 
     Returns

@@ -23,7 +23,7 @@ def title(evaluation: Mapping[str, Any]) -> str:
         return f"How good are the names in {asked['predictions']}?"
     if asked.get("classifier"):
         return f"How good are the names of {asked['classifier']}?"
-    if "top1" in evaluation.get("metrics", {}):
+    if "top1" in evaluation.get("metrics", {}) and not asked.get("against"):
         return f"How well can {column} be learned from these images?"
     return f"How well do the embeddings tell {column} apart?"
 
@@ -100,11 +100,12 @@ def mistakes(evaluation: Mapping[str, Any], pictures: Pictures) -> str:
         beside = ""
         if example is not None and pictures.has(example):
             shown = pictures.html(example, f"{predicted}, rightly named", "right")
-            beside = f"<figure>{shown}<figcaption>{name(predicted)}, rightly named</figcaption></figure>"
+            beside = f"<figure>{shown}<figcaption>{name(predicted)}</figcaption></figure>"
         of = f" of {totals[true]:,}" if true in totals else ""
+        count = f'<span class="count">{each["n"]:,}{of}</span>'
         cards.append(
-            f"<li><p><b>{name(true)}</b> taken for <b>{name(predicted)}</b> "
-            f'<span class="count">{each["n"]:,}{of}</span></p><div class="strip"><figure class="them"><div>{wrong}</div>'
+            f"<li><p><b>{name(true)}</b> taken for <b>{name(predicted)}</b> {count}</p>"
+            f'<div class="strip"><figure class="them"><div>{wrong}</div>'
             f"<figcaption>{name(true)}, wrongly named</figcaption></figure>{beside}</div></li>"
         )
     if not cards:

@@ -13,7 +13,7 @@ from birder.plots.report_charts import text
 from birder.sources import readable, uri_to_name
 
 Thumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]
-"""Small JPEGs by the ids of rows."""
+"""Small JPEGs by the uris of images; those that cannot be read are left out."""
 
 CONFUSIONS = 6
 """Confusions that are shown with images ..."""
@@ -42,13 +42,15 @@ class Pictures:
         wanted += [each["id"] for each in doubtful]
         ids = list(dict.fromkeys(id_ for id_ in wanted if id_ is not None))[:MOST]
         self._names = {each["id"]: each["uri"] for each in doubtful} | _uris(predictions, ids)
-        found = thumbnails(ids) if ids else {}
+        uris = list(dict.fromkeys(self._names[id_] for id_ in ids if id_ in self._names))
+        found = thumbnails(uris) if uris else {}
         self._images: dict[str, bytes] = {}
         left = BYTES
         for id_ in ids:
-            if id_ in found and len(found[id_]) <= left:
-                self._images[id_] = found[id_]
-                left -= len(found[id_])
+            image = found.get(self._names.get(id_, ""))
+            if image is not None and len(image) <= left:
+                self._images[id_] = image
+                left -= len(image)
 
     def example(self, name: str) -> str | None:
         """The id of an image that was rightly given this name, the surest one."""

@@ -14,11 +14,12 @@ from birder.plots import report_charts as charts
 from birder.plots.report_charts import percent, text
 from birder.plots.report_opening import name
 from birder.plots.report_pictures import Pictures
-from birder.plots.report_words import estimate, figure, how, number
+from birder.plots.report_words import compared, difference, estimate, figure, number
 
 Found = Mapping[str, Any]
 
 _CONFUSIONS_LISTED = 50
+_NO_NAME = "(no name)"
 _NUMBERS = {"Value", "Images", "Right", "Recall", "Precision", "F1", "Of this label", "n"}
 _MOST_SET = 6  # sets of this size and more are one bar
 
@@ -33,35 +34,28 @@ def comparison(evaluation: Found, predictions: pa.Table, pictures: Pictures) -> 
     found = evaluation.get("comparison")
     if not found:
         return ""
-    first, second = found.get("first", "this one"), found.get("second", "the other")
-    difference = found["difference"]
-    sign = 1 if difference["estimate"] >= 0 else -1  # as "the better one names more"
-    better, worse = (first, second) if sign > 0 else (second, first)
-    said = (
-        f"<b>{name(better)}</b> names {100 * abs(difference['estimate']):.1f} percentage points more of the "
-        f"{found['n']:,} images rightly than {name(worse)}"
+    first, second = found["names"]
+    counts = (
+        ("both_right", "Both are right"),
+        ("only_first_right", f"Only {first} is right"),
+        ("only_second_right", f"Only {second} is right"),
+        ("neither_right", "Neither is right"),
     )
-    if difference.get("low") is not None and difference.get("high") is not None:
-        low, high = sorted((100 * sign * difference["low"], 100 * sign * difference["high"]))
-        chance = ", which includes 0: this may be chance" if low <= 0 <= high else ""
-        said += f" ({text(how(difference))}: {_signed(low)} to {_signed(high)} points{chance})"
-    said += "."
-    rows = [
-        (label, f"{found[key]:,}")
-        for key, label in (
-            ("both_right", "Both are right"),
-            ("first_only", f"Only {first} is right"),
-            ("second_only", f"Only {second} is right"),
-            ("both_wrong", "Neither is right"),
+    rows = [(label, f"{found[key]:,}") for key, label in counts]
+    rows.append(("McNemar's exact test, which takes images for independent: p", f"{found['mcnemar_p']:.2g}"))
+    lines = []
+    for key, each in found["difference"].items():
+        mine, theirs = (number(key, found[which][key]) for which in ("first", "second"))
+        lines.append(
+            f'<tr><th scope=row>{text(figure(key).name)}</th><td class="number">{mine}</td>'
+            f'<td class="number">{theirs}</td><td class="number">{text(difference(key, each))}</td></tr>'
         )
-        if key in found
-    ]
-    for key, label in (("first_accuracy", first), ("second_accuracy", second)):
-        if key in found:
-            rows.append((f"Right names of {label}", estimate("top1", found[key])))
-    if "mcnemar_p" in found:
-        rows.append(("McNemar's exact test, p", f"{found['mcnemar_p']:.2g}"))
-    return f"<p>{said}</p>{_plain_table('Two models', ('What', 'Value'), rows)}"
+    heads = ("Figure", first, second, "Difference, 95\u00a0% interval")
+    return (
+        f"<p>{text(compared(found))} {text(found.get('how', ''))}</p>"
+        f"{_table('Two models: figures', heads, lines, sortable=False, whole=True)}"
+        f"{_plain_table('Two models: images', ('What', 'Images'), rows)}"
+    )
 
 
 def protocols(evaluation: Found, predictions: pa.Table, pictures: Pictures) -> str:
@@ -82,13 +76,13 @@ def groups(evaluation: Found, predictions: pa.Table, pictures: Pictures) -> str:
             f"<tr><td>{name(each['column'])}</td><th scope=row>{name(each['value'])}</th>{_count(each['n'])}"
             f"{_share(found['estimate'])}{_span(found)}</tr>"
         )
-    heads = ("Column", "Value", "Images", "Right", "95\u00a0% interval")
+    heads = ("Column", "Group", "Images", "Right", "95\u00a0% interval")
     return _table("By group, the worst first", heads, rows, down=("Images",)) if rows else ""
 
 
 def confusions(evaluation: Found, predictions: pa.Table, pictures: Pictures) -> str:
     """The confusion matrix where it can be read, and the most frequent confusions as a table."""
-    cells = [(true, predicted, int(n)) for true, predicted, n in evaluation.get("confusion", ())]
+    cells = [(true, _NO_NAME if named is None else named, int(n)) for true, named, n in evaluation.get("confusion", ())]
     if not cells:
         return ""
     names = dict.fromkeys(each["name"] for each in evaluation.get("classes", ()))
@@ -122,7 +116,8 @@ def classes(evaluation: Found, predictions: pa.Table, pictures: Pictures) -> str
     """Precision, recall and F1 of each class."""
     rows = []
     for each in evaluation.get("classes", ()):
-        bar = "" if each.get("recall") is None else charts.interval(each["recall"], None, None)
+        low, high = each.get("intervals", {}).get("recall", (None, None))
+        bar = "" if each.get("recall") is None else charts.interval(each["recall"], low, high)
         shares = "".join(_share(each.get(key)) for key in ("recall", "precision", "f1"))
         first = f"<tr><th scope=row>{name(each['name'])}</th>{_count(each['n'])}"
         rows.append(f'{first}{shares}<td class="drawn">{bar}</td></tr>')
@@ -316,7 +311,7 @@ def _count(n: int) -> str:
 
 def _share(share: float | None) -> str:
     if share is None:
-        return '<td class="number" data-v="-1">–</td>'
+        return '<td class="number" data-v="-1"></td>'
     return f'<td class="number" data-v="{share:.6f}">{percent(share)}</td>'
 
 
@@ -333,10 +328,6 @@ def _names(size: int) -> str:
     if size == _MOST_SET:
         return f"{size} or more"
     return "1 name" if size == 1 else f"{size} names"
-
-
-def _signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "\u2212")
 
 
 def _threshold(curve: Sequence[Found], coverage: float) -> str:

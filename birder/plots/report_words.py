@@ -73,7 +73,36 @@ def estimate(name: str, found: Mapping[str, Any]) -> str:
     return f"{value} ({found['low']:.3f} to {found['high']:.3f})"
 
 
+def compared(found: Mapping[str, Any]) -> str:
+    """Which of two models names more images rightly, and whether that may be chance, as a sentence."""
+    difference = found["difference"]["top1"]
+    sign = 1 if difference["estimate"] >= 0 else -1  # as "the better one names more"
+    better, worse = found["names"][::sign]
+    said = (
+        f"{better} names {100 * abs(difference['estimate']):.1f} percentage points more of the {found['n']:,} images "
+        f"rightly than {worse}"
+    )
+    if difference.get("low") is not None and difference.get("high") is not None:
+        low, high = sorted((100 * sign * difference["low"], 100 * sign * difference["high"]))
+        chance = ", which includes 0: this may be chance" if low <= 0 <= high else ""
+        said += f" ({how(difference)}: {_signed(low)} to {_signed(high)} points{chance})"
+    return f"{said}."
+
+
+def difference(name: str, found: Mapping[str, Any]) -> str:
+    """A difference of a figure with its interval, shares in percentage points: "+4.1 (+1.2 to +7.2)"."""
+    times = 100.0 if figure(name).share else 1.0
+    digits = 1 if figure(name).share else 3
+    value, low, high = (None if found[key] is None else times * found[key] for key in ("estimate", "low", "high"))
+    said = _signed(value or 0.0, digits)
+    return said if low is None or high is None else f"{said} ({_signed(low, digits)} to {_signed(high, digits)})"
+
+
 def how(found: Mapping[str, Any]) -> str:
     """How an interval was found, in words; empty where there is none."""
     kind = found.get("interval")
     return "" if kind in (None, "none") else f"95\u00a0% interval, {kind}"
+
+
+def _signed(number: float, digits: int = 1) -> str:
+    return f"{number:+.{digits}f}".replace("-", "\u2212")
