@@ -97,7 +97,7 @@ class SimpleShot:
         for start in range(0, len(embeddings), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             distances = self._distances(embeddings[part])
-            nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
+            nearest = _lowest(distances, k)
             indices[part] = nearest
             scores[part] = 1.0 - np.take_along_axis(distances, nearest, axis=1) / 2.0
         return Top(indices, scores)
@@ -105,9 +105,11 @@ class SimpleShot:
     def _distances(self, embeddings: Features) -> npt.NDArray[np.float64]:
         """Euclidean distances (B, C) to the class means."""
         x = _cl2n(embeddings, self.centre)
-        squares = (x**2).sum(1)[:, None] - 2.0 * x @ self.means.T + (self.means**2).sum(1)
-        distances: npt.NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))
-        return distances
+        distances: npt.NDArray[np.float64] = x @ (-2.0 * self.means.T)
+        distances += (x**2).sum(1)[:, None]
+        distances += (self.means**2).sum(1)
+        np.maximum(distances, 0.0, out=distances)
+        return np.sqrt(distances, out=distances)
 
 
 @dataclass(frozen=True)
@@ -323,6 +325,13 @@ def draw_examples(codes: npt.NDArray[np.int64], most: int, order: npt.NDArray[np
         chosen.append(shuffled[starts[code] : starts[code] + count])
         left -= count
     return np.sort(np.concatenate(chosen))
+
+
+def _lowest(distances: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
+    """The columns of the k lowest of each row, (B, k), the lowest first; of equal ones, the first."""
+    if k == 1:  # some ten times as fast as sorting
+        return distances.argmin(axis=1)[:, None]
+    return np.argsort(distances, axis=1, kind="stable")[:, :k]
 
 
 def _checked_k(k: int, classes: list[str]) -> int:
