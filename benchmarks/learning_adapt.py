@@ -36,7 +36,7 @@ def make_collection(path: Path, rows: int, size: int, classes: int) -> None:
         return
     import lancedb
 
-    card = ModelCard("synthetic", "synthetic", "0" * 64, {"draft": True}, "imported", "fp32", size)
+    card = ModelCard("synthetic", "synthetic", "0" * 64, {"draft": True}, "import", "fp32", size)
     collection = Storage.create_or_open(path, card)
     with collection.writing():
         collection.add_columns({"animal": pa.string()})
