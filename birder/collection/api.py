@@ -632,14 +632,17 @@ class Collection:
         k: int = 5,
         min_score: float = 0.0,
         save: bool = False,
-        model: str | None = None,
+        model: str | Path | None = None,
+        deepest: float | None = None,
         batch_size: int = 16,
         progress: StageProgress = "auto",
     ) -> Predictions:
-        """Name images, by texts or by labelled examples.
+        """Name images, by texts, by labelled examples, or by a classifier from a file.
 
         Scores by texts are probabilities over all labels. With `examples` or `column`, names come from labelled rows,
-        and scores are 1 - distance / 2 to the mean of a class.
+        and scores are 1 - distance / 2 to the mean of a class. With the file of a classifier as `model`, scores are its
+        probabilities; one that `birder adapt` wrote adds columns: `unknown` and `unknown_score` (the cosine distance to
+        what it learned from), and `set`, the classes that cannot be ruled out.
 
         Parameters
         ----------
@@ -675,7 +678,12 @@ class Collection:
         save
             Save the best name of each row in its columns predicted_...; labels are not changed.
         model
-            The whole model whose text encoder belongs to the embeddings (default: the collection's own).
+            The whole model whose text encoder belongs to the embeddings (default: the collection's own). Or the file of
+            a classifier on the collection's embeddings, which are not made again: a checkpoint or a detached head that
+            `birder adapt` wrote, or another checkpoint with class names.
+        deepest
+            With a classifier that has ranks: also name, in `deepest`, `deepest_rank` and `deepest_score`, the deepest
+            rank whose summed probability reaches this, and whose precision at that threshold did in cross-validation.
         batch_size
             With `images` and texts: number of images embedded at once.
         progress
@@ -692,7 +700,7 @@ class Collection:
         NoTextEncoderError
             The model has no text encoder.
         WrongModelError
-            The examples, or the model, do not belong to the embeddings.
+            The examples, the model or the classifier do not belong to the embeddings.
 
         Examples
         --------
@@ -710,9 +718,11 @@ class Collection:
             self._rows,
             None if images is None else paths_of(images),
             load_examples=None if examples is None and column is None else labelled_rows,
-            load_clip=lambda: self._text_model(model),
+            load_clip=lambda: self._text_model(None if model is None else str(model)),
+            load_encoder=self._encoder,
             method=method,
             model=model,
+            deepest=deepest,
             where=where,
             k=k,
             min_score=min_score,

@@ -68,6 +68,7 @@ def prediction_table(
     by: Sequence[str] | str,
     at: datetime | None,
     columns: Mapping[str, pa.DataType],
+    further: Mapping[str, pa.DataType] | None = None,
 ) -> pa.Table:
     """The best name of each row, in the columns that predictions have.
 
@@ -83,11 +84,17 @@ def prediction_table(
         The time, if that is known.
     columns
         The columns of the collection: what former predictions left in others of them is taken away.
+    further
+        Other values of each prediction, by name and type.
     """
     predicted = [found is not None for _, found in best]
     values = {
         PREFIX + name: pa.array([found.get(name) if found else None for _, found in best], pa.string())
         for name in names
+    }
+    values |= {
+        PREFIX + name: pa.array([found.get(name) if found else None for _, found in best], type_)
+        for name, type_ in (further or {}).items()
     }
     models = [by] * len(best) if isinstance(by, str) else list(by)
     values[SCORE] = pa.array([found["score"] if found else None for _, found in best], pa.float32())

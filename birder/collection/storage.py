@@ -306,6 +306,7 @@ class Storage(Committed):
         names: Sequence[str],
         by: Sequence[str] | str,
         at: datetime | None,
+        further: Mapping[str, pa.DataType] | None = None,
     ) -> list[str]:
         """Write the best name of each row into its columns of predictions; labels are not touched.
 
@@ -316,8 +317,8 @@ class Storage(Committed):
         -------
         The columns that have been written.
         """
-        self.write_columns(prediction_table(best, names, by, at, self.columns))
-        return [*(PREFIX + name for name in names), SCORE, BY, AT]
+        self.write_columns(prediction_table(best, names, by, at, self.columns, further))
+        return [*(PREFIX + name for name in (*names, *(further or {}))), SCORE, BY, AT]
 
     def check_columns(self, columns: Mapping[str, pa.DataType]) -> None:
         """Refuse (`CollectionError`) columns that the rows cannot have: a name that is ours, or another type."""

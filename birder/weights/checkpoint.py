@@ -162,7 +162,7 @@ def _not_json(name: str) -> float:
 
 
 def _read_adaptation(values: dict[str, Any], path: Path) -> tuple[dict[str, Any] | None, torch.Tensor | None]:
-    if "adaptation" not in values:
+    if values.get("adaptation") in (None, "null"):
         return None, None
     adaptation = read_json(values["adaptation"], "adaptation", path)
     examples = values.get("examples")
