@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,12 +19,20 @@ from tests.factory import KINDS, collection_by_model, collection_of_images
 FILES = ("report.html", "metrics.json", "predictions.parquet")
 
 
+class Home(NamedTuple):
+    """A folder with c.birder, whose network is out of reach, and an interpreter there."""
+
+    folder: Path
+    session: Session
+
+
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """An interpreter in a folder with c.birder, whose network is out of reach."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     folder = tmp_path_factory.mktemp("adapt")
     collection_of_images(folder, 60, labelled=60)
-    return Session(cwd=folder)
+    session = Session(cwd=folder)
+    yield Home(folder, session)
+    session.close()
 
 
 @pytest.mark.parametrize(
@@ -38,38 +48,36 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
         (["--to", "owls.pt", "--column", "Temp C"], "numbers"),
     ],
 )
-def test_wrong_use_is_refused_in_words(session: Session, arguments: list[str], said: str) -> None:
+def test_wrong_use_is_refused_in_words(home: Home, arguments: list[str], said: str) -> None:
     column = [] if "--column" in arguments else ["--column", "label"]
-    done = session.run("adapt", "c.birder", *column, *arguments, code=2)
+    done = home.session.run("adapt", "c.birder", *column, *arguments, code=2)
     assert said in done.stderr and not done.stdout
 
 
 @pytest.mark.parametrize(
     ("to", "there"), [("a.head.safetensors", "a.head.safetensors"), ("b.pt", "b.head.safetensors")]
 )
-def test_a_file_that_exists_is_refused_before_the_work_and_replaced_with_force(
-    session: Session, to: str, there: str
-) -> None:
-    file = session.cwd / there
+def test_a_file_that_exists_is_refused_before_the_work_and_replaced_with_force(home: Home, to: str, there: str) -> None:
+    file = home.folder / there
     file.write_text("mine")
-    done = session.run("adapt", "c.birder", "--column", "label", "--to", to, code=2)
+    done = home.session.run("adapt", "c.birder", "--column", "label", "--to", to, code=2)
     assert f"{there} already exists. To replace it, use --force." in done.stderr
     assert "..." not in done.stderr  # no stage had begun
     assert file.read_text() == "mine"
-    session.run("adapt", "c.birder", "--column", "label", "--to", to, "--force")
+    home.session.run("adapt", "c.birder", "--column", "label", "--to", to, "--force")
     assert Classifier.load(file).classes == tuple(sorted(KINDS))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_report_that_exists_is_refused_before_the_work(session: Session, name: str) -> None:
-    (session.cwd / f"of {name}").mkdir()
-    (session.cwd / f"of {name}" / name).write_text("mine")
-    done = session.run("adapt", "c.birder", "--column", "label", "--to", "r.pt", "--report", f"of {name}", code=2)
+def test_a_report_that_exists_is_refused_before_the_work(home: Home, name: str) -> None:
+    (home.folder / f"of {name}").mkdir()
+    (home.folder / f"of {name}" / name).write_text("mine")
+    done = home.session.run("adapt", "c.birder", "--column", "label", "--to", "r.pt", "--report", f"of {name}", code=2)
     assert f"{name} already exists" in done.stderr and "..." not in done.stderr
 
 
-def test_it_says_how_it_was_measured_and_how_good_it_is(session: Session) -> None:
-    done = session.run(
+def test_it_says_how_it_was_measured_and_how_good_it_is(home: Home) -> None:
+    done = home.session.run(
         "adapt",
         "c.birder",
         "--column",
@@ -90,27 +98,27 @@ def test_it_says_how_it_was_measured_and_how_good_it_is(session: Session) -> Non
     assert any("keep their name" in line for line in lines)
     assert "Wrote owls.head.safetensors: the classifier alone, for tiny." in lines
     assert "The weights of the network are out of reach" in done.stderr
-    assert {file.name for file in (session.cwd / "r").iterdir()} == set(FILES)
-    assert not (session.cwd / "owls.safetensors").exists()
+    assert {file.name for file in (home.folder / "r").iterdir()} == set(FILES)
+    assert not (home.folder / "owls.safetensors").exists()
 
 
-def test_without_the_unknown_nothing_is_said_of_it(session: Session) -> None:
-    done = session.run("adapt", "c.birder", "--column", "label", "--to", "u.head.safetensors", "--unknown", "none")
+def test_without_the_unknown_nothing_is_said_of_it(home: Home) -> None:
+    done = home.session.run("adapt", "c.birder", "--column", "label", "--to", "u.head.safetensors", "--unknown", "none")
     assert "unknown" not in done.stdout.lower()
-    assert Classifier.load(session.cwd / "u.head.safetensors").examples is None
+    assert Classifier.load(home.folder / "u.head.safetensors").examples is None
 
 
-def test_left_out_classes_and_warnings_are_told_by_name(session: Session) -> None:
+def test_left_out_classes_and_warnings_are_told_by_name(home: Home) -> None:
     options = ("--where", "label <> 'fox' OR seen < TIMESTAMP '2024-05-10'", "--split", "random")
-    done = session.run("adapt", "c.birder", "--column", "label", "--to", "w.head.safetensors", *options)
+    done = home.session.run("adapt", "c.birder", "--column", "label", "--to", "w.head.safetensors", *options)
     assert "Left out, too few images: fox (" in done.stdout
     assert "both sides" in done.stdout.splitlines()[0]  # --split random
 
 
-def test_the_same_rows_give_the_same_bytes(session: Session) -> None:
+def test_the_same_rows_give_the_same_bytes(home: Home) -> None:
     for name in ("one", "two"):
-        session.run("adapt", "c.birder", "--column", "label", "--to", f"{name}.head.safetensors")
-    one, two = ((session.cwd / f"{name}.head.safetensors").read_bytes() for name in ("one", "two"))
+        home.session.run("adapt", "c.birder", "--column", "label", "--to", f"{name}.head.safetensors")
+    one, two = ((home.folder / f"{name}.head.safetensors").read_bytes() for name in ("one", "two"))
     assert one == two
 
 
