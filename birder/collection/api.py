@@ -944,8 +944,8 @@ class Collection:
         as_
             "bioclip-v1" or "bioclip-v2": few-shot as published there.
         against
-            A collection of the same images by another model, matched by sha256, else by uri: which of the two is better,
-            by the predictions if they are given, else by the embeddings?
+            A collection of the same images by another model, matched by sha256, else by uri: which is better, by
+            the predictions if they are given, else by the embeddings?
         where
             A filter: judge these rows only.
         group_by, split

@@ -175,8 +175,20 @@ def _asked() -> dict[str, Any]:
             "first": {"top1": 0.752, "log_loss": 0.91},
             "second": {"top1": 0.793, "log_loss": 0.83},
             "difference": {
-                "top1": {"estimate": -0.041, "low": -0.072, "high": -0.012, "n": 600, "interval": "bootstrap over groups"},
-                "log_loss": {"estimate": 0.08, "low": -0.01, "high": 0.17, "n": 600, "interval": "bootstrap over groups"},
+                "top1": {
+                    "estimate": -0.041,
+                    "low": -0.072,
+                    "high": -0.012,
+                    "n": 600,
+                    "interval": "bootstrap over groups",
+                },
+                "log_loss": {
+                    "estimate": 0.08,
+                    "low": -0.01,
+                    "high": 0.17,
+                    "n": 600,
+                    "interval": "bootstrap over groups",
+                },
             },
             "mcnemar_p": 0.0041,
             "n": 600,
