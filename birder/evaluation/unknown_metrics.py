@@ -44,7 +44,7 @@ def fpr_at_tpr(known: Scores, unknown: Scores, tpr: float = 0.95) -> float:
 
 
 class Ordered:
-    """The images of K known and U unknown classes: first the known, then the unknown, each in rising order of the score.
+    """Images of K known and U unknown classes: first the known, then the unknown, each in rising order of their scores.
 
     Attributes
     ----------
