@@ -65,7 +65,7 @@ def measure(storage: Storage, column: str) -> Measured:
         There are not yet two classes with images in two groups each.
     """
     labels = _drawn({id_: name for id_, name in read_labels(storage, column).items() if name is not None})
-    rows, embeddings = _rows(storage, labels)
+    rows, embeddings = _rows(storage, column, labels)
     names = [labels[id_] for id_ in rows["id"].to_pylist()]
     classes, codes = np.unique(np.array(names, dtype=object), return_inverse=True)
     groups = find_groups(storage, rows, embeddings, column=column)
@@ -90,9 +90,9 @@ def _drawn(labels: Mapping[str, str]) -> dict[str, str]:
     return {id_: labels[id_] for id_ in ids}
 
 
-def _rows(storage: Storage, labels: Mapping[str, str]) -> tuple[pa.Table, npt.NDArray[np.float32]]:
+def _rows(storage: Storage, column: str, labels: Mapping[str, str]) -> tuple[pa.Table, npt.NDArray[np.float32]]:
     """What grouping needs of the rows with these ids, sorted by id, and their embeddings (N, D)."""
-    columns = tuple(dict.fromkeys(["id", *columns_for_groups(storage, ())]))
+    columns = tuple(dict.fromkeys([*columns_for_groups(storage, ()), column]))
     where = f"id IN ({', '.join(map(quoted, labels))})"
     batches = [(table, vectors.copy()) for table, vectors in storage.embedding_batches(columns, where)]
     rows = pa.concat_tables([table for table, _ in batches])
