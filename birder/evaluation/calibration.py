@@ -61,7 +61,8 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins
     n = np.bincount(codes)
     mean = np.bincount(codes, confidence.astype(np.float64)) / n
     accuracy = np.bincount(codes, right) / n
-    return [Bin(*map(float, point), int(size)) for *point, size in zip(mean, accuracy, n, strict=True)]
+    points = zip(mean.tolist(), accuracy.tolist(), n.tolist(), strict=True)
+    return [Bin(*point) for point in points]
 
 
 def expected_calibration_errors(
@@ -85,8 +86,14 @@ def expected_calibration_errors(
     -------
     float64 (R,)
     """
-    gap = right - confidence.astype(np.float64)
-    return np.array([np.abs(np.bincount(codes, gap * row)).sum() / row.sum() for row in weights])
+    gap: NDArray[np.float64] = right - confidence.astype(np.float64)
+    order = np.argsort(codes, kind="stable")
+    gap, starts = gap[order], np.flatnonzero(np.diff(codes[order], prepend=-1))
+    found = np.empty(len(weights))
+    for i, row in enumerate(weights):
+        apart = np.add.reduceat(gap * row[order], starts)
+        found[i] = np.abs(apart).sum() / row.sum(dtype=np.float64)
+    return found
 
 
 def expected_calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = BINS) -> float:

@@ -320,21 +320,13 @@ class Bootstrap:
         if self._count(len(values)) < 2:
             return Estimate(value, None, None, len(values), "none")
         parts = _parts(values, strata, groups, share)
-        deviations = np.concatenate(
-            [(block.astype(np.float64) - 1) @ parts.pulls for block in self._draws(len(parts.pulls))]
-        )
+        moved = [block.astype(np.float64) @ parts.pulls for block in self._draws(len(parts.pulls))]
+        deviations = np.concatenate(moved) - parts.pulls.sum()
         if not share:
             outside = self._outside(parts.freedom)
             low, high = np.quantile(deviations, [outside, 1 - outside]) + value
         else:
-            variance, freedom = float(deviations.var()), parts.freedom
-            if parts.expected is not None and 0 < value < 1:
-                expected = value * (1 - value) * parts.expected
-                variance = (freedom * variance + _BORROWED * expected) / (freedom + _BORROWED)
-                freedom = min(freedom + _BORROWED, len(parts.pulls) - 1)
-            spread = value * (1 - value)
-            alike = spread / variance if spread > 0 and variance > 1e-12 * spread else parts.alike
-            low, high = _wilson(value, alike, -_quantile((1 - self._level) / 2, freedom))
+            low, high = _share_limits(value, float(deviations.var()), parts, self._level)
         return Estimate(
             value, _rounded(min(float(low), value)), _rounded(max(float(high), value)), len(values), self._how
         )
@@ -447,6 +439,35 @@ def mcnemar_exact(first_right: npt.ArrayLike, second_right: npt.ArrayLike) -> fl
     return float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
 
 
+def share_of_groups(values: npt.ArrayLike, groups: Codes | None, level: float = LEVEL) -> Estimate:
+    """A share of few rows, as of one of many classes, with the interval of `Bootstrap.mean`, but nothing is drawn.
+
+    The variance over the resamples is that which the bootstrap finds with ever more of them: the sum of the squares of
+    what each group moves the mean by.
+
+    Parameters
+    ----------
+    values
+        (N,) 0 or 1, at least one.
+    groups
+        (N,) int64; None if the rows are independent.
+    level
+        The share of intervals that hold the truth.
+    """
+    given = np.asarray(values, np.float64)
+    value = float(given.mean())
+    if groups is None:
+        low, high = wilson(int(given.sum()), len(given), level)
+        return Estimate(value, _rounded(low), _rounded(high), len(given), "Wilson")
+    codes = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    if not codes.any():
+        return Estimate(value, None, None, len(given), "none")
+    parts = _parts(given, np.zeros(len(given), np.int64), codes, True)
+    variance = float((parts.pulls**2).sum() - parts.pulls.sum() ** 2 / len(parts.pulls))
+    low, high = _share_limits(value, variance, parts, level)
+    return Estimate(value, _rounded(min(low, value)), _rounded(max(high, value)), len(given), "bootstrap over groups")
+
+
 class _Parts(NamedTuple):
     """What groups do to a mean over strata.
 
@@ -503,6 +524,18 @@ def _parts(values: Floats, strata: Codes, groups: Codes, share: bool) -> _Parts:
         apart = float((deviations**2).sum()) / count**2  # without what strata share by the same groups
         expected *= max(1.0, float((pulls**2).sum()) / apart) if apart > 0 else 1.0
     return _Parts(pulls, freedom, count**2 / total, expected)
+
+
+def _share_limits(value: float, variance: float, parts: _Parts, level: float) -> tuple[float, float]:
+    """Wilson's limits of a share whose mean varies so much over the resamples."""
+    freedom = parts.freedom
+    if parts.expected is not None and 0 < value < 1:
+        expected = value * (1 - value) * parts.expected
+        variance = (freedom * variance + _BORROWED * expected) / (freedom + _BORROWED)
+        freedom = min(freedom + _BORROWED, len(parts.pulls) - 1)
+    spread = value * (1 - value)
+    alike = spread / variance if spread > 0 and variance > 1e-12 * spread else parts.alike
+    return _wilson(value, alike, -_quantile((1 - level) / 2, freedom))
 
 
 def _collapsed(cell_means: Floats, stratum: Codes, many: npt.NDArray[np.bool_], means: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Figures of named images: per class, and in the tree of the taxa. Every function takes weights, as a resample gives them."""
+"""Figures of named images: by class, in the tree of the taxa, and of the probability of the truth."""
 
 from __future__ import annotations
 
@@ -60,14 +60,16 @@ def count(true: Codes, predicted: Codes, classes: int, weights: NDArray[np.float
     """
     if weights is None:
         weights = np.ones(len(true))
-    answered, right = predicted >= 0, true == predicted
-    given, hits = predicted[answered], true[right]
+    right = true == predicted
+    missed, taken = ~right, ~right & (predicted >= 0)
+    hits, misses, takers = true[right], true[missed], predicted[taken]
     rows = np.atleast_2d(weights)
     found = np.empty((3, len(rows), classes))
     for i, row in enumerate(rows):
         found[0, i] = np.bincount(hits, row[right], classes)
-        found[1, i] = np.bincount(true, row, classes)
-        found[2, i] = np.bincount(given, row[answered], classes)
+        found[1, i] = np.bincount(misses, row[missed], classes)
+        found[2, i] = np.bincount(takers, row[taken], classes)
+    found[1:] += found[0]
     return Counts(*(found if weights.ndim == 2 else found[:, 0]))
 
 
@@ -86,7 +88,8 @@ def heights(agree: Bools) -> Codes:
     -------
     int64 (N,)
     """
-    return np.where(agree.any(axis=1), agree.argmax(axis=1), agree.shape[1])
+    found: Codes = np.where(agree.any(axis=1), agree.argmax(axis=1), agree.shape[1])
+    return found
 
 
 def log_losses(probability: NDArray[np.floating]) -> Floats:

@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
 
 def last_of_equal(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Where a threshold can stand: the places of the last of equal confidences, in images sorted by falling confidence."""
+    """Where a threshold can stand in falling confidences: the places of the last of equal ones."""
     return np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True)[: len(confidence)])
 
 
@@ -54,10 +54,8 @@ def risk_coverage(
     ends = last_of_equal(confidence)
     if len(ends) > points:
         ends = ends[np.unique(np.linspace(0, len(ends) - 1, points).round().astype(np.int64))]
-    correct = np.cumsum(right)
-    return [
-        Point((end + 1) / images, 1 - int(correct[end]) / (end + 1), float(confidence[end])) for end in ends.tolist()
-    ]
+    wrong = np.cumsum(~right)
+    return [Point((i + 1) / images, int(wrong[i]) / (i + 1), float(confidence[i])) for i in ends.tolist()]
 
 
 def coverages(
@@ -84,10 +82,14 @@ def coverages(
     ends = last_of_equal(confidence)
     found = np.zeros((len(weights), len(PERCENTS)))
     for i, row in enumerate(weights):
-        named = np.cumsum(row, dtype=np.float64)[ends]
-        correct = 100 * np.cumsum(row * right, dtype=np.float64)[ends]  # whole numbers: compared exactly
+        named = np.cumsum(row, dtype=np.float64)
+        correct = np.cumsum(row * right, dtype=np.float64)
+        if len(ends) < len(row):
+            named, correct = named[ends], correct[ends]
+        correct *= 100  # whole numbers: compared exactly
         for j, percent in enumerate(PERCENTS):
-            reached = np.flatnonzero(correct >= percent * named)
-            if len(reached):
-                found[i, j] = named[reached[-1]] / total[i]
+            reached = correct >= percent * named
+            last = len(reached) - 1 - int(reached[::-1].argmax())
+            if reached[last]:
+                found[i, j] = named[last] / total[i]
     return found

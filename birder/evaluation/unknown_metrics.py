@@ -26,7 +26,7 @@ def auroc(known: Scores, unknown: Scores) -> float:
         (U,): those of unknown ones, at least one.
     """
     ordered = Ordered(known, unknown)
-    return float(separations(ordered, np.ones((1, len(ordered.unknown))))[0, 0])
+    return float(separations(ordered, np.ones((1, len(ordered))))[0, 0])
 
 
 def fpr_at_tpr(known: Scores, unknown: Scores, tpr: float = 0.95) -> float:
@@ -40,26 +40,28 @@ def fpr_at_tpr(known: Scores, unknown: Scores, tpr: float = 0.95) -> float:
         At least this share of the known images is accepted: their score is at most the threshold.
     """
     ordered = Ordered(known, unknown)
-    return float(separations(ordered, np.ones((1, len(ordered.unknown))), tpr)[0, 1])
+    return float(separations(ordered, np.ones((1, len(ordered))), tpr)[0, 1])
 
 
 class Ordered:
-    """The images of known and unknown classes in rising order of their scores.
+    """Images of K known and U unknown classes: first the known, then the unknown, each in rising order of their scores.
 
     Attributes
     ----------
-    unknown
-        bool (N,): which images are of unknown classes.
-    starts
-        int64 (V,): where each distinct score begins.
+    below, up_to
+        int64 (U,): how many known images have a score below that of each unknown image, and how many at most its.
+    passing
+        int64 (K,): how many unknown images have at most the score of each known image.
     """
 
     def __init__(self, known: Scores, unknown: Scores) -> None:
-        scores = np.concatenate([known, unknown]).astype(np.float64)
-        order = np.argsort(scores, kind="stable")
-        self.unknown = order >= len(known)
-        ordered = scores[order]
-        self.starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+        known, unknown = np.sort(known.astype(np.float64)), np.sort(unknown.astype(np.float64))
+        self.below = np.searchsorted(known, unknown, "left")
+        self.up_to = np.searchsorted(known, unknown, "right")
+        self.passing = np.searchsorted(unknown, known, "right")
+
+    def __len__(self) -> int:
+        return len(self.below) + len(self.passing)
 
 
 def separations(ordered: Ordered, weights: NDArray[np.floating], tpr: float = 0.95) -> NDArray[np.float64]:
@@ -70,23 +72,24 @@ def separations(ordered: Ordered, weights: NDArray[np.floating], tpr: float = 0.
     ordered
         N images.
     weights
-        (R, N): whole numbers, in the order of the images in `ordered`; some of both kinds are above 0.
+        (R, N): whole numbers, in the order of the images in `ordered`.
     tpr
         As in `fpr_at_tpr`.
 
     Returns
     -------
-    float64 (R, 2)
+    float64 (R, 2); NaN where a resample has images of one kind alone.
     """
-    found = np.empty((len(weights), 2))
-    for i, row in enumerate(weights.astype(np.float64, copy=False)):
-        known, unknown = np.where(ordered.unknown, 0.0, row), np.where(ordered.unknown, row, 0.0)
-        if len(ordered.starts) < len(row):
-            known, unknown = (np.add.reduceat(part, ordered.starts) for part in (known, unknown))
-        accepted = np.cumsum(known)
+    found = np.full((len(weights), 2), np.nan)
+    accepted = np.zeros(len(ordered.passing) + 1)  # weight of the known images before each place
+    for i, row in enumerate(weights):
+        np.cumsum(row[: len(ordered.passing)], dtype=np.float64, out=accepted[1:])
+        unknown = row[len(ordered.passing) :].astype(np.float64)
         all_known, all_unknown = accepted[-1], unknown.sum()
-        needed = math.ceil(tpr * all_known - 1e-9)  # 0.95 x 20 is 19, whatever the floating point says
-        threshold = int(np.searchsorted(accepted, needed))
-        found[i, 0] = unknown @ (accepted - known / 2) / (all_known * all_unknown)
-        found[i, 1] = unknown[: threshold + 1].sum() / all_unknown
+        if all_known and all_unknown:
+            needed = math.ceil(tpr * all_known - 1e-9)  # 0.95 x 20 is 19, whatever the floating point says
+            threshold = int(np.searchsorted(accepted, needed)) - 1
+            half = (unknown * accepted[ordered.below]).sum() + (unknown * accepted[ordered.up_to]).sum()
+            found[i, 0] = half / 2 / (all_known * all_unknown)
+            found[i, 1] = unknown[: ordered.passing[threshold]].sum() / all_unknown
     return found
