@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         open_collection,
     )
     from birder.collection.backup import Backup
+    from birder.collection.evaluating import Evaluation
     from birder.collection.filter import Filter, parse_filter
     from birder.collection.functions import (
         classify,
@@ -101,6 +102,7 @@ _HOMES = {
     "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
     "birder.learning.suggest": ["Suggestion", "Suggestions"],
     "birder.collection.backup": ["Backup"],
+    "birder.collection.evaluating": ["Evaluation"],
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
     "birder.collection.functions": ["classify", "embed", "image_features", "import_file", "list_taxa", "predict"],
@@ -172,6 +174,7 @@ __all__ = [
     "ConfigError",
     "Duplicates",
     "EmbedReport",
+    "Evaluation",
     "ExportReport",
     "FileExistsError",
     "Filter",

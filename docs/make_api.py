@@ -32,6 +32,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
         *(
             "Adapted",
+            "Evaluation",
             "Suggestions",
             "Suggestion",
             "Change",

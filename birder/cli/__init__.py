@@ -21,6 +21,7 @@ from birder.cli.convert import convert
 from birder.cli.duplicates import duplicates
 from birder.cli.embed import THIS_MACHINE, embed
 from birder.cli.errors import exit_code, orderly_end, show_warning, tell_usage_error
+from birder.cli.evaluate import evaluate
 from birder.cli.export import export
 from birder.cli.failures import failures
 from birder.cli.features import features
@@ -99,7 +100,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "relocate": relocate,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
-    "Learn": {"adapt": adapt},
+    "Learn": {"adapt": adapt, "evaluate": evaluate},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from birder.collection.evaluating import Evaluation
+    from birder.evaluation.few_shot import Variant
     from birder.learning.adapt import Adapted
     from birder.learning.splits import Split
     from birder.weights.clip import LoadedClip
@@ -904,6 +906,107 @@ class Collection:
             report=None if report is None else Path(report),
             progress=progress,
         )
+
+    def evaluate(
+        self,
+        column: str = "label",
+        *,
+        predictions: str | None = None,
+        model: str | Path | None = None,
+        protocols: Sequence[str] = (),
+        as_: Variant | None = None,
+        against: str | Path | Collection | None = None,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        split: Split = "groups",
+        by: str | Sequence[str] = (),
+        seed: int = 0,
+        taxonomy: str | Path | None = None,
+        report: str | Path | None = None,
+        progress: StageProgress = "auto",
+    ) -> Evaluation:
+        """Say how good names or embeddings are, against the labels of a column, with an interval for every figure.
+
+        Nothing is written into the collection. All labelled rows that are judged are in memory with their embeddings.
+
+        Parameters
+        ----------
+        column
+            The column with the labels.
+        predictions
+            A column with predicted names: how often are they the labels?
+        model
+            The file of a classifier: how well does it name these images? Those that it was trained on, and
+            near-duplicates of them, are found and left out. Embeddings are not computed again.
+        protocols
+            How well do the embeddings tell the labels apart? Any of "few-shot", "knn", "linear", "retrieval",
+            "clusters" and "zero-shot".
+        as_
+            "bioclip-v1" or "bioclip-v2": few-shot as published there.
+        against
+            A collection of the same images by another model, matched by sha256, else by uri: which is better, by
+            the predictions if they are given, else by the embeddings?
+        where
+            A filter: judge these rows only.
+        group_by, split
+            As for `adapt`: images of one group are not independent, which makes intervals wider.
+        by
+            Columns: also tell the accuracy for each of their values (default: `group_by`, else the deployment).
+        seed
+            Of the folds, the clusters and the intervals.
+        taxonomy
+            As for `adapt`: with ranks above the labels, names are also judged there.
+        report
+            Also write report.html, metrics.json and predictions.parquet into this folder.
+        progress
+            As for `adapt`.
+
+        Returns
+        -------
+        The figures, as `results` and `metrics`; and one row for each image judged, as `predictions`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column or protocol.
+        ConfigError
+            Options that exclude each other, or labels that are not text.
+        CollectionError
+            No row has a label, or the classifier was trained on all of them.
+        WrongModelError
+            The classifier was made for another model's embeddings.
+        FilterError
+            The filter cannot be used.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> found = collection.evaluate("label", protocols=["knn"])
+        >>> found.metrics["knn.top1_k1"]["n"]
+        129
+        """
+        from birder.collection.evaluating import evaluate_collection
+
+        found = evaluate_collection(
+            self._rows,
+            column,
+            predictions=predictions,
+            model=model,
+            protocols=(protocols,) if isinstance(protocols, str) else tuple(protocols),
+            as_=as_,
+            against=None if against is None else _opened(against)._rows,
+            where=where,
+            group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+            split=split,
+            by=(by,) if isinstance(by, str) else tuple(by),
+            seed=seed,
+            taxonomy=None if taxonomy is None else Path(taxonomy),
+            load_clip=lambda: self._text_model(None),
+            progress=progress,
+        )
+        if report is not None:
+            found.save(report)
+        return found
 
     def suggest(
         self, column: str = "label", *, label: str | None = None, order: Order = "certain", limit: int = 100

@@ -1,10 +1,14 @@
 """Names by labelled examples, with any model and without texts: one function for the page, the command line and Python.
 
-Two methods. SimpleShot (Wang et al., arXiv 1911.04623): embeddings are centred by the examples' mean and scaled to
-length 1 ("CL2N"), and the class with the nearest mean wins. BioCLIP's few-shot evaluation (arXiv 2311.18803) is a
-variant: its features are projected into the space of the texts and scaled to length 1 before they are centred; ours are
-a collection's embeddings as the network gave them. Nearest neighbours (Wu et al., arXiv 1805.01978): the 24 examples
-with the highest cosine vote, weighted by exp(cosine / 0.07).
+Two methods. SimpleShot (Wang et al., arXiv 1911.04623) as BioCLIP's few-shot evaluation has it (arXiv 2311.18803):
+embeddings are scaled to length 1, centred by the examples' mean and scaled to length 1 again ("CL2N"), and the class
+with the nearest mean wins, by Euclidean distance; the means are not scaled again. Nearest neighbours (Wu et al., arXiv
+1805.01978): the 24 examples with the highest cosine vote, weighted by exp(cosine / 0.07).
+
+The embeddings are those of a collection, as the image encoder gave them. BioCLIP projects them into the space of the
+texts first. The projection belongs to the text encoder's model, which a collection need not have at hand, and names
+must not depend on what is in a cache; who wants it hands in projected features (`Collection.features`), as the few-shot
+protocol of `birder.evaluation` does.
 
 SimpleShot is the default because it is better with few examples of a class, and where the images to be named were not
 taken together with the examples; docs/names.md has the figures.
@@ -16,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +33,16 @@ from birder.naming.predictions import Predictions, Top, rows_of
 from birder.vectors import unit
 
 _AT_ONCE = 4096
-_NEIGHBOURS = 24
-_TEMPERATURE = 0.07
+NEIGHBOURS = 24
+"""How many examples vote."""
+TEMPERATURE = 0.07
+"""What cosines are divided by before the exponential that weights votes."""
 
 Features = npt.NDArray[np.float32]
 
 
-class Classifier(Protocol):
-    """What names embeddings."""
+class NamesEmbeddings(Protocol):
+    """What names embeddings by examples."""
 
     @property
     def classes(self) -> list[str]:
@@ -55,14 +61,27 @@ class SimpleShot:
     classes
         C names, sorted.
     centre
-        Mean of the examples' embeddings, float64 (D).
+        Mean of the examples' unit-length embeddings, float64 (D).
     means
-        Class means of centred, unit-length embeddings, float64 (C, D).
+        Class means of the examples in CL2N, float64 (C, D).
     """
 
     classes: list[str]
     centre: npt.NDArray[np.float64]
     means: npt.NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, embeddings: Features, codes: npt.NDArray[np.int64], classes: list[str]) -> SimpleShot:
+        """Fit it to examples: float32 (N, D) and, for each, the position of its class in `classes`, int64 (N)."""
+        centre = np.zeros(embeddings.shape[1])
+        for start in range(0, len(embeddings), _AT_ONCE):
+            centre += unit(embeddings[start : start + _AT_ONCE].astype(np.float64)).sum(axis=0)
+        centre /= len(embeddings)
+        sums, counts = np.zeros((len(classes), len(centre))), np.bincount(codes, minlength=len(classes))
+        for start in range(0, len(embeddings), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            np.add.at(sums, codes[part], _cl2n(embeddings[part], centre))
+        return cls(classes, centre, sums / counts[:, None])
 
     def predict(self, embeddings: Features, k: int) -> Top:
         """The k nearest classes of each embedding, float32 (B, D).
@@ -78,17 +97,19 @@ class SimpleShot:
         for start in range(0, len(embeddings), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             distances = self._distances(embeddings[part])
-            nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
+            nearest = _lowest(distances, k)
             indices[part] = nearest
             scores[part] = 1.0 - np.take_along_axis(distances, nearest, axis=1) / 2.0
         return Top(indices, scores)
 
     def _distances(self, embeddings: Features) -> npt.NDArray[np.float64]:
         """Euclidean distances (B, C) to the class means."""
-        x = unit(embeddings.astype(np.float64) - self.centre)
-        squares = (x**2).sum(1)[:, None] - 2.0 * x @ self.means.T + (self.means**2).sum(1)
-        distances: npt.NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))
-        return distances
+        x = _cl2n(embeddings, self.centre)
+        distances: npt.NDArray[np.float64] = x @ (-2.0 * self.means.T)
+        distances += (x**2).sum(1)[:, None]
+        distances += (self.means**2).sum(1)
+        np.maximum(distances, 0.0, out=distances)
+        return np.sqrt(distances, out=distances)
 
 
 @dataclass(frozen=True)
@@ -131,13 +152,31 @@ class NearestNeighbours:
     def _shares(self, embeddings: Features) -> npt.NDArray[np.float64]:
         """Shares of the votes (B, C)."""
         cosines = unit(embeddings.astype(np.float64)) @ self.units.T
-        nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :_NEIGHBOURS]
-        near = np.take_along_axis(cosines, nearest, axis=1)
-        weights = np.exp((near - near[:, :1]) / _TEMPERATURE)
-        shares = np.zeros((len(embeddings), len(self.classes)))
-        np.add.at(shares, (np.arange(len(embeddings))[:, None], self.codes[nearest]), weights)
-        shares /= weights.sum(axis=1, keepdims=True)
-        return shares
+        nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :NEIGHBOURS]
+        return vote(self.codes[nearest], np.take_along_axis(cosines, nearest, axis=1), len(self.classes))
+
+
+def vote(codes: npt.NDArray[np.int64], cosines: npt.NDArray[Any], classes: int) -> npt.NDArray[np.float64]:
+    """Let neighbours vote, weighted by exp(cosine / 0.07).
+
+    Parameters
+    ----------
+    codes
+        Classes of the neighbours, int64 (B, k).
+    cosines
+        Their cosines, (B, k), the highest first. A neighbour of cosine -inf has no vote; the first must have one.
+    classes
+        C.
+
+    Returns
+    -------
+    Shares of the votes, float64 (B, C).
+    """
+    weights = np.exp((cosines - cosines[:, :1]) / TEMPERATURE)
+    shares = np.zeros((len(codes), classes))
+    np.add.at(shares, (np.arange(len(codes))[:, None], codes), weights)
+    shares /= weights.sum(axis=1, keepdims=True)
+    return shares
 
 
 @dataclass(frozen=True)
@@ -155,7 +194,7 @@ class ExampleNames:
     """
 
     method: Method
-    classifier: Classifier
+    classifier: NamesEmbeddings
     examples: int
 
     @property
@@ -208,17 +247,15 @@ def name_by_examples(embeddings: Features, labels: Sequence[str], *, method: str
     _check(embeddings, embeddings.shape[-1])
     position = {name: i for i, name in enumerate(classes)}
     codes = np.array([position[label] for label in labels])
-    fit = _fit_simpleshot if method == Method.simpleshot else _fit_nearest_neighbours
+    fit = SimpleShot.fit if method == Method.simpleshot else _fit_nearest_neighbours
     return ExampleNames(Method(method), fit(embeddings, codes, classes), len(labels))
 
 
-def _fit_simpleshot(embeddings: Features, codes: npt.NDArray[np.int64], classes: list[str]) -> SimpleShot:
-    centre = embeddings.mean(axis=0, dtype=np.float64)
-    sums, counts = np.zeros((len(classes), len(centre))), np.bincount(codes, minlength=len(classes))
-    for start in range(0, len(embeddings), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        np.add.at(sums, codes[part], unit(embeddings[part].astype(np.float64) - centre))
-    return SimpleShot(classes, centre, sums / counts[:, None])
+def _cl2n(embeddings: Features, centre: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Embeddings scaled to length 1, centred, and scaled to length 1 again, float64 (B, D)."""
+    scaled = unit(embeddings.astype(np.float64))
+    scaled -= centre
+    return unit(scaled, out=scaled)
 
 
 def _fit_nearest_neighbours(
@@ -288,6 +325,13 @@ def draw_examples(codes: npt.NDArray[np.int64], most: int, order: npt.NDArray[np
         chosen.append(shuffled[starts[code] : starts[code] + count])
         left -= count
     return np.sort(np.concatenate(chosen))
+
+
+def _lowest(distances: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
+    """The columns of the k lowest of each row, (B, k), the lowest first; of equal ones, the first."""
+    if k == 1:  # some ten times as fast as sorting
+        return distances.argmin(axis=1)[:, None]
+    return np.argsort(distances, axis=1, kind="stable")[:, :k]
 
 
 def _checked_k(k: int, classes: list[str]) -> int:
