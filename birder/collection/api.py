@@ -1175,7 +1175,8 @@ class Collection:
         force
             Replace existing files.
         by
-            For "folders" and "xmp": images are named by the "label" (default), the "prediction", or a column of text.
+            For "folders", "xmp" and "birder-eval": images are named by the "label" (default), the "prediction", or a
+            column of text.
         link
             For "folders": make hard links, which take no space, instead of copies.
         folder_labels

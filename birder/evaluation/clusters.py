@@ -1,4 +1,4 @@
-"""Whether embeddings fall into clusters by themselves: k-means, compared with the classes by the adjusted mutual information.
+"""Whether embeddings fall into clusters by themselves: k-means, and how far the clusters agree with the classes.
 
 Adjusted mutual information (Vinh et al., JMLR 11, 2010) is 1 where clusters and classes agree, and 0 on average where
 they have nothing to do with each other.

@@ -1,10 +1,10 @@
 """Few-shot classification: SimpleShot on k examples of each class, everything else is named.
 
-As BioCLIP (Stevens et al., arXiv 2311.18803) and BioCLIP 2 (Gu et al., arXiv 2505.23883) are evaluated: k = 1 and 5, five
-folds, whose random numbers have the seeds 0 to 4. For each fold the rows of each class are shuffled, class after class in
-the order in which classes first appear, and the first k are the examples. The figures published for BioCLIP come from
-code that shuffles the list of a class where it stands, so each fold begins from what the fold before left, and k = 5 from
-what k = 1 left ("bioclip-v1"); those for BioCLIP 2 begin each fold from the order of the rows ("bioclip-v2").
+As BioCLIP (Stevens et al., arXiv 2311.18803) and BioCLIP 2 (Gu et al., arXiv 2505.23883) are evaluated: k = 1 and 5,
+and five folds, whose random numbers have the seeds 0 to 4. For each fold the rows of each class are shuffled, class
+after class in the order in which classes first appear, and the first k are the examples. "bioclip-v1" shuffles the list
+of a class where it stands, so that each fold begins from what the fold before left, and k = 5 from what k = 1 left;
+"bioclip-v2" begins each fold from the order of the rows.
 
 Both take images of one burst for independent. Without a variant, folds are drawn as in BioCLIP 2, and in each fold the
 rows of a group that has an example in it are not named.

@@ -18,9 +18,9 @@ def linear_probe(
     embeddings
         float32 (N, D).
     labels
-        Class of each row, int64 (N), from 0, each with rows in several folds.
+        Class of each row, int64 (N), from 0.
     folds
-        Fold of each row, int64 (N), from 0.
+        Fold of each row, int64 (N); rows with -1 are learned from in all folds and not judged.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The protocols that embeddings themselves are judged by, each by its name: what came of it, with intervals and in words.
+"""The protocols that embeddings themselves are judged by, by name: what came of each, with intervals and in words.
 
 N is the number of rows, D the embedding dimension, E that of the space that images and texts share.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -122,7 +123,8 @@ def run(
     labels
         N class names.
     groups
-        Group of each row, int64 (N): a row is never judged by rows of its own group. None takes all rows for independent.
+        Group of each row, int64 (N): a row is never judged by rows of its own group. None takes all rows for
+        independent.
     folds
         Fold of each row, int64 (N), -1 where its class cannot be judged; needed for "linear".
     seed
@@ -179,10 +181,9 @@ def _few_shot(judged: Judged) -> Outcome:
     metrics = {}
     for result in results:
         rows = result.named > 0
-        right, named = (counts[rows].astype(np.float32) for counts in (result.right, result.named))
-        metrics[f"top1_{result.shots}_shot"] = judged.bootstrap(rows).statistic(
-            lambda weights, right=right, named=named: (weights @ right) / (weights @ named), limits=(0.0, 1.0)
-        )
+        right, named = result.right[rows].astype(np.float32), result.named[rows].astype(np.float32)
+        share = partial(_weighted_share, right, named)
+        metrics[f"top1_{result.shots}_shot"] = judged.bootstrap(rows).statistic(share, limits=(0.0, 1.0))
     shots = " and ".join(map(str, SHOTS))
     apart = (
         f"as published ({judged.variant}), which takes all images for independent"
@@ -201,7 +202,7 @@ def _few_shot(judged: Judged) -> Outcome:
             "shots": list(SHOTS),
             "folds": {f"{result.shots}": list(result.accuracies) for result in results},
         },
-        int((sum(result.named for result in results) == 0).sum()),
+        int((np.sum([result.named for result in results], axis=0) == 0).sum()),
     )
 
 
@@ -233,11 +234,9 @@ def _linear(judged: Judged) -> Outcome:
     if judged.folds is None:
         raise ConfigError("The protocol linear needs the fold of each row: make folds first.")
     rows = judged.folds >= 0
-    present, codes = np.unique(judged.codes[rows], return_inverse=True)
-    if len(present) < 2:
-        raise ConfigError("The protocol linear needs two classes with images in several groups.")
-    logits, strength = linear_probe(judged.embeddings[rows], codes.astype(np.int64), judged.folds[rows])
-    right = (logits.argmax(axis=1) == codes).astype(np.float64)
+    _need(rows)
+    logits, strength = linear_probe(judged.embeddings, judged.codes, judged.folds)
+    right = _right(logits.argmax(axis=1), judged, rows)
     bootstrap = judged.bootstrap(rows)
     return Outcome(
         {"top1": bootstrap.mean(right), "mean_recall": bootstrap.macro(right)},
@@ -291,16 +290,25 @@ def _zero_shot(judged: Judged) -> Outcome:
             "top5": bootstrap.mean(right.max(axis=1)),
             "mean_recall": bootstrap.macro(right[:, 0]),
         },
-        f"The names of the {len(judged.classes)} classes, in {len(OPENAI_TEMPLATES)} templates each, name every image; no "
-        "label was used.",
+        f"The names of the {len(judged.classes)} classes, in {len(OPENAI_TEMPLATES)} templates each, name every image; "
+        "no label was used.",
         {"model": judged.clip.name, "templates": len(OPENAI_TEMPLATES)},
     )
+
+
+def _weighted_share(
+    right: npt.NDArray[np.float32], named: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Right names among all, for each row of weights (R, N)."""
+    shares: npt.NDArray[np.float32] = (weights @ right) / (weights @ named)
+    return shares
 
 
 def _right(named: Codes, judged: Judged, rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """1 for each judged row that is named right, else 0."""
     _need(rows)
-    return (named[rows] == judged.codes[rows]).astype(np.float64)
+    right: npt.NDArray[np.float64] = (named[rows] == judged.codes[rows]).astype(np.float64)
+    return right
 
 
 def _need(rows: npt.NDArray[np.bool_]) -> None:

@@ -1,8 +1,8 @@
 """Retrieval: each row is a query, and the rows of other groups are ranked by their cosine with it.
 
-Average precision is scikit-learn's `average_precision_score`, where rows with equal cosines share a threshold. Recall at
-k, as the retrieval literature has it (Musgrave et al., arXiv 2003.08505, section 2), is whether any of the k highest
-ranked rows is of the query's class; among equal cosines, rows of other classes are ranked first.
+Average precision is scikit-learn's `average_precision_score`, where rows with equal cosines share a threshold. Recall
+at k, as metric learning has it (Musgrave et al., arXiv 2003.08505), is whether any of the k highest ranked rows is of
+the query's class; among equal cosines, rows of other classes are ranked first.
 
 N is the number of rows, D the embedding dimension.
 """

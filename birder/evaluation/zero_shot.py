@@ -21,9 +21,7 @@ FIRST = 5
 """Names among which the right one is looked for."""
 
 
-def zero_shot(
-    features: npt.NDArray[np.float32], classes: Sequence[str], clip: LoadedClip
-) -> npt.NDArray[np.int64]:
+def zero_shot(features: npt.NDArray[np.float32], classes: Sequence[str], clip: LoadedClip) -> npt.NDArray[np.int64]:
     """Name images by the names of the classes.
 
     Parameters

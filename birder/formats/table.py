@@ -97,6 +97,14 @@ _ROWS = (
         options=("points",),
     ),
     Format(
+        "birder-eval",
+        "published `birder.eval`",
+        "birder.formats.birder_eval",
+        (".parquet",),
+        writes="samples, labels as numbers, and embeddings",
+        options=("by",),
+    ),
+    Format(
         "camtrap-dp",
         "Camtrap DP 1.0.2",
         "birder.formats.camtrap",
@@ -135,7 +143,16 @@ _ROWS = (
     ),
 )
 ExportFormat = Literal[
-    "parquet", "csv", "npz", "emb-explorer", "embedding-atlas", "camtrap-dp", "megadetector", "xmp", "folders"
+    "parquet",
+    "csv",
+    "npz",
+    "emb-explorer",
+    "embedding-atlas",
+    "birder-eval",
+    "camtrap-dp",
+    "megadetector",
+    "xmp",
+    "folders",
 ]
 """The names of the formats that can be written, as `export_formats` gives them."""
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
