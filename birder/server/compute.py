@@ -60,9 +60,7 @@ def _accuracy(collection: Storage, column: str) -> None:
     from birder.learning.label_accuracy import measure
 
     measured = measure(collection, column)
-    _report(
-        result={"accuracy": measured.accuracy.as_dict(), "note": measured.note, "how": " ".join(measured.groups.how)}
-    )
+    _report(result={"accuracy": measured.accuracy.as_dict(), "note": measured.note, "how": " ".join(measured.how)})
 
 
 if __name__ == "__main__":
