@@ -344,7 +344,7 @@ def _stored(
         known = [score for score in found if score is not None]
         if known and min(known) >= 0 and max(known) <= 1:
             scores = found
-            notes.append(f"{SCORE} is taken for the probability of each name; whether that is so, calibration tells.")
+            notes.append(f"{SCORE} is taken for the probability of each name; the calibration shows how far that holds.")
     taxa = taxa_of(rows, column, ranks, predictions, taxonomy)
     values = rows.values
     table = from_columns(
