@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from birder.collection.filter import Filter
     from birder.learning.adapt import Adapted
     from birder.learning.splits import Split
-
-_THUMBNAIL = 160  # pixels on the longest side of the images in a report
 
 
 def file_to_write(collection: Path, to: Path, *, detached: bool) -> Path:
@@ -63,16 +61,10 @@ def adapt_collection(
             progress=show,
         )
         if report is not None:
+            from birder.collection.evaluating import thumbnails_of
             from birder.plots.report import write_report
 
             if show is not None:
                 show("writing the report", 0.0)
-            write_report(report, adapted.evaluation, adapted.out_of_fold, thumbnails=_thumbnails)
+            write_report(report, adapted.evaluation, adapted.out_of_fold, thumbnails=thumbnails_of)
     return adapted
-
-
-def _thumbnails(uris: Sequence[str]) -> Mapping[str, bytes]:
-    """Small JPEGs of the images that can be read, by their uris."""
-    from birder.sources.thumbnails import thumbnails
-
-    return {uri: made for uri, made in thumbnails(uris, _THUMBNAIL).items() if isinstance(made, bytes)}

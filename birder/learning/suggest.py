@@ -178,7 +178,7 @@ def _fit(collection: Storage, examples: dict[str, str | None]) -> _Model:
     classes, codes = np.unique(np.array(labels, dtype=object), return_inverse=True)
     if len(classes) < 2:
         raise ConfigError("All images have the same label. Give some images another label first.")
-    layer = fit(np.concatenate(vectors), codes.astype(np.int64), _STRENGTH)
+    layer = fit(np.concatenate(vectors), codes.astype(np.int64), _STRENGTH, exact=False)
     if classes[0] == "":
         # What stands for something else was drawn by us: how much of it there is says nothing about the images.
         layer = layer._replace(bias=layer.bias - np.log(np.bincount(codes)))
