@@ -62,12 +62,13 @@ class Chosen:
     Attributes
     ----------
     strength
-        The smallest whose log loss on held-out rows is within one standard error, over the folds, of the lowest (Breiman
-        et al. 1984; glmnet's "lambda.1se"): where losses cannot be told apart, the stronger penalty does better on images
-        that differ more from the training's than its folds from one another.
+        The smallest whose log loss on held-out rows is within one standard error, over the folds, of the lowest
+        (Breiman et al. 1984; glmnet's "lambda.1se"): where losses cannot be told apart, the stronger penalty is the
+        safer one on images that differ from the training's more than its folds from one another.
     losses
-        Strength -> mean log loss of the held-out rows, for those that were tried: in ascending order until the loss
-        had risen by 2 % above its minimum.
+        Strength -> mean log loss of the held-out rows after the best temperature, for those that were tried: in
+        ascending order until the loss had risen by 2 % above its minimum. After the temperature, because the classifier
+        gets one; before it, weak penalties look better merely because their logits are larger.
     rows
         How many rows the strength was chosen on: all, or a part drawn alike from each class and fold where N x D x C is
         above 2^33.
@@ -277,25 +278,29 @@ def choose(
         held_out.append(some[folds[some] == fold])
     layers: list[Layer | None] = [None] * len(problems)
     kept: list[list[Layer | None]] = []
-    of_folds: list[list[float]] = []
+    errors: list[float] = []
     losses: dict[float, float] = {}
+    judged = np.concatenate(held_out)
     for number, strength in enumerate(STRENGTHS):
-        of_folds.append([])
+        logits = []
         for fold, (problem, rows) in enumerate(zip(problems, held_out, strict=True)):
             layer = layers[fold] = problem.fit(strength, tolerance=LOOSE, start=layers[fold])
-            of_folds[-1].append(log_loss(layer.logits(X[rows]), y[rows]))
+            logits.append(layer.logits(X[rows]))
+        divisor = temperature(np.concatenate(logits), y[judged])
+        of_folds = [log_loss(part, y[rows], divisor) for part, rows in zip(logits, held_out, strict=True)]
         kept.append(list(layers))
-        losses[strength] = float(np.average(of_folds[-1], weights=[len(rows) for rows in held_out]))
+        errors.append(float(np.std(of_folds, ddof=1)) / len(problems) ** 0.5)
+        losses[strength] = float(np.average(of_folds, weights=[len(rows) for rows in held_out]))
         told(0.6 * (number + 1) / len(STRENGTHS))
         if losses[strength] > _CLEARLY_HIGHER * min(losses.values()):
             break
     tried = list(losses)
     lowest = int(np.argmin(list(losses.values())))
-    error = float(np.std(of_folds[lowest], ddof=1)) / len(problems) ** 0.5
-    chosen = next(i for i, each in enumerate(tried) if losses[each] <= losses[tried[lowest]] + error)
+    highest = losses[tried[lowest]] + errors[lowest]
+    chosen = next(i for i, each in enumerate(tried) if losses[each] <= highest)
     strength = tried[chosen]
     everything = len(some) == len(X)
-    logits = np.zeros((len(X), classes), np.float32)
+    out_of_fold = np.zeros((len(X), classes), np.float32)
     for fold, start in enumerate(kept[chosen]):
         rows = np.flatnonzero(folds == fold)
         if everything:
@@ -304,9 +309,9 @@ def choose(
             problems.clear()
             problem = _Problem(X, y, np.flatnonzero(apart != fold), classes, double=False)
         layer = problem.fit(strength, tolerance=LOOSE / 10, start=start)
-        logits[rows] = layer.logits(X[rows])
+        out_of_fold[rows] = layer.logits(X[rows])
         told(0.6 + 0.4 * (fold + 1) / len(kept[chosen]))
-    return Chosen(strength, losses, len(some), logits)
+    return Chosen(strength, losses, len(some), out_of_fold)
 
 
 def temperature(logits: Floats, y: Codes) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from birder.errors import ConfigError
@@ -208,9 +207,9 @@ def from_columns(
     columns |= {"id": ids, "uri": uris, "group": groups, "fold": folds, "true": true, "predicted": predicted}
     columns["probability"] = scores
     table = _assemble(len(true), columns, taxa, extra)
-    low, high = pc.min_max(table["probability"]).as_py().values()
-    if low is not None and not (low >= 0 and high <= 1):  # NaN as well
-        raise ConfigError(f"Expected probabilities from 0 to 1, got scores from {low:g} to {high:g}.")
+    given = table["probability"].drop_null().to_numpy()
+    if not ((given >= 0) & (given <= 1)).all():
+        raise ConfigError(f"Expected probabilities from 0 to 1, got scores from {given.min():g} to {given.max():g}.")
     return table
 
 

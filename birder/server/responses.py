@@ -277,7 +277,7 @@ class Prediction(BaseModel):
 class Predictions(BaseModel):
     """Names for an image, best first."""
 
-    method: Literal["examples", "classes", "none"]
+    method: Literal["classifier", "examples", "classes", "none"]
     by: Literal["simpleshot", "knn"] | None = None
     column: str | None = None
     predictions: list[Prediction]

@@ -12,6 +12,7 @@ from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
 from birder.server.accuracy_job import AccuracyJob
 from birder.server.catalogue import Catalogue, Positions, Snapshot
+from birder.server.classifier import served_classifier
 from birder.server.duplicates_job import DuplicatesJob
 from birder.server.event_streams import Events
 from birder.server.examples import Examples
@@ -52,11 +53,12 @@ _DECODERS = 2  # processes for uploads
 
 
 class Site:
-    """One collection being served."""
+    """One collection being served; `model` is the file of a classifier that names its images."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, model: str | Path | None = None) -> None:
         self.path = path
         self.catalogue = Catalogue(path)
+        self.classifier = None if model is None else served_classifier(self.catalogue, model)
         self.row_images = RowImages()
         self.thumbnails = Thumbnails(path, self.row_images)
         self.images = Workers("images", threads=2, waiting=500)

@@ -51,8 +51,9 @@ def test_the_brier_score_of_each_row_is_that_of_scikit_learn() -> None:
     classes = [f"class {i}" for i in range(7)]
     true = [classes[i] for i in random.integers(0, 7, 50)]
     table = predictions_table([*map(str, range(50))], [*map(str, range(50))], None, None, true, probabilities, classes)
-    for label, row, brier in zip(true, probabilities.astype(np.float64), table["brier"].to_pylist(), strict=True):
-        assert brier == pytest.approx(brier_score_loss([label], row[None], labels=classes), abs=1e-6)
+    for label, row, brier in zip(true, probabilities, table["brier"].to_pylist(), strict=True):
+        told = row[None].astype(np.float64) / row.sum(dtype=np.float64)
+        assert brier == pytest.approx(brier_score_loss([label], told, labels=classes), abs=1e-6)
 
 
 def test_before_the_temperature_the_same_name_has_another_probability() -> None:
@@ -91,7 +92,7 @@ def test_stored_names_without_probabilities() -> None:
     table = from_columns(IDS, IDS, None, ["owl", "crow", "owl"], ["owl", None, "crow"])
     assert table.schema == SCHEMA
     assert table["predicted"].to_pylist() == ["owl", None, "crow"]
-    assert all(table[name].null_count == 3 for name in SCHEMA.names[6:] + ["group", "fold"])
+    assert all(table[name].null_count == 3 for name in [*SCHEMA.names[6:], "group", "fold"])
     scored = from_columns(IDS, IDS, None, ["owl", "crow", "owl"], ["owl", None, "crow"], scores=[0.5, None, 1.0])
     assert scored["probability"].to_pylist() == [0.5, None, 1.0]
 
@@ -114,7 +115,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
         made(**changes)
 
 
-@pytest.mark.parametrize("scores", [[0.5, 30.0, 0.1], [-0.1, 0.5, 0.5], np.array([0.1, 0.2, 1.5], np.float32)])
+@pytest.mark.parametrize("scores", [[0.5, 30.0, 0.1], [-0.1, 0.5, None], [0.5, np.nan, 0.1], np.array([0.1, 0.2, 1.5])])
 def test_scores_that_are_not_probabilities_are_refused(scores: npt.ArrayLike) -> None:
     with pytest.raises(ConfigError, match="from 0 to 1"):
         from_columns(IDS, IDS, None, ["owl"] * 3, ["owl"] * 3, scores=scores)  # type: ignore[arg-type]

@@ -40,8 +40,8 @@ def test_weights_are_rows_that_occur_more_than_once(known: list[float], unknown:
     random = np.random.default_rng(seed)
     weights = [random.integers(0, 4, len(scores)) for scores in (known, unknown)]
     found = separations(Ordered(np.array(known), np.array(unknown)), np.concatenate(weights)[None].astype(np.float32))
-    repeated = [np.sort(scores).repeat(row) for scores, row in zip((known, unknown), weights, strict=True)]
-    if all(map(len, repeated)):
-        assert found[0] == pytest.approx([auroc(*repeated), fpr_at_tpr(*repeated)])
+    one, other = (np.sort(scores).repeat(row) for scores, row in zip((known, unknown), weights, strict=True))
+    if len(one) and len(other):
+        assert found[0] == pytest.approx([auroc(one, other), fpr_at_tpr(one, other)])
     else:
         assert np.isnan(found).all()

@@ -1,0 +1,46 @@
+"""Labels that look wrong, by confident learning (Northcutt, Jiang and Chuang, arXiv 1911.00068), as cleanlab has it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+MOST = 50
+
+
+class Doubtful(NamedTuple):
+    """A row whose label looks wrong: its position, the class suggested, and the probability of its own label."""
+
+    row: int
+    suggested: int
+    score: float
+
+
+def doubtful_labels(
+    probabilities: npt.NDArray[np.float32], codes: npt.NDArray[np.int64], *, most: int = MOST
+) -> list[Doubtful]:
+    """The rows whose labels are most likely wrong, the most suspicious first; nothing is changed.
+
+    Parameters
+    ----------
+    probabilities
+        float32 (N, C), of rows by fits that have not seen them.
+    codes
+        int64 (N,): their labels.
+    most
+        At most so many; fewer, if fewer are suspicious.
+    """
+    from cleanlab.filter import find_label_issues
+
+    present, own = np.unique(codes, return_inverse=True)
+    if len(present) < 2:
+        return []
+    among = probabilities[:, present]
+    among /= np.maximum(among.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    found = find_label_issues(
+        own, among, return_indices_ranked_by="self_confidence", filter_by="prune_by_noise_rate", n_jobs=1
+    )
+    suggested = probabilities.argmax(axis=1)
+    return [Doubtful(int(row), int(suggested[row]), float(probabilities[row, codes[row]])) for row in found[:most]]
