@@ -42,7 +42,6 @@ FOLDS = 5
 """Parts that the protocol "linear" is cross-validated in."""
 _THUMBNAIL = 200  # pixels on the longest side of the images in a report
 _CELLS = 2**24  # cosines at once: 64 MiB
-_DEPLOYMENTS = ("deployment", "deploymentID", "deployment_id", "locationID", "cameraID")
 _SHORT = 16  # hex digits of sha256 that a classifier keeps of its training images
 _NAMES_SHOWN = 5
 
@@ -257,7 +256,9 @@ def _columns(
 
 def _by(storage: Storage, group_by: Sequence[str], by: Sequence[str]) -> list[str]:
     """The columns that the accuracy is told by: those asked for, else those of the groups, else the deployment."""
-    return list(by or group_by or [name for name in _DEPLOYMENTS if name in storage.columns][:1])
+    from birder.learning.splits import DEPLOYMENT
+
+    return list(by or group_by or [name for name in DEPLOYMENT if name in storage.columns][:1])
 
 
 def _has_score(storage: Storage, predictions: str) -> bool:
@@ -343,7 +344,7 @@ def _stored(
         known = [score for score in found if score is not None]
         if known and min(known) >= 0 and max(known) <= 1:
             scores = found
-            notes.append(f"{SCORE} is taken for the probability of each name; whether that is so, calibration tells.")
+            notes.append(f"{SCORE} is taken for the probability of each name; the calibration shows how far that holds.")
     taxa = taxa_of(rows, column, ranks, predictions, taxonomy)
     values = rows.values
     table = from_columns(
@@ -475,7 +476,7 @@ def _protocols(
     from birder.evaluation.protocols import run
     from birder.learning.splits import make_folds
 
-    apart = None if groups.kind == "random" else groups.codes
+    apart = None if groups.kind == "random" or groups.count == len(rows) else groups.codes
     _, codes = np.unique(np.array(rows.labels, object), return_inverse=True)
     folds = make_folds(codes.astype(np.int64), groups.codes, FOLDS, seed).of if "linear" in protocols else None
     clip = load_clip() if "zero-shot" in protocols else None

@@ -132,7 +132,7 @@ def groups_of(
     from birder.learning.splits import find_groups
 
     groups = find_groups(storage, rows.values, rows.embeddings, column=column, group_by=group_by, split=split)
-    if groups.kind == "random":
+    if groups.kind == "random" or groups.count == len(rows):
         return groups, None
     width = len(str(max(groups.count - 1, 0)))
     return groups, [f"{code:0{width}}" for code in groups.codes.tolist()]

@@ -15,7 +15,7 @@ from birder.errors import ConfigError, unknown_name
 from birder.evaluation.calibration import equal_mass, expected_calibration_errors, reliability
 from birder.evaluation.intervals import Bootstrap, Estimate, share_of_groups
 from birder.evaluation.judged import Bools, Codes, Judged, bools, floats, tidied
-from birder.evaluation.metrics import count, heights, log_losses
+from birder.evaluation.metrics import count, heights, log_losses, macro_f1
 from birder.evaluation.predictions import PREDICTED, TRUE
 from birder.evaluation.selective import PERCENTS, coverages, risk_coverage
 from birder.evaluation.unknown_metrics import Ordered, Scores, separations
@@ -107,13 +107,9 @@ def evaluate_predictions(
         for k in (3, 5):
             metrics[f"top{k}"] = figures.mean(bools(pc.less_equal(place, k)))
     metrics["mean_recall"] = figures.all.macro(right)
-    occurring = len(np.union1d(true, predicted[predicted >= 0]))
-
-    def macro_f1(weights: NDArray[np.float32]) -> NDArray[np.float64]:
-        found = np.nan_to_num(count(true, predicted, len(rows.names), weights).f1())
-        return np.asarray(found.sum(axis=1) / occurring)
-
-    metrics["macro_f1"] = figures.all.statistic(macro_f1, limits=_SHARE, within_classes=True)
+    metrics["macro_f1"] = figures.all.statistic(
+        lambda weights: macro_f1(true, predicted, len(rows.names), weights), limits=_SHARE, within_classes=True
+    )
     metrics["coverage"] = figures.mean(predicted >= 0)
     told = floats(rows.table["true_probability"])
     if len(known := np.flatnonzero(np.isfinite(told))):

@@ -49,9 +49,10 @@ def _answer(evaluation: Mapping[str, Any]) -> str:
     if found is None:
         return _first_protocol(evaluation)
     n, value = int(found["n"]), float(found["estimate"])
-    classes, groups = len(evaluation.get("classes", ())), evaluation.get("groups", {}).get("count")
+    classes = sum(each["n"] > 0 for each in evaluation.get("classes", ()))
+    groups = evaluation.get("groups", {}).get("count")
     among = f" of {classes:,} classes" if classes else ""
-    apart = f" in {groups:,} groups" if groups else ""
+    apart = f" in {groups:,} groups" if groups and groups < n else ""
     span = ""
     if found.get("low") is not None and found.get("high") is not None:
         low, high = float(found["low"]), float(found["high"])

@@ -48,9 +48,9 @@ class Pictures:
         left = BYTES
         for id_ in ids:
             image = found.get(self._names.get(id_, ""))
-            if image is not None and len(image) <= left:
+            if image is not None and (size := len(image) * wanted.count(id_)) <= left:
                 self._images[id_] = image
-                left -= len(image)
+                left -= size
 
     def example(self, name: str) -> str | None:
         """The id of an image that was rightly given this name, the surest one."""

@@ -294,7 +294,7 @@ def _table(
         )
     kind, wide = ' class="sortable"' * sortable, " whole" * whole
     return (
-        f'<div class="scroll{wide}" role="region" aria-label="{text(caption)}" tabindex="0"><table{kind}>'
+        f'<div class="scroll{wide}" role="region" aria-label="{text(caption)}, table" tabindex="0"><table{kind}>'
         f"<caption>{text(caption)}</caption><thead><tr>{''.join(cells)}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

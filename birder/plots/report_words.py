@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -48,14 +49,32 @@ FIGURES: dict[str, Figure] = {
         "Height of the lowest common ancestor", "mean ranks to climb until both names meet", False, True
     ),
     "accuracy": Figure("Right name (accuracy)", "images whose name is the label"),
+    "coverage": Figure("Images with a name", "the others have no prediction, and count as wrong"),
     "map": Figure("Retrieval mAP", "mean average precision of a search by each image"),
     "ami": Figure("Cluster AMI", "agreement of clusters with labels, corrected for chance; 0 is chance", False),
 }
 
 
+_NUMBERED = (
+    (re.compile(r"top1_k(\d+)"), "Right name by the nearest {}", "images named by a vote of their nearest neighbours"),
+    (re.compile(r"mean_recall_k(\d+)"), "Mean over classes by the nearest {}", "each class counts the same"),
+    (
+        re.compile(r"top1_(\d+)_shot"),
+        "Right name with {} examples of each class",
+        "images named by the nearest class mean",
+    ),
+    (re.compile(r"recall_at_(\d+)"), "One of the class among the first {}", "searches by an image"),
+)
+
+
 def figure(name: str) -> Figure:
     """A figure by its key in metrics.json; an unknown one has its key as its name."""
-    return FIGURES.get(name) or Figure(name.replace("_", " "), "", share=False)
+    if name in FIGURES:
+        return FIGURES[name]
+    for pattern, template, meaning in _NUMBERED:
+        if found := pattern.fullmatch(name):
+            return Figure(template.format(*found.groups()), meaning)
+    return Figure(name.replace("_", " "), "", share=False)
 
 
 def number(name: str, value: float) -> str:

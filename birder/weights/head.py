@@ -27,7 +27,7 @@ from torch import nn
 from birder.errors import ConfigError, WeightsError
 from birder.files import replacing
 from birder.net.base import Backbone
-from birder.registry import TASK, network_spec
+from birder.registry import HEAD_ENDING, TASK, network_spec
 from birder.version import __version__
 from birder.weights.backbone import backbone_sha256
 from birder.weights.checkpoint import (
@@ -45,7 +45,6 @@ from birder.weights.checkpoint import (
 from birder.weights.hub import check_is_file
 from birder.weights.load import LoadedModel, ModelInfo
 
-HEAD_ENDING = ".head.safetensors"
 _FORMAT = "birder-head-1"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -323,6 +322,11 @@ def _wrong_adaptation(adaptation: dict[str, Any], classes: list[str], dimension:
         sums = [backbone.get(key) for key in ("sha256", "weights_sha256")]
         if not all(each is None or (isinstance(each, str) and _SHA256.fullmatch(each)) for each in sums):
             return "the sha256 of its backbone is not one"
+    metrics = adaptation.get("metrics") or {}
+    if not (
+        isinstance(metrics, dict) and all(isinstance(each, dict) and _is_estimate(each) for each in metrics.values())
+    ):
+        return "its metrics are not estimates"
     unknown, conformal, ranks = (adaptation.get(key) for key in ("unknown", "conformal", "ranks"))
     if unknown is not None and not (
         isinstance(unknown, dict)
@@ -344,6 +348,12 @@ def _wrong_adaptation(adaptation: dict[str, Any], classes: list[str], dimension:
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_estimate(value: Any) -> bool:
+    if not isinstance(value, dict) or not _is_number(value.get("estimate")):
+        return False
+    return all(value.get(end) is None or _is_number(value[end]) for end in ("low", "high"))
 
 
 def _are_quantiles(value: Any, classes: list[str]) -> bool:

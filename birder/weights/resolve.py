@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from birder.errors import NoTextEncoderError, UnknownNameError, WeightsError, unknown_name
 from birder.registry import (
+    HEAD_ENDING,
     HUB_PREFIX,
     WeightsSpec,
     list_networks,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 FOLDER_PREFIX = "local-dir:"
 """The prefix of folders in open_clip."""
 _SUFFIXES = (".pt", ".safetensors")
-_HEAD = ".head.safetensors"  # of a detached head: birder/weights/head.py
 
 
 class Kind(StrEnum):
@@ -107,7 +107,7 @@ class Model:
             return self.spec.network
         if self.kind == Kind.head:
             return self.encoder().network
-        return _network_of(Path(self.source)) if self.kind == Kind.file else None
+        return network_of_checkpoint(Path(self.source)) if self.kind == Kind.file else None
 
     def image_encoder_is_here(self) -> bool:
         """Whether the weights of the image encoder are on this machine. Nothing is fetched."""
@@ -344,7 +344,7 @@ def resolve(word: str | Path | Model) -> Model:
         return Model(Kind.folder, text, folder, openclip=folder)
     if path.suffix in _SUFFIXES and (path.exists() or path.is_symlink()):
         check_is_file(path)
-        kind = Kind.head if path.name.endswith(_HEAD) else Kind.file
+        kind = Kind.head if path.name.endswith(HEAD_ENDING) else Kind.file
         return Model(kind, path.stem, str(path.resolve()))
     if path.exists():
         raise WeightsError(
@@ -363,8 +363,8 @@ def _hub(repository: str) -> Model:
     return Model(Kind.hub, repository, repository, openclip=repository)
 
 
-def _network_of(path: Path) -> str:
-    """The network of a checkpoint file: as its name says, else as the file itself does."""
+def network_of_checkpoint(path: Path) -> str:
+    """The network of a checkpoint file: as its name says, else as the file itself does; `WeightsError` if neither."""
     try:
         return network_of_file(path)
     except WeightsError:

@@ -29,6 +29,7 @@ from birder.weights.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from birder.weights.describe import describe_model
 from birder.weights.head import Head, load_head, published_note, save_head
 from birder.weights.hub import cache_folder
 from birder.weights.load import LoadedModel
@@ -232,6 +233,16 @@ def test_checkpoints_that_adapt_did_not_write(tmp_path: Path) -> None:
         load_head(write_checkpoint(tmp_path / "d.pt", detector))
 
 
+def test_files_of_classifiers_are_described(model: LoadedModel, tmp_path: Path) -> None:
+    whole = describe_model(str(save_head(tmp_path / "owls.safetensors", head_of(model), model=model)))
+    assert (whole["network"], whole["class names"], whole["learned from column"]) == ("vit_b16_pn", 3, "species")
+    assert whole["cross-validated accuracy"] == "80.0% (70.0% to 90.0%)"
+    alone = describe_model(str(save_head(tmp_path / "owls.safetensors", head_of(model), model=None)))
+    assert (alone["backbone"], alone["embedding dimension"], alone["class names"]) == ("vit_b16_pn_tiny", 32, 3)
+    assert alone["backbone's sha256"] == backbone_sha256(model.net.state_dict())
+    assert alone["cross-validated accuracy"] == whole["cross-validated accuracy"]
+
+
 def test_networks_that_the_published_package_lacks_are_told() -> None:
     assert published_note("vit_b16_pn") is None
     assert "efficientnet_lite0, computes differently" in str(published_note("tf_efficientnet_lite0"))
@@ -264,6 +275,8 @@ def broken(model: LoadedModel, what: str) -> dict[str, Any]:
         "another dimension": good | {"backbone": good["backbone"] | {"dimension": 31}},
         "a sum that is none": good | {"backbone": good["backbone"] | {"sha256": "../../etc/passwd"}},
         "a name that is none": good | {"backbone": good["backbone"] | {"name": 7}},
+        "metrics in a list": good | {"metrics": [0.8]},
+        "a metric without an estimate": good | {"metrics": {"top1": {"estimate": "high"}}},
         "no k": good | {"unknown": {"threshold": 0.5}},
         "no threshold": good | {"unknown": {"k": 3, "threshold": "high"}},
         "a quantile too few": good | {"conformal": {"level": 0.9, "quantiles": {"owl": 0.3}}},
@@ -282,6 +295,8 @@ def broken(model: LoadedModel, what: str) -> dict[str, Any]:
         "another dimension",
         "a sum that is none",
         "a name that is none",
+        "metrics in a list",
+        "a metric without an estimate",
         "no k",
         "no threshold",
         "a quantile too few",
