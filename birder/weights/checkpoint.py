@@ -394,8 +394,11 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
 def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     """Write a .safetensors file: of the same content always the same bytes.
 
-    The library writes the metadata in an order of chance; here it is put in order, in place.
+    The library writes the metadata in an order of chance; here it is put in order, in place. It also lets nobody but
+    the user read the file, which here gets the permissions of any new file.
     """
+    path.touch()
+    mode = path.stat().st_mode
     safetensors.torch.save_file(tensors, path, metadata=metadata)
     with path.open("r+b") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -405,6 +408,7 @@ def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: di
         assert len(text) <= length, "the same JSON, in another order"
         file.seek(8)
         file.write(text.ljust(length))
+    path.chmod(mode)
 
 
 def save_model(

@@ -128,8 +128,8 @@ def save_head(path: str | Path, head: Head, *, model: LoadedModel | None) -> Pat
         signature=make_signature(
             get_size_from_signature(signature), len(head.classes), get_channels_from_signature(signature)
         ),
-        class_to_idx={name: index for index, name in enumerate(head.classes)},
-        rgb_stats={key: list(value) for key, value in model.info.rgb_stats.items()},
+        class_to_idx={str(name): index for index, name in enumerate(head.classes)},  # str: NumPy's would be pickled
+        rgb_stats={key: [float(each) for each in value] for key, value in model.info.rgb_stats.items()},
         config=_config(model),
         network=model.network,
         adaptation=adaptation,
@@ -292,7 +292,9 @@ def _checked(
     if wrong:
         raise WeightsError(f"{path} is damaged: {wrong}. Get it again from whoever made it.")
     zeros = torch.zeros(len(weight)) if bias is None else bias
-    return Head(tuple(classes), weight.float().numpy(), zeros.float().numpy(), adaptation, examples)
+    # Copies: tensors may lie in the file itself, which another program may change.
+    kept = None if examples is None else examples.copy()
+    return Head(tuple(classes), weight.float().numpy().copy(), zeros.float().numpy().copy(), adaptation, kept)
 
 
 def _wrong(classes: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> str | None:
