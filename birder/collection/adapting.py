@@ -66,5 +66,6 @@ def adapt_collection(
 
             if show is not None:
                 show("writing the report", 0.0)
-            write_report(report, adapted.evaluation, adapted.out_of_fold, thumbnails=thumbnails_of)
+            asked = {"collection": str(storage.path)} | dict(adapted.evaluation.get("asked", {}))
+            write_report(report, adapted.evaluation | {"asked": asked}, adapted.out_of_fold, thumbnails=thumbnails_of)
     return adapted
