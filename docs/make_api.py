@@ -31,6 +31,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Rows", "ImageFeatures", "EmbedReport", "Progress"),
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
         *(
+            "Adapted",
+            "Evaluation",
             "Suggestions",
             "Suggestion",
             "Change",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import birder
+from tests.cli.running import Session
 from tests.hub import Hub
 from tests.server.live import serving
 
@@ -114,6 +116,37 @@ def test_the_python_of_a_page_runs(page: Path, folder: Path, environment: dict[s
     assert done.returncode == 0, done.stderr
     if expected := shown(page):
         assert done.stdout == expected
+
+
+def commands(page: Path) -> list[tuple[str, list[str]]]:
+    """The commands that a page shows, and the lines that each is said to print."""
+    found: list[tuple[str, list[str]]] = []
+    for line in "".join(blocks(page, "console")).splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+def in_essence(text: str) -> set[str]:
+    """Lines without what differs from run to run: numbers, folders and the width of columns."""
+    lines = re.sub(r"\S*/(?=examples/)", "", text).splitlines()
+    return {" ".join(re.sub(r"\d[\d,.]*", "0", line).split()) for line in lines}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["learn.md", "evaluate.md"])
+def test_the_tutorial_runs_from_label_to_export_and_prints_what_it_shows(
+    photos: Path, tmp_path: Path, page: str
+) -> None:
+    shutil.copytree(photos, tmp_path / "examples" / "photos")
+    session = Session(cwd=tmp_path)
+    for command, lines in commands(ROOT / "docs" / page):
+        done = session.run(*shlex.split(command)[1:])
+        assert in_essence("\n".join(lines)) - in_essence(done.stdout + done.stderr) == set(), command
+    session.close()
+    assert (tmp_path / "report" / "report.html").exists()
 
 
 def test_the_page_of_the_python_interface_is_made_from_the_docstrings() -> None:

@@ -27,6 +27,7 @@ ROOMS: list[tuple[str, ...]] = [
             "drawing",
             "evaluating",
             "functions",
+            "judged_rows",
             "keys",
             "notebook",
             "predicting",

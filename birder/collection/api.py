@@ -18,7 +18,6 @@ from birder.analysis.agreement import Agreement
 from birder.analysis.duplicates import THRESHOLD, find_duplicates
 from birder.analysis.projection import MapPoints, read_map
 from birder.analysis.stats import Stats, ValueCount, stats, value_counts
-from birder.analysis.suggest import Order, Suggestions, suggest
 from birder.collection.backbone import with_backbone
 from birder.collection.backup import Backup, backup
 from birder.collection.filter import Filter
@@ -48,6 +47,7 @@ from birder.formats.camtrap import Project
 from birder.formats.export import export
 from birder.formats.import_predictions import import_predictions
 from birder.formats.table import ExportFormat, ExportReport
+from birder.learning.suggest import Order, Suggestions, suggest
 from birder.naming.method import DEFAULT_METHOD
 from birder.pipeline.run import EmbedOptions, EmbedReport, Progress, encoder_spec, run_embed
 from birder.registry import DEFAULT_WEIGHTS
@@ -58,14 +58,16 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from birder.collection.evaluating import Evaluation
+    from birder.evaluation.few_shot import Variant
+    from birder.learning.adapt import Adapted
+    from birder.learning.splits import Split
     from birder.weights.clip import LoadedClip
 
 Paths = str | Path | Sequence[str | Path]
 Vector = npt.NDArray[np.float32]
 
-_IDS_AT_ONCE = 1000
 _IN_NOTEBOOK = 8  # images that a collection shows of itself
-_LEGEND_NAMES = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
 
 
 @dataclass(frozen=True)
@@ -812,6 +814,199 @@ class Collection:
 
         found = name_held_out(self._rows, column, share, k, method=method)
         return held_out_predictions(found, self.model.sha256, k, min_score)
+
+    def adapt(
+        self,
+        column: str,
+        *,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        split: Split = "groups",
+        min_examples: int = 5,
+        folds: int = 5,
+        seed: int = 0,
+        unknown: float | None = 0.95,
+        taxonomy: str | Path | None = None,
+        report: str | Path | None = None,
+        progress: StageProgress = "auto",
+    ) -> Adapted:
+        """Learn a classifier from labels, on the stored embeddings, and measure it on images that it has not seen.
+
+        Multinomial logistic regression; its strength and its temperature are found by cross-validation, in which images
+        of one group are never on both sides of a split, and all its figures come from there. No label is changed. The
+        same rows and seed give the same classifier, byte for byte.
+
+        Parameters
+        ----------
+        column
+            The column with the labels.
+        where
+            A filter: learn from these rows only.
+        group_by
+            Columns that tell groups apart: images with the same values in all of them share an animal, a burst or a
+            specimen (default: the deployment; else images of one folder or camera, each taken within 60 s of the one
+            before). Files with the same content and near-duplicates are always in one group.
+        split
+            "groups"; or "random", which may put images of one burst on both sides of a split.
+        min_examples
+            Leave out classes with fewer images.
+        folds
+            Parts of the cross-validation.
+        seed
+            Of the folds and of the resampling.
+        unknown
+            The share of images of known classes that keep their name; what is less like the examples is unknown. None:
+            every image gets a name.
+        taxonomy
+            A .csv or .parquet file with the ranks above the classes: the column, and columns named by rank (default:
+            the collection's columns of ranks).
+        report
+            Also write report.html, metrics.json and predictions.parquet into this folder.
+        progress
+            Called with the stage of the work and the share of it that is done; "auto" for a bar in a terminal or
+            notebook; None: nothing is shown.
+
+        Returns
+        -------
+        The classifier, with `metrics`, `predict`, `predict_proba` and `save`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column.
+        ConfigError
+            There are no labels or one class only, the column holds numbers, or all images are in one group.
+        FilterError
+            The filter cannot be used.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> adapted = collection.adapt("label")
+        >>> adapted.classes
+        ('birds', 'bovines', 'fish', 'flowers', 'insects', 'mammals', 'rodents', 'trees')
+        >>> round(adapted.metrics["top1"]["estimate"], 1)
+        0.8
+        >>> adapted.save("groups.safetensors").name
+        'groups.safetensors'
+        """
+        from birder.collection.adapting import adapt_collection
+
+        return adapt_collection(
+            self._rows,
+            column,
+            where=where,
+            group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+            split=split,
+            min_examples=min_examples,
+            folds=folds,
+            seed=seed,
+            unknown=unknown,
+            taxonomy=None if taxonomy is None else Path(taxonomy),
+            report=None if report is None else Path(report),
+            progress=progress,
+        )
+
+    def evaluate(
+        self,
+        column: str = "label",
+        *,
+        predictions: str | None = None,
+        model: str | Path | None = None,
+        protocols: Sequence[str] = (),
+        as_: Variant | None = None,
+        against: str | Path | Collection | None = None,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        split: Split = "groups",
+        by: str | Sequence[str] = (),
+        seed: int = 0,
+        taxonomy: str | Path | None = None,
+        report: str | Path | None = None,
+        progress: StageProgress = "auto",
+    ) -> Evaluation:
+        """Say how good names or embeddings are, against the labels of a column, with an interval for every figure.
+
+        Nothing is written into the collection. All labelled rows that are judged are in memory with their embeddings.
+
+        Parameters
+        ----------
+        column
+            The column with the labels.
+        predictions
+            A column with predicted names: how often are they the labels?
+        model
+            The file of a classifier: how well does it name these images? Those that it was trained on, and
+            near-duplicates of them, are found and left out. Embeddings are not computed again.
+        protocols
+            How well do the embeddings tell the labels apart? Any of "few-shot", "knn", "linear", "retrieval",
+            "clusters" and "zero-shot".
+        as_
+            "bioclip-v1" or "bioclip-v2": few-shot as published there.
+        against
+            A collection of the same images by another model, matched by sha256, else by uri: which is better, by
+            the predictions if they are given, else by the embeddings?
+        where
+            A filter: judge these rows only.
+        group_by, split
+            As for `adapt`: images of one group are not independent, which makes intervals wider.
+        by
+            Columns: also tell the accuracy for each of their values (default: `group_by`, else the deployment).
+        seed
+            Of the folds, the clusters and the intervals.
+        taxonomy
+            As for `adapt`: with ranks above the labels, names are also judged there.
+        report
+            Also write report.html, metrics.json and predictions.parquet into this folder.
+        progress
+            As for `adapt`.
+
+        Returns
+        -------
+        The figures, as `results` and `metrics`; and one row for each image judged, as `predictions`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column or protocol.
+        ConfigError
+            Options that exclude each other, or labels that are not text.
+        CollectionError
+            No row has a label, or the classifier was trained on all of them.
+        WrongModelError
+            The classifier was made for another model's embeddings.
+        FilterError
+            The filter cannot be used.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> found = collection.evaluate("label", protocols=["knn"])
+        >>> found.metrics["knn.top1_k1"]["n"]
+        129
+        """
+        from birder.collection.evaluating import evaluate_collection
+
+        found = evaluate_collection(
+            self._rows,
+            column,
+            predictions=predictions,
+            model=model,
+            protocols=(protocols,) if isinstance(protocols, str) else tuple(protocols),
+            as_=as_,
+            against=None if against is None else _opened(against)._rows,
+            where=where,
+            group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+            split=split,
+            by=(by,) if isinstance(by, str) else tuple(by),
+            seed=seed,
+            taxonomy=None if taxonomy is None else Path(taxonomy),
+            load_clip=lambda: self._text_model(None),
+            progress=progress,
+        )
+        if report is not None:
+            found.save(report)
+        return found
 
     def suggest(
         self, column: str = "label", *, label: str | None = None, order: Order = "certain", limit: int = 100

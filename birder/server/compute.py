@@ -19,10 +19,12 @@ MOST_GROUPS = 10_000
 
 
 def main(what: str, folder: str, *arguments: str) -> int:
-    """Compute a map, or duplicates with a threshold, and tell how far that is; the exit code."""
+    """Compute a map, duplicates with a threshold, or the accuracy of label help; the exit code."""
     try:
         if what == "map":
             _map(Storage.open(folder))
+        elif what == "accuracy":
+            _accuracy(Storage.open(folder), arguments[0])
         else:
             _duplicates(Storage.open(folder), float(arguments[0]))
     except BirderError as error:
@@ -52,6 +54,13 @@ def _duplicates(collection: Storage, threshold: float) -> None:
         [group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups[:MOST_GROUPS]
     ]
     _report(result={"total": len(groups), "groups": reported})
+
+
+def _accuracy(collection: Storage, column: str) -> None:
+    from birder.learning.label_accuracy import measure
+
+    measured = measure(collection, column)
+    _report(result={"accuracy": measured.accuracy.as_dict(), "note": measured.note, "how": " ".join(measured.how)})
 
 
 if __name__ == "__main__":

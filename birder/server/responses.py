@@ -315,6 +315,25 @@ class Suggestions(BaseModel):
     note: str
 
 
+class Interval(BaseModel):
+    """An estimate with its interval of 95 %, and the number of images that it comes from."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    n: int
+    interval: str = Field(description="How the interval was found.")
+
+
+class LabelAccuracy(BaseModel):
+    """How often the classifier of label help is right on images that it has not seen."""
+
+    state: Literal["computing", "ready"]
+    accuracy: Interval | None = Field(description="What was measured last; null where it cannot be measured.")
+    note: str = Field(description="The same as a sentence, or why it cannot be measured.")
+    how: str = Field(description="How the images were divided.")
+
+
 class DuplicateGroup(BaseModel):
     """Images that show the same."""
 

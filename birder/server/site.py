@@ -10,6 +10,7 @@ from fastapi import Depends, HTTPException, Query, Request
 
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
+from birder.server.accuracy_job import AccuracyJob
 from birder.server.catalogue import Catalogue, Positions, Snapshot
 from birder.server.classifier import served_classifier
 from birder.server.duplicates_job import DuplicatesJob
@@ -65,6 +66,7 @@ class Site:
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
         self.duplicates = DuplicatesJob(self.catalogue)
+        self.accuracy = AccuracyJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
         self.examples = Examples()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
@@ -91,6 +93,7 @@ class Site:
         self.labels.stop()
         self.map.stop()
         self.duplicates.stop()
+        self.accuracy.stop()
 
 
 def _site(request: Request) -> Site:

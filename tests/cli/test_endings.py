@@ -43,6 +43,8 @@ PRINT_ROWS_AFTER_A_NETWORK_RAN = {
     "predict --like": ["predict", "owl.jpg", "--like", "c.birder"],
 }
 ON_A_COLLECTION = {
+    "evaluate": ["--column", "label", "--protocol", "knn"],
+    "adapt": ["--column", "label", "--to", "cats.safetensors"],
     "failures": [],
     "search": ["--where", "true"],
     "duplicates": [],

@@ -91,6 +91,14 @@ def accept(page: Any, number: int) -> None:
     expect(page.locator("#view-help .count")).to_contain_text(f"{number} accepted")
 
 
+def test_label_help_tells_how_often_it_is_right_and_measures_again_after_labels(ranked: Any) -> None:
+    said = ranked.locator("#view-help .measured")
+    expect(said).to_have_text(re.compile(r"right for \d+% \(\d+% to \d+%\): 20 images of 4 classes"), timeout=60_000)
+    assert "duplicates" in (said.get_attribute("title") or "")
+    accept(ranked, 5)
+    expect(said).to_have_text(re.compile("25 images of 4 classes"), timeout=60_000)
+
+
 def test_what_is_accepted_quickly_goes_in_few_requests(ranked: Any) -> None:
     sent: list[Any] = []
     is_label = re.compile("/labels$")
