@@ -56,7 +56,7 @@ def quantiles(
 
 
 def _quantile(scores: npt.NDArray[np.float64], level: float) -> float:
-    from mapie.conformity_scores import LACConformityScore
+    from mapie.conformity_scores import LACConformityScore  # type: ignore[import-untyped]
 
     if np.ceil((len(scores) + 1) * level) > len(scores):
         return 1.0

@@ -32,7 +32,7 @@ def doubtful_labels(
     most
         At most so many; fewer, if fewer are suspicious.
     """
-    from cleanlab.filter import find_label_issues
+    from cleanlab.filter import find_label_issues  # type: ignore[import-untyped]
 
     present, own = np.unique(codes, return_inverse=True)
     if len(present) < 2:

@@ -180,10 +180,10 @@ def _warnings(counts: Counter[str], classes: Sequence[str], dropped: dict[str, i
     alike: dict[str, list[str]] = {}
     for name in sorted(counts):
         alike.setdefault("".join(name.split()).casefold(), []).append(name)
-    for names in alike.values():
-        if len(names) > 1:
+    for same in alike.values():
+        if len(same) > 1:
             found.append(
-                f"These labels differ only in case or spaces: {', '.join(map(repr, names))}. Are they the same?"
+                f"These labels differ only in case or spaces: {', '.join(map(repr, same))}. Are they the same?"
             )
     largest = max(classes, key=lambda name: (counts[name], name))
     total = sum(counts[name] for name in classes)
