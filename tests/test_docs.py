@@ -136,10 +136,13 @@ def in_essence(text: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_the_tutorial_runs_from_label_to_export_and_prints_what_it_shows(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["learn.md", "evaluate.md"])
+def test_the_tutorial_runs_from_label_to_export_and_prints_what_it_shows(
+    photos: Path, tmp_path: Path, page: str
+) -> None:
     shutil.copytree(photos, tmp_path / "examples" / "photos")
     session = Session(cwd=tmp_path)
-    for command, lines in commands(ROOT / "docs" / "learn.md"):
+    for command, lines in commands(ROOT / "docs" / page):
         done = session.run(*shlex.split(command)[1:])
         assert in_essence("\n".join(lines)) - in_essence(done.stdout + done.stderr) == set(), command
     session.close()

@@ -125,9 +125,9 @@ def evaluate(
 
     For example:
 
-    birder evaluate photos.birder --column label --protocol knn,retrieval --to evaluation/
+    birder evaluate photos.birder --column label --predictions predicted_label --to evaluation/
 
-    birder evaluate photos.birder --column label --protocol few-shot --as bioclip-v2 --format json
+    birder evaluate photos.birder --column label --protocol clusters --format json
     """
     limits = [_limit(each) for each in fail_under or ()]
     if to is not None:

@@ -19,7 +19,6 @@ from birder.collection.judged_rows import (
     Taxa,
     groups_of,
     matched,
-    ranks_above,
     read_rows,
     taxa_of,
 )
@@ -146,11 +145,10 @@ def evaluate_collection(
 ) -> Evaluation:
     """Judge what was asked for; parameters as for `Collection.evaluate`, and `load_clip` for its text encoder."""
     _check(column, predictions, model, protocols, as_, against)
-    ranks = ranks_above(storage, column)
     with stages_shown(progress) as given:
         show: Show = given or (lambda stage, done: None)
         show("reading the rows", 0.0)
-        rows = read_rows(storage, column, _columns(storage, predictions, ranks, group_by, by), where)
+        rows = read_rows(storage, column, _columns(storage, column, predictions, group_by, by), where)
         left_out = 0
         notes: list[str] = []
         classifier = None
@@ -172,10 +170,12 @@ def evaluate_collection(
         by = _by(storage, group_by, by)
         table, unknown, further = None, None, None
         if predictions is not None:
-            table, more = _stored(storage, rows, names, column, predictions, ranks, taxonomy, by)
+            table, more = _stored(storage, rows, names, column, predictions, taxonomy, by)
             notes += more
         elif classifier is not None:
-            taxa = taxa_of(rows, column, ranks, None, taxonomy) or _trained_taxa(classifier)
+            taxa, warnings = taxa_of(rows, column, None, taxonomy)
+            notes += warnings
+            taxa = taxa or _trained_taxa(classifier)
             table, unknown, more = _classified(classifier, rows, names, taxa, by)
             further = classifier.classes
             notes += more
@@ -241,12 +241,14 @@ def _check(
 
 
 def _columns(
-    storage: Storage, predictions: str | None, ranks: Sequence[str], group_by: Sequence[str], by: Sequence[str]
+    storage: Storage, column: str, predictions: str | None, group_by: Sequence[str], by: Sequence[str]
 ) -> list[str]:
     """The columns that are read beside the labels."""
+    from birder.learning.ranks import rank_columns
     from birder.learning.splits import columns_for_groups
 
     own = storage.columns
+    ranks = rank_columns(column, list(own))
     columns = [*columns_for_groups(storage, group_by), *ranks, *_by(storage, group_by, by)]
     if predictions is not None:
         columns += [predictions, *(PREFIX + rank for rank in ranks if PREFIX + rank in own)]
@@ -327,7 +329,6 @@ def _stored(
     groups: list[str] | None,
     column: str,
     predictions: str,
-    ranks: Sequence[str],
     taxonomy: Path | None,
     by: Sequence[str],
 ) -> tuple[pa.Table, list[str]]:
@@ -335,7 +336,8 @@ def _stored(
     from birder.evaluation.predictions import from_columns
 
     predicted = rows.texts(predictions)
-    scores, notes = None, []
+    scores: list[float | None] | None = None
+    notes: list[str] = []
     if SCORE in rows.values.column_names:
         found = [
             score if name is not None else None
@@ -344,8 +346,11 @@ def _stored(
         known = [score for score in found if score is not None]
         if known and min(known) >= 0 and max(known) <= 1:
             scores = found
-            notes.append(f"{SCORE} is taken for the probability of each name; the calibration shows how far that holds.")
-    taxa = taxa_of(rows, column, ranks, predictions, taxonomy)
+            notes.append(
+                f"{SCORE} is taken for the probability of each name; the calibration shows how far that holds."
+            )
+    taxa, warnings = taxa_of(rows, column, predictions, taxonomy)
+    notes += warnings
     values = rows.values
     table = from_columns(
         values["id"].to_pylist(),

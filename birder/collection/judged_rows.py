@@ -5,7 +5,6 @@ N is the number of rows, D the embedding dimension.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from birder.collection.filter import Filter, as_filter
 from birder.collection.predictions import PREFIX
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError, unknown_name
-from birder.taxonomy import RANKS, is_rank, ranks_down_to, ranks_in
 
 if TYPE_CHECKING:
     from birder.learning.splits import Groups, Split
@@ -138,70 +136,47 @@ def groups_of(
     return groups, [f"{code:0{width}}" for code in groups.codes.tolist()]
 
 
-def ranks_above(storage: Storage, column: str) -> list[str]:
-    """The columns of ranks that say what the names in a column belong to, the widest first."""
-    there = ranks_in(storage.columns)
-    return [rank for rank in there if rank != column and (not is_rank(column) or rank in ranks_down_to(column))]
-
-
-def taxa_of(rows: JudgedRows, column: str, ranks: Sequence[str], predicted: str | None, taxonomy: Path | None) -> Taxa:
-    """What each name belongs to: by a table, else by what most of its rows say.
+def taxa_of(
+    rows: JudgedRows, column: str, predicted: str | None, taxonomy: Path | None
+) -> tuple[Taxa, tuple[str, ...]]:
+    """What each name belongs to, and what must be known of that.
 
     Parameters
     ----------
     rows
-        With the columns `ranks`, and those of the predicted ranks where `predicted` is given.
+        With the columns of ranks above `column`, and those of the predicted ranks where `predicted` is given.
     column
         The column of the labels; if it is a rank, names stand for themselves there.
-    ranks
-        The columns of ranks above it.
     predicted
         The column of predicted names, which tell what they belong to in the columns predicted_<rank>.
     taxonomy
-        A .csv or .parquet with the column, or "label", and columns named by rank.
+        A .csv or .parquet as `birder.learning.ranks.taxonomy_of_file` takes it (default: what the rows say).
 
     Returns
     -------
-    Empty where nothing is known of any rank above the names.
+    The taxa, empty where nothing is known of any rank above the names; and warnings.
     """
-    taxa = _from_table(taxonomy, column) if taxonomy is not None else _from_rows(rows, column, ranks, predicted)
-    if taxa and is_rank(column):
-        for name, lineage in taxa.items():
-            lineage[column] = name
-    return taxa
+    from birder.learning.ranks import rank_columns, taxonomy_of_file, taxonomy_of_rows
 
-
-def _from_rows(rows: JudgedRows, column: str, ranks: Sequence[str], predicted: str | None) -> Taxa:
-    said: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    sources = [(predicted, PREFIX)] if predicted is not None else []
-    for names, prefix in [*sources, (column, "")]:
-        for rank in ranks:
-            if prefix + rank in rows.values.column_names:
-                for name, taxon in zip(rows.texts(names), rows.texts(prefix + rank), strict=True):
-                    if name and taxon:
-                        said[name, rank][taxon] += 1
-    taxa: Taxa = {}
-    for (name, rank), counts in said.items():
-        taxa.setdefault(name, {})[rank] = min(counts, key=lambda taxon: (-counts[taxon], taxon))
-    return taxa
-
-
-def _from_table(file: Path, column: str) -> Taxa:
-    from birder.sources.text_table import read_text_table
-
-    table = read_text_table(file)
-    key = next((name for name in (column, "label") if name in table.column_names), None)
-    ranks = [rank for rank in ranks_in(table.column_names) if rank != key]
-    if key is None or not ranks:
-        raise ConfigError(
-            f"{file} must have a column {column} with the names, and columns named by rank: {', '.join(RANKS)}."
+    names = sorted({*rows.labels, *(each for each in (rows.texts(predicted) if predicted else []) if each)})
+    if taxonomy is not None:
+        found = taxonomy_of_file(taxonomy, column, names)
+        return {name: dict(lineage) for name, lineage in found.taxa.items()}, tuple(found.warnings)
+    of_labels = taxonomy_of_rows(rows.values, column)
+    if of_labels is None:
+        return {}, ()
+    taxa = {name: dict(lineage) for name, lineage in of_labels.taxa.items()}
+    if predicted is not None:
+        there = rows.values.column_names
+        ranks = [rank for rank in rank_columns(column, there) if PREFIX + rank in there]
+        named = rows.values.select([predicted, *(PREFIX + rank for rank in ranks if PREFIX + rank != predicted)])
+        named = named.filter(named[predicted].is_valid()).rename_columns(
+            [column if name == predicted else name.removeprefix(PREFIX) for name in named.column_names]
         )
-    taxa: Taxa = {}
-    for row in table.to_pylist():
-        lineage = {rank: row[rank] for rank in ranks if row[rank]}
-        if taxa.setdefault(row[key], lineage) != lineage:
-            raise ConfigError(f"{file} has two rows for {row[key]} that differ. Keep one of them.")
-    return taxa
+        of_names = taxonomy_of_rows(named, column)
+        for name, lineage in of_names.taxa.items() if of_names is not None else ():
+            taxa.setdefault(name, dict(lineage))
+    return taxa, tuple(of_labels.warnings)
 
 
 def matched(rows: JudgedRows, others: Mapping[str, Sequence[Any]]) -> tuple[Codes, Codes]:

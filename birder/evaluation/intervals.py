@@ -13,8 +13,9 @@ and Graubard 1998; Franco et al. 2019, doi:10.1093/jssam/smy019, compare such in
 
 - Classes with one group have no variance of their own. They are taken together as one stratum ("collapsed strata",
   Cochran 1977, 5A.12), less the share of variance that lies between classes, as found in the other classes.
-- The standard error is drawn towards what one accuracy for all classes would give, with the correlation within groups
-  that was found (the design effect 1 + (m - 1) rho, Kish 1965). That counts as 10 degrees of freedom beside those that
+- The standard error is drawn towards what one accuracy for all classes would give (that of all or, if it gives more,
+  that of the classes with few groups), with the correlation within groups that was found (the design effect
+  1 + (m - 1) rho, Kish 1965). That counts as 10 degrees of freedom beside those that
   the groups have (Satterthwaite 1946), so it decides where there are few, and vanishes where there are many.
 
 The interval always holds the estimate. tests/evaluation/test_intervals_cover.py simulates truths and counts how often
@@ -482,12 +483,15 @@ class _Parts(NamedTuple):
     expected
         The variance in units of p (1 - p), if all strata had the same share p; None for a single stratum, and where
         values are not shares.
+    tail
+        The mean over strata, each as far as it adds to that variance: the accuracy of the classes with few groups.
     """
 
     pulls: Floats
     freedom: float
     alike: float
     expected: float | None
+    tail: float
 
 
 def _parts(values: Floats, strata: Codes, groups: Codes, share: bool) -> _Parts:
@@ -516,21 +520,23 @@ def _parts(values: Floats, strata: Codes, groups: Codes, share: bool) -> _Parts:
         single = int((~many).sum())
         doubt += single**2 / max(single - 1, 1)
     freedom = max(1.0, min(total**2 / doubt, all_groups - 1.0))
-    expected = None
+    expected, tail = None, float(means.mean())
     if share and count > 1:
         squares = np.bincount(stratum, np.where(multiple, deviations, 0) ** 2).astype(np.float64)
         within = _within_groups(squares, means, rows, equal, many)
-        expected = float((within / equal + (1 - within) / rows).sum()) / count**2
+        variances = within / equal + (1 - within) / rows
+        expected = float(variances.sum()) / count**2
+        tail = float((variances * means).sum() / variances.sum())
         apart = float((deviations**2).sum()) / count**2  # without what strata share by the same groups
         expected *= max(1.0, float((pulls**2).sum()) / apart) if apart > 0 else 1.0
-    return _Parts(pulls, freedom, count**2 / total, expected)
+    return _Parts(pulls, freedom, count**2 / total, expected, tail)
 
 
 def _share_limits(value: float, variance: float, parts: _Parts, level: float) -> tuple[float, float]:
     """Wilson's limits of a share whose mean varies so much over the resamples."""
     freedom = parts.freedom
     if parts.expected is not None and 0 < value < 1:
-        expected = value * (1 - value) * parts.expected
+        expected = max(value * (1 - value), parts.tail * (1 - parts.tail)) * parts.expected
         variance = (freedom * variance + _BORROWED * expected) / (freedom + _BORROWED)
         freedom = min(freedom + _BORROWED, len(parts.pulls) - 1)
     spread = value * (1 - value)

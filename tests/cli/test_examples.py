@@ -106,6 +106,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Hom
     make_classifier(folder)
     session = Session(cwd=folder, env=env)
     session.run("embed", "photos/", "--in", "photos.birder", "--model", WEIGHTS)
+    session.run("predict", "--in", "photos.birder", "--labels", "owl,frog", "--save")  # names to evaluate
     session.run("label", "photos.birder", "--where", "uri LIKE '%owl%'", "--set", "label=owl")
     yield Home(folder, env, session)
     session.close()
