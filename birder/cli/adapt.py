@@ -168,7 +168,7 @@ def _summary(adapted: Adapted) -> Iterator[str]:
         f"Learned {made['column']}: {len(counts):,} classes from {sum(counts.values()):,} images in "
         f"{made['groups']['count']:,} groups."
     )
-    yield f"On images that it had not seen ({made['folds']}-fold cross-validation, 95 % intervals):"
+    yield f"On images that it had not seen ({made['folds']}-fold cross-validation, 95% intervals):"
     for key, name in _FIGURES.items():
         if key in made["metrics"] and (key != "top5" or len(counts) > 5):
             yield f"  {name}: {in_words(made['metrics'][key])}"

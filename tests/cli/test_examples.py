@@ -79,6 +79,7 @@ def make_classifier(folder: Path) -> None:
 def make_files(folder: Path, photos: Path) -> None:
     """What the examples name: images with a table, embeddings and predictions that others made."""
     names = [*sorted((photos / "birds").glob("*.jpg"))[:9], photos / "birds" / "owl.jpg"]
+    names += sorted((photos / "fish").glob("*.jpg"))
     for name in names + sorted((photos / "amphibians").glob("*.jpg")):
         to = folder / "photos" / name.parent.name / name.name
         to.parent.mkdir(parents=True, exist_ok=True)
