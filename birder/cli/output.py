@@ -78,26 +78,36 @@ def console_err() -> Console:
     return Console(stderr=True)
 
 
-def write_rows(rows: Sequence[Row], format: Format, to: Path | None = None, *, title: str | None = None) -> None:
-    """Write rows that share their columns, as a table, CSV, JSON or Parquet, to standard output or to a file."""
+def write_rows(
+    rows: Sequence[Row],
+    format: Format,
+    to: Path | None = None,
+    *,
+    columns: Sequence[str] = (),
+    title: str | None = None,
+) -> None:
+    """Write rows that share their columns, as a table, CSV, JSON or Parquet, to standard output or to a file.
+
+    `columns` names the columns where there may be no rows: CSV and Parquet then have these, and no rows.
+    """
     if format == Format.parquet:
         import pyarrow as pa
 
-        write_table(pa.Table.from_pylist([dict(row) for row in rows]), format, to)
+        empty = pa.schema([(name, pa.null()) for name in columns]).empty_table()
+        write_table(pa.Table.from_pylist([dict(row) for row in rows]) if rows else empty, format, to)
     elif format == Format.table and to is None:
         _print_table(rows, title)
     else:
-        text = _json(rows) if format == Format.json else _csv(rows)
+        text = _json(rows) if format == Format.json else _csv(rows, _columns(rows) or columns)
         if to is None:
             sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
         else:
             write_file(to, text.encode("utf-8", "surrogateescape"))
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = _columns(rows)
     writer.writerow(columns)
     writer.writerows(["" if row.get(c) is None else _plain(row.get(c)) for c in columns] for row in rows)
     return text.getvalue()

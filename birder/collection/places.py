@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from birder.errors import CollectionError
 from birder.files import replacing
-from birder.sources import path_to_uri
+from birder.sources import path_to_uri, windows_path_to_uri
 
 FILE = "places.json"
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|[A-Za-z]:$|\\\\")
@@ -133,8 +133,7 @@ def place_of(path: str | Path) -> str:
     if "://" in text:
         return text.rstrip("/")
     if _WINDOWS_PATH.match(text):
-        slashed = text.replace("\\", "/").rstrip("/")
-        return f"file:{quote(slashed)}" if slashed.startswith("//") else f"file:///{quote(slashed, safe='/:')}"
+        return windows_path_to_uri(f"{text}\\").rstrip("/")
     return path_to_uri(text).rstrip("/")
 
 

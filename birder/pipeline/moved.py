@@ -1,21 +1,19 @@
 """Images that moved: new files whose content is that of rows whose files are gone.
 
-Embedded as they are, they would become new rows, and the labels would stay behind with the old ones. So whoever embeds
-asks first, and relocates the rows instead.
+Embedded as they are, they would become new rows, and the labels would stay behind with the old ones. So `embed` refuses
+them until their rows are relocated.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from birder.collection.relocate import contents_of
 from birder.collection.storage import Storage
-from birder.errors import ImagesMovedError
+from birder.errors import ImagesMovedError, MovedFolder
 from birder.pipeline.plan import Plan
 from birder.sources import is_url, path_to_uri, uri_to_name, uri_to_path
 
@@ -38,11 +36,6 @@ class Moved:
     new: str
     files: int
 
-    def command(self, collection: Path) -> str:
-        """The command that relocates their rows."""
-        words = ["birder", "relocate", str(collection), "--from", uri_to_name(self.old), "--to", uri_to_name(self.new)]
-        return shlex.join(words)
-
 
 def refuse_moved(collection: Storage, todo: Plan) -> None:
     """Refuse to embed files that are known as rows of another place.
@@ -50,15 +43,11 @@ def refuse_moved(collection: Storage, todo: Plan) -> None:
     Raises
     ------
     ImagesMovedError
-        There are such files; the message gives the commands that relocate their rows.
+        There are such files; it says where they were and where they are.
     """
     if moved := find_moved(collection, todo):
-        lines = "\n".join(
-            f"{each.files:,} images of {uri_to_name(each.old)} are in {uri_to_name(each.new)} now. To keep their rows "
-            f"and labels:\n  {each.command(collection.path)}"
-            for each in moved
-        )
-        raise ImagesMovedError(f"{lines}\nThen embed again. To embed them as new images, without labels, say --as-new.")
+        folders = [MovedFolder(uri_to_name(each.old), uri_to_name(each.new), each.files) for each in moved]
+        raise ImagesMovedError(collection.path, folders)
 
 
 def find_moved(collection: Storage, todo: Plan) -> list[Moved]:
