@@ -99,7 +99,7 @@ def _brought_by(row: Mapping[str, Any], column: str) -> Kind:
         return "table"
     if row.get(LABEL_SOURCE) is not None:
         return "folder" if row[LABEL_SOURCE] == "folder" else "table"
-    return "folder" if row["label"] == folder_of(row["uri"]) else "table"  # made before this was written down
+    return "folder" if row["label"] == folder_of(row["uri"]) else "table"  # made before this was recorded
 
 
 def folder_of(uri: str) -> str | None:

@@ -406,7 +406,7 @@ def _back(query: _Query, direction: Vector) -> Vector:
 def _embeddings(table: pa.Table) -> Vector:
     column = table["embedding"].combine_chunks()
     vectors: Vector = column.flatten().to_numpy().reshape(-1, column.type.list_size)
-    return np.array(vectors)  # torch wants memory that it may write to
+    return np.array(vectors)  # torch requires writable memory
 
 
 def _with_similarity(table: pa.Table, scores: Vector) -> pa.Table:

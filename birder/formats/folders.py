@@ -9,7 +9,6 @@ import shutil
 import stat
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -18,21 +17,11 @@ from birder.errors import BirderError, ConfigError, write_error
 from birder.files import replacing
 from birder.formats.names import LABEL, namer
 from birder.formats.snapshot import Snapshot
-from birder.formats.table import ExportReport
+from birder.formats.table import ExportReport, FileCounts
 from birder.sources import readable, uri_to_path
 
 _LONGEST = 120  # bytes of a folder's name; file systems allow 255
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that Windows reserves for devices
-
-
-@dataclass
-class Sorted:
-    """What sorting did: new files, files that were there already, rows without a name, and files that failed."""
-
-    placed: int = 0
-    existing: int = 0
-    unnamed: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
 
 
 def export(
@@ -40,14 +29,11 @@ def export(
 ) -> ExportReport:
     """Put the images of a collection into folders by name; see `sort_into`. Nothing is replaced, `force` or not."""
     done = sort_into(rows, to, by=by, link=link)
-    existing = f", {done.existing:,} were there already" if done.existing else ""
-    summary = f"{done.placed:,} {'links' if link else 'copies'} in {to}{existing}."
-    if done.unnamed:
-        summary += f"\n{done.unnamed:,} rows have no {by} and were left out."
-    return ExportReport(summary, tuple(done.failures))
+    kind = "links" if link else "copies"
+    return done.report(f"{kind} in {to}", "were there already", f"rows have no {by} and were left out.")
 
 
-def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = False) -> Sorted:
+def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = False) -> FileCounts:
     """Put the images of a collection into folders by name.
 
     A file that exists there with the same bytes is left as it is, so sorting again adds what is new; another of that
@@ -78,13 +64,13 @@ def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = Fal
     except OSError as error:
         raise write_error(folder, error) from error
     folders = _folders(rows, by)
-    done = Sorted()
+    done = FileCounts()
     placed: set[tuple[str, str]] = set()
     for table in rows.batches(list(dict.fromkeys(["uri", *naming.columns]))):
         for row in table.to_pylist():
             name = naming.name(row)
             if name is None:
-                done.unnamed += 1
+                done.left_out += 1
                 continue
             key = (folders[name.name], row["uri"].partition("#")[0])
             if key in placed:
@@ -92,11 +78,11 @@ def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = Fal
             placed.add(key)
             try:
                 if _place(_file(row["uri"]), root, key[0], link=link):
-                    done.placed += 1
+                    done.written += 1
                 else:
-                    done.existing += 1
+                    done.unchanged += 1
             except (OSError, BirderError, ValueError) as error:
-                done.failures.append((row["uri"], getattr(error, "strerror", None) or str(error)))
+                done.fail(row["uri"], error)
     return done
 
 

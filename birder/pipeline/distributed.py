@@ -33,7 +33,7 @@ from birder.extras import need
 from birder.images.transform import ClassificationTransform
 from birder.pipeline.cluster import explain, lay_out, running_ray
 from birder.pipeline.decode import Pending, Unreadable, read_group
-from birder.pipeline.embed import COMMIT_PATIENCE, begin
+from birder.pipeline.embed import COMMIT_PATIENCE, running
 from birder.pipeline.outcomes import Commit, Embedded, Summary, commit_of, described, embedded
 from birder.pipeline.plan import Plan
 
@@ -85,17 +85,10 @@ def embed_on_ray(
     BirderError
         What a worker says that stops the run, such as a model that its node does not have.
     """
-    from birder.collection.index import (
-        ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
-    )
-
     need("cluster", "birder embed --ray")
-    summary = Summary()
-    begun = time.perf_counter()
     stop = stop or threading.Event()
     types = todo.column_types()
-    with collection.running():
-        summary.updated = begin(collection, todo, types)
+    with running(collection, todo, on_progress) as summary:
         pending = iter(todo.pending)
         with running_ray(address), contextlib.closing(_Committer(collection, summary, commit_seconds)) as committer:
             known = _share(np.array(sorted(todo.contents), dtype="S32"))
@@ -109,14 +102,6 @@ def embed_on_ray(
                             on_progress(summary)
                         if stop.is_set():
                             break
-        with collection.writing(patience=COMMIT_PATIENCE):
-            if committer.fragments > 20:
-                collection.compact()
-            ensure_index(collection)
-    summary.stopped = summary.finished < len(todo.pending)
-    summary.seconds = time.perf_counter() - begun
-    if on_progress is not None:
-        on_progress(summary)
     return summary
 
 
@@ -268,7 +253,6 @@ class _Committer:
     """Collects what comes back and commits it now and then, and what is left when it is closed."""
 
     def __init__(self, collection: Storage, summary: Summary, seconds: float) -> None:
-        self.fragments = 0
         self._collection = collection
         self._summary = summary
         self._seconds = seconds
@@ -298,7 +282,7 @@ class _Committer:
             with self._collection.writing(patience=COMMIT_PATIENCE):
                 if self._waiting:
                     append_fragments(self._collection, self._waiting)
-                    self.fragments += len(self._waiting)
+                    self._summary.commits += len(self._waiting)
                     self._waiting = []
                 for start in range(0, len(self._rows), _ROWS_AT_ONCE):
                     self._collection.write(self._rows[start : start + _ROWS_AT_ONCE])

@@ -24,12 +24,13 @@ from birder.pipeline.plan import Plan, plan
 from birder.pipeline.update import update_columns
 from birder.sources import is_url
 
-__all__ = ["Plan", "Summary", "begin", "embed_images", "patches_bytes", "plan"]
+__all__ = ["Plan", "Summary", "begin_run", "embed_images", "patches_bytes", "plan", "running"]
 
 COMMIT_PATIENCE = 3600.0
 """Seconds that a run waits to commit: another process may be making an index of millions of rows."""
 _BOXES_AT_ONCE = 256
 _COMMIT_BYTES = 64 << 20
+_COMMITS_TO_COMPACT = 20
 _REMOTE_THREADS = 16
 
 
@@ -73,20 +74,13 @@ def embed_images(
     CollectionError
         Another process is adding images, or columns do not fit.
     """
-    from birder.collection.index import (
-        ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
-    )
-
-    summary = Summary()
-    begun = time.perf_counter()
     stop = stop or threading.Event()
     types = todo.column_types()
     give_back_memory()
-    with collection.running():
-        summary.updated = begin(collection, todo, types)
+    with running(collection, todo, on_progress) as summary:
         if engine.patches is not None:  # a row is large then
             commit_rows = min(commit_rows, max(1, _COMMIT_BYTES // patches_bytes(engine.patches)))
-        writer = _Writer(collection, commit_rows, commit_seconds)
+        writer = _Writer(collection, summary, commit_rows, commit_seconds)
         with writer:
             reader = _Reader(transform, draft, types, set(todo.contents))
             encoder = _Encoder(engine, batch_size, reader, writer, summary)
@@ -96,14 +90,6 @@ def embed_images(
                     on_progress(summary)
             encoder.flush()
         give_back_memory()
-        with collection.writing(patience=COMMIT_PATIENCE):
-            if writer.commits > 20:
-                collection.compact()
-            ensure_index(collection)
-    summary.stopped = summary.finished < len(todo.pending)
-    summary.seconds = time.perf_counter() - begun
-    if on_progress is not None:
-        on_progress(summary)
     return summary
 
 
@@ -119,8 +105,37 @@ def _workers(todo: Plan) -> int:
     return max(os.cpu_count() or 1, _REMOTE_THREADS if remote else 1)
 
 
-def begin(collection: Storage, todo: Plan, types: dict[str, pa.DataType]) -> int:
-    """Prepare a collection for a run, within `running`: new columns, and new values in rows that are there.
+@contextlib.contextmanager
+def running(collection: Storage, todo: Plan, on_progress: Callable[[Summary], None] | None = None) -> Iterator[Summary]:
+    """The frame of a run, whatever executes it: hold the right to add images, begin, and in the end index the rows.
+
+    Yields
+    ------
+    The summary: when the run begins, `updated` counts existing rows with new values; when it has ended, it is complete.
+
+    Raises
+    ------
+    CollectionError
+        Another process is adding images, or columns do not fit.
+    """
+    from birder.collection.index import ensure_index  # LanceDB comes with it: see `birder.collection.disk.connect`
+
+    begun = time.perf_counter()
+    with collection.running():
+        summary = Summary(updated=begin_run(collection, todo))
+        yield summary
+        with collection.writing(patience=COMMIT_PATIENCE):
+            if summary.commits > _COMMITS_TO_COMPACT:
+                collection.compact()
+            ensure_index(collection)
+    summary.stopped = summary.finished < len(todo.pending)
+    summary.seconds = time.perf_counter() - begun
+    if on_progress is not None:
+        on_progress(summary)
+
+
+def begin_run(collection: Storage, todo: Plan) -> int:
+    """Add the columns of a plan and give existing rows their new values, while `running`.
 
     Returns
     -------
@@ -129,7 +144,7 @@ def begin(collection: Storage, todo: Plan, types: dict[str, pa.DataType]) -> int
     todo.renew(collection)
     with collection.writing():
         collection.add_own_columns()
-        collection.add_columns(types)
+        collection.add_columns(todo.column_types())
         collection.remember_shards(todo.shards)
         collection.remember_roots(todo.roots)
         return update_columns(collection, todo.described)
@@ -228,9 +243,9 @@ class _Encoder:
 class _Writer:
     """Commits rows and failures in a thread of its own; its errors are raised by `put`."""
 
-    def __init__(self, collection: Storage, commit_rows: int, commit_seconds: float) -> None:
-        self.commits = 0
+    def __init__(self, collection: Storage, summary: Summary, commit_rows: int, commit_seconds: float) -> None:
         self._collection = collection
+        self._summary = summary
         self._commit_rows = commit_rows
         self._commit_seconds = commit_seconds
         self._queue: queue.Queue[Commit | None] = queue.Queue(maxsize=8)
@@ -276,7 +291,7 @@ class _Writer:
                 try:
                     with self._collection.writing(patience=COMMIT_PATIENCE):
                         self._collection.write(rows, failures)
-                    self.commits += 1
+                    self._summary.commits += 1
                 except BaseException as error:  # raised in the thread that calls `put`
                     self._error = error
                 rows, failures = [], []

@@ -72,6 +72,8 @@ class Summary:
         Name and reason of each source that failed.
     seconds
         How long it took.
+    commits
+        How many commits, or fragments within commits, added rows.
     stopped
         Whether it ended before all was done.
     """
@@ -82,6 +84,7 @@ class Summary:
     off_earth: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
+    commits: int = 0
     stopped: bool = False
 
     @property

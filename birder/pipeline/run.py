@@ -17,7 +17,7 @@ from birder.errors import ConfigError
 from birder.extras import need
 from birder.formats.megadetector import read_boxes
 from birder.formats.sources import find_sources
-from birder.pipeline.embed import Plan, Summary, begin, embed_images, plan
+from birder.pipeline.embed import Plan, Summary, begin_run, embed_images, plan
 from birder.pipeline.moved import refuse_moved
 from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import Source, sources_again
@@ -327,4 +327,4 @@ def _update(collection: Storage, todo: Plan) -> int:
     if not todo.described and not todo.shards and not todo.overcome:
         return 0
     with collection.running():  # which begins by removing failures that have become rows
-        return begin(collection, todo, todo.column_types())
+        return begin_run(collection, todo)

@@ -49,19 +49,19 @@ def test_photographs_are_sorted_and_nothing_is_overwritten(trap: Storage, tmp_pa
         "roe_deer/IMG_2.jpg": b"a2",
     }
     assert files(out) == expected
-    assert (done.placed, done.existing, done.unnamed) == (4, 0, 1)
+    assert (done.written, done.unchanged, done.left_out) == (4, 0, 1)
     assert {uri.rpartition("/")[2] for uri, _ in done.failures} == {"gone.jpg", "y.jpg"}
     again = sort_into(Snapshot(trap), out)
-    assert (again.placed, again.existing) == (0, 4)
+    assert (again.written, again.unchanged) == (0, 4)
     assert files(out) == expected
 
 
 def test_sorted_by_prediction_as_links(trap: Storage, tmp_path: Path) -> None:
     done = sort_into(Snapshot(trap, "label IS NULL"), tmp_path / "out", by="prediction", link=True)
-    assert (done.placed, done.unnamed) == (1, 0)
+    assert (done.written, done.left_out) == (1, 0)
     assert (tmp_path / "out" / "Strix" / "IMG_3.jpg").samefile(tmp_path / "a" / "IMG_3.jpg")
     by_column = sort_into(Snapshot(trap), tmp_path / "columns", by="predicted_genus")
-    assert min(files(tmp_path / "columns")) == "Strix/IMG_1 (2).jpg" and by_column.placed == 4
+    assert min(files(tmp_path / "columns")) == "Strix/IMG_1 (2).jpg" and by_column.written == 4
 
 
 def test_no_name_leads_out_of_the_folder(make: Make, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_no_name_leads_out_of_the_folder(make: Make, tmp_path: Path) -> None:
         rows[path_to_uri(path)] = {"label": name.encode("utf-8", "replace").decode()}
     out = tmp_path / "out"
     done = sort_into(Snapshot(make(rows)), out)
-    assert (done.placed, done.failures) == (len(names), [])
+    assert (done.written, done.failures) == (len(names), [])
     assert sorted(files(out).values()) == sorted(bytes([number]) for number in range(len(names)))
     assert {each.name for each in tmp_path.iterdir()} == {"in", "out", "c.birder"}
     folders = [each.name for each in out.iterdir()]

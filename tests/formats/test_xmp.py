@@ -125,7 +125,7 @@ def test_hostile_and_foreign_sidecars_stay_as_they_are(make: Make, tmp_path: Pat
 def test_only_photographs_in_the_folder_get_sidecars(make: Make, tmp_path: Path) -> None:
     made = photos(tmp_path, make, {"in/a.jpg": {"label": "owl"}, "out/b.jpg": {"label": "owl"}})
     done = write_sidecars(Snapshot(made), tmp_path / "photos" / "in")
-    assert (done.written, done.outside) == (1, 1)
+    assert (done.written, done.left_out) == (1, 1)
     assert not (tmp_path / "photos" / "out" / "b.jpg.xmp").exists()
     with pytest.raises(CollectionError, match="has a name"):
         write_sidecars(Snapshot(made, "label = 'x'"), tmp_path / "photos")
