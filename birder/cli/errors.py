@@ -75,7 +75,7 @@ def tell_usage_error(error: typer.TyperException) -> None:
 
 
 def _instead(unknown: str | None, close: Iterable[str], context: typer.Context) -> str:
-    """What to write instead of an option that a command does not have."""
+    """A hint at the right option, for one that a command does not have."""
     options = {name for parameter in context.command.params for name in parameter.opts}
     if unknown == "--to" and "--in" in options:
         close = ["--in"]

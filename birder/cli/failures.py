@@ -1,4 +1,4 @@
-"""`birder failures`: the images that a collection could not take, and why."""
+"""`birder failures`: the images that could not be read, and why."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def make_index(collection: Storage, *, columns: Sequence[str] = ()) -> IndexRepo
     Raises
     ------
     UnknownNameError
-        There is no such column.
+        The column does not exist.
     CollectionError
         Another process is writing, the disk is full, or there are too few rows.
     """

@@ -58,7 +58,7 @@ def sources_of(collection: Storage, column: str, uris: Iterable[str] | None = No
     Raises
     ------
     UnknownNameError
-        There is no such column.
+        The column does not exist.
     """
     if column not in collection.columns:
         raise unknown_name("column", column, collection.columns)

@@ -74,7 +74,7 @@ class RowReader:
         Raises
         ------
         UnknownNameError
-            There is no such column.
+            The column does not exist.
         """
         return self._batches(columns, where, None)
 
@@ -109,7 +109,7 @@ class RowReader:
         Raises
         ------
         UnknownNameError
-            There is no such column.
+            The column does not exist.
         """
         columns = list(dict.fromkeys(columns))
         for table in _joined(self._batches([*columns, "embedding"], where, None), _ROWS_AT_ONCE):

@@ -337,7 +337,7 @@ def get_row(collection: Storage, key: str) -> dict[str, Any]:
     Raises
     ------
     RowNotFoundError
-        There is no such row.
+        The row does not exist.
     CollectionError
         Several files have that name.
     """

@@ -7,7 +7,7 @@ writer removes.
 
 `Storage` owns the tables, and everything else asks it: no other room of Birder knows LanceDB. It adds to `Committed`,
 which reads, the right to write. Its parts are `creation` (tables made and opened), `commit` (rows written), `pending`
-(labels that rows do not have yet) and `inventory` (what is there already).
+(labels that rows do not have yet) and `inventory` (what exists already).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = Fal
     rows
         The rows.
     folder
-        Where the folders are made. Names become safe for every file system, and none leads out of it.
+        Where the folders are created. Names become safe for every file system, and none leads out of it.
     by
         "label", "prediction", or a column of text.
     link
@@ -53,9 +53,9 @@ def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = Fal
     Raises
     ------
     ConfigError, UnknownNameError
-        There are no such names, see `namer`.
+        Rows do not have such names; see `namer`.
     WriteError
-        The folder cannot be made.
+        The folder cannot be created.
     """
     naming = namer(rows.schema, by)
     try:
@@ -98,7 +98,7 @@ def folder_name(name: str) -> str:
 
 
 def _folders(rows: Snapshot, by: str) -> dict[str, str]:
-    """The folder of each name; two names that would share one, also where case does not count, get two."""
+    """The folder of each name; names that would share one, even where case does not count, get different ones."""
     naming = namer(rows.schema, by)
     names = {
         name.name
@@ -133,7 +133,7 @@ def _file(uri: str) -> Path:
 
 
 def _place(file: Path, root: Path, name: str, *, link: bool) -> bool:
-    """Put a file into a folder below `root`; False if it is there already."""
+    """Put a file into a folder below `root`; False if it exists already."""
     folder = root / name
     folder.mkdir(exist_ok=True)
     if folder.resolve() != folder:

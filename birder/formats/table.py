@@ -23,7 +23,7 @@ from birder.errors import unknown_name
 
 Reads = Literal["images", "boxes", "embeddings", "predictions"]
 FOLDER = ""
-"""Stands for a folder among the extensions of a format."""
+"""Denotes a folder among the extensions of a format."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def format_to_write(name: str) -> Format:
     Raises
     ------
     UnknownNameError
-        There is none of this name.
+        No format has this name.
     """
     if name not in export_formats():
         raise unknown_name("format", name, export_formats())

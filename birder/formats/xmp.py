@@ -67,14 +67,14 @@ def write_sidecars(rows: Snapshot, folder: Path, *, by: str = LABEL, folder_labe
     by
         "label", "prediction", or a column of text.
     folder_labels
-        Use labels that are the name of a folder: nobody has said that it tells what is on the image.
+        Also use labels that were taken from the name of a folder, which nobody has confirmed.
 
     Raises
     ------
     CollectionError
         No image of the rows has a name and is in the folder.
     ConfigError, UnknownNameError
-        It is not a folder, or there are no such names, see `namer`.
+        It is not a folder, or rows do not have such names; see `namer`.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder: name the one that the images are in. Sidecars are beside them.")
@@ -234,7 +234,7 @@ def _merge(document: minidom.Document, wanted: dict[_Property, list[str]]) -> bo
 
 
 def _list(document: minidom.Document, property_: _Property, kind: str, *, make: bool) -> minidom.Element | None:
-    """The rdf:Bag or the like of a property; where there is none, a new one if `make`."""
+    """The rdf:Bag or the like of a property; if there is none, a new one with `make`, else None."""
     uri, prefix, name = property_
     for element in document.getElementsByTagNameNS(uri, name):
         parent = element.parentNode

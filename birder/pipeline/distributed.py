@@ -56,8 +56,8 @@ def embed_on_ray(
 ) -> Summary:
     """Embed the sources of a plan into a collection, on a Ray cluster; the same rows as `embed_images` gives.
 
-    The collection's folder and the images must have the same paths on all nodes. Contents that the collection has
-    are not embedded again; of contents that are twice in the plan, those are embedded once that come in one chunk of
+    The collection's folder and the images must have the same paths on all nodes. Contents that the collection has are
+    not embedded again; contents that occur several times in the plan are embedded once only within a chunk of
     `batch_size` (finding the others would take a shuffle of all). Each file has its own row in any case.
 
     Parameters
@@ -66,11 +66,11 @@ def embed_on_ray(
         From `plan`, on this collection.
     address
         Of a running cluster ("auto": the one that this machine belongs to). Default: Ray is started on this machine
-        alone, out of reach of others, and ended again; a Ray that this process has already is used as it is.
+        alone, out of reach of others, and ended again; a Ray that this process already runs is used as it is.
     batch_size
         Images that are read and embedded at once.
     commit_seconds
-        How often what has been written is committed; it is at the end, too.
+        How often written rows are committed; the rest is committed at the end.
     on_progress
         Called whenever a fragment has come back, with what was done so far.
     stop
@@ -83,7 +83,7 @@ def embed_on_ray(
     CollectionError
         Another process is adding images, or columns do not fit.
     BirderError
-        What a worker says that stops the run, such as a model that its node does not have.
+        A worker's error that stops the run, such as a model that its node does not have.
     """
     need("cluster", "birder embed --ray")
     stop = stop or threading.Event()
@@ -229,7 +229,7 @@ class _EncodeActor:
 
 
 class _Writer:
-    """Writes the new rows of several chunks as one fragment, and sends on what only the driver can write."""
+    """Writes the new rows of several chunks as one fragment, and passes on what only the driver can write."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -250,7 +250,7 @@ class _Writer:
 
 
 class _Committer:
-    """Collects what comes back and commits it now and then, and what is left when it is closed."""
+    """Collects what comes back and commits it at intervals, and the rest when it is closed."""
 
     def __init__(self, collection: Storage, summary: Summary, seconds: float) -> None:
         self._collection = collection
@@ -262,7 +262,7 @@ class _Committer:
         self._failures: list[Failure] = []
 
     def take(self, written: _Written, left: set[str]) -> None:
-        """Take what a writing task sent; its uris leave `left`."""
+        """Take what a writing task sent, and remove its uris from `left`."""
         commit = written.commit
         for uri in itertools.chain(
             written.uris, (row.uri for row in commit.rows), (failure.uri for failure in commit.failures)
@@ -277,7 +277,7 @@ class _Committer:
             self.close()
 
     def close(self) -> None:
-        """Commit what waits."""
+        """Commit what is waiting."""
         if self._waiting or self._rows or self._failures:
             with self._collection.writing(patience=COMMIT_PATIENCE):
                 if self._waiting:

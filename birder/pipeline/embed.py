@@ -63,7 +63,7 @@ def embed_images(
     threads
         How many read and decode; default: as many as there are processors, at least 16 if images come from servers.
     commit_rows, commit_seconds
-        Rows are committed once that many wait, or the first of them that long.
+        Rows are committed once this many are waiting, or the first has waited this long.
     on_progress
         Called after each batch, with what was done so far.
     stop
@@ -95,7 +95,7 @@ def embed_images(
 
 def give_back_memory() -> None:
     """Return unused memory to the system; glibc keeps hundreds of megabytes after a network was compiled."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library has no such thing
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # other C libraries do not have it
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -181,18 +181,18 @@ class _Reader:
             return True
 
     def is_in_flight(self, sha256: str) -> bool:
-        """Whether the source that claimed a content has not come out of the threads yet."""
+        """Whether the source that claimed a content is still in the threads."""
         with self._lock:
             return sha256 in self._in_flight
 
     def landed(self, sha256: str) -> None:
-        """Note that the source that claimed a content has come out."""
+        """Note that the source that claimed a content has left the threads."""
         with self._lock:
             self._in_flight.discard(sha256)
 
 
 class _Encoder:
-    """Gathers what the threads give into batches, embeds them and hands commits to the writer, in order.
+    """Gathers what the threads return into batches, embeds them and hands commits to the writer, in order.
 
     The order matters: a source whose content came before takes its embedding from a row written earlier.
     """
@@ -257,7 +257,7 @@ class _Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # What was embedded before an error is as good as any: it is committed.
+        # What was embedded before an error is valid: it is committed.
         self._queue.put(None)
         self._thread.join()
         if self._error is not None and error is not self._error:
@@ -296,7 +296,7 @@ class _Writer:
                     self._error = error
                 rows, failures = [], []
             elif self._error is not None:
-                rows, failures = [], []  # nothing more can be written, yet nobody may wait for room in the queue
+                rows, failures = [], []  # nothing more can be written, but `put` must not block
 
 
 def _in_threads(

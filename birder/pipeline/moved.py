@@ -43,7 +43,7 @@ def refuse_moved(collection: Storage, todo: Plan) -> None:
     Raises
     ------
     ImagesMovedError
-        There are such files; it says where they were and where they are.
+        Files have moved; it says where they were and where they are.
     """
     if moved := find_moved(collection, todo):
         folders = [MovedFolder(uri_to_name(each.old), uri_to_name(each.new), each.files) for each in moved]
@@ -56,13 +56,13 @@ def find_moved(collection: Storage, todo: Plan) -> list[Moved]:
     Parameters
     ----------
     collection
-        Its rows are read but for embeddings if there are new files; of the new files, a few.
+        Its rows are read, without embeddings, if there are new files, and so are a few of these files.
     todo
         A plan for it.
 
     Returns
     -------
-    The folders, those with most files first. Copies are none: their old files are still there.
+    The folders, those with most files first. Copies do not count: their old files still exist.
     """
     new: dict[tuple[str, int], list[str]] = defaultdict(list)
     for item in todo.pending:
@@ -106,7 +106,7 @@ def _name(file: str) -> str:
 
 
 def _apart(old: str, new: str) -> tuple[str, str, str]:
-    """The beginnings by which two uris differ, and the rest, which both have."""
+    """The different beginnings of two uris, and the rest that they share."""
     first, second = old.split("/"), new.split("/")
     same = 0
     while same < min(len(first), len(second)) - 3 and first[-1 - same] == second[-1 - same]:
@@ -115,7 +115,7 @@ def _apart(old: str, new: str) -> tuple[str, str, str]:
 
 
 def _same_contents(files: Sequence[tuple[str, tuple[str, str, str]]]) -> bool:
-    """Whether some of the new files, evenly among them, have the contents of the rows."""
+    """Whether some of the new files, evenly spread, have the contents of the rows."""
     step = max(1, len(files) // _COMPARED)
     return all(
         sha256 in contents_of(file, [file + uri[len(uri.partition("#")[0]) :]]).values()

@@ -52,7 +52,7 @@ class Members(Protocol):
     """A shard: a file that holds many images."""
 
     def sources(self) -> Iterator[Source]:
-        """Go through its images without reading them. What is wrong with it is a source with a problem, last."""
+        """Iterate over its images without reading them. If the shard is damaged, the last source has a problem."""
 
 
 class Box(NamedTuple):
@@ -139,7 +139,7 @@ NO_COLUMNS: Mapping[str, Any] = _NoColumns()
 
 
 class Loaded(NamedTuple):
-    """An image's bytes, and the columns that only reading it could tell."""
+    """An image's bytes, and the columns that are known only after reading it."""
 
     data: bytes
     columns: Mapping[str, Any] = NO_COLUMNS
@@ -147,7 +147,7 @@ class Loaded(NamedTuple):
 
 @dataclass(slots=True)
 class Source:
-    """A possible image: a file, part of one, or a whole shard of them that `plan` goes through.
+    """A possible image: a file, part of one, or a whole shard of them that `plan` scans.
 
     Attributes
     ----------
