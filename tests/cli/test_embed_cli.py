@@ -121,12 +121,12 @@ def test_failures_are_listed_and_retried(home: Path) -> None:
         (["failures", "nowhere"], "nowhere"),
     ],
 )
-def test_wrong_paths_are_told_in_one_message(arguments: list[str], reason: str) -> None:
+def test_wrong_paths_are_reported_in_one_message(arguments: list[str], reason: str) -> None:
     (line,) = run_birder(*arguments, code=2).stderr.splitlines()
     assert line.startswith("birder: ") and reason in line
 
 
-def test_folder_without_images_and_missing_argument_are_told(tmp_path: Path) -> None:
+def test_a_folder_without_images_and_a_missing_argument_are_reported(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no images in" in run_birder("embed", tmp_path / "empty", "--in", tmp_path / "c", code=2).stderr
     assert "Name the image files or folders" in run_birder("embed", "--in", tmp_path / "c", code=2).stderr

@@ -128,7 +128,7 @@ class TestRows:
         table = [line for line in rows.splitlines() if "  " in line]  # notes are wrapped by the terminal itself
         assert all(len(line.rstrip()) <= 40 for line in table if not line.startswith("birder"))
 
-    def test_a_reader_that_has_gone_is_no_error(self, arguments: list[str]) -> None:
+    def test_a_closed_pipe_is_not_an_error(self, arguments: list[str]) -> None:
         read, write = os.pipe()
         os.close(read)
         command = [*COMMAND, *arguments]
@@ -138,7 +138,7 @@ class TestRows:
         for word in ("Traceback", "BrokenPipe", "Exception ignored"):
             assert word not in done.stderr
 
-    def test_rows_in_the_c_locale(self, arguments: list[str]) -> None:
+    def test_rows_are_printed_in_the_c_locale(self, arguments: list[str]) -> None:
         done = run_birder(*arguments, env=dict(os.environ) | {"LC_ALL": "C"})
         assert done.stdout == run_birder(*arguments).stdout
 
@@ -158,13 +158,13 @@ def test_name_that_is_not_utf8_is_printed_as_utf8_and_programs_get_its_bytes(loc
     assert format == "table" or b"caf%E9%20%FF.jpg" in done.stdout  # in the column uri
 
 
-def test_standard_output_that_knows_no_unicode_gets_escapes() -> None:
+def test_standard_output_without_unicode_gets_escapes() -> None:
     environment = dict(os.environ) | {"PYTHONIOENCODING": "latin-1"}
     done = run_birder("search", "c.birder", "--where", "label = 'cats'", "--format", "csv", env=environment)
     assert done.stdout.startswith("file,")
 
 
-def test_work_goes_on_when_nobody_reads_standard_error(tmp_path: Path) -> None:
+def test_work_goes_on_when_standard_error_is_closed(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     command = [*COMMAND, "embed", "photos", "--in", str(tmp_path / "d.birder"), "--model", MODEL]
@@ -184,7 +184,7 @@ def test_work_goes_on_when_nobody_reads_standard_error(tmp_path: Path) -> None:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_exit_code_1_where_something_failed(session: Session, arguments: list[str]) -> None:
+def test_exit_code_is_1_if_something_failed(session: Session, arguments: list[str]) -> None:
     done = session.run(*arguments, code=1)
     assert "unknown file format" in done.stderr
 
@@ -217,7 +217,7 @@ def test_exit_code_1_where_something_failed(session: Session, arguments: list[st
     ],
     ids=" ".join,
 )
-def test_exit_code_2_for_wrong_use(session: Session, arguments: list[str]) -> None:
+def test_exit_code_is_2_for_wrong_use(session: Session, arguments: list[str]) -> None:
     done = session.run(*arguments, code=2)
     assert done.stdout == "" or not arguments
     assert "birder: " in done.stderr or not arguments

@@ -36,7 +36,7 @@ def trap(make: Make, tmp_path: Path) -> Storage:
     )
 
 
-def test_photographs_are_sorted_and_nothing_is_overwritten(trap: Storage, tmp_path: Path) -> None:
+def test_sorting_images_overwrites_nothing(trap: Storage, tmp_path: Path) -> None:
     out = tmp_path / "sorted"
     (out / "owl").mkdir(parents=True)
     (out / "owl" / "IMG_2.jpg").write_bytes(b"mine")
@@ -56,7 +56,7 @@ def test_photographs_are_sorted_and_nothing_is_overwritten(trap: Storage, tmp_pa
     assert files(out) == expected
 
 
-def test_sorted_by_prediction_as_links(trap: Storage, tmp_path: Path) -> None:
+def test_images_are_sorted_by_prediction_as_links(trap: Storage, tmp_path: Path) -> None:
     done = sort_into(Snapshot(trap, "label IS NULL"), tmp_path / "out", by="prediction", link=True)
     assert (done.written, done.left_out) == (1, 0)
     assert (tmp_path / "out" / "Strix" / "IMG_3.jpg").samefile(tmp_path / "a" / "IMG_3.jpg")
@@ -64,7 +64,7 @@ def test_sorted_by_prediction_as_links(trap: Storage, tmp_path: Path) -> None:
     assert min(files(tmp_path / "columns")) == "Strix/IMG_1 (2).jpg" and by_column.written == 4
 
 
-def test_no_name_leads_out_of_the_folder(make: Make, tmp_path: Path) -> None:
+def test_names_of_rows_never_lead_out_of_the_folder(make: Make, tmp_path: Path) -> None:
     names = ["..", "../../evil", "/etc/passwd", "a\\b", "con", "CON.txt", ".hidden", "x" * 500, "\u00e4" * 300]
     names += ["a.", "\0", "owl", "OWL", "\udce4", "a\u202eb", "C:", "end "]
     rows = {}
@@ -87,7 +87,7 @@ def test_no_name_leads_out_of_the_folder(make: Make, tmp_path: Path) -> None:
         assert not each.startswith(".") and not each.endswith((".", " ")) and each.lower() not in ("con", "con.txt")
 
 
-def test_a_link_in_the_folder_is_not_followed(make: Make, tmp_path: Path) -> None:
+def test_sorting_does_not_follow_a_link_in_the_folder(make: Make, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"a")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()
@@ -97,7 +97,7 @@ def test_a_link_in_the_folder_is_not_followed(make: Make, tmp_path: Path) -> Non
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_what_cannot_be_sorted_is_said(trap: Storage, tmp_path: Path) -> None:
+def test_images_that_cannot_be_sorted_are_reported(trap: Storage, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="'lable'"):
         sort_into(Snapshot(trap), tmp_path / "out", by="lable")
     with pytest.raises(ConfigError, match="Choose a text column"):

@@ -88,7 +88,7 @@ def test_a_file_is_a_row_just_where_pillow_alone_decodes_it(images: Path, done: 
         assert (str(path) in rows) == decodes, path
 
 
-def test_running_it_again_does_nothing(images: Path, done: Path) -> None:
+def test_a_second_run_on_pillows_images_does_nothing(images: Path, done: Path) -> None:
     before = sorted((str(path), path.stat().st_mtime_ns) for path in done.rglob("*") if path.name != "lock")
     said = birder("embed", f"{images}/**/*", "--in", done)
     assert "0 to do" in said and "Nothing to do" in said

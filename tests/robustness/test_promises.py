@@ -160,7 +160,7 @@ def test_broken_files_end_as_failures_with_a_reason(folder: Path, told: dict[str
         assert re.search(pattern, failures[name]), (name, failures[name])
 
 
-def test_odd_files_end_as_rows_with_the_embedding_of_their_image(folder: Path, told: dict[str, Case]) -> None:
+def test_unusual_files_end_as_rows_with_the_embedding_of_their_image(folder: Path, told: dict[str, Case]) -> None:
     rows = {Path(path).name: row for path, row in rows_of(folder / "c").items()}
     assert rows.keys() == {name for name, case in told.items() if case.same_as is not None}
     embeddings = {name: np.array(row["embedding"], np.float32) for name, row in rows.items()}
@@ -204,7 +204,7 @@ def test_a_file_without_permission_is_a_failure_until_it_is_readable(tmp_path: P
     assert str(photos / "0001.png") not in failures_of(tmp_path / "c")
 
 
-def test_a_file_that_goes_after_it_was_listed_is_a_failure(tmp_path: Path, photo: Image.Image) -> None:
+def test_a_file_that_is_removed_after_it_was_listed_is_a_failure(tmp_path: Path, photo: Image.Image) -> None:
     photos = some_photos(tmp_path, photo, 8)
     command = [sys.executable, "-m", "birder", "embed", str(photos), "--in", str(tmp_path / "c")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

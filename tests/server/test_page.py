@@ -74,7 +74,7 @@ def test_nothing_matching_says_so_and_offers_the_way_back(page: Any) -> None:
     expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} images")
 
 
-def test_a_dropped_picture_finds_itself(page: Any, birds_and_flowers: Path) -> None:
+def test_a_dropped_image_finds_itself(page: Any, birds_and_flowers: Path) -> None:
     total(page)
     drop(page, birds_and_flowers / "birds" / "tucan.jpg")
     expect(page.locator("#chips .chip.query")).to_contain_text("tucan.jpg")
@@ -116,7 +116,7 @@ def test_more_like_this_and_unlike(page: Any) -> None:
     assert before
 
 
-def test_words_without_a_text_half_explain_and_filter(page: Any) -> None:
+def test_words_without_a_text_encoder_are_explained_and_offer_filters(page: Any) -> None:
     page.locator("#search-input").fill("flow")
     off = page.locator(".option.off")
     expect(off).to_contain_text("no text encoder")
@@ -124,7 +124,7 @@ def test_words_without_a_text_half_explain_and_filter(page: Any) -> None:
     expect(page.locator("#chips .chip")).to_contain_text("flowers")
 
 
-def test_the_photo_view_has_the_row_neighbours_and_predictions_and_turns(page: Any) -> None:
+def test_the_image_view_shows_row_and_predictions_and_moves_to_the_next(page: Any) -> None:
     total(page)
     tiles(page).first.dblclick()
     view = page.locator(".photo")
