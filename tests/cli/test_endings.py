@@ -17,7 +17,7 @@ from PIL import Image
 from typer.main import get_command
 
 from birder.cli import app
-from tests.cli.running import COMMAND, Session, run_birder, run_birder_on_a_terminal, with_path
+from tests.cli.running import COMMAND, Session, run_birder, with_path
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
 
@@ -88,6 +88,37 @@ def session(home: Path) -> Iterator[Session]:
     session.close()
 
 
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a terminal that knows colours and its own width."""
+    return {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | {
+        "TERM": "xterm-256color",
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def colour_session(home: Path) -> Iterator[Session]:
+    """An interpreter whose terminal knows colours."""
+    session = Session(cwd=home, env=environment())
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def no_color_session(home: Path) -> Iterator[Session]:
+    session = Session(cwd=home, env=environment(NO_COLOR="1"))
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def narrow_session(home: Path) -> Iterator[Session]:
+    """An interpreter that is told of 40 columns, whatever it writes to."""
+    session = Session(cwd=home, env=environment(COLUMNS="40"))
+    yield session
+    session.close()
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_help_for_a_pipe_has_no_colours(session: Session, command: str) -> None:
     assert "\x1b" not in session.run(command, "--help").stdout
@@ -102,8 +133,8 @@ def test_rows_for_a_pipe_have_no_colours(session: Session, arguments: list[str])
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_help_fits_a_narrow_terminal(command: str) -> None:
-    lines = plain(run_birder_on_a_terminal(command, "--help", columns=40)).splitlines()
+def test_help_fits_a_narrow_terminal(colour_session: Session, command: str) -> None:
+    lines = plain(colour_session.run_on_a_terminal(command, "--help", columns=40)).splitlines()
     assert max(map(len, lines)) <= 40
     together = "".join("".join(lines).split())
     long = [name for each in COMMANDS[command].params for name in each.opts if name.startswith("--")]
@@ -112,18 +143,20 @@ def test_help_fits_a_narrow_terminal(command: str) -> None:
 
 @pytest.mark.parametrize("arguments", PRINT_ROWS.values(), ids=list(PRINT_ROWS))
 class TestRows:
-    def test_rows_for_a_pipe_have_no_colours_and_are_not_folded(self, arguments: list[str]) -> None:
-        done = run_birder(*arguments, env=dict(os.environ) | {"COLUMNS": "40"})
+    def test_rows_for_a_pipe_have_no_colours_and_are_not_folded(
+        self, session: Session, narrow_session: Session, arguments: list[str]
+    ) -> None:
+        done = narrow_session.run(*arguments)
         assert "\x1b" not in done.stdout + done.stderr
-        csv_rows = list(csv.DictReader(io.StringIO(run_birder(*arguments, "--format", "csv").stdout)))
+        csv_rows = list(csv.DictReader(io.StringIO(session.run(*arguments, "--format", "csv").stdout)))
         if arguments[0] not in ("stats", "info"):  # which print several tables, or values of several lines
             assert len(done.stdout.splitlines()) in (0, len(csv_rows) + 1)
 
-    def test_rows_on_a_terminal_heed_no_color(self, arguments: list[str]) -> None:
-        assert not COLOUR.search(run_birder_on_a_terminal(*arguments, env=dict(os.environ) | {"NO_COLOR": "1"}))
+    def test_rows_on_a_terminal_heed_no_color(self, no_color_session: Session, arguments: list[str]) -> None:
+        assert not COLOUR.search(no_color_session.run_on_a_terminal(*arguments))
 
-    def test_rows_fit_a_narrow_terminal(self, arguments: list[str]) -> None:
-        rows = plain(run_birder_on_a_terminal(*arguments, columns=40))
+    def test_rows_fit_a_narrow_terminal(self, colour_session: Session, arguments: list[str]) -> None:
+        rows = plain(colour_session.run_on_a_terminal(*arguments, columns=40))
         assert "Traceback" not in rows
         table = [line for line in rows.splitlines() if "  " in line]  # notes are wrapped by the terminal itself
         assert all(len(line.rstrip()) <= 40 for line in table if not line.startswith("birder"))
@@ -138,9 +171,9 @@ class TestRows:
         for word in ("Traceback", "BrokenPipe", "Exception ignored"):
             assert word not in done.stderr
 
-    def test_rows_are_printed_in_the_c_locale(self, arguments: list[str]) -> None:
+    def test_rows_are_printed_in_the_c_locale(self, session: Session, arguments: list[str]) -> None:
         done = run_birder(*arguments, env=dict(os.environ) | {"LC_ALL": "C"})
-        assert done.stdout == run_birder(*arguments).stdout
+        assert done.stdout == session.run(*arguments).stdout
 
 
 def plain(written: str) -> str:

@@ -1,4 +1,4 @@
-"""What commands print of names that somebody else gave: a terminal shows it and does not obey it."""
+"""How commands print untrusted names: a terminal shows them and does not obey them."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def files(rows: list[dict[str, Any]]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, and the collection of them by the image encoder of the tiny CLIP."""
+    """Images, and the collection of them by the image encoder of the tiny CLIP."""
     home = tmp_path_factory.mktemp("home")
     source = Image.open(DATA / "chelsea.png").convert("RGB")
     for n, name in enumerate(["0.png", "1.png", "2.png", "3.png", "a green leaf.png", BAD]):
@@ -86,7 +86,7 @@ def test_an_image_and_its_row_find_the_same(home: Path) -> None:
 def test_several_queries_with_unlike_and_a_filter(home: Path) -> None:
     both = found(home / "c.birder", "--id", "1.png", "--id", "2.png", "--unlike", "3.png", "--where", "label = 'dogs'")
     assert set(files(both)) == {"0.png", "a green leaf.png"}
-    # What exists as a file is a photograph; the same words that name none are a row; and else a text.
+    # What exists as a file is an image; the same words that name none are a row; and else a text.
     photograph = home / "photos" / "cats" / "3.png"
     other = found(
         home / "c.birder", "--id", "1.png", "--id", "2.png", "--unlike", photograph, "--where", "label = 'dogs'"

@@ -44,13 +44,13 @@ def test_an_automatic_index_has_a_high_recall_also_with_filters(tmp_path: Path, 
     assert right >= 0.95 * 1000
     assert numbers(collection, queries[0], k=10, exact=True) == brute_force(vectors, queries[0], 10)
 
-    # A condition that holds for few rows, far from the query: all of them come, nearest first.
+    # A filter that few rows match, far from the query: all of them come, nearest first.
     rows = np.array([1, 2, 3, 20_001, 59_999])
     where = f"width IN ({', '.join(map(str, rows))})"
     assert (
         numbers(collection, queries[0], k=10, where=where) == rows[brute_force(vectors[rows], queries[0], 5)].tolist()
     )
-    # And one that holds for one row in forty: k of them, the right ones.
+    # And one that one row in forty matches: k of them, the right ones.
     of_label = np.array([n for n in range(60_000) if n % 40 == 3 and n % 7])
     right = 0
     for query in queries[:20]:

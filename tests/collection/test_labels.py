@@ -111,7 +111,7 @@ def test_any_column_of_text_is_written_and_undone(collection: Storage, column: s
 
 
 def test_labels_by_people_take_precedence_over_later_runs(collection: Storage) -> None:
-    """A file that changed is embedded anew, with the name of its folder; what a person said of it stays."""
+    """A file that changed is embedded again, with the name of its folder; a label by a person stays."""
     table = collection.to_arrow().sort_by("uri").to_pylist()
     give_label(collection, [table[0]["id"]], "label", "lynx")
     give_label(collection, [table[1]["id"]], "label", None)

@@ -285,7 +285,7 @@ def test_a_parsed_filter_keeps_its_texts() -> None:
 
 @pytest.fixture(scope="module")
 def of_clip(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    """Photographs embedded by the image encoder of the tiny CLIP."""
+    """Images embedded by the image encoder of the tiny CLIP."""
     from birder.cli.convert import convert
     from birder.collection.model import load_encoder
 
@@ -311,7 +311,7 @@ def test_texts_are_compared_in_the_space_of_both_encoders(of_clip: Storage) -> N
     encoder = load_encoder_of(of_clip, "cpu", engine="torch")
     home = of_clip.path.parent
     pixels = torch.stack([encoder.transform(Image.open(home / f"{n}.png")) for n in range(12)])
-    images = unit(clip.encode_image(pixels).numpy())  # as the whole model has them, from the photographs
+    images = unit(clip.encode_image(pixels).numpy())  # as the whole model has them, from the images
     texts = unit(clip.encode_text(["a cat", "a green frog"]).numpy())
     found = search(of_clip, texts=["a cat"], clip=clip, k=12).to_list()
     for row in found:
@@ -322,7 +322,7 @@ def test_texts_are_compared_in_the_space_of_both_encoders(of_clip: Storage) -> N
     mixed = search(
         of_clip, texts=["a cat"], images=[home / "3.png"], unlike=["a green frog"], clip=clip, encoder=encoder, k=12
     ).to_list()
-    assert {row["width"] for row in mixed} == {*range(12)} - {3}  # the photograph that was asked with is left out
+    assert {row["width"] for row in mixed} == {*range(12)} - {3}  # the image that was asked with is left out
     for row in mixed:
         mine = images[row["width"]]
         expected = (mine @ texts[0] + mine @ images[3]) / 2 - mine @ texts[1]

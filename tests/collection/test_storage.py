@@ -96,7 +96,7 @@ def test_a_changed_file_keeps_the_values_given_to_its_row(collection: Storage) -
     write(collection, [row("a", [0, 1, 0, 0], "02", columns={"trap": 4, "label": None}, known=True)])
     (back,) = collection.to_arrow().to_pylist()
     assert {name: back[name] for name in kept} == {**kept, "trap": 4}
-    # The former picture's place and what a model made of it are not the new one's.
+    # The former image's place and what a model made of it are not the new one's.
     assert (back["embedding"], back["latitude"], back["predicted_label"]) == ([0, 1, 0, 0], 1.0, None)
 
 

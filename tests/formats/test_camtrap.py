@@ -74,7 +74,7 @@ def lines(folder: Path, table: str) -> Lines:
 
 @pytest.fixture
 def trap(make: Make, tmp_path: Path) -> Storage:
-    """A collection made from the standard's example package, three photographs of it."""
+    """A collection made from the standard's example package, three images of it."""
     sources = [source for source in find_sources([str(DATA / "camtrap-dp")]) if dict(source.columns)["fileName"]]
     chosen = [source for source in sources if source.columns["label"]][:40]
     schema = chosen[0].columns.table.schema  # type: ignore[attr-defined]

@@ -82,7 +82,7 @@ def test_the_published_packages_parquet_has_paths(tmp_path: Path, name: str) -> 
     )
     rows = rows_of(import_embeddings(file, tmp_path / "c.birder", model="m").collection)
     assert list(rows) == [path_to_uri(tmp_path / "a/1.jpg"), "file:///abs/2.jpg"]
-    assert [row["source_label"] for row in rows.values()] == [0, -1]  # their index of a class is no label
+    assert [row["source_label"] for row in rows.values()] == [0, -1]  # their index of a class is not a label
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2"])

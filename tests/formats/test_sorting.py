@@ -22,7 +22,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def trap(make: Make, tmp_path: Path) -> Storage:
-    """Two cameras that give the same names; a photograph with two boxes, one without a label, one that is gone."""
+    """Two cameras that give the same names; an image with two boxes, one without a label, one that is gone."""
     rows = {}
     for camera, name, label in [("a", "1", "owl"), ("b", "1", "owl"), ("a", "2", "roe/deer"), ("a", "3", None)]:
         path = tmp_path / camera / f"IMG_{name}.jpg"

@@ -1,4 +1,4 @@
-"""Opening photographs: any mode becomes upright RGB, anything else a reason."""
+"""Opening images: any mode becomes upright RGB, anything else a reason."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def exif(**tags: object) -> Image.Exif:
 def test_exif_orientation_is_applied(orientation: Any) -> None:
     upright = gradient()
     upright.paste("red", (0, 0, 16, 8))
-    # What a camera stores is the upright picture turned by the inverse of what the tag asks for.
+    # What a camera stores is the upright image turned by the inverse of what the tag asks for.
     inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright.transpose(Image.Transpose(inverse[orientation])) if orientation > 1 else upright
     photo = open_photo(encoded(stored, exif=exif(Orientation=orientation)))

@@ -276,7 +276,7 @@ def test_ten_thousand_members_take_little_memory(tmp_path: Path) -> None:
     size, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(todo.pending) == 10_000
-    assert size / 10_000 < 600 and peak < 2 * size  # bytes a photograph
+    assert size / 10_000 < 600 and peak < 2 * size  # bytes an image
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from birder.plots.map_page import write_map_page
 from tests.chromium import CHROMIUM, needs_chromium
 from tests.factory import clusters, collection_of_vectors
 
-pytestmark = pytest.mark.slow  # maps need UMAP, pictures matplotlib, pages a browser
+pytestmark = pytest.mark.slow  # maps need UMAP, images matplotlib, pages a browser
 
 NASTY = "</script><script>alert(1)</script><!--{{xy}}"
 

@@ -62,7 +62,7 @@ def files(images: Path) -> Iterator[Path]:
 def test_each_file_ends_as_a_row_or_as_a_failure_with_a_reason(images: Path, done: Path) -> None:
     rows, failures = rows_of(done), failures_of(done)
     assert not rows.keys() & failures.keys()
-    # hopper.tar is read as a shard: its photographs are hopper.tar#hopper.jpg and so on
+    # hopper.tar is read as a shard: its images are hopper.tar#hopper.jpg and so on
     assert {path.partition("#")[0] for path in (*rows, *failures)} == set(map(str, files(images)))
     assert len(rows) + len(failures) > 1000
     for row in rows.values():

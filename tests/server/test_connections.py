@@ -88,7 +88,7 @@ def test_a_request_without_its_head_is_closed_and_one_being_answered_is_not(
             await asyncio.sleep(0.25)
         yield b"data: end\n\n"
 
-    # It listens meanwhile for the client's going away, which is no body that does not come.
+    # Meanwhile it waits for the client to disconnect, which is not a body that fails to arrive.
     app = BodyLimit(Starlette(routes=[Route("/", lambda _: StreamingResponse(events()))]))
     with running(server_for(app, listener, lambda: None), listener):
         port = listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Collections that others made: what they hold is no reason for a request to fail."""
+"""Collections made by other software: no value in them makes a request fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.server.live import serving
 
 
 def foreign(path: Path, change: dict[str, pa.Array | None] | None = None) -> Path:
-    """A collection as another program would write it, whose sha256 are no hashes; `change` replaces columns."""
+    """A collection as another program would write it, whose sha256 are not hashes; `change` replaces columns."""
     rows = 8
     columns = {
         "id": pa.array([f"row {n}" for n in range(rows)]),

@@ -1,4 +1,4 @@
-"""Labels over HTTP: given, shown at once, undone, told to others, many at a time, and small on the disk."""
+"""Labels over HTTP: given, shown at once, undone, sent to open pages, many at a time, and small on disk."""
 
 from __future__ import annotations
 

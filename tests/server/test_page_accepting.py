@@ -65,7 +65,7 @@ def forty(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def ranked(forty: Any) -> Any:
-    """Label help with 20 suggestions, whose pictures are there."""
+    """Label help with 20 suggestions, whose images are there."""
     forty.locator("#tab-help").click()
     expect(forty.locator("#view-help .tile.loaded")).to_have_count(20)
     forty.locator("#view-help .grid").focus()
@@ -156,7 +156,7 @@ def test_a_server_that_is_away_gets_the_labels_later_and_once(forty: Any) -> Non
     def lose_the_answer(route: Any) -> None:
         tries.append(1)
         if len(tries) == 1:
-            route.fetch()  # it is written, but nobody hears of it
+            route.fetch()  # it is written, but the answer is lost
             route.abort()
         elif len(tries) == 2:
             route.fulfill(status=503, json={"detail": "The disk is full."})

@@ -135,7 +135,7 @@ def test_page_scrolls_a_hundred_thousand_images(browser: Any, many: str) -> None
         last = page.locator("#view-gallery .tile[aria-posinset='100000']")
         expect(last).to_be_visible()
         expect(last).to_have_class(re.compile("loaded"))
-        # Coming back from another view, or from a photograph, finds the same place.
+        # Coming back from another view, or from an image, finds the same place.
         top = page.evaluate("document.querySelector('#view-gallery .scroller').scrollTop")
         page.locator("#tab-failures").click()
         page.locator("#tab-gallery").click()

@@ -21,7 +21,7 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def other(browser: Any, page: Any) -> Iterator[Any]:
-    """The page of somebody else, on another machine."""
+    """The page of another person, on another machine."""
     yield from opened(browser, page.url.split("#")[0])
 
 

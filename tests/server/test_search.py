@@ -177,7 +177,7 @@ def test_one_threshold_waits_for_another_and_a_failure_is_reported_once(tmp_path
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[tuple[httpx.Client, Path]]:
-    """A collection of eight photographs with the model that is installed."""
+    """A collection of eight images with the model that is installed."""
     folder = tmp_path_factory.mktemp("real")
     chosen = sorted((photos / "birds").glob("*.jpg"))[:4] + sorted((photos / "fish").glob("*.jpg"))[:4]
     with serving(collection_by_model(folder, chosen)) as client:
