@@ -14,14 +14,15 @@ import httpx
 import uvicorn
 
 from birder.server.app import create_app
+from birder.server.limits.connections import listen, server_for
 
 
 @contextlib.contextmanager
 def serving(path: Path, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a server on a free port of this machine."""
+    """A client of a server on a free port of this machine, with the limits on connections of `birder serve`."""
     app = create_app(path, **options)
-    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+    listening = listen("127.0.0.1", 0)
+    server = server_for(app, listening, app.state.site.events.stop)
     port = listening.getsockname()[1]
     with running(server, listening), httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60) as client:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import resource
 import socket
@@ -57,6 +58,23 @@ def ended(client: socket.socket) -> bool:
     except OSError:
         pass
     return True
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"GET /api/v1/images?where=" + b"x" * 3_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"no HTTP\r\n\r\n"],
+    ids=["address of 3 MB", "not HTTP"],
+)
+def test_unreadable_request_is_refused_in_the_form_of_other_errors(collection: Path, request_: bytes) -> None:
+    with serving(collection) as client:
+        address = (client.base_url.host, client.base_url.port or 80)
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.sendall(request_)  # all of it is taken: a reset would lose the answer
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ") and b"content-type: application/json" in head.lower()
+        assert "more than 256 KiB" in json.loads(body)["detail"]
+        assert client.get("collection").status_code == 200
 
 
 def test_small_answers_are_sent_at_once() -> None:

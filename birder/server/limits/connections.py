@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import functools
+import json
 import os
 import socket
 import ssl
@@ -31,6 +32,10 @@ FIRST_PORT = 8000
 _TRIES = 50
 _PATIENCE = 10.0
 """Seconds within which a client must have sent the head of a request."""
+_LONGEST_HEAD = 256 << 10
+"""Bytes of a request's address and headers; a filter of 10,000 characters may be 120,000 bytes in an address."""
+_DRAIN = 2.0
+"""Seconds for which what a refused client still sends is read and discarded, so that it receives the answer."""
 _MOST = 1000
 _MOST_OF_ONE = 256  # a page of a browser has six
 _CLOSING_AT_ONCE = 32
@@ -107,6 +112,7 @@ class PatientProtocol(H11Protocol):
         super().__init__(*args, **options)
         self._listener = listener
         self._timer: asyncio.TimerHandle | None = None
+        self._refused = False
 
     @property
     def answering(self) -> bool:
@@ -119,11 +125,43 @@ class PatientProtocol(H11Protocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
+        if self._refused:
+            return
         if self.answering:
             self._stop_waiting()
         else:
             self._wait()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not an HTTP request or has too long a head, in the form of every other error.
+
+        Closing at once would reset the connection while the client is still sending, and the answer would be lost.
+        """
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()  # the answer to the request before has begun
+            return
+        longest = f"{_LONGEST_HEAD >> 10} KiB"
+        detail = f"Invalid HTTP request, or its address and headers have more than {longest}: shorten the filter."
+        body = json.dumps({"detail": detail}).encode()
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self._refused = True
+        self._stop_waiting()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._timer = self.loop.call_later(_DRAIN, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -246,7 +284,7 @@ def server_for(
             date_header=False,
             timeout_graceful_shutdown=1,
             timeout_keep_alive=30,
-            h11_max_incomplete_event_size=256 << 10,  # a filter of 10,000 characters may be 120,000 bytes in an address
+            h11_max_incomplete_event_size=_LONGEST_HEAD,
             ssl_certfile=cert,
             ssl_keyfile=key,
         ),
