@@ -73,8 +73,10 @@ _SESSION = """if True:
             os.dup2(opened, number)
             os.close(opened)
         # As Python opens them when it starts: a terminal is buffered by lines, and cannot seek.
-        sys.stdout = open(1, "w", encoding=sys.__stdout__.encoding, closefd=False)
-        sys.stderr = open(2, "w", encoding=sys.__stderr__.encoding, errors="backslashreplace", closefd=False)
+        sys.stdout, sys.stderr = (
+            open(number, "w", encoding=first.encoding, errors=first.errors, closefd=False)
+            for number, first in ((1, sys.__stdout__), (2, sys.__stderr__))
+        )
         code = 0
         try:
             from birder.cli import run

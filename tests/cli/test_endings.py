@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,35 +88,21 @@ def session(home: Path) -> Iterator[Session]:
     session.close()
 
 
-def environment(**more: str) -> dict[str, str]:
-    """The environment of a terminal that knows colours and its own width."""
-    return {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | {
-        "TERM": "xterm-256color",
-        **more,
-    }
-
-
 @pytest.fixture(scope="module")
-def colour_session(home: Path) -> Iterator[Session]:
-    """An interpreter whose terminal knows colours."""
-    session = Session(cwd=home, env=environment())
-    yield session
-    session.close()
+def session_with(home: Path) -> Iterator[Callable[..., Session]]:
+    """Interpreters with these variables in their environment, whose terminals know colours and their own width."""
+    sessions: dict[str, Session] = {}
 
+    def session_with(**variables: str) -> Session:
+        key = repr(sorted(variables.items()))
+        if key not in sessions:
+            plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+            sessions[key] = Session(cwd=home, env=plain | {"TERM": "xterm-256color"} | variables)
+        return sessions[key]
 
-@pytest.fixture(scope="module")
-def no_color_session(home: Path) -> Iterator[Session]:
-    session = Session(cwd=home, env=environment(NO_COLOR="1"))
-    yield session
-    session.close()
-
-
-@pytest.fixture(scope="module")
-def narrow_session(home: Path) -> Iterator[Session]:
-    """An interpreter that is told of 40 columns, whatever it writes to."""
-    session = Session(cwd=home, env=environment(COLUMNS="40"))
-    yield session
-    session.close()
+    yield session_with
+    for session in sessions.values():
+        session.close()
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -133,8 +119,8 @@ def test_rows_for_a_pipe_have_no_colours(session: Session, arguments: list[str])
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_help_fits_a_narrow_terminal(colour_session: Session, command: str) -> None:
-    lines = plain(colour_session.run_on_a_terminal(command, "--help", columns=40)).splitlines()
+def test_help_fits_a_narrow_terminal(session_with: Callable[..., Session], command: str) -> None:
+    lines = plain(session_with().run_on_a_terminal(command, "--help", columns=40)).splitlines()
     assert max(map(len, lines)) <= 40
     together = "".join("".join(lines).split())
     long = [name for each in COMMANDS[command].params for name in each.opts if name.startswith("--")]
@@ -144,19 +130,19 @@ def test_help_fits_a_narrow_terminal(colour_session: Session, command: str) -> N
 @pytest.mark.parametrize("arguments", PRINT_ROWS.values(), ids=list(PRINT_ROWS))
 class TestRows:
     def test_rows_for_a_pipe_have_no_colours_and_are_not_folded(
-        self, session: Session, narrow_session: Session, arguments: list[str]
+        self, session: Session, session_with: Callable[..., Session], arguments: list[str]
     ) -> None:
-        done = narrow_session.run(*arguments)
+        done = session_with(COLUMNS="40").run(*arguments)
         assert "\x1b" not in done.stdout + done.stderr
         csv_rows = list(csv.DictReader(io.StringIO(session.run(*arguments, "--format", "csv").stdout)))
         if arguments[0] not in ("stats", "info"):  # which print several tables, or values of several lines
             assert len(done.stdout.splitlines()) in (0, len(csv_rows) + 1)
 
-    def test_rows_on_a_terminal_heed_no_color(self, no_color_session: Session, arguments: list[str]) -> None:
-        assert not COLOUR.search(no_color_session.run_on_a_terminal(*arguments))
+    def test_rows_on_a_terminal_heed_no_color(self, session_with: Callable[..., Session], arguments: list[str]) -> None:
+        assert not COLOUR.search(session_with(NO_COLOR="1").run_on_a_terminal(*arguments))
 
-    def test_rows_fit_a_narrow_terminal(self, colour_session: Session, arguments: list[str]) -> None:
-        rows = plain(colour_session.run_on_a_terminal(*arguments, columns=40))
+    def test_rows_fit_a_narrow_terminal(self, session_with: Callable[..., Session], arguments: list[str]) -> None:
+        rows = plain(session_with().run_on_a_terminal(*arguments, columns=40))
         assert "Traceback" not in rows
         table = [line for line in rows.splitlines() if "  " in line]  # notes are wrapped by the terminal itself
         assert all(len(line.rstrip()) <= 40 for line in table if not line.startswith("birder"))
@@ -171,9 +157,10 @@ class TestRows:
         for word in ("Traceback", "BrokenPipe", "Exception ignored"):
             assert word not in done.stderr
 
-    def test_rows_are_printed_in_the_c_locale(self, session: Session, arguments: list[str]) -> None:
-        done = run_birder(*arguments, env=dict(os.environ) | {"LC_ALL": "C"})
-        assert done.stdout == session.run(*arguments).stdout
+    def test_rows_are_printed_in_the_c_locale(
+        self, session: Session, session_with: Callable[..., Session], arguments: list[str]
+    ) -> None:
+        assert session_with(LC_ALL="C").run(*arguments).stdout == session.run(*arguments).stdout
 
 
 def plain(written: str) -> str:
@@ -182,13 +169,13 @@ def plain(written: str) -> str:
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "en_US.UTF-8", "POSIX"])
 @pytest.mark.parametrize("format", ["csv", "table", "json"])
-def test_name_that_is_not_utf8_is_printed_as_utf8_and_programs_get_its_bytes(locale: str, format: str) -> None:
-    environment = with_path(None) | {"LC_ALL": locale}
-    command = [*COMMAND, "failures", "c.birder", "--format", format]
-    done = subprocess.run(command, capture_output=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}.jpg" in done.stdout.decode("utf-8")
-    assert format == "table" or b"caf%E9%20%FF.jpg" in done.stdout  # in the column uri
+def test_name_that_is_not_utf8_is_printed_as_utf8_and_programs_get_its_bytes(
+    session_with: Callable[..., Session], locale: str, format: str
+) -> None:
+    printed = session_with(LC_ALL=locale).run("failures", "c.birder", "--format", format).stdout
+    printed.encode("utf-8")  # bytes that are not UTF-8 would be surrogates
+    assert "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}.jpg" in printed
+    assert format == "table" or "caf%E9%20%FF.jpg" in printed  # in the column uri
 
 
 def test_standard_output_without_unicode_gets_escapes() -> None:
