@@ -62,9 +62,7 @@ if TYPE_CHECKING:
 Paths = str | Path | Sequence[str | Path]
 Vector = npt.NDArray[np.float32]
 
-_IDS_AT_ONCE = 1000
 _IN_NOTEBOOK = 8  # images that a collection shows of itself
-_LEGEND_NAMES = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
 
 
 @dataclass(frozen=True)

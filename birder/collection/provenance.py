@@ -17,7 +17,7 @@ from birder.collection.storage import Storage
 from birder.errors import unknown_name
 
 Kind = Literal["person", "table", "folder", "model"]
-_TELLING = (LABEL_SOURCE, BY, AT)
+_SOURCE_COLUMNS = (LABEL_SOURCE, BY, AT)
 
 
 class Source(NamedTuple):
@@ -63,7 +63,7 @@ def sources_of(collection: Storage, column: str, uris: Iterable[str] | None = No
     if column not in collection.columns:
         raise unknown_name("column", column, collection.columns)
     wanted = None if uris is None else pa.array(list(uris), pa.string())
-    names = dict.fromkeys(["id", "uri", column, *(name for name in _TELLING if name in collection.columns)])
+    names = dict.fromkeys(["id", "uri", column, *(name for name in _SOURCE_COLUMNS if name in collection.columns)])
     collection.journal.read()
     found: dict[str, Source] = {}
     for batch in collection.scan(list(names)):
