@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import birder
+from birder.cli import app
 from tests.cli.running import Session
 from tests.hub import Hub
 from tests.server.live import serving
@@ -76,13 +78,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image encoder of a model of BioCLIP's layout and a hundredth of its size."""
+    path = tmp_path_factory.mktemp("converted") / "vit_s16_pn_tiny.pt"
+    done = CliRunner().invoke(app, ["convert", str(CLIP), "--to", str(path)])
+    assert done.exit_code == 0, done.output
+    return path
+
+
 @pytest.fixture
-def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
-    """A hub that has BioCLIP under its names: in its place a model of the same layout and a hundredth of its size."""
-    checkpoint = tmp_path / "vit_s16_pn_tiny.pt"
-    subprocess.run(
-        [sys.executable, "-m", "birder", "convert", CLIP, "--to", checkpoint], check=True, capture_output=True
-    )
+def environment(hub: Hub, checkpoint: Path, tmp_path: Path) -> dict[str, str]:
+    """A hub that has BioCLIP under its names: in its place, the tiny model."""
     served = hub.add(f"birder-project/{NAME}", f"{NAME}.pt", checkpoint)
     for name in ("open_clip_config.json", "open_clip_model.safetensors"):
         hub.add("imageomics/bioclip", name, CLIP / name)

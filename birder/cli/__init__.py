@@ -20,7 +20,7 @@ from birder.cli.classify import classify
 from birder.cli.convert import convert
 from birder.cli.duplicates import duplicates
 from birder.cli.embed import THIS_MACHINE, embed
-from birder.cli.errors import exit_code, orderly_end, show_warning, tell_usage_error
+from birder.cli.errors import exit_code, message_of, orderly_end, show_warning, tell_usage_error
 from birder.cli.evaluate import evaluate
 from birder.cli.export import export
 from birder.cli.failures import failures
@@ -148,5 +148,5 @@ def run() -> None:
         tell_usage_error(error)
         sys.exit(error.exit_code)
     except BirderError as error:
-        note(f"birder: {error}")
+        note(f"birder: {message_of(error)}")
         sys.exit(exit_code(error))

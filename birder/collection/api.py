@@ -215,7 +215,7 @@ class Collection:
         FilterError
             The filter cannot be used.
         UnknownNameError
-            There is no such column.
+            The column does not exist.
         """
         return self._rows.scan(self._known(columns), where=where)
 
@@ -298,7 +298,7 @@ class Collection:
         Raises
         ------
         UnknownNameError
-            There is no such column.
+            The column does not exist.
 
         Examples
         --------
@@ -1055,7 +1055,7 @@ class Collection:
         Raises
         ------
         RowNotFoundError
-            There is no such row.
+            The row does not exist.
         CollectionError
             The folder is not writable.
         ConfigError
@@ -1300,7 +1300,7 @@ class Collection:
         Raises
         ------
         UnknownNameError
-            There is no such column.
+            The column does not exist.
         CollectionError
             There are fewer than 256 rows, or another process is writing.
         """

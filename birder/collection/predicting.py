@@ -156,11 +156,11 @@ def collect_predictions(
     Parameters
     ----------
     namer
-        What names what.
+        Names images or rows.
     k, min_score
-        At most so many names for each image, none with a score below the least.
+        The most names for each image, and their minimum score.
     unreadable
-        Filled while the namer works.
+        Paths of images that cannot be read, and why; filled while the namer works.
     save
         The collection whose rows get the best name of each in their predicted_... columns.
     """
@@ -217,7 +217,7 @@ def _save(namer: Namer, best: list[tuple[str, dict[str, Any] | None]], save: Sto
 
 
 def held_out_predictions(found: HeldOutNames, sha256: str, k: int, min_score: float) -> HeldOut:
-    """The names of held-out images as `HeldOut`; k and the least score leave out names, and change no count."""
+    """The names of held-out images as `HeldOut`; k and the minimum score limit the names, not the counts."""
     schema = _schema(["is", "label"])
     lines = [
         {**_image(uri), "is": label, **name}
@@ -247,7 +247,7 @@ def collect_features(
     to: str | Path | None,
     force: bool,
 ) -> ImageFeatures:
-    """Image features of a collection's rows, or without one of image files; written to a file where one is named."""
+    """Image features of a collection's rows, or of image files without one; written to a file if one is given."""
     unreadable: list[tuple[str, str]] = []
     names: list[str] = []
     blocks = []
@@ -284,7 +284,7 @@ def class_predictions(
 
 
 def image_name(key: str) -> str:
-    """A uri or path for people; what is behind # is a part of a file: then the uri itself is the name."""
+    """A uri or path as people read it; a part of a file, behind #, keeps its uri."""
     return readable(uri_to_name(key) if key.startswith("file://") and "#" not in key else key)
 
 

@@ -1,6 +1,6 @@
 """Predictions in the rows of a collection: the columns that hold them, how they are read, and how they are written.
 
-A prediction is by a model; labels, which people give, are other columns and are never touched by it.
+A prediction is made by a model; labels, given by people, are in other columns and are never changed by it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def prediction_columns(names: Sequence[str]) -> list[str]:
     Raises
     ------
     CollectionError
-        There are none.
+        It has no predictions.
     """
     if SCORE not in names:
         raise CollectionError("The collection has no predictions yet. Make them with: birder predict --in DIR --save")
@@ -48,7 +48,7 @@ def prediction_columns(names: Sequence[str]) -> list[str]:
 
 
 def prediction_of(row: Mapping[str, Any]) -> Prediction | None:
-    """The prediction in a row; None where there is none."""
+    """The prediction in a row, or None."""
     score = row.get(SCORE)
     ranks = taxon_of(row, PREFIX)
     name = row.get(LABEL) or lowest_name(ranks)
@@ -83,7 +83,7 @@ def prediction_table(
     at
         The time, if that is known.
     columns
-        The columns of the collection: what former predictions left in others of them is taken away.
+        The columns of the collection: values that former predictions left in others of them are removed.
     further
         Other values of each prediction, by name and type.
     """

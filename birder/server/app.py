@@ -1,4 +1,4 @@
-"""The application: `create_app` puts together what answers, for `birder serve` and for any ASGI server."""
+"""The application: `create_app` assembles it, for `birder serve` and for any ASGI server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def create_app(
     collection_dir
         The collection's folder.
     token
-        What requests must present; None lets anyone ask.
+        What requests must present; None accepts all requests.
     hosts
         Names by which the server may be called (the `Host` header); any if empty.
     model

@@ -1,8 +1,8 @@
 """`python -m birder.server.compute WHAT DIR ...`: run long computations in a separate process.
 
-UMAP's loops are compiled code that lets no other thread of its process run, and comparing all images with each
-other takes memory: in the server's own process the page would stand still. Progress goes to standard output, a JSON
-object a line; the last has `error` if it failed, or `result`.
+UMAP's loops are compiled code that lets no other thread of its process run, and comparing all images with each other
+takes memory: in the server's own process the page would freeze. Progress goes to standard output, a JSON object a line;
+the last has `error` if it failed, or `result`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_GROUPS = 10_000
 
 
 def main(what: str, folder: str, *arguments: str) -> int:
-    """Compute a map, duplicates with a threshold, or the accuracy of label help; the exit code."""
+    """Compute a map, duplicates with a threshold, or the accuracy of label help; returns the exit code."""
     try:
         if what == "map":
             _map(Storage.open(folder))

@@ -29,7 +29,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "An invalid filter, value or image"},
     401: {"model": Problem, "description": "The token is missing or wrong"},
     403: {"model": Problem, "description": "A request from another site's page, or to another host's name"},
-    404: {"model": Problem, "description": "There is no such image, column or label"},
+    404: {"model": Problem, "description": "The image, column or label does not exist"},
     408: {"model": Problem, "description": "The request came too slowly"},
     413: {"model": Problem, "description": "Too large"},
     422: {"model": Problem, "description": "A parameter that is missing, or of another kind"},

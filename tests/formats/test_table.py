@@ -108,6 +108,6 @@ def test_sources_know_no_foreign_format() -> None:
         assert "megadetector" not in text and "datapackage.json" not in text, file.name
 
 
-def test_the_documentation_has_the_table_as_it_is() -> None:
+def test_the_documentation_shows_the_table_of_formats() -> None:
     page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text("utf-8")
     assert "\n".join(as_markdown()) in page

@@ -136,7 +136,7 @@ def test_nearest_neighbours_vote_with_the_exponential_of_their_cosine(
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=80), st.integers(1, 40), st.integers(0, 3))  # codes of examples
-def test_drawn_examples_are_of_each_class_alike(codes: list[int], most: int, seed: int) -> None:
+def test_examples_are_sampled_evenly_from_the_classes(codes: list[int], most: int, seed: int) -> None:
     order = np.random.default_rng(seed).random(len(codes))
     chosen = draw_examples(np.array(codes), most, order)
     assert len(chosen) == min(most, len(codes)) == len(set(chosen.tolist()))
@@ -151,7 +151,7 @@ def test_drawn_examples_are_of_each_class_alike(codes: list[int], most: int, see
 
 
 @given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 3))
-def test_what_is_held_out_is_the_same_share_of_each_class_and_leaves_one(
+def test_held_out_images_are_the_same_share_of_each_class_and_leave_one(
     labels: list[str], share: float, seed: int
 ) -> None:
     out = hold_out(labels, share, seed)
@@ -161,12 +161,12 @@ def test_what_is_held_out_is_the_same_share_of_each_class_and_leaves_one(
         assert sum(members) == min(round(share * len(members)), len(members) - 1)
 
 
-def test_another_seed_holds_out_others() -> None:
+def test_another_seed_holds_out_other_images() -> None:
     labels = ["a"] * 50
     assert (hold_out(labels, 0.5, 0) != hold_out(labels, 0.5, 1)).any()
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+def test_an_invalid_share_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match="between 0 and 1"):
         hold_out(["a", "b"], share)

@@ -35,7 +35,7 @@ def test_suggestions_give_unlabelled_images_the_label_of_their_cluster_most_cert
     assert "12 labelled images of 4 kinds" in found.note
 
 
-def test_one_label_is_asked_for(tmp_path: Path) -> None:
+def test_suggestions_can_be_limited_to_one_label(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 80, labelled=12)
     found = suggest(collection, "label", label="fox", limit=5)
     truth = truths(collection)
@@ -43,7 +43,7 @@ def test_one_label_is_asked_for(tmp_path: Path) -> None:
     assert {truth[row.id] for row in found.rows} == {"fox"}
 
 
-def test_the_most_useful_lie_between_two_classes(tmp_path: Path) -> None:
+def test_the_most_useful_suggestions_lie_between_two_classes(tmp_path: Path) -> None:
     collection = Storage.create_or_open(tmp_path / "c", card(2))
     photo = tmp_path / "a.jpg"
     rows = []
@@ -65,7 +65,7 @@ def test_the_most_useful_lie_between_two_classes(tmp_path: Path) -> None:
     assert [names[row.id] for row in suggest(collection, "label", label="b").rows] in (["10", "09"], ["10", "09", "08"])
 
 
-def test_with_one_class_the_others_stand_against_it(tmp_path: Path) -> None:
+def test_with_one_class_the_unlabelled_rows_are_its_opposite(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 80, labelled=0)
     truth = truths(collection)
     owls = [id_ for id_, name in truth.items() if name == "owl"]
@@ -76,7 +76,7 @@ def test_with_one_class_the_others_stand_against_it(tmp_path: Path) -> None:
     assert {row.label for row in suggest(collection, "label", order="useful").rows} == {"owl"}
 
 
-def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
+def test_suggestions_that_are_impossible_are_refused_with_a_reason(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 8, labelled=0)
     with pytest.raises(ConfigError, match="No row has a value in label yet"):
         suggest(collection, "label")
@@ -90,9 +90,7 @@ def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
     assert suggest(collection, "label").rows == []
 
 
-def test_more_examples_than_are_needed_are_drawn_from_each_class_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_surplus_examples_are_sampled_evenly_from_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from birder.learning import suggest as module
 
     monkeypatch.setattr(module, "MOST_EXAMPLES", 12)
