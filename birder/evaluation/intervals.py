@@ -13,13 +13,13 @@ and Graubard 1998; Franco et al. 2019, doi:10.1093/jssam/smy019, compare such in
 
 - Classes with one group have no variance of their own. They are taken together as one stratum ("collapsed strata",
   Cochran 1977, 5A.12), less the share of variance that lies between classes, as found in the other classes.
-- The standard error is drawn towards what one accuracy for all classes would give (that of all or, if it gives more,
-  that of the classes with few groups), with the correlation within groups that was found (the design effect
-  1 + (m - 1) rho, Kish 1965). That counts as 10 degrees of freedom beside those that
+- The accuracy whose doubt it is lies nearer to that of the classes with few groups: midway between it and the mean.
+- The standard error is drawn towards what that accuracy would give for all classes, with the correlation within groups
+  that was found (the design effect 1 + (m - 1) rho, Kish 1965). That counts as 10 degrees of freedom beside those that
   the groups have (Satterthwaite 1946), so it decides where there are few, and vanishes where there are many.
 
 The interval always holds the estimate. tests/evaluation/test_intervals_cover.py simulates truths and counts how often
-the intervals hold them.
+the intervals hold them: 93 to 97 % of 95 % intervals, 92 to 98 % where rare classes are much harder or errors are rare.
 
 Everything else (log loss, F1, calibration error): percentiles of the resamples, further out where groups are few (the
 expanded percentile interval, Hesterberg 2015, doi:10.1080/00031305.2015.1089789), moved so that their median is the
@@ -521,6 +521,8 @@ def _parts(values: Floats, strata: Codes, groups: Codes, share: bool) -> _Parts:
         doubt += single**2 / max(single - 1, 1)
     freedom = max(1.0, min(total**2 / doubt, all_groups - 1.0))
     expected, tail = None, float(means.mean())
+    if count > 1:
+        pulls *= math.sqrt(all_groups / (all_groups - 1))
     if share and count > 1:
         squares = np.bincount(stratum, np.where(multiple, deviations, 0) ** 2).astype(np.float64)
         within = _within_groups(squares, means, rows, equal, many)
@@ -535,13 +537,15 @@ def _parts(values: Floats, strata: Codes, groups: Codes, share: bool) -> _Parts:
 def _share_limits(value: float, variance: float, parts: _Parts, level: float) -> tuple[float, float]:
     """Wilson's limits of a share whose mean varies so much over the resamples."""
     freedom = parts.freedom
+    middle = (value + parts.tail) / 2  # the accuracy whose doubt it is
     if parts.expected is not None and 0 < value < 1:
-        expected = max(value * (1 - value), parts.tail * (1 - parts.tail)) * parts.expected
+        expected = middle * (1 - middle) * parts.expected
         variance = (freedom * variance + _BORROWED * expected) / (freedom + _BORROWED)
         freedom = min(freedom + _BORROWED, len(parts.pulls) - 1)
-    spread = value * (1 - value)
+    spread = middle * (1 - middle)
     alike = spread / variance if spread > 0 and variance > 1e-12 * spread else parts.alike
-    return _wilson(value, alike, -_quantile((1 - level) / 2, freedom))
+    low, high = _wilson(middle, alike, -_quantile((1 - level) / 2, freedom))
+    return max(0.0, value + low - middle), min(1.0, value + high - middle)
 
 
 def _collapsed(cell_means: Floats, stratum: Codes, many: npt.NDArray[np.bool_], means: Floats) -> Floats:
