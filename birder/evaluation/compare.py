@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from birder.errors import ConfigError
 from birder.evaluation.intervals import Bootstrap, Estimate, mcnemar_exact, paired_difference
 from birder.evaluation.judged import Floats, Judged, bools, floats, tidied
-from birder.evaluation.metrics import count, log_losses
+from birder.evaluation.metrics import count, log_losses, macro_f1
 
 
 def compare(first: pa.Table, second: pa.Table, *, seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _values(rows: Judged) -> dict[str, Floats]:
 
 def _macro(rows: Judged, weights: NDArray[np.float32]) -> Floats:
     """Mean recall and macro F1 of each resample, (R, 2)."""
-    counts = count(rows.true, rows.predicted, len(rows.names), weights)
-    recall = np.nanmean(counts.recall(), axis=1)
-    occurring = len(np.union1d(rows.true, rows.predicted[rows.predicted >= 0]))
-    return np.stack([recall, np.nan_to_num(counts.f1()).sum(axis=1) / occurring], axis=1)
+    classes = len(rows.names)
+    f1 = macro_f1(rows.true, rows.predicted, classes, weights)
+    recall = [np.nanmean(count(rows.true, rows.predicted, classes, row).recall()) for row in weights]
+    return np.stack([recall, f1], axis=1)

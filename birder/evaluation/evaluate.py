@@ -15,7 +15,7 @@ from birder.errors import ConfigError, unknown_name
 from birder.evaluation.calibration import equal_mass, expected_calibration_errors, reliability
 from birder.evaluation.intervals import Bootstrap, Estimate, share_of_groups
 from birder.evaluation.judged import Bools, Codes, Judged, bools, floats, tidied
-from birder.evaluation.metrics import count, heights, log_losses
+from birder.evaluation.metrics import count, heights, log_losses, macro_f1
 from birder.evaluation.predictions import PREDICTED, TRUE
 from birder.evaluation.selective import PERCENTS, coverages, risk_coverage
 from birder.evaluation.unknown_metrics import Ordered, Scores, separations
@@ -37,6 +37,7 @@ def evaluate_predictions(
     resamples: int = 1000,
     by: Sequence[str] = (),
     unknown: tuple[Scores, Scores] | None = None,
+    unknown_groups: tuple[Codes, Codes] | None = None,
 ) -> dict[str, Any]:
     """Judge predictions, with an interval and the number of images for every figure.
 
@@ -55,6 +56,9 @@ def evaluate_predictions(
         out of it.
     unknown
         Scores of images of known and of unknown classes, the higher the less known: (K,) and (U,).
+    unknown_groups
+        int64 (K,) and (U,): the group of each of these, or the image itself where an image has several scores, as when
+        classes were left out more than once; default: the scores are independent.
 
     Returns
     -------
@@ -107,13 +111,9 @@ def evaluate_predictions(
         for k in (3, 5):
             metrics[f"top{k}"] = figures.mean(bools(pc.less_equal(place, k)))
     metrics["mean_recall"] = figures.all.macro(right)
-    occurring = len(np.union1d(true, predicted[predicted >= 0]))
-
-    def macro_f1(weights: NDArray[np.float32]) -> NDArray[np.float64]:
-        found = np.nan_to_num(count(true, predicted, len(rows.names), weights).f1())
-        return np.asarray(found.sum(axis=1) / occurring)
-
-    metrics["macro_f1"] = figures.all.statistic(macro_f1, limits=_SHARE, within_classes=True)
+    metrics["macro_f1"] = figures.all.statistic(
+        lambda weights: macro_f1(true, predicted, len(rows.names), weights), limits=_SHARE, within_classes=True
+    )
     metrics["coverage"] = figures.mean(predicted >= 0)
     told = floats(rows.table["true_probability"])
     if len(known := np.flatnonzero(np.isfinite(told))):
@@ -127,7 +127,7 @@ def evaluate_predictions(
     metrics |= _of_confidence(rows, figures)
     metrics |= _of_sets(rows, figures)
     if unknown is not None:
-        metrics |= _of_unknown(*unknown, seed, resamples)
+        metrics |= _of_unknown(*unknown, unknown_groups, seed, resamples)
     ranks, height = _of_ranks(rows, figures)
     if height is not None:
         metrics["lca_height"] = height
@@ -209,13 +209,16 @@ def _of_sets(rows: Judged, figures: _Figures) -> dict[str, Estimate]:
     return {"set_coverage": figures.mean(holds[known], known), "set_size": figures.mean(sizes, known)}
 
 
-def _of_unknown(known: Scores, unknown: Scores, seed: int, resamples: int) -> dict[str, Estimate]:
+def _of_unknown(
+    known: Scores, unknown: Scores, of: tuple[Codes, Codes] | None, seed: int, resamples: int
+) -> dict[str, Estimate]:
     if not len(known) or not len(unknown):
         return {}
     if not (np.isfinite(known).all() and np.isfinite(unknown).all()):
         raise ConfigError("The scores of known and unknown images must be finite.")
     ordered = Ordered(known, unknown)
-    bootstrap = Bootstrap(None, None, rows=len(ordered), seed=seed, resamples=resamples)
+    groups = None if of is None else np.concatenate(of)[ordered.rows]
+    bootstrap = Bootstrap(groups, None, rows=len(ordered), seed=seed, resamples=resamples)
     area, rate = bootstrap.statistics(
         lambda weights: separations(ordered, weights), n=[len(ordered), len(unknown)], limits=[_SHARE, _SHARE]
     )

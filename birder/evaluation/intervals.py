@@ -13,12 +13,13 @@ and Graubard 1998; Franco et al. 2019, doi:10.1093/jssam/smy019, compare such in
 
 - Classes with one group have no variance of their own. They are taken together as one stratum ("collapsed strata",
   Cochran 1977, 5A.12), less the share of variance that lies between classes, as found in the other classes.
-- The standard error is drawn towards what one accuracy for all classes would give, with the correlation within groups
+- The accuracy whose doubt it is lies nearer to that of the classes with few groups: midway between it and the mean.
+- The standard error is drawn towards what that accuracy would give for all classes, with the correlation within groups
   that was found (the design effect 1 + (m - 1) rho, Kish 1965). That counts as 10 degrees of freedom beside those that
   the groups have (Satterthwaite 1946), so it decides where there are few, and vanishes where there are many.
 
 The interval always holds the estimate. tests/evaluation/test_intervals_cover.py simulates truths and counts how often
-the intervals hold them.
+the intervals hold them: 93 to 97 % of 95 % intervals, 92 to 98 % where rare classes are much harder or errors are rare.
 
 Everything else (log loss, F1, calibration error): percentiles of the resamples, further out where groups are few (the
 expanded percentile interval, Hesterberg 2015, doi:10.1080/00031305.2015.1089789), moved so that their median is the
@@ -482,12 +483,15 @@ class _Parts(NamedTuple):
     expected
         The variance in units of p (1 - p), if all strata had the same share p; None for a single stratum, and where
         values are not shares.
+    tail
+        The mean over strata, each as far as it adds to that variance: the accuracy of the classes with few groups.
     """
 
     pulls: Floats
     freedom: float
     alike: float
     expected: float | None
+    tail: float
 
 
 def _parts(values: Floats, strata: Codes, groups: Codes, share: bool) -> _Parts:
@@ -516,26 +520,32 @@ def _parts(values: Floats, strata: Codes, groups: Codes, share: bool) -> _Parts:
         single = int((~many).sum())
         doubt += single**2 / max(single - 1, 1)
     freedom = max(1.0, min(total**2 / doubt, all_groups - 1.0))
-    expected = None
+    expected, tail = None, float(means.mean())
+    if count > 1:
+        pulls *= math.sqrt(all_groups / (all_groups - 1))
     if share and count > 1:
         squares = np.bincount(stratum, np.where(multiple, deviations, 0) ** 2).astype(np.float64)
         within = _within_groups(squares, means, rows, equal, many)
-        expected = float((within / equal + (1 - within) / rows).sum()) / count**2
+        variances = within / equal + (1 - within) / rows
+        expected = float(variances.sum()) / count**2
+        tail = float((variances * means).sum() / variances.sum())
         apart = float((deviations**2).sum()) / count**2  # without what strata share by the same groups
         expected *= max(1.0, float((pulls**2).sum()) / apart) if apart > 0 else 1.0
-    return _Parts(pulls, freedom, count**2 / total, expected)
+    return _Parts(pulls, freedom, count**2 / total, expected, tail)
 
 
 def _share_limits(value: float, variance: float, parts: _Parts, level: float) -> tuple[float, float]:
     """Wilson's limits of a share whose mean varies so much over the resamples."""
     freedom = parts.freedom
+    middle = (value + parts.tail) / 2  # the accuracy whose doubt it is
     if parts.expected is not None and 0 < value < 1:
-        expected = value * (1 - value) * parts.expected
+        expected = middle * (1 - middle) * parts.expected
         variance = (freedom * variance + _BORROWED * expected) / (freedom + _BORROWED)
         freedom = min(freedom + _BORROWED, len(parts.pulls) - 1)
-    spread = value * (1 - value)
+    spread = middle * (1 - middle)
     alike = spread / variance if spread > 0 and variance > 1e-12 * spread else parts.alike
-    return _wilson(value, alike, -_quantile((1 - level) / 2, freedom))
+    low, high = _wilson(middle, alike, -_quantile((1 - level) / 2, freedom))
+    return max(0.0, value + low - middle), min(1.0, value + high - middle)
 
 
 def _collapsed(cell_means: Floats, stratum: Codes, many: npt.NDArray[np.bool_], means: Floats) -> Floats:

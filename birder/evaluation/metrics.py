@@ -11,6 +11,9 @@ Bools = NDArray[np.bool_]
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+_AT_ONCE = 1_000_000
+"""Classes times resamples that are counted at once: 24 MB."""
+
 
 class Counts(NamedTuple):
     """What is known of each class: float64 (..., C) each.
@@ -71,6 +74,29 @@ def count(true: Codes, predicted: Codes, classes: int, weights: NDArray[np.float
         found[2, i] = np.bincount(takers, row[taken], classes)
     found[1:] += found[0]
     return Counts(*(found if weights.ndim == 2 else found[:, 0]))
+
+
+def macro_f1(true: Codes, predicted: Codes, classes: int, weights: NDArray[np.floating]) -> Floats:
+    """The mean of F1 over the classes that are true or predicted somewhere, in each resample.
+
+    Parameters
+    ----------
+    true, predicted, classes
+        As in `count`.
+    weights
+        (R, N)
+
+    Returns
+    -------
+    float64 (R,)
+    """
+    occurring = len(np.union1d(true, predicted[predicted >= 0]))
+    step = max(1, _AT_ONCE // classes)
+    found = np.empty(len(weights))
+    for start in range(0, len(weights), step):
+        f1 = count(true, predicted, classes, weights[start : start + step]).f1()
+        found[start : start + step] = np.nan_to_num(f1).sum(axis=1) / occurring
+    return found
 
 
 def heights(agree: Bools) -> Codes:

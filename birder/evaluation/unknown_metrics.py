@@ -48,6 +48,8 @@ class Ordered:
 
     Attributes
     ----------
+    rows
+        int64 (N,): which image stands at each place, counted in the known ones, then the unknown ones.
     below, up_to
         int64 (U,): how many known images have a score below that of each unknown image, and how many at most its.
     passing
@@ -55,7 +57,10 @@ class Ordered:
     """
 
     def __init__(self, known: Scores, unknown: Scores) -> None:
-        known, unknown = np.sort(known.astype(np.float64)), np.sort(unknown.astype(np.float64))
+        known, unknown = known.astype(np.float64), unknown.astype(np.float64)
+        orders = np.argsort(known, kind="stable"), np.argsort(unknown, kind="stable")
+        self.rows = np.concatenate([orders[0], len(known) + orders[1]])
+        known, unknown = known[orders[0]], unknown[orders[1]]
         self.below = np.searchsorted(known, unknown, "left")
         self.up_to = np.searchsorted(known, unknown, "right")
         self.passing = np.searchsorted(unknown, known, "right")

@@ -386,7 +386,8 @@ def _in_one(of: Codes, other: Codes) -> Codes:
     """Which numbers of the first go with one number of the second only."""
     pairs = np.unique(np.stack([of, other], axis=1), axis=0)
     numbers, counts = np.unique(pairs[:, 0], return_counts=True)
-    return numbers[counts == 1].astype(np.int64)
+    alone: Codes = numbers[counts == 1].astype(np.int64)
+    return alone
 
 
 def _greedy(class_of: Codes, group_of: Codes, folds: int, seed: int) -> Codes:

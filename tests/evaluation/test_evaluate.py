@@ -127,6 +127,19 @@ def test_sets_and_the_unknown() -> None:
     assert found["unknown_auroc"]["n"] == 280 and found["unknown_fpr95"]["n"] == 80
 
 
+def test_scores_of_the_same_image_are_not_taken_as_independent() -> None:
+    table = made(20)
+    once = evaluate_predictions(table, unknown=UNKNOWN)["metrics"]["unknown_auroc"]
+    five = (np.tile(UNKNOWN[0], 5), np.tile(UNKNOWN[1], 5))
+    images = (np.tile(np.arange(200), 5), np.tile(np.arange(200, 280), 5))
+    grouped = evaluate_predictions(table, unknown=five, unknown_groups=images)["metrics"]["unknown_auroc"]
+    assert grouped["estimate"] == once["estimate"] and grouped["interval"] == "bootstrap over groups"
+    width = once["high"] - once["low"]
+    assert grouped["high"] - grouped["low"] == pytest.approx(width, rel=0.15)
+    naive = evaluate_predictions(table, unknown=five)["metrics"]["unknown_auroc"]
+    assert naive["high"] - naive["low"] < width / 1.8
+
+
 def test_names_alone_give_no_figure_of_probabilities() -> None:
     ids = ["a", "b", "c", "d"]
     found = evaluate_predictions(from_columns(ids, ids, None, ["x", "x", "y", "y"], ["x", None, "y", "x"]))

@@ -1,7 +1,7 @@
 """torchmetrics' figures of the same predictions: run by the interpreter of .venv-peers.
 
-Reads one JSON job from standard input: {inputs: file.npz with `probabilities` (N, C), `true` (N,), and the scores `known`
-and `unknown`, outputs: file.npz to write}.
+Reads one JSON job from standard input: {inputs: file.npz with `probabilities` (N, C), `true` (N,), and the scores
+`known` and `unknown`, outputs: file.npz to write}.
 """
 
 from __future__ import annotations
