@@ -177,15 +177,14 @@ def similar_components(
     numbers = np.arange(len(vectors))
     step = _PAIRS // max(vectors.shape[1], 1) + 1
     for left, right, compared in _candidates(_most(vectors), threshold - _ROUNDING):
-        while len(left):
-            apart = numbers[left] != numbers[right]
-            left, right = left[apart], right[apart]
-            some = slice(0, step)
-            similar = np.einsum("nd,nd->n", vectors[left[some]], vectors[right[some]]) >= threshold
-            pairs = np.stack([numbers[left[some][similar]], numbers[right[some][similar]]], axis=1)
-            if len(pairs):
+        for start in range(0, len(left), step):
+            one, other = left[start : start + step], right[start : start + step]
+            apart = numbers[one] != numbers[other]
+            one, other = one[apart], other[apart]
+            similar = np.einsum("nd,nd->n", vectors[one], vectors[other]) >= threshold
+            if similar.any():
+                pairs = np.stack([numbers[one[similar]], numbers[other[similar]]], axis=1)
                 numbers = _components(len(vectors), pairs)[numbers]
-            left, right = left[step:], right[step:]
         if progress is not None:
             progress(compared)
     return numbers
