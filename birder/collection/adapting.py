@@ -21,7 +21,7 @@ def file_to_write(collection: Path, to: Path, *, detached: bool) -> Path:
     A head is detached if that is asked for, or where the weights of the collection's network are out of reach.
     """
     from birder.collection.backbone import describe_backbone
-    from birder.weights.head import HEAD_ENDING
+    from birder.registry import HEAD_ENDING
 
     if detached or to.name.endswith(HEAD_ENDING) or describe_backbone(Storage.open(collection))["sha256"] is None:
         return to.with_name(to.stem.removesuffix(".head") + HEAD_ENDING)

@@ -238,12 +238,11 @@ def test_a_classifier_of_another_model_is_refused(storage: Storage, tmp_path: Pa
 
 def test_two_models_are_compared_on_the_images_that_both_have(storage: Storage, tmp_path: Path) -> None:
     vectors, values = columns()
-    better = dict(values) | {"predicted_species": values["species"]}
-    noise = np.random.default_rng(3).normal(size=vectors.shape)
+    better = {key: each[:100] for key, each in values.items()}
+    better["predicted_species"] = better["species"]
+    noise = np.random.default_rng(3).normal(size=(ROWS, vectors.shape[1]))
     names = [f"p/{i:05d}.jpg" for i in range(100)]
-    other = collection_of_vectors(
-        tmp_path / "better.birder", noise[:100], names=names, columns={key: each[:100] for key, each in better.items()}
-    )
+    other = collection_of_vectors(tmp_path / "better.birder", noise[:100], names=names, columns=better)
     collection = birder.open_collection(storage.path)
     found = collection.evaluate(
         "species", predictions="predicted_species", against=other.path, group_by="site", progress=None
