@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/examples.py [GROCERY]
 
-GROCERY is a collection of the Grocery Store Dataset's folders train and val (`birder embed train val --in GROCERY`); the
-other rows are of the BioCLIP 2 embeddings in tests/data. Mean accuracy in percent over ten random draws.
+GROCERY is a collection of the Grocery Store Dataset's folders train and val (`birder embed train val --in GROCERY`);
+the other rows are of the BioCLIP 2 embeddings in tests/data. Mean accuracy in percent over ten random draws.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def accuracy(x: Vectors, labels: Names, learned: npt.NDArray[np.bool_], method: 
 
 
 def draw(labels: Names, of_each: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Rows to learn from: a number of each class, or a share of it below 1; one row of a class is always left to name."""
+    """Rows to learn from: a number of each class, or a share of it below 1; one row of each is always left to name."""
     random = np.random.default_rng(seed)
     learned = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):
