@@ -151,7 +151,7 @@ def few_shot_one_array() -> Work:
 
 def few_shot_published() -> Work:
     """`birder.eval.methods.simpleshot` of the published package on unit-length vectors; it draws folds of its own."""
-    from birder.eval.methods.simpleshot import (  # type: ignore[import-not-found]  # the published package's
+    from birder.eval.methods.simpleshot import (  # the published package's
         evaluate_simpleshot,
         sample_k_shot,
     )

@@ -18,7 +18,7 @@ REAL = Path(__file__).parents[1] / "data" / "bioclip2-tol200m-1030.parquet"
 
 
 def test_nearest_rows_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_CELLS", 300 * 11)
+    monkeypatch.setattr(blocks, "_CELLS", 300 * 3)
     vectors = np.random.default_rng(0).normal(size=(300, 20)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     shares: list[float] = []
