@@ -39,7 +39,7 @@ help: ## this list
 	@$(PY) -m pip install --constraint constraints.txt --editable '.[dev]' | $(PIP_LINES)
 	@touch $@
 
-demo: .venv/.installed ## embed the example images, classify, find similar ones, name them, draw a contact sheet
+demo: .venv/.installed ## embed the example images, find similar ones, name them, learn a classifier from them
 	@mkdir -p demo
 	@echo "== Embedding $(PHOTOS) with $(MODEL)"
 	$(BIRDER) embed $(PHOTOS) --in $(COLLECTION) --model $(MODEL) --table $(PHOTOS)/photos.csv
@@ -50,8 +50,10 @@ demo: .venv/.installed ## embed the example images, classify, find similar ones,
 	@echo "== Naming images by labelled examples of their groups; a quarter is left out to measure how often that is right"
 	$(BIRDER) predict --like $(COLLECTION) --column group --hold-out 0.25 -k 1
 	@$(PY) examples/contact_sheet.py $(COLLECTION) demo/contact-sheet.jpg
-	@echo "== Done. Look at the collection in a browser: search, filter, map, label"
-	@echo "   $(BIRDER) serve $(COLLECTION)"
+	@echo "== Learning a classifier from the same groups, and how good it is on images that it has not seen"
+	$(BIRDER) adapt $(COLLECTION) --column group --to demo/groups.safetensors --report demo/report --force
+	@echo "== Done. What it gets wrong, with the images: open demo/report/report.html"
+	@echo "   Look at the collection in a browser (search, filter, map, label): $(BIRDER) serve $(COLLECTION)"
 
 test: .venv/.tools test-js ## every test, in two processes
 	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from birder.analysis.agreement import Agreement
     from birder.analysis.projection import MapPoints
     from birder.analysis.stats import ColumnStats, Stats, ValueCount
-    from birder.analysis.suggest import Suggestion, Suggestions
     from birder.collection.api import (
         Collection,
         ImportReport,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     )
     from birder.collection.backup import Backup
     from birder.collection.detecting import Detected
+    from birder.collection.evaluating import Evaluation
     from birder.collection.filter import Filter, parse_filter
     from birder.collection.functions import (
         classify,
@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
     from birder.inference.classification import infer_batch, infer_dataloader, infer_image
+    from birder.learning.adapt import Adapted
+    from birder.learning.suggest import Suggestion, Suggestions
     from birder.pipeline.run import EmbedReport, Progress
     from birder.registry import (
         create_network,
@@ -100,8 +102,9 @@ _HOMES = {
     "birder.analysis.agreement": ["Agreement"],
     "birder.analysis.projection": ["MapPoints"],
     "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
-    "birder.analysis.suggest": ["Suggestion", "Suggestions"],
+    "birder.learning.suggest": ["Suggestion", "Suggestions"],
     "birder.collection.backup": ["Backup"],
+    "birder.collection.evaluating": ["Evaluation"],
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
     "birder.collection.detecting": ["Detected"],
@@ -147,6 +150,7 @@ _HOMES = {
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
     "birder.inference.classification": ["infer_batch", "infer_dataloader", "infer_image"],
+    "birder.learning.adapt": ["Adapted"],
     "birder.pipeline.run": ["EmbedReport", "Progress"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
     "birder.weights.checkpoint": [
@@ -168,6 +172,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Adapted",
     "Agreement",
     "Backup",
     "BirderError",
@@ -181,6 +186,7 @@ __all__ = [
     "Detected",
     "Duplicates",
     "EmbedReport",
+    "Evaluation",
     "ExportReport",
     "FileExistsError",
     "Filter",

@@ -10,8 +10,9 @@ from __future__ import annotations
 import builtins
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 
 class BirderError(Exception):
@@ -70,8 +71,37 @@ class TornCopyError(CollectionError):
     """A copy of a collection that was taken while it was being written, and lacks some of its files."""
 
 
+class MovedFolder(NamedTuple):
+    """A folder whose files moved: its former and present path or URL, and how many files were recognised."""
+
+    old: str
+    new: str
+    files: int
+
+
 class ImagesMovedError(CollectionError):
-    """Images to be embedded already have rows, under the uris of a folder that they have left."""
+    """Images to be embedded already have rows, under the uris of a folder that they have left.
+
+    Parameters
+    ----------
+    collection
+        The collection's folder.
+    folders
+        Where the images were, and where they are.
+    """
+
+    def __init__(self, collection: Path, folders: Sequence[MovedFolder]) -> None:
+        moves = "\n".join(
+            f"{each.files:,} images of {each.old} are in {each.new} now. To keep their rows and labels:\n"
+            f"  collection.relocate({each.old!r}, {each.new!r})"
+            for each in folders
+        )
+        super().__init__(f"{moves}\nThen embed again. To embed them as new images, without labels, set as_new=True.")
+        self.collection = collection
+        self.folders = tuple(folders)
+
+    def __reduce__(self) -> tuple[type[ImagesMovedError], tuple[Path, tuple[MovedFolder, ...]]]:
+        return type(self), (self.collection, self.folders)
 
 
 class FileExistsError(BirderError, builtins.FileExistsError):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TASK = "image_classification"
 DETECTION_TASK = "object_detection"
 """The task of a detector's checkpoint, of which Birder loads the backbone."""
+HEAD_ENDING = ".head.safetensors"
+"""How the names of detached heads end: classifiers without their network (`birder.weights.head`)."""
 HUB_PREFIX = "hf-hub:"
 """The prefix of hub repositories in OpenCLIP and pybioclip."""
 DEFAULT_WEIGHTS = "efficientnet_lite0_in1k"

@@ -31,6 +31,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Rows", "ImageFeatures", "EmbedReport", "Progress"),
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
         *(
+            "Adapted",
+            "Evaluation",
             "Suggestions",
             "Suggestion",
             "Change",
@@ -149,12 +151,15 @@ def _items(body: str) -> Iterator[str]:
 
 
 def _members(public: Public) -> list[tuple[str, Definition]]:
-    """Public methods and properties that a class itself defines."""
+    """Public methods and properties of a class: its own, and those of private bases in its module."""
     if not isinstance(public.node, ast.ClassDef) or public.module == "birder.errors":
         return []
+    bases = {ast.unparse(base) for base in public.node.bases if ast.unparse(base).startswith("_")}
+    private = [node for node in _parsed(public.module).body if isinstance(node, ast.ClassDef) and node.name in bases]
     return [
         (f"{public.name}.{node.name}", node)
-        for node in public.node.body
+        for each in (public.node, *private)
+        for node in each.body
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not _is_overload(node)
     ]
 

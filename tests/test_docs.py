@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import birder
+from birder.cli import app
+from tests.cli.running import Session
 from tests.hub import Hub
 from tests.server.live import serving
 
@@ -74,13 +78,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image encoder of a model of BioCLIP's layout and a hundredth of its size."""
+    path = tmp_path_factory.mktemp("converted") / "vit_s16_pn_tiny.pt"
+    done = CliRunner().invoke(app, ["convert", str(CLIP), "--to", str(path)])
+    assert done.exit_code == 0, done.output
+    return path
+
+
 @pytest.fixture
-def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
-    """A hub that has BioCLIP under its names: in its place a model of the same layout and a hundredth of its size."""
-    checkpoint = tmp_path / "vit_s16_pn_tiny.pt"
-    subprocess.run(
-        [sys.executable, "-m", "birder", "convert", CLIP, "--to", checkpoint], check=True, capture_output=True
-    )
+def environment(hub: Hub, checkpoint: Path, tmp_path: Path) -> dict[str, str]:
+    """A hub that has BioCLIP under its names: in its place, the tiny model."""
     served = hub.add(f"birder-project/{NAME}", f"{NAME}.pt", checkpoint)
     for name in ("open_clip_config.json", "open_clip_model.safetensors"):
         hub.add("imageomics/bioclip", name, CLIP / name)
@@ -114,6 +123,37 @@ def test_the_python_of_a_page_runs(page: Path, folder: Path, environment: dict[s
     assert done.returncode == 0, done.stderr
     if expected := shown(page):
         assert done.stdout == expected
+
+
+def commands(page: Path) -> list[tuple[str, list[str]]]:
+    """The commands that a page shows, and the lines that each is said to print."""
+    found: list[tuple[str, list[str]]] = []
+    for line in "".join(blocks(page, "console")).splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+def in_essence(text: str) -> set[str]:
+    """Lines without what differs from run to run: numbers, folders and the width of columns."""
+    lines = re.sub(r"\S*/(?=examples/)", "", text).splitlines()
+    return {" ".join(re.sub(r"\d[\d,.]*", "0", line).split()) for line in lines}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["learn.md", "evaluate.md"])
+def test_the_tutorial_runs_from_label_to_export_and_prints_what_it_shows(
+    photos: Path, tmp_path: Path, page: str
+) -> None:
+    shutil.copytree(photos, tmp_path / "examples" / "photos")
+    session = Session(cwd=tmp_path)
+    for command, lines in commands(ROOT / "docs" / page):
+        done = session.run(*shlex.split(command)[1:])
+        assert in_essence("\n".join(lines)) - in_essence(done.stdout + done.stderr) == set(), command
+    session.close()
+    assert (tmp_path / "report" / "report.html").exists()
 
 
 def test_the_page_of_the_python_interface_is_made_from_the_docstrings() -> None:

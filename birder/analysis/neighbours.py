@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from math import isqrt
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
 
 Vectors = npt.NDArray[np.float32]
 _CELLS = 32 * 1024 * 1024  # cosines at once: 128 MB
@@ -56,7 +60,7 @@ def nearest_rows(
     apart: npt.NDArray[np.int64] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Neighbours:
-    """The k nearest other rows of each row, exactly: all are compared with all, a block at a time.
+    """The k nearest other rows of each row, exactly: each pair is compared once, a square block of pairs at a time.
 
     Parameters
     ----------
@@ -76,32 +80,39 @@ def nearest_rows(
     import torch
 
     rows = len(vectors)
-    members = _members(apart) if apart is not None else {}
     everything = torch.from_numpy(vectors)
-    indices = np.empty((rows, k), np.int64)
-    cosines = np.empty((rows, k), np.float32)
-    for block in blocks_of(rows):
-        similar = everything[block] @ everything.T
-        similar[torch.arange(block.stop - block.start), torch.arange(block.start, block.stop)] = -torch.inf
-        for row in range(block.start, block.stop) if members else ():
-            if apart is not None and (same := members.get(int(apart[row]))) is not None:
-                similar[row - block.start, same] = -torch.inf
-        values, places = similar.topk(k, dim=1)
-        indices[block], cosines[block] = places.numpy(), values.numpy()
+    names = torch.arange(rows) if apart is None else torch.from_numpy(apart)
+    indices = torch.full((rows, k), -1)
+    cosines = torch.full((rows, k), -torch.inf)
+    side = max(1, isqrt(_CELLS // 2))
+    blocks = [slice(start, min(start + side, rows)) for start in range(0, rows, side)]
+    for number, block in enumerate(blocks):
+        for other in blocks[number:]:
+            similar = everything[block] @ everything[other].T
+            similar.masked_fill_(names[block, None] == names[None, other], -torch.inf)
+            _keep_nearest(indices[block], cosines[block], similar, other.start)
+            if other is not block:
+                _keep_nearest(indices[other], cosines[other], similar.T.contiguous(), block.start)
         if progress is not None:
-            progress(block.stop / rows)
-    indices[np.isneginf(cosines)] = -1
-    return Neighbours(indices, cosines)
+            progress(1 - ((rows - block.stop) / rows) ** 2)
+    indices[cosines.isneginf()] = -1
+    return Neighbours(indices.numpy(), cosines.numpy())
 
 
-def _members(groups: npt.NDArray[np.int64]) -> dict[int, Any]:
-    """Rows of each group that has more than one, as torch indices."""
+def _keep_nearest(indices: torch.Tensor, cosines: torch.Tensor, similar: torch.Tensor, start: int) -> None:
+    """Put the rows that are nearer than the k nearest so far in their places.
+
+    Parameters
+    ----------
+    indices, cosines
+        The nearest so far, (B, k), which are overwritten.
+    similar
+        (B, M) cosines with the rows from `start` on.
+    """
     import torch
 
-    order = np.argsort(groups, kind="stable")
-    names, starts, counts = np.unique(groups[order], return_index=True, return_counts=True)
-    return {
-        int(name): torch.from_numpy(order[start : start + count])
-        for name, start, count in zip(names, starts, counts, strict=True)
-        if count > 1
-    }
+    k = indices.shape[1]
+    values, places = similar.topk(min(k, similar.shape[1]), dim=1)
+    values, order = torch.cat([cosines, values], dim=1).topk(k, dim=1)
+    cosines.copy_(values)
+    indices.copy_(torch.cat([indices, places + start], dim=1).gather(1, order))

@@ -14,13 +14,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from birder.cli.adapt import adapt
 from birder.cli.backup import backup
 from birder.cli.classify import classify
 from birder.cli.convert import convert
 from birder.cli.detect import detect
 from birder.cli.duplicates import duplicates
 from birder.cli.embed import THIS_MACHINE, embed
-from birder.cli.errors import exit_code, orderly_end, show_warning, tell_usage_error
+from birder.cli.errors import exit_code, message_of, orderly_end, show_warning, tell_usage_error
+from birder.cli.evaluate import evaluate
 from birder.cli.export import export
 from birder.cli.failures import failures
 from birder.cli.features import features
@@ -100,6 +102,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "relocate": relocate,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
+    "Learn": {"adapt": adapt, "evaluate": evaluate},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},
@@ -147,5 +150,5 @@ def run() -> None:
         tell_usage_error(error)
         sys.exit(error.exit_code)
     except BirderError as error:
-        note(f"birder: {error}")
+        note(f"birder: {message_of(error)}")
         sys.exit(exit_code(error))

@@ -27,6 +27,8 @@ def classify(
     For example:
 
     birder classify owl.jpg -k 3
+
+    birder classify owl.jpg --model owls.safetensors
     """
     form = options.format_of(format, to)
     options.check_to(to, force)

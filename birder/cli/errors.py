@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,37 +15,38 @@ from typing import TextIO
 
 import typer
 
+from birder import errors
 from birder.cli.output import note, one_line
-from birder.errors import (
-    BirderError,
-    CollectionNotFoundError,
-    ConfigError,
-    FileExistsError,
-    ImagesMovedError,
-    MissingExtraError,
-    NoTextEncoderError,
-    RowNotFoundError,
-    UnknownNameError,
-    WrongModelError,
-)
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 _WRONG_USE = (
-    CollectionNotFoundError,
-    ConfigError,
-    FileExistsError,
-    ImagesMovedError,
-    MissingExtraError,
-    NoTextEncoderError,
-    RowNotFoundError,
-    UnknownNameError,
-    WrongModelError,
+    errors.CollectionNotFoundError,
+    errors.ConfigError,
+    errors.FileExistsError,
+    errors.ImagesMovedError,
+    errors.MissingExtraError,
+    errors.NoTextEncoderError,
+    errors.RowNotFoundError,
+    errors.UnknownNameError,
+    errors.WrongModelError,
 )
 
 
-def exit_code(error: BirderError) -> int:
+def exit_code(error: errors.BirderError) -> int:
     """The exit code for a Birder error: WRONG_USE if other arguments would avoid it, else FAILED."""
     return WRONG_USE if isinstance(error, _WRONG_USE) else FAILED
+
+
+def message_of(error: errors.BirderError) -> str:
+    """The message of a Birder error, in the words of the command line."""
+    if not isinstance(error, errors.ImagesMovedError):
+        return str(error)
+    lines = []
+    for each in error.folders:
+        command = ["birder", "relocate", str(error.collection), "--from", each.old, "--to", each.new]
+        lines.append(f"{each.files:,} images of {each.old} are in {each.new} now. To keep their rows and labels:")
+        lines.append(f"  {shlex.join(command)}")
+    return "\n".join([*lines, "Then embed again. To embed them as new images, without labels, use --as-new."])
 
 
 def examples_of(help_text: str) -> list[str]:
@@ -73,7 +75,7 @@ def tell_usage_error(error: typer.TyperException) -> None:
 
 
 def _instead(unknown: str | None, close: Iterable[str], context: typer.Context) -> str:
-    """What to write instead of an option that a command does not have."""
+    """A hint at the right option, for one that a command does not have."""
     options = {name for parameter in context.command.params for name in parameter.opts}
     if unknown == "--to" and "--in" in options:
         close = ["--in"]

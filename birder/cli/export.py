@@ -53,7 +53,8 @@ def export(
         typer.Option(
             "--by",
             metavar="COLUMN",
-            help="folders, xmp: name images by the label, the prediction, or a column of text (default: label).",
+            help="folders, xmp, birder-eval: name images by the label, the prediction, or a column of text "
+            "(default: label).",
         ),
     ] = None,
     link: Annotated[

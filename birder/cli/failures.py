@@ -1,4 +1,4 @@
-"""`birder failures`: the images that a collection could not take, and why."""
+"""`birder failures`: the images that could not be read, and why."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ def failures(
         rows = [{name: value for name, value in row.items() if name != "uri"} for row in rows]
     note(f"{len(rows):,} failed in {collection}.")
     if rows or form is not options.Format.table:
-        write_rows(rows, form, to)
+        write_rows(rows, form, to, columns=("file", "reason", "failed_at", "uri"))

@@ -1,4 +1,4 @@
-"""`birder import`: embeddings and predictions that others made into a collection."""
+"""`birder import`: embeddings and predictions by other tools into a collection."""
 
 from __future__ import annotations
 

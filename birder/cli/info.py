@@ -36,4 +36,4 @@ def info(
     if form in (Format.json, Format.parquet):
         write_rows([facts], form, to)
     else:
-        write_rows([{"what": key, "value": value} for key, value in facts.items()], form, to)
+        write_rows([{"what": key, "value": value} for key, value in facts.items() if value is not None], form, to)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
-_OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL_CHARACTERS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -33,7 +33,7 @@ def printable(text: str) -> str:
     File names are untrusted: one may move the cursor, set the title or hide the rest of a line. Newlines and tabs are
     kept.
     """
-    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL_CHARACTERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
@@ -78,26 +78,36 @@ def console_err() -> Console:
     return Console(stderr=True)
 
 
-def write_rows(rows: Sequence[Row], format: Format, to: Path | None = None, *, title: str | None = None) -> None:
-    """Write rows that share their columns, as a table, CSV, JSON or Parquet, to standard output or to a file."""
+def write_rows(
+    rows: Sequence[Row],
+    format: Format,
+    to: Path | None = None,
+    *,
+    columns: Sequence[str] = (),
+    title: str | None = None,
+) -> None:
+    """Write rows that share their columns, as a table, CSV, JSON or Parquet, to standard output or to a file.
+
+    `columns` names the columns where there may be no rows: CSV and Parquet then have these, and no rows.
+    """
     if format == Format.parquet:
         import pyarrow as pa
 
-        write_table(pa.Table.from_pylist([dict(row) for row in rows]), format, to)
+        empty = pa.schema([(name, pa.null()) for name in columns]).empty_table()
+        write_table(pa.Table.from_pylist([dict(row) for row in rows]) if rows else empty, format, to)
     elif format == Format.table and to is None:
         _print_table(rows, title)
     else:
-        text = _json(rows) if format == Format.json else _csv(rows)
+        text = _json(rows) if format == Format.json else _csv(rows, _columns(rows) or columns)
         if to is None:
             sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
         else:
             write_file(to, text.encode("utf-8", "surrogateescape"))
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = _columns(rows)
     writer.writerow(columns)
     writer.writerows(["" if row.get(c) is None else _plain(row.get(c)) for c in columns] for row in rows)
     return text.getvalue()
@@ -105,7 +115,7 @@ def _csv(rows: Sequence[Row]) -> str:
 
 def _json(rows: Sequence[Row]) -> str:
     text = json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2, ensure_ascii=False) + "\n"
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _print_table(rows: Sequence[Row], title: str | None) -> None:

@@ -1,4 +1,4 @@
-"""`birder predict`: names for what is in images, by texts or by labelled examples."""
+"""`birder predict`: names for what is in images, by texts, by labelled examples or by a classifier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def predict(
     images: options.Images = None,
     collection: options.MaybeIn = None,
     model: Annotated[
-        str | None, options.model_option("the collection's, else BioCLIP 2 if it is on this machine")
+        str | None,
+        options.model_option("the collection's, else BioCLIP 2 if it is on this machine"),
     ] = None,
     labels: Annotated[
         str | None,
@@ -89,6 +90,14 @@ def predict(
             help="With --like alone: hold out this share of the labelled images, name them, and report the accuracy.",
         ),
     ] = None,
+    deepest: Annotated[
+        float | None,
+        typer.Option(
+            "--deepest",
+            metavar="P",
+            help="With a classifier: also name the deepest rank whose probability and precision reach P.",
+        ),
+    ] = None,
     where: options.Where = None,
     k: options.K = 5,
     min_score: Annotated[
@@ -114,7 +123,9 @@ def predict(
     """Name what is in images: the given ones, or with --in those of a collection, without embedding them again.
 
     Scores are probabilities over all labels; with --like they are 1 - distance / 2 to the mean of a class, or with
-    --method knn shares of the votes of the nearest examples.
+    --method knn shares of the votes of the nearest examples. Where --model is a checkpoint with class names, or a
+    detached head, its classes name the images. If birder adapt wrote it, it also says which images are unlike all that
+    it learned from ("unknown"), and which classes cannot be ruled out.
 
     For example:
 
@@ -123,11 +134,13 @@ def predict(
     birder predict --in photos.birder --labels owl,fox,badger --save
 
     birder predict photos/ --like photos.birder --column label --to names.csv
+
+    birder predict --in photos.birder --model owls.safetensors --save
     """
     form = options.format_of(format, to)
     options.check_to(to, force)
     by_text: dict[str, Any] = {"--model": model, "--labels": labels, "--bins": bins, "--subset": subset, "--rank": rank}
-    by_text |= {"--text-type": text_type, "--template": template}
+    by_text |= {"--text-type": text_type, "--template": template, "--deepest": deepest}
     given = [name for name, value in by_text.items() if value]
     _check_use(images, collection, like, given, column, hold_out, where, save, log)
 
@@ -138,6 +151,7 @@ def predict(
     show_rows = not save or to is not None or format is not None
     by_example: dict[str, Any] = {"k": k if show_rows else 1, "min_score": min_score, "progress": stage_progress()}
     by_texts = by_example | {
+        "deepest": deepest,
         "labels": labels,
         "bins": bins,
         "subset": subset,
@@ -218,6 +232,9 @@ def _tell_end(found: Predictions, min_score: float) -> None:
 
     if found.nameless:
         note(f"{found.nameless:,} of {found.images:,} images have no name with a score of at least {min_score}.")
+    if "unknown" in found.table.column_names:
+        unknown = len({row["uri"] for row in found if row["unknown"]})
+        note(f"Unknown, which is unlike anything the classifier learned from: {unknown:,} of {found.images:,} images.")
     if isinstance(found, HeldOut):
         among = f"; among the first five: {found.among_five:,} ({found.among_five / found.images:.0%})"
         note(
@@ -232,4 +249,7 @@ def _rows(found: Predictions, form: Format) -> list[dict[str, Any]]:
     if form is Format.table:  # to read: the name itself, not its whole lineage
         above = [name for name in found.columns if name not in (found.name_column, "common_name")]
         columns = [name for name in columns if name not in above]
-    return [{name: row[name] for name in columns} for row in found]
+    rows = [{name: row[name] for name in columns} for row in found]
+    if "set" in columns and form in (Format.table, Format.csv):
+        rows = [row | {"set": "; ".join(row["set"] or ())} for row in rows]
+    return rows

@@ -85,7 +85,7 @@ def search(
         if missing:
             note(f"{len(missing):,} images are shown as missing because they can no longer be read.")
     else:
-        write_rows(result_rows(found, form), form, to)
+        write_results(found, form, to)
 
 
 def _is_file(query: str) -> bool:
@@ -106,8 +106,14 @@ def tell_search(found: SearchResults, collection: Path) -> None:
         note(f"{found.matching:,} rows of {collection} match the filter{more}.")
 
 
-def result_rows(found: SearchResults, form: Format) -> list[dict[str, Any]]:
-    """The rows that a search found, as they are printed: without empty columns, in a table without bookkeeping."""
+def write_results(found: SearchResults, form: Format, to: Path | None) -> None:
+    """Write the rows that a search found, without empty columns, and in a table without bookkeeping."""
+    names = found.table.column_names
+    columns = [*(["similarity"] if "similarity" in names else []), "file", *(n for n in names if n != "similarity")]
+    write_rows(_rows(found, form), form, to, columns=columns)
+
+
+def _rows(found: SearchResults, form: Format) -> list[dict[str, Any]]:
     from birder.sources import uri_to_name
 
     rows = []

@@ -43,15 +43,18 @@ def serve(
         Path | None,
         typer.Option("--tls-key", metavar="FILE", help="The key of --tls-cert (PEM, without a passphrase)."),
     ] = None,
+    model: Annotated[str | None, options.model_option("labelled images name others")] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve a collection: the page to look at it, search and label it, and the HTTP interface at /docs.
 
-    Press Ctrl-C to stop.
+    Press Ctrl-C to stop. With --model, the file of a classifier, its classes name images on the page.
 
     For example:
 
     birder serve photos.birder --open
+
+    birder serve photos.birder --model owls.safetensors
     """
     from birder.errors import ConfigError
     from birder.server.security import LOOPBACK_NAMES, check_token, is_loopback
@@ -73,7 +76,7 @@ def serve(
     if tls_cert is not None or tls_key is not None:
         check_certificate(tls_cert, tls_key)
     anywhere = host in ("0.0.0.0", "::", "")
-    app = create_app(collection, token=token, hosts=() if anywhere else {*LOOPBACK_NAMES, host})
+    app = create_app(collection, token=token, hosts=() if anywhere else {*LOOPBACK_NAMES, host}, model=model)
     with contextlib.closing(listen(host, port)) as listener:
         name = f"[{host}]" if ":" in host else host
         shown = socket.gethostname() if anywhere else name

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from birder.cli import options
-from birder.cli.output import write_rows
-from birder.cli.search import result_rows, tell_search
+from birder.cli.search import tell_search, write_results
 
 
 def similar(
@@ -37,4 +36,4 @@ def similar(
 
     found = birder.open_collection(collection, device=device).search(images=image, k=k, model=model)
     tell_search(found, collection)
-    write_rows(result_rows(found, form), form, to)
+    write_results(found, form, to)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,20 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.analysis.agreement import Agreement, neighbour_agreement
+from birder.analysis.agreement import Agreement
 from birder.analysis.duplicates import THRESHOLD, find_duplicates
-from birder.analysis.projection import MapPoints, compute_map, read_map
-from birder.analysis.stats import TAXA, Stats, ValueCount, stats, value_counts
-from birder.analysis.suggest import Order, Suggestions, suggest
+from birder.analysis.projection import MapPoints, read_map
+from birder.analysis.stats import Stats, ValueCount, stats, value_counts
+from birder.collection.backbone import with_backbone
 from birder.collection.backup import Backup, backup
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.index import IndexStatus, index_status, make_index
 from birder.collection.journal import Change
+from birder.collection.keys import ids_of_keys, ids_of_rows
 from birder.collection.labels import HistoryPage, Undone, give_label, history
 from birder.collection.maintenance import KEEP, Tidied, tidy
 from birder.collection.model import Encoder, load_encoder_of
 from birder.collection.notebook import Card, facts_html, gallery_html
-from birder.collection.progress import EmbedProgress, StageProgress, embedding_shown, stages_shown
+from birder.collection.progress import EmbedProgress, StageProgress, embedding_shown, iterate_progress, stages_shown
 from birder.collection.relocate import Check, Relocated, relocate, undo
 from birder.collection.results import (
     Duplicates,
@@ -45,29 +42,32 @@ from birder.collection.results import (
 )
 from birder.collection.schema import FAILURES, VECTORS, ModelCard
 from birder.collection.storage import Storage, exists
-from birder.errors import ConfigError, ImageError, file_exists, unknown_name
+from birder.errors import file_exists, unknown_name
 from birder.formats.camtrap import Project
 from birder.formats.export import export
 from birder.formats.import_predictions import import_predictions
 from birder.formats.table import ExportFormat, ExportReport
+from birder.learning.suggest import Order, Suggestions, suggest
 from birder.naming.method import DEFAULT_METHOD
 from birder.pipeline.run import EmbedOptions, EmbedReport, Progress, encoder_spec, run_embed
 from birder.registry import DEFAULT_WEIGHTS
-from birder.sources import path_to_uri, uri_to_name
+from birder.sources import uri_to_name
 from birder.taxonomy import RANKS
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from birder.collection.evaluating import Evaluation
+    from birder.evaluation.few_shot import Variant
+    from birder.learning.adapt import Adapted
+    from birder.learning.splits import Split
     from birder.weights.clip import LoadedClip
 
 Paths = str | Path | Sequence[str | Path]
 Vector = npt.NDArray[np.float32]
 
-_IDS_AT_ONCE = 1000
 _IN_NOTEBOOK = 8  # images that a collection shows of itself
-_LEGEND_NAMES = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Collection:
         return True
 
     def __contains__(self, row: object) -> bool:
-        return isinstance(row, str | Path) and bool(self._ids([row]))
+        return isinstance(row, str | Path) and bool(ids_of_keys(self._rows, [row]))
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self.batches()
@@ -215,7 +215,7 @@ class Collection:
         FilterError
             The filter cannot be used.
         UnknownNameError
-            There is no such column.
+            The column does not exist.
         """
         return self._rows.scan(self._known(columns), where=where)
 
@@ -280,14 +280,9 @@ class Collection:
         """
         found = stats(self._rows)
         if to is not None:
-            counts = {
-                each.column: value_counts(self._rows, each.column)
-                for each in found.columns
-                if each.column in TAXA and each.filled
-            }
-            if not counts:
-                raise ConfigError("No row has a label or a taxon: draw another column, with value_counts.")
-            _draw_counts(counts, to)
+            from birder.collection.drawing import draw_taxa
+
+            draw_taxa(self._rows, found, to)
         return found
 
     def value_counts(self, column: str = "label", *, to: str | Path | None = None) -> list[ValueCount]:
@@ -303,7 +298,7 @@ class Collection:
         Raises
         ------
         UnknownNameError
-            There is no such column.
+            The column does not exist.
 
         Examples
         --------
@@ -313,7 +308,9 @@ class Collection:
         """
         counts = value_counts(self._rows, column)
         if to is not None:
-            _draw_counts({column: counts}, to)
+            from birder.plots.map_image import draw_counts
+
+            draw_counts({column: counts}, to)
         return counts
 
     def agreement(self, columns: Sequence[str] = RANKS, *, to: str | Path | None = None) -> list[Agreement]:
@@ -331,17 +328,9 @@ class Collection:
         ConfigError
             No two rows with different content have a value there.
         """
-        found = neighbour_agreement(self._rows, columns)
-        if not any(each.agreement is not None for each in found):
-            what = "taxon" if tuple(columns) == tuple(RANKS) else " or ".join(columns)
-            raise ConfigError(
-                f"No two rows of {self.path} with different content have a {what}: name the column that has labels."
-            )
-        if to is not None:
-            from birder.plots.map_image import draw_agreement
+        from birder.collection.drawing import agreement_of
 
-            draw_agreement(found, to)
-        return found
+        return agreement_of(self._rows, columns, to)
 
     # Adding images
 
@@ -459,18 +448,8 @@ class Collection:
         ...     print(progress.already, progress.total)
         129 0
         """
-        stop = threading.Event()
-        steps: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
-        with ThreadPoolExecutor(1, thread_name_prefix="birder-embed") as pool:
-            run = pool.submit(self._embed, paths_of(images), steps.put, stop, **options)
-            run.add_done_callback(lambda _: steps.put(None))
-            try:
-                while (step := steps.get()) is not None:
-                    yield step
-            finally:
-                stop.set()
-                report = run.result()
-        return report
+        run = functools.partial(self._embed, paths_of(images), **options)
+        return (yield from iterate_progress(run))
 
     def _embed(
         self,
@@ -579,43 +558,24 @@ class Collection:
         >>> collection.search(ids="frog.jpg", where="label = 'amphibians'", k=1, columns=["label"]).to_list()
         [{'similarity': 0.60..., 'label': 'amphibians'}]
         """
-        from birder.collection.search import find_row, search  # torch comes with it
+        from birder.collection.searching import Query, search_rows  # torch comes with it
 
-        files, words = paths_of(images), [texts] if isinstance(texts, str) else list(texts)
-        keys = [ids] if isinstance(ids, str) else list(ids)
-        filter = as_filter(where, self.columns)
-        unwanted = [unlike] if isinstance(unlike, str | Path | np.ndarray) else list(unlike)
-        texts_unwanted = [each for each in unwanted if isinstance(each, str) and find_row(self._rows, each) is None]
-        clip = self._text_model(model) if words or texts_unwanted else None
-        found = search(
-            self._rows,
-            images=files,
-            texts=words,
-            ids=keys,
-            unlike=unwanted,
+        query = Query(
+            images=paths_of(images),
+            texts=[texts] if isinstance(texts, str) else list(texts),
+            ids=[ids] if isinstance(ids, str) else list(ids),
+            unlike=[unlike] if isinstance(unlike, str | Path | np.ndarray) else list(unlike),
             vectors=vectors,
-            where=filter,
-            k=k,
-            columns=columns,
-            exact=exact,
-            encoder=_Lazy(lambda: self._encoder(model)),
-            clip=clip,
         )
-        wanted = [*(Path(file).name for file in files), *(f"“{text}”" for text in words), *keys]
-        wanted += ["a vector"] * len(vectors)
-        not_wanted = ["a vector" if isinstance(each, np.ndarray) else str(each) for each in unwanted]
-        asked = [f"like {', '.join(wanted)}"] if wanted else []
-        asked += [f"unlike {', '.join(not_wanted)}"] if not_wanted else []
-        asked += [f"where {where}"] if where is not None else []
-        return SearchResults(
-            found.table,
-            query="; ".join(asked),
-            images=(*map(Path, files), *(each for each in unwanted if isinstance(each, Path))),
-            count_searched=lambda: self.count(filter) if found.matching is None else found.matching,
-            matching=found.matching,
-            collection=self.path.name,
-            model=self.model.name,
-            notes=found.notes,
+        return search_rows(
+            self._rows,
+            query,
+            where,
+            k,
+            columns,
+            exact=exact,
+            load_encoder=lambda: self._encoder(model),
+            load_clip=lambda: self._text_model(model),
         )
 
     def duplicates(
@@ -674,14 +634,17 @@ class Collection:
         k: int = 5,
         min_score: float = 0.0,
         save: bool = False,
-        model: str | None = None,
+        model: str | Path | None = None,
+        deepest: float | None = None,
         batch_size: int = 16,
         progress: StageProgress = "auto",
     ) -> Predictions:
-        """Name images, by texts or by labelled examples.
+        """Name images, by texts, by labelled examples, or by a classifier from a file.
 
         Scores by texts are probabilities over all labels. With `examples` or `column`, names come from labelled rows,
-        and scores are 1 - distance / 2 to the mean of a class.
+        and scores are 1 - distance / 2 to the mean of a class. With the file of a classifier as `model`, scores are its
+        probabilities; one that `birder adapt` wrote adds columns: `unknown` and `unknown_score` (the cosine distance to
+        what it learned from), and `set`, the classes that cannot be ruled out.
 
         Parameters
         ----------
@@ -717,7 +680,12 @@ class Collection:
         save
             Save the best name of each row in its columns predicted_...; labels are not changed.
         model
-            The whole model whose text encoder belongs to the embeddings (default: the collection's own).
+            The whole model whose text encoder belongs to the embeddings (default: the collection's own). Or the file of
+            a classifier on the collection's embeddings, which are not made again: a checkpoint or a detached head that
+            `birder adapt` wrote, or another checkpoint with class names.
+        deepest
+            With a classifier that has ranks: also name, in `deepest`, `deepest_rank` and `deepest_score`, the deepest
+            rank whose summed probability reaches this, and whose precision at that threshold did in cross-validation.
         batch_size
             With `images` and texts: number of images embedded at once.
         progress
@@ -734,7 +702,7 @@ class Collection:
         NoTextEncoderError
             The model has no text encoder.
         WrongModelError
-            The examples, or the model, do not belong to the embeddings.
+            The examples, the model or the classifier do not belong to the embeddings.
 
         Examples
         --------
@@ -742,58 +710,34 @@ class Collection:
         >>> collection.predict("photos/birds/owl.jpg", column="label", k=1)[0]["label"]
         'birds'
         """
-        from birder.collection.predicting import collect_predictions  # torch comes with these
-        from birder.naming.predict import by_examples, by_texts
+        from birder.collection.predicting import LabelledRows, predict_names  # torch comes with it
 
-        by_text = {"labels": labels, "bins": bins, "subset": subset, "rank": rank}
-        by_text |= {"text_type": text_type, "templates": templates, "model": model}
-        given = [name for name, value in by_text.items() if value is not None]
-        if (examples is not None or column is not None) and given:
-            raise ConfigError(f"Examples name with their collection's model: leave out {given[0]}, or the examples.")
-        if method is not None and examples is None and column is None:
-            raise ConfigError("A method is one of naming by examples: give examples or a column.")
-        if save and images is not None:
-            raise ConfigError("save writes into the rows of the collection: leave out images.")
-        if where is not None and images is not None:
-            raise ConfigError("A filter chooses rows of the collection: leave out images or where.")
-        filter = as_filter(where, self.columns)
-        files = [os.fspath(image) for image in paths_of(images or ())]
-        named = None if images is not None else self._rows
-        unreadable: list[tuple[str, str]] = []
+        def labelled_rows() -> LabelledRows:
+            source = self if examples is None else _opened(examples)
+            return LabelledRows(source._rows, column or "label", source._encoder)
 
-        def on_unreadable(path: str, error: ImageError) -> None:
-            unreadable.append((path, str(error)))
-
-        with stages_shown(progress) as show:
-            if examples is not None or column is not None:
-                source = _opened(examples) if examples is not None else self
-                namer = by_examples(
-                    source._rows,
-                    column or "label",
-                    named,
-                    files,
-                    on_unreadable,
-                    method=method or DEFAULT_METHOD,
-                    where=filter,
-                    encoder=None if named is not None else source._encoder(),
-                )
-            else:
-                namer = by_texts(
-                    self._text_model(model),
-                    named,
-                    files,
-                    on_unreadable,
-                    where=filter,
-                    batch_size=batch_size,
-                    progress=None if show is None else lambda done, total: show("encoding labels", done / total),
-                    labels=labels,
-                    bins=bins,
-                    subset=subset,
-                    rank=rank,
-                    text_type=text_type,
-                    templates=templates,
-                )
-            return collect_predictions(namer, k, min_score, unreadable, self._rows if save else None)
+        return predict_names(
+            self._rows,
+            None if images is None else paths_of(images),
+            load_examples=None if examples is None and column is None else labelled_rows,
+            load_clip=lambda: self._text_model(None if model is None else str(model)),
+            load_encoder=self._encoder,
+            method=method,
+            model=model,
+            deepest=deepest,
+            where=where,
+            k=k,
+            min_score=min_score,
+            save=save,
+            batch_size=batch_size,
+            progress=progress,
+            labels=labels,
+            bins=bins,
+            subset=subset,
+            rank=rank,
+            text_type=text_type,
+            templates=templates,
+        )
 
     def features(
         self,
@@ -871,6 +815,199 @@ class Collection:
         found = name_held_out(self._rows, column, share, k, method=method)
         return held_out_predictions(found, self.model.sha256, k, min_score)
 
+    def adapt(
+        self,
+        column: str,
+        *,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        split: Split = "groups",
+        min_examples: int = 5,
+        folds: int = 5,
+        seed: int = 0,
+        unknown: float | None = 0.95,
+        taxonomy: str | Path | None = None,
+        report: str | Path | None = None,
+        progress: StageProgress = "auto",
+    ) -> Adapted:
+        """Learn a classifier from labels, on the stored embeddings, and measure it on images that it has not seen.
+
+        Multinomial logistic regression; its strength and its temperature are found by cross-validation, in which images
+        of one group are never on both sides of a split, and all its figures come from there. No label is changed. The
+        same rows and seed give the same classifier, byte for byte.
+
+        Parameters
+        ----------
+        column
+            The column with the labels.
+        where
+            A filter: learn from these rows only.
+        group_by
+            Columns that tell groups apart: images with the same values in all of them share an animal, a burst or a
+            specimen (default: the deployment; else images of one folder or camera, each taken within 60 s of the one
+            before). Files with the same content and near-duplicates are always in one group.
+        split
+            "groups"; or "random", which may put images of one burst on both sides of a split.
+        min_examples
+            Leave out classes with fewer images.
+        folds
+            Parts of the cross-validation.
+        seed
+            Of the folds and of the resampling.
+        unknown
+            The share of images of known classes that keep their name; what is less like the examples is unknown. None:
+            every image gets a name.
+        taxonomy
+            A .csv or .parquet file with the ranks above the classes: the column, and columns named by rank (default:
+            the collection's columns of ranks).
+        report
+            Also write report.html, metrics.json and predictions.parquet into this folder.
+        progress
+            Called with the stage of the work and the share of it that is done; "auto" for a bar in a terminal or
+            notebook; None: nothing is shown.
+
+        Returns
+        -------
+        The classifier, with `metrics`, `predict`, `predict_proba` and `save`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column.
+        ConfigError
+            There are no labels or one class only, the column holds numbers, or all images are in one group.
+        FilterError
+            The filter cannot be used.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> adapted = collection.adapt("label")
+        >>> adapted.classes
+        ('birds', 'bovines', 'fish', 'flowers', 'insects', 'mammals', 'rodents', 'trees')
+        >>> round(adapted.metrics["top1"]["estimate"], 1)
+        0.8
+        >>> adapted.save("groups.safetensors").name
+        'groups.safetensors'
+        """
+        from birder.collection.adapting import adapt_collection
+
+        return adapt_collection(
+            self._rows,
+            column,
+            where=where,
+            group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+            split=split,
+            min_examples=min_examples,
+            folds=folds,
+            seed=seed,
+            unknown=unknown,
+            taxonomy=None if taxonomy is None else Path(taxonomy),
+            report=None if report is None else Path(report),
+            progress=progress,
+        )
+
+    def evaluate(
+        self,
+        column: str = "label",
+        *,
+        predictions: str | None = None,
+        model: str | Path | None = None,
+        protocols: Sequence[str] = (),
+        as_: Variant | None = None,
+        against: str | Path | Collection | None = None,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        split: Split = "groups",
+        by: str | Sequence[str] = (),
+        seed: int = 0,
+        taxonomy: str | Path | None = None,
+        report: str | Path | None = None,
+        progress: StageProgress = "auto",
+    ) -> Evaluation:
+        """Say how good names or embeddings are, against the labels of a column, with an interval for every figure.
+
+        Nothing is written into the collection. All labelled rows that are judged are in memory with their embeddings.
+
+        Parameters
+        ----------
+        column
+            The column with the labels.
+        predictions
+            A column with predicted names: how often are they the labels?
+        model
+            The file of a classifier: how well does it name these images? Those that it was trained on, and
+            near-duplicates of them, are found and left out. Embeddings are not computed again.
+        protocols
+            How well do the embeddings tell the labels apart? Any of "few-shot", "knn", "linear", "retrieval",
+            "clusters" and "zero-shot".
+        as_
+            "bioclip-v1" or "bioclip-v2": few-shot as published there.
+        against
+            A collection of the same images by another model, matched by sha256, else by uri: which is better, by
+            the predictions if they are given, else by the embeddings?
+        where
+            A filter: judge these rows only.
+        group_by, split
+            As for `adapt`: images of one group are not independent, which makes intervals wider.
+        by
+            Columns: also tell the accuracy for each of their values (default: `group_by`, else the deployment).
+        seed
+            Of the folds, the clusters and the intervals.
+        taxonomy
+            As for `adapt`: with ranks above the labels, names are also judged there.
+        report
+            Also write report.html, metrics.json and predictions.parquet into this folder.
+        progress
+            As for `adapt`.
+
+        Returns
+        -------
+        The figures, as `results` and `metrics`; and one row for each image judged, as `predictions`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column or protocol.
+        ConfigError
+            Options that exclude each other, or labels that are not text.
+        CollectionError
+            No row has a label, or the classifier was trained on all of them.
+        WrongModelError
+            The classifier was made for another model's embeddings.
+        FilterError
+            The filter cannot be used.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> found = collection.evaluate("label", protocols=["knn"])
+        >>> found.metrics["knn.top1_k1"]["n"]
+        129
+        """
+        from birder.collection.evaluating import evaluate_collection
+
+        found = evaluate_collection(
+            self._rows,
+            column,
+            predictions=predictions,
+            model=model,
+            protocols=(protocols,) if isinstance(protocols, str) else tuple(protocols),
+            as_=as_,
+            against=None if against is None else _opened(against)._rows,
+            where=where,
+            group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+            split=split,
+            by=(by,) if isinstance(by, str) else tuple(by),
+            seed=seed,
+            taxonomy=None if taxonomy is None else Path(taxonomy),
+            load_clip=lambda: self._text_model(None),
+            progress=progress,
+        )
+        if report is not None:
+            found.save(report)
+        return found
+
     def suggest(
         self, column: str = "label", *, label: str | None = None, order: Order = "certain", limit: int = 100
     ) -> Suggestions:
@@ -918,7 +1055,7 @@ class Collection:
         Raises
         ------
         RowNotFoundError
-            There is no such row.
+            The row does not exist.
         CollectionError
             The folder is not writable.
         ConfigError
@@ -933,7 +1070,7 @@ class Collection:
         >>> collection.undo(act).restored
         2
         """
-        return give_label(self._storage, self._ids_of(rows), column, value, by=author)
+        return give_label(self._storage, ids_of_rows(self._rows, rows), column, value, by=author)
 
     def undo(self, act: Change | Relocated | str | None = None) -> Undone:
         """Undo an act of labelling; rows that have been changed since stay as they are.
@@ -999,30 +1136,9 @@ class Collection:
         CollectionError
             There are fewer than 5 rows, or the map cannot be stored.
         """
-        from birder.plots.colouring import PALETTE, colour_values
+        from birder.collection.drawing import map_of
 
-        if colour is not None:
-            if to is None:
-                raise ConfigError("Colours need a file to draw to.")
-            colour_values(self._rows, colour, [])  # an unknown column is said before minutes of work
-        points = None if recompute else read_map(self._rows)
-        if points is None:
-            with stages_shown(progress) as show:
-                points = compute_map(self._rows, seed=seed, progress=show)
-        if to is None:
-            return points
-        page = Path(to).suffix.lower() in (".html", ".htm")
-        most = len(PALETTE) if page else _LEGEND_NAMES
-        values = None if colour is None else colour_values(self._rows, colour, points.ids, most=most)
-        if page:
-            from birder.plots.map_page import write_map_page
-
-            write_map_page(self._rows, points, to, values, colour)
-        else:
-            from birder.plots.map_image import draw_map
-
-            draw_map(points, to, values, colour)
-        return points
+        return map_of(self._rows, to, colour=colour, recompute=recompute, seed=seed, progress=progress)
 
     def stored_map(self) -> MapPoints | None:
         """The map as `map` gives it, if it has been computed; else None."""
@@ -1059,7 +1175,8 @@ class Collection:
         force
             Replace existing files.
         by
-            For "folders" and "xmp": images are named by the "label" (default), the "prediction", or a column of text.
+            For "folders", "xmp" and "birder-eval": images are named by the "label" (default), the "prediction", or a
+            column of text.
         link
             For "folders": make hard links, which take no space, instead of copies.
         folder_labels
@@ -1183,7 +1300,7 @@ class Collection:
         Raises
         ------
         UnknownNameError
-            There is no such column.
+            The column does not exist.
         CollectionError
             There are fewer than 256 rows, or another process is writing.
         """
@@ -1240,52 +1357,6 @@ class Collection:
             if name not in own:
                 raise unknown_name("column", name, own)
         return list(dict.fromkeys(columns))
-
-    def _ids(self, keys: Sequence[str | Path]) -> dict[str | Path, str]:
-        """The ids of existing rows, given by id, uri or path."""
-        wanted = {key: {str(key), _uri(key)} for key in keys}
-        found: dict[str, str] = {}
-        for start in range(0, len(keys), _IDS_AT_ONCE):
-            some = set().union(*(wanted[key] for key in keys[start : start + _IDS_AT_ONCE]))
-            quoted = ", ".join("'" + each.replace("'", "''") + "'" for each in sorted(some))
-            for batch in self._rows.scan(["id", "uri"], where=f"id IN ({quoted}) OR uri IN ({quoted})"):
-                ids = batch["id"].to_pylist()
-                found.update(zip(ids, ids, strict=True))
-                found.update(zip(batch["uri"].to_pylist(), ids, strict=True))
-        return {key: found[name] for key, names in wanted.items() for name in names if name in found}
-
-    def _ids_of(self, rows: Any) -> list[str]:
-        """The ids of rows, given in any of the ways that `label` accepts."""
-        if isinstance(rows, str | Path | Mapping):
-            rows = [rows]
-        elif isinstance(rows, pa.Table | Rows) or hasattr(rows, "to_dict"):  # a DataFrame goes by its columns
-            columns = rows.table if isinstance(rows, Rows) else rows
-            names = columns.column_names if isinstance(columns, pa.Table) else list(columns.columns)
-            key = next((name for name in ("id", "uri") if name in names), None)
-            if key is None:
-                raise ConfigError("Rows to label need a column id or uri.")
-            rows = columns[key].to_pylist() if isinstance(columns, pa.Table) else list(columns[key])
-        from birder.collection.search import get_row
-
-        keys = [row.get("id") or row["uri"] if isinstance(row, Mapping) else row for row in rows]
-        known = self._ids(keys)
-        ids: dict[str, None] = {}
-        for key in keys:
-            id_ = known.get(key)
-            if id_ is None:
-                id_ = get_row(self._rows, os.fspath(key))["id"]
-            ids[id_] = None
-        return list(ids)
-
-
-class _Lazy:
-    """An image encoder that is loaded when the first image is embedded."""
-
-    def __init__(self, load: Callable[[], Encoder]) -> None:
-        self._load = load
-
-    def embed_one(self, path: str | Path) -> Vector:
-        return self._load().embed_one(path)
 
 
 def open_collection(
@@ -1363,7 +1434,7 @@ def create_collection(
         None, model, device=device, engine=engine, precision=precision, compile=compile, patches=patches
     )
     encoder = spec.load(not exact)
-    storage = Storage.create_or_open(path, encoder.card)
+    storage = Storage.create_or_open(path, with_backbone(encoder.card))
     return Collection(storage, device=device, engine=engine, compile=compile, encoder=encoder)
 
 
@@ -1374,15 +1445,3 @@ def _opened(collection: str | Path | Collection) -> Collection:
 def paths_of(paths: Paths) -> list[str | Path]:
     """One path, or several, as a list."""
     return [paths] if isinstance(paths, str | Path) else list(paths)
-
-
-def _uri(key: str | Path) -> str:
-    with contextlib.suppress(ValueError):  # a NUL byte names no file
-        return path_to_uri(key)
-    return str(key)
-
-
-def _draw_counts(counts: Mapping[str, Sequence[ValueCount]], to: str | Path) -> None:
-    from birder.plots.map_image import draw_counts
-
-    draw_counts(counts, to)

@@ -1,7 +1,7 @@
 """The rows through LanceDB's asynchronous interface, for the nearest ones.
 
 A query crosses between threads once; LanceDB's synchronous interface crosses six times, which is a part of a search by
-the index that can be measured (benchmarks/search.py). The loop is LanceDB's own, which it starts anew after a fork.
+the index that can be measured (benchmarks/search.py). The loop is LanceDB's own, which it starts again after a fork.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AsyncRows:
         self._opened: tuple[int, int] | None = None  # by which process, at which version
 
     def run(self, version: int, make: MakeQuery) -> pa.Table:
-        """What a query finds in a version of the table; LanceDB's errors come as they are."""
+        """Run a query on a version of the table; LanceDB's errors are passed on as they are."""
         from lancedb.background_loop import LOOP  # see `birder.collection.disk.connect`
 
         found: pa.Table = LOOP.run(self._run(version, make))  # type: ignore[no-untyped-call]

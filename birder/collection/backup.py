@@ -3,11 +3,11 @@
 LanceDB never changes a file of a table once it is written, and a version of a table is a manifest that names such
 files. So a backup chooses the newest version of each table while nobody commits, keeps others from removing it
 (`disk.keeping_versions`), and copies the files that the destination lacks, while the collection goes on being used.
-Only when all of them are on the disk, the journal and the manifests follow, that of the rows last. Between any two of
+Once all of them are on disk, the journal and the manifests follow, the manifest of the rows last. Between any two of
 these steps the destination is the earlier backup, with at most labels and failures of the new one.
 
 The destination is itself a collection. Opening it changes nothing in it, since no label is pending at its version; to
-restore it, copy it to any place. `backup.json` in it says what it is a copy of.
+restore it, copy it anywhere. `backup.json` in it says what it is a copy of.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Backup:
     path
         The backup's folder.
     rows, failures
-        How many it has.
+        How many are in it.
     copied_files, copied_bytes
         What was copied this time, without what an earlier backup had already.
     """
@@ -58,7 +58,7 @@ class Backup:
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """A collection at one moment: of each table the number and manifest of its version, and the journal's size."""
+    """A collection at one moment: the version number and manifest of each table, and the size of the journal."""
 
     tables: dict[str, tuple[int, Path]]
     files: dict[Path, int]  # of the tables and the thumbnails, relative to the collection, with sizes in bytes
@@ -103,7 +103,7 @@ def backup(
     CollectionBusyError
         Another process is tidying the collection, or backing it up.
     CollectionError
-        There is no collection, one of the folders contains the other or is not writable, or a disk is full.
+        The collection does not exist, one of the folders contains the other or is not writable, or a disk is full.
     """
     if not isinstance(collection, Storage):
         collection = Storage.open(collection)
@@ -130,7 +130,7 @@ def backup(
 
 
 def _identity(source: Path) -> str:
-    """What tells a collection from another one in the same place, made at its first backup."""
+    """What distinguishes a collection from another one in the same place, made at its first backup."""
     file = source / _IDENTITY
     with storing(source):
         if not file.exists():
@@ -139,7 +139,7 @@ def _identity(source: Path) -> str:
 
 
 def _earlier(target: Path, identity: str, source: str) -> _Record:
-    """The record of the backup that a folder has, or of one that has not begun.
+    """The record of the backup in a folder, or a new one for an empty folder.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def _tables(path: Path) -> list[Path]:
 def _files(source: Path, taken: _Snapshot) -> Iterator[tuple[Path, int]]:
     """The files below the folders of a collection that are never changed, with their sizes in bytes.
 
-    Of a table, all are there that its version needs, and others: of versions that are not copied.
+    They include all that the version of a table needs, and files of versions that are not copied.
     """
     for folder in sorted(each for each in source.iterdir() if each.is_dir()):
         is_table = folder.suffix == ".lance"
@@ -235,7 +235,7 @@ def _switch(source: Path, target: Path, taken: _Snapshot, earlier: _Record) -> N
 
 
 def _count(target: Path, name: str) -> int:
-    """The rows of a table of a backup, all of whose files are there."""
+    """The number of rows in a table of a backup that has all its files."""
     if is_torn(target / f"{name}.lance"):
         raise CollectionError(
             f"The backup {target} has no whole table {name}. Check its disk, and run the command again."
@@ -268,7 +268,7 @@ def _write(file: Path, data: bytes) -> None:
 
 
 def _copy(source: Path, target: Path, *, size: int | None = None, tell: Callable[[int], None] | None = None) -> None:
-    """Copy a file, or its first `size` bytes, so that the target is never there in part; its folder is yet to flush."""
+    """Copy a file, or its first `size` bytes, so that the target is never incomplete; its folder is not flushed yet."""
     left = source.stat().st_size if size is None else size
     with replacing(target) as draft, source.open("rb") as read, draft.open("wb") as written:
         while left and (chunk := read.read(min(_CHUNK, left))):

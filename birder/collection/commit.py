@@ -1,4 +1,4 @@
-"""Committing rows and failures: values of all columns, what changed files keep, embeddings that are there already."""
+"""Committing rows and failures: values of all columns, what changed files keep, and embeddings that exist already."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def table_of(
     schema: pa.Schema, rows: Sequence[Row], contents: Mapping[str, Content], journal: Journal, places: Places
 ) -> pa.Table:
     """Rows as an Arrow table of the collection's schema; `contents` has the content of each sha256."""
-    ids = [row.columns.get("id") or places.original_id(row.uri) for row in rows]  # a row that is there keeps its id
+    ids = [row.columns.get("id") or places.original_id(row.uri) for row in rows]  # an existing row keeps its id
     words = journal.words(ids, schema.names)
-    # a column of that name that is the user's own is another thing
+    # a column of the user's own may have that name
     has_suspect = "suspect" in schema.names and schema.field("suspect").type == USERS["suspect"]
     values: dict[str, list[Any]] = {column.name: [] for column in schema if column.name not in VECTORS}
     for row, id_ in zip(rows, ids, strict=True):
@@ -76,7 +76,7 @@ def table_of(
         about = content if has_suspect else content._replace(suspect=None)
         line = about._asdict() | _filled(row.columns)
         line |= {"uri": row.uri, "id": id_, "sha256": row.sha256} | row.stamp._asdict()
-        line |= words.get(id_, {})  # a person's label stands above what a file or a table says
+        line |= words.get(id_, {})  # a person's label takes precedence over a file or table
         for name, column in values.items():
             column.append(line.get(name))
     arrays = []
@@ -102,10 +102,10 @@ def with_all_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _with_kept(images: Table, rows: Sequence[Row]) -> list[Row]:
-    """Rows of changed files, with what somebody wrote into the rows that they replace and the run does not bring.
+    """Rows of changed files, with the values of the rows they replace that the run does not provide.
 
-    What was told from the former content goes: EXIF's time and place, and predictions. A label of a table or of a
-    person is not replaced by the name of a folder.
+    Values derived from the former content are dropped: EXIF's time and place, and predictions. A label of a table or of
+    a person is not replaced by the name of a folder.
     """
     left_out = {*RESERVED, *_ABOUT} - {LABEL_SOURCE}
     names = ["id", *(name for name in images.schema.names if name not in left_out and not is_prediction(name))]

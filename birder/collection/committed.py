@@ -1,4 +1,4 @@
-"""What is committed in a collection, read: rows, failures, and the tables beside them."""
+"""Reading what is committed in a collection: rows, failures, and the tables beside them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Committed:
-    """The tables of a collection, to read; `birder.collection.storage.Storage` is one that also writes.
+    """The tables of a collection, for reading; `birder.collection.storage.Storage` also writes.
 
     Attributes
     ----------
@@ -68,20 +68,20 @@ class Committed:
 
     @functools.cached_property
     def journal(self) -> Journal:
-        """The labels that people gave."""
+        """The labels given by people."""
         return Journal(self.path)
 
     def index(self) -> Index:
-        """What is there already: all that is needed to find what is missing without reading a file."""
+        """What exists already: enough to find what is missing without reading a file."""
         failures = self._failures.search().select(list(FAILURE_COLUMNS)).to_batches()
         return index_of(self.scan(COLUMNS), failures)
 
     def shards(self) -> dict[str, Shard]:
-        """The shards that were gone through, by uri: one that has not changed need not be again."""
+        """The shards that were scanned, by uri: an unchanged one need not be scanned again."""
         return read_shards(self.path)
 
     def see_latest(self) -> None:
-        """Look at what others have committed since."""
+        """Reload what others have committed since."""
         self._images.checkout_latest()  # type: ignore[no-untyped-call]
         self._failures.checkout_latest()  # type: ignore[no-untyped-call]
 
@@ -90,13 +90,13 @@ class Committed:
         return self._rows.count(as_filter(where, self.columns))
 
     def scan(self, columns: Sequence[str] | None = None, where: str | Filter | None = None) -> Iterator[pa.RecordBatch]:
-        """Go through the rows as of the last `see_latest`; see `RowReader.scan`."""
+        """Iterate over the rows as of the last `see_latest`; see `RowReader.scan`."""
         return self._rows.scan(columns, as_filter(where, self.columns))
 
     def embedding_batches(
         self, columns: Sequence[str] = ("uri",), where: str | Filter | None = None
     ) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
-        """Go through the rows as they are now with their embeddings; see `RowReader.embedding_batches`."""
+        """Iterate over the rows as they are now, with their embeddings; see `RowReader.embedding_batches`."""
         rows = self.snapshot()
         return rows.embedding_batches(columns, as_filter(where, rows.columns))
 
@@ -145,7 +145,7 @@ class Committed:
         return int(self._failures.count_rows())
 
     def side_table(self, name: str) -> pa.Table | None:
-        """A table beside the rows, such as the map; None if there is none.
+        """A table stored beside the rows, such as the map; None if it does not exist.
 
         Raises
         ------

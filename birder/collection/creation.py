@@ -1,4 +1,4 @@
-"""Making the tables of a collection, and opening them: what a folder must hold to be a collection."""
+"""Making the tables of a collection, and opening them: what a folder must contain to be a collection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FORMAT = 1
 
 
 def exists(path: str | Path) -> bool:
-    """Whether a folder holds a collection; one whose creation was interrupted does not count."""
+    """Whether a folder contains a collection; one whose creation was interrupted does not count."""
     return has_table(Path(path), "images")
 
 

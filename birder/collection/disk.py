@@ -33,7 +33,7 @@ def connect(path: Path) -> DBConnection:
 
 
 def open_images(path: Path) -> Table:
-    """The table of a collection's rows, opened anew: as of now, for whoever reads beside others."""
+    """The table of a collection's rows, opened again: as of now, independent of other readers."""
     return connect(images_folder(path)).open_table("images")
 
 
@@ -41,12 +41,12 @@ _stand_ins: dict[Path, Path] = {}
 
 
 def images_folder(path: Path) -> Path:
-    """The folder that this process reads a collection's rows from: its own, or that of what stands in for it."""
+    """The folder that this process reads a collection's rows from: its own, or that of its stand-in."""
     return _stand_ins.get(path, path)
 
 
 def stand_in(path: Path, folder: Path | None) -> bool:
-    """Let another folder's table of rows stand in for a collection's, or its own again; whether that was a change."""
+    """Let another folder's table of rows stand in for a collection's, or its own again; whether that changed that."""
     former = _stand_ins.pop(path, None)
     if folder is not None:
         _stand_ins[path] = folder
@@ -54,16 +54,16 @@ def stand_in(path: Path, folder: Path | None) -> bool:
 
 
 def has_table(path: Path, name: str) -> bool:
-    """Whether a table is there; what is left of one whose creation was interrupted does not count.
+    """Whether a table exists; the remains of an interrupted creation do not count.
 
-    LanceDB's files tell it without making the folder, as connecting would.
+    This looks at LanceDB's files, because connecting would create the folder.
     """
     versions = path / f"{name}.lance" / "_versions"
     return versions.is_dir() and any(entry.suffix == ".manifest" for entry in versions.iterdir())
 
 
 def make_table(path: Path, name: str, schema: pa.Schema, rows: pa.Table | None = None) -> None:
-    """Create a table, in place of the former one or of what is left of one whose creation was interrupted."""
+    """Create a table, replacing the former one or the remains of an interrupted creation."""
     left = (path / f"{name}.lance").exists()
     connect(path).create_table(name, rows, schema=schema, mode="overwrite" if left else "create")
 
@@ -82,7 +82,7 @@ def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
     Raises
     ------
     CollectionBusyError
-        Another process held it for all that time.
+        Another process held it throughout.
     CollectionError
         The folder cannot be written to.
     """
@@ -110,13 +110,8 @@ def running(path: Path) -> Iterator[None]:
     CollectionBusyError
         Another process is adding images.
     """
-    with _lock_file(path, "run.lock") as handle:
-        try:
-            lock_handle(handle)
-        except OSError as error:
-            raise CollectionBusyError(
-                f"Another process is adding images to {path}. Wait until it ends, or name another collection."
-            ) from error
+    busy = f"Another process is adding images to {path}. Wait until it ends, or name another collection."
+    with _holding(path, "run.lock", busy):
         yield
 
 
@@ -129,14 +124,8 @@ def keeping_versions(path: Path) -> Iterator[None]:
     CollectionBusyError
         Another process holds it.
     """
-    with _lock_file(path, "backup.lock") as handle:
-        try:
-            lock_handle(handle)
-        except OSError as error:
-            raise CollectionBusyError(
-                f"{path} is being backed up or tidied by another process. Wait until it ends, and run the "
-                f"command again."
-            ) from error
+    busy = f"{path} is being backed up or tidied by another process. Wait until it ends, and run the command again."
+    with _holding(path, "backup.lock", busy):
         yield
 
 
@@ -155,6 +144,17 @@ def optimize(path: Path, table: Table) -> None:
 
 
 @contextlib.contextmanager
+def _holding(path: Path, name: str, busy: str) -> Iterator[None]:
+    """Hold a lock, without waiting for it; `busy` is the message if another process holds it."""
+    with _lock_file(path, name) as handle:
+        try:
+            lock_handle(handle)
+        except OSError as error:
+            raise CollectionBusyError(busy) from error
+        yield
+
+
+@contextlib.contextmanager
 def _lock_file(path: Path, name: str) -> Iterator[int]:
     with storing(path):
         file = (path / name).open("a")
@@ -163,7 +163,7 @@ def _lock_file(path: Path, name: str) -> Iterator[int]:
 
 
 def lock_handle(handle: int) -> None:
-    """Lock a file; OSError if another process has."""
+    """Lock a file; raises OSError if another process holds the lock."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -204,7 +204,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def disk_says(error: Exception) -> str:
-    """What the system says, from between the names of LanceDB's source files."""
+    """The system's message, without the names of LanceDB's source files around it."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]

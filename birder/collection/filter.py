@@ -39,11 +39,11 @@ FUNCTIONS = (
 MAX_LENGTH = 1_000_000
 _MAX_TERMS = 500  # joined by AND and OR, in the whole filter
 _MAX_WORDS = (
-    100  # of one term with all that is in its brackets, values not counted: LanceDB's stack bears some hundreds
+    100  # of one term with all that is in its brackets, values not counted: LanceDB's stack has room for some hundreds
 )
 _MAX_ALL_WORDS = 2_000  # of the whole filter, values not counted
-_MAX_BRACKETS = 20  # inside one another: LanceDB's parser bears 23, and takes hours at 50
-_MAX_NOTS = 20  # inside one another: sqlglot takes nine Python frames for each
+_MAX_BRACKETS = 20  # nested: LanceDB's parser copes with 23, and takes hours at 50
+_MAX_NOTS = 20  # nested: sqlglot takes nine Python frames for each
 _NOW = frozenset(["current_date", "current_timestamp"])  # functions without brackets
 _BEFORE_BRACKET = frozenset(["and", "or", "not", "in", "between", "like", "ilike", "is", "escape"])
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -96,12 +96,12 @@ def parse_filter(text: str, columns: Mapping[str, pa.DataType]) -> Filter:
 
 
 def as_filter(where: str | Filter | None, columns: Mapping[str, pa.DataType]) -> Filter | None:
-    """A filter that may be a text still, or absent: see `parse_filter`."""
+    """A filter that may be text, parsed or absent: see `parse_filter`."""
     return parse_filter(where, columns) if isinstance(where, str) else where
 
 
 def quoted(text: str) -> str:
-    """A text as SQL has it: 'o''wl'."""
+    """A text as an SQL literal: 'o''wl'."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -267,7 +267,7 @@ def _check_nodes(nodes: Sequence[exp.Expr]) -> None:
 def _column_of(node: exp.Column, types: Mapping[str, pa.DataType]) -> str | None:
     """The column that an expression reads, or a field inside it; None for the present time.
 
-    As in LanceDB, upper and lower case count in names between quotation marks, and in others where both are there.
+    As in LanceDB, names in quotation marks are case-sensitive, and so are others that differ only in case.
     """
     first = node.parts[0]
     name, is_quoted = first.name, bool(first.args.get("quoted"))
@@ -320,9 +320,9 @@ def _as_time(text: str, type_: pa.DataType) -> str:
 
 
 def _sql(text: str, tokens: Sequence[Token], instead: Mapping[int, str]) -> str:
-    """The tokens as they were written, or what stands instead of those that begin at these places.
+    """The tokens as they were written, with replacements for those that begin at these places.
 
-    In brackets, nothing can stand behind the expression that LanceDB's parser would leave unread.
+    The brackets ensure that LanceDB's parser leaves nothing after the expression unread.
     """
     parts, end = [], 0
     for token in tokens:

@@ -93,7 +93,7 @@ NODES: dict[type[exp.Expr], frozenset[str]] = {
 
 
 class FilterTokenizer(Tokenizer):
-    """Names stand between " or `, texts between '; inside a pair, its character is doubled."""
+    """Names are quoted by " or `, texts by '; within them, the quotation mark is doubled."""
 
     IDENTIFIERS: ClassVar[list[str | tuple[str, str]]] = ['"', "`"]
     KEYWORDS: ClassVar[dict[str, TokenType]] = _KEYWORDS
@@ -120,7 +120,7 @@ _DIALECT = FilterDialect()
 
 
 class FilterSyntaxError(ValueError):
-    """What is wrong with a text that does not parse; `place` is the index of the character where."""
+    """A text that does not parse; `place` is the index of the character where it fails."""
 
     def __init__(self, what: str, place: int) -> None:
         super().__init__(what)
@@ -130,7 +130,7 @@ class FilterSyntaxError(ValueError):
 def tokenize(text: str) -> list[Token]:
     """Split a text into tokens.
 
-    The word of a type is one behind AS and ::, and before a text (date '2024-05-01'); elsewhere it names a column.
+    The name of a type is one after AS and ::, and before a text (date '2024-05-01'); elsewhere it names a column.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def _is_array(token: Token) -> bool:
 
 
 def _open_quote(text: str) -> int:
-    """Where the quotation mark stands that is not closed, or else the comment."""
+    """The position of the quotation mark that is not closed, or else of the comment."""
     quote, place = "", 0
     for index, char in enumerate(text):
         if not quote and char in "'\"`":

@@ -1,7 +1,7 @@
 """Commits that survive a power cut: what a commit wrote is forced onto the disk before it is reported as done.
 
-LanceDB writes data files and manifests and leaves it to the system when they reach the disk, seconds later and in any
-order. Its files are never changed once they are there, so the files of a commit are those that were not there before.
+LanceDB writes data files and manifests, and the system decides when they reach the disk: seconds later, and in any
+order. Its files never change once they are written, so the files of a commit are the new ones.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def flushing(path: Path) -> Iterator[None]:
 
 
 def flush(files: Iterable[str]) -> None:
-    """Force files, and the folders in which their names stand, onto the disk; a file that is gone is left out."""
+    """Force files, and the folders that list them, onto the disk; a file that no longer exists is left out."""
     folders: set[Path] = set()
     for file in files:
         with contextlib.suppress(FileNotFoundError):
             flush_file(file)
-            # A table's folder and its parts may be new as well: their names stand in the folders above.
+            # A table's folder and its parts may be new as well: the folders above list them.
             for folder in Path(file).parents:
                 folders.add(folder)
                 if folder.suffix == ".lance":

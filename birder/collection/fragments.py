@@ -22,7 +22,7 @@ def write_fragments(path: str | Path, rows: Sequence[Row]) -> list[str]:
     path
         The collection's folder, as an absolute path.
     rows
-        All with a content.
+        Each with its content.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def write_fragments(path: str | Path, rows: Sequence[Row]) -> list[str]:
     collection = Storage.open(path, labels=False)
     table = collection.table_of(rows, {row.sha256: row.content for row in rows if row.content is not None})
     fragments = write(table, _images(Path(path)), schema=table.schema, mode="append")
-    # By who wrote it: where the folder is on a server, only this process holds what has not reached it.
+    # By the writer: if the folder is on a server, only this process holds what has not reached it.
     flush(f"{_images(Path(path))}/data/{file.path}" for fragment in fragments for file in fragment.files)
     return [json.dumps(fragment.to_json()) for fragment in fragments]
 

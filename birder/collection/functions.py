@@ -15,7 +15,7 @@ from birder.collection.detecting import Detected, DetectShow, detect_files
 from birder.collection.progress import EmbedProgress, StageProgress, detecting_shown, embedding_shown, stages_shown
 from birder.collection.results import ImageFeatures, Predictions
 from birder.collection.storage import Storage, exists
-from birder.errors import ConfigError
+from birder.errors import ConfigError, ImageError
 from birder.formats.boxes import BoxFormat
 from birder.formats.import_embeddings import import_embeddings
 from birder.formats.import_predictions import has_predictions
@@ -208,12 +208,13 @@ def predict(
     templates: Sequence[str] | None = None,
     k: int = 5,
     min_score: float = 0.0,
-    model: str | None = None,
+    model: str | Path | None = None,
+    deepest: float | None = None,
     device: str | None = None,
     batch_size: int = 16,
     progress: StageProgress = "auto",
 ) -> Predictions:
-    """Name image files by texts; to name them by labelled examples see `Collection.predict`.
+    """Name image files by texts or by a classifier; to name them by labelled examples see `Collection.predict`.
 
     Parameters
     ----------
@@ -221,7 +222,10 @@ def predict(
         Files, folders and patterns.
     model
         A model with a text encoder: registered weights, a hub repository such as imageomics/bioclip, or a folder in
-        OpenCLIP's layout (default: BioCLIP 2, where it is on this machine).
+        OpenCLIP's layout (default: BioCLIP 2, where it is on this machine). Or the file of a classifier, which
+        `birder adapt` wrote, or another checkpoint with class names: its network embeds the images.
+    deepest
+        With a classifier that has ranks: also name the deepest rank that can be trusted, as for `Collection.predict`.
     device
         Device to run on: "cpu", "cuda", "mps", ... (default: best available).
     labels, bins, subset, rank, text_type, templates, k, min_score, batch_size, progress
@@ -229,7 +233,7 @@ def predict(
 
     Returns
     -------
-    The names, the best first for each image; scores are probabilities over all labels.
+    The names, the best first for each image; scores are probabilities over all labels or classes.
 
     Raises
     ------
@@ -238,16 +242,29 @@ def predict(
     NoTextEncoderError
         The model has no text encoder.
     """
-    from birder.collection.predicting import collect_predictions  # torch comes with these
-    from birder.naming.predict import by_texts, load_text_model
+    from birder.collection.predicting import classifier_of, collect_predictions  # torch comes with these
+    from birder.naming.predict import by_classifier, by_texts, load_text_model
 
+    files = [os.fspath(image) for image in paths_of(images)]
     unreadable: list[tuple[str, str]] = []
+
+    def on_unreadable(path: str, error: ImageError) -> None:
+        unreadable.append((path, str(error)))
+
+    choices = {"labels": labels, "bins": bins, "subset": subset, "rank": rank}
+    choices |= {"text_type": text_type, "templates": templates}
+    if (classifier := classifier_of(model, deepest, choices)) is not None:
+        return collect_predictions(
+            by_classifier(classifier, None, files, on_unreadable, device=device), k, min_score, unreadable
+        )
+    if deepest is not None:
+        raise ConfigError("The deepest rank is told by a classifier: name its file as the model.")
     with stages_shown(progress) as show:
         namer = by_texts(
-            load_text_model(None, model, device),
+            load_text_model(None, None if model is None else str(model), device),
             None,
-            [os.fspath(image) for image in paths_of(images)],
-            lambda path, error: unreadable.append((path, str(error))),
+            files,
+            on_unreadable,
             batch_size=batch_size,
             progress=None if show is None else lambda done, total: show("encoding labels", done / total),
             labels=labels,
@@ -268,7 +285,7 @@ def classify(images: Paths, *, model: str = DEFAULT_WEIGHTS, k: int = 5, device:
     images
         Files.
     model
-        Weights by name, or the path of a checkpoint.
+        Weights by name, the path of a checkpoint, or a detached head (NAME.head.safetensors).
     k
         Number of classes per image.
     device

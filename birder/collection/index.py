@@ -27,7 +27,7 @@ from birder.sources import RESERVED
 AUTOMATIC = 50_000
 """Rows from which a collection is indexed automatically: comparing all of them takes about 0.2 s."""
 PROBES = 60
-"""Partitions of the index that are looked into. Of the 244 of 1,000,000 rows (benchmarks/search.py), which begin at
+"""Partitions of the index that a search reads. Of the 244 of 1,000,000 rows (benchmarks/search.py), which begin at
 random: recall@10 0.948 to 0.957 with 50 in several indexes, 0.961 with 60 in the worst of them, for 6 % more time."""
 _UNINDEXED = 5_000  # rows that every search compares one by one before they are added to the index
 _GROWN = 4  # times the rows that the partitions were made for, until they are rebuilt
@@ -49,7 +49,7 @@ class IndexReport:
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """How it stands.
+    """The state of the indexes.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class IndexStatus:
     kind, indexed
         The vector index, and the rows that it has; None if there is none.
     trained_on
-        Rows there were when its partitions were made.
+        The number of rows when its partitions were made.
     columns
         Columns with an index: its kind, and the rows that it has.
     """
@@ -71,7 +71,7 @@ class IndexStatus:
 
 
 def make_index(collection: Storage, *, columns: Sequence[str] = ()) -> IndexReport:
-    """Make the vector index and those of columns, anew where they are there.
+    """Build the vector index and those of columns, replacing existing ones.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def make_index(collection: Storage, *, columns: Sequence[str] = ()) -> IndexRepo
     Raises
     ------
     UnknownNameError
-        There is no such column.
+        The column does not exist.
     CollectionError
         Another process is writing, the disk is full, or there are too few rows.
     """
@@ -94,8 +94,9 @@ def make_index(collection: Storage, *, columns: Sequence[str] = ()) -> IndexRepo
 def ensure_index(collection: Storage) -> IndexReport | None:
     """Make the index of a collection that has become large, or bring it up to date; within `writing` only.
 
-    Up to `AUTOMATIC` rows there is none unless somebody made one. New rows are added once there are some thousand of
-    them; when the collection has grown to four times what the partitions were made for, they are rebuilt.
+    A collection of up to `AUTOMATIC` rows is indexed only when a user asks for it. New rows are added once there are
+    some thousand of them; when the collection has grown to four times what the partitions were made for, they are
+    rebuilt.
 
     Returns
     -------
@@ -142,7 +143,7 @@ def nearest_rows(
     Parameters
     ----------
     collection
-        Kept open: opening it anew loads the index anew.
+        Kept open: opening it again loads the index again.
     vector
         (D,) float32, not 0.
     k
@@ -186,7 +187,7 @@ def nearest_rows(
     if not exact:
         try:
             found = run(bypass=False)
-        except Exception as error:  # whatever LanceDB trips over, comparing all rows tells whose fault it was
+        except Exception as error:  # whatever made LanceDB fail, comparing all rows shows whether it was the index
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             note = f"The index of {path} cannot be read, so all rows were compared ({reason[:200]}). "
             note += f"Rebuild it: birder index {path}"
@@ -228,7 +229,7 @@ def _column_config(kind: str) -> Any:
 def _vector_config(size: int) -> Any:
     """LanceDB's settings for the vector index.
 
-    One bit for each dimension tells little where there are few of them: then the embeddings themselves are kept.
+    One bit per dimension says little if there are few of them: then the embeddings themselves are kept.
     """
     from lancedb.index import IvfFlat, IvfRq
 
@@ -265,7 +266,7 @@ def _kinds(collection: Storage, columns: Sequence[str]) -> dict[str, str]:
 
 
 def _some_values(collection: Storage, columns: list[str]) -> dict[str, int]:
-    """How many values each column has; of many, that they are more than `_MANY_VALUES`."""
+    """How many values each column has; of many, only that there are more than `_MANY_VALUES`."""
     seen: dict[str, pa.Array | None] = dict.fromkeys(columns)
     counts = dict.fromkeys(columns, 0)
     for batch in collection.scan(columns) if columns else ():

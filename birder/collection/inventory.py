@@ -30,7 +30,7 @@ class Index(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A shard as it was when a run went through it, and how many images are in it."""
+    """A shard as it was when a run scanned it, and how many images are in it."""
 
     stamp: Stamp
     images: int
@@ -51,7 +51,7 @@ def index_of(rows: Iterable[pa.RecordBatch], failures: Iterable[pa.RecordBatch])
 
 
 def read_shards(path: Path) -> dict[str, Shard]:
-    """The shards that were gone through, by uri: one that has not changed need not be again."""
+    """The shards that were scanned, by uri: an unchanged one need not be scanned again."""
     try:
         stored = json.loads((path / _SHARDS).read_bytes())
         return {uri: Shard(Stamp(*stamp), int(count)) for uri, (stamp, count) in stored.items()}
@@ -60,13 +60,13 @@ def read_shards(path: Path) -> dict[str, Shard]:
 
 
 def add_shards(path: Path, shards: Mapping[str, Shard]) -> None:
-    """Keep shards beside those that are known; the caller holds the right to write."""
+    """Store shards with the known ones; the caller holds the right to write."""
     with storing(path), replacing(path / _SHARDS) as draft:
         draft.write_text(json.dumps(read_shards(path) | dict(shards)))
 
 
 def forget_shards(path: Path, places: Sequence[str]) -> None:
-    """Forget that shards in some places were gone through, so that the next run does; the caller may write."""
+    """Forget the shards scanned in some places, so that the next run scans them; the caller may write."""
     shards = read_shards(path)
     left = {uri: shard for uri, shard in shards.items() if all(below(uri, place) is None for place in places)}
     if len(left) < len(shards):
@@ -75,7 +75,7 @@ def forget_shards(path: Path, places: Sequence[str]) -> None:
 
 
 def _digest(sha256: str) -> bytes | None:
-    """The bytes of a sha256; None for another text, which a collection that others made may have there."""
+    """The bytes of a sha256; None for any other text, which a collection made by other software may have."""
     try:
         return bytes.fromhex(sha256)
     except ValueError:

@@ -1,15 +1,15 @@
 """The journal of labels: a file of lines of JSON, `labels.jsonl`, to which each change of labels is appended.
 
 A change is durable once its line is; the rows get it later, many changes in one commit, by `labels.fold`. Until then it
-is pending, and whoever reads lays the pending values over the rows. There are three kinds of lines:
+is pending, and readers apply the pending values to the rows. There are three kinds of lines:
 
     {"act", "at", "by", "changes": [{"change", "column", "value", "was": [[former value, [id, ...]], ...]}, ...]}
     {"undo": act, "at", "by", "changes": [{"change", "column", "to": [[restored value, [id, ...]], ...]}, ...]}
-    {"fold": offset, "version"}      what stands before that offset is in the rows, from that version of `images` on
+    {"fold": offset, "version"}      what precedes that offset is in the rows, from that version of `images` on
 
 The file only grows, so a reader goes on where it stopped. Writers take turns by the lock `labels.lock`, which is held
-for milliseconds and is not the one that guards the rows: labels can be given while others embed. A last line without
-its end is of a writer that died; the next one cuts it off.
+for milliseconds and is not the one that guards the rows: labels can be given while others embed. An incomplete last
+line is from a writer that died; the next writer removes it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from birder.files import replacing
 
 FILE = "labels.jsonl"
 FEW_IDS = 8
-"""So many ids of an act are kept in memory; the others are read again."""
+"""The ids of an act that are kept in memory; the others are read again."""
 
 _MOST_FORMER = 50  # different values whose counts a change keeps in memory
 _PATIENCE = 20.0  # seconds that a writer waits for the others
@@ -58,11 +58,11 @@ class Change:
     by
         The name of the author; None if none was given.
     column, value
-        What was written; None took a label away.
+        What was written; None removed a label.
     count
         How many rows it changed.
     former
-        The values that were there before, and in how many of the rows.
+        The former values, and how many rows had each.
     some
         The first ids.
     undone
@@ -84,7 +84,7 @@ class Change:
 
 @dataclass
 class Act:
-    """Changes that a person made in one go, such as accepting a page of suggestions."""
+    """Changes that a person made at once, such as accepting a page of suggestions."""
 
     act: str
     at: datetime
@@ -102,7 +102,7 @@ class Journal:
     acts
         Their acts, in the order of each one's first change.
     given
-        Column -> id -> numbers of the changes by which a person's label stands there; the last one is what the row has.
+        Column -> id -> numbers of the changes that wrote a person's label; the last one is what the row has.
     offset
         The bytes that have been read.
     """
@@ -122,7 +122,7 @@ class Journal:
         self._folds_until = 0
         self._change_of: dict[str, int] = {}
         self._act_of: dict[str, int] = {}
-        self._before: bytes | None = None  # what a former version's table holds, as this file would have it
+        self._before: bytes | None = None  # the labels of a former version's table, as lines of this file
 
     def read(self) -> None:
         """Read what has been appended since."""
@@ -161,12 +161,12 @@ class Journal:
         return [self.changes[number] for number in act.changes]
 
     def word(self, column: str, id_: str) -> Change | None:
-        """The change by which a person's label stands in a cell; its value may be None. None: no person's label."""
+        """The change that wrote a person's label into a cell (its value may be None); None without a person's label."""
         numbers = self.given.get(column, {}).get(id_)
         return self.changes[numbers[-1]] if numbers else None
 
     def words(self, ids: Sequence[str], columns: Iterable[str]) -> dict[str, dict[str, str | None]]:
-        """What people said of rows: id -> column -> value, for the rows and columns of which they said anything."""
+        """The labels given by people: id -> column -> value, for the rows and columns that have any."""
         with self.lock:
             self.read()
             said: dict[str, dict[str, str | None]] = {}
@@ -184,7 +184,7 @@ class Journal:
             return any(version == each for _, each in self._folds)
 
     def pending(self, version: int) -> tuple[Cells, int]:
-        """What the rows do not have yet at a version of theirs, and up to which offset that is."""
+        """The labels that a version of the rows does not have yet, and the offset up to which they were read."""
         with self.lock:
             if (end := self._folded_until(version)) is not None:
                 return {}, end
@@ -200,7 +200,7 @@ class Journal:
                 self._folds.append((line["fold"], line["version"]))
 
     def size(self) -> int:
-        """The bytes that there are; a last line that is being written counts as well."""
+        """The size in bytes, including a last line that is being written."""
         try:
             return self.file.stat().st_size
         except OSError:
@@ -233,14 +233,14 @@ class Journal:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[Line], None]]:
-        """Hold the right to append, with all read that is there; what is given to the function goes in at the end.
+        """Hold the right to append, after reading everything; what the function is given is appended at the end.
 
-        All lines go in together, and are on the disk when this ends; after an error, none of them is there.
+        All lines are appended together, and are on disk when this ends; after an error, none of them are.
 
         Raises
         ------
         CollectionError
-            The disk is full, cannot be written to, or others do not give up the lock.
+            The disk is full or cannot be written to, or other processes do not release the lock.
         """
         with self.lock, self._locked():
             self._settle_file()
@@ -262,16 +262,16 @@ class Journal:
                     self.offset = place
             except BaseException:
                 if new:
-                    self._forget()  # and read again: what was taken above is not there
+                    self._forget()  # and read again: what was added above is not in the file
                 raise
 
     def folded(self, offset: int, version: int) -> None:
-        """Note that what stands before an offset is in the rows from a version on."""
+        """Note that everything before an offset is in the rows from a version on."""
         with self.writing() as append:
             append({"fold": offset, "version": version})
 
     def unfold(self) -> None:
-        """Note that the rows have been taken back to an earlier state: all labels are to be looked after again."""
+        """Note that the rows have been restored to an earlier state: all labels must be checked again."""
         if self.exists():
             self.folded(0, 0)
 
@@ -299,7 +299,7 @@ class Journal:
             yield
 
     def _settle_file(self) -> None:
-        """Cut off a torn last line; make the file if there is none, from a former version's table if there is one."""
+        """Cut off a torn last line; create a missing file, from a former version's table if there is one."""
         with storing(self.path):
             if self.file.exists():
                 with self.file.open("rb+") as file:
@@ -344,11 +344,11 @@ class Journal:
         return found, start + end
 
     def _read_from(self, start: int, *, whole: bool = True) -> tuple[int, bytes]:
-        """What is there from an offset on, or in one line; and the offset, 0 if all is to be read again."""
+        """The bytes from an offset on, or of one line; and the offset, 0 if everything must be read again."""
         try:
             with self.file.open("rb") as file:
                 if whole and start and os.fstat(file.fileno()).st_size < start:
-                    self._forget()  # an older copy has been put in its place
+                    self._forget()  # it was replaced by an older copy
                     start = 0
                 file.seek(start)
                 return start, file.read() if whole else file.readline()
@@ -402,7 +402,7 @@ class Journal:
                 cells[id_] = (*cells.get(id_, ()), number)
 
     def _take_back(self, number: int, value: str | None, ids: Iterable[str]) -> None:
-        """Cells have a former value again: whose it is, the changes before tell."""
+        """Cells have a former value again; earlier changes tell who gave it."""
         cells = self.given[self.changes[number].column]
         for id_ in ids:
             left = [each for each in cells.get(id_, ()) if each != number]

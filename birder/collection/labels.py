@@ -32,15 +32,15 @@ MAX_VALUE = 300
 MAX_NAME = 100
 """The most characters of an author's name."""
 
-_JOINERS = "\u200c\u200d"  # in Persian, in Malayalam, between the emoji of a family: invisible, and not to be lost
-_SHOWN = 5  # values that the history tells of an act
+_JOINERS = "\u200c\u200d"  # used in Persian, Malayalam and family emoji: invisible, and to be kept
+_SHOWN = 5  # values that the history shows of an act
 
 Values = Callable[[str, AnyCollection[str]], dict[str, str | None]]
-"""From a column and ids to what the rows of these ids have there now; ids that are not there are left out."""
+"""From a column and ids to the current values of these rows; unknown ids are left out."""
 
 
 class Wish(NamedTuple):
-    """A label to give: to which rows, in which column; and an id of it, by which it is known when it comes again."""
+    """A label to give: rows, column, value, and an id by which a repeated request is recognised."""
 
     ids: Sequence[str]
     column: str
@@ -49,7 +49,7 @@ class Wish(NamedTuple):
 
 
 class Undone(NamedTuple):
-    """An act that was undone: in how many rows, and how many were left as they had been changed since."""
+    """An undone act: how many rows were restored, and how many were skipped because they had changed since."""
 
     act: str
     restored: int
@@ -63,11 +63,11 @@ class PastAct:
     Attributes
     ----------
     act, at, by
-        Its id, when it was, and the name that the person gave.
+        Its id, its time, and the name of its author.
     column
-        Which column; of several the first.
+        The column; of several, the first.
     values, former
-        The values that it wrote, and those that were there before, with in how many rows; the most frequent, at most 5.
+        The values that it wrote and those it replaced, each with its number of rows; the 5 most frequent.
     count
         In how many rows.
     ids
@@ -101,7 +101,7 @@ def checked_value(value: str) -> str:
     Raises
     ------
     ConfigError
-        It is empty, too long, or has characters that cannot be seen.
+        It is empty or too long, or contains invisible characters.
     """
     return _checked(value, MAX_VALUE, f"A label has between 1 and {MAX_VALUE} printable characters; null removes it.")
 
@@ -127,7 +127,7 @@ def check_column(columns: Mapping[str, pa.DataType], column: str) -> None:
     CollectionError
         A column of Birder's own.
     ConfigError
-        A column that holds no text, or a name that no column may have.
+        A column of another type than text, or a name that no column may have.
     """
     refuse_reserved(column)
     own = columns.get(column)
@@ -147,12 +147,12 @@ class Recorder:
         self._new: Cells = {}
 
     def give(self, wishes: Sequence[Wish], *, act: str | None = None, by: str | None = None) -> list[Change]:
-        """Write labels, as one act; those that are known by their `change` already are left as they were given.
+        """Write labels, as one act; those whose `change` is known already are not written again.
 
         Parameters
         ----------
         wishes
-            Which; checked before. Ids that are not there are left out, and so are rows that have the value already.
+            The labels, already checked. Unknown ids are left out, and so are rows that have the value already.
         act
             The act that they belong to; default: a new one.
         by
@@ -160,7 +160,7 @@ class Recorder:
 
         Returns
         -------
-        Of each its change; `count` is how many rows it changed.
+        The change of each; `count` is how many rows it changed.
         """
         act = act or str(uuid.uuid4())
         parts: dict[str, dict[str, object]] = {}
@@ -171,7 +171,7 @@ class Recorder:
             current = self._current(wish.column, wish.ids)
             former = {id_: value for id_, value in current.items() if value != wish.value}
             self._new.setdefault(wish.column, {}).update(dict.fromkeys(former, wish.value))
-            if former or wish.change is not None:  # one with an id may come again, when others have labelled since
+            if former or wish.change is not None:  # a repeated request may arrive after others have labelled
                 parts[name] = {"change": name, "column": wish.column, "value": wish.value, "was": grouped(former)}
         at = now()
         if parts:
@@ -183,7 +183,7 @@ class Recorder:
         ]
 
     def undo(self, act: str | None = None, *, whose: tuple[str | None] | None = None, by: str | None = None) -> Undone:
-        """Give rows back what an act took from them; rows that have been changed since stay as they are.
+        """Restore the values that an act replaced; rows that have been changed since stay as they are.
 
         Parameters
         ----------
@@ -197,7 +197,7 @@ class Recorder:
         Raises
         ------
         CollectionError
-            There is nothing to undo, no such act, or it has already been undone.
+            There is nothing to undo, or the act is unknown or already undone.
         """
         chosen = self._chosen(act, whose)
         restored = skipped = 0
@@ -255,14 +255,14 @@ def give_label(
     by: str | None = None,
     act: str | None = None,
 ) -> Change:
-    """Give a label to rows. It is folded into them, with those given until then, when they are next asked for.
+    """Give a label to rows. It is folded into them, with other pending labels, when they are next read.
 
     Parameters
     ----------
     collection
         The collection whose rows are labelled.
     ids
-        Which rows; ids that are not there are left out, and so are rows that have the value already.
+        The rows; unknown ids are left out, and so are rows that have the value already.
     column
         A text column, added if it does not exist.
     value
@@ -294,7 +294,7 @@ def give_label(
 
 
 def add_column(collection: Storage, column: str) -> None:
-    """Add a column for labels if it is not there."""
+    """Add a column for labels if it does not exist."""
     if column not in collection.columns:
         with collection.writing():
             collection.add_columns({column: pa.string()})
@@ -339,7 +339,7 @@ def ids_of(journal: Journal, act: str, most: int) -> list[str]:
     Raises
     ------
     CollectionError
-        There is no such act.
+        The act is unknown.
     """
     journal.read()
     found = journal.act(act)

@@ -1,4 +1,4 @@
-"""Keeping a collection's folder small and fast: labels in the rows, small pieces joined, former versions removed."""
+"""Keeping a collection's folder small and fast: labels folded, small pieces joined, former versions removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _THUMBNAIL = re.compile(r"([0-9a-f]{64})-\d+\.jpg")
 _MUCH_BYTES = 500_000_000
 _MANY_PIECES = 200
 _NONE = timedelta(milliseconds=1)  # 0 makes LanceDB warn of what the caller has decided
-_UNFINISHED = 3600.0  # seconds after which a file that is being made is one that was left
+_UNFINISHED = 3600.0  # seconds after which an unfinished file counts as abandoned
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,8 @@ class Tidied:
 def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
     """Join small pieces, bring indexes up to date, remove former versions, and thumbnails of images that are gone.
 
-    Labels that are in the journal alone so far are written into the rows; nothing else changes in what they say.
-    Whoever has the collection open at a version that is removed gets an error at the next reading, and has to open it
-    again.
+    Labels that are only in the journal so far are written into the rows; nothing else in them changes. A process that
+    has a removed version open gets an error when it next reads, and must open the collection again.
 
     Parameters
     ----------
@@ -102,7 +101,7 @@ def worth_tidying(path: Path) -> Worth:
 
 
 def _tables(path: Path) -> list[str]:
-    """The tables that are whole; what is left of one whose making was cut short is none."""
+    """The complete tables, without the remains of an interrupted creation."""
     return sorted(each.stem for each in path.glob("*.lance") if has_table(path, each.stem))
 
 
@@ -117,7 +116,7 @@ def _size(folder: Path) -> int:
             if path.is_file() and not path.is_symlink():
                 total += path.stat().st_size
         except OSError:
-            continue  # a server's thumbnail that has just got its name
+            continue  # a thumbnail that a server has just stored
     return total
 
 

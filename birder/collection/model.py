@@ -80,7 +80,7 @@ def load_encoder(
 
     `engine, precision, device, compile, patches` are as in `birder.inference.engine.open_engine`.
     """
-    found = resolve(model)
+    found = resolve(model).encoder()
     opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile, patches=patches)
     transform = classification_transform(opened.engine.size, opened.rgb_stats)
     card = model_card(found.name, found.source, opened.sha256, transform, opened.engine, draft=draft)
@@ -103,7 +103,7 @@ def load_encoder_of(
     Raises
     ------
     WrongModelError
-        Its name or path now stands for another model; or, of an imported collection, as `stand_in`.
+        Its name or path now means another model; for an imported collection, as in `stand_in`.
     """
     card = collection.model
     if card.engine == IMPORTED:
@@ -151,7 +151,7 @@ def stand_in(collection: Storage, model: str | None = None) -> str:
 
 
 def made_elsewhere(collection: Storage) -> str:
-    """What the user is told where imported embeddings are compared with a model's embeddings made here."""
+    """The note to the user when imported embeddings are compared with embeddings made here."""
     card = collection.model
     return (
         f"The embeddings in {collection.path} were made elsewhere, with {card.source} according to the import. Only "
@@ -236,12 +236,12 @@ def resolved(word: str) -> Model | None:
 
 
 def _identity(model: Model) -> str:
-    """What is the same for all spellings of a model's name."""
+    """A key that all spellings of a model's name share."""
     return model.name.strip("/").lower() if model.kind == Kind.hub else model.source
 
 
 def precision_for(card: ModelCard) -> str:
-    """The precision to ask for, to go on as a card says; for bf16 what the processor has, bf16 or fp32."""
+    """The precision to ask for to continue as a card says; for bf16, whichever of bf16 and fp32 the processor has."""
     return "auto" if card.precision == "bf16" else card.precision
 
 

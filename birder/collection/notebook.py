@@ -1,4 +1,4 @@
-"""HTML for notebooks: tables and galleries of images, with all text escaped, and no more than a page can bear."""
+"""HTML for notebooks: tables and galleries of images, with all text escaped, and limited in size."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def gallery_html(cards: Sequence[Card], total: int | None = None) -> str:
 
 
 def more_html(shown: int, total: int, what: str) -> str:
-    """A line that says how much is not shown; nothing where all is."""
+    """A line that says how much is shown; empty if everything is."""
     return f"<div>{shown:,} of {total:,} {what} are shown.</div>" if shown < total else ""
 
 
 def escaped(text: str) -> str:
-    """Text that HTML and UTF-8 can have."""
+    """Text escaped for HTML, and valid as UTF-8."""
     return html.escape(text.encode("utf-8", "replace").decode(), quote=True)
 
 

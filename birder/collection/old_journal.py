@@ -1,6 +1,6 @@
 """Labels that a former version of Birder wrote down, in a LanceDB table, `labels`, as it changed the rows.
 
-They are read as the lines that the journal of today would have, and are replaced by these at the next label.
+They are read as lines of the present journal, which replace the table at the next label.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def remove_table(path: Path) -> None:
 
 
 def read_table(path: Path) -> bytes:
-    """The table as the lines of a journal; empty if there is none.
+    """The table as the lines of a journal; empty if it does not exist.
 
-    What was begun and cut short stands behind the line that says what the rows have, so that it is finished.
+    An interrupted change comes after the line that says what the rows have, so that it is finished.
     """
     if not has_table(path, "labels"):
         return b""

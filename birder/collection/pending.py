@@ -1,4 +1,4 @@
-"""Pending labels: those in the journal that the rows do not have yet, laid over the rows or written into them.
+"""Pending labels: those in the journal that the rows do not have yet, applied when rows are read, or written into them.
 
 Where they cannot be written now, as in a folder that is read-only, a copy of the table that has them is read instead.
 The copy shares the files of the table, and is in a folder for this process alone.
@@ -43,7 +43,7 @@ def copy_with_labels(rows: RowReader, cells: Cells) -> Path:
         atexit.register(shutil.rmtree, _copies[0], ignore_errors=True)
     folder = Path(tempfile.mkdtemp(dir=_copies[0]))
     source = (rows.path / "images.lance").resolve()
-    database: Any = connect(folder)  # whose base class does not tell of clones
+    database: Any = connect(folder)  # the base class does not declare clones
     table = database.clone_table("images", str(source), source_version=rows.version)
     table.merge_insert("uri").when_matched_update_all().execute(relabelled(rows, cells))
     return folder

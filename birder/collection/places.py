@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from birder.errors import CollectionError
 from birder.files import replacing
-from birder.sources import path_to_uri
+from birder.sources import path_to_uri, windows_path_to_uri
 
 FILE = "places.json"
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|[A-Za-z]:$|\\\\")
@@ -39,9 +39,9 @@ class Move:
     rows
         How many rows.
     undoes
-        The act that this one took back; None for a relocation.
+        The act that this one undid; None for a relocation.
     version, failures_version
-        Those of the tables of rows and of failures before it: later ones have it.
+        Versions of the tables of rows and failures before the move; later versions include it.
     there, stays
         Uris under `new` that rows had before, and under `old` of rows that do not take part.
     irregular
@@ -74,7 +74,7 @@ class Places:
     pending: Move | None = None
 
     def relative(self, uri: str) -> tuple[str, str] | None:
-        """The root of a row, the deepest that it is under, and its path below that; None where it is under none."""
+        """The root of a row, the deepest that it is under, and its path below that; None if it is under none."""
         found = [(root, rest) for root in self.roots if (rest := below(uri, root)) is not None]
         return min(found, key=lambda pair: len(pair[1])) if found else None
 
@@ -87,7 +87,7 @@ class Places:
             if below(uri, move.new) is not None:
                 uri = move.irregular.get(uri) or moved(uri, move.new, move.old)
             elif below(uri, move.old) is not None:
-                return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{uri}\n{number}"))  # the id of its place has gone elsewhere
+                return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{uri}\n{number}"))  # this id moved away
         return str(uuid.uuid5(uuid.NAMESPACE_URL, uri))
 
 
@@ -113,7 +113,7 @@ def read_places(path: Path) -> Places:
 
 
 def write_places(path: Path, places: Places) -> None:
-    """Replace the places of a collection, whole and on the disk; within `writing` only."""
+    """Replace the places of a collection, atomically and durably; within `writing` only."""
     with replacing(path / FILE, durable=True) as draft:
         draft.write_text(json.dumps(asdict(places), default=sorted), encoding="utf-8")
 
@@ -133,16 +133,15 @@ def place_of(path: str | Path) -> str:
     if "://" in text:
         return text.rstrip("/")
     if _WINDOWS_PATH.match(text):
-        slashed = text.replace("\\", "/").rstrip("/")
-        return f"file:{quote(slashed)}" if slashed.startswith("//") else f"file:///{quote(slashed, safe='/:')}"
+        return windows_path_to_uri(f"{text}\\").rstrip("/")
     return path_to_uri(text).rstrip("/")
 
 
 def below(uri: str, place: str) -> str | None:
-    """What stands in a uri behind a place, without / before it; None if it is not under the place.
+    """The part of a uri below a place, without a leading /; None if it is not under the place.
 
     A fragment (`#`, of a shard's part or a box) stays behind it. Drive letters and what follows them are compared
-    without regard to upper and lower case, and percent-encoded characters as what they stand for.
+    without regard to upper and lower case, and percent-encoded characters by what they encode.
     """
     whole, separator, fragment = uri.partition("#")
     if whole.startswith(f"{place}/"):  # for nearly all

@@ -1,9 +1,10 @@
-"""From names and features, a batch at a time, to what `predict` and `features` give."""
+"""What `predict`, `hold_out` and `features` give, gathered from names and features a batch at a time."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,136 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from birder.collection.filter import Filter, as_filter
+from birder.collection.model import Encoder
+from birder.collection.progress import StageProgress, stages_shown
 from birder.collection.results import HeldOut, ImageFeatures, Predictions
 from birder.collection.storage import Storage
-from birder.errors import CollectionError
+from birder.errors import CollectionError, ConfigError, ImageError
 from birder.formats.features import write_features
+from birder.naming.by_classifier import ClassifierNames, is_classifier, names_by_classifier
 from birder.naming.inputs import image_features, stored_features
-from birder.naming.predict import HeldOutNames, Namer, imported_note
+from birder.naming.method import DEFAULT_METHOD
+from birder.naming.predict import HeldOutNames, Namer, by_classifier, by_examples, by_texts, imported_note
 from birder.sources import is_url, path_to_uri, readable, uri_to_name
 from birder.weights.clip import LoadedClip
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows to name by: their collection, the column with the labels, and what embeds images as they were embedded."""
+
+    storage: Storage
+    column: str
+    load_encoder: Callable[[], Encoder]
+
+
+def predict_names(
+    storage: Storage,
+    images: Sequence[str | Path] | None,
+    *,
+    load_examples: Callable[[], LabelledRows] | None,
+    load_clip: Callable[[], LoadedClip],
+    load_encoder: Callable[[], Encoder],
+    method: str | None,
+    model: str | Path | None,
+    deepest: float | None,
+    where: str | Filter | None,
+    k: int,
+    min_score: float,
+    save: bool,
+    batch_size: int,
+    progress: StageProgress,
+    labels: str | Path | Sequence[str] | None,
+    bins: str | Path | None,
+    subset: str | Path | Mapping[str, Sequence[str]] | None,
+    rank: str | None,
+    text_type: str | None,
+    templates: Sequence[str] | None,
+) -> Predictions:
+    """What `Collection.predict` gives: names by examples where they can be loaded, by a classifier, or by texts."""
+    choices = {"labels": labels, "bins": bins, "subset": subset, "rank": rank}
+    choices |= {"text_type": text_type, "templates": templates, "model": model}
+    given = [name for name, value in choices.items() if value is not None]
+    if load_examples is not None and given:
+        raise ConfigError(f"Examples name with their collection's model: leave out {given[0]}, or the examples.")
+    if method is not None and load_examples is None:
+        raise ConfigError("A method is one of naming by examples: give examples or a column.")
+    if save and images is not None:
+        raise ConfigError("save writes into the rows of the collection: leave out images.")
+    if where is not None and images is not None:
+        raise ConfigError("A filter chooses rows of the collection: leave out images or where.")
+    classifier = None if load_examples is not None else classifier_of(model, deepest, choices)
+    if deepest is not None and classifier is None:
+        raise ConfigError("The deepest rank is told by a classifier: name its file as the model.")
+    filter = as_filter(where, storage.columns)
+    files = [os.fspath(image) for image in images or ()]
+    named = None if images is not None else storage
+    unreadable: list[tuple[str, str]] = []
+
+    def on_unreadable(path: str, error: ImageError) -> None:
+        unreadable.append((path, str(error)))
+
+    with stages_shown(progress) as show:
+        if load_examples is not None:
+            examples = load_examples()
+            namer = by_examples(
+                examples.storage,
+                examples.column,
+                named,
+                files,
+                on_unreadable,
+                method=method or DEFAULT_METHOD,
+                where=filter,
+                encoder=None if named is not None else examples.load_encoder(),
+            )
+        elif classifier is not None:
+            namer = by_classifier(
+                classifier,
+                storage,
+                files,
+                on_unreadable,
+                where=filter,
+                encoder=None if named is not None else load_encoder(),
+            )
+        else:
+            namer = by_texts(
+                load_clip(),
+                named,
+                files,
+                on_unreadable,
+                where=filter,
+                batch_size=batch_size,
+                progress=None if show is None else lambda done, total: show("encoding labels", done / total),
+                labels=labels,
+                bins=bins,
+                subset=subset,
+                rank=rank,
+                text_type=text_type,
+                templates=templates,
+            )
+        return collect_predictions(namer, k, min_score, unreadable, storage if save else None)
+
+
+def classifier_of(
+    model: str | Path | None, deepest: float | None, choices: Mapping[str, Any]
+) -> ClassifierNames | None:
+    """The classifier that a model's word names; None if it names none.
+
+    Parameters
+    ----------
+    model
+        The word.
+    deepest
+        As for `Collection.predict`.
+    choices
+        Options by name, those of naming by texts among them, which must not be given with a classifier.
+    """
+    if model is None or not is_classifier(model):
+        return None
+    if given := [name for name, value in choices.items() if value is not None and name != "model"]:
+        raise ConfigError(f"{model} is a classifier, which has classes of its own: leave out {given[0]}.")
+    return names_by_classifier(model, deepest)
 
 
 def collect_predictions(
@@ -33,15 +156,16 @@ def collect_predictions(
     Parameters
     ----------
     namer
-        What names what.
+        Names images or rows.
     k, min_score
-        At most so many names for each image, none with a score below the least.
+        The most names for each image, and their minimum score.
     unreadable
-        Filled while the namer works.
+        Paths of images that cannot be read, and why; filled while the namer works.
     save
         The collection whose rows get the best name of each in their predicted_... columns.
     """
-    schema = _schema(namer.names.columns)
+    further = namer.names.further if isinstance(namer.names, ClassifierNames) else {}
+    schema = _schema(namer.names.columns, further)
     batches: list[pa.RecordBatch] = []
     best: list[tuple[str, dict[str, Any] | None]] = []
     images = nameless = 0
@@ -52,9 +176,7 @@ def collect_predictions(
         nameless += sum(not names for names in found)
         if save is not None:
             best += [(key, names[0] if names else None) for key, names in zip(keys, found, strict=True)]
-    saved = []
-    if save is not None:
-        saved = save.save_predictions(best, namer.names.columns, namer.model, datetime.now(UTC))
+    saved = [] if save is None else _save(namer, best, save)
     return Predictions(
         pa.Table.from_batches(batches, schema),
         columns=tuple(namer.names.columns),
@@ -69,8 +191,33 @@ def collect_predictions(
     )
 
 
+def _save(namer: Namer, best: list[tuple[str, dict[str, Any] | None]], save: Storage) -> list[str]:
+    """Write the best name of each row into a collection; of a classifier also what it says beside it, and its sum."""
+    now = datetime.now(UTC)
+    names = namer.names
+    if not isinstance(names, ClassifierNames):
+        return save.save_predictions(best, names.columns, namer.model, now)
+    ranks = (names.classifier.adaptation.get("ranks") or {}).get("names", []) if names.floor is not None else []
+    columns = [*names.columns, *(rank for rank in ranks if rank not in names.columns)]
+    further = {name: pa.string() if name == "set" else type_ for name, type_ in names.further.items()}
+    values = [
+        (
+            key,
+            found
+            and {
+                **names.taxa_above(found),
+                **found,
+                "set": "; ".join(found.get("set") or ()),
+                "sha256": namer.sha256,
+            },
+        )
+        for key, found in best
+    ]
+    return save.save_predictions(values, columns, namer.model, now, {**further, "sha256": pa.string()})
+
+
 def held_out_predictions(found: HeldOutNames, sha256: str, k: int, min_score: float) -> HeldOut:
-    """The names of held-out images as `HeldOut`; k and the least score leave out names, and change no count."""
+    """The names of held-out images as `HeldOut`; k and the minimum score limit the names, not the counts."""
     schema = _schema(["is", "label"])
     lines = [
         {**_image(uri), "is": label, **name}
@@ -100,7 +247,7 @@ def collect_features(
     to: str | Path | None,
     force: bool,
 ) -> ImageFeatures:
-    """Image features of a collection's rows, or without one of image files; written to a file where one is named."""
+    """Image features of a collection's rows, or of image files without one; written to a file if one is given."""
     unreadable: list[tuple[str, str]] = []
     names: list[str] = []
     blocks = []
@@ -137,7 +284,7 @@ def class_predictions(
 
 
 def image_name(key: str) -> str:
-    """A uri or path for people; what is behind # is a part of a file: then the uri itself is the name."""
+    """A uri or path as people read it; a part of a file, behind #, keeps its uri."""
     return readable(uri_to_name(key) if key.startswith("file://") and "#" not in key else key)
 
 
@@ -146,6 +293,7 @@ def _image(key: str) -> dict[str, str]:
     return {"image": image_name(key), "uri": uri}
 
 
-def _schema(columns: Sequence[str]) -> pa.Schema:
+def _schema(columns: Sequence[str], further: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
     texts = [pa.field(name, pa.string()) for name in ("image", "uri", *columns)]
-    return pa.schema([*texts, pa.field("score", pa.float32())])
+    more = [pa.field(name, type_) for name, type_ in (further or {}).items()]
+    return pa.schema([*texts, pa.field("score", pa.float32()), *more])

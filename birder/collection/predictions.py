@@ -1,6 +1,6 @@
 """Predictions in the rows of a collection: the columns that hold them, how they are read, and how they are written.
 
-A prediction is by a model; labels, which people give, are other columns and are never touched by it.
+A prediction is made by a model; labels, given by people, are in other columns and are never changed by it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def prediction_columns(names: Sequence[str]) -> list[str]:
     Raises
     ------
     CollectionError
-        There are none.
+        It has no predictions.
     """
     if SCORE not in names:
         raise CollectionError("The collection has no predictions yet. Make them with: birder predict --in DIR --save")
@@ -48,7 +48,7 @@ def prediction_columns(names: Sequence[str]) -> list[str]:
 
 
 def prediction_of(row: Mapping[str, Any]) -> Prediction | None:
-    """The prediction in a row; None where there is none."""
+    """The prediction in a row, or None."""
     score = row.get(SCORE)
     ranks = taxon_of(row, PREFIX)
     name = row.get(LABEL) or lowest_name(ranks)
@@ -68,6 +68,7 @@ def prediction_table(
     by: Sequence[str] | str,
     at: datetime | None,
     columns: Mapping[str, pa.DataType],
+    further: Mapping[str, pa.DataType] | None = None,
 ) -> pa.Table:
     """The best name of each row, in the columns that predictions have.
 
@@ -82,12 +83,18 @@ def prediction_table(
     at
         The time, if that is known.
     columns
-        The columns of the collection: what former predictions left in others of them is taken away.
+        The columns of the collection: values that former predictions left in others of them are removed.
+    further
+        Other values of each prediction, by name and type.
     """
     predicted = [found is not None for _, found in best]
     values = {
         PREFIX + name: pa.array([found.get(name) if found else None for _, found in best], pa.string())
         for name in names
+    }
+    values |= {
+        PREFIX + name: pa.array([found.get(name) if found else None for _, found in best], type_)
+        for name, type_ in (further or {}).items()
     }
     models = [by] * len(best) if isinstance(by, str) else list(by)
     values[SCORE] = pa.array([found["score"] if found else None for _, found in best], pa.float32())

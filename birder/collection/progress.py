@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import html
+import queue
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 from birder.pipeline.detect import DetectProgress
-from birder.pipeline.run import Progress
+from birder.pipeline.run import EmbedReport, Progress
 
 Show = Callable[[str, float], None]
 """Called with the stage of the work and the fraction of it that is done."""
@@ -62,6 +65,30 @@ def _found_in_words(state: DetectProgress) -> str:
         f"{state.finished:,} of {state.total:,} images, {state.with_animal:,} with an animal, "
         f"{state.rate:.1f} images/s{failed}"
     )
+
+
+def iterate_progress(
+    run: Callable[[Callable[[Progress], None], threading.Event], EmbedReport],
+) -> Generator[Progress, None, EmbedReport]:
+    """Yield the progress of a run in a thread of its own; when the generator is closed, the run is told to stop.
+
+    Parameters
+    ----------
+    run
+        Called with what to tell the progress to, and the event that tells it to stop.
+    """
+    stop = threading.Event()
+    steps: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
+    with ThreadPoolExecutor(1, thread_name_prefix="birder-embed") as pool:
+        running = pool.submit(run, steps.put, stop)
+        running.add_done_callback(lambda _: steps.put(None))
+        try:
+            while (step := steps.get()) is not None:
+                yield step
+        finally:
+            stop.set()
+            report = running.result()
+    return report
 
 
 def _in_words(state: Progress) -> str:

@@ -17,7 +17,7 @@ from birder.collection.storage import Storage
 from birder.errors import unknown_name
 
 Kind = Literal["person", "table", "folder", "model"]
-_TELLING = (LABEL_SOURCE, BY, AT)
+_SOURCE_COLUMNS = (LABEL_SOURCE, BY, AT)
 
 
 class Source(NamedTuple):
@@ -58,12 +58,12 @@ def sources_of(collection: Storage, column: str, uris: Iterable[str] | None = No
     Raises
     ------
     UnknownNameError
-        There is no such column.
+        The column does not exist.
     """
     if column not in collection.columns:
         raise unknown_name("column", column, collection.columns)
     wanted = None if uris is None else pa.array(list(uris), pa.string())
-    names = dict.fromkeys(["id", "uri", column, *(name for name in _TELLING if name in collection.columns)])
+    names = dict.fromkeys(["id", "uri", column, *(name for name in _SOURCE_COLUMNS if name in collection.columns)])
     collection.journal.read()
     found: dict[str, Source] = {}
     for batch in collection.scan(list(names)):
@@ -99,7 +99,7 @@ def _brought_by(row: Mapping[str, Any], column: str) -> Kind:
         return "table"
     if row.get(LABEL_SOURCE) is not None:
         return "folder" if row[LABEL_SOURCE] == "folder" else "table"
-    return "folder" if row["label"] == folder_of(row["uri"]) else "table"  # made before this was written down
+    return "folder" if row["label"] == folder_of(row["uri"]) else "table"  # made before this was recorded
 
 
 def folder_of(uri: str) -> str | None:

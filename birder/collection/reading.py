@@ -62,7 +62,7 @@ class RowReader:
             return int(self._images.count_rows(filled if where is None else f"{where.sql} AND {filled}"))
 
     def scan(self, columns: Sequence[str] | None = None, where: Filter | None = None) -> Iterator[pa.RecordBatch]:
-        """Go through the rows in the order they were written, a batch at a time.
+        """Iterate over the rows in the order they were written, a batch at a time.
 
         Parameters
         ----------
@@ -74,7 +74,7 @@ class RowReader:
         Raises
         ------
         UnknownNameError
-            There is no such column.
+            The column does not exist.
         """
         return self._batches(columns, where, None)
 
@@ -87,13 +87,13 @@ class RowReader:
     def tables(
         self, columns: Sequence[str] | None = None, where: Filter | None = None, *, rows: int = _ROWS_AT_ONCE
     ) -> Iterator[pa.Table]:
-        """Go through the rows as `scan` does, at least `rows` at a time: many commits leave them in small pieces."""
+        """Iterate over the rows as `scan` does, at least `rows` at a time: many commits leave them in small pieces."""
         return _joined(self._batches(columns, where, rows), rows)
 
     def embedding_batches(
         self, columns: Sequence[str] = ("uri",), where: Filter | None = None
     ) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
-        """Go through the rows with their embeddings, a thousand or more at a time.
+        """Iterate over the rows with their embeddings, a thousand or more at a time.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class RowReader:
         Raises
         ------
         UnknownNameError
-            There is no such column.
+            The column does not exist.
         """
         columns = list(dict.fromkeys(columns))
         for table in _joined(self._batches([*columns, "embedding"], where, None), _ROWS_AT_ONCE):

@@ -77,15 +77,15 @@ def relocate(
     by
         Who does it.
     progress
-        Is told how many files were compared, and of how many.
+        Called with the number of files compared so far, and their total.
 
     Raises
     ------
     ConfigError
         The two places are the same.
     CollectionError
-        No row is in the old place, a file is not in the new one or is another, or a row has one of the new uris
-        already. Nothing is changed then.
+        No row is in the old place, a file is missing in the new one or differs, or a row already has one of the new
+        uris. Nothing is changed then.
     """
     old_place, new_place = place_of(old), place_of(new)
     if old_place == new_place:
@@ -118,7 +118,7 @@ def undo(
     Raises
     ------
     CollectionError
-        There is no such act, it is undone already, or a row has one of the former uris by now.
+        The act is unknown or already undone, or a row has one of the former uris by now.
     """
     if all(move.act != act for move in read_places(storage.path).moves):
         return undo_label(storage, act, whose=whose)
@@ -133,7 +133,7 @@ def undo(
 
 
 def _evenly(rows: Sequence[MovingRow], count: int) -> Sequence[MovingRow]:
-    """At most so many of the rows, the first and the last among them."""
+    """A sample of the rows, with the first and the last."""
     if len(rows) <= count:
         return rows
     return [rows[number * (len(rows) - 1) // (count - 1)] for number in range(count)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -124,8 +125,37 @@ class Rows(Sequence[Row]):
         return rows
 
 
+class _Page(NamedTuple):
+    """What a page of images shows: a title, lines below it, and images in sections, each with a heading."""
+
+    title: str
+    lines: Sequence[str]
+    sections: Sequence[tuple[str, Sequence[Tile]]]
+
+
+class _SavesPage(ABC):
+    """Results that can be saved as a page of images."""
+
+    @abstractmethod
+    def _page(self) -> _Page: ...
+
+    def save_page(self, to: str | Path) -> dict[str, str]:
+        """Write the results as one HTML file that contains its images and opens anywhere.
+
+        Parameters
+        ----------
+        to
+            The file; an existing one is replaced.
+
+        Returns
+        -------
+        For images shown as missing, the reason, by uri.
+        """
+        return write_page(Path(to), *self._page())
+
+
 @dataclass(frozen=True, repr=False, eq=False)
-class SearchResults(Rows):
+class SearchResults(Rows, _SavesPage):
     """What a search found, nearest first.
 
     Attributes
@@ -167,18 +197,7 @@ class SearchResults(Rows):
         about = f"{escaped(self.query)}: {len(self):,} of {self.searched:,} images"
         return f"<div>{about}</div>{gallery_html([_card(row) for row in self[:CARDS]], len(self))}"
 
-    def save_page(self, to: str | Path) -> dict[str, str]:
-        """Write the results as one HTML file that contains its images and opens anywhere.
-
-        Parameters
-        ----------
-        to
-            The file; an existing one is replaced.
-
-        Returns
-        -------
-        For images shown as missing, the reason, by uri.
-        """
+    def _page(self) -> _Page:
         queries = [Tile(path_to_uri(image), image.name) for image in self.images]
         found = []
         for row in self:
@@ -189,7 +208,7 @@ class SearchResults(Rows):
         sections.append((f"{len(found):,} found" if queries else "", found))
         compared = f", compared by {self.model}" if self.matching is None else ""
         about = f"{len(found):,} of {self.searched:,} images in {self.collection}{compared}"
-        return write_page(Path(to), f"Search: {self.query}", [about], sections)
+        return _Page(f"Search: {self.query}", [about], sections)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -307,7 +326,7 @@ class HeldOut(Predictions):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Duplicates(Sequence[Group]):
+class Duplicates(Sequence[Group], _SavesPage):
     """Groups of duplicate images: those with the same content first, then similar ones.
 
     Attributes
@@ -355,18 +374,7 @@ class Duplicates(Sequence[Group]):
         sizes = [("width", pa.int32()), ("height", pa.int32()), ("similarity", pa.float64())]
         return pa.Table.from_pylist(lines, pa.schema([*fields, *sizes]))
 
-    def save_page(self, to: str | Path) -> dict[str, str]:
-        """Write the groups as one HTML file that contains its images and opens anywhere.
-
-        Parameters
-        ----------
-        to
-            The file; an existing one is replaced.
-
-        Returns
-        -------
-        For images shown as missing, the reason, by uri.
-        """
+    def _page(self) -> _Page:
         lines = [f"Similar: a cosine of {self.threshold:g} or more. The first of a group is the largest image."]
         if len(self) > _GROUPS_ON_PAGE:
             lines.append(f"The first {_GROUPS_ON_PAGE:,} of {len(self):,} groups.")
@@ -377,7 +385,7 @@ class Duplicates(Sequence[Group]):
                 about = f"{photo.width} x {photo.height}, similarity {photo.similarity:.4f}"
                 tiles.append(Tile(photo.uri, _file(photo.uri), [uri_to_name(photo.uri), about]))
             sections.append((f"{number}. {group.kind}", tiles))
-        return write_page(Path(to), f"{self.collection}: duplicates", lines, sections)
+        return _Page(f"{self.collection}: duplicates", lines, sections)
 
 
 def _card(row: Row) -> Card:

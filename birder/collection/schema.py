@@ -1,4 +1,4 @@
-"""What a collection's tables hold: the model's card, rows, failures, and the columns with their types."""
+"""What a collection's tables contain: the model's card, rows, failures, and the columns with their types."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ USERS = {
     "suspect": pa.string(),
     "label": pa.string(),
 } | dict.fromkeys(RANKS, pa.string())
-"""Columns of ours that a user's table may fill."""
+"""Birder's columns that a user's table may fill."""
 
 TECHNICAL_COLUMNS = ("uri", "id", "sha256", "etag", "bytes", "modified", "width", "height")
 """Columns about files, not about what their images show; in the order in which they are listed."""
@@ -61,6 +61,8 @@ class ModelCard:
     `source` is what loads it again (a registered name or a checkpoint's path); `transform` holds size, mean, std,
     center_crop, simple_crop and draft. Two cards are the same model if sha256, transform, precision and embedding_size
     agree. `patches` is the shape (rows, columns, D) of the patch tokens that rows have beside the embedding, if so.
+    `backbone_sha256` is that of the network's tensors without its classifier (`birder.weights.backbone`); None in
+    collections made before Birder kept it, and where it cannot be known.
     """
 
     name: str
@@ -71,10 +73,11 @@ class ModelCard:
     precision: str
     embedding_size: int
     patches: list[int] | None = None
+    backbone_sha256: str | None = field(default=None, compare=False)
 
 
 def other_model(path: Path, mine: ModelCard, name: str, sha256: str) -> WrongModelError:
-    """What to say of weights that are not those of a collection, `mine`."""
+    """The message about weights that are not those of a collection, `mine`."""
     return WrongModelError(
         f"{path} belongs to the model {mine.name} (sha256 {mine.sha256[:12]}), not {name} "
         f"({sha256[:12]}); embeddings of two models cannot be compared. "
@@ -126,7 +129,7 @@ class Content(NamedTuple):
 
 @dataclass(slots=True)
 class Row:
-    """A row to write. `content` None stands for the content of another row with the same sha256.
+    """A row to write. If `content` is None, it is that of another row with the same sha256.
 
     `known` says that the collection has a row of this uri, which is then replaced; `failed`, that it has a failure.
     """
@@ -142,7 +145,7 @@ class Row:
 
 @dataclass(slots=True)
 class Failure:
-    """A file that could not be read, and why; `known` says that its row describes what the file no longer holds."""
+    """A file that could not be read, and why; `known` says that its row describes a former content of the file."""
 
     uri: str
     reason: str
@@ -172,10 +175,10 @@ def image_fields(card: ModelCard) -> list[pa.Field]:
 
 
 def check_table(path: Path, schema: pa.Schema, card: ModelCard) -> None:
-    """Refuse (`CollectionError`) a table of images, made by others, without the columns that Birder reads."""
+    """Refuse (`CollectionError`) a table of images, made by other software, without the columns that Birder reads."""
     for own in image_fields(card):
         if own.name in (*USERS, LABEL_SOURCE):
-            continue  # collections made before them have none
+            continue  # older collections do not have them
         given = schema.field(own.name).type if own.name in schema.names else None
         if given is None or not _same(given, own.type):
             raise CollectionError(

@@ -264,7 +264,7 @@ class _Query:
         else:
             self.texts.append((what, False))
 
-    def text_half(self) -> TextEncoder:
+    def text_encoder(self) -> TextEncoder:
         if self.clip is None:
             self.clip = load_text_encoder(self.collection)
         if self.imported:
@@ -273,12 +273,12 @@ class _Query:
 
     def project(self, embeddings: Vector) -> Vector:
         """Unit vectors (N, E) in the shared space of stored embeddings (N, D)."""
-        return unit(shared_features(self.collection, self.text_half(), embeddings))
+        return unit(shared_features(self.collection, self.text_encoder(), embeddings))
 
     def features(self) -> list[tuple[Vector, bool]]:
         """Everything that is wanted or not, in the shared space."""
         result = [(self.project(vector[None])[0], wanted) for vector, wanted in self.stored]
-        texts = self.text_half().encode_text([text for text, _ in self.texts]).float().cpu().numpy()
+        texts = self.text_encoder().encode_text([text for text, _ in self.texts]).float().cpu().numpy()
         return result + [(vector, wanted) for vector, (_, wanted) in zip(texts, self.texts, strict=True)]
 
     def direction(self, parts: Sequence[tuple[Vector, bool]]) -> Vector:
@@ -337,7 +337,7 @@ def get_row(collection: Storage, key: str) -> dict[str, Any]:
     Raises
     ------
     RowNotFoundError
-        There is no such row.
+        The row does not exist.
     CollectionError
         Several files have that name.
     """
@@ -400,13 +400,13 @@ def _in_shared_space(
 def _back(query: _Query, direction: Vector) -> Vector:
     """P^T q (D,) of a direction (E,): the projection has no bias, so that of the unit vectors is its matrix."""
     identity = np.eye(query.collection.model.embedding_size, dtype=np.float32)
-    return shared_features(query.collection, query.text_half(), identity) @ direction
+    return shared_features(query.collection, query.text_encoder(), identity) @ direction
 
 
 def _embeddings(table: pa.Table) -> Vector:
     column = table["embedding"].combine_chunks()
     vectors: Vector = column.flatten().to_numpy().reshape(-1, column.type.list_size)
-    return np.array(vectors)  # torch wants memory that it may write to
+    return np.array(vectors)  # torch requires writable memory
 
 
 def _with_similarity(table: pa.Table, scores: Vector) -> pa.Table:

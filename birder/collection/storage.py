@@ -2,12 +2,12 @@
 
 What is promised, and how. Rows appear in atomic commits. A file that becomes a row leaves `failures` after the row is
 there; a row whose file turned unreadable goes before the failure is written. So a process that dies between two commits
-leaves a file in one table, or in none and due again; what is left in both is a failure overcome, removed by
-the next writer.
+leaves a file in one table, or in none and due again; a file in both is a failure that was overcome, which the next
+writer removes.
 
-`Storage` holds the tables, and everything else asks it: no other room of Birder knows LanceDB. It adds to `Committed`,
+`Storage` owns the tables, and everything else asks it: no other room of Birder knows LanceDB. It adds to `Committed`,
 which reads, the right to write. Its parts are `creation` (tables made and opened), `commit` (rows written), `pending`
-(labels that rows do not have yet) and `inventory` (what is there already).
+(labels that rows do not have yet) and `inventory` (what exists already).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Storage(Committed):
         path
             Its folder.
         labels
-            Let the rows have the labels that are in the journal alone so far: see `see_latest`.
+            Apply labels that are only in the journal so far to the rows: see `see_latest`.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Storage(Committed):
 
     @classmethod
     def create_or_open(cls, path: str | Path, model: ModelCard) -> Storage:
-        """Open a collection for a model's rows, created empty if there is none.
+        """Open a collection for a model's rows, created empty if it does not exist.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class Storage(Committed):
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Hold the only right to add images, for a whole run; each of its commits is `writing`.
+        """Hold the exclusive right to add images, for a whole run; each of its commits is `writing`.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class Storage(Committed):
 
     @contextlib.contextmanager
     def writing(self, *, patience: float | None = None) -> Iterator[None]:
-        """Hold the only right to commit, for a moment: others wait. What is committed within is on the disk after it.
+        """Hold the exclusive right to commit, for a moment; others wait. Commits within are on disk afterwards.
 
         Parameters
         ----------
@@ -182,10 +182,10 @@ class Storage(Committed):
                 after.close()
 
     def see_latest(self) -> None:
-        """Look at what others have committed since, and at the labels that people gave (outside of `writing`).
+        """Reload what others have committed since, and the labels that people gave (outside of `writing`).
 
-        Labels that are in the journal alone so far are written into the rows. Where that cannot be, as in a folder that
-        may not be written to, a copy of the table that has them is read in its place.
+        Labels that are only in the journal so far are written into the rows. Where that is impossible, as in a
+        read-only folder, a copy of the table that has them is read instead.
         """
         if not self._held:
             self.labelled = False
@@ -195,8 +195,7 @@ class Storage(Committed):
     def fold_labels(self, *, patience: float = 2.0) -> int:
         """Write all pending labels into the rows, in one commit.
 
-        Interrupted at any moment it has no effect, or that of having been finished: what is pending is a value for a
-        cell.
+        If it is interrupted, it has had either no effect or all of it: a pending label is the value of a cell.
 
         Parameters
         ----------
@@ -265,7 +264,7 @@ class Storage(Committed):
             self._images.add(with_all_columns(rows, self.schema))
 
     def update(self, rows: pa.Table) -> None:
-        """Change columns of rows that are there, in one commit; within `writing` only.
+        """Change columns of existing rows, in one commit; within `writing` only.
 
         Parameters
         ----------
@@ -282,7 +281,7 @@ class Storage(Committed):
             self._images.merge_insert("id").when_matched_update_all().execute(rows)
 
     def write_columns(self, rows: pa.Table) -> None:
-        """Write values into rows that are there, in one commit; columns that are not there yet are added.
+        """Write values into existing rows, in one commit; missing columns are added.
 
         Other rows and other columns stay as they are, and nothing is embedded again.
 
@@ -294,7 +293,7 @@ class Storage(Committed):
         Raises
         ------
         CollectionError
-            Another process is writing, or a column is there with another type or is Birder's own.
+            Another process is writing, or a column exists with another type or is Birder's own.
         """
         with self.writing():
             self.add_columns({field.name: field.type for field in rows.schema if field.name not in ("uri", "id")})
@@ -306,18 +305,19 @@ class Storage(Committed):
         names: Sequence[str],
         by: Sequence[str] | str,
         at: datetime | None,
+        further: Mapping[str, pa.DataType] | None = None,
     ) -> list[str]:
         """Write the best name of each row into its columns of predictions; labels are not touched.
 
-        What an earlier run said of these rows in other such columns is taken away. Parameters as for
+        Values that an earlier run left in other such columns of these rows are removed. Parameters as for
         `birder.collection.predictions.prediction_table`.
 
         Returns
         -------
         The columns that have been written.
         """
-        self.write_columns(prediction_table(best, names, by, at, self.columns))
-        return [*(PREFIX + name for name in names), SCORE, BY, AT]
+        self.write_columns(prediction_table(best, names, by, at, self.columns, further))
+        return [*(PREFIX + name for name in (*names, *(further or {}))), SCORE, BY, AT]
 
     def check_columns(self, columns: Mapping[str, pa.DataType]) -> None:
         """Refuse (`CollectionError`) columns that the rows cannot have: a name that is ours, or another type."""
@@ -331,21 +331,21 @@ class Storage(Committed):
             refuse_reserved(name)
 
     def add_columns(self, columns: Mapping[str, pa.DataType]) -> None:
-        """Add the columns that are not there yet, null in the rows that are; see `check_columns`."""
+        """Add the columns that do not exist yet, null in existing rows; see `check_columns`."""
         self.check_columns(columns)
         self._add_columns(columns)
 
     def add_own_columns(self) -> None:
-        """Add those of Birder's own columns that a collection lacks which was created before there were any."""
+        """Add those of Birder's own columns that an older collection lacks."""
         self._add_columns({**USERS, LABEL_SOURCE: pa.string()})
 
     def remember_shards(self, shards: Mapping[str, Shard]) -> None:
-        """Keep what `shards` gives; within `writing` only."""
+        """Store what `shards` returns; within `writing` only."""
         if shards:
             add_shards(self.path, shards)
 
     def forget_shards(self, places: Sequence[str]) -> None:
-        """Forget the shards in some places, so that the next run goes through them; within `writing` only."""
+        """Forget the shards in some places, so that the next run scans them; within `writing` only."""
         forget_shards(self.path, places)
 
     def remember_roots(self, paths: Iterable[str | Path]) -> None:
@@ -365,7 +365,7 @@ class Storage(Committed):
             delete_failures(self._failures, uris)
 
     def write_side_table(self, name: str, table: pa.Table) -> None:
-        """Write a table beside the rows, in place of the former one; until it is there, readers have that one."""
+        """Write a table beside the rows, in place of the former one; until then, readers have that one."""
         with self.writing(), storing(self.path):
             make_table(self.path, name, table.schema, table)
 
@@ -408,7 +408,7 @@ class Storage(Committed):
             self._held = False
 
     def _show_labels(self) -> None:
-        """Fold pending labels; where that cannot be now, read a copy of the table that has them."""
+        """Fold pending labels; where that is not possible now, read a copy of the table that has them."""
         stored = self.stored_rows()
         cells, _ = self.journal.pending(stored.version)
         if cells:

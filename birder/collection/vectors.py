@@ -34,7 +34,7 @@ def unit_vectors(
     Raises
     ------
     UnknownNameError
-        There is no such column.
+        The column does not exist.
     FilterError
         The filter cannot be used.
     """

@@ -1,4 +1,4 @@
-"""Whether the tables of a collection have all their files, and what is done where the newest version of one has not.
+"""Whether the tables of a collection have all their files, and what is done if the newest version of one does not.
 
 A version of a LanceDB table is a manifest that names data files and deletion files, all of them written before it and
 never changed after. A program that copies the folder while it is written may list the data before the manifests: then
@@ -6,9 +6,9 @@ the newest manifests name files that the copy lacks, or has only in part. A powe
 the same. The versions before them are whole, and the table goes back to the newest of those. `birder backup` makes
 copies that need none of this.
 
-Opening a collection takes a quick look: are the data files that the newest manifest names there up to their last bytes,
-and does LanceDB find the deletion files? Only if something is missing, LanceDB reads the rows of one version after the
-other, so that its own reader decides which one is whole.
+Opening a collection takes a quick look: are the data files that the newest manifest names complete, and does LanceDB
+find the deletion files? Only if something is missing, LanceDB reads the rows of one version after the other, so that
+its own reader decides which one is whole.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _seen_whole: dict[str, tuple[str, int, int]] = {}
 
 
 class TornCopyWarning(UserWarning):
-    """A collection was copied, or the power failed, while it was written; what came last is not in it."""
+    """A collection was copied, or the power failed, while it was written; its last commits are missing."""
 
 
 def make_whole(path: Path) -> None:
@@ -105,7 +105,7 @@ def is_torn(table: Path) -> bool:
     """Whether the newest version of a table, given by its folder, lacks files."""
     found = manifests(table)
     if not found:
-        return False  # what is left of a table whose creation was cut short
+        return False  # the remains of a table whose creation was interrupted
     newest = found[0][1]
     try:
         status = newest.stat()
@@ -135,7 +135,7 @@ def _named(manifest: bytes) -> Iterator[str]:
 
 
 def _is_complete(file: Path) -> bool:
-    """Whether a file of Lance's is there up to its last bytes."""
+    """Whether a file of Lance's is complete."""
     with file.open("rb") as opened:
         opened.seek(-min(len(_MAGIC), file.stat().st_size), os.SEEK_END)
         return opened.read() == _MAGIC

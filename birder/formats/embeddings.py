@@ -13,7 +13,7 @@ from birder.formats.table import FORMATS, format_to_import
 from birder.sources import Stamp
 
 UnreadableFile = tuple[Path, str, Stamp | None]
-"""A file, why it cannot be read, and by what a change of it is noticed."""
+"""A file, why it cannot be read, and a stamp by which a change of it is noticed."""
 
 
 class EmbeddingFile(Protocol):

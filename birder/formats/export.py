@@ -32,7 +32,7 @@ class ExportOptions(TypedDict, total=False):
     images_at
         The address of a `birder serve` of this collection, from which the other tool fetches images.
     project
-        What Camtrap DP requires and images do not tell.
+        Metadata that Camtrap DP requires and images do not have.
     points
         The points of the map by id.
     """
@@ -65,7 +65,7 @@ def export(
     to
         The file or folder.
     format
-        The name of a format (default: what the ending of `to` tells: .parquet, .csv or .npz).
+        The name of a format (default: determined by the extension of `to`: .parquet, .csv or .npz).
     where
         A filter (default: all rows).
     force
@@ -82,9 +82,9 @@ def export(
     FileExistsError
         Birder's own: the file exists, and `force` is not given.
     UnknownNameError
-        There is no such format.
+        The format is unknown.
     ConfigError
-        The ending tells no format or another one, or an option is missing or belongs to another format.
+        The extension determines no format or another one, or an option is missing or belongs to another format.
     FilterError
         The filter is not valid.
     CollectionError
@@ -111,7 +111,7 @@ def export(
 
 
 _USUAL = ("parquet", "csv", "npz")
-"""Formats that an ending alone tells."""
+"""Formats that the extension alone determines."""
 
 
 def _by_ending(to: Path) -> Format:

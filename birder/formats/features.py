@@ -19,7 +19,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 def write_features(file: Path, paths: Sequence[str], features: Matrix, model: str, *, force: bool = False) -> str:
-    """Write features (N, E) in the form that the file's ending says; `birder import` reads all but CSV.
+    """Write features (N, E) in the form that the file's extension determines; `birder import` reads all but CSV.
 
     .parquet: `path` and `embedding`. .json: as `bioclip embed` writes it. .csv: `path`, then `0`, `1`, ... .npy: the
     matrix, and beside it a .csv with the column `path`, a line for each row.
@@ -31,7 +31,7 @@ def write_features(file: Path, paths: Sequence[str], features: Matrix, model: st
     Raises
     ------
     ConfigError
-        The ending says no form, the file is there and `force` is not given, or it cannot be written.
+        The extension is unknown, the file exists and `force` is not set, or it cannot be written.
     """
     writers: dict[str, Callable[[Path, Sequence[str], Matrix, str], None]]
     writers = {".parquet": _write_parquet, ".json": _write_json, ".csv": _write_csv, ".npy": _write_npy}

@@ -9,7 +9,6 @@ import shutil
 import stat
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -18,21 +17,11 @@ from birder.errors import BirderError, ConfigError, write_error
 from birder.files import replacing
 from birder.formats.names import LABEL, namer
 from birder.formats.snapshot import Snapshot
-from birder.formats.table import ExportReport
+from birder.formats.table import ExportReport, FileCounts
 from birder.sources import readable, uri_to_path
 
 _LONGEST = 120  # bytes of a folder's name; file systems allow 255
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that Windows reserves for devices
-
-
-@dataclass
-class Sorted:
-    """What sorting did: new files, files that were there already, rows without a name, and files that failed."""
-
-    placed: int = 0
-    existing: int = 0
-    unnamed: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
 
 
 def export(
@@ -40,14 +29,11 @@ def export(
 ) -> ExportReport:
     """Put the images of a collection into folders by name; see `sort_into`. Nothing is replaced, `force` or not."""
     done = sort_into(rows, to, by=by, link=link)
-    existing = f", {done.existing:,} were there already" if done.existing else ""
-    summary = f"{done.placed:,} {'links' if link else 'copies'} in {to}{existing}."
-    if done.unnamed:
-        summary += f"\n{done.unnamed:,} rows have no {by} and were left out."
-    return ExportReport(summary, tuple(done.failures))
+    kind = "links" if link else "copies"
+    return done.report(f"{kind} in {to}", "were there already", f"rows have no {by} and were left out.")
 
 
-def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = False) -> Sorted:
+def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = False) -> FileCounts:
     """Put the images of a collection into folders by name.
 
     A file that exists there with the same bytes is left as it is, so sorting again adds what is new; another of that
@@ -58,7 +44,7 @@ def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = Fal
     rows
         The rows.
     folder
-        Where the folders are made. Names become safe for every file system, and none leads out of it.
+        Where the folders are created. Names become safe for every file system, and none leads out of it.
     by
         "label", "prediction", or a column of text.
     link
@@ -67,9 +53,9 @@ def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = Fal
     Raises
     ------
     ConfigError, UnknownNameError
-        There are no such names, see `namer`.
+        Rows do not have such names; see `namer`.
     WriteError
-        The folder cannot be made.
+        The folder cannot be created.
     """
     naming = namer(rows.schema, by)
     try:
@@ -78,13 +64,13 @@ def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = Fal
     except OSError as error:
         raise write_error(folder, error) from error
     folders = _folders(rows, by)
-    done = Sorted()
+    done = FileCounts()
     placed: set[tuple[str, str]] = set()
     for table in rows.batches(list(dict.fromkeys(["uri", *naming.columns]))):
         for row in table.to_pylist():
             name = naming.name(row)
             if name is None:
-                done.unnamed += 1
+                done.left_out += 1
                 continue
             key = (folders[name.name], row["uri"].partition("#")[0])
             if key in placed:
@@ -92,11 +78,11 @@ def sort_into(rows: Snapshot, folder: Path, *, by: str = LABEL, link: bool = Fal
             placed.add(key)
             try:
                 if _place(_file(row["uri"]), root, key[0], link=link):
-                    done.placed += 1
+                    done.written += 1
                 else:
-                    done.existing += 1
+                    done.unchanged += 1
             except (OSError, BirderError, ValueError) as error:
-                done.failures.append((row["uri"], getattr(error, "strerror", None) or str(error)))
+                done.fail(row["uri"], error)
     return done
 
 
@@ -112,7 +98,7 @@ def folder_name(name: str) -> str:
 
 
 def _folders(rows: Snapshot, by: str) -> dict[str, str]:
-    """The folder of each name; two names that would share one, also where case does not count, get two."""
+    """The folder of each name; names that would share one, even where case does not count, get different ones."""
     naming = namer(rows.schema, by)
     names = {
         name.name
@@ -147,7 +133,7 @@ def _file(uri: str) -> Path:
 
 
 def _place(file: Path, root: Path, name: str, *, link: bool) -> bool:
-    """Put a file into a folder below `root`; False if it is there already."""
+    """Put a file into a folder below `root`; False if it exists already."""
     folder = root / name
     folder.mkdir(exist_ok=True)
     if folder.resolve() != folder:

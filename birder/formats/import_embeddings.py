@@ -71,10 +71,10 @@ def import_embeddings(
 ) -> EmbeddingsReport:
     """Import a file of embeddings into a collection, batch by batch; rows that have not changed are left alone.
 
-    Rows get `id` and `uri` as all rows do (see `RowUris`), `sha256` of the embedding's bytes, as there is no image,
-    and in `etag` a digest of all their values, by which a row that changed is noticed. All other columns stay, with
-    their types; those with a name of Birder's own are named source_NAME. A file that `birder export` wrote comes back
-    as it was.
+    Rows get `id` and `uri` as all rows do (see `RowUris`), `sha256` of the embedding's bytes, as there is no image, and
+    in `etag` a digest of all their values, by which changed rows are recognised. All other columns stay, with their
+    types; those with a name of Birder's own are named source_NAME. A file that `birder export` wrote comes back as it
+    was.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def import_embeddings(
     uri
         The column with the images' locations (default: the one with a usual name).
     table
-        For an array: a CSV or Parquet file that tells what its rows are, in the same order.
+        For an array: a CSV or Parquet file that describes its rows, in the same order.
     on_progress
         Called with the rows read so far and their number.
 
@@ -321,7 +321,7 @@ def _write(
 
 
 def _stamps(rows: pa.Table) -> list[Stamp]:
-    """By what rows are known again: their stamps, as the collection's index has them."""
+    """What rows are recognised by: their stamps, as the collection's index has them."""
     empty = pa.nulls(rows.num_rows, pa.int64())
     columns = [
         (rows[name].cast(pa.int64()) if name != "etag" else rows[name]) if name in rows.column_names else empty

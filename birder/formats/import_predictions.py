@@ -41,7 +41,7 @@ def has_predictions(file: Path) -> bool:
 
 
 def import_predictions(file: str | Path, collection: Storage, *, model: str | None = None) -> PredictionsReport:
-    """Write the predictions in a file into the columns `predicted_...` of the rows whose images they are of.
+    """Write the predictions in a file into the columns `predicted_...` of the rows of their images.
 
     All rows of an image get its prediction, its boxes too. Labels are not touched.
 
@@ -52,7 +52,7 @@ def import_predictions(file: str | Path, collection: Storage, *, model: str | No
     collection
         Its rows are found by the paths of their images, see `find_prefix`.
     model
-        What made the predictions, if the file does not tell it.
+        What made the predictions, if the file does not say.
 
     Raises
     ------

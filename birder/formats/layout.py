@@ -1,4 +1,4 @@
-"""How a file of embeddings by another tool is laid out: which column is what, and how they are called here."""
+"""How a file of embeddings by another tool is laid out: the role of each column, and its name in the collection."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class Layout:
 
 
 def find_layout(file: EmbeddingFile, name: Path, *, embedding: str | None, uri: str | None) -> Layout:
-    """Find out which column is what; `embedding` and `uri` name columns that are not to be guessed.
+    """Find the role of each column; `embedding` and `uri` name columns that need not be guessed.
 
     Raises
     ------
     ConfigError
-        There is no column of embeddings, or several and none with a usual name.
+        No column has embeddings, or several do and none has a usual name.
     UnknownNameError
-        A named column is not there.
+        A named column does not exist.
     """
     schema = file.schema
     for named in (embedding, uri):

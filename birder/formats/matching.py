@@ -1,4 +1,4 @@
-"""Which images of a collection the paths in another tool's file mean: they may begin elsewhere than on this machine."""
+"""Which images of a collection the paths in another tool's file mean, though they may begin elsewhere."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def find_prefix(paths: Iterable[Parts], images: Collection[Parts], file: Path, *
 
 
 def _counted(paths: list[Parts], images: set[Parts], whole: bool) -> Counter[Prefix]:
-    """How many images speak for each prefix."""
+    """How many images support each prefix."""
     by_name: dict[str, list[Parts]] = defaultdict(list)
     for image in images:
         if image:

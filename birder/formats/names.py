@@ -17,7 +17,7 @@ LABEL, PREDICTION = "label", "prediction"
 
 
 class Name(NamedTuple):
-    """What is on an image, and its ranks from the widest, its own among them if it is a taxon."""
+    """What is on an image, and its ranks from the highest, including its own if it is a taxon."""
 
     name: str
     ranks: Sequence[str]
@@ -36,11 +36,11 @@ def namer(schema: pa.Schema, by: str) -> Namer:
     Raises
     ------
     CollectionError
-        There are no predictions.
+        The collection has no predictions.
     ConfigError
         The column is not one of text.
     UnknownNameError
-        There is no such column.
+        The column does not exist.
     """
     if by == PREDICTION:
         return Namer(prediction_columns(schema.names), _predicted)
@@ -59,7 +59,7 @@ def namer(schema: pa.Schema, by: str) -> Namer:
 
 
 def classifier_of(collection: Storage) -> str:
-    """The name of what made a collection's predictions, if nothing else tells: its model, and Birder's version."""
+    """The name of what made a collection's predictions, by default: its model, and Birder's version."""
     return f"{collection.model.name} (Birder {__version__})"
 
 

@@ -1,4 +1,4 @@
-"""NumPy arrays of embeddings (.npy), with a table that tells what each row is."""
+"""NumPy arrays of embeddings (.npy), with a table that describes each row."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool) -> Exp
     """Write `embedding` (N, D) float32 and each column as an array (N,); `np.load` reads them without pickle.
 
     Texts are Unicode strings, times datetime64[us] (UTC where the column has a zone). Where a column has nulls, the
-    array has "", 0, False, NaN or NaT there, and NAME.is_null (N,) bool tells them. `birder.model` is the model's card
+    array has "", 0, False, NaN or NaT there, and NAME.is_null (N,) bool marks them. `birder.model` is the model's card
     as JSON. Nested columns are JSON texts, bytes base64.
     """
     count = rows.count()

@@ -23,7 +23,7 @@ from birder.errors import unknown_name
 
 Reads = Literal["images", "boxes", "embeddings", "predictions"]
 FOLDER = ""
-"""Stands for a folder among the extensions of a format."""
+"""Denotes a folder among the extensions of a format."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,14 @@ _ROWS = (
         options=("points",),
     ),
     Format(
+        "birder-eval",
+        "published `birder.eval`",
+        "birder.formats.birder_eval",
+        (".parquet",),
+        writes="samples, labels as numbers, and embeddings",
+        options=("by",),
+    ),
+    Format(
         "camtrap-dp",
         "Camtrap DP 1.0.2",
         "birder.formats.camtrap",
@@ -135,7 +143,16 @@ _ROWS = (
     ),
 )
 ExportFormat = Literal[
-    "parquet", "csv", "npz", "emb-explorer", "embedding-atlas", "camtrap-dp", "megadetector", "xmp", "folders"
+    "parquet",
+    "csv",
+    "npz",
+    "emb-explorer",
+    "embedding-atlas",
+    "birder-eval",
+    "camtrap-dp",
+    "megadetector",
+    "xmp",
+    "folders",
 ]
 """The names of the formats that can be written, as `export_formats` gives them."""
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
@@ -161,6 +178,36 @@ class ExportReport:
         return self.summary
 
 
+@dataclass
+class FileCounts:
+    """What became of the files of an export that writes one for each image.
+
+    Attributes
+    ----------
+    written, unchanged
+        Files that were written, and files that were complete already.
+    left_out
+        Images or rows that the export does not include.
+    failures
+        Images that could not be exported, by path or uri, each with the reason.
+    """
+
+    written: int = 0
+    unchanged: int = 0
+    left_out: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def fail(self, image: str, error: Exception) -> None:
+        """Note an image that could not be exported."""
+        self.failures.append((image, getattr(error, "strerror", None) or str(error)))
+
+    def report(self, written: str, unchanged: str, left_out: str) -> ExportReport:
+        """The counts in words: what was written where, what `unchanged` files were, what was left out and why."""
+        same = f", {self.unchanged:,} {unchanged}" if self.unchanged else ""
+        more = f"\n{self.left_out:,} {left_out}" if self.left_out else ""
+        return ExportReport(f"{self.written:,} {written}{same}.{more}", tuple(self.failures))
+
+
 def export_formats() -> list[str]:
     """The names of the formats that can be written."""
     return [row.name for row in _ROWS if row.writes]
@@ -177,7 +224,7 @@ def format_to_write(name: str) -> Format:
     Raises
     ------
     UnknownNameError
-        There is none of this name.
+        No format has this name.
     """
     if name not in export_formats():
         raise unknown_name("format", name, export_formats())

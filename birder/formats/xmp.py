@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
@@ -23,7 +22,7 @@ from birder.errors import BirderError, CollectionError, ConfigError
 from birder.files import replacing
 from birder.formats.names import LABEL, Name, namer
 from birder.formats.snapshot import Snapshot
-from birder.formats.table import ExportReport
+from birder.formats.table import ExportReport, FileCounts
 from birder.sources import readable, uri_to_path
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -44,29 +43,16 @@ _EMPTY = (
 )
 
 
-@dataclass
-class Sidecars:
-    """What was done: sidecars written, sidecars that needed no change, images outside the folder, and failures."""
-
-    written: int = 0
-    unchanged: int = 0
-    outside: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-
 def export(
     collection: Storage, rows: Snapshot, to: Path, *, force: bool, by: str = LABEL, folder_labels: bool = False
 ) -> ExportReport:
     """Write the names of images into sidecars beside them; see `write_sidecars`. They are merged, `force` or not."""
     done = write_sidecars(rows, to, by=by, folder_labels=folder_labels)
-    unchanged = f", {done.unchanged:,} were complete" if done.unchanged else ""
-    summary = f"{done.written:,} sidecars written in {to}{unchanged}."
-    if done.outside:
-        summary += f"\n{done.outside:,} images are outside this folder and were left out."
-    return ExportReport(summary, tuple(done.failures))
+    outside = "images are outside this folder and were left out."
+    return done.report(f"sidecars written in {to}", "were complete", outside)
 
 
-def write_sidecars(rows: Snapshot, folder: Path, *, by: str = LABEL, folder_labels: bool = False) -> Sidecars:
+def write_sidecars(rows: Snapshot, folder: Path, *, by: str = LABEL, folder_labels: bool = False) -> FileCounts:
     """Write the names of the images in a folder into sidecars beside them.
 
     The sidecar of `IMG_1.jpg` is `IMG_1.jpg.xmp`, or `IMG_1.xmp` if that exists (Adobe's way, for a raw file and its
@@ -81,18 +67,18 @@ def write_sidecars(rows: Snapshot, folder: Path, *, by: str = LABEL, folder_labe
     by
         "label", "prediction", or a column of text.
     folder_labels
-        Use labels that are the name of a folder: nobody has said that it tells what is on the image.
+        Also use labels that were taken from the name of a folder, which nobody has confirmed.
 
     Raises
     ------
     CollectionError
         No image of the rows has a name and is in the folder.
     ConfigError, UnknownNameError
-        It is not a folder, or there are no such names, see `namer`.
+        It is not a folder, or rows do not have such names; see `namer`.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder: name the one that the images are in. Sidecars are beside them.")
-    done = Sidecars()
+    done = FileCounts()
     for path, names in _names(rows, folder.resolve(), by, folder_labels, done).items():
         try:
             if _write(_sidecar(Path(path)), names):
@@ -100,7 +86,7 @@ def write_sidecars(rows: Snapshot, folder: Path, *, by: str = LABEL, folder_labe
             else:
                 done.unchanged += 1
         except (OSError, ConfigError) as error:
-            done.failures.append((path, getattr(error, "strerror", None) or str(error)))
+            done.fail(path, error)
     if not done.written and not done.unchanged and not done.failures:
         raise CollectionError(
             f"No image in {folder} has a name ({by}): name the folder that the images are in. "
@@ -109,7 +95,7 @@ def write_sidecars(rows: Snapshot, folder: Path, *, by: str = LABEL, folder_labe
     return done
 
 
-def _names(rows: Snapshot, root: Path, by: str, folder_labels: bool, done: Sidecars) -> dict[str, list[Name]]:
+def _names(rows: Snapshot, root: Path, by: str, folder_labels: bool, done: FileCounts) -> dict[str, list[Name]]:
     """The names of each image below `root`, by its path."""
     naming = namer(rows.schema, by)
     journal = Journal(rows.path)
@@ -136,7 +122,7 @@ def _names(rows: Snapshot, root: Path, by: str, folder_labels: bool, done: Sidec
                 missing[path] = None
             else:
                 names.setdefault(path, []).append(name)
-    done.outside = len(outside)
+    done.left_out = len(outside)
     done.failures += [(path, "the image no longer exists") for path in missing]
     return names
 
@@ -248,7 +234,7 @@ def _merge(document: minidom.Document, wanted: dict[_Property, list[str]]) -> bo
 
 
 def _list(document: minidom.Document, property_: _Property, kind: str, *, make: bool) -> minidom.Element | None:
-    """The rdf:Bag or the like of a property; where there is none, a new one if `make`."""
+    """The rdf:Bag or the like of a property; if there is none, a new one with `make`, else None."""
     uri, prefix, name = property_
     for element in document.getElementsByTagNameNS(uri, name):
         parent = element.parentNode

@@ -40,9 +40,9 @@ class Decoders:
     Parameters
     ----------
     processes
-        At most so many.
+        The most processes.
     seconds
-        What an image of any size may take at most.
+        Seconds that decoding may take, whatever the size of the image.
     """
 
     def __init__(self, processes: int, seconds: float = MOST_SECONDS) -> None:
@@ -53,7 +53,7 @@ class Decoders:
 
     def forget(self) -> None:
         """Start over without ending any process: after a fork, they belong to the parent."""
-        # Kept, because a pipe that is thrown away writes what another thread had begun to say.
+        # Kept, because a discarded pipe would flush what another thread had begun to write.
         self._others = getattr(self, "_running", None)
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()

@@ -61,7 +61,7 @@ def is_bounded(data: bytes) -> bool:
 
 
 def jpeg_header(data: bytes) -> JpegHeader | None:
-    """Read the markers up to the first scan; None where they are none that a camera or program writes."""
+    """Read the markers up to the first scan; None if no camera or program writes such markers."""
     frame: tuple[int, int, int, bool] | None = None
     place, exifs = 2, 0
     for _ in range(_MOST_MARKERS):

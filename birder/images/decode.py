@@ -59,7 +59,7 @@ def decode(data: bytes, draft: tuple[int, int] | None, take: Callable[[int, int]
     data
         The file.
     draft
-        (height, width) in pixels that the caller needs at least; None for all that there are.
+        (height, width) in pixels that the caller needs at least; None for all of them.
     take
         Called before the pixels are decoded, with the bytes that this takes and the number of pixels.
 
@@ -78,7 +78,7 @@ def decode(data: bytes, draft: tuple[int, int] | None, take: Callable[[int, int]
         raise ImageError("not enough memory to decode it") from None
     except RecursionError:
         raise ImageError("corrupt file structure (it refers to itself)") from None
-    except Exception as error:  # Pillow's plugins raise whatever their parsing trips over: it is the file's fault
+    except Exception as error:  # Pillow's plugins may raise anything on a damaged file
         raise ImageError(why_undecodable(error)) from error
 
 
@@ -244,7 +244,7 @@ def read_exif(image: Image.Image) -> PhotoMetadata:
         details = exif.get_ifd(ExifTags.IFD.Exif)
         stamp = details.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)
         gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
-    except Exception:  # Pillow raises whatever a broken block trips over; the image itself is fine
+    except Exception:  # Pillow may raise anything on a broken block; the image itself is fine
         return PhotoMetadata(None, None, None)
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "NS", 90)
     longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "EW", 180)

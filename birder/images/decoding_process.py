@@ -37,7 +37,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each would take memory for its stack; others decode beside this process
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # a library that prints must not come between
+    sys.stdout = sys.stderr  # a library that prints must not corrupt the stream
     answers.write(b"R")
     answers.flush()
     while len(lengths := requests.read(12)) == 12:
@@ -87,7 +87,7 @@ def _decoded(
 
 
 def _limit(amount: int, seconds: float) -> None:
-    """Take no more than so many bytes beside what there is, and so many seconds of the processor from now."""
+    """Limit this process to so many bytes more than it has, and so many seconds of processor time from now on."""
     if resource is None:
         return
     used = resource.getrusage(resource.RUSAGE_SELF)

@@ -52,7 +52,7 @@ class MemoryBudget:
     Attributes
     ----------
     limit
-        Bytes in all. Who needs more runs alone.
+        Total bytes. A request for more runs alone.
     """
 
     def __init__(self, limit: int) -> None:
@@ -89,7 +89,7 @@ def machine_memory() -> int:
     with contextlib.suppress(AttributeError, ValueError, OSError):
         found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for limit in ("memory.max", "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # a file that is not there, or says "max"
+        with contextlib.suppress(OSError, ValueError):  # the file does not exist, or says "max"
             found.append(int((Path("/sys/fs/cgroup") / limit).read_text()))
     return min(found)
 
@@ -104,7 +104,7 @@ reading = MemoryBudget(min(600_000_000, QUARTER))
 
 
 class _Guard(contextlib.AbstractContextManager[None]):
-    """Pillow's switches while any thread decodes: no half images, its line for bombs, no warnings of its own.
+    """Pillow's settings while any thread decodes: no truncated images, a limit for decompression bombs, no warnings.
 
     They are the process's, and `warnings.catch_warnings` is too: where threads overlap, each would restore what another
     had set. So the first in sets them and the last out restores what there was.
@@ -153,9 +153,9 @@ def _switched() -> Iterator[None]:
 def formats() -> tuple[str, ...]:
     """Pillow's names of the formats that are read, of those that this installation has ("JPEG" brings MPO along).
 
-    A closed list: what others it knows starts programs (EPS runs Ghostscript), hands over to system libraries (WMF), is
-    only recognised and never decoded (GRIB, HDF5), is unpacked pixel by pixel in Python (BLP, QOI, DDS), or holds
-    textures, icons and drawings.
+    A closed list: the other formats that it knows start programs (EPS runs Ghostscript), hand over to system libraries
+    (WMF), are only recognised and never decoded (GRIB, HDF5), are unpacked pixel by pixel in Python (BLP, QOI, DDS), or
+    contain textures, icons and drawings.
     """
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
@@ -163,10 +163,10 @@ def formats() -> tuple[str, ...]:
 
 @functools.cache
 def silence_libtiff() -> bool:
-    """Take from libtiff the handler that prints its errors to file descriptor 2; Pillow raises them all the same.
+    """Remove libtiff's handler that prints its errors to file descriptor 2; Pillow still raises them.
 
-    Pillow does this for libtiff's warnings alone. The library is found through Pillow's own extension module; False
-    where it is linked into that without a name (Windows), where its lines remain.
+    Pillow does this for libtiff's warnings alone. The library is found through Pillow's own extension module; False if
+    it is linked into that statically (Windows); its lines then remain.
     """
     try:
         handlers = ctypes.CDLL(_imaging.__file__)

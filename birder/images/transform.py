@@ -110,7 +110,7 @@ def classification_transform(
     center_crop
         Share of the resized image that is kept, in (0, 1].
     simple_crop
-        Keep the aspect ratio and crop what hangs over, rather than squeeze the whole image into the size.
+        Keep the aspect ratio and crop the excess, rather than squeeze the whole image into the size.
 
     Returns
     -------

@@ -111,7 +111,7 @@ def infer_batch(
 
 
 def _unwrapped(net: torch.nn.Module) -> torch.nn.Module:
-    """The network within what spreads it over devices."""
+    """The network inside a wrapper that spreads it over devices."""
     inner: torch.nn.Module = net.module if isinstance(net, DataParallel | DistributedDataParallel) else net
     return inner
 
@@ -245,7 +245,7 @@ def infer_dataloader(
     )
     if chunk_size is not None:
         return chunks
-    network = _unwrapped(net)  # how many outputs a module has that does not say is known only by running it
+    network = _unwrapped(net)  # a module that does not say how many outputs it has would have to be run
     outputs = getattr(network, "num_classes", 0) or getattr(network, "embedding_size", 0)
     return next(chunks, ([], np.empty((0, outputs), np.float32), np.empty(0, np.int64), []))
 

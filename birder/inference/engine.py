@@ -89,7 +89,7 @@ def open_engine(
     Raises
     ------
     ConfigError
-        What was asked for is not available on this machine, or the options do not go together.
+        The request cannot be met on this machine, or the options do not go together.
     """
     weights = model.fetch()
     if choose_engine(engine, device) == EngineName.openvino:

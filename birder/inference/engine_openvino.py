@@ -52,12 +52,12 @@ def graph_folder(weights: Weights, kind: str = "float") -> Path:
 
 
 def is_kept(folder: Path) -> bool:
-    """Whether a folder holds a whole graph."""
+    """Whether a folder contains a complete graph."""
     return (folder / _FACTS).is_file()
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What was kept beside a graph; see `keep_graph`."""
+    """The facts that are stored with a graph; see `keep_graph`."""
     facts: dict[str, Any] = json.loads((folder / _FACTS).read_text("utf-8"))
     return facts
 
@@ -79,7 +79,7 @@ def trace(module: PixelNet) -> openvino.Model:
 
 
 def keep_graph(folder: Path, graph: openvino.Model, facts: dict[str, Any]) -> None:
-    """Write a graph and facts about it (JSON) to disk, whole or not at all."""
+    """Write a graph and facts about it (JSON) to disk, atomically."""
     with replacing_folder(folder) as draft:
         openvino.save_model(graph, draft / _GRAPH, compress_to_fp16=False)
         (draft / _FACTS).write_text(json.dumps(facts), "utf-8")
@@ -87,7 +87,7 @@ def keep_graph(folder: Path, graph: openvino.Model, facts: dict[str, Any]) -> No
 
 
 class OpenVinoEngine:
-    """A kept graph on the CPU, in fp32, bf16, or quantised to int8.
+    """A stored graph on the CPU, in fp32, bf16, or quantised to int8.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ _TIMED = 2.0  # seconds, for each precision
 
 
 class Quantized(NamedTuple):
-    """What quantising gave.
+    """The result of quantising a model.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Quantized(NamedTuple):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What speaks against using int8, for people."""
+        """Reasons not to use int8, in words."""
         found = []
         if self.gain < GOOD_GAIN:
             found.append(f"int8 is not faster on this processor. Leave --precision out: {self.usual} is better.")
@@ -72,7 +72,7 @@ class Quantized(NamedTuple):
 def calibration_images(
     model: Model, images: Sequence[str], sample: int, on_unreadable: Callable[[str, ImageError], None]
 ) -> npt.NDArray[np.uint8]:
-    """Images as `quantize` takes them, drawn at random: always the same ones of the same files.
+    """Images as `quantize` takes them, drawn at random: the same ones for the same files.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def calibration_images(
 
     Returns
     -------
-    (N, H, W, 3) uint8, as the model's transform makes them; N is less than `sample` where there are not so many.
+    (N, H, W, 3) uint8, as the model's transform makes them; N is less than `sample` if there are fewer images.
     """
     opened = open_engine(model, engine="openvino", precision="fp32")
     transform = classification_transform(opened.engine.size, opened.rgb_stats)

@@ -1,4 +1,4 @@
-"""Names for the rows of a collection or for image files, by texts or by labelled examples."""
+"""Names for the rows of a collection or for image files, by texts, by labelled examples or by a classifier."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
+from birder.collection.backbone import check_backbone
 from birder.collection.filter import Filter
-from birder.collection.model import Encoder, load_encoder_of, made_elsewhere
+from birder.collection.model import Encoder, load_encoder, load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import Storage
 from birder.collection.text_encoder import load_text_encoder
-from birder.errors import CollectionError, ConfigError, NoTextEncoderError, unknown_name
+from birder.errors import CollectionError, ConfigError, NoTextEncoderError, WrongModelError, unknown_name
 from birder.inference.engine_torch import find_device
+from birder.naming.by_classifier import ClassifierNames, backbone_told
 from birder.naming.by_examples import ExampleNames, hold_out, name_by_examples
 from birder.naming.by_texts import TextNames, name_by_texts
 from birder.naming.default_model import default_clip
@@ -74,7 +76,7 @@ class Namer:
         Warnings for the user.
     """
 
-    names: TextNames | ExampleNames
+    names: TextNames | ExampleNames | ClassifierNames
     batches: Batches
     model: str
     sha256: str
@@ -216,6 +218,60 @@ def by_examples(
     else:
         batches = stored_embeddings(collection, where=where)
     return Namer(names, batches, model, examples.model.sha256, choice, notes)
+
+
+def by_classifier(
+    names: ClassifierNames,
+    collection: Storage | None,
+    images: Sequence[str],
+    on_unreadable: OnUnreadable,
+    *,
+    where: Filter | None = None,
+    encoder: Encoder | None = None,
+    device: str | None = None,
+) -> Namer:
+    """Name the rows of a collection, or image files, by a classifier from a file.
+
+    Parameters
+    ----------
+    names
+        The classifier, from `birder.naming.by_classifier.names_by_classifier`.
+    collection
+        Whose rows, by their stored embeddings; with `images` and `encoder`, the collection whose model embeds them.
+    images
+        Files, folders and patterns; none to name the rows.
+    on_unreadable, where
+        As for `by_texts`.
+    encoder
+        What embeds images as the collection's rows were.
+    device
+        Where the classifier's own network is loaded, without `encoder`.
+
+    Raises
+    ------
+    WrongModelError
+        The collection's embeddings are of another backbone than the classifier's.
+    WeightsError
+        The classifier is a detached head, and its backbone is not on this machine.
+    """
+    notes = () if collection is None else check_backbone(collection, backbone_told(names), names.name)
+    if collection is not None and encoder is None:
+        return Namer(
+            names, stored_embeddings(collection, where=where), names.name, names.sha256, names.description, notes
+        )
+    if encoder is None:
+        model = resolve(names.source)
+        model.fetch()  # of a detached head, this compares its backbone with what is here
+        # In PyTorch: a graph for another engine would be kept on disk for each classifier.
+        encoder = load_encoder(model, device, draft=False, engine="torch", precision="fp32")
+    if encoder.card.embedding_size != names.classifier.dimension:
+        raise WrongModelError(
+            f"{names.name} takes {names.classifier.dimension}-dimensional embeddings, but {encoder.card.name} gives "
+            f"{encoder.card.embedding_size}-dimensional ones. Embed the images into the collection that it was learned "
+            "from, and name them there with --in."
+        )
+    batches = image_embeddings(images, encoder.embed_one, on_unreadable)
+    return Namer(names, batches, names.name, names.sha256, names.description, notes)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _check_listening(address: str) -> None:
 
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """Keep the lines that Ray writes to standard error when it starts off the terminal."""
+    """Keep the lines that Ray writes to standard error when it starts away from the terminal."""
     kept = os.dup(2)
     with warnings.catch_warnings(), open(os.devnull, "w") as nothing:  # noqa: PTH123
         warnings.filterwarnings("ignore", message="lance", category=Warning)

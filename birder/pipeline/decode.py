@@ -1,4 +1,4 @@
-"""Reading: from a source that is due to the network's pixels, or to the reason why not, in any thread or process."""
+"""Reading: a source that is due becomes pixels for the network, or a reason why it cannot, in any thread or process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Pending:
 class Decoded(NamedTuple):
     """An image, or a box of it, as pixels (H, W, 3) uint8 for the network; width and height are its own.
 
-    `sha256` stands for the content: of the file's bytes; for a box, of the file's sha256 and the box. `columns` are
+    `sha256` identifies the content: of the file's bytes; for a box, of the file's sha256 and the box. `columns` are
     those of the shard, and after `outcomes.described` those of the row; `off_earth` is set there too. `pixels` is None
     where another source with this content was claimed before. `suspect` says what makes the image look damaged, though
     it decodes.
@@ -119,7 +119,7 @@ def read_group(
             item.stamp = stamp
         with held_source(first, stamp) as loaded:
             for item in items:
-                if item.stamp is None:  # it was not there a moment ago, or its server tells nothing about it
+                if item.stamp is None:  # it did not exist a moment ago, or its server says nothing about it
                     item.stamp = Stamp(len(loaded.data), None)
             return _decode(items, loaded, transform, draft, claim)
     except UNREADABLE as error:

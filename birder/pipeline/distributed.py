@@ -33,7 +33,7 @@ from birder.extras import need
 from birder.images.transform import ClassificationTransform
 from birder.pipeline.cluster import explain, lay_out, running_ray
 from birder.pipeline.decode import Pending, Unreadable, read_group
-from birder.pipeline.embed import COMMIT_PATIENCE, begin
+from birder.pipeline.embed import COMMIT_PATIENCE, running
 from birder.pipeline.outcomes import Commit, Embedded, Summary, commit_of, described, embedded
 from birder.pipeline.plan import Plan
 
@@ -56,8 +56,8 @@ def embed_on_ray(
 ) -> Summary:
     """Embed the sources of a plan into a collection, on a Ray cluster; the same rows as `embed_images` gives.
 
-    The collection's folder and the images must have the same paths on all nodes. Contents that the collection has
-    are not embedded again; of contents that are twice in the plan, those are embedded once that come in one chunk of
+    The collection's folder and the images must have the same paths on all nodes. Contents that the collection has are
+    not embedded again; contents that occur several times in the plan are embedded once only within a chunk of
     `batch_size` (finding the others would take a shuffle of all). Each file has its own row in any case.
 
     Parameters
@@ -66,11 +66,11 @@ def embed_on_ray(
         From `plan`, on this collection.
     address
         Of a running cluster ("auto": the one that this machine belongs to). Default: Ray is started on this machine
-        alone, out of reach of others, and ended again; a Ray that this process has already is used as it is.
+        alone, out of reach of others, and ended again; a Ray that this process already runs is used as it is.
     batch_size
         Images that are read and embedded at once.
     commit_seconds
-        How often what has been written is committed; it is at the end, too.
+        How often written rows are committed; the rest is committed at the end.
     on_progress
         Called whenever a fragment has come back, with what was done so far.
     stop
@@ -83,19 +83,12 @@ def embed_on_ray(
     CollectionError
         Another process is adding images, or columns do not fit.
     BirderError
-        What a worker says that stops the run, such as a model that its node does not have.
+        A worker's error that stops the run, such as a model that its node does not have.
     """
-    from birder.collection.index import (
-        ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
-    )
-
     need("cluster", "birder embed --ray")
-    summary = Summary()
-    begun = time.perf_counter()
     stop = stop or threading.Event()
     types = todo.column_types()
-    with collection.running():
-        summary.updated = begin(collection, todo, types)
+    with running(collection, todo, on_progress) as summary:
         pending = iter(todo.pending)
         with running_ray(address), contextlib.closing(_Committer(collection, summary, commit_seconds)) as committer:
             known = _share(np.array(sorted(todo.contents), dtype="S32"))
@@ -109,14 +102,6 @@ def embed_on_ray(
                             on_progress(summary)
                         if stop.is_set():
                             break
-        with collection.writing(patience=COMMIT_PATIENCE):
-            if committer.fragments > 20:
-                collection.compact()
-            ensure_index(collection)
-    summary.stopped = summary.finished < len(todo.pending)
-    summary.seconds = time.perf_counter() - begun
-    if on_progress is not None:
-        on_progress(summary)
     return summary
 
 
@@ -244,7 +229,7 @@ class _EncodeActor:
 
 
 class _Writer:
-    """Writes the new rows of several chunks as one fragment, and sends on what only the driver can write."""
+    """Writes the new rows of several chunks as one fragment, and passes on what only the driver can write."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -265,10 +250,9 @@ class _Writer:
 
 
 class _Committer:
-    """Collects what comes back and commits it now and then, and what is left when it is closed."""
+    """Collects what comes back and commits it at intervals, and the rest when it is closed."""
 
     def __init__(self, collection: Storage, summary: Summary, seconds: float) -> None:
-        self.fragments = 0
         self._collection = collection
         self._summary = summary
         self._seconds = seconds
@@ -278,7 +262,7 @@ class _Committer:
         self._failures: list[Failure] = []
 
     def take(self, written: _Written, left: set[str]) -> None:
-        """Take what a writing task sent; its uris leave `left`."""
+        """Take what a writing task sent, and remove its uris from `left`."""
         commit = written.commit
         for uri in itertools.chain(
             written.uris, (row.uri for row in commit.rows), (failure.uri for failure in commit.failures)
@@ -293,12 +277,12 @@ class _Committer:
             self.close()
 
     def close(self) -> None:
-        """Commit what waits."""
+        """Commit what is waiting."""
         if self._waiting or self._rows or self._failures:
             with self._collection.writing(patience=COMMIT_PATIENCE):
                 if self._waiting:
                     append_fragments(self._collection, self._waiting)
-                    self.fragments += len(self._waiting)
+                    self._summary.commits += len(self._waiting)
                     self._waiting = []
                 for start in range(0, len(self._rows), _ROWS_AT_ONCE):
                     self._collection.write(self._rows[start : start + _ROWS_AT_ONCE])

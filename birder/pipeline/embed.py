@@ -24,12 +24,13 @@ from birder.pipeline.plan import Plan, plan
 from birder.pipeline.update import update_columns
 from birder.sources import is_url
 
-__all__ = ["Plan", "Summary", "begin", "embed_images", "patches_bytes", "plan"]
+__all__ = ["Plan", "Summary", "begin_run", "embed_images", "patches_bytes", "plan", "running"]
 
 COMMIT_PATIENCE = 3600.0
 """Seconds that a run waits to commit: another process may be making an index of millions of rows."""
 _BOXES_AT_ONCE = 256
 _COMMIT_BYTES = 64 << 20
+_COMMITS_TO_COMPACT = 20
 _REMOTE_THREADS = 16
 
 
@@ -62,7 +63,7 @@ def embed_images(
     threads
         How many read and decode; default: as many as there are processors, at least 16 if images come from servers.
     commit_rows, commit_seconds
-        Rows are committed once that many wait, or the first of them that long.
+        Rows are committed once this many are waiting, or the first has waited this long.
     on_progress
         Called after each batch, with what was done so far.
     stop
@@ -73,20 +74,13 @@ def embed_images(
     CollectionError
         Another process is adding images, or columns do not fit.
     """
-    from birder.collection.index import (
-        ensure_index,  # LanceDB comes with it: see `birder.collection.disk.connect`
-    )
-
-    summary = Summary()
-    begun = time.perf_counter()
     stop = stop or threading.Event()
     types = todo.column_types()
     give_back_memory()
-    with collection.running():
-        summary.updated = begin(collection, todo, types)
+    with running(collection, todo, on_progress) as summary:
         if engine.patches is not None:  # a row is large then
             commit_rows = min(commit_rows, max(1, _COMMIT_BYTES // patches_bytes(engine.patches)))
-        writer = _Writer(collection, commit_rows, commit_seconds)
+        writer = _Writer(collection, summary, commit_rows, commit_seconds)
         with writer:
             reader = _Reader(transform, draft, types, set(todo.contents))
             encoder = _Encoder(engine, batch_size, reader, writer, summary)
@@ -96,20 +90,12 @@ def embed_images(
                     on_progress(summary)
             encoder.flush()
         give_back_memory()
-        with collection.writing(patience=COMMIT_PATIENCE):
-            if writer.commits > 20:
-                collection.compact()
-            ensure_index(collection)
-    summary.stopped = summary.finished < len(todo.pending)
-    summary.seconds = time.perf_counter() - begun
-    if on_progress is not None:
-        on_progress(summary)
     return summary
 
 
 def give_back_memory() -> None:
     """Return unused memory to the system; glibc keeps hundreds of megabytes after a network was compiled."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library has no such thing
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # other C libraries do not have it
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -119,8 +105,37 @@ def _workers(todo: Plan) -> int:
     return max(os.cpu_count() or 1, _REMOTE_THREADS if remote else 1)
 
 
-def begin(collection: Storage, todo: Plan, types: dict[str, pa.DataType]) -> int:
-    """Prepare a collection for a run, within `running`: new columns, and new values in rows that are there.
+@contextlib.contextmanager
+def running(collection: Storage, todo: Plan, on_progress: Callable[[Summary], None] | None = None) -> Iterator[Summary]:
+    """The frame of a run, whatever executes it: hold the right to add images, begin, and in the end index the rows.
+
+    Yields
+    ------
+    The summary: when the run begins, `updated` counts existing rows with new values; when it has ended, it is complete.
+
+    Raises
+    ------
+    CollectionError
+        Another process is adding images, or columns do not fit.
+    """
+    from birder.collection.index import ensure_index  # LanceDB comes with it: see `birder.collection.disk.connect`
+
+    begun = time.perf_counter()
+    with collection.running():
+        summary = Summary(updated=begin_run(collection, todo))
+        yield summary
+        with collection.writing(patience=COMMIT_PATIENCE):
+            if summary.commits > _COMMITS_TO_COMPACT:
+                collection.compact()
+            ensure_index(collection)
+    summary.stopped = summary.finished < len(todo.pending)
+    summary.seconds = time.perf_counter() - begun
+    if on_progress is not None:
+        on_progress(summary)
+
+
+def begin_run(collection: Storage, todo: Plan) -> int:
+    """Add the columns of a plan and give existing rows their new values, while `running`.
 
     Returns
     -------
@@ -129,7 +144,7 @@ def begin(collection: Storage, todo: Plan, types: dict[str, pa.DataType]) -> int
     todo.renew(collection)
     with collection.writing():
         collection.add_own_columns()
-        collection.add_columns(types)
+        collection.add_columns(todo.column_types())
         collection.remember_shards(todo.shards)
         collection.remember_roots(todo.roots)
         return update_columns(collection, todo.described)
@@ -166,18 +181,18 @@ class _Reader:
             return True
 
     def is_in_flight(self, sha256: str) -> bool:
-        """Whether the source that claimed a content has not come out of the threads yet."""
+        """Whether the source that claimed a content is still in the threads."""
         with self._lock:
             return sha256 in self._in_flight
 
     def landed(self, sha256: str) -> None:
-        """Note that the source that claimed a content has come out."""
+        """Note that the source that claimed a content has left the threads."""
         with self._lock:
             self._in_flight.discard(sha256)
 
 
 class _Encoder:
-    """Gathers what the threads give into batches, embeds them and hands commits to the writer, in order.
+    """Gathers what the threads return into batches, embeds them and hands commits to the writer, in order.
 
     The order matters: a source whose content came before takes its embedding from a row written earlier.
     """
@@ -228,9 +243,9 @@ class _Encoder:
 class _Writer:
     """Commits rows and failures in a thread of its own; its errors are raised by `put`."""
 
-    def __init__(self, collection: Storage, commit_rows: int, commit_seconds: float) -> None:
-        self.commits = 0
+    def __init__(self, collection: Storage, summary: Summary, commit_rows: int, commit_seconds: float) -> None:
         self._collection = collection
+        self._summary = summary
         self._commit_rows = commit_rows
         self._commit_seconds = commit_seconds
         self._queue: queue.Queue[Commit | None] = queue.Queue(maxsize=8)
@@ -242,7 +257,7 @@ class _Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # What was embedded before an error is as good as any: it is committed.
+        # What was embedded before an error is valid: it is committed.
         self._queue.put(None)
         self._thread.join()
         if self._error is not None and error is not self._error:
@@ -276,12 +291,12 @@ class _Writer:
                 try:
                     with self._collection.writing(patience=COMMIT_PATIENCE):
                         self._collection.write(rows, failures)
-                    self.commits += 1
+                    self._summary.commits += 1
                 except BaseException as error:  # raised in the thread that calls `put`
                     self._error = error
                 rows, failures = [], []
             elif self._error is not None:
-                rows, failures = [], []  # nothing more can be written, yet nobody may wait for room in the queue
+                rows, failures = [], []  # nothing more can be written, but `put` must not block
 
 
 def _in_threads(

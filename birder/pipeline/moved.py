@@ -1,21 +1,19 @@
 """Images that moved: new files whose content is that of rows whose files are gone.
 
-Embedded as they are, they would become new rows, and the labels would stay behind with the old ones. So whoever embeds
-asks first, and relocates the rows instead.
+Embedded as they are, they would become new rows, and the labels would stay behind with the old ones. So `embed` refuses
+them until their rows are relocated.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from birder.collection.relocate import contents_of
 from birder.collection.storage import Storage
-from birder.errors import ImagesMovedError
+from birder.errors import ImagesMovedError, MovedFolder
 from birder.pipeline.plan import Plan
 from birder.sources import is_url, path_to_uri, uri_to_name, uri_to_path
 
@@ -38,11 +36,6 @@ class Moved:
     new: str
     files: int
 
-    def command(self, collection: Path) -> str:
-        """The command that relocates their rows."""
-        words = ["birder", "relocate", str(collection), "--from", uri_to_name(self.old), "--to", uri_to_name(self.new)]
-        return shlex.join(words)
-
 
 def refuse_moved(collection: Storage, todo: Plan) -> None:
     """Refuse to embed files that are known as rows of another place.
@@ -50,15 +43,11 @@ def refuse_moved(collection: Storage, todo: Plan) -> None:
     Raises
     ------
     ImagesMovedError
-        There are such files; the message gives the commands that relocate their rows.
+        Files have moved; it says where they were and where they are.
     """
     if moved := find_moved(collection, todo):
-        lines = "\n".join(
-            f"{each.files:,} images of {uri_to_name(each.old)} are in {uri_to_name(each.new)} now. To keep their rows "
-            f"and labels:\n  {each.command(collection.path)}"
-            for each in moved
-        )
-        raise ImagesMovedError(f"{lines}\nThen embed again. To embed them as new images, without labels, say --as-new.")
+        folders = [MovedFolder(uri_to_name(each.old), uri_to_name(each.new), each.files) for each in moved]
+        raise ImagesMovedError(collection.path, folders)
 
 
 def find_moved(collection: Storage, todo: Plan) -> list[Moved]:
@@ -67,13 +56,13 @@ def find_moved(collection: Storage, todo: Plan) -> list[Moved]:
     Parameters
     ----------
     collection
-        Its rows are read but for embeddings if there are new files; of the new files, a few.
+        Its rows are read, without embeddings, if there are new files, and so are a few of these files.
     todo
         A plan for it.
 
     Returns
     -------
-    The folders, those with most files first. Copies are none: their old files are still there.
+    The folders, those with most files first. Copies do not count: their old files still exist.
     """
     new: dict[tuple[str, int], list[str]] = defaultdict(list)
     for item in todo.pending:
@@ -117,7 +106,7 @@ def _name(file: str) -> str:
 
 
 def _apart(old: str, new: str) -> tuple[str, str, str]:
-    """The beginnings by which two uris differ, and the rest, which both have."""
+    """The different beginnings of two uris, and the rest that they share."""
     first, second = old.split("/"), new.split("/")
     same = 0
     while same < min(len(first), len(second)) - 3 and first[-1 - same] == second[-1 - same]:
@@ -126,7 +115,7 @@ def _apart(old: str, new: str) -> tuple[str, str, str]:
 
 
 def _same_contents(files: Sequence[tuple[str, tuple[str, str, str]]]) -> bool:
-    """Whether some of the new files, evenly among them, have the contents of the rows."""
+    """Whether some of the new files, evenly spread, have the contents of the rows."""
     step = max(1, len(files) // _COMPARED)
     return all(
         sha256 in contents_of(file, [file + uri[len(uri.partition("#")[0]) :]]).values()

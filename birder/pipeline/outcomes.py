@@ -37,12 +37,12 @@ class Embedded(NamedTuple):
 
 @dataclass(slots=True)
 class Commit:
-    """Rows and failures to write, and what there is to tell about them.
+    """Rows and failures to write, and what to report about them.
 
     Attributes
     ----------
     reused
-        How many of the rows take an embedding that is there.
+        How many of the rows take an existing embedding.
     off_earth
         How many had a latitude or longitude out of range.
     failed
@@ -63,15 +63,17 @@ class Summary:
     Attributes
     ----------
     embedded, reused
-        Rows written, and how many of them took an embedding that was there.
+        Rows written, and how many of them took an existing embedding.
     updated
-        Rows that were there and got other values in the user's columns.
+        Existing rows that got other values in the user's columns.
     off_earth
         Rows whose shard gives a latitude or longitude out of range; their coordinates are empty.
     failed
         Name and reason of each source that failed.
     seconds
         How long it took.
+    commits
+        How many commits, or fragments within commits, added rows.
     stopped
         Whether it ended before all was done.
     """
@@ -82,6 +84,7 @@ class Summary:
     off_earth: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
+    commits: int = 0
     stopped: bool = False
 
     @property
@@ -98,12 +101,12 @@ class Summary:
 
 
 def described(read: Decoded | Unreadable, types: Mapping[str, pa.DataType]) -> Decoded | Unreadable:
-    """Give a decoded source all columns of its row: what its source says stands above what its shard says.
+    """Give a decoded source all columns of its row: what its source says takes precedence over what its shard says.
 
     Parameters
     ----------
     types
-        Of the columns that the sources of the run bring; values of shards are made to fit.
+        Types of the columns that the sources of the run provide; values of shards are converted to them.
     """
     if isinstance(read, Unreadable):
         return read
@@ -168,7 +171,7 @@ def commit_of(outcomes: Sequence[Embedded | Unreadable], unreadable: MutableMapp
         item = each.item
         reason = each.reason if isinstance(each, Unreadable) else unreadable.get(each.sha256)
         if reason is not None:
-            # A row is given up only for bytes that were read: a share that is away for a minute costs none.
+            # A row is removed only if its file was read: a network share that is away for a minute costs no rows.
             known = item.known and each.sha256 is not None
             commit.failures.append(Failure(item.uri, reason, item.stamp, known=known))
             commit.failed.append((item.source.name, reason))

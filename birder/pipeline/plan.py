@@ -1,4 +1,4 @@
-"""What a run has to do: which sources are due, by size and time of their files alone, and which bring columns."""
+"""What a run has to do: which sources are due, by size and time of their files alone, and which provide columns."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _REMOTE_AT_ONCE = 32
 
 @dataclass
 class Plan:
-    """What a run has to do: the sources that are due, and how many are there already or failed before.
+    """What a run has to do: the sources that are due, and how many exist already or failed before.
 
-    `described` are those that are there and bring columns, which may be new; `shards`, those gone through;
-    `overcome`, how many failures are of images that have become rows; `version`, that of the rows it was made from;
-    `roots`, the paths in which the sources were found.
+    `described` are those that exist and provide columns, which may be new; `shards`, those scanned; `overcome`, how
+    many failures are of images that have become rows; `version`, that of the rows it was made from; `roots`, the paths
+    in which the sources were found.
     """
 
     pending: list[Pending]
@@ -59,7 +59,7 @@ class Plan:
         self.contents = index.contents
 
     def column_types(self) -> dict[str, pa.DataType]:
-        """Names and Arrow types of the columns that the images bring.
+        """Names and Arrow types of the columns that the images provide.
 
         Raises
         ------
@@ -72,16 +72,16 @@ class Plan:
 def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed: bool = False) -> Plan:
     """Find which sources are due, by path, size and time alone: no image is read.
 
-    Shards are gone through without reading their images, and not even that if all of an unchanged one is done.
+    Shards are scanned without reading their images; an unchanged one whose images are all done is not even scanned.
 
     Parameters
     ----------
     collection
-        None if there is none yet.
+        None if it does not exist yet.
     sources
-        What is to be in it.
+        The sources that should be in it.
     retry_failed
-        Try those again that failed before and have not changed since.
+        Also try those that failed before and have not changed since.
     """
     version = None if collection is None else collection.version
     index = Index({}, {}, set()) if collection is None else collection.index()
@@ -152,7 +152,7 @@ def _stamped(sources: Iterable[Source], index: Index) -> Iterator[tuple[Source, 
 
 
 def _per_shard(stamps: dict[str, Stamp] | dict[str, Stamp | None], shards: dict[str, Shard]) -> Counter[str]:
-    """How many of a shard's images have the stamp that it had when it was gone through."""
+    """How many of a shard's images have the stamp that it had when it was scanned."""
     count: Counter[str] = Counter()
     for uri, stamp in stamps.items() if shards else ():
         whole, separator, _ = uri.partition("#")
@@ -162,7 +162,7 @@ def _per_shard(stamps: dict[str, Stamp] | dict[str, Stamp | None], shards: dict[
 
 
 def column_types_of(sources: Iterable[Source]) -> dict[str, pa.DataType]:
-    """Names and Arrow types of the columns that sources bring; see `Plan.column_types`."""
+    """Names and Arrow types of the columns that sources provide; see `Plan.column_types`."""
     types: dict[str, pa.DataType | None] = {}
     seen: set[int] = set()
     loose: dict[str, Sequence[Any]] = {}

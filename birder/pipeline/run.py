@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
+from birder.collection.backbone import with_backbone
 from birder.collection.model import Encoder, EncoderSpec, precision_for
 from birder.collection.schema import ModelCard, other_model
 from birder.collection.storage import Storage
@@ -17,7 +18,7 @@ from birder.errors import ConfigError
 from birder.extras import need
 from birder.formats.megadetector import read_boxes
 from birder.formats.sources import find_sources
-from birder.pipeline.embed import Plan, Summary, begin, embed_images, plan
+from birder.pipeline.embed import Plan, Summary, begin_run, embed_images, plan
 from birder.pipeline.moved import refuse_moved
 from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import Source, sources_again
@@ -81,7 +82,7 @@ class EmbedReport:
     already
         Images whose rows were there before.
     updated
-        Rows that were there and got other values in the user's columns.
+        Existing rows that got other values in the user's columns.
     off_earth
         Rows with a latitude or longitude out of range, which is left empty.
     failed
@@ -91,7 +92,7 @@ class EmbedReport:
     skipped_boxes
         Boxes that failed before and that only their list of crops can name; `retry_failed` leaves them alone.
     table
-        How the table met the images; None without a table.
+        How the table matched the images; None without a table.
     stopped
         Whether the run was stopped before its end; the next one goes on.
     left
@@ -139,7 +140,7 @@ def encoder_spec(
     compile: bool = False,
     patches: bool | None = None,
 ) -> EncoderSpec:
-    """What to load for a run: as the collection's card says where nothing else is asked for.
+    """What to load for a run: as the collection's card says unless something else is asked for.
 
     Raises
     ------
@@ -170,7 +171,7 @@ def run_embed(
     stop: threading.Event | None = None,
     **options: Unpack[EmbedOptions],
 ) -> tuple[Storage, Encoder | None, EmbedReport]:
-    """Embed images into a collection, which is made if there is none.
+    """Embed images into a collection, which is created if it does not exist.
 
     Nothing is loaded or created until there is something to do.
 
@@ -179,14 +180,14 @@ def run_embed(
     path
         The collection's folder.
     collection
-        The collection there; None if it is to be made.
+        The existing collection; None to create one.
     images
         Files, folders, patterns, URLs, tables, shards and packages, as in `birder.sources.find_sources`; none to
         try what failed before.
     spec
         The model to load, from `encoder_spec`.
     encoder
-        The model where it is loaded already.
+        The model, if it is loaded already.
     draft
         Decode JPEGs at a reduced size where that is enough for the transform.
     on_progress
@@ -231,7 +232,7 @@ def run_embed(
     tell(state)
     encoder = encoder or spec.load(draft)
     if collection is None:
-        collection = Storage.create_or_open(path, encoder.card)
+        collection = Storage.create_or_open(path, with_backbone(encoder.card))
     else:
         collection.check_model(encoder.card)
     state = replace(state, stage="embedding", card=encoder.card)
@@ -294,7 +295,7 @@ def run_embed(
 def _sources(
     collection: Storage | None, images: Sequence[str | Path], options: EmbedOptions
 ) -> tuple[list[Source], int]:
-    """The images to embed, without any named those that failed before; and how many failed boxes cannot be named."""
+    """The images to embed, or those that failed before if none are named; and how many failed boxes cannot be named."""
     crops, labels = options.get("crops"), options.get("folder_labels", True)
     if crops is not None:
         if len(images) != 1 or not Path(images[0]).is_dir():
@@ -323,8 +324,8 @@ def _named(images: Sequence[str | Path]) -> str:
 
 
 def _update(collection: Storage, todo: Plan) -> int:
-    """Bring the columns of rows that are there up to date, where nothing is to be embedded."""
+    """Bring the columns of existing rows up to date when there is nothing to embed."""
     if not todo.described and not todo.shards and not todo.overcome:
         return 0
     with collection.running():  # which begins by removing failures that have become rows
-        return begin(collection, todo, todo.column_types())
+        return begin_run(collection, todo)

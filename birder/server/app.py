@@ -1,4 +1,4 @@
-"""The application: `create_app` puts together what answers, for `birder serve` and for any ASGI server."""
+"""The application: `create_app` assembles it, for `birder serve` and for any ASGI server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ from birder.version import __version__
 
 
 def create_app(
-    collection_dir: str | Path, *, token: str | None = None, hosts: Collection[str] = LOOPBACK_NAMES
+    collection_dir: str | Path,
+    *,
+    token: str | None = None,
+    hosts: Collection[str] = LOOPBACK_NAMES,
+    model: str | Path | None = None,
 ) -> FastAPI:
     """Make the application that serves a collection: the page at /, the interface under /api/v1, its page at /docs.
 
@@ -34,9 +38,11 @@ def create_app(
     collection_dir
         The collection's folder.
     token
-        What requests must present; None lets anyone ask.
+        What requests must present; None accepts all requests.
     hosts
         Names by which the server may be called (the `Host` header); any if empty.
+    model
+        The file of a classifier that names images, in place of the labelled ones.
 
     Returns
     -------
@@ -48,6 +54,8 @@ def create_app(
         The folder is not a collection.
     ConfigError
         The token can be guessed.
+    WeightsError, WrongModelError
+        The model is not the file of a classifier, or not of one for the collection's embeddings.
     ValueError
         `hosts` is empty and there is no token: then any page in a browser of this machine could ask.
     """
@@ -55,7 +63,7 @@ def create_app(
         raise ValueError("A server that answers to any host name needs a token.")
     if token is not None:
         check_token(token)
-    site = Site(Path(collection_dir))
+    site = Site(Path(collection_dir), model)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -1,8 +1,8 @@
 """The catalogue: all columns of a collection but the embeddings, in memory, in a stable order, as of one version.
 
-Whoever writes to the collection (this server, or another process) makes a new version; the next request then reads the
-columns anew, and requests under way keep what they began with. Labels that are in the journal and not in the rows yet
-are laid over the columns; a filter is applied to them in a small table of their own.
+Each write to the collection, by this server or another process, makes a new version; the next request then reads the
+columns again, and requests under way keep those they began with. Labels that are in the journal and not in the rows yet
+are applied to the columns; a filter is applied to them in a small table of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from birder.errors import BirderError, unknown_name
 Positions = npt.NDArray[np.int64]
 """Rows of a snapshot, as numbers."""
 
-_CHECK_EVERY = 0.5  # seconds between two looks for a new version
+_CHECK_EVERY = 0.5  # seconds between checks for a new version
 _MOST_NAMED = 2000  # rows with pending labels that a filter names by their ids
 _FILTERS = 64  # results of filters that a snapshot remembers
 
@@ -114,7 +114,7 @@ class Snapshot:
 
     @property
     def types(self) -> dict[str, str]:
-        """Columns that people can make use of, and whether they hold text, numbers, times or booleans."""
+        """Columns that people can use, and whether they contain text, numbers, times or booleans."""
         return {
             field.name: kind
             for field in self.table.schema
@@ -147,7 +147,7 @@ class Snapshot:
         Raises
         ------
         UnknownNameError
-            There is no such column, or none that can be shown.
+            The column does not exist or cannot be shown.
         """
         if name not in self.types:
             raise unknown_name("column", name, self.types)
@@ -180,7 +180,7 @@ class Snapshot:
         FilterError
             LanceDB refuses the filter.
         UnknownNameError
-            There is no such column.
+            The column does not exist.
         """
         found = None if where is None else self._where(where)
         if not order:
@@ -256,7 +256,7 @@ class Snapshot:
 
 
 def kind_of(type_: pa.DataType) -> str | None:
-    """What a column holds: text, number, time or boolean; None for what is shown nowhere."""
+    """What a column contains: text, number, time or boolean; None if it is never shown."""
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
         return "text"
     if pa.types.is_boolean(type_):
@@ -271,7 +271,7 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.journal = Journal(path)  # to read; whoever writes has another, so that no two wait for each other
+        self.journal = Journal(path)  # for reading; writers have another, so that neither waits for the other
         self._lock = threading.RLock()
         self._snapshot = Snapshot(path, self.journal)
         self._storage = Storage.open(path, labels=False)
@@ -288,7 +288,7 @@ class Catalogue:
         return self._snapshot
 
     def refresh(self) -> Snapshot:
-        """The snapshot of all that was committed before the call; calls that wait for one another share a look."""
+        """The snapshot of all that was committed before the call; calls that wait at the same time share one check."""
         asked = time.monotonic()
         with self._lock:
             if self._looked <= asked:

@@ -1,8 +1,8 @@
 """`python -m birder.server.compute WHAT DIR ...`: run long computations in a separate process.
 
-UMAP's loops are compiled code that lets no other thread of its process run, and comparing all images with each
-other takes memory: in the server's own process the page would stand still. Progress goes to standard output, a JSON
-object a line; the last has `error` if it failed, or `result`.
+UMAP's loops are compiled code that lets no other thread of its process run, and comparing all images with each other
+takes memory: in the server's own process the page would freeze. Progress goes to standard output, a JSON object a line;
+the last has `error` if it failed, or `result`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ MOST_GROUPS = 10_000
 
 
 def main(what: str, folder: str, *arguments: str) -> int:
-    """Compute a map, or duplicates with a threshold, and tell how far that is; the exit code."""
+    """Compute a map, duplicates with a threshold, or the accuracy of label help; returns the exit code."""
     try:
         if what == "map":
             _map(Storage.open(folder))
+        elif what == "accuracy":
+            _accuracy(Storage.open(folder), arguments[0])
         else:
             _duplicates(Storage.open(folder), float(arguments[0]))
     except BirderError as error:
@@ -52,6 +54,13 @@ def _duplicates(collection: Storage, threshold: float) -> None:
         [group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups[:MOST_GROUPS]
     ]
     _report(result={"total": len(groups), "groups": reported})
+
+
+def _accuracy(collection: Storage, column: str) -> None:
+    from birder.learning.label_accuracy import measure
+
+    measured = measure(collection, column)
+    _report(result={"accuracy": measured.accuracy.as_dict(), "note": measured.note, "how": " ".join(measured.how)})
 
 
 if __name__ == "__main__":

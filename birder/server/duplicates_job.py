@@ -1,4 +1,4 @@
-"""Duplicates as the server has them: found already, or being looked for by another process."""
+"""The server's duplicates: found already, or being searched for by another process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Finding:
 
 
 class DuplicatesJob:
-    """Gives groups of duplicates, and looks for them when asked to; one threshold at a time."""
+    """Provides groups of duplicates, and searches for them on request; one threshold at a time."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -35,7 +35,7 @@ class DuplicatesJob:
         self._content: tuple[int, int] = (-1, 0)
 
     def state(self, snapshot: Snapshot, threshold: float) -> dict[str, Any]:
-        """What is found, or how far looking for it is; that begins with the first call.
+        """What was found, or the progress of the search, which the first call starts.
 
         Raises
         ------
@@ -60,7 +60,7 @@ class DuplicatesJob:
             return {"state": "computing", "progress": progress, "stage": stage, "groups": [], "total": 0}
 
     def _collect(self) -> None:
-        """Keep what a run has found that has ended."""
+        """Keep what a finished run has found."""
         if self._under_way is None or self._job.running:
             return
         threshold, content = self._under_way
@@ -75,11 +75,11 @@ class DuplicatesJob:
             self._found.popitem(last=False)
 
     def _content_of(self, snapshot: Snapshot) -> int:
-        """What changes when the images do, and not with labels."""
+        """A value that changes with the images, but not with labels."""
         if self._content[0] != snapshot.version:
             self._content = snapshot.version, hash(tuple(snapshot.table["sha256"].to_pylist()))
         return self._content[1]
 
     def stop(self) -> None:
-        """End looking."""
+        """Stop searching."""
         self._job.stop()

@@ -1,4 +1,4 @@
-"""Streams of what happens to the collection, one a page that is open."""
+"""Streams of events in the collection, one for each open page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from birder.server.catalogue import Catalogue
 
 STREAMS = 64
 """The most streams that may be open at once."""
-_LOOK_EVERY = 0.5  # seconds between two looks at what other processes have done
+_LOOK_EVERY = 0.5  # seconds between checks for what other processes have done
 _KEEP_ALIVE = 15.0
 _BACKLOG = 1000  # events that a stream may lag behind
 
@@ -23,7 +23,7 @@ _Stream = tuple[asyncio.AbstractEventLoop, "asyncio.Queue[bytes | None]"]
 
 
 class Events:
-    """Looks for news while there are streams, and gives them to all."""
+    """Watches for events while there are streams, and sends them to all."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -39,7 +39,7 @@ class Events:
         Raises
         ------
         HTTPException
-            503: there are too many, or the server is being stopped.
+            503: too many are open, or the server is being stopped.
         """
         loop = asyncio.get_running_loop()
         stream: _Stream = (loop, asyncio.Queue(_BACKLOG))
@@ -68,7 +68,7 @@ class Events:
             self._drop(stream)
 
     def look(self) -> None:
-        """Look for news at once."""
+        """Check for events at once."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -103,7 +103,7 @@ class Events:
             lines, until = self._catalogue.journal.lines(until)
             news += [_event("label", data) for data in map(_label_data, lines) if data is not None]
             if snapshot.rows_version != version:
-                # folding labels writes rows, in which nothing is new
+                # folding labels writes rows without news in them
                 if len(snapshot) != rows or not self._catalogue.journal.is_fold(snapshot.rows_version):
                     news.append(_event("rows", {"version": snapshot.version, "rows": len(snapshot)}))
                 version, rows = snapshot.rows_version, len(snapshot)

@@ -1,4 +1,4 @@
-"""The labelled images of the collection as examples: drawn, read, and kept for the next request."""
+"""The labelled images of the collection as examples: sampled, read, and kept for the next request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Drawn(NamedTuple):
 
 
 class Examples:
-    """Gives what names images by the labels of a column; safe to use from several threads."""
+    """Provides what names images by the labels of a column; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class Examples:
         Raises
         ------
         UnknownNameError
-            There is no such column of text.
+            The column does not exist or is not a text column.
         """
         if snapshot.types.get(column) != "text":
             texts = [name for name, kind in snapshot.types.items() if kind == "text"]

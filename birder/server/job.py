@@ -1,4 +1,4 @@
-"""A computation that takes a while, in a separate process: started, polled for progress, and stopped."""
+"""A long computation in a separate process: started, polled for progress, and stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Job:
     Attributes
     ----------
     stage, progress
-        What the run under way does, and how far it is, from 0 to 1.
+        What the current run does, and its progress from 0 to 1.
     error
         Why the last run failed; None if it did not.
     result
@@ -77,7 +77,7 @@ class Job:
             self._process = None
 
     def stop(self) -> None:
-        """End the run under way; what the collection had before stays."""
+        """End the current run; what the collection had before stays."""
         process = self._process
         if process is not None:
             process.kill()

@@ -1,4 +1,4 @@
-"""Where labels are taken in: what many ask for at once goes into the journal together, and into the rows later."""
+"""Receives labels: concurrent requests go into the journal together, and into the rows later."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from birder.server.catalogue import Catalogue, Snapshot
 T = TypeVar("T")
 
 FOLD_ROWS = 1000
-"""Rows with pending labels, from which on they are folded at once."""
+"""The number of rows with pending labels at which they are folded at once."""
 FOLD_QUIET = 60.0
 """Seconds without a label after which those that are pending are folded."""
 _LOOK_EVERY = 1.0
-_TRY_AGAIN = 10.0  # seconds after which it is tried again to fold
+_TRY_AGAIN = 10.0  # seconds after which folding is tried again
 
 _Task = tuple[Callable[[Recorder], Any], Future[Any]]
 
@@ -68,7 +68,7 @@ class LabelDesk:
             thread.start()
 
     async def do(self, task: Callable[[Recorder], T]) -> T:
-        """Have a task done that gives or undoes labels; what it raises is raised here.
+        """Run a task that gives or undoes labels; what it raises is raised here.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class LabelDesk:
         return await asyncio.shield(asyncio.wrap_future(future))
 
     def have_column(self, column: str) -> None:
-        """Add a column for labels if it is not there; it waits for its turn among those who write rows."""
+        """Add a column for labels if it is not there; it waits for its turn among the writers of rows."""
         with self._adding:
             if column not in self._catalogue.current().collection.columns:
                 add_column(Storage.open(self._path, labels=False), column)
@@ -116,7 +116,7 @@ class LabelDesk:
                     except BirderError as error:
                         answers.append((future, None, error))
             self._catalogue.labelled()
-        except BaseException as error:  # for whoever waits; the next ones may have more luck
+        except BaseException as error:  # raised where it is waited for; the next tasks may succeed
             answers = [(future, None, error) for _, future in tasks]
         for future, answer, problem in answers:
             if not future.cancelled():

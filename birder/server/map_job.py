@@ -1,4 +1,4 @@
-"""The collection's map as the server has it: read from the collection, or being computed by another process."""
+"""The server's map: read from the collection, or being computed by another process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Map:
 
 
 class MapJob:
-    """Gives the map, and computes it when asked to."""
+    """Provides the map, and computes it on request."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -76,7 +76,7 @@ def _read(snapshot: Snapshot) -> Map | None:
 
 
 def _stamp(path: Path) -> object:
-    """What changes when the stored map does; None if there is none."""
+    """A value that changes with the stored map; None without one."""
     versions = path / "map.lance" / "_versions"
     try:
         return sorted(entry.name for entry in versions.iterdir()) or None

@@ -33,7 +33,7 @@ class ModelWorker:
         self._head: LoadedModel | None = None
 
     def abilities(self) -> dict[str, Any]:
-        """What this machine can do without fetching anything, and why not the rest."""
+        """What this machine can do without fetching anything, and why it cannot do the rest."""
         collection = self._catalogue.current().collection
         card = collection.model
         imported = card.engine == IMPORTED

@@ -277,7 +277,7 @@ class Prediction(BaseModel):
 class Predictions(BaseModel):
     """Names for an image, best first."""
 
-    method: Literal["examples", "classes", "none"]
+    method: Literal["classifier", "examples", "classes", "none"]
     by: Literal["simpleshot", "knn"] | None = None
     column: str | None = None
     predictions: list[Prediction]
@@ -313,6 +313,25 @@ class Suggestions(BaseModel):
     classes: list[ClassCount]
     photos: list[Suggested]
     note: str
+
+
+class Interval(BaseModel):
+    """An estimate with its interval of 95 %, and the number of images that it comes from."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    n: int
+    interval: str = Field(description="How the interval was found.")
+
+
+class LabelAccuracy(BaseModel):
+    """How often the classifier of label help is right on images that it has not seen."""
+
+    state: Literal["computing", "ready"]
+    accuracy: Interval | None = Field(description="What was measured last; null where it cannot be measured.")
+    note: str = Field(description="The same as a sentence, or why it cannot be measured.")
+    how: str = Field(description="How the images were divided.")
 
 
 class DuplicateGroup(BaseModel):

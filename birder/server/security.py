@@ -1,13 +1,13 @@
 """Who may ask: the token, the host's name, the page that a request comes from; and what browsers are told.
 
 Without a token the server listens on this machine alone, where three things remain. A page elsewhere may send requests
-to it through the user's browser: those are told by `Origin` and `Sec-Fetch-Site` and refused. It may also let its own
-name point to 127.0.0.1 (DNS rebinding): then `Host` is not ours. And whatever text or image gets into the page must
+to it through the user's browser: those are recognised by `Origin` and `Sec-Fetch-Site` and refused. It may also let its
+own name point to 127.0.0.1 (DNS rebinding): then `Host` is not ours. And whatever text or image gets into the page must
 not run: the content security policy allows no script but the server's files.
 
 With a token, `/?token=` gives the browser a session: a cookie that is signed, ends after 30 days, and does not hold the
-token. The key comes from the token by scrypt, so that sessions outlive the server, and a cookie that got lost lets
-nobody try tokens quickly.
+token. The key comes from the token by scrypt, so that sessions survive a restart, and a leaked cookie does not let
+anyone guess tokens quickly.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def is_loopback(host: str) -> bool:
 
 
 def network_of(host: str) -> str:
-    """Whom an address belongs to: itself, or with IPv6 its /64."""
+    """What guesses are counted by: an address, or with IPv6 its /64."""
     try:
         ip = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -102,7 +102,7 @@ class Guesses:
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
 
     def wait(self, host: str) -> int:
-        """For how many seconds no token of an address is looked at; 0 if the next one is."""
+        """For how many seconds tokens from an address are not checked; 0 if the next one is."""
         times = self._wrong.get(network_of(host), [])
         recent = [each for each in times if each > self._now() - 60]
         return 0 if len(recent) < _GUESSES else max(1, round(recent[-_GUESSES] + 60 - self._now()))
@@ -140,7 +140,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            # There are no web sockets here; what the server's start and end need passes.
+            # The server has no web sockets; its start and end are let through.
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
@@ -164,7 +164,7 @@ class Guard:
             await self._check_token(scope, receive, send_guarded, headers)
 
     async def _check_token(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        """Look at the token that a request presents, unless too many wrong ones came from there."""
+        """Check the token that a request presents, unless too many wrong ones came from its address."""
         host = scope["client"][0] if scope.get("client") else ""
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         query = _query(scope)
@@ -228,7 +228,7 @@ class Guard:
         return hmac.compare_digest(given.encode("utf-8", "replace"), str(self._token).encode())
 
     async def _begin_session(self, send: Send, rest: str, *, secure: bool) -> None:
-        """Begin a session, and lead to the address without the token, so that it stays out of the history."""
+        """Begin a session, and redirect to the address without the token, so that it stays out of the history."""
         until = str(int(time.time()) + _SESSION)
         cookie = SimpleCookie({COOKIE: f"{until}.{self._signature(until)}"})
         attributes = {"httponly": True, "samesite": "Strict", "path": "/", "max-age": _SESSION, "secure": secure}
@@ -239,7 +239,7 @@ class Guard:
 
 
 def _query(scope: Scope) -> dict[str, list[str]]:
-    """What stands behind the address of the page, where a token may be; nothing if it is more than the page writes."""
+    """What follows the page's address, where a token may be; empty if the page does not write such addresses."""
     if scope["path"] != "/" or scope["method"] != "GET":
         return {}
     try:

@@ -10,7 +10,9 @@ from fastapi import Depends, HTTPException, Query, Request
 
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
+from birder.server.accuracy_job import AccuracyJob
 from birder.server.catalogue import Catalogue, Positions, Snapshot
+from birder.server.classifier import served_classifier
 from birder.server.duplicates_job import DuplicatesJob
 from birder.server.event_streams import Events
 from birder.server.examples import Examples
@@ -27,7 +29,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "An invalid filter, value or image"},
     401: {"model": Problem, "description": "The token is missing or wrong"},
     403: {"model": Problem, "description": "A request from another site's page, or to another host's name"},
-    404: {"model": Problem, "description": "There is no such image, column or label"},
+    404: {"model": Problem, "description": "The image, column or label does not exist"},
     408: {"model": Problem, "description": "The request came too slowly"},
     413: {"model": Problem, "description": "Too large"},
     422: {"model": Problem, "description": "A parameter that is missing, or of another kind"},
@@ -51,11 +53,12 @@ _DECODERS = 2  # processes for uploads
 
 
 class Site:
-    """One collection being served."""
+    """One collection being served; `model` is the file of a classifier that names its images."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, model: str | Path | None = None) -> None:
         self.path = path
         self.catalogue = Catalogue(path)
+        self.classifier = None if model is None else served_classifier(self.catalogue, model)
         self.row_images = RowImages()
         self.thumbnails = Thumbnails(path, self.row_images)
         self.images = Workers("images", threads=2, waiting=500)
@@ -63,6 +66,7 @@ class Site:
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
         self.duplicates = DuplicatesJob(self.catalogue)
+        self.accuracy = AccuracyJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
         self.examples = Examples()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
@@ -89,6 +93,7 @@ class Site:
         self.labels.stop()
         self.map.stop()
         self.duplicates.stop()
+        self.accuracy.stop()
 
 
 def _site(request: Request) -> Site:

@@ -40,14 +40,14 @@ class Thumbnails:
         self._being_made: dict[str, Future[Thumbnail]] = {}
 
     async def get(self, sha256: str, place: Place, size: int) -> Thumbnail:
-        """A thumbnail that is kept, or else made; who asks for one that is being made waits for it.
+        """A stored thumbnail, or a new one; a caller that asks for one that is being made waits for it.
 
         Raises
         ------
         ImageError
             The image cannot be read.
         HTTPException
-            503: too many are waited for.
+            503: too many callers are waiting.
         """
         name = f"{sha256} {size} {place}"
         with self._lock:
@@ -86,7 +86,7 @@ class Thumbnails:
         return Thumbnail(jpeg, f"{key}-{size}")
 
     def _path(self, key: str, size: int) -> Path:
-        # A collection that others made may have any text there, and it must not lead elsewhere.
+        # A collection made by other software may have any text there, and it must not lead elsewhere.
         safe = key if len(key) == 64 and key.isalnum() else hashlib.sha256(key.encode()).hexdigest()
         return self._folder / safe[:2] / f"{safe}-{size}.jpg"
 

@@ -19,6 +19,8 @@ from birder.sources.source import (
     readable,
     uri_to_name,
     uri_to_path,
+    uri_to_windows_path,
+    windows_path_to_uri,
 )
 
 __all__ = [
@@ -48,4 +50,6 @@ __all__ = [
     "stamp_of",
     "uri_to_name",
     "uri_to_path",
+    "uri_to_windows_path",
+    "windows_path_to_uri",
 ]

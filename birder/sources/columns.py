@@ -64,14 +64,14 @@ def type_of(value: object) -> pa.DataType | None:
 
 
 def common_type(a: pa.DataType | None, b: pa.DataType | None) -> pa.DataType | None:
-    """The type for values of both types: of integers and others floats, of what does not go together strings."""
+    """The type for values of both types: floats for integers and floats, strings for types that do not go together."""
     if a is None or b is None or a == b:
         return b if a is None else a
     return pa.float64() if {a, b} == {pa.int64(), pa.float64()} else pa.string()
 
 
 def fitted(value: object, type_: pa.DataType) -> Any:
-    """A value as one of a plain type; None where it cannot be."""
+    """A value as one of a plain type; None if it cannot be converted."""
     if value is None:
         return None
     if pa.types.is_string(type_):
@@ -146,12 +146,12 @@ def _plain(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array | pa.Chunked
 
 
 def without_odd_places(table: pa.Table, path: str) -> pa.Table:
-    """A user's table without the places that are not on the earth; half a place is none.
+    """A user's table without the positions that are not on the earth; half a position counts as none.
 
     Warns
     -----
     PlaceWarning
-        There were some.
+        There were such positions.
     """
     table, odd = places_on_earth(table)
     if odd:
@@ -165,7 +165,7 @@ def without_odd_places(table: pa.Table, path: str) -> pa.Table:
 
 
 def places_on_earth(table: pa.Table) -> tuple[pa.Table, int]:
-    """A table with empty places where they are not on the earth, and in how many rows that is so."""
+    """A table in which positions that are not on the earth are empty, and the number of such rows."""
     own = [name for name in _PLACE if name in table.schema.names and _is_number(table[name].type)]
     fine = pa.array([True]).take(pa.array(np.zeros(len(table), np.int64)))
     for name in own:
@@ -184,7 +184,7 @@ def _is_number(type_: pa.DataType) -> bool:
 
 
 def drop_off_earth(columns: dict[str, Any]) -> bool:
-    """Empty the place of a row that is not on the earth; whether it was so."""
+    """Empty the position of a row if it is not on the earth; returns whether it was not."""
     off = any(isinstance(each := columns.get(n), int | float) and not abs(each) <= most for n, most in _PLACE.items())
     if off:
         columns.update(dict.fromkeys(_PLACE.keys() & columns.keys()))

@@ -14,11 +14,11 @@ from birder.sources.source import Source, readable
 
 
 def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Source]:
-    """Find the images that paths name: files as they are, folders with all below, patterns (`trap/**/*.jpg`).
+    """Find the images that paths name: files as they are, folders with everything below, patterns (`trap/**/*.jpg`).
 
-    In folders, files count whose extension is one of `IMAGE_EXTENSIONS`; hidden ones (their name begins with a dot) do
-    not. Links to folders are followed, after everything else, and each folder is gone through once. A file that several
-    paths name comes once.
+    In folders, files with an extension in `IMAGE_EXTENSIONS` count; hidden ones (their name begins with a dot) do not.
+    Links to folders are followed, after everything else, and each folder is scanned once. A file that several paths
+    name comes once.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Sou
     Raises
     ------
     ConfigError
-        A path that does not exist, or a pattern that fits no file.
+        A path that does not exist, or a pattern that matches no file.
     """
     found: dict[str, Source] = {}
     for path in paths:
@@ -79,13 +79,13 @@ def fitting(pattern: str) -> list[str]:
 def _walk(folder: str) -> Iterator[Source]:
     """Images below a folder in the order of their names, then those that are reached by links only.
 
-    Each folder is gone through once, however many links lead to it: of folders with two links each to the next, a few
-    images would otherwise be millions.
+    Each folder is scanned once, however many links lead to it: of folders with two links each to the next, a few images
+    would otherwise be millions.
     """
     seen: set[tuple[int, int]] = set()
     links = deque([folder])
     while links:
-        below = [_inside(links.popleft(), seen)]  # no recursion: folders are as deep as somebody made them
+        below = [_inside(links.popleft(), seen)]  # no recursion: folders may be nested arbitrarily deep
         while below:
             entry = next(below[-1], None)
             if entry is None:

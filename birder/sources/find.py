@@ -1,4 +1,4 @@
-"""What a user may name: a folder, file, pattern, URL, manifest, shard, list of another tool."""
+"""What a user may name: a folder, file, pattern, URL, manifest, shard or another tool's list."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ImageList:
     name
         The name of the file, or the end of it.
     is_in
-        Whether a folder is one that such a file describes; raises `ConfigError` where that cannot be told.
+        Whether a folder is one that such a file describes; raises `ConfigError` if that cannot be determined.
     read
         Gives the images, from the absolute path or the URL of the file.
     """
@@ -38,7 +38,7 @@ class ImageList:
 
 
 def find_sources(paths: Iterable[str | Path], lists: Sequence[ImageList] = (), *, labels: bool = True) -> list[Source]:
-    """Find the images that paths name, of whatever kind; shards come whole, for `plan` to go through.
+    """Find the images that paths name, of whatever kind; shards come whole, for `plan` to scan.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def find_sources(paths: Iterable[str | Path], lists: Sequence[ImageList] = (), *
     Raises
     ------
     BirderError
-        A path that does not exist, a pattern that fits nothing, a table that cannot be read.
+        A path that does not exist, a pattern that matches nothing, a table that cannot be read.
     """
     found: dict[str, Source] = {}
     for path in paths:
@@ -123,7 +123,7 @@ def _read_list(path: str, lists: Sequence[ImageList]) -> Iterable[Source]:
 
 
 def _shard(path: str) -> list[Source]:
-    """The shard that a path names; nothing if it is none."""
+    """The shard that a path names; nothing if it is not a shard."""
     name = path.lower().partition("?")[0]
     if name.endswith(".tar"):
         return [Source(path, members=TarShard(path))]
@@ -131,7 +131,7 @@ def _shard(path: str) -> list[Source]:
         try:
             with open_parquet(path) as file:
                 schema = file.schema_arrow
-        except ConfigError as error:  # one of a thousand files: the others are read all the same
+        except ConfigError as error:  # one of a thousand files: the others are still read
             return [Source(path, problem=str(error))]
         if image_column(schema) is not None:
             return [Source(path, members=ParquetShard(path, schema))]

@@ -13,12 +13,12 @@ MAX_LINE = 1 << 20
 
 
 def csv_lines(path: str, *, delimiter: str = ",", strict: bool = False) -> Iterator[list[str]]:
-    """The lines of a CSV file or URL in UTF-8, as their values; without empty ones.
+    """The lines of a CSV file or URL in UTF-8, as their values; empty lines are skipped.
 
     Raises
     ------
     OSError, UnicodeDecodeError, csv.Error
-        It cannot be read; it is not UTF-8; a line has more than a million characters, or is none of CSV's.
+        It cannot be read; it is not UTF-8; a line has more than a million characters, or is not valid CSV.
     """
     with io.TextIOWrapper(open_source(path), "utf-8-sig", newline="") as text:
         pieces = _Pieces(text)

@@ -36,8 +36,8 @@ def open_parquet(path: str, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
     Raises
     ------
     ConfigError
-        It is none, cannot be read, or is made to fill the memory: columns of more than 1 GiB, and more than a hundred
-        times what they take in the file.
+        It is not Parquet, cannot be read, or is crafted to exhaust memory: columns of more than 1 GiB, and more than a
+        hundred times what they take in the file.
     """
     try:
         if is_url(path):

@@ -42,7 +42,7 @@ def held_source(source: Source, stamp: Stamp | None) -> Iterator[Loaded]:
         expected = source.part.size or _USUAL
     # What a server sends need not be what it said: if it is more, it is read again, alone.
     for most in (min(expected, MAX_BYTES), MAX_BYTES):
-        with reading.hold(2 * most):  # a process apart that decodes it has it too
+        with reading.hold(2 * most):  # a separate decoding process has a copy, too
             try:
                 loaded = load_source(source, most)
             except _TooLargeError:
@@ -54,7 +54,7 @@ def held_source(source: Source, stamp: Stamp | None) -> Iterator[Loaded]:
 
 
 def load_source(source: Source, most: int = MAX_BYTES) -> Loaded:
-    """Read the image of a source; of a large file that is none, only its beginning.
+    """Read the image of a source; of a large file that is not an image, only its beginning.
 
     Raises
     ------
@@ -72,14 +72,14 @@ def read_source(path: str, most: int = MAX_BYTES, *, images: bool = False) -> by
     Parameters
     ----------
     most
-        That many bytes at most.
+        The most bytes to read.
     images
-        Of a large file of this machine that begins like no image, give the first 4,096 bytes alone.
+        Of a large local file that does not begin like an image, return only the first 4,096 bytes.
 
     Raises
     ------
     OSError
-        As the system or the server says; a pipe or device, whose reading might never end, is one too.
+        As the system or the server says; also for a pipe or device, which might never end.
     """
     if is_url(path):
         return read_range(path, 0, None, most)
@@ -122,21 +122,21 @@ def _begins_like_an_image(head: bytes) -> bool:
         try:  # the two formats without a signature: only their headers are looked at
             with pillow_guard:
                 factory(io.BytesIO(head), "")
-        except Exception:  # whatever reading a header trips over
+        except Exception:  # reading a damaged header may raise anything
             continue
         return True
     return False
 
 
 def read_json(path: str) -> Any:
-    """The value of a JSON file or URL; half surrogates, which no text may hold, become replacement characters.
+    """The value of a JSON file or URL; unpaired surrogates become replacement characters.
 
     Raises
     ------
     OSError
         It cannot be read.
     ValueError
-        It is no JSON, or nested too deep.
+        It is not JSON, or nested too deeply.
     """
     data = read_source(path)
     text = data.decode(json.detect_encoding(data))
@@ -198,7 +198,7 @@ def stamp_of(source: Source) -> Stamp | None:
             return _stamp_in(filesystem.info(inside))
         status = os.stat(source.path)  # noqa: PTH116 - once for each of a million files
         return Stamp(status.st_size, status.st_mtime_ns // 1000)
-    except Exception:  # what is wrong with it, reading will tell
+    except Exception:  # reading it will report what is wrong
         return None
 
 
@@ -208,7 +208,7 @@ def file_system(url: str) -> tuple[Any, str]:
     Raises
     ------
     ConfigError
-        No installed library opens such URLs, or it is none.
+        No installed library opens such URLs, or it is not a URL.
     """
     try:
         return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]

@@ -64,7 +64,7 @@ def box_of(fragment: str) -> Box | None:
 
 
 class RowImages:
-    """Opens images; what shards hold is remembered, as finding a member means to go through them."""
+    """Opens images; the contents of shards are remembered, because finding a member means scanning them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

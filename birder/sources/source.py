@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
+from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes, urlsplit
 
 import pyarrow as pa
 
@@ -52,7 +52,7 @@ class Members(Protocol):
     """A shard: a file that holds many images."""
 
     def sources(self) -> Iterator[Source]:
-        """Go through its images without reading them. What is wrong with it is a source with a problem, last."""
+        """Iterate over its images without reading them. If the shard is damaged, the last source has a problem."""
 
 
 class Box(NamedTuple):
@@ -139,7 +139,7 @@ NO_COLUMNS: Mapping[str, Any] = _NoColumns()
 
 
 class Loaded(NamedTuple):
-    """An image's bytes, and the columns that only reading it could tell."""
+    """An image's bytes, and the columns that are known only after reading it."""
 
     data: bytes
     columns: Mapping[str, Any] = NO_COLUMNS
@@ -147,7 +147,7 @@ class Loaded(NamedTuple):
 
 @dataclass(slots=True)
 class Source:
-    """A possible image: a file, part of one, or a whole shard of them that `plan` goes through.
+    """A possible image: a file, part of one, or a whole shard of them that `plan` scans.
 
     Attributes
     ----------
@@ -204,16 +204,39 @@ def is_url(path: str) -> bool:
 
 
 def path_to_uri(path: str | Path) -> str:
-    """Write an absolute path as a file URI, byte for byte: names that are no valid text survive, percent-encoded."""
-    return "file://" + quote_from_bytes(os.fsencode(os.path.abspath(path)))  # noqa: PTH100 - resolve() follows links
+    """The file URI of a path, made absolute; bytes that are not UTF-8 survive, percent-encoded."""
+    absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
+    return windows_path_to_uri(absolute) if os.name == "nt" else "file://" + quote_from_bytes(os.fsencode(absolute))
+
+
+def windows_path_to_uri(path: str) -> str:
+    r"""The file URI of an absolute Windows path, on any system.
+
+    `D:\photos` becomes `file:///D:/photos`; `\\server\share` becomes `file://server/share/`. The prefix `\\?\` of long
+    paths is left out.
+    """
+    if path.startswith("\\\\?\\UNC\\"):
+        path = "\\\\" + path[8:]
+    windows = PureWindowsPath(path.removeprefix("\\\\?\\"))
+    drive, below = windows.drive.replace("\\", "/"), windows.as_posix()[len(windows.drive) :]
+    start = f"file:///{drive}" if drive.endswith(":") else f"file:{quote_from_bytes(os.fsencode(drive))}"
+    return start + quote_from_bytes(os.fsencode(below))
 
 
 def uri_to_path(uri: str) -> str:
-    """Give the path that `path_to_uri` made the uri of; of a part or box, that of its file."""
+    """The path that `path_to_uri` made the uri of; for a part or box, that of its file."""
     parts = urlsplit(uri)
     if parts.scheme != "file":
         raise BirderError(f"{uri} is not a file on this machine; its uri should begin with file://.")
-    return os.fsdecode(unquote_to_bytes(parts.path))
+    return uri_to_windows_path(uri) if os.name == "nt" else os.fsdecode(unquote_to_bytes(parts.path))
+
+
+def uri_to_windows_path(uri: str) -> str:
+    """The Windows path that `windows_path_to_uri` made the uri of, on any system."""
+    parts = urlsplit(uri)
+    path = os.fsdecode(unquote_to_bytes(parts.path))
+    on_server = f"//{unquote(parts.netloc)}{path}"
+    return str(PureWindowsPath(on_server if parts.netloc else path.removeprefix("/")))
 
 
 def uri_to_name(uri: str) -> str:

@@ -24,7 +24,7 @@ NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image", "i
 URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier")
 """Columns that may name the images of a manifest as well."""
 LAST_COLUMNS = ("sample",)
-"""The published birder's name for the path, which may be anything elsewhere: taken if none of those is there."""
+"""The published birder's name for the path, which may be anything elsewhere: used if none of those exists."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUM
     path
         The file.
     keys
-        What the column of file names may be called; the first that is there is taken.
+        What the column of file names may be called; the first that exists is used.
 
     Raises
     ------
@@ -155,8 +155,8 @@ def _normal(name: str) -> str:
 def join_table(sources: list[Source], table: PhotoTable) -> Join:
     """Give each source the columns of the row that names it.
 
-    A name is looked for beside the table first; otherwise it fits every file whose path ends in it. A name that fits
-    several files is ambiguous and is given to none.
+    A name is looked for beside the table first; otherwise it matches every file whose path ends in it. A name that
+    matches several files is ambiguous, and is not used.
     """
     by_path: dict[str, list[Source]] = {}  # boxes of one image share their path
     for source in sources:
@@ -176,7 +176,7 @@ def join_table(sources: list[Source], table: PhotoTable) -> Join:
         for name in _endings(path):
             if name in wanted and path not in chosen:
                 by_name.setdefault(name, []).append(path)
-                break  # the longest name that fits is the one meant
+                break  # the longest name that matches is the one meant
     for name, fitting in by_name.items():
         if len(fitting) == 1:
             chosen[fitting[0]] = unplaced[name]

@@ -26,21 +26,21 @@ from birder.sources.source import Loaded, Source, is_url
 
 _TEXTS = (".txt", ".cls")
 _BLOCK = 512
-_MOST = 1 << 20  # bytes of a text or JSON member; larger ones are no descriptions
-_HEADER = 16 << 20  # bytes that tarfile may ask for at once while it goes through headers
+_MOST = 1 << 20  # bytes of a text or JSON member; larger ones are not descriptions
+_HEADER = 16 << 20  # bytes that tarfile may ask for at once while it reads headers
 _DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError)
 """What tarfile raises for damaged headers, such as sizes of twenty digits and endless headers of headers."""
 
 
 @dataclass(slots=True)
 class TarShard:
-    """A tar file of samples. `types` are those of its columns, known once `sources` has gone through it."""
+    """A tar file of samples. `types` are those of its columns, known once `sources` has scanned it."""
 
     path: str
     types: dict[str, pa.DataType] = field(default_factory=dict)
 
     def sources(self) -> Iterator[Source]:
-        """Go through the headers and the small JSON members; images are skipped."""
+        """Read the headers and the small JSON members; images are skipped."""
         seen: set[str] = set()
         try:
             with _opened(self.path) as file, _archive(file) as archive:
@@ -161,7 +161,7 @@ def _samples(archive: tarfile.TarFile, file: BinaryIO) -> Iterator[tuple[list[ta
         try:
             member = archive.next()
         except _DAMAGED:
-            if members and file.seek(0, os.SEEK_END) >= end:  # what was before the damage, and is all there
+            if members and file.seek(0, os.SEEK_END) >= end:  # the sample before the damage, which is complete
                 yield members, end
             raise
         if member is None:
@@ -183,7 +183,7 @@ def _samples(archive: tarfile.TarFile, file: BinaryIO) -> Iterator[tuple[list[ta
 
 
 def _is_plain(member: tarfile.TarInfo) -> bool:
-    """A file of which every byte is there; a sparse one of a few bytes may say that it has terabytes."""
+    """A file that is complete; a sparse one of a few bytes may claim to have terabytes."""
     return member.isreg() and not member.issparse()
 
 

@@ -17,7 +17,7 @@ from birder.errors import ConfigError
 _MISSING = ("NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "nan", "NaN", "-nan", "-NaN", "null", "NULL", "None")
 """The words that stand for a missing value in a table, as in pandas."""
 _QUOTED = "\0"
-"""Stands before such a word that was quoted."""
+"""Marks such a word that was quoted."""
 
 
 def read_text(path: Path) -> str:
@@ -42,7 +42,7 @@ def read_text_table(path: Path, *, missing: bool = False) -> pa.Table:
     path
         The file; .parquet, or else CSV with a header.
     missing
-        Values that pandas takes for missing (NA, nan, null, ...) become empty unless they are quoted.
+        Values that pandas treats as missing (NA, nan, null, ...) become empty unless they are quoted.
 
     Raises
     ------

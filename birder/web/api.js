@@ -3,8 +3,8 @@
 
 /**
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, LabelBody, MapColumn, MapState, PastAct, Photo, PhotoDetails,
- *   Predictions, SearchBody, Suggestions,
+ *   Collection, ColumnValues, Duplicates, Failure, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, Photo,
+ *   PhotoDetails, Predictions, SearchBody, Suggestions,
  * } from "./types.js"
  */
 
@@ -225,6 +225,12 @@ export const api = {
    * @returns {Promise<Suggestions>}
    */
   suggest: (values, signal) => get("/suggest", values, signal),
+  /**
+   * @param {string} column
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<LabelAccuracy>}
+   */
+  accuracy: (column, signal) => get("/suggest/accuracy", { column }, signal),
   /**
    * @param {number} threshold
    * @param {number} limit

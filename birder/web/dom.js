@@ -79,7 +79,7 @@ export function fill(element, ...children) {
 }
 
 /**
- * Redraw a container without taking the focus from whoever works in it by keyboard (elements' data-key).
+ * Redraw a container without taking the keyboard focus from the element in use (elements' data-key).
  * @param {Element} container
  * @param {() => unknown} draw
  */

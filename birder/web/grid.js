@@ -104,7 +104,7 @@ export class Grid {
     this.scrollTo(first);
   }
 
-  /** Draw again what is there: its images have changed. */
+  /** Redraw the current view: its images have changed. */
   refresh() {
     if (!this.source) return;
     if (this.#layout?.total !== this.source.total) this.#layOut();

@@ -1,5 +1,5 @@
 // @ts-check
-// The history of labels: act by act, with who gave them, what was there before, and a way back.
+// The history of labels: act by act, with their author, the former labels, and a way to undo them.
 
 import { api, thumbnailUrl } from "./api.js";
 import { busy, el, emptyState, fadingImage, failed, fill } from "./dom.js";

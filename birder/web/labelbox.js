@@ -13,7 +13,7 @@ import { listen } from "./signals.js";
  * @typedef {object} LabelBox
  * @property {HTMLElement} element
  * @property {() => void} renew offers the value again, unless something was typed
- * @property {() => void} focusText goes to the text, to type over what is there
+ * @property {() => void} focusText focuses the text and selects it, so that typing replaces it
  */
 
 const COLUMN_KEY = "birder:column";

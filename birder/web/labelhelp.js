@@ -2,7 +2,7 @@
 // Label help: given a few labels, the images without one, ranked by a classifier on their embeddings.
 
 import { api, isAbort, statusOf } from "./api.js";
-import { busy, byId, el, emptyState, failed, fill, messageOf, say, toolbar } from "./dom.js";
+import { busy, byId, debounced, el, emptyState, failed, fill, messageOf, say, toolbar } from "./dom.js";
 import { count, images, percent } from "./format.js";
 import { Grid } from "./grid.js";
 import { giveAll, labelColumns } from "./labels.js";
@@ -20,6 +20,10 @@ import { go, state, watch } from "./state.js";
 const LIMIT = 200;
 const SIZE = 200; // CSS pixels
 const SIZE_ON_PHONES = 150;
+const POLL = 1000; // milliseconds between two questions how far measuring is
+const AFTER_LABELS = 3000; // milliseconds after a label in which more may come
+/** @param {number} milliseconds */
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** @type {Collection} */
 let collection;
@@ -35,6 +39,8 @@ let notice;
 let counter;
 /** @type {HTMLElement} */
 let note;
+/** @type {HTMLElement} how often the classifier is right */
+let measured;
 /** @type {HTMLSelectElement} */
 let columns;
 /** @type {HTMLSelectElement} */
@@ -47,6 +53,7 @@ let acceptAll;
 let accepted = new Map();
 let shown = "";
 let abort = new AbortController();
+let measuring = 0; // the latest of those that ask how far it is
 
 /** @param {Collection} of */
 export function startLabelHelp(of) {
@@ -119,6 +126,7 @@ function buildTools() {
   acceptAll = el("button", { type: "button", class: "primary", onclick: acceptSelected });
   counter = el("p", { class: "count" });
   note = el("p", { class: "hint note" });
+  measured = el("p", { class: "hint note measured", hidden: true });
   notice = el("div", { class: "notice", hidden: true });
   scroller = el("div", { class: "scroller" });
   byId("view-help").append(
@@ -135,6 +143,7 @@ function buildTools() {
       acceptAll,
     ),
     note,
+    measured,
     notice,
     scroller,
   );
@@ -179,13 +188,16 @@ async function load() {
   accepted = new Map();
   scroller.hidden = true;
   note.textContent = counter.textContent = "";
+  measured.hidden = true;
   fill(notice, busy("Fitting a classifier to the labels")).hidden = false;
   try {
     const answer = await api.suggest(
       { column: now.helpColumn, label: now.helpClass, order: now.helpOrder, limit: LIMIT },
       signal,
     );
-    if (!signal.aborted) draw(now, answer);
+    if (signal.aborted) return;
+    draw(now, answer);
+    measure();
   } catch (error) {
     if (isAbort(error)) return;
     shown = "";
@@ -193,6 +205,37 @@ async function load() {
     if (status >= 400 && status < 500) fill(notice, labelsNeeded(messageOf(error)));
     else fill(notice, failed(error, load));
   }
+}
+
+/** Tell how often the classifier is right; the server measures it again when there are enough new labels. */
+async function measure() {
+  const { signal } = abort;
+  const column = state().helpColumn;
+  const mine = ++measuring;
+  try {
+    let found = await api.accuracy(column, signal);
+    while (found.state === "computing") {
+      tellAccuracy(found.note || "Measuring how often this is right …", found.how);
+      await pause(POLL);
+      if (signal.aborted || mine !== measuring) return;
+      found = await api.accuracy(column, signal);
+    }
+    tellAccuracy(found.note, found.how);
+  } catch (error) {
+    if (!isAbort(error)) measured.hidden = true; // the suggestions are there without it
+  }
+}
+
+const measureSoon = debounced(measure, AFTER_LABELS);
+
+/**
+ * @param {string} text
+ * @param {string} how
+ */
+function tellAccuracy(text, how) {
+  measured.textContent = text;
+  measured.title = how;
+  measured.hidden = !text;
 }
 
 /** @param {string} message */
@@ -302,7 +345,8 @@ function acceptSelected() {
  * @param {{gather?: boolean}} [how]
  */
 async function write(labels, how) {
-  if (!(await giveAll(labels, how))) unmark(labels.flatMap(({ ids }) => ids));
+  if (await giveAll(labels, how)) measureSoon();
+  else unmark(labels.flatMap(({ ids }) => ids));
 }
 
 /**

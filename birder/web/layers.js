@@ -1,5 +1,5 @@
 // @ts-check
-// What lies over the page: dialogs, panels and messages. A dialog takes the keyboard, and gives the focus back.
+// What covers the page: dialogs, panels and messages. A dialog takes the keyboard, and gives the focus back.
 
 import { byId, el, iconButton } from "./dom.js";
 
@@ -47,7 +47,7 @@ export function layer(element, { onclose, focus }) {
   };
 }
 
-/** Whether something lies over the page. */
+/** Whether something covers the page. */
 export const isLayered = () => open.length > 0;
 
 /**

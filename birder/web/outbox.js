@@ -181,7 +181,7 @@ export class Outbox {
       if (this.#waiting.length) this.storage.setItem(this.#key, JSON.stringify(this.#waiting));
       else this.storage.removeItem(this.#key);
     } catch {
-      // The browser's storage is full: whoever leaves the page before they are written is asked.
+      // The browser's storage is full: leaving the page before they are written asks first.
     }
   }
 

@@ -9,7 +9,7 @@ const LONGEST = 100; // characters
 /** @type {Promise<void> | null} */
 let asking = null;
 
-/** The person's name; null for somebody who gave none. */
+/** The person's name; null if none was given. */
 export const me = () => localStorage.getItem(KEY) || null;
 
 /** Ask for the name, if this browser was never asked. */

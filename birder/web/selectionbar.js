@@ -69,7 +69,7 @@ export function startSelectionBar(collection) {
   watch((now, before) => now.view !== before.view && drawHidden());
 }
 
-/** Go to the text of the box, to type over what is there. */
+/** Focus the text of the box and select it, so that typing replaces it. */
 export const focusLabel = () => {
   if (!bar.hidden) box.focusText();
 };

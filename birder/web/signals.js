@@ -21,7 +21,7 @@ export function listen(name, action) {
 }
 
 /**
- * Tell all who listen. One that fails does not keep the others from hearing it.
+ * Call all listeners. One that fails does not prevent the others from being called.
  * @template {keyof Signals} N
  * @param {Signals[N] extends undefined ? [name: N] : [name: N, detail: Signals[N]]} signal
  */

@@ -35,7 +35,7 @@ const show = (subset) =>
   go({ view: "gallery", subset, filters: [], texts: [], like: [], unlike: [], queryImage: "", photo: "" });
 
 /**
- * The ids that a key stands for; null when this tab never had them.
+ * The ids that a key refers to; null when this tab never had them.
  * @param {string} subset
  * @returns {Promise<string[] | null>}
  */

@@ -115,6 +115,14 @@ export interface Suggestions {
   note: string;
 }
 
+export interface LabelAccuracy {
+  state: "computing" | "ready";
+  /** What was measured, as a sentence; or why it was not. */
+  note: string;
+  /** How the images were divided. */
+  how: string;
+}
+
 export interface DuplicateGroup {
   kind: "same content" | "similar";
   photos: Photo[];

@@ -3,13 +3,20 @@
 `.pt` is a dict with `state, birder_version, task, signature, class_to_idx, rgb_stats` and optionally `config`, written
 by `torch.save` and only ever read with `weights_only=True`. `.safetensors` holds the state, and the rest as JSON
 strings in its metadata.
+
+A checkpoint whose classifier `birder adapt` made has two fields more, which the published package passes over:
+`adaptation`, a JSON text, and `examples`, int8 (M, D): a tensor in a .pt, and base64 in the metadata of a .safetensors,
+because the published package takes every tensor there for a parameter.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
 import pickle
+import struct
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -34,6 +41,9 @@ _FIELDS = ("task", "signature", "class_to_idx", "rgb_stats")
 # Far beyond any network; a file that claims more is refused.
 _MAX_SIDE, _MAX_CHANNELS, _MAX_OUTPUTS = 16_384, 1_024, 100_000_000
 _MAX_DEPTH, _MAX_VALUES = 8, 10_000
+MAX_EXAMPLE_BYTES = 48 * 2**20
+"""The largest M x D of the examples: safetensors reads no more than 100 MB of metadata, where they are base64."""
+_MAX_ADAPTATION = 32 * 2**20  # characters
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,10 @@ class Checkpoint:
         The registered network that the state is of; None in files of the published package, which do not say.
     backbone_config
         In a detector's checkpoint, what `config` is for its backbone.
+    adaptation
+        What `birder adapt` recorded of the classifier; None of other checkpoints.
+    examples
+        int8 (M, D), directions of training embeddings, which tell the unknown; None if there are none.
     """
 
     state: dict[str, torch.Tensor]
@@ -67,6 +81,8 @@ class Checkpoint:
     birder_version: str = f"v{__version__}"
     network: str | None = None
     backbone_config: dict[str, Any] | None = None
+    adaptation: dict[str, Any] | None = None
+    examples: torch.Tensor | None = None
 
 
 def make_signature(size: tuple[int, int], num_classes: int, channels: int = 3) -> Signature:
@@ -109,6 +125,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not in the Birder format: it has no {', '.join(missing)}. "
             "A checkpoint of OpenCLIP becomes one with: birder convert SOURCE --to FILE"
         )
+    adaptation, examples = _read_adaptation(values, path)
     wrong = _wrong(values, path.stat().st_size)
     if wrong is not None:
         raise WeightsError(f"{path} is damaged or in another format: {wrong}. Fetch it again, or ask its author.")
@@ -122,7 +139,63 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         birder_version=str(values.get("birder_version", "unknown")),
         network=values.get("network") or None,
         backbone_config=values.get("backbone_config") or None,
+        adaptation=adaptation,
+        examples=examples,
     )
+
+
+def read_json(text: Any, what: str, path: Path) -> dict[str, Any]:
+    """A JSON object from a file's metadata; `WeightsError` if it is not one, or has numbers that JSON does not have."""
+    try:
+        if not isinstance(text, str) or len(text) > _MAX_ADAPTATION:
+            raise ValueError
+        value = json.loads(text, parse_constant=_not_json)
+        if not isinstance(value, dict):
+            raise ValueError
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is damaged: its {what} is not a JSON object. Fetch it again.") from error
+    return value
+
+
+def _not_json(name: str) -> float:
+    raise ValueError(name)
+
+
+def _read_adaptation(values: dict[str, Any], path: Path) -> tuple[dict[str, Any] | None, torch.Tensor | None]:
+    if values.get("adaptation") in (None, "null"):
+        return None, None
+    adaptation = read_json(values["adaptation"], "adaptation", path)
+    examples = values.get("examples")
+    weight = values["state"].get("classifier.weight") if isinstance(values["state"], dict) else None
+    if examples is None or not isinstance(weight, torch.Tensor) or weight.ndim != 2:
+        return adaptation, None
+    dimension = weight.shape[1]
+    if isinstance(examples, str):
+        try:
+            data = bytearray(base64.b64decode(examples, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise WeightsError(f"{path} is damaged: its examples are not base64. Fetch it again.") from error
+        if not data or dimension == 0 or len(data) % dimension:
+            raise WeightsError(f"{path} is damaged: its examples are not {dimension}-dimensional. Fetch it again.")
+        examples = torch.frombuffer(data, dtype=torch.int8).reshape(-1, dimension)
+    return adaptation, check_examples(examples, dimension, path)
+
+
+def check_examples(examples: Any, dimension: int, path: Path) -> torch.Tensor:
+    """Raise `WeightsError` unless examples are a tensor int8 (M, `dimension`) within the bound."""
+    if (
+        not isinstance(examples, torch.Tensor)
+        or examples.dtype != torch.int8
+        or examples.ndim != 2
+        or examples.shape[0] < 1
+        or examples.shape[1] != dimension
+        or examples.numel() > MAX_EXAMPLE_BYTES
+    ):
+        raise WeightsError(
+            f"{path} is damaged: its examples are not int8 vectors of {dimension} dimensions, or too many. "
+            "Fetch it again."
+        )
+    return examples
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -301,13 +374,41 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
         fields["config"] = checkpoint.config
     if checkpoint.network is not None:
         fields["network"] = checkpoint.network
+    if checkpoint.adaptation is not None:
+        fields["adaptation"] = json.dumps(checkpoint.adaptation, sort_keys=True, allow_nan=False)
+    examples = checkpoint.examples
     with replacing(path) as draft:
         if path.suffix == ".pt":
-            torch.save({"state": state, **fields}, draft)
+            if examples is not None:
+                fields["examples"] = examples.detach().cpu().contiguous()
+            with draft.open("wb") as file:  # of a path, torch would write its name into the file
+                torch.save({"state": state, **fields}, file)
         else:
+            if examples is not None:
+                fields["examples"] = base64.b64encode(examples.cpu().contiguous().numpy().data).decode("ascii")
             texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
-            safetensors.torch.save_file(state, draft, metadata=texts)
+            write_safetensors(draft, state, texts)
     return path
+
+
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a .safetensors file: of the same content always the same bytes.
+
+    The library writes the metadata in an order of chance; here it is put in order, in place. It also lets nobody but
+    the user read the file, which here gets the permissions of any new file.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= length, "the same JSON, in another order"
+        file.seek(8)
+        file.write(text.ljust(length))
+    path.chmod(mode)
 
 
 def save_model(

@@ -18,7 +18,7 @@ from birder.weights.openclip import State, read_openclip, read_state
 from birder.weights.openclip_convert import to_birder, to_openclip, write_openclip
 from birder.weights.openclip_files import OPENAI_RGB, SAFETENSORS_FILE
 from birder.weights.openclip_verify import openclip_image_features
-from birder.weights.resolve import network_of_file
+from birder.weights.resolve import network_of_checkpoint
 
 TOLERANCE = 1e-4
 """The largest difference of features of a sound conversion, as a share of the largest feature."""
@@ -95,7 +95,7 @@ def openclip_to_birder(source: str, dest: Path, network: str | None = None) -> C
         )
     if not _names_network(dest, name):
         notes.append(
-            f"Birder recognises the network by the file name: call it {name}_{dest.name} to use it with --model."
+            f"The file's name begins with that of another network: call it {name}_{dest.name} to use it with --model."
         )
     what = f"{name}, {checkpoint.signature['outputs'][0]['data_shape'][1]} outputs"
     return Converted(name, dest, openclip.weights_path, openclip.state, what, tuple(notes))
@@ -103,7 +103,7 @@ def openclip_to_birder(source: str, dest: Path, network: str | None = None) -> C
 
 def _names_network(path: Path, network: str) -> bool:
     try:
-        return network_of_file(path) == network
+        return network_of_checkpoint(path) == network
     except WeightsError:
         return False
 
@@ -139,7 +139,7 @@ def birder_to_openclip(source: str, dest: Path, text_from: str, network: str | N
     else:
         path = Path(source)
     checkpoint = read_checkpoint(path)
-    network = network or network_of_file(path)
+    network = network or network_of_checkpoint(path)
     config, state = to_openclip(network, checkpoint, read_openclip(text_from))
     write_openclip(dest, config, state)
     weights = dest / SAFETENSORS_FILE

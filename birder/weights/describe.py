@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from birder.errors import WeightsError
-from birder.registry import DETECTION_TASK, list_networks, network_spec, registered_name, weights_spec
+from birder.registry import DETECTION_TASK, HEAD_ENDING, list_networks, network_spec, registered_name, weights_spec
 from birder.weights.hub import cached_file, sha256_of
 from birder.weights.resolve import network_of_file
 
@@ -19,7 +20,8 @@ def describe_model(name: str) -> dict[str, Any]:
     Parameters
     ----------
     name
-        A registered name, a hub repository of registered weights, or a checkpoint file (.pt, .safetensors).
+        A registered name, a hub repository of registered weights, a checkpoint file (.pt, .safetensors), or a detached
+        head (NAME.head.safetensors).
 
     Raises
     ------
@@ -29,8 +31,9 @@ def describe_model(name: str) -> dict[str, Any]:
         The file is not a checkpoint in the Birder format.
     """
     path = Path(name)
-    is_file = registered_name(name) is None and path.suffix in (".pt", ".safetensors")
-    return _of_file(path) if is_file else _of_weights(name)
+    if registered_name(name) is not None or path.suffix not in (".pt", ".safetensors"):
+        return _of_weights(name)
+    return _of_head(path) if path.name.endswith(HEAD_ENDING) else _of_file(path)
 
 
 def _of_weights(name: str) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def _of_file(path: Path) -> dict[str, Any]:
         get_size_from_signature,
         read_checkpoint,
     )
+    from birder.weights.head import head_of
 
     checkpoint = read_checkpoint(path)
     try:
@@ -77,6 +81,7 @@ def _of_file(path: Path) -> dict[str, Any]:
         "outputs": get_num_labels_from_signature(checkpoint.signature),
         "detection features": _detection_features(network, config, is_detector) if network else None,
         "class names": len(checkpoint.class_to_idx),
+        **(_adapted(head_of(checkpoint, path).adaptation) if checkpoint.adaptation else {}),
         "rgb mean": ", ".join(f"{v:.4f}" for v in checkpoint.rgb_stats["mean"]),
         "rgb std": ", ".join(f"{v:.4f}" for v in checkpoint.rgb_stats["std"]),
         "configuration": str(checkpoint.config) if checkpoint.config else None,
@@ -84,6 +89,36 @@ def _of_file(path: Path) -> dict[str, Any]:
         "size in MiB": round(path.stat().st_size / 2**20, 1),
         "sha256": sha256_of(path),
     }
+
+
+def _of_head(path: Path) -> dict[str, Any]:
+    from birder.weights.head import load_head
+
+    head = load_head(path)
+    backbone = head.backbone
+    return {
+        "file": str(path),
+        "backbone": backbone.get("name"),
+        "backbone's network": backbone.get("network"),
+        "backbone's sha256": backbone.get("sha256"),
+        "embedding dimension": head.weight.shape[1],
+        "class names": len(head.classes),
+        **_adapted(head.adaptation),
+        "size in MiB": round(path.stat().st_size / 2**20, 1),
+        "sha256": sha256_of(path),
+    }
+
+
+def _adapted(adaptation: Mapping[str, Any]) -> dict[str, Any]:
+    """What `birder adapt` recorded: the column that a classifier was learned from, and its cross-validated accuracy."""
+    if not adaptation:
+        return {}
+    top1 = (adaptation.get("metrics") or {}).get("top1") or {}
+    estimate, low, high = (top1.get(key) for key in ("estimate", "low", "high"))
+    shown = None if estimate is None else f"{estimate:.1%}"
+    if shown is not None and low is not None and high is not None:
+        shown += f" ({low:.1%} to {high:.1%})"
+    return {"learned from column": adaptation.get("column"), "cross-validated accuracy": shown}
 
 
 def _detection_features(network: str, config: dict[str, Any], is_detector: bool = False) -> str | None:

@@ -252,6 +252,13 @@ def check_network(checkpoint: Checkpoint, network: str, source: str) -> None:
         )
 
 
+def read_weights(path: Path, *, spec: WeightsSpec | None, openclip: str | None) -> Checkpoint:
+    """The checkpoint of an image encoder, its parameters by the Birder format's names; arguments: `load_weights`."""
+    if openclip is not None:
+        return to_birder(read_openclip(openclip))[1]
+    return read_checkpoint(path) if spec is None else _read_spec(spec, path)
+
+
 def load_weights(
     name: str,
     network: str,
@@ -276,11 +283,9 @@ def load_weights(
     device
         Where to run; default: the CPU.
     """
+    checkpoint = read_weights(path, spec=spec, openclip=openclip)
     if openclip is not None:
-        _, checkpoint = to_birder(read_openclip(openclip))
         config = {}  # the checkpoint has what OpenCLIP's configuration says
-    else:
-        checkpoint = read_checkpoint(path) if spec is None else _read_spec(spec, path)
     net, info = _build(network, checkpoint, path, config, True, device, None, None)
     return LoadedModel(name, network, sha256, net, info)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from birder.errors import NoTextEncoderError, UnknownNameError, WeightsError, unknown_name
 from birder.registry import (
+    HEAD_ENDING,
     HUB_PREFIX,
     WeightsSpec,
     list_networks,
@@ -26,6 +27,7 @@ from birder.weights.hub import cached_file, check_is_file, fetch, sha256_of
 if TYPE_CHECKING:
     import torch
 
+    from birder.weights.head import Head
     from birder.weights.load import LoadedModel
     from birder.weights.loaded_clip import LoadedClip
 
@@ -41,6 +43,7 @@ class Kind(StrEnum):
     hub = "hub"  # a hub repository in OpenCLIP's layout
     folder = "folder"  # a folder in OpenCLIP's layout
     file = "file"  # a checkpoint in the Birder format
+    head = "head"  # a classifier alone, NAME.head.safetensors
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class Model:
         """Whether its classifier has class names; None if only the checkpoint shows it."""
         if self.kind in (Kind.hub, Kind.folder):
             return False
+        if self.kind == Kind.head:
+            return True
         return True if self.spec is not None and self.spec.classes is not None else None
 
     @property
@@ -95,16 +100,24 @@ class Model:
         Raises
         ------
         WeightsError
-            The name of a checkpoint file does not begin with a network's.
+            The name of a checkpoint file does not begin with a network's, and the file does not say it either; or a
+            detached head's backbone cannot be found.
         """
         if self.spec is not None:
             return self.spec.network
-        return network_of_file(Path(self.source)) if self.kind == Kind.file else None
+        if self.kind == Kind.head:
+            return self.encoder().network
+        return network_of_checkpoint(Path(self.source)) if self.kind == Kind.file else None
 
     def image_encoder_is_here(self) -> bool:
         """Whether the weights of the image encoder are on this machine. Nothing is fetched."""
         if self.spec is not None:
             return cached_file(self.spec) is not None
+        if self.kind == Kind.head:
+            try:
+                return self.encoder().image_encoder_is_here()
+            except WeightsError:
+                return False
         return Path(self.source).is_file() if self.kind == Kind.file else self.text_encoder_is_here()
 
     def text_encoder_is_here(self) -> bool:
@@ -128,6 +141,8 @@ class Model:
 
             config = openclip_files.read_config(files.config)
             return Weights(self, network_of_config(config), files.weights, sha256_of(files.weights), config)
+        if self.kind == Kind.head:
+            return self._fetch_backbone()
         path = Path(self.source) if self.spec is None else fetch(self.spec)
         check_is_file(path)
         config = {} if self.spec is None else self.spec.config
@@ -135,7 +150,65 @@ class Model:
 
     def load_image_encoder(self, *, device: torch.device | str | None = None) -> LoadedModel:
         """Load the image encoder for inference; raises as `fetch`, and `ConfigError` for an unusable configuration."""
-        return self.fetch().load(device=device)
+        loaded = self.fetch().load(device=device)
+        if self.kind == Kind.head:
+            from birder.weights.head import with_head
+
+            return with_head(loaded, self.load_head(), self.name, sha256_of(Path(self.source)))
+        return loaded
+
+    def load_head(self) -> Head:
+        """The classifier of a checkpoint file with class names, or of a detached head.
+
+        Raises
+        ------
+        WeightsError
+            It is neither, or the file is damaged.
+        """
+        from birder.weights.head import load_head
+
+        if self.kind not in (Kind.file, Kind.head):
+            raise WeightsError(
+                f"{self.name} is not the file of a classifier: name one that birder adapt wrote, or another checkpoint "
+                "file with class names."
+            )
+        return load_head(Path(self.source))
+
+    def encoder(self) -> Model:
+        """What gives the embeddings: of a detached head the model that its backbone's name means, else this model.
+
+        Raises
+        ------
+        WeightsError
+            The backbone's name does not name a model here.
+        """
+        if self.kind != Kind.head:
+            return self
+        backbone = self.load_head().backbone
+        try:
+            found = resolve(str(backbone.get("name")))
+        except (UnknownNameError, WeightsError):
+            found = None
+        if found is None or found.kind == Kind.head:
+            raise WeightsError(
+                f"{self.source} is a classifier alone, and its backbone, {backbone.get('name')}, is not a model that "
+                "Birder finds by this name. It names the rows of a collection of that model without it: "
+                f"birder predict --in COLLECTION --model {self.source}"
+            )
+        return found
+
+    def _fetch_backbone(self) -> Weights:
+        """The weights of a detached head's backbone, told by the sha256 of its tensors."""
+        told = self.load_head().backbone
+        weights = self.encoder().fetch()
+        if told.get("weights_sha256") != weights.sha256 and told.get("sha256") is not None:
+            found = weights.backbone_sha256()
+            if found != told["sha256"]:
+                raise WeightsError(
+                    f"{self.source} was made for {told.get('name')} (backbone sha256 {told['sha256'][:12]}), but "
+                    f"{weights.model.source} here has {found[:12]}: get the weights that it was made for."
+                )
+        return weights
 
     def text_encoder(self) -> str:
         """The hub repository or folder in OpenCLIP's layout that has the text encoder.
@@ -149,6 +222,8 @@ class Model:
             return self.openclip
         if self.spec is not None and self.spec.text_encoder_note is not None:
             note = self.spec.text_encoder_note
+        elif self.kind == Kind.head:
+            note = "It is a classifier alone."
         elif self.kind == Kind.file:
             note = (
                 "A checkpoint in the Birder format is an image encoder alone: name the model that it came from. If it "
@@ -210,18 +285,29 @@ class Weights:
         """Load them into their network, for inference."""
         from birder.weights.load import load_weights
 
-        model = self.model
-        openclip = model.openclip if model.kind in (Kind.hub, Kind.folder) else None  # of these it is the source itself
         return load_weights(
-            model.name,
+            self.model.name,
             self.network,
             self.path,
             self.sha256,
-            spec=model.spec,
-            openclip=openclip,
+            spec=self.model.spec,
+            openclip=self._openclip,
             config=self.config,
             device=device,
         )
+
+    def backbone_sha256(self) -> str:
+        """The sha256 of the backbone's tensors alone (`birder.weights.backbone`), kept in Birder's cache."""
+        from birder.weights.backbone import kept_backbone_sha256
+        from birder.weights.load import read_weights
+
+        return kept_backbone_sha256(
+            self.sha256, lambda: read_weights(self.path, spec=self.model.spec, openclip=self._openclip).state
+        )
+
+    @property
+    def _openclip(self) -> str | None:
+        return self.model.openclip if self.model.kind in (Kind.hub, Kind.folder) else None
 
 
 def resolve(word: str | Path | Model) -> Model:
@@ -230,8 +316,9 @@ def resolve(word: str | Path | Model) -> Model:
     Parameters
     ----------
     word
-        In this order: a name of registered weights; a checkpoint file (.pt, .safetensors) whose name begins with its
-        network's, as in `vit_b16_pn_mine.pt`; a folder in OpenCLIP's layout, also written `local-dir:FOLDER`; a hub
+        In this order: a name of registered weights; a checkpoint file (.pt, .safetensors) that says its network, as
+        those of this Birder do, or whose name begins with it, as in `vit_b16_pn_mine.pt`; a detached head
+        (`NAME.head.safetensors`); a folder in OpenCLIP's layout, also written `local-dir:FOLDER`; a hub
         repository `OWNER/NAME`, also written `hf-hub:OWNER/NAME`, which means the registered weights where it is
         theirs. A `Model` is returned as it is.
 
@@ -257,7 +344,8 @@ def resolve(word: str | Path | Model) -> Model:
         return Model(Kind.folder, text, folder, openclip=folder)
     if path.suffix in _SUFFIXES and (path.exists() or path.is_symlink()):
         check_is_file(path)
-        return Model(Kind.file, path.stem, str(path.resolve()))
+        kind = Kind.head if path.name.endswith(HEAD_ENDING) else Kind.file
+        return Model(kind, path.stem, str(path.resolve()))
     if path.exists():
         raise WeightsError(
             f"{path} is not a checkpoint in the Birder format (.pt or .safetensors). One of OpenCLIP becomes one with: "
@@ -273,6 +361,19 @@ def resolve(word: str | Path | Model) -> Model:
 
 def _hub(repository: str) -> Model:
     return Model(Kind.hub, repository, repository, openclip=repository)
+
+
+def network_of_checkpoint(path: Path) -> str:
+    """The network of a checkpoint file: as its name says, else as the file itself does; `WeightsError` if neither."""
+    try:
+        return network_of_file(path)
+    except WeightsError:
+        from birder.weights.checkpoint import read_checkpoint
+
+        network = read_checkpoint(path).network
+        if network is None or network not in list_networks():
+            raise
+        return network
 
 
 def network_of_file(path: Path) -> str:

@@ -32,7 +32,7 @@ def brute(vectors: np.ndarray, threshold: float) -> set[tuple[int, int]]:
     size=st.sampled_from([2, 16, 129, 300]),  # above 128 numbers the bound decides what is compared
     threshold=st.sampled_from([0.5, 0.9, 0.97, 0.999]),
 )
-def test_pairs_are_those_of_brute_force(seed: int, rows: int, size: int, threshold: float) -> None:
+def test_duplicate_pairs_are_those_of_brute_force(seed: int, rows: int, size: int, threshold: float) -> None:
     random = np.random.default_rng(seed)
     middles = random.normal(size=(4, size))
     spread = random.choice([0.01, 0.1, 0.3, 1.0], size=(rows, 1))
@@ -44,7 +44,7 @@ def test_pairs_are_those_of_brute_force(seed: int, rows: int, size: int, thresho
     assert all(abs(cosines[i, j] - threshold) < 1e-6 for i, j in found ^ expected)
 
 
-def test_small_blocks_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicates_are_the_same_with_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     from birder.analysis import neighbours as blocks
 
     random = np.random.default_rng(3)
@@ -91,7 +91,7 @@ def test_same_content_comes_first_and_counts_once(tmp_path: Path) -> None:
     assert (first.width, first.height) == (90, 30)
 
 
-def test_a_condition_limits_it_and_a_wrong_one_is_explained(tmp_path: Path) -> None:
+def test_a_filter_limits_duplicates_and_an_invalid_one_is_explained(tmp_path: Path) -> None:
     collection = collection_of_vectors(
         tmp_path / "c.birder", np.ones((3, 4)), sha256=["1", "2", "3"], columns={"label": ["owl", "owl", "fox"]}
     )
@@ -104,7 +104,7 @@ def test_a_condition_limits_it_and_a_wrong_one_is_explained(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan")])
-def test_a_threshold_that_means_nothing_is_refused(tmp_path: Path, threshold: float) -> None:
+def test_a_threshold_out_of_range_is_refused(tmp_path: Path, threshold: float) -> None:
     collection = collection_of_vectors(tmp_path / "c.birder", np.eye(3))
     with pytest.raises(ConfigError, match="threshold must be"):
         find_duplicates(collection, threshold=threshold)

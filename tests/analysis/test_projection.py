@@ -21,7 +21,7 @@ from tests.factory import clusters, collection_of_vectors, images_of
 pytestmark = pytest.mark.slow  # maps need UMAP
 
 
-def test_clusters_stay_apart_and_the_map_is_stored_whole(tmp_path: Path) -> None:
+def test_clusters_stay_separate_and_the_map_is_stored_whole(tmp_path: Path) -> None:
     vectors, labels = clusters(6, 40)
     collection = collection_of_vectors(tmp_path / "c.birder", vectors)
     assert read_map(collection) is None
@@ -48,7 +48,9 @@ def test_clusters_stay_apart_and_the_map_is_stored_whole(tmp_path: Path) -> None
     assert not np.array_equal(compute_map(collection, seed=1).xy, points.xy)
 
 
-def test_large_collections_go_through_principal_directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_collections_are_reduced_to_principal_directions_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(projection, "_REDUCED_FROM", 100)
     vectors, labels = clusters(6, 40, size=80)
     collection = collection_of_vectors(tmp_path / "c.birder", vectors)
@@ -57,7 +59,7 @@ def test_large_collections_go_through_principal_directions(tmp_path: Path, monke
     assert KNeighborsClassifier(5).fit(points.xy, labels).score(points.xy, labels) > 0.99
 
 
-def test_rows_that_came_changed_or_went_are_counted(tmp_path: Path) -> None:
+def test_new_changed_and_removed_rows_are_counted(tmp_path: Path) -> None:
     vectors, _ = clusters(3, 10)
     collection = collection_of_vectors(tmp_path / "c.birder", vectors)
     compute_map(collection)
@@ -72,7 +74,7 @@ def test_rows_that_came_changed_or_went_are_counted(tmp_path: Path) -> None:
     assert (len(again.ids), again.missing) == (33, 0)
 
 
-def test_five_rows_are_enough_four_are_not_and_equal_ones_are_no_trouble(tmp_path: Path) -> None:
+def test_a_map_needs_five_rows_which_may_be_equal(tmp_path: Path) -> None:
     with pytest.raises(CollectionError, match="at least 5"):
         compute_map(collection_of_vectors(tmp_path / "four.birder", np.eye(4)))
     assert compute_map(collection_of_vectors(tmp_path / "five.birder", np.eye(5))).xy.shape == (5, 2)
@@ -80,14 +82,14 @@ def test_five_rows_are_enough_four_are_not_and_equal_ones_are_no_trouble(tmp_pat
     assert np.isfinite(compute_map(collection_of_vectors(tmp_path / "zero.birder", np.zeros((6, 3)))).xy).all()
 
 
-def test_another_writer_is_said_at_once(tmp_path: Path) -> None:
+def test_another_writer_is_reported_at_once(tmp_path: Path) -> None:
     collection = collection_of_vectors(tmp_path / "c.birder", np.eye(6))
     with locked(collection.path), pytest.raises(CollectionError, match="Another process is writing"):
         compute_map(collection)
     assert read_map(collection) is None
 
 
-def test_a_writer_at_the_end_is_waited_for_and_in_the_end_given_up(
+def test_storing_the_map_waits_for_a_writer_and_finally_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = collection_of_vectors(tmp_path / "c.birder", np.eye(6))
@@ -106,7 +108,7 @@ def test_a_writer_at_the_end_is_waited_for_and_in_the_end_given_up(
     assert np.array_equal(now.xy, before.xy)
 
 
-def test_killed_in_the_middle_the_former_map_stays(tmp_path: Path) -> None:
+def test_a_killed_computation_leaves_the_former_map(tmp_path: Path) -> None:
     vectors, _ = clusters(4, 20)
     collection = collection_of_vectors(tmp_path / "c.birder", vectors)
     before = compute_map(collection)
@@ -133,7 +135,7 @@ def test_killed_in_the_middle_the_former_map_stays(tmp_path: Path) -> None:
     assert now.missing == 0
 
 
-def test_a_damaged_map_is_said_and_made_again(tmp_path: Path) -> None:
+def test_a_damaged_map_is_reported_and_recomputed(tmp_path: Path) -> None:
     collection = collection_of_vectors(tmp_path / "c.birder", np.eye(6))
     compute_map(collection)
     for manifest in (collection.path / "map.lance" / "_versions").iterdir():

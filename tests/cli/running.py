@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,7 +10,8 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from fcntl import ioctl
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,27 +41,26 @@ def with_path(env: Mapping[str, str] | None) -> dict[str, str]:
     return {**(os.environ if env is None else env), "PYTHONPATH": str(Path(birder.__file__).parents[1])}
 
 
-def run_birder_on_a_terminal(
-    *arguments: object, code: int = 0, columns: int = 80, env: Mapping[str, str] | None = None
-) -> str:
-    """What a command writes to a terminal of so many columns, on standard output and standard error."""
+@contextlib.contextmanager
+def terminal(columns: int) -> Iterator[tuple[int, list[bytes]]]:
+    """A terminal of so many columns: its file descriptor, and what was written to it when the block has ended."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {name: value for name, value in with_path(env).items() if name not in ("COLUMNS", "LINES")}
-    command = [*COMMAND, *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment | {"TERM": "xterm-256color"}
-    )
-    os.close(theirs)
-    written = b""
+    written: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # Linux raises it for a terminal whose other end is closed
+            while piece := os.read(ours, 1 << 16):
+                written.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
     try:
-        while piece := os.read(ours, 1 << 16):
-            written += piece
-    except OSError:  # Linux says so of a terminal whose other end is closed
-        pass
-    os.close(ours)
-    assert process.wait() == code, written
-    return written.decode()
+        yield theirs, written
+    finally:
+        os.close(theirs)
+        reader.join()
+        os.close(ours)
 
 
 _SESSION = """if True:
@@ -68,9 +69,14 @@ _SESSION = """if True:
     for line in sys.stdin:
         sys.argv, out, err = json.loads(line)
         for number, file in ((1, out), (2, err)):
-            opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY)
             os.dup2(opened, number)
             os.close(opened)
+        # As Python opens them when it starts: a terminal is buffered by lines, and cannot seek.
+        sys.stdout, sys.stderr = (
+            open(number, "w", encoding=first.encoding, errors=first.errors, closefd=False)
+            for number, first in ((1, sys.__stdout__), (2, sys.__stderr__))
+        )
         code = 0
         try:
             from birder.cli import run
@@ -83,6 +89,10 @@ _SESSION = """if True:
             code = -1
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
         answers.write(f"{code}\\n")
         answers.flush()
 """
@@ -113,15 +123,26 @@ class Session:
     def run(self, *arguments: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command; as `run_birder`."""
         out, err = (Path(self._folder.name) / name for name in ("out", "err"))
-        command = ["birder", *map(str, arguments)]
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps([command, str(out), str(err)]) + "\n")
-        self._process.stdin.flush()
-        ended = int(self._process.stdout.readline())
+        ended = self._end(arguments, out, err)
         stdout, stderr = (path.read_text("utf-8", "surrogateescape") for path in (out, err))
         assert "Traceback" not in stderr, stderr
         assert code is None or ended == code, (stdout, stderr)
-        return subprocess.CompletedProcess(command, ended, stdout, stderr)
+        return subprocess.CompletedProcess(["birder", *map(str, arguments)], ended, stdout, stderr)
+
+    def run_on_a_terminal(self, *arguments: object, code: int = 0, columns: int = 80) -> str:
+        """What a command writes to a terminal of so many columns, on standard output and standard error."""
+        with terminal(columns) as (theirs, written):
+            name = Path(os.ttyname(theirs))
+            ended = self._end(arguments, name, name)
+        assert ended == code, written
+        return b"".join(written).decode()
+
+    def _end(self, arguments: Sequence[object], out: Path, err: Path) -> int:
+        """Run a command; its exit code."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([["birder", *map(str, arguments)], str(out), str(err)]) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
     def close(self) -> None:
         """End the interpreter."""

@@ -23,7 +23,7 @@ def birder(*arguments: str | Path | int, env: dict[str, str] | None = None) -> s
     return run_birder(*map(str, arguments), code=None, env=env)
 
 
-def test_help_teaches() -> None:
+def test_help_lists_the_commands_with_an_example() -> None:
     result = birder("--help")
     assert result.returncode == 0
     for command in ("embed", "similar", "classify", "models", "info", "fetch", "failures"):
@@ -59,7 +59,7 @@ def test_info_of_registered_weights_and_of_a_file() -> None:
     assert "v0.8.4" in of_file.stdout
 
 
-def test_info_of_nothing_is_an_error_not_a_traceback(tmp_path: Path) -> None:
+def test_info_of_an_unknown_model_is_an_error_not_a_traceback(tmp_path: Path) -> None:
     for name in ("nothing", tmp_path / "none.pt"):
         result = birder("info", name)
         assert result.returncode in (1, 2)
@@ -95,7 +95,7 @@ def test_classify_names_the_model_and_the_classes(tmp_path: Path) -> None:
     assert result.returncode == 1
 
 
-def test_classify_with_weights_that_have_no_class_names(tmp_path: Path) -> None:
+def test_classify_refuses_weights_without_class_names(tmp_path: Path) -> None:
     path = tmp_path / "vit_b16_pn_mine.pt"
     path.write_bytes(TINY.read_bytes())
     result = birder("classify", DATA / "chelsea.png", "--model", path)
@@ -104,7 +104,7 @@ def test_classify_with_weights_that_have_no_class_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [["classify"], ["info"], ["nonsense"], ["models", "--format", "xml"]])
-def test_wrong_usage_is_told(args: list[str]) -> None:
+def test_wrong_usage_is_reported(args: list[str]) -> None:
     result = birder(*args)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

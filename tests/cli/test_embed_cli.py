@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.running import run_birder
+from tests.cli.running import Session, run_birder
 from tests.hub import Hub
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
@@ -60,8 +61,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_second_run_has_nothing_to_do(home: Path) -> None:
-    done = run_birder("embed", home / "photos", "--in", home / "c")
+@pytest.fixture(scope="module")
+def session(home: Path) -> Iterator[Session]:
+    session = Session(cwd=home)
+    yield session
+    session.close()
+
+
+def test_second_run_has_nothing_to_do(session: Session, home: Path) -> None:
+    done = session.run("embed", home / "photos", "--in", home / "c")
     assert "Nothing to do (6 rows" in done.stderr
     assert "2 failed before" in done.stderr
 
@@ -81,7 +89,7 @@ def test_collection_refuses_another_model(home: Path, hub: Hub) -> None:
     shutil.rmtree(home / "more")
 
 
-def test_similar_orders_by_cosine_and_leaves_out_the_image_itself(home: Path) -> None:
+def test_similar_orders_by_cosine_and_leaves_out_the_image_itself(session: Session, home: Path) -> None:
     from birder.collection.storage import Storage
 
     rows = Storage.open(home / "c").to_arrow().to_pylist()
@@ -90,27 +98,27 @@ def test_similar_orders_by_cosine_and_leaves_out_the_image_itself(home: Path) ->
     names = [row["uri"].rsplit("/", 1)[1] for row in rows]
     cosines = vectors @ vectors[names.index("2.jpg")]
     expected = [names[i] for i in np.argsort(-cosines) if names[i] != "2.jpg"][:3]
-    out = run_birder("similar", home / "photos/dogs/2.jpg", "--in", home / "c", "-k", "3", "--format", "json").stdout
+    out = session.run("similar", home / "photos/dogs/2.jpg", "--in", home / "c", "-k", "3", "--format", "json").stdout
     found = json.loads(out)
     assert [Path(row["file"]).name for row in found] == expected
     assert found[0]["similarity"] == pytest.approx(sorted(cosines)[-2], abs=1e-5)
     assert found[0]["label"] in ("cats", "dogs")
     copy = home / "copy.jpg"
     shutil.copy(home / "photos/dogs/2.jpg", copy)
-    text = run_birder("similar", copy, "--in", home / "c", "-k", "1", "--format", "csv").stdout
+    text = session.run("similar", copy, "--in", home / "c", "-k", "1", "--format", "csv").stdout
     (nearest,) = csv.DictReader(io.StringIO(text))
     assert Path(nearest["file"]).name == "2.jpg"
     assert float(nearest["similarity"]) == pytest.approx(1.0, abs=1e-5)
     assert nearest["trap"] == "8"
 
 
-def test_failures_are_listed_and_retried(home: Path) -> None:
-    listed = json.loads(run_birder("failures", home / "c", "--format", "json").stdout)
+def test_failures_are_listed_and_retried(session: Session, home: Path) -> None:
+    listed = json.loads(session.run("failures", home / "c", "--format", "json").stdout)
     assert [(Path(row["file"]).name, row["reason"]) for row in listed] == [
         ("empty.jpg", "the file is empty"),
         ("text.jpg", "unknown file format"),
     ]
-    done = run_birder("embed", "--in", home / "c", "--retry-failed", code=1)
+    done = session.run("embed", "--in", home / "c", "--retry-failed", code=1)
     assert "Embedded 0, already there 0, failed 2." in done.stderr
 
 
@@ -122,19 +130,19 @@ def test_failures_are_listed_and_retried(home: Path) -> None:
         (["failures", "nowhere"], "nowhere"),
     ],
 )
-def test_wrong_paths_are_told_in_one_message(arguments: list[str], reason: str) -> None:
-    (line,) = run_birder(*arguments, code=2).stderr.splitlines()
+def test_wrong_paths_are_reported_in_one_message(session: Session, arguments: list[str], reason: str) -> None:
+    (line,) = session.run(*arguments, code=2).stderr.splitlines()
     assert line.startswith("birder: ") and reason in line
 
 
-def test_folder_without_images_and_missing_argument_are_told(tmp_path: Path) -> None:
+def test_a_folder_without_images_and_a_missing_argument_are_reported(session: Session, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "no images in" in run_birder("embed", tmp_path / "empty", "--in", tmp_path / "c", code=2).stderr
-    assert "Name the image files or folders" in run_birder("embed", "--in", tmp_path / "c", code=2).stderr
+    assert "no images in" in session.run("embed", tmp_path / "empty", "--in", tmp_path / "c", code=2).stderr
+    assert "Name the image files or folders" in session.run("embed", "--in", tmp_path / "c", code=2).stderr
     assert not (tmp_path / "c").exists()
 
 
-def test_ctrl_c_commits_and_says_how_to_continue(home: Path, tmp_path: Path) -> None:
+def test_ctrl_c_commits_and_says_how_to_continue(session: Session, home: Path, tmp_path: Path) -> None:
     source = np.array(Image.open(DATA / "chelsea.png").convert("RGB"))
     (tmp_path / "photos").mkdir()
     for i in range(120):
@@ -153,7 +161,7 @@ def test_ctrl_c_commits_and_says_how_to_continue(home: Path, tmp_path: Path) -> 
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
     assert "To continue, run the same command again." in rest
-    done = run_birder("embed", tmp_path / "photos", "--in", tmp_path / "c")
+    done = session.run("embed", tmp_path / "photos", "--in", tmp_path / "c")
     already = re.search(r"^(\d+) already in ", done.stderr, re.MULTILINE)
     assert already is not None and int(already[1]) > 0
     from birder.collection.storage import Storage
@@ -162,14 +170,14 @@ def test_ctrl_c_commits_and_says_how_to_continue(home: Path, tmp_path: Path) -> 
     assert len(uris) == len(set(uris)) == 120
 
 
-def test_a_later_table_updates_rows_without_embedding(home: Path) -> None:
+def test_a_later_table_updates_rows_without_embedding(session: Session, home: Path) -> None:
     shutil.copytree(home / "c", home / "described")
     (home / "later.csv").write_text("file_name,trap,site\ncats/1.jpg,70,north\n2.jpg,8,\n0.jpg,,south\n")
     command = ["embed", home / "photos", "--in", home / "described", "--table", home / "later.csv"]
-    done = run_birder(*command)
+    done = session.run(*command)
     assert "Updated the columns of 2 existing rows." in done.stderr
     assert "Nothing to do" in done.stderr and "Model" not in done.stderr
-    assert "Updated" not in run_birder(*command).stderr
+    assert "Updated" not in session.run(*command).stderr
     from birder.collection.storage import Storage
 
     rows = {row["uri"].rsplit("/", 1)[1]: row for row in Storage.open(home / "described").to_arrow().to_pylist()}
@@ -180,7 +188,7 @@ def test_a_later_table_updates_rows_without_embedding(home: Path) -> None:
     ]
 
 
-def test_crops_manifests_and_shards_go_into_one_collection(home: Path, tmp_path: Path) -> None:
+def test_crops_manifests_and_shards_go_into_one_collection(session: Session, home: Path, tmp_path: Path) -> None:
     from birder.collection.storage import Storage
 
     box = {"category": "1", "conf": 0.8, "bbox": [0.1, 0.1, 0.5, 0.5]}
@@ -195,26 +203,26 @@ def test_crops_manifests_and_shards_go_into_one_collection(home: Path, tmp_path:
     to = tmp_path / "c"
     model = ["--model", home / "vit_b16_pn_tiny.pt"]
     crops = ("--crops", tmp_path / "md.json", "--min-conf", "0.2")
-    done = run_birder("embed", home / "photos", "--in", to, *crops, *model, code=1)
+    done = session.run("embed", home / "photos", "--in", to, *crops, *model, code=1)
     assert f"0 already in {to}, 2 to do" in done.stderr and "Embedded 1, already there 0, failed 1." in done.stderr
     assert "1 x MegaDetector failed on it: gone" in done.stderr
-    done = run_birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to, code=1)
+    done = session.run("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to, code=1)
     assert f"0 already in {to}, 3 to do" in done.stderr and "Embedded 2, already there 0, failed 1." in done.stderr
-    assert "Nothing to do (3 rows" in run_birder("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to).stderr
+    assert "Nothing to do (3 rows" in session.run("embed", tmp_path / "x.tar", tmp_path / "list.csv", "--in", to).stderr
     uris = set(Storage.open(to).to_arrow()["uri"].to_pylist())
     assert uris == {
         f"file://{home}/photos/cats/1.jpg#xywh=percent:10,10,50,50",
         f"file://{tmp_path}/x.tar#4.jpg",
         f"file://{home}/photos/dogs/0.jpg",
     }
-    listed = json.loads(run_birder("failures", to, "--format", "json").stdout)
+    listed = json.loads(session.run("failures", to, "--format", "json").stdout)
     assert [Path(row["file"]).name for row in listed] == ["3.jpg", "nobody.jpg"]
-    out = run_birder("similar", home / "photos/dogs/4.jpg", "--in", to, "-k", "1", "--format", "json").stdout
+    out = session.run("similar", home / "photos/dogs/4.jpg", "--in", to, "-k", "1", "--format", "json").stdout
     assert json.loads(out)[0]["file"] == f"file://{tmp_path}/x.tar#4.jpg"
 
 
-def test_crops_need_the_folder_that_their_files_are_in(home: Path, tmp_path: Path) -> None:
+def test_crops_need_the_folder_that_their_files_are_in(session: Session, home: Path, tmp_path: Path) -> None:
     (tmp_path / "md.json").write_text(json.dumps({"detection_categories": {"1": "animal"}, "images": []}))
     arguments = ["--in", tmp_path / "c", "--crops", tmp_path / "md.json"]
-    assert "name the one folder" in run_birder("embed", home / "photos/cats/1.jpg", *arguments, code=2).stderr
-    assert "lower the minimum" in run_birder("embed", home / "photos", *arguments, code=2).stderr
+    assert "name the one folder" in session.run("embed", home / "photos/cats/1.jpg", *arguments, code=2).stderr
+    assert "lower the minimum" in session.run("embed", home / "photos", *arguments, code=2).stderr

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 from typer.main import get_command
 
 from birder.cli import app
-from tests.cli.running import COMMAND, Session, run_birder, run_birder_on_a_terminal, with_path
+from tests.cli.running import COMMAND, Session, run_birder, with_path
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
 
@@ -43,6 +43,8 @@ PRINT_ROWS_AFTER_A_NETWORK_RAN = {
     "predict --like": ["predict", "owl.jpg", "--like", "c.birder"],
 }
 ON_A_COLLECTION = {
+    "evaluate": ["--column", "label", "--protocol", "knn"],
+    "adapt": ["--column", "label", "--to", "cats.safetensors"],
     "failures": [],
     "search": ["--where", "true"],
     "duplicates": [],
@@ -88,6 +90,23 @@ def session(home: Path) -> Iterator[Session]:
     session.close()
 
 
+@pytest.fixture(scope="module")
+def session_with(home: Path) -> Iterator[Callable[..., Session]]:
+    """Interpreters with these variables in their environment, whose terminals know colours and their own width."""
+    sessions: dict[str, Session] = {}
+
+    def session_with(**variables: str) -> Session:
+        key = repr(sorted(variables.items()))
+        if key not in sessions:
+            plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+            sessions[key] = Session(cwd=home, env=plain | {"TERM": "xterm-256color"} | variables)
+        return sessions[key]
+
+    yield session_with
+    for session in sessions.values():
+        session.close()
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_help_for_a_pipe_has_no_colours(session: Session, command: str) -> None:
     assert "\x1b" not in session.run(command, "--help").stdout
@@ -102,8 +121,8 @@ def test_rows_for_a_pipe_have_no_colours(session: Session, arguments: list[str])
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_help_fits_a_narrow_terminal(command: str) -> None:
-    lines = plain(run_birder_on_a_terminal(command, "--help", columns=40)).splitlines()
+def test_help_fits_a_narrow_terminal(session_with: Callable[..., Session], command: str) -> None:
+    lines = plain(session_with().run_on_a_terminal(command, "--help", columns=40)).splitlines()
     assert max(map(len, lines)) <= 40
     together = "".join("".join(lines).split())
     long = [name for each in COMMANDS[command].params for name in each.opts if name.startswith("--")]
@@ -112,23 +131,25 @@ def test_help_fits_a_narrow_terminal(command: str) -> None:
 
 @pytest.mark.parametrize("arguments", PRINT_ROWS.values(), ids=list(PRINT_ROWS))
 class TestRows:
-    def test_rows_for_a_pipe_have_no_colours_and_are_not_folded(self, arguments: list[str]) -> None:
-        done = run_birder(*arguments, env=dict(os.environ) | {"COLUMNS": "40"})
+    def test_rows_for_a_pipe_have_no_colours_and_are_not_folded(
+        self, session: Session, session_with: Callable[..., Session], arguments: list[str]
+    ) -> None:
+        done = session_with(COLUMNS="40").run(*arguments)
         assert "\x1b" not in done.stdout + done.stderr
-        csv_rows = list(csv.DictReader(io.StringIO(run_birder(*arguments, "--format", "csv").stdout)))
+        csv_rows = list(csv.DictReader(io.StringIO(session.run(*arguments, "--format", "csv").stdout)))
         if arguments[0] not in ("stats", "info"):  # which print several tables, or values of several lines
             assert len(done.stdout.splitlines()) in (0, len(csv_rows) + 1)
 
-    def test_rows_on_a_terminal_heed_no_color(self, arguments: list[str]) -> None:
-        assert not COLOUR.search(run_birder_on_a_terminal(*arguments, env=dict(os.environ) | {"NO_COLOR": "1"}))
+    def test_rows_on_a_terminal_heed_no_color(self, session_with: Callable[..., Session], arguments: list[str]) -> None:
+        assert not COLOUR.search(session_with(NO_COLOR="1").run_on_a_terminal(*arguments))
 
-    def test_rows_fit_a_narrow_terminal(self, arguments: list[str]) -> None:
-        rows = plain(run_birder_on_a_terminal(*arguments, columns=40))
+    def test_rows_fit_a_narrow_terminal(self, session_with: Callable[..., Session], arguments: list[str]) -> None:
+        rows = plain(session_with().run_on_a_terminal(*arguments, columns=40))
         assert "Traceback" not in rows
         table = [line for line in rows.splitlines() if "  " in line]  # notes are wrapped by the terminal itself
         assert all(len(line.rstrip()) <= 40 for line in table if not line.startswith("birder"))
 
-    def test_a_reader_that_has_gone_is_no_error(self, arguments: list[str]) -> None:
+    def test_a_closed_pipe_is_not_an_error(self, arguments: list[str]) -> None:
         read, write = os.pipe()
         os.close(read)
         command = [*COMMAND, *arguments]
@@ -138,9 +159,10 @@ class TestRows:
         for word in ("Traceback", "BrokenPipe", "Exception ignored"):
             assert word not in done.stderr
 
-    def test_rows_in_the_c_locale(self, arguments: list[str]) -> None:
-        done = run_birder(*arguments, env=dict(os.environ) | {"LC_ALL": "C"})
-        assert done.stdout == run_birder(*arguments).stdout
+    def test_rows_are_printed_in_the_c_locale(
+        self, session: Session, session_with: Callable[..., Session], arguments: list[str]
+    ) -> None:
+        assert session_with(LC_ALL="C").run(*arguments).stdout == session.run(*arguments).stdout
 
 
 def plain(written: str) -> str:
@@ -149,22 +171,22 @@ def plain(written: str) -> str:
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "en_US.UTF-8", "POSIX"])
 @pytest.mark.parametrize("format", ["csv", "table", "json"])
-def test_name_that_is_not_utf8_is_printed_as_utf8_and_programs_get_its_bytes(locale: str, format: str) -> None:
-    environment = with_path(None) | {"LC_ALL": locale}
-    command = [*COMMAND, "failures", "c.birder", "--format", format]
-    done = subprocess.run(command, capture_output=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}.jpg" in done.stdout.decode("utf-8")
-    assert format == "table" or b"caf%E9%20%FF.jpg" in done.stdout  # in the column uri
+def test_name_that_is_not_utf8_is_printed_as_utf8_and_programs_get_its_bytes(
+    session_with: Callable[..., Session], locale: str, format: str
+) -> None:
+    printed = session_with(LC_ALL=locale).run("failures", "c.birder", "--format", format).stdout
+    printed.encode("utf-8")  # bytes that are not UTF-8 would be surrogates
+    assert "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}.jpg" in printed
+    assert format == "table" or "caf%E9%20%FF.jpg" in printed  # in the column uri
 
 
-def test_standard_output_that_knows_no_unicode_gets_escapes() -> None:
+def test_standard_output_without_unicode_gets_escapes() -> None:
     environment = dict(os.environ) | {"PYTHONIOENCODING": "latin-1"}
     done = run_birder("search", "c.birder", "--where", "label = 'cats'", "--format", "csv", env=environment)
     assert done.stdout.startswith("file,")
 
 
-def test_work_goes_on_when_nobody_reads_standard_error(tmp_path: Path) -> None:
+def test_work_goes_on_when_standard_error_is_closed(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     command = [*COMMAND, "embed", "photos", "--in", str(tmp_path / "d.birder"), "--model", MODEL]
@@ -184,7 +206,7 @@ def test_work_goes_on_when_nobody_reads_standard_error(tmp_path: Path) -> None:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_exit_code_1_where_something_failed(session: Session, arguments: list[str]) -> None:
+def test_exit_code_is_1_if_something_failed(session: Session, arguments: list[str]) -> None:
     done = session.run(*arguments, code=1)
     assert "unknown file format" in done.stderr
 
@@ -217,7 +239,7 @@ def test_exit_code_1_where_something_failed(session: Session, arguments: list[st
     ],
     ids=" ".join,
 )
-def test_exit_code_2_for_wrong_use(session: Session, arguments: list[str]) -> None:
+def test_exit_code_is_2_for_wrong_use(session: Session, arguments: list[str]) -> None:
     done = session.run(*arguments, code=2)
     assert done.stdout == "" or not arguments
     assert "birder: " in done.stderr or not arguments

@@ -66,9 +66,20 @@ def make_bioclip(folder: Path, hub: Hub) -> dict[str, str]:
     return hub.env | {"BIRDER_WEIGHTS": str(folder / "weights.toml"), "BROWSER": "true"}
 
 
+def make_classifier(folder: Path) -> None:
+    """A classifier with the network of `make_bioclip`, as a checkpoint: owls.safetensors."""
+    from birder.weights.head import Head, save_head
+    from birder.weights.resolve import resolve
+
+    model = resolve(folder / "vit_b16_pn_mine.safetensors").load_image_encoder()
+    weight = np.random.default_rng(0).normal(size=(2, model.net.embedding_size)).astype(np.float32)
+    save_head(folder / "owls.safetensors", Head(("fox", "owl"), weight, np.zeros(2, np.float32)), model=model)
+
+
 def make_files(folder: Path, photos: Path) -> None:
     """What the examples name: images with a table, embeddings and predictions that others made."""
     names = [*sorted((photos / "birds").glob("*.jpg"))[:9], photos / "birds" / "owl.jpg"]
+    names += sorted((photos / "fish").glob("*.jpg"))
     for name in names + sorted((photos / "amphibians").glob("*.jpg")):
         to = folder / "photos" / name.parent.name / name.name
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +104,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Hom
     hub = Hub(tmp_path_factory.mktemp("hub"))
     env = make_bioclip(folder, hub)
     make_files(folder, photos)
+    make_classifier(folder)
     session = Session(cwd=folder, env=env)
     session.run("embed", "photos/", "--in", "photos.birder", "--model", WEIGHTS)
+    session.run("predict", "--in", "photos.birder", "--labels", "owl,frog", "--save")  # names to evaluate
     session.run("label", "photos.birder", "--where", "uri LIKE '%owl%'", "--set", "label=owl")
     yield Home(folder, env, session)
     session.close()

@@ -14,8 +14,8 @@ from birder.cli import app
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
-    "backup", "duplicates", "export", "failures", "import", "index", "label", "map", "relocate", "search", "serve",
-    "stats", "tidy", "undo",
+    "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map", "relocate",
+    "search", "serve", "stats", "tidy", "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "fetch", "info", "models", "taxa"}
 SAME_HELP = {"-k", "--where", "--force", "--device", "--in", "--batch-size"}
@@ -24,9 +24,9 @@ SAME_BEGINNING = {
     "--to": "Write to this file: ",
     "--model": "Model: a registered name, a hub repository, a folder or a checkpoint file",
 }
-AS_THE_ISSUE_WRITES_IT = {("relocate", "--to"), ("backup", "DEST"), ("detect", "--model")}
-"""`relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST` names its destination by position, and the
-model of `detect` is a detector."""
+AS_THE_ISSUE_WRITES_IT = {("relocate", "--to"), ("evaluate", "--to"), ("backup", "DEST"), ("detect", "--model")}
+"""`evaluate --to FOLDER` writes several files, `relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST`
+names its destination by position, and the model of `detect` is a detector."""
 NOT_OUR_WORDS = re.compile(
     r"photograph|picture|text half|image half|without it\b|\bcondition\b|\bhopeless|\bnumbers each", re.IGNORECASE
 )

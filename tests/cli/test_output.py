@@ -1,4 +1,4 @@
-"""What commands print of names that somebody else gave: a terminal shows it and does not obey it."""
+"""How commands print untrusted names: a terminal shows them and does not obey them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = f"{CLEAR}{TITLE}{TURNED}\x9b31m\n5 embedded, 0 failed\r.jpg"
 OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def test_what_a_terminal_would_obey_is_spelt_out() -> None:
+def test_control_sequences_are_escaped() -> None:
     assert printable(CLEAR + TITLE + TURNED) == r"\x1b[2J\x1b]0;owned\x07\u202egpj.exe"
     assert printable("a\udcff\nb\tc") == "a\\udcff\nb\tc"
     assert one_line("a\nb\tc\rd") == r"a\nb\tc\rd"
@@ -65,7 +65,7 @@ def test_escape_sequences_in_file_names_reach_no_terminal(tmp_path: Path) -> Non
         assert not OBEYED.search(ours.replace("\r\n", "\n")), form
 
 
-def test_other_programs_get_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_get_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     write_rows([{"file": NAME}], Format.json)
     written = capsys.readouterr().out
     assert json.loads(written) == [{"file": NAME}] and not OBEYED.search(written)

@@ -22,7 +22,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(shutil.copy(DATA / "birder" / "vit_tiny_p16_pn_test.pt", tmp_path / "vit_b16_pn_tiny.pt"))
 
 
-def test_tells_how_close_and_how_fast_and_what_it_made_embeds(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_quantize_reports_cosine_and_speed_and_its_graph_embeds(model: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / "birds", tmp_path / "birds")
     (tmp_path / "birds" / "broken.jpg").write_text("no image")
     done = run_birder("quantize", tmp_path / "birds", "--model", model)

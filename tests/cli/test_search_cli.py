@@ -59,7 +59,7 @@ def files(rows: list[dict[str, Any]]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, and the collection of them by the image encoder of the tiny CLIP."""
+    """Images, and the collection of them by the image encoder of the tiny CLIP."""
     home = tmp_path_factory.mktemp("home")
     source = Image.open(DATA / "chelsea.png").convert("RGB")
     for n, name in enumerate(["0.png", "1.png", "2.png", "3.png", "a green leaf.png", BAD]):
@@ -72,7 +72,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_a_photograph_and_its_row_find_the_same(home: Path) -> None:
+def test_an_image_and_its_row_find_the_same(home: Path) -> None:
     by_image = found(home / "c.birder", "--image", home / "photos" / "cats" / "1.png")
     by_id = found(home / "c.birder", "--id", "1.png")
     assert files(by_image) == files(by_id)
@@ -86,7 +86,7 @@ def test_a_photograph_and_its_row_find_the_same(home: Path) -> None:
 def test_several_queries_with_unlike_and_a_filter(home: Path) -> None:
     both = found(home / "c.birder", "--id", "1.png", "--id", "2.png", "--unlike", "3.png", "--where", "label = 'dogs'")
     assert set(files(both)) == {"0.png", "a green leaf.png"}
-    # What exists as a file is a photograph; the same words that name none are a row; and else a text.
+    # What exists as a file is an image; the same words that name none are a row; and else a text.
     photograph = home / "photos" / "cats" / "3.png"
     other = found(
         home / "c.birder", "--id", "1.png", "--id", "2.png", "--unlike", photograph, "--where", "label = 'dogs'"
@@ -129,13 +129,13 @@ def test_the_table_leaves_out_bookkeeping(home: Path) -> None:
     assert "6 rows" in notes
 
 
-def test_nothing_to_search_by_and_unknown_rows_are_said(home: Path) -> None:
+def test_a_search_without_a_query_or_by_an_unknown_row_is_refused(home: Path) -> None:
     assert "--image, --text, --id" in " ".join(run("search", home / "c.birder", code=2)[1].split())
     with pytest.raises(RowNotFoundError, match="has no row 'nobody'"):
         run("search", home / "c.birder", "--id", "nobody")
 
 
-def test_a_page_holds_its_pictures_and_runs_nothing(home: Path, tmp_path: Path) -> None:
+def test_a_page_contains_its_images_and_runs_nothing(home: Path, tmp_path: Path) -> None:
     collection = Path(shutil.copytree(home / "c.birder", tmp_path / "c.birder"))
     moved = home / "photos" / "dogs" / "2.png"
     moved.rename(tmp_path / "away.png")
@@ -167,7 +167,7 @@ def test_a_page_holds_its_pictures_and_runs_nothing(home: Path, tmp_path: Path) 
     assert "prefers-color-scheme: dark" in page
 
 
-def test_a_page_of_large_and_broken_pictures_and_crops(tmp_path: Path) -> None:
+def test_a_page_shows_large_and_broken_images_and_crops(tmp_path: Path) -> None:
     Image.new("RGB", (1600, 800), "red").save(tmp_path / "wide.jpg")
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     uri = (tmp_path / "wide.jpg").as_uri()
@@ -192,7 +192,7 @@ def test_a_page_of_large_and_broken_pictures_and_crops(tmp_path: Path) -> None:
         write_page(tmp_path / "wide.jpg" / "page.html", "x", [], [])
 
 
-def test_an_index_is_made_and_told_of(home: Path, tmp_path: Path) -> None:
+def test_an_index_is_built_and_reported(home: Path, tmp_path: Path) -> None:
     with pytest.raises(CollectionError, match="6 rows: an index needs"):
         run("index", home / "c.birder")
     out, notes = run("index", home / "c.birder", "--status")

@@ -176,7 +176,7 @@ def test_backups_of_a_collection_being_written_are_consistent_incremental_and_re
 
 
 @pytest.mark.slow
-def test_a_killed_backup_leaves_the_earlier_one_and_is_completed_by_the_next(written: Path, tmp_path: Path) -> None:
+def test_a_killed_backup_leaves_the_earlier_one_and_the_next_run_completes_it(written: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
     to = tmp_path / "backup.birder"
     before, killed = 0, 0
@@ -334,7 +334,7 @@ def test_a_backup_has_the_index_and_the_collection_goes_on_with_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize("where", ["inside", "around", "same", "other files", "a file", "another collection's backup"])
-def test_a_destination_that_is_not_for_it_is_refused_and_stays_as_it_was(
+def test_a_destination_with_other_contents_is_refused_and_stays_as_it_was(
     collection: Storage, tmp_path: Path, where: str
 ) -> None:
     to = tmp_path / "backup.birder"
@@ -362,7 +362,7 @@ def test_a_destination_that_is_not_for_it_is_refused_and_stays_as_it_was(
 
 
 @pytest.mark.parametrize("change", ["rows", "labels"])
-def test_a_backup_that_somebody_works_in_is_not_overwritten(collection: Storage, tmp_path: Path, change: str) -> None:
+def test_a_backup_that_was_changed_is_not_overwritten(collection: Storage, tmp_path: Path, change: str) -> None:
     to = tmp_path / "backup.birder"
     backup(collection, to)
     used = Storage.open(to)
@@ -376,7 +376,7 @@ def test_a_backup_that_somebody_works_in_is_not_overwritten(collection: Storage,
     assert Storage.open(to).count("label = 'lynx'") == (change == "labels")
 
 
-def test_a_collection_made_anew_in_the_same_place_does_not_replace_the_backup_of_the_former(
+def test_a_new_collection_in_the_same_place_does_not_replace_the_backup_of_the_former(
     collection: Storage, tmp_path: Path
 ) -> None:
     to = tmp_path / "backup.birder"
@@ -388,7 +388,7 @@ def test_a_collection_made_anew_in_the_same_place_does_not_replace_the_backup_of
     assert Storage.open(to).count() == 24
 
 
-def test_a_moved_collection_and_a_restored_one_go_on_with_their_backup(collection: Storage, tmp_path: Path) -> None:
+def test_a_moved_and_a_restored_collection_continue_their_backup(collection: Storage, tmp_path: Path) -> None:
     to = tmp_path / "backup.birder"
     backup(collection, to)
     moved = collection.path.rename(tmp_path / "moved.birder")
@@ -451,7 +451,7 @@ def test_two_backups_at_once_are_refused(collection: Storage, tmp_path: Path) ->
     assert not (tmp_path / "backup.birder").exists()
 
 
-def test_what_is_copied_is_flushed_before_the_manifests_name_it(
+def test_copied_files_are_flushed_before_the_manifests_name_them(
     collection: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to = tmp_path / "backup.birder"
@@ -472,7 +472,7 @@ def test_what_is_copied_is_flushed_before_the_manifests_name_it(
     assert record["finished"] and record["source"] == str(collection.path)
 
 
-def test_a_full_disk_is_said_and_the_earlier_backup_stays(
+def test_a_full_disk_is_reported_and_the_earlier_backup_stays(
     collection: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to = tmp_path / "backup.birder"

@@ -84,7 +84,7 @@ def steps(table: Path, to: Path) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["images", "failures", "map"])
-def test_a_half_made_table_is_made_again(tmp_path: Path, name: str) -> None:
+def test_an_incomplete_table_is_recreated(tmp_path: Path, name: str) -> None:
     whole = filled(tmp_path / "whole.birder") if name == "map" else Storage.create_or_open(tmp_path / "whole", CARD)
     if name == "map":
         compute_map(whole)
@@ -101,7 +101,7 @@ def test_a_half_made_table_is_made_again(tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: no system call can be chosen")
 @pytest.mark.parametrize("code", [MAKE_COLLECTION, MAKE_MAP], ids=["collection", "map"])
-def test_a_table_whose_creation_was_killed_at_any_system_call_is_made_again(tmp_path: Path, code: str) -> None:
+def test_a_table_whose_creation_was_killed_at_any_system_call_is_recreated(tmp_path: Path, code: str) -> None:
     def child(name: str, *trace: str) -> int:
         path = tmp_path / f"{name}.birder"
         if code == MAKE_MAP:

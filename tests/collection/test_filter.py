@@ -291,7 +291,7 @@ def test_a_search_parses_its_filter_once(collection: Storage, monkeypatch: pytes
         ("(taken_at) > ('soon')", "'soon' is not a time"),
     ],
 )  # fmt: skip
-def test_an_invalid_filter_is_told_where_it_is_wrong(where: str, message: str) -> None:
+def test_an_invalid_filter_is_refused_with_the_place_of_the_error(where: str, message: str) -> None:
     with pytest.raises(FilterError) as error:
         parse_filter(where, COLUMNS)
     said = str(error.value)
@@ -408,7 +408,7 @@ def test_hostile_texts_are_refused_or_parsed_soon_and_never_end_in_a_recursion_e
 
 
 @pytest.mark.slow
-def test_the_modules_that_take_filters_import_sqlglot_when_there_is_one() -> None:
+def test_modules_that_take_filters_import_sqlglot_only_for_a_filter() -> None:
     script = (
         "import sys; import birder.collection.search; assert 'sqlglot' not in sys.modules;"
         "from birder.collection.filter import parse_filter; import pyarrow as pa;"

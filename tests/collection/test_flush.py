@@ -65,7 +65,7 @@ def uris(path: Path) -> set[str]:
     return set(Storage.open(path).to_arrow()["uri"].to_pylist())
 
 
-def test_what_was_committed_is_there_after_a_power_cut(disk: Disk, tmp_path: Path) -> None:
+def test_committed_rows_survive_a_power_cut(disk: Disk, tmp_path: Path) -> None:
     collection = Storage.create_or_open(disk.root / "c.birder", CARD)
     assert uris(disk.after_a_cut(tmp_path / "empty") / "c.birder") == set()
     for i in range(3):
@@ -87,7 +87,7 @@ def test_without_flushing_the_same_cut_loses_it(disk: Disk, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_in_the_middle_of_a_commit_what_was_reported_before_is_there(disk: Disk, tmp_path: Path, seed: int) -> None:
+def test_a_power_cut_within_a_commit_keeps_what_was_reported_before(disk: Disk, tmp_path: Path, seed: int) -> None:
     collection = Storage.create_or_open(disk.root / "c.birder", CARD)
     with collection.writing():
         collection.write([row("a", [1, 0, 0, 0], "aa"), row("b", [0, 1, 0, 0], "bb")])
@@ -104,7 +104,7 @@ def test_in_the_middle_of_a_commit_what_was_reported_before_is_there(disk: Disk,
     assert "file:///d" in uris(cut)
 
 
-def test_a_disk_that_refuses_is_said(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_a_flush_is_reported(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = Storage.create_or_open(disk.root / "c.birder", CARD)
 
     def refuse(handle: int) -> None:

@@ -29,7 +29,7 @@ def numbers(collection: Storage, query: npt.NDArray[np.float32], **more: object)
 
 @pytest.mark.parametrize(("size", "kind"), [(256, "IvfRq"), (DIMENSION, "IvfFlat")])
 @pytest.mark.slow
-def test_recall_of_the_index_and_the_conditions_it_leaves_room_for(tmp_path: Path, size: int, kind: str) -> None:
+def test_an_automatic_index_has_a_high_recall_also_with_filters(tmp_path: Path, size: int, kind: str) -> None:
     vectors = clustered(60_000, size=size)
     collection = collection_in_bulk(tmp_path / "c.birder", vectors)
     with collection.writing():
@@ -44,13 +44,13 @@ def test_recall_of_the_index_and_the_conditions_it_leaves_room_for(tmp_path: Pat
     assert right >= 0.95 * 1000
     assert numbers(collection, queries[0], k=10, exact=True) == brute_force(vectors, queries[0], 10)
 
-    # A condition that holds for few rows, far from the query: all of them come, nearest first.
+    # A filter that few rows match, far from the query: all of them come, nearest first.
     rows = np.array([1, 2, 3, 20_001, 59_999])
     where = f"width IN ({', '.join(map(str, rows))})"
     assert (
         numbers(collection, queries[0], k=10, where=where) == rows[brute_force(vectors[rows], queries[0], 5)].tolist()
     )
-    # And one that holds for one row in forty: k of them, the right ones.
+    # And one that one row in forty matches: k of them, the right ones.
     of_label = np.array([n for n in range(60_000) if n % 40 == 3 and n % 7])
     right = 0
     for query in queries[:20]:
@@ -79,7 +79,7 @@ def test_appended_rows_are_found_at_once_and_deleted_ones_never(tmp_path: Path) 
     assert numbers(Storage.open(collection.path), query, k=2) == [3_001, best[1]]
 
 
-def test_a_changed_row_is_found_by_what_it_is_now(tmp_path: Path) -> None:
+def test_a_changed_row_is_found_by_its_new_embedding(tmp_path: Path) -> None:
     vectors = clustered(1_000)
     collection = collection_in_bulk(tmp_path / "c.birder", vectors)
     make_index(collection)
@@ -93,7 +93,7 @@ def test_a_changed_row_is_found_by_what_it_is_now(tmp_path: Path) -> None:
     assert collection.count("uri = 'file:///5' AND label = 'label 6'") == 1
 
 
-def test_conditions_mean_the_same_with_indexes_and_without(tmp_path: Path) -> None:
+def test_filters_mean_the_same_with_indexes_and_without(tmp_path: Path) -> None:
     collection = collection_in_bulk(tmp_path / "c.birder", clustered(2_000))
     conditions = [
         "label = 'label 3'",
@@ -113,7 +113,7 @@ def test_conditions_mean_the_same_with_indexes_and_without(tmp_path: Path) -> No
     assert without[2] > 0
 
 
-def test_it_is_kept_current_and_made_anew_when_the_collection_has_grown(
+def test_the_index_is_kept_current_and_rebuilt_when_the_collection_has_grown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vector_index, "AUTOMATIC", 1_000)
@@ -166,7 +166,7 @@ def test_columns_get_the_kind_of_index_that_fits(tmp_path: Path) -> None:
         make_index(collection, columns=["embedding"])
 
 
-def test_too_few_rows_and_another_writer_are_said(tmp_path: Path) -> None:
+def test_an_index_of_too_few_rows_or_beside_another_writer_is_refused(tmp_path: Path) -> None:
     collection = collection_in_bulk(tmp_path / "c.birder", clustered(100))
     with pytest.raises(CollectionError, match="100 rows.*Search works without one"):
         make_index(collection)
@@ -174,7 +174,7 @@ def test_too_few_rows_and_another_writer_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "cut short"])
-def test_with_a_damaged_index_all_rows_are_compared_and_that_is_said(tmp_path: Path, how: str) -> None:
+def test_with_a_damaged_index_all_rows_are_compared_with_a_note(tmp_path: Path, how: str) -> None:
     vectors = clustered(2_000)
     path = collection_in_bulk(tmp_path / "c.birder", vectors).path
     make_index(Storage.open(path), columns=["latitude"])
@@ -192,7 +192,7 @@ def test_with_a_damaged_index_all_rows_are_compared_and_that_is_said(tmp_path: P
     assert search(Storage.open(path), vectors=[query], k=7).notes == ()
 
 
-def test_a_damaged_index_of_a_column_is_said_and_made_again(tmp_path: Path) -> None:
+def test_a_damaged_index_of_a_column_is_reported_and_rebuilt(tmp_path: Path) -> None:
     path = collection_in_bulk(tmp_path / "c.birder", clustered(2_000)).path
     make_index(Storage.open(path), columns=["latitude"])
     (latitude,) = [i for i in images_of(path).list_indices() if i.columns == ["latitude"]]
@@ -204,7 +204,7 @@ def test_a_damaged_index_of_a_column_is_said_and_made_again(tmp_path: Path) -> N
     assert len(search(Storage.open(path), where="latitude = 5")) > 0
 
 
-def test_without_its_memory_it_is_not_made_anew_by_itself(tmp_path: Path) -> None:
+def test_without_its_record_the_index_is_not_rebuilt_automatically(tmp_path: Path) -> None:
     collection = collection_in_bulk(tmp_path / "c.birder", clustered(300))
     make_index(collection)
     (collection.path / "index.json").write_text(json.dumps(["?"]))

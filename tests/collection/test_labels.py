@@ -110,8 +110,8 @@ def test_any_column_of_text_is_written_and_undone(collection: Storage, column: s
     assert list(labels(Storage.open(collection.path), column).values()) == before
 
 
-def test_the_words_of_people_stand_above_those_of_later_runs(collection: Storage) -> None:
-    """A file that changed is embedded anew, with the name of its folder; what a person said of it stays."""
+def test_labels_by_people_take_precedence_over_later_runs(collection: Storage) -> None:
+    """A file that changed is embedded again, with the name of its folder; a label by a person stays."""
     table = collection.to_arrow().sort_by("uri").to_pylist()
     give_label(collection, [table[0]["id"]], "label", "lynx")
     give_label(collection, [table[1]["id"]], "label", None)
@@ -127,7 +127,7 @@ def test_the_words_of_people_stand_above_those_of_later_runs(collection: Storage
     assert list(labels(collection).values())[:2] == [table[0]["label"], table[1]["label"]]
 
 
-def test_where_rows_cannot_be_written_a_copy_with_the_labels_stands_in(collection: Storage) -> None:
+def test_in_a_read_only_folder_a_copy_with_the_labels_is_read(collection: Storage) -> None:
     before = labels(collection)
     ids = list(before)
     give_label(collection, ids[:3], "label", "lynx")
@@ -163,7 +163,7 @@ def test_a_torn_last_line_is_cut_off(collection: Storage, tail: bytes) -> None:
     assert labels(Storage.open(collection.path)) == before | {ids[0]: "lynx", ids[1]: "wolf"}
 
 
-def test_a_damaged_line_costs_itself_alone_and_is_told(collection: Storage) -> None:
+def test_a_damaged_line_of_the_journal_loses_only_itself_and_is_reported(collection: Storage) -> None:
     ids = list(labels(collection))
     for number in range(3):
         give_label(collection, ids[number : number + 1], "label", f"kind {number}")
@@ -176,7 +176,9 @@ def test_a_damaged_line_costs_itself_alone_and_is_told(collection: Storage) -> N
     assert (values[ids[0]], values[ids[2]]) == ("kind 0", "kind 2")
 
 
-def test_what_a_full_disk_refuses_is_not_there(collection: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_that_a_full_disk_refuses_are_not_in_the_journal(
+    collection: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = list(labels(collection))
     give_label(collection, ids[:1], "label", "lynx")
 
@@ -261,7 +263,7 @@ def test_a_former_versions_journal_is_read_and_replaced_without_loss(collection:
     assert history(Journal(collection.path)).total == 5
 
 
-def test_a_former_versions_table_that_was_half_made_locks_nothing(collection: Storage) -> None:
+def test_an_incomplete_table_of_a_former_version_locks_nothing(collection: Storage) -> None:
     ids = list(labels(collection))
     (collection.path / "labels.lance" / "_versions").mkdir(parents=True)
     assert history(collection.journal).total == 0

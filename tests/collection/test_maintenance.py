@@ -37,7 +37,7 @@ def size(path: Path) -> int:
 
 
 @pytest.mark.slow
-def test_pieces_are_joined_and_versions_go_and_nothing_else(tmp_path: Path) -> None:
+def test_tidying_joins_pieces_and_removes_versions_and_nothing_else(tmp_path: Path) -> None:
     collection = bit_by_bit(tmp_path / "c.birder")
     points = compute_map(collection)
     before = collection.to_arrow().sort_by("uri")
@@ -60,7 +60,7 @@ def test_pieces_are_joined_and_versions_go_and_nothing_else(tmp_path: Path) -> N
     assert np.array_equal(now.xy, points.xy)
 
 
-def test_labels_get_into_the_rows_and_stay_in_the_history(tmp_path: Path) -> None:
+def test_tidying_folds_labels_which_stay_in_the_history(tmp_path: Path) -> None:
     collection = bit_by_bit(tmp_path / "c.birder", 3)
     ids = collection.to_arrow().sort_by("uri")["id"].to_pylist()
     give_label(collection, ids[:2], "note", "lynx", by="Ada")
@@ -71,13 +71,13 @@ def test_labels_get_into_the_rows_and_stay_in_the_history(tmp_path: Path) -> Non
     assert undo(collection).restored == 2
 
 
-def test_a_table_that_was_half_made_stops_nothing(tmp_path: Path) -> None:
+def test_an_incomplete_table_does_not_stop_tidying(tmp_path: Path) -> None:
     collection = bit_by_bit(tmp_path / "c.birder", 2)
     (collection.path / "labels.lance" / "_versions").mkdir(parents=True)
     tidy(collection, keep=NOW)
 
 
-def test_it_is_told_what_tidying_would_bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_tidying_would_save_is_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = bit_by_bit(tmp_path / "c.birder", 12)
     worth = worth_tidying(collection.path)
     assert worth.pieces == 12 and not worth.is_much
@@ -96,7 +96,7 @@ def test_it_is_told_what_tidying_would_bring(tmp_path: Path, monkeypatch: pytest
     assert not worth_tidying(collection.path).is_much
 
 
-def test_an_index_is_not_counted_as_what_tidying_would_save(tmp_path: Path) -> None:
+def test_an_index_is_not_counted_among_what_tidying_would_save(tmp_path: Path) -> None:
     collection = collection_of_vectors(
         tmp_path / "c.birder", np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32)
     )
@@ -107,7 +107,7 @@ def test_an_index_is_not_counted_as_what_tidying_would_save(tmp_path: Path) -> N
     assert worth_tidying(collection.path).bytes - before.bytes < index / 2  # manifests are
 
 
-def test_versions_of_the_last_hour_stay_and_who_reads_them_goes_on(tmp_path: Path) -> None:
+def test_versions_of_the_last_hour_stay_readable(tmp_path: Path) -> None:
     collection = bit_by_bit(tmp_path / "c.birder")
     reader = Storage.open(collection.path)
     before = reader.to_arrow()
@@ -117,7 +117,7 @@ def test_versions_of_the_last_hour_stay_and_who_reads_them_goes_on(tmp_path: Pat
     assert len(search(reader, vectors=[np.ones(32, np.float32)], k=3)) == 3
 
 
-def test_while_another_process_adds_images_it_is_refused(tmp_path: Path) -> None:
+def test_tidying_is_refused_while_another_process_adds_images(tmp_path: Path) -> None:
     collection = bit_by_bit(tmp_path / "c.birder", 2)
     was = size(collection.path)
     with running(collection.path), pytest.raises(CollectionError, match="Another process is adding images"):
@@ -125,7 +125,7 @@ def test_while_another_process_adds_images_it_is_refused(tmp_path: Path) -> None
     assert size(collection.path) == was
 
 
-def test_thumbnails_of_photographs_that_are_gone_go(tmp_path: Path) -> None:
+def test_thumbnails_of_removed_images_are_removed(tmp_path: Path) -> None:
     sha256 = ["a" * 64, "b" * 64]
     collection = collection_of_vectors(tmp_path / "c.birder", np.eye(2), sha256=sha256)
     folder = collection.path / "thumbnails"

@@ -31,7 +31,7 @@ def told(collection: Storage, column: str = "label") -> dict[str, Source]:
 
 
 @pytest.mark.slow
-def test_embed_writes_down_where_labels_came_from_and_people_stand_above_it(tmp_path: Path, photos: Path) -> None:
+def test_embed_records_where_labels_came_from_and_people_take_precedence(tmp_path: Path, photos: Path) -> None:
     folder = tmp_path / "photos" / "trap"
     folder.mkdir(parents=True)
     for name, photo in zip("abc", sorted(photos.glob("*/*.jpg")), strict=False):
@@ -55,7 +55,7 @@ def test_embed_writes_down_where_labels_came_from_and_people_stand_above_it(tmp_
     assert sources_of(collection, "label", [uri]) == {uri: Source("person", "Ada", change.at)}
 
 
-def test_a_table_that_names_what_the_folder_said_makes_it_its_own(tmp_path: Path, photos: Path) -> None:
+def test_a_table_that_repeats_the_folders_label_becomes_its_source(tmp_path: Path, photos: Path) -> None:
     folder = tmp_path / "photos" / "owl"
     folder.mkdir(parents=True)
     shutil.copy(min(photos.glob("*/*.jpg")), folder / "a.jpg")
@@ -65,9 +65,7 @@ def test_a_table_that_names_what_the_folder_said_makes_it_its_own(tmp_path: Path
     assert told(embedded(tmp_path, "--table", str(table))) == {"a.jpg": Source("table")}
 
 
-def test_a_collection_that_was_made_before_gets_the_column_when_it_is_written_next(
-    tmp_path: Path, photos: Path
-) -> None:
+def test_an_older_collection_gets_the_column_at_the_next_write(tmp_path: Path, photos: Path) -> None:
     folder = tmp_path / "photos" / "trap"
     folder.mkdir(parents=True)
     some = sorted(photos.glob("*/*.jpg"))
@@ -82,7 +80,7 @@ def test_a_collection_that_was_made_before_gets_the_column_when_it_is_written_ne
     assert told(collection) == {"a.jpg": Source("folder"), "b.jpg": Source("folder")}
 
 
-def test_predictions_are_of_models_and_an_undone_label_is_what_it_was(tmp_path: Path) -> None:
+def test_predictions_have_a_model_as_source_and_an_undone_label_its_former_one(tmp_path: Path) -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
     predicted = {"predicted_label": "owl", "predicted_by": "net 2", "predicted_at": at}
     types = {"predicted_label": pa.string(), "predicted_by": pa.string(), "predicted_at": pa.timestamp("us", "UTC")}

@@ -77,7 +77,7 @@ def test_a_snapshot_does_not_show_later_commits(collection: Storage) -> None:
     assert (collection.snapshot().count(), collection.count("label = 'owl'")) == (13, 1)
 
 
-def test_the_newest_version_is_told_without_moving_to_it(collection: Storage) -> None:
+def test_the_newest_version_is_known_without_moving_to_it(collection: Storage) -> None:
     reader = Storage.open(collection.path, labels=False)
     version = reader.version
     collection_of_vectors(collection.path, VECTORS[:1] + 1, names=["new"])

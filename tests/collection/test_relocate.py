@@ -160,7 +160,7 @@ def test_a_folder_moves_into_itself(home: Path, storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("check", ["sample", "all"])
-def test_a_file_that_is_missing_or_another_stops_it_and_nothing_changes(
+def test_a_missing_or_different_file_stops_a_relocation_and_nothing_changes(
     home: Path, storage: Storage, check: Any
 ) -> None:
     before = state(storage)
@@ -175,7 +175,7 @@ def test_a_file_that_is_missing_or_another_stops_it_and_nothing_changes(
     assert state(storage) == before
 
 
-def test_a_sample_is_even_and_has_the_first_and_the_last() -> None:
+def test_the_compared_sample_is_even_and_has_the_first_and_the_last() -> None:
     rows: Any = list(range(1_000))
     sample: Any = relocate_module._evenly(rows, 50)
     assert len(set(sample)) == 50 and sample[0] == 0 and sample[-1] == 999
@@ -184,7 +184,7 @@ def test_a_sample_is_even_and_has_the_first_and_the_last() -> None:
     assert few == [0, 1, 2]
 
 
-def test_all_files_are_compared_if_asked_and_progress_is_told(home: Path, storage: Storage) -> None:
+def test_all_files_are_compared_on_request_and_progress_is_reported(home: Path, storage: Storage) -> None:
     shutil.move(home / "photos", home / "moved")
     told: list[tuple[int, int]] = []
     relocate(storage, home / "photos", home / "moved", check="all", progress=lambda *each: told.append(each))
@@ -294,7 +294,7 @@ def test_a_crash_leaves_old_uris_or_new_ones_and_the_next_writer_finishes(
     assert rows(storage) == before
 
 
-def test_a_damaged_file_of_places_is_told_and_collections_without_one_open(home: Path, storage: Storage) -> None:
+def test_a_damaged_file_of_places_is_reported_and_collections_without_one_open(home: Path, storage: Storage) -> None:
     (storage.path / "places.json").write_text("{")
     with pytest.raises(CollectionError, match=r"places\.json cannot be read.*Restore it"):
         relocate(storage, home / "photos", home / "moved")
@@ -362,7 +362,7 @@ def test_any_path_of_bytes_moves_and_comes_back(parts: list[bytes]) -> None:
     assert moved(there, "file:///new%20place", "file:///old") == uri
 
 
-def test_uris_that_places_do_not_lead_back_to_come_back_as_they_were(home: Path, storage: Storage) -> None:
+def test_irregular_uris_are_restored_as_they_were(home: Path, storage: Storage) -> None:
     with storage.writing():
         table = storage.to_arrow().select(["id", "uri"]).to_pylist()
         spelled = {row["id"]: row["uri"].replace("/photos/", "/phot%6Fs/") for row in table}

@@ -133,7 +133,7 @@ def test_rows_are_named_by_id_uri_path_and_file_name(collection: Storage) -> Non
             search(collection, ids=[key])
 
 
-def test_several_files_of_one_name_are_told(tmp_path: Path) -> None:
+def test_several_files_of_one_name_are_reported(tmp_path: Path) -> None:
     made = Storage.create_or_open(tmp_path / "c.birder", card(SIZE))
     with made.writing():
         for folder in "ab":
@@ -171,7 +171,7 @@ def test_results_in_three_forms_with_the_columns_asked_for(collection: Storage) 
     assert search(collection, vectors=[VECTORS[0]], where="label = 'nobody'").to_list() == []
 
 
-def test_what_cannot_be_searched_for_is_said(collection: Storage, tmp_path: Path) -> None:
+def test_impossible_queries_are_reported(collection: Storage, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Nothing to search by"):
         search(collection)
     with pytest.raises(ConfigError, match="at least one row"):
@@ -285,7 +285,7 @@ def test_a_parsed_filter_keeps_its_texts() -> None:
 
 @pytest.fixture(scope="module")
 def of_clip(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    """Photographs embedded by the image encoder of the tiny CLIP."""
+    """Images embedded by the image encoder of the tiny CLIP."""
     from birder.cli.convert import convert
     from birder.collection.model import load_encoder
 
@@ -306,12 +306,12 @@ def of_clip(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     return made
 
 
-def test_texts_are_compared_in_the_space_of_both_halves(of_clip: Storage) -> None:
+def test_texts_are_compared_in_the_space_of_both_encoders(of_clip: Storage) -> None:
     clip = load_clip(CLIP)
     encoder = load_encoder_of(of_clip, "cpu", engine="torch")
     home = of_clip.path.parent
     pixels = torch.stack([encoder.transform(Image.open(home / f"{n}.png")) for n in range(12)])
-    images = unit(clip.encode_image(pixels).numpy())  # as the whole model has them, from the photographs
+    images = unit(clip.encode_image(pixels).numpy())  # as the whole model has them, from the images
     texts = unit(clip.encode_text(["a cat", "a green frog"]).numpy())
     found = search(of_clip, texts=["a cat"], clip=clip, k=12).to_list()
     for row in found:
@@ -322,7 +322,7 @@ def test_texts_are_compared_in_the_space_of_both_halves(of_clip: Storage) -> Non
     mixed = search(
         of_clip, texts=["a cat"], images=[home / "3.png"], unlike=["a green frog"], clip=clip, encoder=encoder, k=12
     ).to_list()
-    assert {row["width"] for row in mixed} == {*range(12)} - {3}  # the photograph that was asked with is left out
+    assert {row["width"] for row in mixed} == {*range(12)} - {3}  # the image that was asked with is left out
     for row in mixed:
         mine = images[row["width"]]
         expected = (mine @ texts[0] + mine @ images[3]) / 2 - mine @ texts[1]
@@ -331,7 +331,7 @@ def test_texts_are_compared_in_the_space_of_both_halves(of_clip: Storage) -> Non
     assert filtered == [{k: r[k] for k in ("similarity", "width")} for r in found if r["width"] > 7][:3]
 
 
-def test_a_photograph_that_is_asked_with_is_left_out_and_a_broken_one_told(of_clip: Storage) -> None:
+def test_a_query_image_is_left_out_and_a_broken_one_reported(of_clip: Storage) -> None:
     encoder = load_encoder_of(of_clip, "cpu", engine="torch")
     home = of_clip.path.parent
     assert 5 not in numbers(search(of_clip, images=[home / "5.png"], encoder=encoder))

@@ -20,7 +20,7 @@ def collection(tmp_path: Path) -> Storage:
     return collection_of(tmp_path / "c.birder")
 
 
-def test_what_is_written_is_read_back_by_another_process_view(collection: Storage) -> None:
+def test_rows_that_were_written_are_read_by_a_collection_opened_again(collection: Storage) -> None:
     write(collection, [row("a", [1, 2, 3, 4], columns={"label": "owl", "latitude": 5})])
     (back,) = Storage.open(collection.path).to_arrow().to_pylist()
     assert back["embedding"] == [1, 2, 3, 4]
@@ -89,14 +89,14 @@ def test_failures_come_go_and_are_replaced(collection: Storage) -> None:
     assert len(collection.failures()) == 2
 
 
-def test_a_changed_file_keeps_what_was_written_into_its_row(collection: Storage) -> None:
+def test_a_changed_file_keeps_the_values_given_to_its_row(collection: Storage) -> None:
     kept = {"label": "owl", "species": "Strix aluco", "trap": 3}
     collection.add_columns({"trap": pa.int64(), "predicted_label": pa.string()})
     write(collection, [row("a", [1, 0, 0, 0], columns={**kept, "latitude": 5.0, "predicted_label": "wren"})])
     write(collection, [row("a", [0, 1, 0, 0], "02", columns={"trap": 4, "label": None}, known=True)])
     (back,) = collection.to_arrow().to_pylist()
     assert {name: back[name] for name in kept} == {**kept, "trap": 4}
-    # The former picture's place and what a model made of it are not the new one's.
+    # The former image's place and what a model made of it are not the new one's.
     assert (back["embedding"], back["latitude"], back["predicted_label"]) == ([0, 1, 0, 0], 1.0, None)
 
 
@@ -109,7 +109,7 @@ def test_a_folder_s_name_does_not_replace_a_table_s_label(collection: Storage) -
     assert [(r["label"], r["label_source"]) for r in rows] == [("table", "table"), ("elsewhere", "folder")]
 
 
-def test_a_death_between_row_and_failure_is_mended_by_the_next_run(collection: Storage) -> None:
+def test_a_run_killed_between_row_and_failure_is_repaired_by_the_next(collection: Storage) -> None:
     write(collection, [], [Failure("file:///a", "empty", Stamp(0, 5))])
     write(collection, [row("a", [1, 0, 0, 0], failed=False)])  # as if killed before the failure was removed
     assert len(collection.failures()) == 1
@@ -128,7 +128,7 @@ def test_new_columns_are_null_in_old_rows(collection: Storage) -> None:
     assert Storage.open(collection.path).model == CARD
 
 
-def test_columns_of_another_type_or_of_ours_are_refused(collection: Storage) -> None:
+def test_columns_of_another_type_or_of_birders_own_are_refused(collection: Storage) -> None:
     collection.add_columns({"trap": pa.int64()})
     with pytest.raises(CollectionError, match="column trap is int64"):
         collection.check_columns({"trap": pa.string()})
@@ -152,7 +152,7 @@ def test_another_model_is_refused(collection: Storage, card: ModelCard, reason: 
         Storage.create_or_open(collection.path, card)
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_contents_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.doc").write_text("x")
     with pytest.raises(CollectionNotFoundError, match="not a collection"):
         Storage.open(tmp_path)
@@ -164,14 +164,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_making_that_was_cut_short_is_made_again(collection: Storage) -> None:
+def test_an_interrupted_creation_is_done_again(collection: Storage) -> None:
     for manifest in (collection.path / "images.lance" / "_versions").iterdir():
         manifest.unlink()
     assert not exists(collection.path)
     assert Storage.create_or_open(collection.path, CARD).count() == 0
 
 
-def test_a_damaged_collection_is_said(collection: Storage) -> None:
+def test_a_damaged_collection_is_reported(collection: Storage) -> None:
     for manifest in (collection.path / "images.lance" / "_versions").iterdir():
         manifest.write_bytes(b"\0" * 100)
     with pytest.raises(CollectionError, match="damaged"):

@@ -167,7 +167,7 @@ def test_a_version_that_lacks_files_is_replaced_by_the_one_before(collection: St
     assert Storage.open(collection.path).to_arrow().num_rows == expected + 1
 
 
-def test_a_whole_collection_is_only_looked_at(collection: Storage) -> None:
+def test_a_whole_collection_is_only_read(collection: Storage) -> None:
     before = {file: file.stat().st_mtime_ns for file in collection.path.rglob("*")}
     with warnings.catch_warnings():
         warnings.simplefilter("error")

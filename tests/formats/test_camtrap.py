@@ -74,7 +74,7 @@ def lines(folder: Path, table: str) -> Lines:
 
 @pytest.fixture
 def trap(make: Make, tmp_path: Path) -> Storage:
-    """A collection made from the standard's example package, three photographs of it."""
+    """A collection made from the standard's example package, three images of it."""
     sources = [source for source in find_sources([str(DATA / "camtrap-dp")]) if dict(source.columns)["fileName"]]
     chosen = [source for source in sources if source.columns["label"]][:40]
     schema = chosen[0].columns.table.schema  # type: ignore[attr-defined]
@@ -85,7 +85,7 @@ def trap(make: Make, tmp_path: Path) -> Storage:
     return make(rows, types | PREDICTED)
 
 
-def test_a_collection_from_a_package_goes_back_with_its_deployments_and_media(trap: Storage, tmp_path: Path) -> None:
+def test_a_collection_from_a_package_is_exported_with_its_deployments_and_media(trap: Storage, tmp_path: Path) -> None:
     export(
         trap, tmp_path / "out", format="camtrap-dp", project=Project(package=DATA / "camtrap-dp"), classifier="net 1"
     )
@@ -116,7 +116,7 @@ def test_a_collection_from_a_package_goes_back_with_its_deployments_and_media(tr
     ]
 
 
-def test_without_the_package_the_rows_and_options_tell_what_it_needs(trap: Storage, tmp_path: Path) -> None:
+def test_without_the_original_package_rows_and_options_provide_what_is_required(trap: Storage, tmp_path: Path) -> None:
     given = Project(sampling_design="targeted", contributors=["Ada"], zone=read_zone("Europe/Brussels"))
     export(trap, tmp_path / "out", format="camtrap-dp", project=given)
     package = check(tmp_path / "out", tmp_path)
@@ -130,7 +130,7 @@ def test_without_the_package_the_rows_and_options_tell_what_it_needs(trap: Stora
     assert set(package["project"]["captureMethod"]) <= {"activityDetection", "timeLapse"}
 
 
-def test_plain_photographs_with_boxes_labels_and_predictions(make: Make, tmp_path: Path) -> None:
+def test_plain_images_are_exported_with_boxes_labels_and_predictions(make: Make, tmp_path: Path) -> None:
     box = {"box_x": 0.1, "box_y": 0.2, "box_width": 0.5, "box_height": 0.25}
     other = {"box_x": 0.6, "box_y": 0.0, "box_width": 0.25, "box_height": 0.5}
     a, b = (path_to_uri(f"/photos/{name}.jpg") for name in ("north/a", "south/b c"))
@@ -177,7 +177,7 @@ def test_plain_photographs_with_boxes_labels_and_predictions(make: Make, tmp_pat
     assert package["spatial"]["type"] == "Polygon"
 
 
-def test_when_people_labelled_and_the_machine_predicted_is_told_where_it_is_known(make: Make, tmp_path: Path) -> None:
+def test_times_of_labels_and_predictions_are_exported_if_known(make: Make, tmp_path: Path) -> None:
     uri = path_to_uri("/photos/a.jpg")
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     row = {
@@ -201,7 +201,7 @@ def test_when_people_labelled_and_the_machine_predicted_is_told_where_it_is_know
     assert (machine["classificationTimestamp"], machine["classifiedBy"]) == ("2026-01-02T03:04:05Z", "net 2")
 
 
-def test_the_name_of_a_folder_is_nobodys_determination(make: Make, tmp_path: Path) -> None:
+def test_the_name_of_a_folder_is_not_a_determination_by_a_person(make: Make, tmp_path: Path) -> None:
     """As `birder embed` writes it, and in a collection that was made before it was written down."""
     rows: dict[str, dict[str, Any]] = {
         path_to_uri("/photos/trap/a.jpg"): {"label": "trap", "label_source": "folder"},
@@ -229,7 +229,7 @@ def test_the_name_of_a_folder_is_nobodys_determination(make: Make, tmp_path: Pat
         export(only, tmp_path / "none", format="camtrap-dp", project=PROJECT)
 
 
-def test_a_name_that_may_be_of_no_taxon_is_warned_of(make: Make, tmp_path: Path) -> None:
+def test_a_name_that_may_not_be_a_taxon_gives_a_warning(make: Make, tmp_path: Path) -> None:
     rows: dict[str, dict[str, Any]] = {
         path_to_uri("/photos/x/a.jpg"): {"label": "fox", "label_source": "table"},
         path_to_uri("/photos/x/b.jpg"): {"label": "owl", "species": "Bubo bubo"},
@@ -263,7 +263,7 @@ def test_labels_from_folders_are_exported_on_request_at_the_command_line(tmp_pat
     assert isinstance(run.exception, ConfigError) and "camtrap-dp, xmp" in str(run.exception)
 
 
-def test_all_that_is_missing_is_said_at_once(make: Make, tmp_path: Path) -> None:
+def test_everything_that_is_missing_is_reported_at_once(make: Make, tmp_path: Path) -> None:
     collection = make({path_to_uri("/photos/a.jpg"): {"label": "owl"}})
     with pytest.raises(ConfigError) as caught:
         export(collection, tmp_path / "out", format="camtrap-dp")
@@ -286,7 +286,7 @@ def test_all_that_is_missing_is_said_at_once(make: Make, tmp_path: Path) -> None
         export(hidden, tmp_path / "out", format="camtrap-dp", project=PROJECT)
 
 
-def test_photographs_without_a_time_are_named(tmp_path: Path, make: Make) -> None:
+def test_images_without_a_time_are_listed(tmp_path: Path, make: Make) -> None:
     collection = make({path_to_uri("/photos/a.jpg"): {"label": "owl"}})
     with collection.writing():
         row = {"uri": [path_to_uri("/photos/a.jpg")], "taken_at": pa.nulls(1, pa.timestamp("us"))}
@@ -295,7 +295,7 @@ def test_photographs_without_a_time_are_named(tmp_path: Path, make: Make) -> Non
         export(collection, tmp_path / "out", format="camtrap-dp", project=PROJECT)
 
 
-def test_a_package_may_be_a_zip_and_a_folder_keeps_what_else_is_in_it(make: Make, tmp_path: Path) -> None:
+def test_a_package_may_be_a_zip_and_a_folder_keeps_its_other_files(make: Make, tmp_path: Path) -> None:
     collection = make({path_to_uri("/photos/a.jpg"): {"label": "owl"}})
     export(collection, tmp_path / "out.zip", format="camtrap-dp", project=PROJECT)
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:

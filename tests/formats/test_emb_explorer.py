@@ -18,7 +18,7 @@ from birder.taxonomy import RANKS
 from tests.formats.conftest import REFERENCE, Make
 
 
-def test_their_own_example_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_the_published_example_of_emb_explorer_is_reproduced(tmp_path: Path) -> None:
     collection = import_embeddings(REFERENCE, tmp_path / "c.birder", model="bioclip-2").collection
     export(collection, tmp_path / "e.parquet", format="emb-explorer")
     given, out = pq.read_table(REFERENCE), pq.read_table(tmp_path / "e.parquet")
@@ -27,7 +27,7 @@ def test_their_own_example_comes_back_as_it_was(tmp_path: Path) -> None:
     assert out.schema.field("emb").type == given.schema.field("emb").type == pa.list_(pa.float32())
 
 
-def test_a_collection_of_photographs_has_what_they_demand(make: Make, tmp_path: Path) -> None:
+def test_a_collection_of_images_has_what_emb_explorer_requires(make: Make, tmp_path: Path) -> None:
     rows = {
         "https://a.org/1.jpg": {"label": "owl", "kingdom": "Animalia", "species": "Bubo bubo"},
         "file:///b.jpg": {"label": "wren"},
@@ -50,13 +50,13 @@ def test_a_collection_of_photographs_has_what_they_demand(make: Make, tmp_path: 
     assert not {"embedding", "id", "uri", "sha256", "etag", "seen", "latitude"} & set(table.column_names)
 
 
-def test_a_uuid_that_is_not_one_for_each_row_is_not_taken(make: Make, tmp_path: Path) -> None:
+def test_a_uuid_column_that_is_not_unique_is_not_used(make: Make, tmp_path: Path) -> None:
     collection = make({"file:///a": {"uuid": "x"}, "file:///b": {"uuid": "x"}}, {"uuid": pa.string()})
     export(collection, tmp_path / "e.parquet", format="emb-explorer")
     assert pq.read_table(tmp_path / "e.parquet")["uuid"].to_pylist() == collection.to_arrow()["id"].to_pylist()
 
 
-def test_their_file_must_be_parquet_with_rows(make: Make, tmp_path: Path) -> None:
+def test_a_file_for_emb_explorer_must_be_parquet_with_rows(make: Make, tmp_path: Path) -> None:
     collection = make({"file:///a": {}})
     with pytest.raises(ConfigError, match=r"e\.parquet"):
         export(collection, tmp_path / "e.csv", format="emb-explorer")
@@ -65,7 +65,7 @@ def test_their_file_must_be_parquet_with_rows(make: Make, tmp_path: Path) -> Non
     assert Storage.open(collection.path).count() == 1
 
 
-def test_its_pictures_are_those_that_birder_serve_shows(tmp_path: Path) -> None:
+def test_image_addresses_are_those_that_birder_serve_answers(tmp_path: Path) -> None:
     from tests.factory import collection_of_images
     from tests.server.live import serving
 

@@ -35,7 +35,7 @@ def test_a_collection_without_a_map_says_how_to_make_one(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_map_and_small_pictures_go_out(collection: Storage, tmp_path: Path) -> None:
+def test_embedding_atlas_gets_the_map_and_thumbnails(collection: Storage, tmp_path: Path) -> None:
     points = compute_map(collection)
     photos = collection.path.parent / "photos"
     broken = sorted(photos.iterdir())[3]
@@ -61,7 +61,7 @@ def test_the_map_and_small_pictures_go_out(collection: Storage, tmp_path: Path) 
     assert any(row["image"] is None for row in others)
 
 
-def test_rows_that_are_not_on_the_map_are_told(collection: Storage, tmp_path: Path) -> None:
+def test_rows_that_are_not_on_the_map_are_reported(collection: Storage, tmp_path: Path) -> None:
     ids = collection.to_arrow()["id"].to_pylist()
     shutil.rmtree(collection.path.parent / "photos")
     said = write(

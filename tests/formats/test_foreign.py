@@ -29,7 +29,7 @@ def rows_of(collection: Storage) -> dict[str, dict[str, Any]]:
     return {row["uri"]: row for row in collection.to_arrow().to_pylist()}
 
 
-def test_a_folder_of_parquet_comes_in_as_one_and_its_broken_files_are_failures(tmp_path: Path) -> None:
+def test_a_folder_of_parquet_is_imported_as_one_and_its_broken_files_are_failures(tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     parquet(folder / "a.parquet", uri=["https://1", "https://2"], emb=[[1.0, 2.0], [3.0, 4.0]])
     parquet(folder / "part=2" / "b.parquet", uri=["https://3"], emb=[[5.0, 6.0]], site=["north"])
@@ -55,7 +55,7 @@ def test_a_folder_of_parquet_comes_in_as_one_and_its_broken_files_are_failures(t
     assert [row["uri"] for row in left] == [path_to_uri(folder / "e.parquet")]
 
 
-def test_folders_that_cannot_be_one_are_refused(tmp_path: Path, make: Make) -> None:
+def test_folders_of_parquet_that_do_not_fit_together_are_refused(tmp_path: Path, make: Make) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="no Parquet file"):
         import_embeddings(tmp_path / "empty", tmp_path / "c.birder", model="m")
@@ -82,11 +82,11 @@ def test_the_published_packages_parquet_has_paths(tmp_path: Path, name: str) -> 
     )
     rows = rows_of(import_embeddings(file, tmp_path / "c.birder", model="m").collection)
     assert list(rows) == [path_to_uri(tmp_path / "a/1.jpg"), "file:///abs/2.jpg"]
-    assert [row["source_label"] for row in rows.values()] == [0, -1]  # their index of a class is no label
+    assert [row["source_label"] for row in rows.values()] == [0, -1]  # their index of a class is not a label
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2"])
-def test_an_array_comes_in_with_its_table(tmp_path: Path, dtype: str) -> None:
+def test_an_array_is_imported_with_its_table(tmp_path: Path, dtype: str) -> None:
     array = np.random.default_rng(0).normal(size=(3, 4)).astype(dtype)
     array[1, 2] = np.inf
     np.save(tmp_path / "f.npy", array)
@@ -101,7 +101,7 @@ def test_an_array_comes_in_with_its_table(tmp_path: Path, dtype: str) -> None:
     assert (bare.new, bare.failed) == (2, 1)
 
 
-def test_arrays_that_are_no_embeddings_are_refused(tmp_path: Path) -> None:
+def test_arrays_that_are_not_embeddings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file\na.jpg\n")
     np.save(tmp_path / "two.npy", np.zeros((2, 4), "f4"))
     np.save(tmp_path / "flat.npy", np.zeros(4, "f4"))
@@ -115,7 +115,7 @@ def test_arrays_that_are_no_embeddings_are_refused(tmp_path: Path) -> None:
         import_embeddings(file, tmp_path / "c.birder", model="m", table=tmp_path / "t.csv")
 
 
-def test_what_bioclip_embed_wrote_comes_in(tmp_path: Path) -> None:
+def test_output_of_bioclip_embed_is_imported(tmp_path: Path) -> None:
     embeddings = {
         "a.jpg": [0.5, -1.25],
         "/abs/b.jpg": [3.0, 4],
@@ -152,7 +152,7 @@ def test_what_bioclip_embed_wrote_comes_in(tmp_path: Path) -> None:
         '{"a": NaN}',
     ],
 )
-def test_json_that_is_none_of_pybioclip_is_no_traceback(tmp_path: Path, text: str) -> None:
+def test_json_that_pybioclip_did_not_write_is_refused_in_words(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     try:
         import_embeddings(tmp_path / "a.json", tmp_path / "c.birder", model="m")

@@ -58,9 +58,7 @@ def crops(make: Make, results: Path, root: str, named: dict[int, tuple[str, floa
     return make(rows, TYPES)
 
 
-def test_predictions_of_boxes_go_to_their_detections_and_nothing_else_changes(
-    make: Make, results: Path, tmp_path: Path
-) -> None:
+def test_predictions_of_boxes_are_written_to_their_detections_alone(make: Make, results: Path, tmp_path: Path) -> None:
     collection = crops(make, results, "/photos", {0: ("owl", 0.875), 1: ("deer", 0.25)})
     report = export(collection, tmp_path / "out.json", format="megadetector", results=results, classifier="mine")
     assert report.summary.startswith("2 detections")
@@ -76,7 +74,7 @@ def test_predictions_of_boxes_go_to_their_detections_and_nothing_else_changes(
     assert json.loads(results.read_text()) == RESULTS
 
 
-def test_the_result_follows_the_rules_of_the_format(make: Make, results: Path, tmp_path: Path) -> None:
+def test_merged_results_follow_the_rules_of_the_format(make: Make, results: Path, tmp_path: Path) -> None:
     collection = crops(make, results, "/photos", {0: ("owl", 1.0), 2: ("wren", 0.1)})
     export(collection, tmp_path / "out.json", format="megadetector", results=results)
     out = json.loads((tmp_path / "out.json").read_text())
@@ -93,7 +91,9 @@ def test_the_result_follows_the_rules_of_the_format(make: Make, results: Path, t
     assert out["info"]["classifier"].startswith("tiny (Birder ")
 
 
-def test_a_photographs_prediction_goes_to_its_surest_animal(make: Make, results: Path, tmp_path: Path) -> None:
+def test_a_prediction_of_a_whole_image_is_written_to_its_highest_confidence_detection(
+    make: Make, results: Path, tmp_path: Path
+) -> None:
     rows = {
         path_to_uri("/photos/site 1/a.jpg"): {"predicted_label": "owl", "predicted_score": 0.5},
         path_to_uri("/photos/empty.jpg"): {"predicted_label": "wren", "predicted_score": 0.5},
@@ -120,7 +120,7 @@ def test_ranks_become_a_name_and_a_description_where_the_results_have_them(
     assert out["classification_category_descriptions"]["4"] == "Bubo;Bubo bubo"
 
 
-def test_what_cannot_be_merged_is_said(make: Make, results: Path, tmp_path: Path) -> None:
+def test_predictions_that_cannot_be_merged_are_reported(make: Make, results: Path, tmp_path: Path) -> None:
     with pytest.raises(CollectionError, match="no predictions yet"):
         export(make({"file:///a": {}}), tmp_path / "o.json", format="megadetector", results=results)
     row = {"predicted_label": "owl", "predicted_score": 0.5}

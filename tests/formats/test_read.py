@@ -43,7 +43,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     return Storage.open(folder)
 
 
-def test_places_off_the_earth_are_left_empty(tmp_path: Path) -> None:
+def test_positions_off_the_earth_are_left_empty(tmp_path: Path) -> None:
     file = theirs(tmp_path, {"emb": VECTORS, "latitude": [-999.0, 51.0], "longitude": [4.0, 4.0]})
     done = import_embeddings(file, tmp_path / "c.birder", model="m")
     assert (done.new, done.off_earth) == (2, 1)
@@ -54,7 +54,7 @@ def test_places_off_the_earth_are_left_empty(tmp_path: Path) -> None:
     ]
 
 
-def test_real_embeddings_come_in_with_every_value(reference: Storage) -> None:
+def test_real_embeddings_are_imported_with_every_value(reference: Storage) -> None:
     given, rows = pq.read_table(REFERENCE), reference.to_arrow()
     for name in given.column_names:
         if name != "emb":
@@ -75,7 +75,7 @@ def test_real_embeddings_come_in_with_every_value(reference: Storage) -> None:
     assert len(bytes.fromhex(card.sha256)) == 32
 
 
-def test_real_embeddings_are_searched(reference: Storage) -> None:
+def test_imported_real_embeddings_can_be_searched(reference: Storage) -> None:
     given = pq.read_table(REFERENCE)
     vectors = np.array(given["emb"].to_pylist(), "f4")
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -85,7 +85,7 @@ def test_real_embeddings_are_searched(reference: Storage) -> None:
     assert reference.count("family = 'Orchidaceae'") == given["family"].to_pylist().count("Orchidaceae")
 
 
-def test_real_embeddings_go_out_identically(reference: Storage, tmp_path: Path) -> None:
+def test_real_embeddings_are_exported_identically(reference: Storage, tmp_path: Path) -> None:
     export(reference, tmp_path / "out.parquet")
     given, out = pq.read_table(REFERENCE), pq.read_table(tmp_path / "out.parquet")
     assert bits(out["embedding"]) == bits(given["emb"])
@@ -94,7 +94,7 @@ def test_real_embeddings_go_out_identically(reference: Storage, tmp_path: Path) 
             assert out[name].equals(given[name])
 
 
-def test_an_export_comes_back_as_the_same_collection(make: Make, tmp_path: Path) -> None:
+def test_an_imported_export_is_the_same_collection(make: Make, tmp_path: Path) -> None:
     rows = {f"file:///{i}.jpg": {"label": "owl" if i % 2 else None, "seen": i} for i in range(20)}
     collection = make(rows, {"seen": pa.int64()})
     export(collection, tmp_path / "out.parquet")
@@ -110,7 +110,7 @@ def test_an_export_comes_back_as_the_same_collection(make: Make, tmp_path: Path)
         import_embeddings(tmp_path / "out.parquet", tmp_path / "third.birder", model="other")
 
 
-def test_an_export_from_before_labels_had_sources_comes_back(make: Make, tmp_path: Path) -> None:
+def test_an_export_from_before_labels_had_sources_is_imported(make: Make, tmp_path: Path) -> None:
     export(make({"file:///a.jpg": {"label": "owl"}}), tmp_path / "new.parquet")
     pq.write_table(pq.read_table(tmp_path / "new.parquet").drop_columns(["label_source"]), tmp_path / "old.parquet")
     back = import_embeddings(tmp_path / "old.parquet", tmp_path / "back.birder").collection
@@ -132,7 +132,7 @@ def test_a_second_import_changes_nothing(tmp_path: Path) -> None:
     assert sorted(each.name for each in (tmp_path / "c.birder").rglob("*.manifest")) == manifests
 
 
-def test_a_changed_row_changes_and_keeps_what_the_file_does_not_have(tmp_path: Path) -> None:
+def test_a_changed_row_is_updated_and_keeps_values_that_the_file_lacks(tmp_path: Path) -> None:
     addresses = ["https://a", "https://b"]
     import_embeddings(theirs(tmp_path, {"url": addresses, "emb": VECTORS}), tmp_path / "c.birder", model="m")
     collection = Storage.open(tmp_path / "c.birder")
@@ -168,7 +168,7 @@ def test_unusable_embeddings_are_failures_and_never_lost(tmp_path: Path) -> None
     assert Storage.open(tmp_path / "c.birder").failures() == []
 
 
-def test_other_columns_keep_their_types_and_clashing_names_get_another(tmp_path: Path) -> None:
+def test_other_columns_keep_their_types_and_clashing_names_are_changed(tmp_path: Path) -> None:
     moment = datetime(2024, 5, 1, tzinfo=UTC)
     file = theirs(
         tmp_path,
@@ -204,7 +204,7 @@ def test_other_columns_keep_their_types_and_clashing_names_get_another(tmp_path:
         assert [json.loads(each) for each in arrays["tags"]] == [["a", "b"], []]
 
 
-def test_rows_without_a_key_or_with_the_same_are_all_kept(tmp_path: Path) -> None:
+def test_rows_with_no_key_or_the_same_key_are_all_kept(tmp_path: Path) -> None:
     same = "https://same.org/1.jpg"
     ids = [str(uuid.uuid4()) for _ in range(2)]
     vectors = pa.array([[float(i), 1] for i in range(6)], pa.list_(pa.float16()))
@@ -247,7 +247,7 @@ def test_another_models_embeddings_are_refused(tmp_path: Path, make: Make) -> No
         import_embeddings(file, made_here.path)
 
 
-def test_the_column_of_embeddings_is_found_or_asked_for(tmp_path: Path) -> None:
+def test_the_column_of_embeddings_is_recognised_or_must_be_named(tmp_path: Path) -> None:
     a, b = VECTORS, pa.array([[1.0], [2.0]])
     file = theirs(tmp_path, {"url": ["https://a", "https://b"], "x": a, "y": b})
     with pytest.raises(ConfigError, match=r"several lists of floats \(x, y\)"):
@@ -264,7 +264,7 @@ def test_the_column_of_embeddings_is_found_or_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["not parquet", "missing", "card", "columns", "cut"])
-def test_a_damaged_file_is_said_plainly(tmp_path: Path, damage: str, make: Make) -> None:
+def test_a_damaged_file_is_reported_plainly(tmp_path: Path, damage: str, make: Make) -> None:
     file = tmp_path / "a.parquet"
     table = pa.table({"url": ["https://a", "https://b"], "emb": VECTORS})
     if damage == "not parquet":

@@ -41,7 +41,7 @@ def rows_of(collection: Storage) -> dict[str, dict[str, Any]]:
     return {row["uri"]: row for row in Storage.open(collection.path).to_arrow().to_pylist()}
 
 
-def test_speciesnet_comes_in_with_its_taxonomy(make: Make, tmp_path: Path) -> None:
+def test_speciesnet_predictions_are_imported_with_their_taxonomy(make: Make, tmp_path: Path) -> None:
     uris = [f"file:///home/ada/trap/cam{c}/IMG_{n}.JPG" for c in "AB" for n in (1, 2)]
     box = f"{uris[0]}#xywh=percent:0,0,50,50"
     collection = make({uris[0]: {"label": "my lion"}, **{uri: {} for uri in uris[1:]}, box: {}})
@@ -64,7 +64,7 @@ def test_speciesnet_comes_in_with_its_taxonomy(make: Make, tmp_path: Path) -> No
     assert failed["predicted_score"] is None and failed["predicted_by"] is None
 
 
-def test_what_bioclip_predict_wrote_comes_in(make: Make, tmp_path: Path) -> None:
+def test_output_of_bioclip_predict_is_imported(make: Make, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.jpg").write_bytes(b"")
     collection = make({(tmp_path / f"{name}.jpg").as_uri(): {} for name in ("a", "b")})
@@ -101,7 +101,7 @@ def test_what_bioclip_predict_wrote_comes_in(make: Make, tmp_path: Path) -> None
         '{"predictions": []}',
     ],
 )
-def test_predictions_of_another_kind_are_refused(make: Make, tmp_path: Path, text: str) -> None:
+def test_predictions_in_another_format_are_refused(make: Make, tmp_path: Path, text: str) -> None:
     collection = make({"file:///a.jpg": {}})
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(BirderError, match=r"p\.json"):
@@ -109,7 +109,7 @@ def test_predictions_of_another_kind_are_refused(make: Make, tmp_path: Path, tex
     assert "predicted_score" not in Storage.open(collection.path).columns
 
 
-def test_paths_that_could_be_in_two_places_are_not_guessed(make: Make, tmp_path: Path) -> None:
+def test_ambiguous_paths_are_refused_and_not_guessed(make: Make, tmp_path: Path) -> None:
     collection = make({"file:///x/a/1.jpg": {}, "file:///x/b/1.jpg": {}})
     with pytest.raises(ConfigError, match="could be those in /x/a or /x/b"):
         import_predictions(speciesnet(tmp_path / "p.json", entry("1.jpg", LION)), collection)

@@ -22,7 +22,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def trap(make: Make, tmp_path: Path) -> Storage:
-    """Two cameras that give the same names; a photograph with two boxes, one without a label, one that is gone."""
+    """Two cameras that give the same names; an image with two boxes, one without a label, one that is gone."""
     rows = {}
     for camera, name, label in [("a", "1", "owl"), ("b", "1", "owl"), ("a", "2", "roe/deer"), ("a", "3", None)]:
         path = tmp_path / camera / f"IMG_{name}.jpg"
@@ -36,7 +36,7 @@ def trap(make: Make, tmp_path: Path) -> Storage:
     )
 
 
-def test_photographs_are_sorted_and_nothing_is_overwritten(trap: Storage, tmp_path: Path) -> None:
+def test_sorting_images_overwrites_nothing(trap: Storage, tmp_path: Path) -> None:
     out = tmp_path / "sorted"
     (out / "owl").mkdir(parents=True)
     (out / "owl" / "IMG_2.jpg").write_bytes(b"mine")
@@ -49,22 +49,22 @@ def test_photographs_are_sorted_and_nothing_is_overwritten(trap: Storage, tmp_pa
         "roe_deer/IMG_2.jpg": b"a2",
     }
     assert files(out) == expected
-    assert (done.placed, done.existing, done.unnamed) == (4, 0, 1)
+    assert (done.written, done.unchanged, done.left_out) == (4, 0, 1)
     assert {uri.rpartition("/")[2] for uri, _ in done.failures} == {"gone.jpg", "y.jpg"}
     again = sort_into(Snapshot(trap), out)
-    assert (again.placed, again.existing) == (0, 4)
+    assert (again.written, again.unchanged) == (0, 4)
     assert files(out) == expected
 
 
-def test_sorted_by_prediction_as_links(trap: Storage, tmp_path: Path) -> None:
+def test_images_are_sorted_by_prediction_as_links(trap: Storage, tmp_path: Path) -> None:
     done = sort_into(Snapshot(trap, "label IS NULL"), tmp_path / "out", by="prediction", link=True)
-    assert (done.placed, done.unnamed) == (1, 0)
+    assert (done.written, done.left_out) == (1, 0)
     assert (tmp_path / "out" / "Strix" / "IMG_3.jpg").samefile(tmp_path / "a" / "IMG_3.jpg")
     by_column = sort_into(Snapshot(trap), tmp_path / "columns", by="predicted_genus")
-    assert min(files(tmp_path / "columns")) == "Strix/IMG_1 (2).jpg" and by_column.placed == 4
+    assert min(files(tmp_path / "columns")) == "Strix/IMG_1 (2).jpg" and by_column.written == 4
 
 
-def test_no_name_leads_out_of_the_folder(make: Make, tmp_path: Path) -> None:
+def test_names_of_rows_never_lead_out_of_the_folder(make: Make, tmp_path: Path) -> None:
     names = ["..", "../../evil", "/etc/passwd", "a\\b", "con", "CON.txt", ".hidden", "x" * 500, "\u00e4" * 300]
     names += ["a.", "\0", "owl", "OWL", "\udce4", "a\u202eb", "C:", "end "]
     rows = {}
@@ -75,7 +75,7 @@ def test_no_name_leads_out_of_the_folder(make: Make, tmp_path: Path) -> None:
         rows[path_to_uri(path)] = {"label": name.encode("utf-8", "replace").decode()}
     out = tmp_path / "out"
     done = sort_into(Snapshot(make(rows)), out)
-    assert (done.placed, done.failures) == (len(names), [])
+    assert (done.written, done.failures) == (len(names), [])
     assert sorted(files(out).values()) == sorted(bytes([number]) for number in range(len(names)))
     assert {each.name for each in tmp_path.iterdir()} == {"in", "out", "c.birder"}
     folders = [each.name for each in out.iterdir()]
@@ -87,7 +87,7 @@ def test_no_name_leads_out_of_the_folder(make: Make, tmp_path: Path) -> None:
         assert not each.startswith(".") and not each.endswith((".", " ")) and each.lower() not in ("con", "con.txt")
 
 
-def test_a_link_in_the_folder_is_not_followed(make: Make, tmp_path: Path) -> None:
+def test_sorting_does_not_follow_a_link_in_the_folder(make: Make, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"a")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()
@@ -97,7 +97,7 @@ def test_a_link_in_the_folder_is_not_followed(make: Make, tmp_path: Path) -> Non
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_what_cannot_be_sorted_is_said(trap: Storage, tmp_path: Path) -> None:
+def test_images_that_cannot_be_sorted_are_reported(trap: Storage, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="'lable'"):
         sort_into(Snapshot(trap), tmp_path / "out", by="lable")
     with pytest.raises(ConfigError, match="Choose a text column"):

@@ -79,7 +79,7 @@ def test_an_option_of_another_format_is_refused_with_the_formats_it_belongs_to(
 ) -> None:
     with pytest.raises(ConfigError, match="parquet has no option link; it is one of: folders"):
         export(collection, tmp_path / "a.parquet", link=True)
-    with pytest.raises(ConfigError, match="csv has no option by; it is one of: xmp, folders"):
+    with pytest.raises(ConfigError, match="csv has no option by; it is one of: birder-eval, xmp, folders"):
         export(collection, tmp_path / "a.csv", by="label")
     assert list(tmp_path.glob("a.*")) == []
     assert str(export(collection, tmp_path / "a.csv", link=False, by=None)).startswith("1 rows")
@@ -108,6 +108,6 @@ def test_sources_know_no_foreign_format() -> None:
         assert "megadetector" not in text and "datapackage.json" not in text, file.name
 
 
-def test_the_documentation_has_the_table_as_it_is() -> None:
+def test_the_documentation_shows_the_table_of_formats() -> None:
     page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text("utf-8")
     assert "\n".join(as_markdown()) in page

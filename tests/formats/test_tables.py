@@ -55,7 +55,7 @@ def test_csv_has_all_but_the_embedding_and_reads_back(collection: Storage, tmp_p
     assert frame["latitude"].tolist()[0] == 51.5
 
 
-def test_npz_is_read_without_pickle_and_tells_nulls(collection: Storage, tmp_path: Path) -> None:
+def test_npz_is_read_without_pickle_and_marks_nulls(collection: Storage, tmp_path: Path) -> None:
     export(collection, tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
         assert {name for name in arrays.files if "." not in name} == set(collection.columns)
@@ -76,7 +76,7 @@ def test_npz_is_read_without_pickle_and_tells_nulls(collection: Storage, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.npz"])
-def test_a_condition_chooses_rows(collection: Storage, tmp_path: Path, name: str) -> None:
+def test_a_filter_chooses_exported_rows(collection: Storage, tmp_path: Path, name: str) -> None:
     report = export(collection, tmp_path / name, where="label = 'owl' OR label IS NULL")
     assert report.summary.startswith("2 rows") and report.failed == ()
     with pytest.raises(CollectionError, match="No rows match the filter"):
@@ -86,7 +86,7 @@ def test_a_condition_chooses_rows(collection: Storage, tmp_path: Path, name: str
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == [name]
 
 
-def test_what_is_there_is_overwritten_only_by_force_and_stays_on_errors(collection: Storage, tmp_path: Path) -> None:
+def test_existing_files_are_replaced_only_by_force_and_stay_on_errors(collection: Storage, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("mine")
     with pytest.raises(FileExistsError, match="--force"):
@@ -113,7 +113,7 @@ def test_a_snapshot_does_not_see_what_is_written_after_it(make: Make) -> None:
 
 
 @pytest.mark.slow
-def test_many_rows_go_through_in_pieces(tmp_path: Path) -> None:
+def test_many_rows_are_exported_in_batches(tmp_path: Path) -> None:
     size, rows = 256, 60_000
     vectors = np.random.default_rng(0).normal(size=(rows, size)).astype("f4")
     table = pa.table(

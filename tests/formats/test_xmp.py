@@ -62,7 +62,7 @@ def test_names_are_written_as_digikam_and_lightroom_read_them(make: Make, tmp_pa
 
 
 @needs_exiftool
-def test_what_a_sidecar_holds_stays_and_only_our_names_change(make: Make, tmp_path: Path) -> None:
+def test_existing_content_of_a_sidecar_stays_and_only_our_names_change(make: Make, tmp_path: Path) -> None:
     sidecar = tmp_path / "photos" / "a.xmp"  # Adobe's name for it
     sidecar.parent.mkdir()
     tags = [
@@ -122,10 +122,10 @@ def test_hostile_and_foreign_sidecars_stay_as_they_are(make: Make, tmp_path: Pat
     assert not list(folder.glob(".birder-*"))
 
 
-def test_only_photographs_in_the_folder_get_sidecars(make: Make, tmp_path: Path) -> None:
+def test_only_images_in_the_folder_get_sidecars(make: Make, tmp_path: Path) -> None:
     made = photos(tmp_path, make, {"in/a.jpg": {"label": "owl"}, "out/b.jpg": {"label": "owl"}})
     done = write_sidecars(Snapshot(made), tmp_path / "photos" / "in")
-    assert (done.written, done.outside) == (1, 1)
+    assert (done.written, done.left_out) == (1, 1)
     assert not (tmp_path / "photos" / "out" / "b.jpg.xmp").exists()
     with pytest.raises(CollectionError, match="has a name"):
         write_sidecars(Snapshot(made, "label = 'x'"), tmp_path / "photos")
@@ -133,7 +133,7 @@ def test_only_photographs_in_the_folder_get_sidecars(make: Make, tmp_path: Path)
         write_sidecars(Snapshot(made), tmp_path / "nothing")
 
 
-def test_names_of_folders_are_keywords_only_where_asked_for(make: Make, tmp_path: Path) -> None:
+def test_names_of_folders_are_keywords_only_on_request(make: Make, tmp_path: Path) -> None:
     made = photos(tmp_path, make, {"DCIM/a.jpg": {"label": "DCIM"}, "DCIM/b.jpg": {"label": "DCIM", **OWL}})
     folder = tmp_path / "photos"
     assert write_sidecars(Snapshot(made), folder).written == 1

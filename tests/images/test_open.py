@@ -1,4 +1,4 @@
-"""Opening photographs: any mode becomes upright RGB, anything else a reason."""
+"""Opening images: any mode becomes upright RGB, anything else a reason."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def exif(**tags: object) -> Image.Exif:
 def test_exif_orientation_is_applied(orientation: Any) -> None:
     upright = gradient()
     upright.paste("red", (0, 0, 16, 8))
-    # What a camera stores is the upright picture turned by the inverse of what the tag asks for.
+    # What a camera stores is the upright image turned by the inverse of what the tag asks for.
     inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright.transpose(Image.Transpose(inverse[orientation])) if orientation > 1 else upright
     photo = open_photo(encoded(stored, exif=exif(Orientation=orientation)))
@@ -91,7 +91,7 @@ def test_16_bit_grey_is_scaled_not_clipped(kind: Any) -> None:
     assert np.asarray(opened)[0, :, 0].tolist() == [0, 64, 128, 255]
 
 
-def test_cmyk_without_profile_and_grey_and_bilevel() -> None:
+def test_cmyk_without_profile_grey_and_bilevel_become_rgb() -> None:
     assert open_image(encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 0)), "TIFF")).getpixel((0, 0)) == (255, 255, 255)
     assert open_image(encoded(Image.new("L", (4, 4), 99))).getpixel((0, 0)) == (99, 99, 99)
     assert open_image(encoded(Image.new("1", (4, 4), 1))).getpixel((0, 0)) == (255, 255, 255)
@@ -106,7 +106,7 @@ def test_every_pillow_mode_becomes_rgb(mode: Any) -> None:
     assert image.size == (3, 2)
 
 
-def test_draft_is_smaller_but_covers_what_is_needed_and_tells_the_real_size() -> None:
+def test_a_draft_is_smaller_covers_what_is_needed_and_has_the_real_size() -> None:
     photo = open_photo(encoded(gradient(size=(1600, 800)), "JPEG"), draft=(100, 300))
     assert photo.image.width >= 300
     assert photo.image.height >= 100
@@ -114,7 +114,7 @@ def test_draft_is_smaller_but_covers_what_is_needed_and_tells_the_real_size() ->
     assert (photo.width, photo.height) == (1600, 800)
 
 
-def test_draft_of_a_turned_image() -> None:
+def test_a_draft_of_a_turned_image_covers_what_is_needed() -> None:
     data = encoded(gradient(size=(1600, 800)), "JPEG", exif=exif(Orientation=6))
     photo = open_photo(data, draft=(300, 300))
     assert (photo.width, photo.height) == (800, 1600)
@@ -122,7 +122,7 @@ def test_draft_of_a_turned_image() -> None:
     assert photo.image.width >= 300
 
 
-def test_time_and_place() -> None:
+def test_exif_time_and_place_are_read() -> None:
     block = exif(DateTime="2020:01:01 00:00:00")
     block.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2024:05:01 06:07:08"
     gps = block.get_ifd(ExifTags.IFD.GPSInfo)
@@ -179,7 +179,7 @@ def test_files_that_are_not_images_have_a_reason(data: bytes, reason: Any) -> No
         open_image(data)
 
 
-def test_reasons_of_paths(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_read_have_a_reason(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="does not exist"):
         open_image(tmp_path / "gone.jpg")
     with pytest.raises(ImageError, match="folder"):
@@ -190,13 +190,13 @@ def test_reasons_of_paths(tmp_path: Path) -> None:
         open_image(empty)
 
 
-def test_limit_is_pillows_own() -> None:
+def test_the_pixel_limit_is_set_as_pillows_own() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None and MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([PNG, JPEG]), st.data())
-def test_damage_is_an_image_or_an_image_error(data: bytes, draw: Any) -> None:
+def test_any_damaged_file_is_an_image_or_an_image_error(data: bytes, draw: Any) -> None:
     damaged = bytearray(data)
     for _ in range(draw.draw(st.integers(1, 20))):
         damaged[draw.draw(st.integers(0, len(damaged) - 1))] = draw.draw(st.integers(0, 255))
@@ -272,7 +272,7 @@ def test_memory_counts_what_is_decoded_until_the_block_ends() -> None:
     assert decoding._held == 0
 
 
-def test_an_error_in_the_block_is_the_callers_own() -> None:
+def test_an_error_in_the_block_is_passed_on() -> None:
     with pytest.raises(ZeroDivisionError), decoded_photo(JPEG):
         _ = 1 / 0
     assert decoding._held == 0

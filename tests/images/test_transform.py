@@ -21,7 +21,7 @@ CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_p16_pn_test", "vit_tiny_p14_pn_test", "vit_tiny_p16_test"])
-def test_equals_the_published_input(name: Any) -> None:
+def test_transform_equals_the_published_input(name: Any) -> None:
     expected = np.load(DATA / "birder" / f"{name}.npz")["input"]
     transform = birder.classification_transform(expected.shape[-2:], CLIP)
     x = transform(Image.open(DATA / "chelsea.png"))
@@ -29,7 +29,7 @@ def test_equals_the_published_input(name: Any) -> None:
     np.testing.assert_allclose(x[None], expected, atol=1e-6, rtol=0)
 
 
-def test_pickles_and_prints() -> None:
+def test_transform_can_be_pickled_and_printed() -> None:
     transform = birder.classification_transform((32, 48), CLIP, center_crop=0.8)
     image = Image.effect_noise((100, 60), 80)
     again = pickle.loads(pickle.dumps(transform))

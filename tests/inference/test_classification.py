@@ -75,7 +75,7 @@ def test_tta_is_the_mean_over_five_crops(model: Model) -> None:
         infer_image(net, PHOTO, transform, tta=True, return_embedding=True)
 
 
-def test_what_is_no_photograph(model: Model, tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_refused(model: Model, tmp_path: Path) -> None:
     net, _, transform, _ = model
     with pytest.raises(ImageError, match="does not exist"):
         infer_image(net, tmp_path / "gone.jpg", transform)
@@ -132,14 +132,14 @@ def test_dataloader_gives_what_single_images_give(model: Model, loader: Loader) 
     np.testing.assert_allclose(embeddings[1][2:3], embedding, atol=1e-5)
 
 
-def test_dataloader_in_chunks(model: Model, loader: Loader) -> None:
+def test_a_dataloader_yields_chunks(model: Model, loader: Loader) -> None:
     net = model[0]
     chunks = in_chunks("cpu", net, loader, chunk_size=4)
     assert [len(chunk[0]) for chunk in chunks] == [6, 1]
     assert [len(chunk[0]) for chunk in infer_dataloader_iter("cpu", net, loader)] == [7]
 
 
-def test_empty_dataloader(model: Model) -> None:
+def test_an_empty_dataloader_gives_empty_arrays(model: Model) -> None:
     paths, outs, targets, embeddings = all_at_once("cpu", model[0], [])
     assert (paths, len(outs), len(targets), embeddings) == ([], 0, 0, [])
 
@@ -159,7 +159,7 @@ def sequential(net: Backbone) -> torch.nn.Module:
 
 @pytest.mark.filterwarnings("ignore")  # torch remarks on tracing Python's conditions, and on the end of tracing
 @pytest.mark.parametrize("wrap", [parallel, traced, sequential])
-def test_dataloader_with_a_module_that_is_not_ours(
+def test_a_dataloader_runs_any_module(
     model: Model, loader: Loader, wrap: Callable[[Backbone], torch.nn.Module]
 ) -> None:
     net = model[0]
@@ -189,6 +189,6 @@ def test_engine_embeds_what_the_network_embeds(model: Model) -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda:7", "toaster"])
-def test_unknown_device_is_an_error_of_ours(name: str) -> None:
+def test_an_unknown_device_is_a_config_error(name: str) -> None:
     with pytest.raises(ConfigError, match="best available"):
         find_device(name)

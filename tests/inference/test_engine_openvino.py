@@ -45,7 +45,7 @@ def photo_pixels(photos: Path, engine: Engine, rgb_stats: dict[str, Any]) -> np.
     return np.stack([transform.to_uint8(Image.open(path)) for path in sorted(photos.rglob("*.jpg"))])
 
 
-def test_gives_the_published_embedding(tiny: Model) -> None:
+def test_openvino_gives_the_published_embedding(tiny: Model) -> None:
     expected = np.load(DATA / "birder" / "vit_tiny_p16_pn_test.npz")["embedding"]
     opened = open_engine(tiny, engine="openvino", precision="fp32")
     pixels = classification_transform(opened.engine.size, opened.rgb_stats).to_uint8(Image.open(DATA / "chelsea.png"))
@@ -54,7 +54,7 @@ def test_gives_the_published_embedding(tiny: Model) -> None:
     np.testing.assert_allclose(embeddings, np.repeat(expected, 3, axis=0), atol=1e-5)
 
 
-def test_a_kept_graph_starts_without_torch_and_reports_to_nobody(tiny: Model) -> None:
+def test_a_stored_graph_starts_without_torch_or_telemetry(tiny: Model) -> None:
     open_engine(tiny, engine="openvino", precision="fp32")
     code = f"""
 import sys
@@ -67,7 +67,7 @@ print(opened.engine.embedding_size, "torch" in sys.modules, sys.modules["openvin
     assert done.stdout == "48 False None\n"
 
 
-def test_chooses_by_device() -> None:
+def test_the_engine_is_chosen_by_device() -> None:
     assert choose_engine(device="cpu") == "openvino"
     assert choose_engine("torch", "cpu") == "torch"
     with pytest.raises(ConfigError, match="runs on the CPU"):
@@ -76,7 +76,7 @@ def test_chooses_by_device() -> None:
         choose_engine("onnx")
 
 
-def test_what_cannot_be_is_told(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_precisions_are_refused(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="birder quantize"):
         open_engine(tiny, engine="openvino", precision="int8")
     with pytest.raises(ConfigError, match="fp64"):
@@ -121,7 +121,7 @@ def test_automatic_precision_stays_within_a_cosine_of_0999_on_every_image_tried(
 
 
 @pytest.mark.slow
-def test_quantised_on_the_users_photographs(tiny: Model, photos: Path) -> None:
+def test_quantising_is_calibrated_on_the_users_images(tiny: Model, photos: Path) -> None:
     exact = open_engine(tiny, engine="openvino", precision="fp32")
     pixels = photo_pixels(photos, exact.engine, exact.rgb_stats)[::3]
     result = quantize(tiny, pixels)

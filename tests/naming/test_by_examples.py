@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from birder.errors import ConfigError, UnknownNameError
 from birder.naming import by_examples
-from birder.naming.by_examples import draw_examples, hold_out, name_by_examples
+from birder.naming.by_examples import SimpleShot, draw_examples, hold_out, name_by_examples
 from birder.naming.method import DEFAULT_METHOD, Method
 
 Vectors = npt.NDArray[np.float32]
@@ -22,12 +22,12 @@ def make(seed: int = 0, n: int = 60, width: int = 12) -> tuple[Vectors, list[str
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_classes_are_ordered_by_distance_to_the_mean_of_centred_unit_examples(seed: int) -> None:
+def test_classes_are_ordered_by_distance_to_the_mean_of_examples_in_cl2n(seed: int) -> None:
     examples, labels = make(seed)
     queries = make(seed + 100, n=20)[0]
     top = name_by_examples(examples, labels, method="simpleshot").classifier.predict(queries, 5)
-    # Wang et al., section 3, written out with torch
-    train, test = torch.from_numpy(examples).double(), torch.from_numpy(queries).double()
+    # BioCLIP's few-shot evaluation, written out with torch
+    train, test = (torch.nn.functional.normalize(torch.from_numpy(x).double(), dim=1) for x in (examples, queries))
     centre = train.mean(0)
     train, test = (torch.nn.functional.normalize(x - centre, dim=1) for x in (train, test))
     classes = sorted(set(labels))
@@ -35,6 +35,27 @@ def test_classes_are_ordered_by_distance_to_the_mean_of_centred_unit_examples(se
     distances = torch.cdist(test, means)
     np.testing.assert_array_equal(top.indices, distances.argsort(dim=1).numpy())
     np.testing.assert_allclose(top.scores, 1 - distances.sort(dim=1).values / 2, rtol=0, atol=1e-6)
+
+
+@given(st.integers(0, 50), st.sampled_from(Method))
+def test_lengths_of_embeddings_do_not_matter(seed: int, method: Method) -> None:
+    examples, labels = make(seed)
+    queries = make(seed + 100, n=20)[0]
+    lengths = np.random.default_rng(seed).uniform(0.1, 10, (80, 1)).astype(np.float32)
+    top = name_by_examples(examples, labels, method=method).classifier.predict(queries, 5)
+    scaled = name_by_examples(examples * lengths[:60], labels, method=method).classifier
+    np.testing.assert_allclose(scaled.predict(queries * lengths[60:], 5).scores, top.scores, atol=1e-5)
+
+
+def test_examples_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples, labels = make()
+    at_once = name_by_examples(examples, labels).classifier
+    monkeypatch.setattr(by_examples, "_AT_ONCE", 7)
+    assert isinstance(at_once, SimpleShot)
+    in_blocks = name_by_examples(examples, labels).classifier
+    assert isinstance(in_blocks, SimpleShot)
+    np.testing.assert_allclose(in_blocks.centre, at_once.centre, rtol=1e-12)
+    np.testing.assert_allclose(in_blocks.means, at_once.means, rtol=1e-9)
 
 
 @pytest.mark.parametrize("method", Method)
@@ -52,7 +73,7 @@ def test_separate_classes_are_found_and_scores_are_between_0_and_1(method: Metho
 
 
 def test_an_embedding_at_the_centre_gets_a_finite_score() -> None:
-    x = np.array([[1, 0], [3, 0], [2, 0]], dtype=np.float32)  # the third is their mean
+    x = np.array([[1, 0], [-3, 0], [0, 0]], dtype=np.float32)  # scaled to length 1, the third is their mean
     top = name_by_examples(x, ["a", "b", "a"]).classifier.predict(x, 2)
     assert np.isfinite(top.scores).all()
 
@@ -115,7 +136,7 @@ def test_nearest_neighbours_vote_with_the_exponential_of_their_cosine(
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=80), st.integers(1, 40), st.integers(0, 3))  # codes of examples
-def test_drawn_examples_are_of_each_class_alike(codes: list[int], most: int, seed: int) -> None:
+def test_examples_are_sampled_evenly_from_the_classes(codes: list[int], most: int, seed: int) -> None:
     order = np.random.default_rng(seed).random(len(codes))
     chosen = draw_examples(np.array(codes), most, order)
     assert len(chosen) == min(most, len(codes)) == len(set(chosen.tolist()))
@@ -130,7 +151,7 @@ def test_drawn_examples_are_of_each_class_alike(codes: list[int], most: int, see
 
 
 @given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 3))
-def test_what_is_held_out_is_the_same_share_of_each_class_and_leaves_one(
+def test_held_out_images_are_the_same_share_of_each_class_and_leave_one(
     labels: list[str], share: float, seed: int
 ) -> None:
     out = hold_out(labels, share, seed)
@@ -140,12 +161,12 @@ def test_what_is_held_out_is_the_same_share_of_each_class_and_leaves_one(
         assert sum(members) == min(round(share * len(members)), len(members) - 1)
 
 
-def test_another_seed_holds_out_others() -> None:
+def test_another_seed_holds_out_other_images() -> None:
     labels = ["a"] * 50
     assert (hold_out(labels, 0.5, 0) != hold_out(labels, 0.5, 1)).any()
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+def test_an_invalid_share_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match="between 0 and 1"):
         hold_out(["a", "b"], share)

@@ -72,7 +72,7 @@ def test_text_types_are_bioclips(text_type: TextType, expected: str) -> None:
     assert taxon_text(MAGPIE, text_type) == expected
 
 
-def test_text_types_of_a_taxon_that_is_less_known() -> None:
+def test_text_types_of_a_taxon_with_unknown_ranks() -> None:
     genus = {"class": "Aves", "genus": "Pica", "species": "", "common_name": ""}
     assert taxon_text(genus, TextType.scientific) == "Pica"
     assert taxon_text(genus, TextType.taxonomic_common) == "Aves Pica"
@@ -82,7 +82,7 @@ def test_text_types_of_a_taxon_that_is_less_known() -> None:
         taxon_text({"common_name": "bird"}, TextType.scientific)
 
 
-def test_templates_are_eighty_different_ones_with_one_place() -> None:
+def test_the_default_templates_are_eighty_different_ones_with_one_place() -> None:
     check_templates(OPENAI_TEMPLATES)
     assert len(set(OPENAI_TEMPLATES)) == 80
     assert fill(["a {}.", "the {}!"], "{odd}") == ["a {odd}.", "the {odd}!"]
@@ -94,7 +94,7 @@ def test_bad_templates_are_refused(templates: list[str]) -> None:
         check_templates(templates)
 
 
-def test_label_lists(tmp_path: Path) -> None:
+def test_label_lists_are_read_from_every_form(tmp_path: Path) -> None:
     names = write(tmp_path / "names.txt", "\ufeffowl\n\n  tawny owl, juvenile \r\nÉlan\n")
     assert read_label_list(str(names)) == ["owl", "tawny owl, juvenile", "Élan"]
     assert read_label_list(" owl, crow ,, elk") == ["owl", "crow", "elk"]
@@ -114,7 +114,7 @@ def test_bad_label_lists_are_refused(labels: list[str], message: str) -> None:
         label_names(labels)
 
 
-def test_bins(tmp_path: Path) -> None:
+def test_labels_are_grouped_into_bins(tmp_path: Path) -> None:
     path = write(tmp_path / "bins.csv", 'classes,bin\nowl,bird\n"fox, red",mammal\ncrow,bird\nowl,bird\n')
     bins = read_bins(path)
     assert bins == {"owl": "bird", "fox, red": "mammal", "crow": "bird"}
@@ -247,12 +247,12 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     assert again.names.equals(tree.names)
 
 
-def test_tree_of_life_of_a_model_without_one() -> None:
+def test_a_model_without_tree_of_life_embeddings_is_refused() -> None:
     with pytest.raises(UnknownNameError, match=r"imageomics/bioclip, imageomics/bioclip-2.*--labels"):
         fetch_tree_of_life("imageomics/bioclip-0")
 
 
-def test_tree_of_life_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_of_life_out_of_reach_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match=r"txt_emb_species.json of imageomics/TreeOfLife-10M"):
         fetch_tree_of_life("imageomics/bioclip")
@@ -277,14 +277,14 @@ def test_groups_are_the_distinct_lineages(lineages: list[tuple[str, str, str]]) 
     assert [rows[code] for code in groups.codes] == lineages
 
 
-def test_ranks_that_are_not_there(tree: Labels) -> None:
+def test_unknown_and_impossible_ranks_are_refused(tree: Labels) -> None:
     with pytest.raises(UnknownNameError, match="genus"):
         group_by_rank(tree.names, "genu")
     with pytest.raises(UnknownNameError, match="plain names"):
         group_by_rank(label_names(["owl"]), "genus")
 
 
-def test_subset(tree: Labels, tmp_path: Path) -> None:
+def test_a_subset_keeps_only_its_taxa(tree: Labels, tmp_path: Path) -> None:
     mask = subset_mask(tree.names, write(tmp_path / "s.csv", "Genus,x\nQuercus,1\n"))
     assert mask.tolist() == [False, False, False, True]
     kept = tree.take(subset_mask(tree.names, write(tmp_path / "s.csv", "species\nPica pica\nQuercus robur\n")))
@@ -306,7 +306,7 @@ def test_bad_subsets_are_refused(tree: Labels, tmp_path: Path, text: str, messag
         subset_mask(tree.names, write(tmp_path / "s.csv", text))
 
 
-def test_labels_that_do_not_fit_their_matrix() -> None:
+def test_labels_that_do_not_fit_their_matrix_are_refused() -> None:
     with pytest.raises(ConfigError, match="do not match"):
         Labels(label_names(["a", "b"]), np.zeros((4, 3), np.float32))
     with pytest.raises(ConfigError, match="float32"):

@@ -65,7 +65,7 @@ def name(*arguments: str | Path, code: int = 0) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, and the collection of them by the image encoder of the tiny CLIP."""
+    """Images, and the collection of them by the image encoder of the tiny CLIP."""
     home = tmp_path_factory.mktemp("home")
     source = Image.open(DATA / "chelsea.png").convert("RGB")
     for i in range(8):
@@ -114,7 +114,7 @@ def test_probabilities_are_those_of_the_reference(tmp_path: Path) -> None:
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
 
 
-def test_a_collection_is_named_without_its_photographs(home: Path, tree: Path, tmp_path: Path) -> None:
+def test_a_collection_is_named_without_its_image_files(home: Path, tree: Path, tmp_path: Path) -> None:
     arguments = ("--model", CLIP, "--labels", tree, "--rank", "genus", "-k", "3")
     from_photos = name(home / "photos", *arguments)
     assert len(from_photos) == 8 * 3
@@ -197,7 +197,7 @@ def test_a_table_of_taxa_is_written_as_its_text_type_says(home: Path, tmp_path: 
         run("predict", photo, "--model", CLIP, "--labels", tmp_path / "t.csv", "--text-type", "scientifc")
 
 
-def test_formats_hold_the_same(home: Path, tmp_path: Path) -> None:
+def test_predictions_are_the_same_in_every_format(home: Path, tmp_path: Path) -> None:
     arguments = ("predict", home / "photos" / "cats", "--model", CLIP, "--labels", "owl,fox,crow", "-k", "2")
     rows = json.loads(run(*arguments, "--format", "json")[0])
     text = list(csv.DictReader(io.StringIO(run(*arguments, "--format", "csv")[0])))
@@ -211,7 +211,7 @@ def test_formats_hold_the_same(home: Path, tmp_path: Path) -> None:
     assert all(row["label"] in table for row in rows)
 
 
-def test_a_broken_photograph_is_told_and_the_others_are_named(home: Path, tmp_path: Path) -> None:
+def test_a_broken_image_is_reported_and_the_others_are_named(home: Path, tmp_path: Path) -> None:
     shutil.copy(home / "photos" / "cats" / "1.png", tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"")
     arguments = ("predict", tmp_path, "--format", "json", "--model", CLIP, "--labels", "owl,fox")
@@ -224,7 +224,7 @@ def test_a_broken_photograph_is_told_and_the_others_are_named(home: Path, tmp_pa
     assert "1 of 2 could not be read" in notes
 
 
-def test_what_is_below_the_least_score_is_counted(home: Path) -> None:
+def test_names_below_the_minimum_score_are_counted(home: Path) -> None:
     arguments = ("--model", CLIP, "--labels", "owl,fox,crow", "--min-score", "0.9")
     out, notes = run("predict", home / "photos", *arguments, "--format", "json")
     assert json.loads(out) == []
@@ -269,7 +269,7 @@ def test_unlabelled_rows_are_named_by_the_labelled_ones(collection: Path) -> Non
         run("predict", "--in", collection, "--like", collection, "--column", "uri")
 
 
-def test_photographs_are_named_by_examples_as_from_the_collection(home: Path, collection: Path, tmp_path: Path) -> None:
+def test_images_are_named_by_examples_as_rows_are(home: Path, collection: Path, tmp_path: Path) -> None:
     from_photos = {row["image"]: row for row in name(home / "photos", "--like", home / "c.birder", "-k", "1")}
     stored = {row["image"]: row for row in name("--in", collection, "--like", home / "c.birder", "-k", "1")}
     assert from_photos.keys() == stored.keys()
@@ -278,7 +278,7 @@ def test_photographs_are_named_by_examples_as_from_the_collection(home: Path, co
         assert from_photos[image]["score"] == pytest.approx(row["score"], abs=1e-5)
 
 
-def test_how_often_it_is_right_counts_what_was_left_out(home: Path) -> None:
+def test_accuracy_counts_the_held_out_images(home: Path) -> None:
     out, notes = run("predict", "--like", home / "c.birder", "--hold-out", "0.5", "--format", "json", "-k", "1")
     rows = json.loads(out)
     assert len(rows) == 4  # two of each class
@@ -299,7 +299,7 @@ def test_another_model_is_refused(home: Path, tree: Path, tmp_path: Path) -> Non
         run("predict", "--in", home / "c.birder", "--labels", tree)
 
 
-def test_a_model_without_texts_says_which_have_them(home: Path) -> None:
+def test_a_model_without_a_text_encoder_is_refused_with_those_that_have_one(home: Path) -> None:
     with pytest.raises(NoTextEncoderError, match=r"efficientnet_lite0_in1k has no text encoder.*bioclip-v1.*--like"):
         run("predict", home / "photos", "--labels", "owl,fox", "--model", "efficientnet_lite0_in1k")
 
@@ -333,12 +333,12 @@ def test_options_that_do_not_fit_are_errors(home: Path, arguments: list[str], me
         (["a.jpg", "--like", "c", "--hold-out", "0.5"], "leave out IMAGE"),
     ],
 )
-def test_a_command_that_makes_no_sense_is_explained(arguments: list[str], message: str) -> None:
+def test_contradictory_options_are_explained(arguments: list[str], message: str) -> None:
     _, notes = run("predict", *arguments, code=2)
     assert message in " ".join(notes.replace("│", " ").split())
 
 
-def test_labels_that_are_missing(home: Path, collection: Path, tmp_path: Path) -> None:
+def test_examples_without_labels_or_images_are_refused(home: Path, collection: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="column 'labl'"):
         run("predict", home / "photos", "--like", collection, "--column", "labl")
     with pytest.raises(CollectionError, match="No rows of .* have a value in kingdom"):
@@ -357,11 +357,11 @@ def test_labels_that_are_missing(home: Path, collection: Path, tmp_path: Path) -
         ("/a/b.jpg", "/a/b.jpg"),
     ],
 )
-def test_photographs_are_shown_by_their_path_where_they_are_files(key: str, shown: str) -> None:
+def test_files_are_shown_by_their_path(key: str, shown: str) -> None:
     assert image_name(key) == shown
 
 
-def test_the_projection_is_the_only_thing_that_runs(home: Path) -> None:
+def test_naming_a_collection_runs_only_the_projection(home: Path) -> None:
     clip = load_clip(CLIP)
     opened = Storage.open(home / "c.birder")
     (batch, embeddings), *_ = opened.embedding_batches()

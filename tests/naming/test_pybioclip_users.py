@@ -168,7 +168,7 @@ def test_features_are_written_and_can_be_imported(photo: Path, tmp_path: Path, e
         run("features", photo, "--model", CLIP, "--to", file)
 
 
-def test_features_of_a_collection_need_no_photographs(photo: Path, tmp_path: Path) -> None:
+def test_features_of_a_collection_need_no_image_files(photo: Path, tmp_path: Path) -> None:
     clip = load_clip(CLIP)
     vector = clip.encode_image(clip.transform(Image.open(photo))[None]).numpy()[0]
     theirs = pa.table({"path": ["gone.jpg"], "emb": [vector.tolist()]})
@@ -180,7 +180,7 @@ def test_features_of_a_collection_need_no_photographs(photo: Path, tmp_path: Pat
         run("features", "--in", tmp_path / "c.birder", "--to", tmp_path / "f.txt")
 
 
-def test_a_log_tells_what_named_what(photo: Path, tmp_path: Path) -> None:
+def test_a_log_records_the_model_the_options_and_the_names(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     arguments = ("predict", photo, tmp_path / "bad.png", "--model", CLIP, "--labels", "cat,dog", "--template", "{}")
     run(*arguments, "--log", tmp_path / "log.json", code=1)

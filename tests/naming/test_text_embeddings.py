@@ -75,7 +75,7 @@ def test_labels_are_encoded_once(clip: LoadedClip, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("damage", [b"", b"no array", "pickle", "other"])
-def test_a_damaged_cache_is_made_again(
+def test_a_damaged_cache_is_rebuilt(
     clip: LoadedClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | str
 ) -> None:
     monkeypatch.setenv("BIRDER_CACHE", str(tmp_path))

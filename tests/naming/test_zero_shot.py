@@ -90,7 +90,7 @@ def test_a_group_has_the_sum_of_its_labels(
     np.testing.assert_allclose(top.scores, -np.sort(-expected, axis=1)[:, :k], rtol=2e-3 * scale / 100, atol=1e-6)
 
 
-def test_a_late_label_that_is_far_better_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_label_with_a_far_higher_score_takes_all_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zero_shot, "_LABELS_AT_ONCE", 4)
     features = np.array([[1.0, 0.0]], dtype=np.float32)
     matrix = np.array([[-1.0] * 9 + [1.0], [0.0] * 10], dtype=np.float32)
@@ -160,7 +160,7 @@ def test_peak_memory_is_below_two_and_a_half_matrices(tmp_path: Path) -> None:
     assert peak < 2.5, peak
 
 
-def test_rows_leave_out_what_is_below_the_least_score() -> None:
+def test_rows_leave_out_names_below_the_minimum_score() -> None:
     names = pa.table({"family": ["Corvidae", "Strigidae"], "genus": ["Pica", "Strix"]})
     top = Top(np.array([[1, 0], [0, 1]]), np.array([[0.75, 0.25], [0.9, 0.1]], dtype=np.float32))
     assert rows_of(top, names, 0.2) == [
@@ -180,7 +180,7 @@ def test_rows_leave_out_what_is_below_the_least_score() -> None:
         (np.zeros((2, 16), np.float32), 0, "k must be at least 1"),
     ],
 )
-def test_what_cannot_be_scored_is_said(features: np.ndarray, k: int, message: str) -> None:
+def test_embeddings_that_cannot_be_scored_are_reported(features: np.ndarray, k: int, message: str) -> None:
     _, table = make(1, 4)
     with pytest.raises(ConfigError, match=message):
         top_labels(features, table, 100.0, k)

@@ -102,12 +102,12 @@ def main() -> None:
         np.savez(job["outputs"], **{name: value.numpy() for name, value in maps.items()})
         return
     if job["do"] == "write":
-        net, rgb_stats = write(job), RGB_STATS
+        net, rgb_stats, class_to_idx = write(job), RGB_STATS, {}
     else:
         path = job["path"]
         st = path.endswith(".safetensors")
         net, info = fs_ops.load_model(torch.device("cpu"), job["network"], path=path, inference=True, st=st)
-        rgb_stats = info.rgb_stats
+        rgb_stats, class_to_idx = info.rgb_stats, info.class_to_idx
     x = torch.from_numpy(np.load(job["inputs"])["x"])
     embedding = net.embedding(x)
     results = {
@@ -127,6 +127,7 @@ def main() -> None:
             net, job["image"], transform, return_embedding=True
         )
         results["image_tta"], _ = infer_image(net, job["image"], transform, tta=True)
+    results["class_to_idx"] = np.array(json.dumps(class_to_idx))
     np.savez(job["outputs"], **results)
 
 

@@ -1,4 +1,4 @@
-"""Collections of images that can be moved: drawn, embedded, and read as whoever opens the collection finds them."""
+"""Collections of images that can be moved: drawn, embedded, and read as they are when the collection is opened."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def embed(home: Path, *paths: str | Path) -> Storage:
 
 
 def rows(storage: Storage) -> dict[str, dict[str, Any]]:
-    """The rows by uri, as whoever opens the collection now finds them."""
+    """The rows by uri, as they are when the collection is opened."""
     table = Storage.open(storage.path).to_arrow()
     return {row["uri"]: row for row in table.to_pylist()}

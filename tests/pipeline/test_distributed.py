@@ -170,7 +170,7 @@ run(Path({str(tmp_path)!r}), MODEL.load(draft=True), address={address!r}, commit
     check_same(tmp_path)
 
 
-def test_it_starts_and_ends_a_ray_of_its_own_quietly(tmp_path: Path, encoder: Encoder) -> None:
+def test_a_run_starts_and_ends_a_ray_of_its_own_quietly(tmp_path: Path, encoder: Encoder) -> None:
     draw(tmp_path, 6)
     code = f"""
 import sys
@@ -190,7 +190,7 @@ print(ray.is_initialized(), sorted(name for name in children().values() if "ray"
     assert done.stderr == ""
 
 
-def test_it_joins_a_cluster_and_leaves_it_running(tmp_path: Path, encoder: Encoder) -> None:
+def test_a_run_joins_a_cluster_and_leaves_it_running(tmp_path: Path, encoder: Encoder) -> None:
     import ray
 
     draw(tmp_path, 6)
@@ -264,7 +264,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, encoder: Encoder, monkeypatch:
         ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0}], "cpu", (2, 14, 0)),
     ],
 )
-def test_one_actor_a_node_or_gpu(
+def test_each_node_or_gpu_has_one_actor(
     nodes: list[dict[str, float]], device: str | None, expected: tuple[int, int, int]
 ) -> None:
     assert lay_out([{"Alive": True, "Resources": node} for node in nodes], device) == expected

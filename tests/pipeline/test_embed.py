@@ -131,7 +131,7 @@ def test_failures_are_tried_again_when_asked_or_changed(tmp_path: Path) -> None:
     check_complete(tmp_path)
 
 
-def test_a_row_goes_when_its_file_is_broken_but_stays_when_it_cannot_be_read(tmp_path: Path) -> None:
+def test_a_row_is_removed_if_its_file_is_broken_but_stays_if_it_cannot_be_read(tmp_path: Path) -> None:
     draw(tmp_path, 2)
     run(tmp_path)
     (tmp_path / "photos/0000.png").write_bytes(b"x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shlex
 import shutil
 import subprocess
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from birder.cli.errors import message_of
 from birder.collection.labels import give_label
 from birder.collection.storage import Storage
-from birder.errors import ImagesMovedError
+from birder.errors import ImagesMovedError, MovedFolder
 from birder.formats.sources import find_sources
 from birder.pipeline.embed import plan
 from birder.pipeline.moved import Moved, find_moved, refuse_moved
@@ -38,9 +40,19 @@ def test_a_moved_folder_is_recognised_with_its_old_and_new_place(home: Path) -> 
     assert moved(storage, home / "disk", home / "old") == [expected]
     with pytest.raises(ImagesMovedError, match="3 images of (.|\n)* embed again") as error:
         refuse_moved(storage, plan(storage, find_sources([str(home / "disk")])))
-    places = ["--from", str(home / "old/2024"), "--to", str(home / "disk/pictures/2024")]
-    command = shlex.join(["birder", "relocate", str(storage.path), *places])
-    assert f"\n  {command}\n" in str(error.value)
+    old, new = str(home / "old/2024"), str(home / "disk/pictures/2024")
+    assert (error.value.collection, error.value.folders) == (storage.path, (MovedFolder(old, new, 3),))
+    assert f"\n  collection.relocate({old!r}, {new!r})\n" in str(error.value)
+    assert "as_new=True" in str(error.value) and "--" not in str(error.value)
+    command = shlex.join(["birder", "relocate", str(storage.path), "--from", old, "--to", new])
+    told = message_of(error.value)
+    assert f"\n  {command}\n" in told and "--as-new" in told and "as_new" not in told
+
+
+def test_the_error_for_moved_images_survives_pickling(home: Path) -> None:
+    error = ImagesMovedError(home, [MovedFolder("/old", "/new", 3)])
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.folders) == (str(error), error.folders)
 
 
 def test_a_renamed_folder_and_two_folders_that_parted_are_recognised(home: Path) -> None:

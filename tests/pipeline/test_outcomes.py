@@ -53,7 +53,7 @@ def decoded(name: str, sha256: str, value: int | None) -> Decoded:
     return Decoded(pending(name), sha256, {}, pixels, 40, 30, datetime(2024, 5, 1), 1.5, 2.5, "grey")
 
 
-def test_content_has_each_figure_in_its_own_field() -> None:
+def test_content_has_each_value_in_its_own_field() -> None:
     vector, patches = np.ones(2, "f4"), np.ones(3, "f2")
     assert decoded("a", "aa", 1).content(vector, patches) == Content(
         embedding=vector,
@@ -86,14 +86,14 @@ def test_embedding_keeps_the_order_and_the_size_of_batches() -> None:
     assert outcomes[5] == Unreadable(read[5].item, "00", UNUSABLE_EMBEDDING)
 
 
-def test_patch_tokens_stand_in_a_row() -> None:
+def test_patch_tokens_are_flattened_row_by_row() -> None:
     (outcome,) = embedded(Recorded((2, 2, 3)), [decoded("a", "aa", 5)], 8)  # type: ignore[arg-type]
     assert isinstance(outcome, Embedded) and outcome.content is not None and outcome.content.patches is not None
     assert outcome.content.patches.tolist() == [5] * 12
     assert patches_bytes((2, 2, 3)) == outcome.content.patches.nbytes
 
 
-def test_a_commit_has_rows_and_failures_in_order_with_what_there_is_to_tell() -> None:
+def test_a_commit_has_rows_failures_and_counts_in_order() -> None:
     content = Content(np.ones(2, "f4"), 1, 1, None, None, None)
     unreadable = {"dd": "corrupt image data"}
     commit = commit_of(
@@ -126,7 +126,7 @@ def test_a_commit_has_rows_and_failures_in_order_with_what_there_is_to_tell() ->
     assert (summary.embedded, summary.reused, summary.off_earth, summary.finished) == (2, 1, 1, 6)
 
 
-def test_columns_of_the_source_stand_above_those_of_its_shard_and_of_its_folder() -> None:
+def test_columns_of_the_source_take_precedence_over_its_shard_and_folder() -> None:
     read = Decoded(pending("a", label="folder's"), "aa", {"label": "shard's", "trap": "7", "latitude": 91.0})
     told = described(read, {"trap": pa.int64()})
     assert isinstance(told, Decoded)

@@ -117,7 +117,7 @@ def test_search_does_not_read_patch_tokens(folder: Path, encoder: Encoder) -> No
     assert "patches" not in found[0] and found[0]["uri"] == nearest[0]["uri"]
 
 
-def test_the_command_says_how_large_it_becomes_and_goes_on_by_itself(folder: Path, checkpoint: Path) -> None:
+def test_the_command_reports_the_size_of_patch_tokens_and_goes_on(folder: Path, checkpoint: Path) -> None:
     photos, to = str(folder / "photos"), str(folder / "cli.birder")
     done = CliRunner().invoke(
         app, ["embed", photos, "--in", to, "--model", str(checkpoint), "--features", "patches", "--device", "cpu"]

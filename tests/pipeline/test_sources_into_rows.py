@@ -126,7 +126,7 @@ def test_types_of_columns_are_common_to_all_shards(tmp_path: Path) -> None:
     assert [(row["n"], row["m"]) for _, row in sorted(rows.items())] == [(1.0, "1"), (1.5, "x")]
 
 
-def test_a_later_table_changes_the_columns_of_rows_that_are_there(tmp_path: Path) -> None:
+def test_a_later_table_changes_the_columns_of_existing_rows(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for i in range(4):
         (tmp_path / "photos" / f"{i}.png").write_bytes(png(i))
@@ -154,7 +154,7 @@ def test_a_later_table_changes_the_columns_of_rows_that_are_there(tmp_path: Path
     assert np.array_equal(vectors, [by_hand(png(i)) for i in range(4)])
 
 
-def test_a_camtrap_package_becomes_rows_and_media_that_are_away_failures(tmp_path: Path) -> None:
+def test_a_camtrap_package_becomes_rows_and_its_missing_media_failures(tmp_path: Path) -> None:
     sources = [source for source in find_sources([DATA / "camtrap-dp"]) if source.path.startswith("/")]
     _, summary = run(tmp_path, sources)
     assert (summary.embedded, len(summary.failed)) == (3, 7)
@@ -194,7 +194,7 @@ def test_each_box_is_a_row_with_its_crop(tmp_path: Path) -> None:
     assert (todo.done, todo.failed_before, summary.finished) == (3, 1, 0)
 
 
-def test_places_of_shards_off_the_earth_are_counted_and_not_stored(tmp_path: Path) -> None:
+def test_positions_of_shards_off_the_earth_are_counted_and_not_stored(tmp_path: Path) -> None:
     places = [
         {"latitude": -999, "longitude": -999},
         {"latitude": 51.5, "longitude": 7.0},
@@ -209,7 +209,7 @@ def test_places_of_shards_off_the_earth_are_counted_and_not_stored(tmp_path: Pat
     assert [(row["latitude"], row["longitude"]) for row in rows] == [(None, None), (51.5, 7.0), (None, None)]
 
 
-def test_names_that_no_file_can_have_end_no_run(tmp_path: Path) -> None:
+def test_impossible_file_names_do_not_end_a_run(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
     (tmp_path / "l.csv").write_text("path,n\na.png,1\nb\0.png,2\nzip://x::file://,3\nmemory://\0,4\n")
     _, summary = run(tmp_path, find_sources([tmp_path / "l.csv"]))
@@ -262,7 +262,7 @@ def test_a_drafted_crop_still_covers_the_network(tmp_path: Path, turned: bool) -
         assert difference.mean() < 3.0  # of 255
 
 
-def test_a_file_that_is_not_there_is_the_reason_for_all_its_boxes(tmp_path: Path) -> None:
+def test_a_missing_file_is_the_reason_for_all_its_boxes(tmp_path: Path) -> None:
     items = [Pending(Source(str(tmp_path / "no.jpg"), box=Box(0, 0, 0.5, w)), None) for w in (0.5, 0.6)]
     outcomes = read_group(items, TRANSFORM, True)
     assert outcomes == [Unreadable(item, None, "the file does not exist") for item in items]
@@ -276,7 +276,7 @@ def test_ten_thousand_members_take_little_memory(tmp_path: Path) -> None:
     size, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(todo.pending) == 10_000
-    assert size / 10_000 < 600 and peak < 2 * size  # bytes a photograph
+    assert size / 10_000 < 600 and peak < 2 * size  # bytes an image
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def suspects(folder: Path) -> dict[str, str | None]:
     return {row["uri"].rpartition("/")[2]: row["suspect"] for row in rows}
 
 
-def test_half_written_files_are_found_by_a_filter(tmp_path: Path) -> None:
+def test_incomplete_files_are_found_by_a_filter(tmp_path: Path) -> None:
     draw(tmp_path, 3)
     for name, data in half_zero_files().items():
         (tmp_path / "photos" / name).write_bytes(data)
@@ -57,7 +57,7 @@ def test_a_copy_of_a_suspect_image_is_suspect_too_in_a_later_run(tmp_path: Path)
 
 
 @pytest.mark.parametrize("own", [None, pa.bool_()])
-def test_a_collection_made_before_gets_the_column_unless_it_has_one_of_that_name(tmp_path: Path, own: object) -> None:
+def test_an_older_collection_gets_the_column_unless_it_has_one_of_that_name(tmp_path: Path, own: object) -> None:
     draw(tmp_path, 1)
     run(tmp_path)
     collection = collection_in(tmp_path)

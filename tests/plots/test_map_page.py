@@ -21,7 +21,7 @@ from birder.plots.map_page import write_map_page
 from tests.chromium import CHROMIUM, needs_chromium
 from tests.factory import clusters, collection_of_vectors
 
-pytestmark = pytest.mark.slow  # maps need UMAP, pictures matplotlib, pages a browser
+pytestmark = pytest.mark.slow  # maps need UMAP, images matplotlib, pages a browser
 
 NASTY = "</script><script>alert(1)</script><!--{{xy}}"
 
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, MapPoints]:
     return collection, compute_map(collection)
 
 
-def test_categories_are_by_frequency_and_the_rest_is_put_together(made: tuple[Storage, MapPoints]) -> None:
+def test_categories_are_ordered_by_frequency_and_the_rest_is_grouped(made: tuple[Storage, MapPoints]) -> None:
     collection, points = made
     found = colour_values(collection, "label", points.ids, most=2)
     assert isinstance(found, Categories)
@@ -68,7 +68,7 @@ def test_numbers_and_times_are_scales(made: tuple[Storage, MapPoints]) -> None:
 
 
 @pytest.mark.parametrize("column", [None, "label", "height_m", "taken_at"])
-def test_the_picture_shows_its_points(made: tuple[Storage, MapPoints], tmp_path: Path, column: str | None) -> None:
+def test_the_drawn_map_shows_its_points(made: tuple[Storage, MapPoints], tmp_path: Path, column: str | None) -> None:
     collection, points = made
     colours = column and colour_values(collection, column, points.ids)
     draw_map(points, tmp_path / "new" / "map.png", colours or None, column)
@@ -81,7 +81,7 @@ def test_the_picture_shows_its_points(made: tuple[Storage, MapPoints], tmp_path:
         draw_map(points, tmp_path / "map.doc", None, None)
 
 
-def test_the_page_holds_everything_and_escapes_names(made: tuple[Storage, MapPoints], tmp_path: Path) -> None:
+def test_the_map_page_is_self_contained_and_escapes_names(made: tuple[Storage, MapPoints], tmp_path: Path) -> None:
     collection, points = made
     write_map_page(collection, points, tmp_path / "map.html", colour_values(collection, "label", points.ids), "label")
     page = (tmp_path / "map.html").read_text()
@@ -171,7 +171,9 @@ def test_in_a_browser_points_are_drawn_filtered_and_selected(
 
 
 @needs_chromium
-def test_a_scale_has_its_ends_and_dark_is_dark(made: tuple[Storage, MapPoints], tmp_path: Path, browser: Any) -> None:
+def test_a_scale_shows_its_ends_and_dark_mode_is_dark(
+    made: tuple[Storage, MapPoints], tmp_path: Path, browser: Any
+) -> None:
     collection, points = made
     file = tmp_path / "map.html"
     write_map_page(collection, points, file, colour_values(collection, "taken_at", points.ids), "taken_at")
@@ -184,7 +186,7 @@ def test_a_scale_has_its_ends_and_dark_is_dark(made: tuple[Storage, MapPoints], 
 
 
 @needs_chromium
-def test_webgl_and_plain_drawing_show_the_same_places(tmp_path: Path, browser: Any) -> None:
+def test_webgl_and_canvas_draw_the_same_points(tmp_path: Path, browser: Any) -> None:
     script = f"{inline_modules('web/scatter/scatter.js')}\nexport {{ Scatter }};"
     page = browser.new_page(viewport={"width": 400, "height": 300})
     page.set_content("<style>canvas { width: 400px; height: 300px; position: fixed; inset: 0 }</style>")

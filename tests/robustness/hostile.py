@@ -50,7 +50,7 @@ def jpeg_of_scans(width: int, height: int, scans: int, *, progressive: bool = Fa
 
 
 def jpeg_of_markers(count: int) -> bytes:
-    """A JPEG with empty comments before its picture."""
+    """A JPEG with empty comments before its image."""
     data = encoded(picture(), "JPEG")
     return data[:2] + count * b"\xff\xfe\0\2" + data[2:]
 
@@ -76,7 +76,7 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_of_chunks(count: int) -> bytes:
-    """A PNG with empty chunks before its picture."""
+    """A PNG with empty chunks before its image."""
     data = encoded(picture(), "PNG")
     return data[:33] + count * png_chunk(b"teSt", b"") + data[33:]
 

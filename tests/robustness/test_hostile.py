@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 PROMISE = 2_600_000_000
-"""Bytes of the whole process tree: the model's, one file of 1 GiB, and the largest picture of these, alone."""
+"""Bytes of the whole process tree: the model's, one file of 1 GiB, and the largest image of these, alone."""
 
 RUN = """
 import sys
@@ -156,7 +156,7 @@ def test_a_decoder_that_is_killed_fails_its_file_alone_and_ctrl_c_does_not_reach
 
 
 def test_a_forked_process_has_decoders_of_its_own() -> None:
-    """Two processes that talked to one decoder would get each other's pictures."""
+    """Two processes that talked to one decoder would get each other's images."""
     files = {size: hostile.encoded(hostile.picture(size=(size, 20)), "GIF") for size in range(30, 60)}
     assert open_photo(files[30]).width == 30
     code = f"""

@@ -96,7 +96,7 @@ def growth(tmp_path: Path, *paths: Path) -> int:
     return peak("-c", READ, *paths) - peak("-c", READ, tmp_path / "small.png")
 
 
-def test_sparse_files_are_not_in_memory_side_by_side(tmp_path: Path) -> None:
+def test_sparse_files_are_not_in_memory_at_the_same_time(tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(6)]
     for path in paths:
         path.write_bytes(png())
@@ -110,7 +110,7 @@ def test_a_sparse_table_of_one_line_is_not_read_whole(tmp_path: Path) -> None:
     assert growth(tmp_path, tmp_path / "l.csv") < 100_000_000
 
 
-def test_parquet_of_a_few_kilobytes_stays_one_of_a_few_hundred_megabytes(tmp_path: Path) -> None:
+def test_parquet_of_a_few_kilobytes_takes_at_most_a_few_hundred_megabytes(tmp_path: Path) -> None:
     value = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), pa.array([png() + bytes(30_000_000)]))
     image = pa.StructArray.from_arrays([value], ["bytes"])
     path = tmp_path / "x.parquet"
@@ -141,6 +141,6 @@ with collection.writing():
 """
 
 
-def test_a_copy_of_what_thousands_of_files_hold_reads_one_embedding(tmp_path: Path) -> None:
+def test_a_copy_of_a_content_that_thousands_of_files_have_reads_one_embedding(tmp_path: Path) -> None:
     without, with_copy = (peak("-c", SHARED, tmp_path / what, what) for what in ("plain", "copy"))
     assert with_copy - without < 60_000_000  # of 164 MB of the same embedding

@@ -62,7 +62,7 @@ def files(images: Path) -> Iterator[Path]:
 def test_each_file_ends_as_a_row_or_as_a_failure_with_a_reason(images: Path, done: Path) -> None:
     rows, failures = rows_of(done), failures_of(done)
     assert not rows.keys() & failures.keys()
-    # hopper.tar is read as a shard: its photographs are hopper.tar#hopper.jpg and so on
+    # hopper.tar is read as a shard: its images are hopper.tar#hopper.jpg and so on
     assert {path.partition("#")[0] for path in (*rows, *failures)} == set(map(str, files(images)))
     assert len(rows) + len(failures) > 1000
     for row in rows.values():
@@ -88,7 +88,7 @@ def test_a_file_is_a_row_just_where_pillow_alone_decodes_it(images: Path, done: 
         assert (str(path) in rows) == decodes, path
 
 
-def test_running_it_again_does_nothing(images: Path, done: Path) -> None:
+def test_a_second_run_on_pillows_images_does_nothing(images: Path, done: Path) -> None:
     before = sorted((str(path), path.stat().st_mtime_ns) for path in done.rglob("*") if path.name != "lock")
     said = birder("embed", f"{images}/**/*", "--in", done)
     assert "0 to do" in said and "Nothing to do" in said

@@ -25,11 +25,11 @@ from tests.robustness.run import birder, failures_of, rows_of
 pytestmark = pytest.mark.slow
 
 AS_A_USER = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
-"""Root reads whatever it likes; with these capabilities gone it is told "permission denied" as anybody is."""
+"""Root may read everything; without these capabilities it is told "permission denied" as others are."""
 
 
 class Case(NamedTuple):
-    """A file; what it must end as: the name of the file with the same picture, or a pattern of the reason."""
+    """A file; what it must end as: the name of the file with the same image, or a pattern of the reason."""
 
     data: bytes
     same_as: str | None = None
@@ -160,7 +160,7 @@ def test_broken_files_end_as_failures_with_a_reason(folder: Path, told: dict[str
         assert re.search(pattern, failures[name]), (name, failures[name])
 
 
-def test_odd_files_end_as_rows_with_the_embedding_of_their_image(folder: Path, told: dict[str, Case]) -> None:
+def test_unusual_files_end_as_rows_with_the_embedding_of_their_image(folder: Path, told: dict[str, Case]) -> None:
     rows = {Path(path).name: row for path, row in rows_of(folder / "c").items()}
     assert rows.keys() == {name for name, case in told.items() if case.same_as is not None}
     embeddings = {name: np.array(row["embedding"], np.float32) for name, row in rows.items()}
@@ -168,7 +168,7 @@ def test_odd_files_end_as_rows_with_the_embedding_of_their_image(folder: Path, t
     for name, case in told.items():
         if case.same_as is not None:
             assert vectors[name] @ vectors[case.same_as] > case.similarity, name
-    # the bound means something: another picture is further away
+    # the bound means something: another image is further away
     assert vectors["photo.png"] @ vectors["65000x30.png"] < 0.9
     assert (rows["65000x1.png"]["width"], rows["65000x1.png"]["height"]) == (65_000, 1)
     assert rows["broken-place.jpg"]["latitude"] is None and rows["broken-place.jpg"]["longitude"] is None
@@ -204,7 +204,7 @@ def test_a_file_without_permission_is_a_failure_until_it_is_readable(tmp_path: P
     assert str(photos / "0001.png") not in failures_of(tmp_path / "c")
 
 
-def test_a_file_that_goes_after_it_was_listed_is_a_failure(tmp_path: Path, photo: Image.Image) -> None:
+def test_a_file_that_is_removed_after_it_was_listed_is_a_failure(tmp_path: Path, photo: Image.Image) -> None:
     photos = some_photos(tmp_path, photo, 8)
     command = [sys.executable, "-m", "birder", "embed", str(photos), "--in", str(tmp_path / "c")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -245,7 +245,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(photos: Path, collection: Path, then: Callable[[], None] = lambda: None, **options: Any) -> None:
-    """Embed 60 photographs, for which there is room, then 240 more (1.2 MB), for which there is none, then again."""
+    """Embed 60 images, for which there is room, then 240 more (1.2 MB), for which there is none, then again."""
     birder("embed", f"{photos}/00[0-5]?.png", "--in", collection, **options)
     said = birder("embed", photos, "--in", collection, code=1, **options)
     assert "Cannot write to" in said and "run the same command again" in said.splitlines()[-1]

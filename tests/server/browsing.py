@@ -96,7 +96,7 @@ def rows(page: Any) -> int:
 
 
 def labels_of(page: Any, ids: list[str], column: str = "label") -> list[str | None]:
-    """What the server has for photographs, asked anew."""
+    """The images that the server has, requested again."""
     script = """([ids, column]) => Promise.all(ids.map(async id => {
         const photo = await (await fetch('/api/v1/photos/' + id)).json();
         return photo.row[column] ?? null;
@@ -125,7 +125,7 @@ def drop(page: Any, file: Path) -> None:
 
 
 def eventually(page: Any, seen: str, number: int) -> bool:
-    """Whether the server soon has that many photographs seen as something."""
+    """Wait until the server has this many images; returns whether it has."""
     script = "where => fetch('/api/v1/ids?where=' + encodeURIComponent(where)).then(r => r.json()).then(a => a.total)"
     for _ in range(50):
         if page.evaluate(script, f"seen = '{seen}'") == number:
@@ -135,7 +135,7 @@ def eventually(page: Any, seen: str, number: int) -> bool:
 
 
 def crops(folder: Path, start: int, end: int, size: int = 4) -> list[Row]:
-    """Rows that are pieces of one photograph, so that each has a picture of its own."""
+    """Rows of pieces of one image, so that each has an image of its own."""
     if not (folder / "one.jpg").exists():
         noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(noise).resize((1000, 1000)).save(folder / "one.jpg")

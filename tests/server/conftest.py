@@ -1,4 +1,4 @@
-"""Photographs, a server on them, and a browser, for the tests of the page.
+"""Images, a server of their collection, and a browser, for the tests of the page.
 
 browsing.py is imported when a fixture runs: the other tests need no playwright.
 """
@@ -19,7 +19,7 @@ PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 
 @pytest.fixture(scope="session")
 def birds_and_flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs of birds and flowers, a second copy of one, a hostile name and a file that is no photograph."""
+    """Images of birds and flowers, a second copy of one, a hostile name and a file that is not an image."""
     from tests.server.browsing import HOSTILE
 
     folder = tmp_path_factory.mktemp("photos")

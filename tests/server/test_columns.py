@@ -41,7 +41,7 @@ def test_a_text_column_has_its_values_with_counts_most_frequent_first(client: ht
     assert (told["nulls"], told["distinct"]) == (20, 4)
 
 
-def test_counts_heed_a_condition_and_a_part_of_the_value(client: httpx.Client) -> None:
+def test_counts_follow_a_filter_and_a_part_of_the_value(client: httpx.Client) -> None:
     told = values(client, "label", where="site = 'S1'")
     expected = Counter(KINDS[n % 4] for n in range(20) if n % 3 == 1)
     assert {each["value"]: each["count"] for each in told["values"]} == expected
@@ -104,7 +104,7 @@ def test_every_value_is_counted_once_and_lies_in_one_bin(column: pa.Array) -> No
         assert all(each["count"] >= 0 for each in told["histogram"])
 
 
-def test_the_collection_brings_the_lists_that_the_page_shows(client: httpx.Client) -> None:
+def test_the_collection_provides_the_lists_that_the_page_shows(client: httpx.Client) -> None:
     described = client.get("collection").json()
     assert described["ranks"] == list(RANKS)
     assert described["technical_columns"][:2] == ["uri", "id"]

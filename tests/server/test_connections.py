@@ -93,7 +93,7 @@ def test_small_answers_are_sent_at_once() -> None:
     assert len(accepted) == 1 and accepted[0] != 0
 
 
-def test_a_request_whose_head_does_not_come_is_given_up_and_one_being_answered_is_not(
+def test_a_request_without_its_head_is_closed_and_one_being_answered_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "_PATIENCE", 0.5)
@@ -106,7 +106,7 @@ def test_a_request_whose_head_does_not_come_is_given_up_and_one_being_answered_i
             await asyncio.sleep(0.25)
         yield b"data: end\n\n"
 
-    # It listens meanwhile for the client's going away, which is no body that does not come.
+    # Meanwhile it waits for the client to disconnect, which is not a body that fails to arrive.
     app = BodyLimit(Starlette(routes=[Route("/", lambda _: StreamingResponse(events()))]))
     with running(server_for(app, listener, lambda: None), listener):
         port = listener.getsockname()[1]
@@ -117,7 +117,7 @@ def test_a_request_whose_head_does_not_come_is_given_up_and_one_being_answered_i
             assert all(ended(each) for each in [*clients, *silent])
 
 
-def test_an_address_has_so_many_connections_and_the_idle_ones_go_first() -> None:
+def test_connections_of_an_address_are_limited_and_idle_ones_are_closed_first() -> None:
     listener = Listener(socket.AF_INET, most=40, most_of_one=20)
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
@@ -199,7 +199,7 @@ def test_half_sent_uploads_hold_up_no_label_and_make_the_next_upload_wait(
             assert each.recv(100).startswith(b"HTTP/1.1 408")
 
 
-def test_a_body_that_comes_drop_by_drop_is_given_up(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_arrives_too_slowly_is_refused(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "_SILENCE", 0.8)
     with serving(collection) as client, socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as slow:
         slow.sendall(b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")

@@ -1,4 +1,4 @@
-"""Collections that others made: what they hold is no reason for a request to fail."""
+"""Collections made by other software: no value in them makes a request fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.server.live import serving
 
 
 def foreign(path: Path, change: dict[str, pa.Array | None] | None = None) -> Path:
-    """A collection as another program would write it, whose sha256 are no hashes; `change` replaces columns."""
+    """A collection as another program would write it, whose sha256 are not hashes; `change` replaces columns."""
     rows = 8
     columns = {
         "id": pa.array([f"row {n}" for n in range(rows)]),
@@ -40,7 +40,7 @@ def foreign(path: Path, change: dict[str, pa.Array | None] | None = None) -> Pat
     return path
 
 
-def test_rows_whose_sha256_is_no_hash_are_labelled_and_shown(tmp_path: Path) -> None:
+def test_rows_with_an_invalid_sha256_are_labelled_and_shown(tmp_path: Path) -> None:
     path = foreign(tmp_path / "c")
     assert Storage.open(path).index().contents == {b"\xab", b"\xab" * 32, bytes(32)}
     with serving(path) as client:
@@ -53,7 +53,7 @@ def test_rows_whose_sha256_is_no_hash_are_labelled_and_shown(tmp_path: Path) -> 
 
 
 @pytest.mark.slow  # UMAP is imported
-def test_rows_whose_sha256_is_no_hash_are_mapped(tmp_path: Path) -> None:
+def test_rows_with_an_invalid_sha256_are_mapped(tmp_path: Path) -> None:
     with serving(foreign(tmp_path / "c")) as client:
         assert client.post("map").status_code == 202
         end = time.monotonic() + 120
@@ -72,7 +72,7 @@ def test_rows_whose_sha256_is_no_hash_are_mapped(tmp_path: Path) -> None:
         ("id", pa.array([None, *"abcdefg"]), "no value"),
     ],
 )
-def test_columns_that_are_not_birders_are_told_when_it_is_opened(
+def test_tables_without_birders_columns_are_refused_when_opened(
     tmp_path: Path, column: str, values: pa.Array | None, why: str
 ) -> None:
     with pytest.raises(CollectionError, match=why):

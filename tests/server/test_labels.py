@@ -1,4 +1,4 @@
-"""Labels over HTTP: given, shown at once, undone, told to others, many at a time, and small on the disk."""
+"""Labels over HTTP: given, shown at once, undone, sent to open pages, many at a time, and small on disk."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_label_is_written_shown_at_once_and_undone(client: httpx.Client, colle
     assert client.get("labels/history/none").status_code == 404
 
 
-def test_undo_leaves_what_has_been_changed_since(client: httpx.Client, collection: Storage) -> None:
+def test_undo_leaves_labels_that_have_been_changed_since(client: httpx.Client, collection: Storage) -> None:
     before = labels(collection)
     ids = list(before)
     first = post(client, "labels", ids=ids[:6], value="lynx")
@@ -142,7 +142,7 @@ def test_an_act_of_several_changes_is_one_line_of_the_history_and_one_undo(
     assert shown(client) == labels(collection) == before
 
 
-def test_what_is_sent_again_changes_nothing(client: httpx.Client, collection: Storage) -> None:
+def test_a_repeated_label_request_changes_nothing(client: httpx.Client, collection: Storage) -> None:
     ids = list(labels(collection))
     name = str(uuid.uuid4())
     first = post(client, "labels", change=name, ids=ids[:3], value="lynx")
@@ -174,7 +174,7 @@ def test_the_history_comes_in_pages(client: httpx.Client, collection: Storage) -
     assert seen == [f"kind {number}" for number in reversed(range(7))]
 
 
-def test_labels_can_be_taken_away_and_go_into_new_columns(client: httpx.Client, collection: Storage) -> None:
+def test_labels_can_be_removed_and_given_in_new_columns(client: httpx.Client, collection: Storage) -> None:
     before = labels(collection)
     ids = list(before)
     assert post(client, "labels", ids=ids, value=None)["changed"] == 6  # the others had none
@@ -189,7 +189,7 @@ def test_labels_can_be_taken_away_and_go_into_new_columns(client: httpx.Client, 
     assert columns["behaviour"] == 2 and "label_source" not in columns
 
 
-def test_what_changes_nothing_leaves_no_trace(client: httpx.Client, collection: Storage) -> None:
+def test_a_label_that_changes_nothing_is_not_in_the_history(client: httpx.Client, collection: Storage) -> None:
     some = [id_ for id_, label in labels(collection).items() if label == "owl"]
     told = post(client, "labels", ids=some, value="owl")
     assert (told["changed"], told["can_undo"]) == (0, False)
@@ -227,14 +227,12 @@ def test_hostile_text_is_a_label_like_any_other(client: httpx.Client, collection
 
 
 @pytest.mark.parametrize("body", [{"value": "x" * 301}, {"value": "a\nb"}, {"value": "x", "by": "a\u202eb"}])
-def test_what_cannot_be_seen_is_refused(client: httpx.Client, collection: Storage, body: dict[str, str]) -> None:
+def test_invisible_labels_are_refused(client: httpx.Client, collection: Storage, body: dict[str, str]) -> None:
     answer = client.post("labels", json={"ids": list(labels(collection))[:1], **body})
     assert answer.status_code == 400 and "printable" in answer.json()["detail"]
 
 
-def test_while_another_process_writes_rows_labels_are_given_all_the_same(
-    client: httpx.Client, collection: Storage
-) -> None:
+def test_labels_are_given_while_another_process_writes_rows(client: httpx.Client, collection: Storage) -> None:
     before = labels(collection)
     ids = list(before)
     with collection.writing():
@@ -279,7 +277,7 @@ def test_filters_orders_counts_and_searches_see_labels_that_are_not_in_the_rows_
     assert Storage.open(collection.path, labels=False).version == version, "nothing was folded for that"
 
 
-def test_more_pending_labels_than_a_condition_can_name_are_folded_for_a_search(
+def test_more_pending_labels_than_a_filter_can_name_are_folded_for_a_search(
     client: httpx.Client, collection: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("birder.server.catalogue._MOST_NAMED", 2)
@@ -336,9 +334,7 @@ def follow(client: httpx.Client, told: list[tuple[str, dict[str, Any]]], ready: 
                     return
 
 
-def test_who_is_looking_is_told_of_labels_from_here_and_from_other_processes(
-    client: httpx.Client, collection: Storage
-) -> None:
+def test_open_pages_learn_of_labels_from_this_and_other_processes(client: httpx.Client, collection: Storage) -> None:
     ids = list(labels(collection))
     told: list[tuple[str, dict[str, Any]]] = []
     ready = threading.Event()
@@ -366,7 +362,7 @@ def test_who_is_looking_is_told_of_labels_from_here_and_from_other_processes(
     assert [shown(client)[id_] for id_ in ids[:2]] == ["wolf"] * 2
 
 
-def test_new_rows_are_told_and_folding_labels_is_not(client: httpx.Client, collection: Storage) -> None:
+def test_event_streams_report_new_rows_but_not_folded_labels(client: httpx.Client, collection: Storage) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     ready = threading.Event()
     reader = threading.Thread(target=follow, args=(client, told, ready))
@@ -408,7 +404,7 @@ def size(path: Path) -> tuple[int, int]:
     return sum(sizes), len(sizes)
 
 
-def test_the_page_is_told_when_tidying_is_worth_it(
+def test_the_interface_says_when_tidying_is_worthwhile(
     client: httpx.Client, collection: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = client.get("collection").json()["tidy"]

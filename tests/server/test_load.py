@@ -27,7 +27,7 @@ def rss(pid: int) -> int:
 
 
 async def one_client(base: str, number: int, end: float, ids: list[str], picture: bytes, seen: Counter[str]) -> None:
-    """What a page asks for, in random order, and pictures from elsewhere."""
+    """What a page asks for, in random order, and images from elsewhere."""
     rng = random.Random(number)
     async with httpx.AsyncClient(base_url=base, timeout=120) as client:
         while time.monotonic() < end:

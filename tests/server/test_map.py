@@ -89,7 +89,7 @@ def test_points_have_the_categories_and_numbers_of_their_rows(client: httpx.Clie
     assert client.get("map/column/embedding").status_code == 404
 
 
-def test_the_rarest_categories_are_put_together(tmp_path: Path) -> None:
+def test_the_rarest_categories_are_grouped(tmp_path: Path) -> None:
     import pyarrow as pa
 
     from birder.server.routes.map import _categories
@@ -101,7 +101,7 @@ def test_the_rarest_categories_are_put_together(tmp_path: Path) -> None:
     assert told["codes"] == expected
 
 
-def test_too_few_photographs_make_no_map(tmp_path: Path) -> None:
+def test_too_few_images_make_no_map(tmp_path: Path) -> None:
     collection_of_images(tmp_path, 3)
     with serving(tmp_path / "c.birder") as client:
         state = client.get("map").json()

@@ -16,7 +16,7 @@ CONFIG = Path(__file__).parents[2] / "schemathesis.toml"
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+def test_schemathesis_finds_no_defect(tmp_path: Path) -> None:
     collection_of_images(tmp_path, 12)
     with serving(tmp_path / "c.birder") as client:
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]

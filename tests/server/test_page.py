@@ -1,4 +1,4 @@
-"""The page in a real headless Chromium, on a real server with photographs embedded by the real model."""
+"""The page in a real headless Chromium, on a real server with images embedded by the real model."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def test_nothing_matching_says_so_and_offers_the_way_back(page: Any) -> None:
     expect(page.locator("#view-gallery .count")).to_have_text(f"{everything} images")
 
 
-def test_a_dropped_picture_finds_itself(page: Any, birds_and_flowers: Path) -> None:
+def test_a_dropped_image_finds_itself(page: Any, birds_and_flowers: Path) -> None:
     total(page)
     drop(page, birds_and_flowers / "birds" / "tucan.jpg")
     expect(page.locator("#chips .chip.query")).to_contain_text("tucan.jpg")
     expect(page.locator("#view-gallery .count")).to_contain_text("nearest")
     expect(tiles(page).first.locator(".detail")).to_contain_text(re.compile(r"similarity (1\.000|0\.99\d)"))
     assert "tucan.jpg" in tiles(page).first.get_attribute("title")
-    # A filter on top searches again, without a second upload, and a reload keeps the picture.
+    # A filter on top searches again, without a second upload, and a reload keeps the image.
     uploads: list[str] = []
     page.on("request", lambda request: uploads.extend([request.url] if request.url.endswith("/embed") else []))
     page.locator("label.choice", has_text="flowers").first.locator("input").check()
@@ -116,7 +116,7 @@ def test_more_like_this_and_unlike(page: Any) -> None:
     assert before
 
 
-def test_words_without_a_text_half_explain_and_filter(page: Any) -> None:
+def test_words_without_a_text_encoder_are_explained_and_offer_filters(page: Any) -> None:
     page.locator("#search-input").fill("flow")
     off = page.locator(".option.off")
     expect(off).to_contain_text("no text encoder")
@@ -124,7 +124,7 @@ def test_words_without_a_text_half_explain_and_filter(page: Any) -> None:
     expect(page.locator("#chips .chip")).to_contain_text("flowers")
 
 
-def test_the_photo_view_has_the_row_neighbours_and_predictions_and_turns(page: Any) -> None:
+def test_the_image_view_shows_row_and_predictions_and_moves_to_the_next(page: Any) -> None:
     total(page)
     tiles(page).first.dblclick()
     view = page.locator(".photo")
@@ -137,7 +137,7 @@ def test_the_photo_view_has_the_row_neighbours_and_predictions_and_turns(page: A
     page.keyboard.press("ArrowRight")
     expect(view.locator(".position")).to_have_text(re.compile("^2 of "))
     expect(view.locator(".photo-title")).not_to_have_text(first)
-    page.reload()  # the address has the photograph; the arrows find their place again
+    page.reload()  # the address has the image; the arrows find their place again
     expect(view.locator("table.row")).to_be_visible()
     page.keyboard.press("ArrowLeft")
     expect(view.locator(".photo-title")).to_have_text(first)
@@ -156,7 +156,7 @@ def test_the_photo_view_has_the_row_neighbours_and_predictions_and_turns(page: A
 def test_duplicates_stand_side_by_side(page: Any) -> None:
     page.locator("#tab-duplicates").click()
     same = page.locator(".group", has_text="The same file").filter(has_text="crow-again.jpg")
-    expect(same.locator(".copy")).to_have_count(2, timeout=60_000)  # a process compares all photographs first
+    expect(same.locator(".copy")).to_have_count(2, timeout=60_000)  # a process compares all images first
     same.get_by_role("button", name="Select the others").click()
     expect(page.locator(".selected-count")).to_have_text("1 selected")
     same.locator(".open").first.click()

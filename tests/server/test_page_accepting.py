@@ -65,7 +65,7 @@ def forty(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def ranked(forty: Any) -> Any:
-    """Label help with 20 suggestions, whose pictures are there."""
+    """Label help with 20 suggestions, whose images are there."""
     forty.locator("#tab-help").click()
     expect(forty.locator("#view-help .tile.loaded")).to_have_count(20)
     forty.locator("#view-help .grid").focus()
@@ -91,7 +91,15 @@ def accept(page: Any, number: int) -> None:
     expect(page.locator("#view-help .count")).to_contain_text(f"{number} accepted")
 
 
-def test_what_is_accepted_quickly_goes_in_few_requests(ranked: Any) -> None:
+def test_label_help_tells_how_often_it_is_right_and_measures_again_after_labels(ranked: Any) -> None:
+    said = ranked.locator("#view-help .measured")
+    expect(said).to_have_text(re.compile(r"right for \d+% \(\d+% to \d+%\): 20 images of 4 classes"), timeout=60_000)
+    assert "duplicates" in (said.get_attribute("title") or "")
+    accept(ranked, 5)
+    expect(said).to_have_text(re.compile("25 images of 4 classes"), timeout=60_000)
+
+
+def test_quickly_accepted_suggestions_are_sent_in_few_requests(ranked: Any) -> None:
     sent: list[Any] = []
     is_label = re.compile("/labels$")
     ranked.on("request", lambda each: sent.extend([each.post_data_json] if is_label.search(each.url) else []))
@@ -104,7 +112,7 @@ def test_what_is_accepted_quickly_goes_in_few_requests(ranked: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["closed", "left"])
-def test_nothing_accepted_is_lost_when_the_page_goes(ranked: Any, way: str) -> None:
+def test_nothing_accepted_is_lost_when_the_page_is_closed(ranked: Any, way: str) -> None:
     page, context = ranked, ranked.context
     page.on("dialog", lambda dialog: dialog.accept())
     page.route("**/api/v1/labels", lambda route: route.abort())  # requests of the page; what it hands over goes through
@@ -129,7 +137,7 @@ def test_nothing_accepted_is_lost_when_the_page_goes(ranked: Any, way: str) -> N
     assert again.evaluate("Object.keys(localStorage).filter(key => key.startsWith('birder:unwritten'))") == []
 
 
-def test_whoever_leaves_with_unwritten_labels_is_asked(ranked: Any) -> None:
+def test_leaving_the_page_with_unwritten_labels_asks_first(ranked: Any) -> None:
     asked: list[str] = []
 
     def accept_and_note(dialog: Any) -> None:
@@ -156,7 +164,7 @@ def test_a_server_that_is_away_gets_the_labels_later_and_once(forty: Any) -> Non
     def lose_the_answer(route: Any) -> None:
         tries.append(1)
         if len(tries) == 1:
-            route.fetch()  # it is written, but nobody hears of it
+            route.fetch()  # it is written, but the answer is lost
             route.abort()
         elif len(tries) == 2:
             route.fulfill(status=503, json={"detail": "The disk is full."})
@@ -195,7 +203,7 @@ def test_a_refused_label_does_not_hold_up_the_others(ranked: Any) -> None:
     assert labelled(ranked) == 39
 
 
-def test_a_key_takes_back_what_is_not_sent_yet_and_what_was_sent(ranked: Any) -> None:
+def test_the_undo_key_takes_back_sent_and_unsent_labels(ranked: Any) -> None:
     accept(ranked, 3)
     ranked.keyboard.press("Control+z")
     expect(ranked.locator("#view-help .count")).to_contain_text("2 accepted")
@@ -208,7 +216,7 @@ def test_a_key_takes_back_what_is_not_sent_yet_and_what_was_sent(ranked: Any) ->
     expect(tile(ranked, 0, "help")).to_have_class(re.compile("active"))
 
 
-def test_a_key_held_down_accepts_no_image_whose_picture_is_not_there(forty: Any) -> None:
+def test_a_held_key_accepts_no_image_whose_thumbnail_is_not_loaded(forty: Any) -> None:
     page = forty
     page.locator("#tab-failures").click()
     held: list[Any] = []
@@ -235,7 +243,7 @@ def test_a_key_held_down_accepts_no_image_whose_picture_is_not_there(forty: Any)
     soon(page, 40)
 
 
-def test_accepting_what_is_no_suggestion_says_so_and_keeps_the_selection(ranked: Any) -> None:
+def test_accepting_an_image_without_a_suggestion_says_so_and_keeps_the_selection(ranked: Any) -> None:
     page = ranked
     page.locator("#tab-gallery").click()
     for index in (0, 1, 2):
@@ -255,7 +263,7 @@ def test_accepting_what_is_no_suggestion_says_so_and_keeps_the_selection(ranked:
     soon(page, 22)
 
 
-def test_what_others_labelled_since_is_no_suggestion_any_more(ranked: Any) -> None:
+def test_images_that_others_labelled_since_are_no_longer_suggested(ranked: Any) -> None:
     page = ranked
     first = tile(page, 0, "help")
     id_ = first.get_attribute("data-id")

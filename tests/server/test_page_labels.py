@@ -134,7 +134,7 @@ def test_the_chosen_column_stays_and_offers_its_own_values(forty: Any) -> None:
     expect(box).to_have_value("S1")
     page.keyboard.press("l")
     page.keyboard.type("S9")
-    column.select_option("label")  # what somebody has typed is not taken away
+    column.select_option("label")  # what was typed stays
     expect(box).to_have_value("S9")
     column.select_option("site")
     box.press("Enter")
@@ -165,7 +165,7 @@ def test_a_new_column_is_there_without_a_reload(forty: Any) -> None:
     page.get_by_role("option", name="singing behaviour, 1").click()
     expect(page.locator("#view-gallery .count")).to_have_text("1 of 40 images")
     page.locator("#view-gallery .grid").focus()
-    page.keyboard.press("Control+z")  # without a value left, the column is no filter any more
+    page.keyboard.press("Control+z")  # without a value left, the column is no longer a filter
     expect(facet).to_have_count(0)
 
 

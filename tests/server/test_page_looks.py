@@ -66,7 +66,7 @@ def test_dark_follows_the_system_and_the_button(browser: Any, address: str) -> N
         assert page.evaluate(ground) > 600
 
 
-def test_a_failed_request_is_told_and_tried_again(browser: Any, address: str) -> None:
+def test_a_failed_request_is_reported_and_retried(browser: Any, address: str) -> None:
     for page in opened(browser, address, expected="500 .Internal Server Error"):
         everything = total(page)
         page.route("**/api/v1/photos?*", lambda route: route.fulfill(status=500, json={"detail": "The disk is full."}))
@@ -135,7 +135,7 @@ def test_page_scrolls_a_hundred_thousand_images(browser: Any, many: str) -> None
         last = page.locator("#view-gallery .tile[aria-posinset='100000']")
         expect(last).to_be_visible()
         expect(last).to_have_class(re.compile("loaded"))
-        # Coming back from another view, or from a photograph, finds the same place.
+        # Coming back from another view, or from an image, finds the same place.
         top = page.evaluate("document.querySelector('#view-gallery .scroller').scrollTop")
         page.locator("#tab-failures").click()
         page.locator("#tab-gallery").click()
@@ -209,7 +209,7 @@ def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, sch
         assert audit(page) == []
 
 
-def test_the_page_says_when_tidying_is_worth_while(browser: Any, tmp_path: Path) -> None:
+def test_the_page_recommends_tidying_when_it_is_worthwhile(browser: Any, tmp_path: Path) -> None:
     collection = collection_of_crops(tmp_path, 6)
     with (collection / "images.lance" / "data" / "left.lance").open("wb") as former:
         former.truncate(900_000_000)  # as large as many former versions; it takes no room

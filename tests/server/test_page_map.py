@@ -57,7 +57,7 @@ def test_map_is_computed_coloured_lassoed_and_opens_images(page: Any) -> None:
     expect(page.locator(".photo table.row")).to_contain_text(name)
 
 
-def test_rows_that_came_after_the_map_are_told(browser: Any, few: str, tmp_path: Path) -> None:
+def test_rows_that_are_newer_than_the_map_are_reported(browser: Any, few: str, tmp_path: Path) -> None:
     for page in opened(browser, few):
         page.locator("#tab-map").click()
         page.get_by_role("button", name="Compute the map").click()

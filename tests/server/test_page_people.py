@@ -21,7 +21,7 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def other(browser: Any, page: Any) -> Iterator[Any]:
-    """The page of somebody else, on another machine."""
+    """The page of another person, on another machine."""
     yield from opened(browser, page.url.split("#")[0])
 
 
@@ -35,7 +35,7 @@ def called(page: Any, name: str) -> None:
     page.keyboard.press("Escape")
 
 
-def test_a_key_takes_back_ones_own_label_alone(page: Any, other: Any) -> None:
+def test_the_undo_key_takes_back_only_ones_own_label(page: Any, other: Any) -> None:
     called(page, "Ana")
     called(other, "Ben")
     tile(page, 0).click()
@@ -56,7 +56,7 @@ def test_a_key_takes_back_ones_own_label_alone(page: Any, other: Any) -> None:
     assert labels_of(page, page.ids[:2]) == ["owl", "fox"]
 
 
-def test_somebody_without_a_name_takes_back_what_the_tab_gave(page: Any, other: Any) -> None:
+def test_without_a_name_the_undo_key_takes_back_labels_of_this_tab(page: Any, other: Any) -> None:
     tile(page, 0).click()
     label_selected(page, "eagle owl")
     other.keyboard.press("Control+z")
@@ -64,7 +64,7 @@ def test_somebody_without_a_name_takes_back_what_the_tab_gave(page: Any, other: 
     assert labels_of(page, page.ids[:1]) == ["eagle owl"]
 
 
-def test_what_others_label_is_seen_within_seconds_with_who(page: Any, other: Any) -> None:
+def test_labels_by_others_appear_within_seconds_with_their_author(page: Any, other: Any) -> None:
     called(page, "Ana")
     tile(other, 3).dblclick()
     tile(page, 3).click()
@@ -81,7 +81,7 @@ def test_what_others_label_is_seen_within_seconds_with_who(page: Any, other: Any
     expect(page.locator(".toast", has_text="labelled 1 image")).to_have_count(0)  # one's own is no news
 
 
-def test_what_others_label_does_not_take_the_text_that_somebody_types(page: Any, other: Any) -> None:
+def test_labels_by_others_do_not_disturb_typing(page: Any, other: Any) -> None:
     tile(other, 3).dblclick()
     expect(other.locator(".photo .label-input")).to_have_value("Größe")
     other.keyboard.press("l")

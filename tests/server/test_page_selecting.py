@@ -83,7 +83,7 @@ def select_and_filter(page: Any) -> None:
     expect(page.locator(".selected-count")).to_have_text("5 selected")
 
 
-def test_what_is_selected_out_of_sight_is_shown(page: Any) -> None:
+def test_images_selected_out_of_sight_are_shown(page: Any) -> None:
     select_and_filter(page)
     page.locator(".out-of-sight").get_by_role("button", name="show").click()
     expect(page.locator("#view-gallery .count")).to_have_text("5 of 40 images")
@@ -95,7 +95,7 @@ def test_what_is_selected_out_of_sight_is_shown(page: Any) -> None:
     expect(page.locator("#view-gallery .count")).to_have_text("40 images")
 
 
-def test_what_is_selected_out_of_sight_is_cleared(page: Any) -> None:
+def test_images_selected_out_of_sight_are_deselected(page: Any) -> None:
     select_and_filter(page)
     page.locator(".out-of-sight").get_by_role("button", name="clear").click()
     expect(page.locator(".selected-count")).to_have_text("2 selected")

@@ -71,7 +71,7 @@ def test_list_returns_images_by_uri_in_pages(client: httpx.Client) -> None:
     assert (first["label"], first["width"], first["height"]) == (KINDS[3], 64, 48)
 
 
-def test_a_condition_selects_and_a_column_orders(client: httpx.Client) -> None:
+def test_a_filter_selects_and_a_column_orders(client: httpx.Client) -> None:
     found = rows(client, where="site = 'S1' AND night", order="-Temp C")
     expected = sorted((n for n in range(40) if n % 3 == 1 and n % 2 == 0), reverse=True)
     assert [number(photo) for photo in found] == expected
@@ -109,24 +109,24 @@ def test_ids_have_the_order_of_the_list(client: httpx.Client) -> None:
         {"where": "1 / 0 > 1"},
     ],
 )
-def test_what_is_no_filter_is_refused_with_a_reason(client: httpx.Client, query: dict[str, str]) -> None:
+def test_an_invalid_filter_is_refused_with_a_reason(client: httpx.Client, query: dict[str, str]) -> None:
     answer = client.get("photos", params=query)
     assert answer.status_code == 400
     assert len(answer.json()["detail"]) > 20
     assert client.get("photos").json()["total"] == 40
 
 
-def test_an_order_by_what_is_no_column_is_refused(client: httpx.Client) -> None:
+def test_an_order_by_an_unknown_column_is_refused(client: httpx.Client) -> None:
     for order in ("embedding", "nothing", "-"):
         answer = client.get("photos", params={"order": order})
         assert answer.status_code == 404 and "Unknown column" in answer.json()["detail"]
 
 
-def test_a_condition_may_not_be_of_any_length(client: httpx.Client) -> None:
+def test_the_length_of_a_filter_is_limited(client: httpx.Client) -> None:
     assert client.get("photos", params={"where": "label = '" + "x" * 20_000 + "'"}).status_code == 422
 
 
-def test_a_photograph_has_its_row_without_the_embedding(client: httpx.Client) -> None:
+def test_an_image_has_its_row_without_the_embedding(client: httpx.Client) -> None:
     photo = rows(client)[2]
     told = client.get(f"photos/{photo['id']}").json()
     assert told["image"] is True and told["uri"].startswith("file://") and told["uri"].endswith(".jpg")
@@ -152,7 +152,7 @@ def test_a_thumbnail_is_a_jpeg_no_larger_than_asked_and_kept(here: tuple[httpx.C
     assert again.status_code == 304 and again.content == b""
 
 
-def test_a_thumbnail_may_be_kept_for_good_when_its_version_is_named(client: httpx.Client) -> None:
+def test_a_thumbnail_named_with_its_version_may_be_cached_for_good(client: httpx.Client) -> None:
     id_ = rows(client)[1]["id"]
     assert "immutable" in client.get(f"photos/{id_}/thumbnail", params={"v": "1"}).headers["cache-control"]
     assert "immutable" not in client.get(f"photos/{id_}/thumbnail").headers["cache-control"]
@@ -183,7 +183,7 @@ def test_concurrent_requests_for_one_thumbnail_make_it_once(
     assert made == [256]
 
 
-def test_an_image_is_written_anew_without_its_metadata_and_bounded(tmp_path: Path) -> None:
+def test_an_image_is_encoded_again_without_metadata_and_bounded(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010F] = "Secret camera"
     exif[0x0112] = 6  # turned
@@ -241,7 +241,7 @@ def test_boxes_and_members_of_shards_are_shown(tmp_path: Path) -> None:
                 assert np.allclose(colours, wanted[uri], atol=4), uri
 
 
-def test_pictures_that_are_gone_elsewhere_or_none_are_404_with_a_reason(tmp_path: Path) -> None:
+def test_images_that_are_missing_remote_or_not_images_are_404_with_a_reason(tmp_path: Path) -> None:
     text = tmp_path / "secret.txt"
     text.write_text("root:x:0:0: the password is owl")
     gone = tmp_path / "gone.jpg"
@@ -302,7 +302,7 @@ def test_rows_that_another_process_adds_appear_and_the_version_changes(tmp_path:
         assert client.get(f"photos/{after['photos'][-1]['id']}/thumbnail").status_code == 200
 
 
-def test_whoever_opens_the_page_finds_what_was_committed_a_moment_ago(tmp_path: Path) -> None:
+def test_opening_the_page_shows_what_was_committed_a_moment_ago(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 5)
     with serving(tmp_path / "c.birder") as client:
         for rows in range(6, 12):  # each time right after a look, within the time that lists are not looked for again

@@ -51,7 +51,7 @@ def test_neighbours_are_those_of_the_largest_cosines(client: httpx.Client, rows:
     assert set(found[0]) == {"id", "name", "label", "width", "height", "v", "similarity"}
 
 
-def test_searching_takes_likes_unlikes_embeddings_and_conditions(
+def test_searching_takes_likes_unlikes_embeddings_and_filters(
     client: httpx.Client, rows: tuple[list[str], np.ndarray]
 ) -> None:
     ids, vectors = rows
@@ -77,7 +77,9 @@ def test_searching_takes_likes_unlikes_embeddings_and_conditions(
         ({"where": "labl = 'owl'"}, "Invalid filter: unknown column 'labl'. Did you mean 'label'"),
     ],
 )
-def test_what_cannot_be_searched_for_says_why(client: httpx.Client, asked: dict[str, object], why: str) -> None:
+def test_queries_that_are_impossible_are_refused_with_a_reason(
+    client: httpx.Client, asked: dict[str, object], why: str
+) -> None:
     answer = client.post("search", json=asked)
     assert answer.status_code == 400 and why in answer.json()["detail"]
 
@@ -93,14 +95,14 @@ def test_a_filter_that_overflows_lancedbs_stack_is_refused_wherever_filters_are_
     assert client.get("collection").status_code == 200
 
 
-def test_numbers_that_are_none_are_refused(client: httpx.Client) -> None:
+def test_embeddings_that_are_not_finite_numbers_are_refused(client: httpx.Client) -> None:
     for number in ("NaN", "Infinity", "1e400", '"x"'):
         body = f'{{"embedding": [{", ".join([number] * DIMENSION)}]}}'
         answer = client.post("search", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 422, number
 
 
-def test_an_unlabelled_photograph_gets_the_name_of_its_labelled_neighbours(
+def test_an_unlabelled_image_gets_the_name_of_its_labelled_neighbours(
     client: httpx.Client, rows: tuple[list[str], np.ndarray]
 ) -> None:
     for number in range(20, 40):
@@ -154,7 +156,7 @@ def test_duplicates_are_grouped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_threshold_waits_for_another_and_a_failure_is_told_once(tmp_path: Path) -> None:
+def test_one_threshold_waits_for_another_and_a_failure_is_reported_once(tmp_path: Path) -> None:
     collection_of_images(tmp_path, 60)
     with serving(tmp_path / "c.birder") as client:
         assert client.get("duplicates", params={"threshold": 0.9}).json()["state"] == "computing"
@@ -175,7 +177,7 @@ def test_one_threshold_waits_for_another_and_a_failure_is_told_once(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[tuple[httpx.Client, Path]]:
-    """A collection of eight photographs with the model that is installed."""
+    """A collection of eight images with the model that is installed."""
     folder = tmp_path_factory.mktemp("real")
     chosen = sorted((photos / "birds").glob("*.jpg"))[:4] + sorted((photos / "fish").glob("*.jpg"))[:4]
     with serving(collection_by_model(folder, chosen)) as client:
@@ -186,7 +188,7 @@ def upload(path: Path) -> dict[str, tuple[str, bytes]]:
     return {"file": (path.name, path.read_bytes())}
 
 
-def test_an_uploaded_picture_has_the_embedding_of_the_collection(real: tuple[httpx.Client, Path]) -> None:
+def test_an_uploaded_image_has_the_embedding_of_the_collection(real: tuple[httpx.Client, Path]) -> None:
     client, path = real
     assert client.get("collection").json()["can"]["search_image"] is True
     answer = client.post("embed", files=upload(path))
@@ -201,7 +203,7 @@ def test_an_uploaded_picture_has_the_embedding_of_the_collection(real: tuple[htt
     assert found["query"]["files"] == [path.name]
 
 
-def test_an_uploaded_picture_is_named(real: tuple[httpx.Client, Path]) -> None:
+def test_an_uploaded_image_is_named(real: tuple[httpx.Client, Path]) -> None:
     client, path = real
     told = client.post("predict", files=upload(path), data={"k": "1"}).json()
     assert (told["method"], told["predictions"][0]["name"]) == ("examples", "birds")
@@ -213,7 +215,7 @@ def test_an_uploaded_picture_is_named(real: tuple[httpx.Client, Path]) -> None:
     assert [each["name"] for each in same["predictions"]] == [each["name"] for each in told["predictions"]]
 
 
-def test_several_pictures_are_searched_for_at_once(real: tuple[httpx.Client, Path]) -> None:
+def test_several_uploaded_images_are_searched_for_at_once(real: tuple[httpx.Client, Path]) -> None:
     client, path = real
     files = [("file", (path.name, path.read_bytes()))] * 2
     assert client.post("search/image", files=files).json()["photos"][0]["name"].endswith(path.name)
@@ -235,7 +237,7 @@ def test_a_model_of_another_width_than_imported_embeddings_is_refused(tmp_path: 
         assert answer.status_code == 400 and "gives 1280-dimensional ones" in answer.json()["detail"]
 
 
-def test_a_picture_without_its_model_is_refused(client: httpx.Client) -> None:
+def test_an_uploaded_image_is_refused_without_the_model(client: httpx.Client) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (9, 9)).save(buffer, "PNG")
     for address in ("embed", "predict", "search/image"):
@@ -243,7 +245,7 @@ def test_a_picture_without_its_model_is_refused(client: httpx.Client) -> None:
         assert answer.status_code == 400 and "birder fetch" in answer.json()["detail"]
 
 
-def test_words_find_what_the_text_half_finds(tmp_path: Path, photos: Path) -> None:
+def test_words_find_what_the_text_encoder_finds(tmp_path: Path, photos: Path) -> None:
     model = Path(__file__).parents[1] / "data" / "openclip"
     clip = load_clip(model)
     files = sorted((photos / "birds").glob("*.jpg"))[:6]

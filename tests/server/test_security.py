@@ -56,7 +56,7 @@ def raw(client: httpx.Client, target: str, method: str = "GET", **headers: str) 
 @pytest.mark.parametrize(
     "address", ["/", "/docs", "/page/index.html", "/api/v1/collection", "/api/v1/photos/x", "/nothing"]
 )
-def test_every_answer_tells_browsers_what_is_allowed(client: httpx.Client, address: str) -> None:
+def test_every_response_has_the_security_headers(client: httpx.Client, address: str) -> None:
     headers = client.get(client.base_url.join(address)).headers
     policy = headers["content-security-policy"]
     assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
@@ -93,14 +93,14 @@ def test_another_hosts_name_is_refused(client: httpx.Client, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "LOCALHOST"])
-def test_this_machines_names_are_ours(client: httpx.Client, host: str) -> None:
+def test_names_of_this_machine_are_accepted_as_host(client: httpx.Client, host: str) -> None:
     assert raw(client, "/api/v1/collection", Host=f"{host}:{client.base_url.port}")[0] == 200
 
 
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", "http://["]
 )
-def test_what_changes_something_is_refused_from_another_page(client: httpx.Client, origin: str) -> None:
+def test_requests_that_write_are_refused_from_another_page(client: httpx.Client, origin: str) -> None:
     for address in ("labels", "labels/undo", "map", "search", "embed"):
         assert client.post(address, headers={"Origin": origin}, json={}).status_code == 403
     assert client.get("labels/history").json()["acts"] == []
@@ -114,7 +114,7 @@ def test_our_own_page_may_write_and_other_sites_may_not_even_read(client: httpx.
     assert client.get("photos", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
 
 
-def test_without_the_token_nothing_is_told(locked: httpx.Client) -> None:
+def test_without_the_token_nothing_is_served(locked: httpx.Client) -> None:
     wrong = {"Authorization": "Bearer correct-horse-batterx"}
     for address in ("/", "/docs", "/page/index.html", "/api/v1/collection", "/api/v1/openapi.json", "/nothing"):
         url = locked.base_url.join(address)
@@ -132,7 +132,7 @@ def test_without_the_token_nothing_is_told(locked: httpx.Client) -> None:
     assert locked.get("collection", params={"token": TOKEN}).status_code == 401  # in the page's address alone
 
 
-def test_the_token_opens_by_header_or_by_the_pages_address(folder: Path) -> None:
+def test_the_token_is_accepted_in_the_header_or_the_pages_address(folder: Path) -> None:
     with serving(folder / "c.birder", token=TOKEN) as locked:
         _open_with_token(locked)
 
@@ -150,7 +150,7 @@ def _open_with_token(locked: httpx.Client) -> None:
         assert browser.get(url).status_code == 200
 
 
-def test_any_name_will_do_only_with_a_token(folder: Path) -> None:
+def test_any_host_name_is_accepted_only_with_a_token(folder: Path) -> None:
     with pytest.raises(ValueError, match="token"):
         create_app(folder / "c.birder", hosts=())
     with serving(folder / "c.birder", token=TOKEN, hosts=()) as client:
@@ -247,7 +247,7 @@ def test_a_page_file_of_the_same_size_and_time_but_other_content_is_sent_again(
         assert (answer.status_code, answer.text) == (200, "new")
 
 
-def test_requests_that_are_no_http_do_not_stop_the_server(client: httpx.Client) -> None:
+def test_requests_that_are_not_http_do_not_stop_the_server(client: httpx.Client) -> None:
     for nonsense in (
         b"\x00" * 100,
         b"GET / HTTP/9.9\r\n\r\n",
@@ -262,12 +262,14 @@ def test_requests_that_are_no_http_do_not_stop_the_server(client: httpx.Client) 
 @pytest.mark.parametrize(
     "query", ["&".join(f"a{n}=b" for n in range(30)), "a=b&" * 30, "%ff%00&token", "token=" + "x" * 9000]
 )
-def test_any_query_without_a_token_is_401_and_no_defect(locked: httpx.Client, query: str) -> None:
+def test_any_query_without_a_token_is_answered_with_401(locked: httpx.Client, query: str) -> None:
     status, body = raw(locked, f"/?{query}")
     assert status == (401 if "token=" not in query else status) and status in (401, 429) and b"token" in body
 
 
-def test_the_cookie_is_no_token_is_signed_and_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cookie_does_not_contain_the_token_is_signed_and_expires(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(folder / "c.birder", token=TOKEN) as client:
         begun = client.get(client.base_url.join("/"), params={"token": TOKEN})
         cookie = begun.cookies[COOKIE]
@@ -334,7 +336,7 @@ def test_weak_tokens_are_refused_with_a_strong_one_named(folder: Path, token: st
     check_token(str(error.value).rpartition(" ")[2])
 
 
-def test_tokens_made_by_chance_are_taken() -> None:
+def test_random_tokens_are_accepted() -> None:
     for _ in range(500):
         check_token(secrets.token_urlsafe(16))
         check_token(secrets.token_hex(16))

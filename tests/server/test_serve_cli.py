@@ -45,7 +45,7 @@ class Served:
         return self.process.returncode, out + err, time.monotonic() - begin
 
 
-def test_it_prints_its_address_serves_the_page_and_ends_at_ctrl_c(collection: Path) -> None:
+def test_serve_prints_its_address_serves_the_page_and_ends_at_ctrl_c(collection: Path) -> None:
     served = Served(collection)
     try:
         assert "12 images" in served.first and served.address.host == "127.0.0.1"
@@ -57,7 +57,7 @@ def test_it_prints_its_address_serves_the_page_and_ends_at_ctrl_c(collection: Pa
     assert said.strip().endswith("Stopped.")
 
 
-def test_ctrl_c_ends_it_at_once_while_it_works_and_leaves_no_process(collection: Path) -> None:
+def test_ctrl_c_ends_a_busy_server_at_once_and_leaves_no_process(collection: Path) -> None:
     served = Served(collection)
     client = httpx.Client(base_url=served.address.join("/api/v1/"))
     id_ = client.get("photos").json()["photos"][0]["id"]
@@ -91,7 +91,7 @@ def test_the_next_free_port_is_taken_unless_one_is_named(collection: Path) -> No
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2"])
-def test_beyond_this_machine_a_token_is_demanded(collection: Path, host: str) -> None:
+def test_listening_beyond_this_machine_requires_a_token(collection: Path, host: str) -> None:
     run = subprocess.run([*PROGRAM, str(collection), "--host", host], capture_output=True, text=True)
     assert run.returncode == 2 and "--token" in run.stderr and "Traceback" not in run.stderr
     short = [*PROGRAM, str(collection), "--host", host, "--token", "short"]
@@ -128,7 +128,9 @@ def certificate(folder: Path) -> list[str]:
     return ["--tls-cert", str(cert), "--tls-key", str(key)]
 
 
-def test_with_a_certificate_it_is_encrypted_and_the_session_is_secure(collection: Path, tmp_path: Path) -> None:
+def test_with_a_certificate_connections_are_encrypted_and_the_session_is_secure(
+    collection: Path, tmp_path: Path
+) -> None:
     tls = certificate(tmp_path)
     served = Served(collection, "--token", "correct-horse-battery", *tls)
     try:
@@ -146,7 +148,7 @@ def test_with_a_certificate_it_is_encrypted_and_the_session_is_secure(collection
     assert "Traceback" not in said
 
 
-def test_certificates_that_cannot_be_used_are_told_in_a_line(collection: Path, tmp_path: Path) -> None:
+def test_unusable_certificates_are_reported_in_one_line(collection: Path, tmp_path: Path) -> None:
     tls = certificate(tmp_path)
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("no certificate")
@@ -165,7 +167,7 @@ def test_certificates_that_cannot_be_used_are_told_in_a_line(collection: Path, t
         assert run.returncode == 2 and why in run.stderr and "Traceback" not in run.stderr, run.stderr
 
 
-def test_what_is_no_collection_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_folder_without_a_collection_is_reported_in_one_line(tmp_path: Path) -> None:
     run = subprocess.run([*PROGRAM, str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 2 and "is not a collection" in run.stderr and "Traceback" not in run.stderr
 

@@ -96,7 +96,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("address", ["embed", "search/image", "predict"])
-def test_what_is_no_picture_is_refused_quickly_with_a_reason(client: httpx.Client, address: str, name: str) -> None:
+def test_uploads_that_are_not_images_are_refused_quickly_with_a_reason(
+    client: httpx.Client, address: str, name: str
+) -> None:
     begin = time.monotonic()
     answer = client.post(address, files={"file": ("owl.jpg", HOSTILE[name], "image/jpeg")})
     assert answer.status_code == 400, answer.text
@@ -104,14 +106,14 @@ def test_what_is_no_picture_is_refused_quickly_with_a_reason(client: httpx.Clien
     assert time.monotonic() - begin < 10
 
 
-def test_a_picture_that_is_something_else_as_well_is_decoded_as_a_picture_alone(client: httpx.Client) -> None:
+def test_a_polyglot_file_is_decoded_only_as_an_image(client: httpx.Client) -> None:
     for more in (zipped(), b"<script>alert(1)</script>", b"%PDF-1.4"):
         answer = client.post("embed", files={"file": ("<script>.html", jpeg() + more, "text/html")})
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "application/json" and "script" not in answer.text
 
 
-def test_a_picture_as_wide_as_can_be_is_no_bomb(client: httpx.Client) -> None:
+def test_the_widest_allowed_image_is_decoded(client: httpx.Client) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (65_000, 20), "green").save(buffer, "PNG")
     answer = client.post("embed", files={"file": ("wide.png", buffer.getvalue())})
@@ -161,7 +163,7 @@ def test_a_large_body_where_none_is_wanted_is_refused(client: httpx.Client) -> N
         assert answer.status_code == 413 and "too large" in answer.json()["detail"]
 
 
-def test_a_form_that_is_none_is_refused(client: httpx.Client) -> None:
+def test_an_invalid_form_is_refused(client: httpx.Client) -> None:
     bodies = {
         "multipart/form-data; boundary=b": b"--b\r\nnonsense",
         "multipart/form-data": b"",
@@ -194,7 +196,7 @@ def test_decoders_wait_for_each_other(decoders: Decoders) -> None:
     assert len(decoders._running) <= 2
 
 
-def test_what_a_decoder_gives_is_what_the_transform_gives(decoders: Decoders, photos: Path) -> None:
+def test_a_decoder_returns_what_the_transform_returns(decoders: Decoders, photos: Path) -> None:
     path = sorted((photos / "birds").glob("*.jpg"))[0]
     for draft in (True, False):
         transform = ClassificationTransform((32, 32), [0.5] * 3, [0.5] * 3)
@@ -202,7 +204,7 @@ def test_what_a_decoder_gives_is_what_the_transform_gives(decoders: Decoders, ph
         assert np.array_equal(decode(decoders, path.read_bytes(), size=[32, 32], draft=draft).pixels, pixels)
 
 
-def test_an_upload_whose_client_has_gone_is_no_picture(decoders: Decoders) -> None:
+def test_an_upload_whose_client_has_gone_is_not_decoded(decoders: Decoders) -> None:
     file = io.BytesIO(jpeg())
     file.close()
     with pytest.raises(ImageError, match="empty"):

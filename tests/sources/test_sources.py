@@ -61,7 +61,7 @@ def test_a_file_named_twice_comes_once_and_any_extension_is_taken_if_named(
     assert found(tmp_path, "a/owl.jpg", "a/../a", "scan.dat") == [str(tmp_path / n) for n in ("a/owl.jpg", "scan.dat")]
 
 
-def test_patterns_are_expanded(tmp_path: Path) -> None:
+def test_patterns_find_the_images_that_match(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "a/b/2.jpg", "a/b/3.png")
     assert found(f"{tmp_path}/**/*.jpg") == [str(tmp_path / "a/1.jpg"), str(tmp_path / "a/b/2.jpg")]
     with pytest.raises(BirderError, match="No files match"):

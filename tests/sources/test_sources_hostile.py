@@ -57,7 +57,7 @@ def outcomes(sources: list[Source]) -> list[str | None]:
 # Folders
 
 
-def test_folders_of_any_depth_are_gone_through(tmp_path: Path) -> None:
+def test_folders_of_any_depth_are_searched(tmp_path: Path) -> None:
     folders = list(itertools.accumulate(["d"] * 500, os.path.join, initial=str(tmp_path)))
     Path(folders[-1]).mkdir(parents=True)
     (Path(folders[-1]) / "owl.jpg").write_bytes(b"x")
@@ -365,7 +365,7 @@ def test_hostile_data_packages_are_refused_in_words_or_cost_only_themselves(tmp_
         (tmp_path / f"{name}.csv").write_text(text)
 
 
-def test_half_surrogates_become_replacement_characters(tmp_path: Path) -> None:
+def test_unpaired_surrogates_become_replacement_characters(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(r'{"a\ud83e": ["\ud83e\udd89", "\udc00x", 1]}')
     assert read_json(str(tmp_path / "x.json")) == {"a\ufffd": ["\N{OWL}", "\ufffdx", 1]}
 
@@ -408,7 +408,7 @@ def test_media_that_share_a_file_are_one_image_with_what_all_say(tmp_path: Path)
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_places_off_the_earth_are_empty_and_counted(tmp_path: Path, ending: str) -> None:
+def test_positions_off_the_earth_are_empty_and_counted(tmp_path: Path, ending: str) -> None:
     places = [(-999.0, 5.0), (50.0, 181.0), (90.0, -180.0), (None, 7.0), (float("inf"), 1.0)]
     path = tmp_path / f"l.{ending}"
     if ending == "csv":
@@ -437,7 +437,9 @@ def test_places_off_the_earth_are_empty_and_counted(tmp_path: Path, ending: str)
         ({"latitude": None, "x": -999}, None),
     ],
 )
-def test_a_row_of_a_shard_off_the_earth_has_no_place(columns: dict[str, Any], expected: dict[str, Any] | None) -> None:
+def test_a_row_of_a_shard_off_the_earth_has_no_position(
+    columns: dict[str, Any], expected: dict[str, Any] | None
+) -> None:
     row = dict(columns)
     assert drop_off_earth(row) is (expected is not None)
     assert row == (expected or columns)
@@ -462,7 +464,7 @@ def test_a_large_file_that_is_not_an_image_is_not_read_whole(tmp_path: Path) -> 
     ]
 
 
-def test_every_format_begins_like_an_image(tmp_path: Path) -> None:
+def test_the_beginning_of_every_format_is_recognised(tmp_path: Path) -> None:
     image = Image.new("RGB", (300, 200), "teal")
     for kind in (
         "JPEG",

@@ -53,7 +53,7 @@ def test_the_published_packages_tables_name_images(tmp_path: Path, column: str) 
     assert join_table(named, read_table(tmp_path / "results.parquet")).matched == 1
 
 
-def test_a_sample_is_a_path_only_where_nothing_else_is_one(tmp_path: Path) -> None:
+def test_the_column_sample_names_paths_only_if_no_other_column_does(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("sample,url\nS-17,https://e.org/1.jpg\n")
     (source,) = find_sources([tmp_path / "l.csv"])
     assert (source.path, dict(source.columns)) == ("https://e.org/1.jpg", {"sample": "S-17"})
@@ -128,7 +128,7 @@ def test_tables_in_a_folder_of_images_are_left_alone(tmp_path: Path) -> None:
     assert [source.path for source in find_sources([tmp_path])] == [f"{tmp_path}/owl.jpg"]
 
 
-def test_a_pattern_may_fit_shards_and_images(tmp_path: Path) -> None:
+def test_a_pattern_may_match_shards_and_images(tmp_path: Path) -> None:
     for name in ("1.tar", "2.tar", "3.jpg"):
         (tmp_path / name).write_bytes(b"x")
     sources = find_sources([f"{tmp_path}/*"])
@@ -205,7 +205,7 @@ def test_media_without_observations_of_their_own_have_those_of_their_event(tmp_p
     assert by_id["07840dcc"].columns["behavior"] == "foraging"
 
 
-def test_a_package_may_not_lead_out_of_its_folder_and_videos_are_said(tmp_path: Path) -> None:
+def test_a_package_may_not_lead_out_of_its_folder_and_videos_are_reported(tmp_path: Path) -> None:
     package = copy_package(tmp_path)
     text = (package / "media.csv").read_text()
     text = text.replace("media/20210531082538-RCNX0031.JPG", "../../secret.jpg")
@@ -225,7 +225,7 @@ def test_a_package_may_not_lead_out_of_its_folder_and_videos_are_said(tmp_path: 
         (lambda p: (p / "datapackage.json").write_text('{"resources": []}'), "no table media"),
     ],
 )
-def test_a_broken_package_is_said(tmp_path: Path, change: object, reason: str) -> None:
+def test_a_broken_package_is_reported(tmp_path: Path, change: object, reason: str) -> None:
     package = copy_package(tmp_path)
     change(package)  # type: ignore[operator]
     with pytest.raises(ConfigError, match=reason):
@@ -281,9 +281,7 @@ def test_animal_boxes_above_the_confidence_are_sources(tmp_path: Path) -> None:
         ({"file": "/etc/passwd", "detections": []}, "leads out of"),
     ],
 )
-def test_what_is_wrong_with_an_image_or_box_is_a_problem_of_its_own(
-    tmp_path: Path, image: dict[str, object], reason: str
-) -> None:
+def test_an_invalid_image_or_box_is_a_problem_of_its_own(tmp_path: Path, image: dict[str, object], reason: str) -> None:
     (source,) = read_boxes(results(tmp_path / "r.json", [image]), tmp_path)
     assert reason in str(source.problem)
 
@@ -297,7 +295,7 @@ def test_what_is_wrong_with_an_image_or_box_is_a_problem_of_its_own(
         ('{"detection_categories": {"1": "animal"}, "images": [{}]}', "has no file"),
     ],
 )
-def test_what_is_none_of_megadetectors_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+def test_files_that_are_not_megadetector_results_are_refused(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(BirderError, match=reason):
         read_boxes(tmp_path / "r.json", tmp_path)

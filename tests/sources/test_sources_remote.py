@@ -74,7 +74,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, Path, list[Any]]]:
     server.server_close()
 
 
-def test_an_image_is_read_and_its_change_is_noticed_without_reading(
+def test_a_remote_image_is_read_and_its_change_is_noticed_without_reading(
     site: tuple[str, Path, list[Any]],
 ) -> None:
     url, folder, asked = site
@@ -92,7 +92,7 @@ def test_an_image_is_read_and_its_change_is_noticed_without_reading(
     assert stamp_of(source) != before
 
 
-def test_a_large_image_comes_whole(site: tuple[str, Path, list[Any]]) -> None:
+def test_a_large_remote_image_is_read_whole(site: tuple[str, Path, list[Any]]) -> None:
     data = os.urandom(5_000_000)
     (site[1] / "scan.jpg").write_bytes(data)
     assert read_source(f"{site[0]}/scan.jpg") == data

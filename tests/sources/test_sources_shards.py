@@ -98,7 +98,7 @@ def test_any_tar_reads_as_the_standard_library_reads_it(
         assert (loaded.columns.get("note") or "") == samples[key][1].strip()
 
 
-def test_links_folders_and_names_that_climb_write_nothing(tmp_path: Path) -> None:
+def test_links_folders_and_names_that_lead_upwards_write_nothing(tmp_path: Path) -> None:
     path = tmp_path / "evil.tar"
     with tarfile.open(path, "w") as archive:
         for name, kind in (("link.jpg", tarfile.SYMTYPE), ("folder.jpg", tarfile.DIRTYPE)):

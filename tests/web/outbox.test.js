@@ -255,7 +255,7 @@ test("what a page that was left did not see written is sent by the next one, and
   assert.equal(newOutbox().sendLeftOvers(), null);
 });
 
-test("nonsense in the browser's storage is no label", () => {
+test("invalid data in the browser's storage is not taken for labels", () => {
   storage.setItem("birder:unwritten:/photos.birder:x", "{not json");
   storage.setItem("birder:unwritten:/photos.birder:y", '[{"change":"1"},{"column":"label","ids":"a"}]');
   assert.equal(newOutbox().sendLeftOvers(), null);
@@ -274,7 +274,7 @@ test("a request takes up to 100,000 images", async () => {
   );
 });
 
-test("as the page is left, as much as the browser takes is handed over", async () => {
+test("when the page is closed, as much is handed over as the browser takes", async () => {
   const outbox = newOutbox();
   const ids = Array.from({ length: 500 }, (_, index) => `${index}`.padStart(36, "0"));
   failure = () => new ApiError("away", 0);

@@ -19,7 +19,7 @@ DATA = Path(__file__).parents[1] / "data" / "birder"
 NAME = "vit_tiny_p16_pn_test"
 
 
-def test_both_kinds_of_a_published_file_hold_the_same() -> None:
+def test_both_kinds_of_a_published_file_contain_the_same() -> None:
     pt, st = (read_checkpoint(DATA / f"{NAME}.{ending}") for ending in ("pt", "safetensors"))
     assert pt.state.keys() == st.state.keys()
     assert all(torch.equal(pt.state[key], st.state[key]) for key in pt.state)
@@ -31,7 +31,7 @@ def test_both_kinds_of_a_published_file_hold_the_same() -> None:
 
 
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
-def test_round_trip(tmp_path: Path, ending: str) -> None:
+def test_a_saved_model_is_loaded_unchanged(tmp_path: Path, ending: str) -> None:
     net, info = birder.load_model("vit_b16_pn", DATA / f"{NAME}.pt", inference=True)
     path = birder.save_model(
         net,
@@ -48,7 +48,7 @@ def test_round_trip(tmp_path: Path, ending: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_inference_means_evaluation_mode_and_no_gradients() -> None:
+def test_loading_for_inference_sets_evaluation_mode_without_gradients() -> None:
     net, _ = birder.load_model("vit_b16_pn", DATA / f"{NAME}.pt", inference=True)
     assert not net.training
     assert not any(p.requires_grad for p in net.parameters())
@@ -57,7 +57,7 @@ def test_inference_means_evaluation_mode_and_no_gradients() -> None:
     assert all(p.requires_grad for p in trainable.parameters())
 
 
-def test_new_size_and_dtype() -> None:
+def test_loading_applies_a_new_size_and_dtype() -> None:
     net, _ = birder.load_model(
         "vit_b16_pn", DATA / f"{NAME}.pt", inference=True, new_size=(96, 160), dtype=torch.float64
     )
@@ -83,7 +83,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
 @pytest.mark.parametrize("share", [0, 0.1, 0.9])
-def test_truncated_file_says_so(tmp_path: Path, ending: str, share: float) -> None:
+def test_a_truncated_checkpoint_is_reported_as_truncated(tmp_path: Path, ending: str, share: float) -> None:
     data = (DATA / f"{NAME}.{ending}").read_bytes()
     path = tmp_path / f"cut.{ending}"
     path.write_bytes(data[: int(len(data) * share)])
@@ -91,7 +91,7 @@ def test_truncated_file_says_so(tmp_path: Path, ending: str, share: float) -> No
         read_checkpoint(path)
 
 
-def test_foreign_files_say_what_is_missing(tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_refused_with_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(WeightsError, match=r"no task, signature.*birder convert"):
@@ -105,7 +105,7 @@ def test_foreign_files_say_what_is_missing(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "none.safetensors")
 
 
-def test_broken_metadata_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_broken_metadata_is_a_birder_error(tmp_path: Path) -> None:
     good = read_checkpoint(DATA / f"{NAME}.pt")
     path = tmp_path / "broken.pt"
     torch.save(
@@ -131,12 +131,12 @@ def test_state_that_does_not_fit_names_parameters_and_shapes() -> None:
         birder.load_model("vit_b16", DATA / f"{NAME}.pt")
 
 
-def test_unknown_network_is_said_with_the_closest() -> None:
+def test_an_unknown_network_is_reported_with_the_closest_names() -> None:
     with pytest.raises(UnknownNameError, match="vit_b16_pn"):
         birder.load_model("vit_b16_pm", DATA / f"{NAME}.pt")
 
 
-def test_other_endings_are_not_written(tmp_path: Path) -> None:
+def test_other_extensions_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"\.pt or \.safetensors"):
         write_checkpoint(tmp_path / "x.bin", read_checkpoint(DATA / f"{NAME}.pt"))
 

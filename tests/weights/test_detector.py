@@ -61,7 +61,7 @@ def test_maps_are_those_of_the_configuration(
     assert (info.class_to_idx, info.custom_config["out_indices"]) == ({}, expected)
 
 
-def test_it_gives_no_embedding(tmp_path: Path) -> None:
+def test_a_detector_gives_no_embedding(tmp_path: Path) -> None:
     net = birder.create_network("efficientnet_lite0", size=(64, 64))
     path = write(tmp_path / "efficientnet_lite0_detector.pt", net, (64, 64), None)
     backbone, _ = birder.load_model("efficientnet_lite0", path, inference=True)
@@ -79,7 +79,7 @@ def test_it_gives_no_embedding(tmp_path: Path) -> None:
         (TINY | {"out_indices": [0, -1]}, "stage1, stage2: after the blocks 0, -1, before the final norm"),
     ],
 )
-def test_info_says_which_maps_it_gives(tmp_path: Path, own: dict[str, Any], said: str) -> None:
+def test_info_lists_the_feature_maps_of_a_detector(tmp_path: Path, own: dict[str, Any], said: str) -> None:
     net = birder.create_network("vit_b16_pn", size=(32, 48), config=TINY)
     path = write(tmp_path / "vit_b16_pn_detector.pt", net, (32, 48), own)
     result = CliRunner().invoke(app, ["info", str(path), "--format", "json"])

@@ -107,7 +107,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
 
 @ENDINGS
 @pytest.mark.parametrize("name", FIELDS)
-def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
+def test_invalid_fields_of_a_checkpoint_are_refused(tmp_path: Path, name: str, ending: str) -> None:
     changes, match = FIELDS[name]
     path = write(tmp_path / f"vit_b16_pn_x.{ending}", **changes)
     with pytest.raises(BirderError, match=match) as error:
@@ -130,14 +130,14 @@ def test_fields_that_cannot_be(tmp_path: Path, name: str, ending: str) -> None:
         ({"rgb_stats": {"mean": torch.zeros(3), "std": torch.ones(3)}}, "no list of numbers"),
     ],
 )
-def test_pickles_that_cannot_be(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
+def test_invalid_pickles_are_refused(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
     path = write(tmp_path / "vit_b16_pn_x.pt", **changes)
     with pytest.raises(WeightsError, match=match):
         resolve(path).load_image_encoder()
 
 
 @pytest.mark.parametrize("field", ["signature", "class_to_idx", "rgb_stats", "config"])
-def test_metadata_nested_beyond_what_can_be_read(tmp_path: Path, field: str) -> None:
+def test_metadata_that_is_nested_too_deeply_is_refused(tmp_path: Path, field: str) -> None:
     path = write(tmp_path / "vit_b16_pn_x.safetensors", **{field: "[" * 200_000})
     with pytest.raises(WeightsError, match=f"{field}.*not JSON"):
         read_checkpoint(path)
@@ -146,7 +146,7 @@ def test_metadata_nested_beyond_what_can_be_read(tmp_path: Path, field: str) -> 
         read_checkpoint(path)
 
 
-def test_a_compressed_pickle_is_no_torch_file(tmp_path: Path) -> None:
+def test_a_compressed_pickle_is_not_a_pytorch_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "vit_b16_pn_bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/data.pkl", b"\0" * 10**8)
@@ -164,7 +164,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 @ENDINGS
 @pytest.mark.parametrize("reader", READERS)
-def test_a_folder_by_a_checkpoints_name(tmp_path: Path, reader: str, ending: str) -> None:
+def test_a_folder_with_the_name_of_a_checkpoint_is_refused(tmp_path: Path, reader: str, ending: str) -> None:
     folder = tmp_path / f"vit_b16_pn_x.{ending}"
     folder.mkdir()
     with pytest.raises(WeightsError, match="is a folder"):
@@ -199,7 +199,7 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_line_says_it_in_a_line(tmp_path: Path) -> None:
+def test_the_command_line_reports_a_hostile_checkpoint_in_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "vit_b16_pn_x.safetensors", **FIELDS["a text as rgb_stats"][0])
     command: list[str | Path] = [sys.executable, "-m", "birder", "info", path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -209,7 +209,7 @@ def test_the_command_line_says_it_in_a_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_openclip_tensors_that_are_not_finite(tmp_path: Path) -> None:
+def test_openclip_tensors_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     for file in (DATA / "openclip").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     path = tmp_path / "open_clip_model.safetensors"
@@ -222,7 +222,7 @@ def test_openclip_tensors_that_are_not_finite(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cfg", [[1], {"name": "vit_b16_pn", "signature": {"inputs": []}}, {"signature": {}}])
-def test_configurations_that_cannot_be(tmp_path: Path, cfg: Any) -> None:
+def test_invalid_configurations_are_refused(tmp_path: Path, cfg: Any) -> None:
     path = tmp_path / "cfg.json"
     path.write_text(json.dumps(cfg))
     with pytest.raises(ConfigError, match="signature"):
@@ -236,7 +236,7 @@ def test_configurations_that_cannot_be(tmp_path: Path, cfg: Any) -> None:
     "config",
     ["[" * 200_000, '{"model_cfg": {"embed_dim": 1, "vision_cfg": {}}, "preprocess_cfg": {"mean": "none"}}'],
 )
-def test_openclip_configurations_that_cannot_be(tmp_path: Path, config: str) -> None:
+def test_invalid_openclip_configurations_are_refused(tmp_path: Path, config: str) -> None:
     folder = DATA / "openclip"
     (tmp_path / "open_clip_model.safetensors").write_bytes((folder / "open_clip_model.safetensors").read_bytes())
     (tmp_path / "open_clip_config.json").write_text(config)

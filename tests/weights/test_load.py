@@ -65,7 +65,7 @@ except BirderError as error:
 """
 
 
-def test_registered_names() -> None:
+def test_registered_names_are_listed() -> None:
     names = birder.list_pretrained_models()
     assert names == sorted(names)
     assert {"vit_b16_pn_bioclip-v1", "efficientnet_lite0_in1k", "vit_h14_pn_bioclip-v25"} <= set(names)
@@ -74,7 +74,7 @@ def test_registered_names() -> None:
     assert birder.list_pretrained_models(task="object_detection") == []
 
 
-def test_unknown_name_names_the_closest() -> None:
+def test_an_unknown_name_is_refused_with_the_closest() -> None:
     with pytest.raises(UnknownNameError, match="vit_b16_pn_bioclip-v1"):
         birder.load_pretrained_model("vit_b16_bioclip-v1")
 
@@ -128,14 +128,14 @@ def test_a_checked_file_is_checked_again_when_it_changed(tmp_path: Path) -> None
         ({"path": "x.pt"}, ConfigError, "network"),
     ],
 )
-def test_bad_tables_are_errors_of_ours(
+def test_bad_tables_are_birder_errors(
     tmp_path: Path, entry: dict[str, Any], error: type[BirderError], match: str
 ) -> None:
     with pytest.raises(error, match=match):
         birder.register_weights(weights_table(tmp_path / "t.toml", **entry))
 
 
-def test_unreadable_tables_are_errors_of_ours(tmp_path: Path) -> None:
+def test_unreadable_tables_are_birder_errors(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="Cannot read"):
         birder.register_weights(tmp_path / "none.toml")
     (tmp_path / "empty.toml").write_text("x = 1")
@@ -143,7 +143,7 @@ def test_unreadable_tables_are_errors_of_ours(tmp_path: Path) -> None:
         birder.register_weights(tmp_path / "empty.toml")
 
 
-def test_file_formats() -> None:
+def test_unknown_and_unpublished_file_formats_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean pt"):
         birder.load_pretrained_model("vit_b16_pn_bioclip-v1", file_format="pts")
     with pytest.raises(WeightsError, match=r"published as \.pt only"):

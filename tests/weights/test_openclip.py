@@ -31,6 +31,7 @@ from birder.weights.openclip import OpenClip, read_openclip
 from birder.weights.openclip_convert import nearest_network, to_birder, to_openclip, write_openclip
 from birder.weights.openclip_files import OPENAI_RGB
 from birder.weights.openclip_verify import openclip_image_features
+from birder.weights.resolve import resolve
 from tests.hub import Hub
 
 DATA = Path(__file__).parents[1] / "data" / "openclip"
@@ -365,13 +366,16 @@ def test_convert_and_verify_then_back(tmp_path: Path) -> None:
     assert all(same_bits(state[key], original[key]) for key in original)
 
 
-def test_a_file_name_without_its_network_is_remarked(tmp_path: Path) -> None:
-    result = run(DATA, "--to", tmp_path / "mine.pt")
+def test_a_file_name_of_another_network_gives_a_note(tmp_path: Path) -> None:
+    result = run(DATA, "--to", tmp_path / "mine.pt")  # the file itself names its network
     assert result.exit_code == 0
-    assert "call it vit_s16_pn_mine.pt" in result.stderr
+    assert "call it" not in result.stderr
+    assert resolve(tmp_path / "mine.pt").network == "vit_s16_pn"
+    result = run(DATA, "--to", tmp_path / "vit_b16_mine.pt")
+    assert "call it vit_s16_pn_vit_b16_mine.pt" in result.stderr
 
 
-def test_a_bare_checkpoint_needs_its_network(tmp_path: Path) -> None:
+def test_a_bare_checkpoint_needs_the_name_of_its_network(tmp_path: Path) -> None:
     checkpoint, network = random_encoder("vit_s16_pn", 12)
     state = to_openclip(network, checkpoint, stranger(24))[1]
     bare = tmp_path / "bare.bin"
@@ -396,7 +400,9 @@ def test_a_bare_checkpoint_needs_its_network(tmp_path: Path) -> None:
         ((DATA, "out.pt", "--reverse", "--text-from", DATA), "is not a folder"),
     ],
 )
-def test_misuse_says_what_to_do(arguments: tuple[str | Path, ...], message: str, tmp_path: Path) -> None:
+def test_wrong_use_of_convert_is_answered_with_what_to_do(
+    arguments: tuple[str | Path, ...], message: str, tmp_path: Path
+) -> None:
     source, dest, *rest = arguments
     result = run(source, "--to", tmp_path / dest, *rest)
     assert isinstance(result.exception, WeightsError | ConfigError | SystemExit)

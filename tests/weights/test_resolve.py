@@ -96,7 +96,7 @@ def test_kinds_of_models(tmp_path: Path) -> None:
         (str(DATA / "chelsea.png"), WeightsError, "not a checkpoint in the Birder format"),
     ],
 )
-def test_words_that_name_no_model(word: str, error: type[BirderError], message: str) -> None:
+def test_words_that_do_not_name_a_model_are_refused(word: str, error: type[BirderError], message: str) -> None:
     with pytest.raises(error, match=message):
         resolve(word)
 

@@ -40,12 +40,12 @@ class _Deployment:
 
 @dataclass
 class Deployments:
-    """The deployments that rows tell of; collected by `add`, row by row.
+    """The deployments that rows describe; collected by `add`, row by row.
 
     Attributes
     ----------
     defaults
-        What the rows do not tell.
+        Values that the rows do not have.
     known_media, known_deployments
         Lines of the package that images came from, by their IDs.
     """
@@ -61,7 +61,7 @@ class Deployments:
     _zoneless: bool = False
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Collect what a row tells."""
+        """Collect the values of a row."""
         media = self.known_media.get(row.get("mediaID") or "")
         folder = _folder(row["uri"])
         if folder is not None and media is None:
@@ -85,7 +85,7 @@ class Deployments:
                 deployment.described.setdefault(name, row[name])
 
     def missing(self) -> list[str]:
-        """What the standard requires and nothing tells, each with the option for it."""
+        """What the standard requires and is not known, each with the option that sets it."""
         new = {name: each for name, each in self._deployments.items() if name not in self.known_deployments}
         missing = []
         if self._untimed_count:
@@ -176,7 +176,7 @@ def read_zone(text: str) -> tzinfo:
     Raises
     ------
     ConfigError
-        There is no such zone.
+        The zone is unknown.
     """
     if text[:1] in "+-":
         try:

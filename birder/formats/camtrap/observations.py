@@ -1,4 +1,4 @@
-"""What rows of a collection tell was observed, as lines of Camtrap DP's observations.csv."""
+"""Observations from the rows of a collection, as lines of Camtrap DP's observations.csv."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Line = dict[str, Any]
 
 
 class Classifiers(NamedTuple):
-    """Who classified.
+    """Who or what classified the images.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Classifiers(NamedTuple):
     model
         The model that made the predictions; one that a prediction names takes precedence.
     label_source
-        Tells where the label of a row comes from.
+        Returns where the label of a row comes from.
     folder_labels
         Whether names of folders count as observations.
     """
@@ -64,7 +64,7 @@ class Classifiers(NamedTuple):
 def observations(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Line]:
     """The observations of a row: by people (its label or ranks), by a model (its prediction), or a box without a name.
 
-    What the medium and its deployment tell is missing in all: their IDs and times.
+    Values of the medium and its deployment are missing in all: their IDs and times.
     """
     shared = {"observationLevel": "media", **_box(row)}
     found = False
@@ -94,7 +94,7 @@ def observations(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[L
 
 
 def taxon(row: Mapping[str, Any], name: str) -> Line:
-    """A taxon for the package's `taxonomic`, with its rank and the ranks above it, as far as the row tells them."""
+    """A taxon for the package's `taxonomic`, with its rank and the ranks above it, as far as the row has them."""
     for prefix in ("", PREFIX):
         names = taxon_of(row, prefix)
         rank = next((rank for rank in reversed(names) if names[rank] == name), None)

@@ -26,12 +26,12 @@ def read_original(package: Path | None) -> tuple[Line, dict[str, dict[str, Line]
     Parameters
     ----------
     package
-        Its folder or datapackage.json; tables that are missing beside it have no lines. None: there is no package.
+        Its folder or datapackage.json; tables that are missing beside it have no lines. None if there is no package.
 
     Raises
     ------
     ConfigError
-        A part of it cannot be read, or lacks what the standard demands.
+        A part of it cannot be read, or lacks what the standard requires.
     """
     if package is None:
         return {}, {"deployments": {}, "media": {}}

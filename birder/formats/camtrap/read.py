@@ -36,7 +36,7 @@ def is_package(folder: Path) -> bool:
     Raises
     ------
     ConfigError
-        There is a datapackage.json that cannot be read, so it cannot be told what the folder is.
+        It has a datapackage.json that cannot be read, so the kind of the folder cannot be determined.
     """
     path = folder / DESCRIPTION
     if not os.path.lexists(path):
@@ -149,7 +149,7 @@ def _read_resource(package: dict[str, Any], name: str, path: str) -> list[_Line]
 
 
 def _known_ranks(package: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Scientific name -> rank -> name, as far as the package's `taxonomic` tells it."""
+    """Scientific name -> rank -> name, as far as the package's `taxonomic` has it."""
     known: dict[str, dict[str, str]] = {}
     taxa = package.get("taxonomic")
     for taxon in taxa if isinstance(taxa, list) else ():
@@ -177,7 +177,7 @@ def _at(events: Iterable[_Line], moment: datetime | None) -> list[_Line]:
 
 
 def _observed(observations: list[_Line], ranks: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """What the observations of one medium tell together."""
+    """The columns that the observations of one medium give together."""
     names = sorted({line["scientificName"] for line in observations if line.get("scientificName")})
     row: dict[str, Any] = {name: _agreed(line.get(name, "") for line in observations) for name in _OBSERVATION}
     row["scientificName"] = " | ".join(names) or None

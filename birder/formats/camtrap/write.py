@@ -38,7 +38,7 @@ _NEEDED = ("title", "samplingDesign", "captureMethod")
 
 @dataclass(frozen=True)
 class Project:
-    """What a package must tell and images do not.
+    """Metadata that a package needs and images do not have.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Project:
     contributors
         Names.
     latitude, longitude
-        Of images that do not tell it, in degrees (WGS 84).
+        Of images without a position, in degrees (WGS 84).
     zone
         Of the cameras' clocks; see `read_zone`.
     labelled_by
@@ -72,7 +72,7 @@ class Project:
 
 @dataclass
 class _Written:
-    """How many lines the package's tables have, and scientific names that nothing tells to be those of taxa."""
+    """How many lines the package's tables have, and scientific names that are not known to be those of taxa."""
 
     deployments: int = 0
     media: int = 0
@@ -93,9 +93,9 @@ def export(
     """Write a data package into a folder or a .zip.
 
     Deployments are those that the rows name (`deploymentID`), or else the folders of the images; they begin and end
-    with their first and last image, unless the original package tells it. Paths of media are relative to the folder
-    that all images are in. A row gives an observation by people for its label or ranks, and one by a machine for its
-    prediction, with the box if it has one.
+    with their first and last image, unless the original package says otherwise. Paths of media are relative to the
+    folder that all images are in. A row gives an observation by people for its label or ranks, and one by a machine for
+    its prediction, with the box if it has one.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def export(
     force
         Replace files that exist.
     project
-        What the images do not tell.
+        Metadata that the images do not have.
     classifier
         What made the predictions (default: the model).
     folder_labels

@@ -1,7 +1,7 @@
 """How much a request may bring, and how slowly: counted while it is read, and bounded for all requests together.
 
-Uploads have a lane of their own: so many are read and worked on at once, and the others wait before they are read. What
-else comes is never held up by them.
+Uploads have a queue of their own: a few are read and processed at once, and the others wait before they are read. Other
+requests are never held up by them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class BodyLimit:
         chunked = "transfer-encoding" in headers
         expected = int(length) if length.isascii() and length.isdigit() else limit if chunked else 0
         if expected > limit:
-            if "expect" not in headers:  # who waits for a go-ahead sends nothing
+            if "expect" not in headers:  # a client that waits for a go-ahead sends nothing
                 await _discard(receive)
             await JSONResponse({"detail": too_large()}, 413, {"Connection": "close"})(scope, receive, send)
         elif not is_upload or not expected:
@@ -100,7 +100,7 @@ class BodyLimit:
 
 
 async def _discard(receive: Receive) -> None:
-    """Read on for a while and keep nothing: who is cut off while sending does not get to see why."""
+    """Read on for a while and discard it: a client that is cut off while sending does not see the reason."""
     end = time.monotonic() + _PATIENCE
     try:
         while (left := end - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""The server's connections: how many may be open, and how long a client may take to say what it wants.
+"""The server's connections: how many may be open, and how long a client may take to send a request.
 
 This stands before everything else, the token's check included. Idle connections are closed after some seconds, or as
 soon as others need the room. A request that has come in whole may be answered for as long as it takes: a stream of
@@ -101,7 +101,7 @@ class Listener(socket.socket):
         return False
 
     def speaks(self, address: Address, protocol: PatientProtocol) -> None:
-        """Note who speaks with a client; until then, with TLS, the connection is being agreed on."""
+        """Note the protocol that serves a client; until then, with TLS, the handshake is under way."""
         self._protocols[address] = protocol
 
 
@@ -188,7 +188,7 @@ def listen(host: str, port: int | None) -> Listener:
     Raises
     ------
     ConfigError
-        There is no such address here, or the port is taken.
+        The address is not one of this machine, or the port is taken.
     """
     try:
         family = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
@@ -215,7 +215,7 @@ def listen(host: str, port: int | None) -> Listener:
 
 
 def _room() -> int:
-    """How many connections there may be, such that descriptors remain for files."""
+    """How many connections may be open while descriptors remain for files."""
     if sys.platform == "win32":
         return _MOST
     import resource
@@ -246,7 +246,7 @@ def check_certificate(cert: Path | None, key: Path | None) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends what would otherwise be waited for."""
+    """A server that ends connections which it would otherwise wait for."""
 
     def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
         super().__init__(config)
@@ -278,7 +278,7 @@ def server_for(
             app,
             http=functools.partial(PatientProtocol, listener=listener),  # type: ignore[arg-type]
             loop="asyncio",  # uvloop, where it is installed, would accept past the listener
-            log_level="error",  # a line for everything that a stranger sends would fill the disk
+            log_level="error",  # a line for everything that strangers send would fill the disk
             access_log=False,
             server_header=False,
             date_header=False,

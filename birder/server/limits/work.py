@@ -30,7 +30,7 @@ class Workers:
         self._under_way = 0
 
     async def run(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do it in one of the threads, and wait for it.
+        """Run it in one of the threads, and wait for it.
 
         Raises
         ------
@@ -42,7 +42,7 @@ class Workers:
         return await asyncio.shield(asyncio.wrap_future(future))
 
     def submit(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have it done in one of the threads; raises as `run` does."""
+        """Run it in one of the threads; raises as `run` does."""
         with self._lock:
             if self._under_way >= self.waiting:
                 raise HTTPException(
@@ -62,5 +62,5 @@ class Workers:
             self._under_way -= 1
 
     def stop(self) -> None:
-        """Take no more work, and drop what has not begun."""
+        """Accept no more work, and drop what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)

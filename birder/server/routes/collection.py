@@ -20,7 +20,7 @@ router = APIRouter(tags=["collection"], responses=PROBLEMS)
 @router.get("/collection", response_model=CollectionInfo)
 def collection(site: CurrentSite) -> dict[str, Any]:
     """Describe the collection: its model, size, columns, and what this machine can do with it."""
-    # The page asks for this as it opens: whoever reloads it wants what is there now.
+    # The page asks for this when it is opened or reloaded: it should show the current state.
     snapshot = site.catalogue.refresh()
     model = snapshot.collection.model
     return {

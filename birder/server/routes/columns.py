@@ -60,7 +60,7 @@ def count_values(column: pa.Array, limit: int, contains: str | None = None) -> d
         fits = pc.match_substring(distinct.cast(pa.string()), contains, ignore_case=True)
         distinct, counts = distinct.filter(fits), counts.filter(fits)
     table = pa.table({"value": distinct, "count": counts})
-    # Sorting 100,000 values that are each there once would be for nothing: only the first are wanted.
+    # Sorting 100,000 different values would be wasted: only the first are wanted.
     keys = [("count", "descending"), ("value", "ascending")]
     first = pc.select_k_unstable(table, min(limit, table.num_rows), keys) if limit else []
     shown = table.take(first).to_pylist() if limit and table.num_rows else []

@@ -39,7 +39,7 @@ class _Row(NamedTuple):
 
 
 def _row(site: CurrentSite, id: str) -> _Row:
-    """What an id stands for; a thread looks, as the catalogue may have to be read again."""
+    """The image of an id, looked up in a thread because the catalogue may have to be read again."""
     row = row_of(site.catalogue.current(), id)
     return _Row(row["uri"], row["sha256"], place_of(row["uri"]))
 

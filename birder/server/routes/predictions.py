@@ -1,4 +1,4 @@
-"""Names for an image: by labelled examples, or by the classes of the network's own classifier."""
+"""Names for an image: by a classifier that is served, by labelled examples, or by the network's own classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from fastapi import APIRouter, Query
 
 from birder.naming.method import DEFAULT_METHOD, Method
+from birder.server.classifier import named
 from birder.server.responses import Predictions
 from birder.server.site import PROBLEMS, CurrentSite, Site, row_of
 
@@ -27,8 +28,8 @@ async def predictions(
 ) -> dict[str, Any]:
     """Names for an image of the collection.
 
-    By the labelled images where there are labels of two classes or more, else by the classes of the network's
-    classifier. An image's own label has no part in its names.
+    By the classifier that the server was given, if it was; else by the labelled images where there are labels of two
+    classes or more, else by the classes of the network's classifier. An image's own label has no part in its names.
     """
     snapshot = site.catalogue.current()
     row_of(snapshot, id)
@@ -64,6 +65,8 @@ async def names_of(
             "note": f"By {names.description}{drawn}.",
         }
 
+    if (classifier := site.classifier) is not None:
+        return await site.searches.run(lambda: named(classifier, site.catalogue.current(), vector, k))
     return await site.searches.run(by_examples) or await _names_of_classifier(site, vector, k)
 
 

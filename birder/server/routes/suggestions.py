@@ -6,23 +6,35 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from birder.analysis.suggest import suggest
-from birder.server.responses import Suggestions
+from birder.learning.suggest import suggest
+from birder.server.responses import LabelAccuracy, Suggestions
 from birder.server.site import PROBLEMS, CurrentSite, Site, listed
 
 router = APIRouter(tags=["whole collection"], responses=PROBLEMS)
+
+Column = Annotated[str, Query(min_length=1, max_length=300, description="The column of labels")]
 
 
 @router.get("/suggest", response_model=Suggestions)
 async def suggestions(
     site: CurrentSite,
-    column: Annotated[str, Query(min_length=1, max_length=300, description="The column of labels")] = "label",
+    column: Column = "label",
     label: Annotated[str | None, Query(max_length=300, description="Only images that this label fits")] = None,
     order: Annotated[Literal["certain", "useful"], Query(description="Which come first")] = "certain",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """Unlabelled images with the labels that fit them, by a classifier that is fitted to those with labels."""
     return await site.analysis.run(_suggest, site, column, label or None, order, limit)
+
+
+@router.get("/suggest/accuracy", response_model=LabelAccuracy)
+def accuracy(site: CurrentSite, column: Column = "label") -> dict[str, Any]:
+    """How often the classifier of `GET /suggest` is right, by cross-validation on the labelled images.
+
+    Measuring takes a while: the first request begins it, and is answered with the state "computing"; ask again until it
+    is "ready". It is measured again when there are enough new labels; until then, the last figure is given.
+    """
+    return site.accuracy.state(site.catalogue.current(), column)
 
 
 def _suggest(

@@ -50,8 +50,8 @@ async def predict(
 ) -> dict[str, Any]:
     """Names for an image.
 
-    By the labelled images of the collection where there are labels of two classes or more, else by the classes of the
-    network's classifier.
+    By the classifier that the server was given, if it was; else by the labelled images of the collection where there
+    are labels of two classes or more, else by the classes of the network's classifier.
     """
     _, vector = await _embedded(site, file)
     return await names_of(site, vector, column, k, method)

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
-from birder.analysis.suggest import suggest
 from birder.collection.labels import give_label
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, UnknownNameError
+from birder.learning.suggest import suggest
 from tests.factory import KINDS, card, collection_of_images, row_of_file
 from tests.server.live import serving
 
@@ -34,7 +35,7 @@ def test_suggestions_give_unlabelled_images_the_label_of_their_cluster_most_cert
     assert "12 labelled images of 4 kinds" in found.note
 
 
-def test_one_label_is_asked_for(tmp_path: Path) -> None:
+def test_suggestions_can_be_limited_to_one_label(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 80, labelled=12)
     found = suggest(collection, "label", label="fox", limit=5)
     truth = truths(collection)
@@ -42,13 +43,13 @@ def test_one_label_is_asked_for(tmp_path: Path) -> None:
     assert {truth[row.id] for row in found.rows} == {"fox"}
 
 
-def test_the_most_useful_lie_between_two_classes(tmp_path: Path) -> None:
+def test_the_most_useful_suggestions_lie_between_two_classes(tmp_path: Path) -> None:
     collection = Storage.create_or_open(tmp_path / "c", card(2))
     photo = tmp_path / "a.jpg"
     rows = []
     from tests.factory import jpeg
 
-    for number, degrees in enumerate([0, 2, 4, 88, 90, 86, 10, 30, 45, 60, 80]):
+    for number, degrees in enumerate([0, 2, 4, 88, 90, 86, 10, 30, 45, 61, 81]):
         photo = tmp_path / f"{number:02d}.jpg"
         photo.write_bytes(jpeg(number))
         angle = np.radians(degrees)
@@ -64,7 +65,7 @@ def test_the_most_useful_lie_between_two_classes(tmp_path: Path) -> None:
     assert [names[row.id] for row in suggest(collection, "label", label="b").rows] in (["10", "09"], ["10", "09", "08"])
 
 
-def test_with_one_class_the_others_stand_against_it(tmp_path: Path) -> None:
+def test_with_one_class_the_unlabelled_rows_are_its_opposite(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 80, labelled=0)
     truth = truths(collection)
     owls = [id_ for id_, name in truth.items() if name == "owl"]
@@ -75,7 +76,7 @@ def test_with_one_class_the_others_stand_against_it(tmp_path: Path) -> None:
     assert {row.label for row in suggest(collection, "label", order="useful").rows} == {"owl"}
 
 
-def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
+def test_suggestions_that_are_impossible_are_refused_with_a_reason(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 8, labelled=0)
     with pytest.raises(ConfigError, match="No row has a value in label yet"):
         suggest(collection, "label")
@@ -89,10 +90,8 @@ def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
     assert suggest(collection, "label").rows == []
 
 
-def test_more_examples_than_are_needed_are_drawn_from_each_class_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from birder.analysis import suggest as module
+def test_surplus_examples_are_sampled_evenly_from_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from birder.learning import suggest as module
 
     monkeypatch.setattr(module, "MOST_EXAMPLES", 12)
     collection = collection_of_images(tmp_path, 80, labelled=60)
@@ -112,3 +111,55 @@ def test_the_server_lists_suggestions(tmp_path: Path) -> None:
         answer: httpx.Response = client.get("suggest", params={"column": "species"})
         assert answer.status_code == 400 and "No row has a value in species yet" in answer.json()["detail"]
         assert client.get("suggest", params={"column": "embedding"}).status_code == 404
+
+
+def measured(client: httpx.Client, **parameters: str) -> dict[str, object]:
+    """The accuracy of label help, once it is measured."""
+    for _ in range(600):
+        answer = client.get("suggest/accuracy", params=parameters)
+        assert answer.status_code == 200
+        told: dict[str, object] = answer.json()
+        if told["state"] == "ready":
+            return told
+        time.sleep(0.1)
+    raise AssertionError(told)
+
+
+@pytest.mark.slow  # it is measured by another process
+def test_the_server_measures_how_often_suggestions_are_right_and_again_when_there_are_new_labels(
+    tmp_path: Path,
+) -> None:
+    collection = collection_of_images(tmp_path, 80, labelled=40)
+    with serving(tmp_path / "c.birder") as client:
+        first = client.get("suggest/accuracy").json()
+        assert first == {"state": "computing", "accuracy": None, "note": "", "how": ""}
+        told = measured(client)
+        accuracy = told["accuracy"]
+        assert isinstance(accuracy, dict) and accuracy["n"] == 40
+        assert accuracy["low"] <= accuracy["estimate"] <= accuracy["high"]
+        assert "40 images of 4 classes" in str(told["note"]) and "duplicates" in str(told["how"])
+
+        unlabelled = client.get("ids", params={"where": "label IS NULL"}).json()["ids"]
+        truth = truths(collection)
+
+        def give(ids: list[str]) -> None:
+            changes = [{"ids": [id_], "column": "label", "value": truth[id_]} for id_ in ids]
+            assert client.post("labels", json={"changes": changes, "by": "Ada"}).status_code == 200
+
+        give(unlabelled[:4])  # too few to measure again
+        assert measured(client) == told
+        give(unlabelled[4:5])
+        again = client.get("suggest/accuracy").json()
+        assert (again["state"], again["note"]) == ("computing", told["note"])  # the last figure, meanwhile
+        assert "45 images of 4 classes" in str(measured(client)["note"])
+
+
+@pytest.mark.slow  # it is measured by another process
+def test_what_cannot_be_measured_says_what_is_needed(tmp_path: Path) -> None:
+    collection_of_images(tmp_path, 12, labelled=1)
+    with serving(tmp_path / "c.birder") as client:
+        told = measured(client)
+        assert told["accuracy"] is None and "two classes" in str(told["note"])
+        for column in ("specis", "Temp C", "embedding"):
+            answer = client.get("suggest/accuracy", params={"column": column})
+            assert answer.status_code == 404 and "column of text" in answer.json()["detail"]

@@ -1,8 +1,9 @@
 """Label suggestions: from a few labels, those that fit the other images, by a classifier on the embeddings.
 
-Logistic regression on unit vectors (scikit-learn), classes weighted alike. The most certain come first, to be confirmed
-many at a time; or the most useful, where the two likeliest classes are closest (smallest margin: Scheffer, Decomain and
-Wrobel, Active Hidden Markov Models for Information Extraction, 2001), for each of which a label teaches most.
+Multinomial logistic regression on standardised embeddings, as `adapt` fits it; `label_accuracy` measures how good it
+is. The most certain come first, to be confirmed many at a time; or the most useful, where the two likeliest classes are
+closest (smallest margin: Scheffer, Decomain and Wrobel, Active Hidden Markov Models for Information Extraction, 2001),
+for each of which a label teaches most.
 
 D is the embedding dimension, C the number of classes. Memory holds the examples and one batch of rows at a time.
 """
@@ -13,17 +14,15 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
-from birder.vectors import unit
-
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
+from birder.evaluation.linear_fit import Layer, fit
+from birder.inference.classifier import softmax
 
 Vectors = npt.NDArray[np.float32]
 Order = Literal["certain", "useful"]
@@ -32,7 +31,7 @@ MOST_EXAMPLES = 5_000
 """The most labelled rows to fit to, balanced over the classes; fewer where there are many classes."""
 _MOST_PRODUCTS = 500_000  # examples x classes: what fitting takes grows with it
 _OTHERS = 1_000  # unlabelled rows that stand for "something else" where there is one class only
-_STRENGTH = 10.0  # of the fit against the regularisation; unit vectors are short
+_STRENGTH = 0.1  # of the fit against the regularisation; what cross-validation finds for most embeddings
 
 
 class Suggestion(NamedTuple):
@@ -100,7 +99,7 @@ def suggest(
     """
     if column not in collection.columns:
         raise unknown_name("column", column, collection.columns)
-    names = _read(collection, column) if labels is None else {id_: _name(value) for id_, value in labels.items()}
+    names = read_labels(collection, column) if labels is None else {id_: _name(value) for id_, value in labels.items()}
     counts = Counter(name for name in names.values() if name is not None)
     if not counts:
         raise ConfigError(f"No row has a value in {column} yet. Label some images first.")
@@ -121,8 +120,8 @@ def _name(value: object) -> str | None:
     return None if value is None or str(value).strip() == "" else str(value)
 
 
-def _read(collection: Storage, column: str) -> dict[str, str | None]:
-    """The label of each row by its id."""
+def read_labels(collection: Storage, column: str) -> dict[str, str | None]:
+    """The label of each row by its id; None for an empty one."""
     found: dict[str, str | None] = {}
     for batch in collection.scan(["id", column]):
         for id_, value in zip(batch["id"].to_pylist(), batch[column].to_pylist(), strict=True):
@@ -161,45 +160,48 @@ def _drawn(ids: list[str], most: int, rng: np.random.Generator) -> list[str]:
     return ids if len(ids) <= most else [ids[i] for i in rng.choice(len(ids), most, replace=False)]
 
 
-def _fit(collection: Storage, examples: dict[str, str | None]) -> LogisticRegression:
-    from sklearn.linear_model import LogisticRegression
+class _Model(NamedTuple):
+    """A fitted classifier: its classes, "" for something else, and its layer."""
 
+    classes: list[str]
+    layer: Layer
+
+
+def _fit(collection: Storage, examples: dict[str, str | None]) -> _Model:
     vectors: list[Vectors] = []
     labels: list[str] = []
     for table, embeddings in collection.embedding_batches(("id",)):
         ids = table["id"].to_pylist()
         wanted = [number for number, id_ in enumerate(ids) if id_ in examples]
-        vectors.append(unit(embeddings[wanted]))
-        labels += [_written(examples[ids[number]]) for number in wanted]
-    x = np.concatenate(vectors)
-    if len(set(labels)) < 2:
+        vectors.append(embeddings[wanted])
+        labels += [examples[ids[number]] or "" for number in wanted]
+    classes, codes = np.unique(np.array(labels, dtype=object), return_inverse=True)
+    if len(classes) < 2:
         raise ConfigError("All images have the same label. Give some images another label first.")
-    model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=500, tol=1e-3)
-    return model.fit(x, np.array(labels, dtype=object))
-
-
-def _written(name: str | None) -> str:
-    """A label as the classifier has it: apart from the one that stands for something else."""
-    return "" if name is None else name
+    layer = fit(np.concatenate(vectors), codes.astype(np.int64), _STRENGTH, exact=False)
+    if classes[0] == "":
+        # What stands for something else was drawn by us: how much of it there is says nothing about the images.
+        layer = layer._replace(bias=layer.bias - np.log(np.bincount(codes)))
+    return _Model(classes.tolist(), layer)
 
 
 def _ranked(
     collection: Storage,
     names: Mapping[str, str | None],
-    model: LogisticRegression,
+    model: _Model,
     label: str | None,
     order: Order,
     limit: int,
 ) -> list[Suggestion]:
     """The first rows without a label in an order; only they are kept while all go by."""
-    classes = [str(name) for name in model.classes_]
+    classes = model.classes
     best: list[tuple[float, str, str, float]] = []
     for table, embeddings in collection.embedding_batches(("id",)):
         ids = table["id"].to_pylist()
         open_ = [number for number, id_ in enumerate(ids) if names.get(id_, "") is None]
         if not open_:
             continue
-        chances = model.predict_proba(unit(embeddings[open_]))
+        chances = softmax(model.layer.logits(embeddings[open_]))
         top = chances.argmax(axis=1)
         ordered = np.sort(chances, axis=1)
         margins = ordered[:, -1] - ordered[:, -2]
@@ -221,7 +223,7 @@ def _ranked(
     return [Suggestion(id_, name, score) for _, id_, name, score in sorted(best, key=lambda item: (-item[0], item[1]))]
 
 
-def _is_about(label: str | None, name: str, chances: npt.NDArray[np.float64], classes: list[str]) -> bool:
+def _is_about(label: str | None, name: str, chances: Vectors, classes: list[str]) -> bool:
     """Whether a label is one of the two likeliest classes of a row."""
     if label is None or name == label:
         return True

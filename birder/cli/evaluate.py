@@ -1,0 +1,223 @@
+"""`birder evaluate`: how good the names in a collection, a classifier, or the embeddings are, against labels."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from birder.cli import options
+from birder.cli.options import Format
+from birder.cli.output import note, say, write_rows
+from birder.cli.progress import stage_progress
+
+if TYPE_CHECKING:
+    from birder.collection.evaluating import Evaluation
+
+_FILES = ("report.html", "metrics.json", "predictions.parquet")
+_LIMIT = re.compile(r"([\w.@-]+)=([0-9.eE+-]+)")
+
+
+def evaluate(
+    collection: options.Collection,
+    column: Annotated[str, typer.Option("--column", metavar="COLUMN", help="The column with the labels.")] = "label",
+    predictions: Annotated[
+        str | None,
+        typer.Option("--predictions", metavar="COLUMN", help="Judge the names in this column, against the labels."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="Model: a registered name, a hub repository, a folder or a checkpoint file; here the file of a "
+            "classifier, as birder adapt writes it. Images that it was trained on are left out.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            metavar="NAME[,NAME]",
+            help="Judge the embeddings: few-shot, knn, linear, retrieval, clusters, zero-shot.",
+        ),
+    ] = None,
+    as_: Annotated[
+        Literal["bioclip-v1", "bioclip-v2"] | None,
+        typer.Option("--as", metavar="VARIANT", help="With few-shot: as published, bioclip-v1 or bioclip-v2."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="COLLECTION",
+            help="Compare with a collection of the same images by another model: by the predictions with "
+            "--predictions, else by the embeddings.",
+        ),
+    ] = None,
+    where: options.Where = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            metavar="COLUMN[,COLUMN]",
+            help="Images with the same values here are never on both sides of a split: specimen, site, sequence, ... "
+            "(default: the deployment, else images taken within a minute of each other, else near-duplicates).",
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["groups", "random"],
+        typer.Option("--split", metavar="SPLIT", help="groups; or random, which takes all images for independent."),
+    ] = "groups",
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="COLUMN[,COLUMN]",
+            help="Also tell the accuracy for each value of these columns, the worst first (default: --group-by, else "
+            "the deployment).",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of folds and intervals.")] = 0,
+    taxonomy: Annotated[
+        Path | None,
+        typer.Option(
+            "--taxonomy",
+            metavar="TABLE",
+            help="Ranks above the classes: a .csv or .parquet with the column and columns named by rank "
+            "(default: the collection's columns of ranks).",
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", metavar="FOLDER", help="Write report.html, metrics.json and predictions.parquet to this folder."
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["table", "csv", "json"],
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Format of the output: table, csv, or json, which has everything that metrics.json has.",
+        ),
+    ] = "table",
+    force: options.Force = False,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-under",
+            metavar="METRIC=VALUE",
+            help="Exit with 1 if a figure is worse than this: accuracy=0.8, or knn.top1_k1=0.7; repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Say how good names are, or how much the embeddings can tell apart, with an interval for every figure.
+
+    The labels in --column are taken for the truth. Images of one burst, site or specimen are not independent: say with
+    --group-by which columns tell them apart, and intervals are as wide as they have to be. Nothing in the collection is
+    changed. With --to, a report shows what is taken for what, with the images.
+
+    For example:
+
+    birder evaluate photos.birder --column label --predictions predicted_label --to evaluation/
+
+    birder evaluate photos.birder --column label --protocol clusters --format json
+    """
+    limits = [_limit(each) for each in fail_under or ()]
+    if to is not None:
+        for name in _FILES:
+            options.check_to(to / name, force)
+    if predictions is None and model is None and protocol is None and against is None:
+        options.wrong_use("Say what to evaluate: --predictions, --model, --protocol or --against.")
+
+    import birder
+
+    found = birder.open_collection(collection).evaluate(
+        column,
+        predictions=predictions,
+        model=model,
+        protocols=options_of(protocol),
+        as_=as_,
+        against=against,
+        where=where,
+        group_by=options_of(group_by),
+        split=split,
+        by=options_of(by),
+        seed=seed,
+        taxonomy=taxonomy,
+        progress=stage_progress(every_stage=True),
+    )
+    command = shlex.join(["birder", *sys.argv[1:]])
+    if to is not None:
+        page = found.save(to, command=command)
+        note(f"Wrote {page}.")
+    if format == "json":
+        results = found.results | {"asked": found.results["asked"] | {"command": command}}
+        say(json.dumps(results, indent=1, allow_nan=False))
+    else:
+        for each in found.results["notes"]:
+            note(each)
+        write_rows(_rows(found), Format(format))
+        if format == "table":
+            for line in _told(found):
+                say(line)
+    if _fails(found, limits):
+        raise typer.Exit(1)
+
+
+def options_of(text: str | None) -> tuple[str, ...]:
+    """The names in an option that takes several, separated by commas."""
+    return () if text is None else tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def _limit(text: str) -> tuple[str, float]:
+    found = _LIMIT.fullmatch(text)
+    try:
+        if found is not None:
+            return found[1], float(found[2])
+    except ValueError:
+        pass
+    options.wrong_use(f"--fail-under {text!r} is not METRIC=VALUE, as in accuracy=0.8.")
+
+
+def _rows(found: Evaluation) -> list[dict[str, Any]]:
+    """Each figure as a row."""
+    return [
+        {"metric": name, "value": each["estimate"], "low": each["low"], "high": each["high"], "n": each["n"]}
+        | {"interval": each["interval"]}
+        for name, each in found.metrics.items()
+    ]
+
+
+def _told(found: Evaluation) -> list[str]:
+    """What a table of figures does not say: the most frequent confusions, and which of two models is better."""
+    lines = []
+    confusions = found.results.get("top_confusions", ())[:3]
+    if confusions:
+        shown = [f"{each['true']} as {each['predicted']} ({each['n']:,})" for each in confusions]
+        lines.append(f"Most often taken for something else: {'; '.join(shown)}.")
+    if comparison := found.results.get("comparison"):
+        from birder.plots.report_words import compared
+
+        lines.append(compared(comparison))
+    return lines
+
+
+def _fails(found: Evaluation, limits: list[tuple[str, float]]) -> bool:
+    """Say which figures are worse than their limits; whether there are any."""
+    from birder.plots.report_words import figure
+
+    failed = False
+    for name, limit in limits:
+        value = found[name]
+        less = figure(name.rpartition(".")[2]).less
+        if value > limit if less else value < limit:
+            note(f"birder: {name} is {value:.4f}, {'above' if less else 'under'} {limit:g}.")
+            failed = True
+    return failed

@@ -1,0 +1,54 @@
+"""What commands write where there is nothing to list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from birder.cli import app
+from tests.factory import collection_of, row
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One row, without failures or duplicates."""
+    return collection_of(tmp_path_factory.mktemp("one") / "c", [row("p/a.jpg", [1, 0, 0, 0])]).path
+
+
+COMMANDS = {
+    "failures": (["failures"], "file,reason,failed_at,uri"),
+    "duplicates": (["duplicates"], "group,kind,image,width,height,similarity"),
+    "search": (["search", "--where", "width > 100"], "file,id,uri,"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_csv_without_rows_is_its_header(collection: Path, command: str) -> None:
+    (name, *options), header = COMMANDS[command]
+    done = CliRunner().invoke(app, [name, str(collection), *options, "--format", "csv"])
+    assert done.exit_code == 0, done.output
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(header)
+
+
+def test_parquet_without_rows_has_the_columns(collection: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["failures", str(collection), "--to", str(tmp_path / "failures.parquet")])
+    assert done.exit_code == 0, done.output
+    table = pq.read_table(tmp_path / "failures.parquet")
+    assert (table.num_rows, table.column_names) == (0, ["file", "reason", "failed_at", "uri"])
+
+
+def test_json_without_rows_is_an_empty_list(collection: Path) -> None:
+    done = CliRunner().invoke(app, ["failures", str(collection), "--format", "json"])
+    assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_info_leaves_out_what_a_model_does_not_have(form: str) -> None:
+    done = CliRunner().invoke(app, ["info", "efficientnet_lite0_in1k", "--format", form])
+    assert done.exit_code == 0, done.output
+    assert "licence" in done.stdout and "whole CLIP model" not in done.stdout
