@@ -136,6 +136,11 @@ def precision_and_recall(images: Sequence[ImageDetections], truth: Truth, thresh
     return right / max(said, 1), right / there
 
 
+def surest(image: ImageDetections) -> str:
+    """The two boxes of an image with the highest confidence."""
+    return ", ".join(f"{box.category} {box.confidence:.2f}" for box in (image.detections or ())[:2]) or "nothing"
+
+
 def camera_traps(folder: Path) -> list[str]:
     """Lines about a folder on which MegaDetector's boxes are known."""
     (file,) = folder.rglob("megadetector-v5a.csv")
@@ -147,7 +152,7 @@ def camera_traps(folder: Path) -> list[str]:
     table, met, asked = [], 0, 0
     for name, rows in sorted(theirs.items()):
         image = found[name]
-        ours = ", ".join(f"{box.category} {box.confidence:.2f}" for box in (image.detections or ())[:2]) or "nothing"
+        ours = surest(image)
         sure = max(rows, key=lambda row: float(row["conf"] or 0))
         if sure["category"] == "0":
             table.append(f"| {name} | nothing | {ours} | |")
@@ -162,7 +167,9 @@ def camera_traps(folder: Path) -> list[str]:
         table.append(f"| {name} | {wanted} {float(sure['conf']):.2f} | {ours} | {at} |")
     for name, image in sorted(found.items()):
         if name not in theirs and re.search("blank|empty", name):
-            ours = ", ".join(f"{box.category} {box.confidence:.2f}" for box in (image.detections or ())[:2]) or "nothing"
+            ours = (
+                ", ".join(f"{box.category} {box.confidence:.2f}" for box in (image.detections or ())[:2]) or "nothing"
+            )
             table.append(f"| {name} | (empty, as its name says) | {ours} | |")
     return [
         f"Of MegaDetector v5a's surest boxes on {asked} images, ours meets {met} (IoU 0.5, the same category).",
