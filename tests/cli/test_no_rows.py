@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from birder.cli import app
+from birder.collection.backbone import describe_backbone
+from birder.collection.storage import Storage
 from birder.inference.classifier import Classifier
 from tests.factory import collection_of, row
 
@@ -45,7 +47,8 @@ def test_csv_of_images_that_cannot_be_read_is_its_header(tmp_path: Path) -> None
 
 
 def test_csv_of_names_for_no_rows_is_its_header(collection: Path, tmp_path: Path) -> None:
-    head = Classifier(("a", "b"), np.eye(2, 4, dtype=np.float32), np.zeros(2, np.float32))
+    made = {"backbone": describe_backbone(Storage.open(collection))}
+    head = Classifier(("a", "b"), np.eye(2, 4, dtype=np.float32), np.zeros(2, np.float32), made)
     names = ["--in", str(collection), "--model", str(head.save(tmp_path / "ab.head.safetensors"))]
     done = CliRunner().invoke(app, ["predict", *names, "--where", "width > 100", "--format", "csv"])
     assert done.exit_code == 0, done.output

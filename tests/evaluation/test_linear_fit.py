@@ -147,9 +147,8 @@ def test_the_standard_error_is_over_groups(orders: tuple[Floats, Codes]) -> None
     x, y = orders
     folds = np.random.default_rng(0).integers(0, 3, len(y))
     alone = choose(x, y, folds)
-    copies = choose(
-        np.repeat(x, 2, axis=0), np.repeat(y, 2), np.repeat(folds, 2), groups=np.repeat(np.arange(len(y)), 2)
-    )
+    twice = [np.repeat(each, 2) for each in (y, folds, np.arange(len(y)))]
+    copies = choose(np.repeat(x, 2, axis=0), twice[0], twice[1], groups=twice[2])
     # Each row twice says nothing new: losses change, as the penalty counts half, their exactness does not.
     assert copies.standard_error == pytest.approx(alone.standard_error, rel=0.1)
     values = np.random.default_rng(3).normal(size=200)
