@@ -39,9 +39,9 @@ class Unknown:
         Scores above it are unknown.
     scores
         float32 (N,): of each row, by the examples of other folds; nan for rows that are in no fold.
-    known, unknown
-        float32 (K,), (U,): scores of rows of known classes and of classes left out, of all repeats together; empty
-        where there are too few classes to leave one out.
+    asked, rounds, known, found
+        (A,), of all repeats together: the position of a row, int64; the repeat, int32; whether its class was known
+        then, bool; and its score then, float32. Empty where there are too few classes to leave one out.
     auroc, fpr95
         Means over the repeats; None where there are none.
     """
@@ -49,8 +49,10 @@ class Unknown:
     examples: npt.NDArray[np.int8]
     threshold: float
     scores: Floats
-    known: Floats
-    unknown: Floats
+    asked: Codes
+    rounds: npt.NDArray[np.int32]
+    known: npt.NDArray[np.bool_]
+    found: Floats
     auroc: float | None
     fpr95: float | None
 
@@ -82,24 +84,28 @@ def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, 
     scores[judged] = compared.scores(judged, folds[judged], np.empty(0, np.int64))
     threshold = float(np.quantile(scores[judged], kept, method="higher"))
     classes = np.unique(codes[judged])
-    known, unknown, areas, rates = [], [], [], []
-    for _ in range(_REPEATS if len(classes) > 2 else 0):
+    every: list[tuple[Codes, npt.NDArray[np.int32], npt.NDArray[np.bool_], Floats]] = []
+    areas, rates = [], []
+    for repeat in range(_REPEATS if len(classes) > 2 else 0):
         left_out = random.choice(classes, max(1, round(_LEFT_OUT * len(classes))), replace=False)
         asked = np.sort(random.permutation(judged)[:_MOST_ASKED])
         found = compared.scores(asked, folds[asked], left_out)
         outside = np.isin(codes[asked], left_out)
         if not outside.any() or outside.all():
             continue
-        known.append(found[~outside])
-        unknown.append(found[outside])
-        areas.append(auroc(known[-1], unknown[-1]))
-        rates.append(fpr_at_tpr(known[-1], unknown[-1]))
+        every.append((asked, np.full(len(asked), repeat, np.int32), ~outside, found))
+        areas.append(auroc(found[~outside], found[outside]))
+        rates.append(fpr_at_tpr(found[~outside], found[outside]))
+    none = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.bool_), np.empty(0, np.float32))
+    asked, rounds, known, found = map(np.concatenate, zip(none, *every, strict=True))
     return Unknown(
         examples,
         threshold,
         scores,
-        np.concatenate(known) if known else np.empty(0, np.float32),
-        np.concatenate(unknown) if unknown else np.empty(0, np.float32),
+        asked,
+        rounds,
+        known,
+        found,
         float(np.mean(areas)) if areas else None,
         float(np.mean(rates)) if rates else None,
     )

@@ -27,7 +27,7 @@ def test_the_elevation_is_that_of_the_solar_position_algorithm() -> None:
         # The same table of NREL: sunrise 6:12:43, sunset 17:20:19.
         ("2003-10-17T13:12:43", 39.742476, -105.1786),
         ("2003-10-18T00:20:19", 39.742476, -105.1786),
-        # HM Nautical Almanac Office, London: 4:43 and 21:21 BST at the solstice of June, 8:04 and 15:53 GMT of December.
+        # HM Nautical Almanac Office, London: 4:43 and 21:21 BST in June, 8:04 and 15:53 GMT in December.
         ("2024-06-20T03:43:00", 51.5, -0.13),
         ("2024-06-20T20:21:00", 51.5, -0.13),
         ("2024-12-21T08:04:00", 51.5, -0.13),
