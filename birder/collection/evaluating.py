@@ -333,7 +333,7 @@ def _left_out(seen: Bools, classifier: Classifier) -> list[str]:
         ]
     count = int(seen.sum())
     if not kept:
-        found = f"{count:,} images were" if count else "No image was"
+        found = "No image was" if not count else "1 image was" if count == 1 else f"{count:,} images were"
         return [
             f"{found} left out because the classifier was trained on them. Near-duplicates of training images were not "
             "looked for: the file keeps no examples (birder adapt --unknown none)."
@@ -436,7 +436,7 @@ def _classified(
         shown = ", ".join(strangers[:_NAMES_SHOWN]) + (" ..." if len(strangers) > _NAMES_SHOWN else "")
         notes.append(
             f"{int((~known).sum()):,} images have a label that the classifier does not know ({shown}). They are not "
-            "counted as wrong names" + ("; with them, the unknown is measured." if tells else ".")
+            "counted as wrong names" + ("; they show how well it tells what it does not know." if tells else ".")
         )
         if scores is not None:
             unknown = unknown_table(rows.values["id"].to_pylist(), groups, known, scores)
