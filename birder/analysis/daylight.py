@@ -36,10 +36,11 @@ def sun_elevation(utc: npt.NDArray[np.datetime64], latitude: Floats, longitude: 
     -------
     float64 (N,), degrees.
     """
-    minutes = (utc - utc.astype("datetime64[D]")) / np.timedelta64(1, "s") / 60
+    seconds = utc.astype("datetime64[s]").astype(np.int64)
     year = utc.astype("datetime64[Y]")
-    days = (utc - year.astype(utc.dtype)) / np.timedelta64(1, "s") / 86_400
-    length = ((year + 1).astype("datetime64[D]") - year.astype("datetime64[D]")) / np.timedelta64(1, "D")
+    begin, end = (each.astype("datetime64[s]").astype(np.int64) for each in (year, year + 1))
+    minutes = seconds % 86_400 / 60
+    days, length = (seconds - begin) / 86_400, (end - begin) / 86_400
     angle = 2 * np.pi / length * (days - 0.5)  # the fractional year; NOAA counts it from noon of 1 January
     equation = 229.18 * (
         0.000075

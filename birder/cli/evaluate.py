@@ -79,8 +79,8 @@ def evaluate(
         typer.Option(
             "--by",
             metavar="COLUMN[,COLUMN]",
-            help="Also tell the accuracy for each value of these columns, the worst first (default: --group-by, else "
-            "the deployment).",
+            help="Also tell the accuracy for each value of these columns, the worst first (default: --group-by). "
+            "The deployment, and night and day, are told in any case.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of folds and intervals.")] = 0,

@@ -190,7 +190,8 @@ def evaluate_collection(
             further = classifier.classes
             notes += more
         elif against is not None:
-            table = _by_nearest(rows, groups.codes, names, by)
+            table, more = _by_nearest(storage, rows, groups.codes, names, by)
+            notes += more
         results = _results(table, further, seed, by, unknown, rows, show)
         if protocols:
             results["protocols"] = _protocols(storage, rows, groups, protocols, as_, seed, load_clip, show)
@@ -472,10 +473,36 @@ def _nearest(rows: JudgedRows, codes: npt.NDArray[np.int64]) -> list[str | None]
     return [None if code < 0 else str(classes[code]) for code in named]
 
 
+def _judgeable(rows: JudgedRows, codes: npt.NDArray[np.int64], storage: Storage) -> Bools:
+    """Rows whose label another group has as well, so that the nearest image of another group can name them rightly."""
+    _, labels = np.unique(np.array(rows.labels, object), return_inverse=True)
+    pairs = np.unique(np.stack([labels.astype(np.int64), codes]), axis=1)
+    judgeable: Bools = np.bincount(pairs[0])[labels] > 1
+    if not judgeable.any():
+        raise CollectionError(
+            f"By the embeddings of {storage.path}, all images of a label belong together: no image can be named by an "
+            "image of another group. Say what belongs together (--group-by), or take all images for independent "
+            "(--split random)."
+        )
+    return judgeable
+
+
 def _by_nearest(
-    rows: JudgedRows, codes: npt.NDArray[np.int64], groups: list[str] | None, by: Sequence[str]
-) -> pa.Table:
-    return _named(rows, groups, _nearest(rows, codes), by)
+    storage: Storage,
+    rows: JudgedRows,
+    codes: npt.NDArray[np.int64],
+    groups: list[str] | None,
+    by: Sequence[str],
+) -> tuple[pa.Table, list[str]]:
+    """The table of names by the nearest image of another group, of the rows that can be named so; and a note."""
+    judgeable = _judgeable(rows, codes, storage)
+    table = _named(rows, groups, _nearest(rows, codes), by).filter(pa.array(judgeable))
+    alone = int((~judgeable).sum())
+    if not alone:
+        return table, []
+    return table, [
+        f"{alone:,} images were left out: their label is in one group only, so no other group can name them."
+    ]
 
 
 def _named(
@@ -579,11 +606,13 @@ def _compared(
         other = JudgedRows(shared.values, shared.labels, np.concatenate(blocks)[theirs], shared.as_written, 0)
         pair = (_nearest(shared, codes), _nearest(other, codes))
         how = "Each image is named by the nearest image of another group, with the embeddings of either model."
+        kept = pa.array(_judgeable(shared, codes, storage))
     else:
         told = [each or None for each in others[predictions].take(pa.array(theirs)).to_pylist()]
         pair = (shared.texts(predictions), told)
         how = f"The names in {predictions} of either collection."
-    first, second = (_named(shared, tags, each) for each in pair)
+        kept = pa.array(np.ones(len(shared), bool))
+    first, second = (_named(shared, tags, each).filter(kept) for each in pair)
     same = storage.model.name == against.model.name
     called = [str(each.path) if same else each.model.name for each in (storage, against)]
     return {"names": called, "how": how, **compare(first, second, seed=seed)}

@@ -342,6 +342,30 @@ def test_two_models_are_compared_on_the_images_that_both_have(storage: Storage, 
         collection.evaluate("species", against=stranger.path, progress=None)
 
 
+def test_images_that_no_other_group_can_name_are_not_compared(tmp_path: Path) -> None:
+    vectors, values = columns()
+    other = collection_of_vectors(tmp_path / "o.birder", np.roll(vectors, 1, axis=1), columns=values)
+    alike = collection_of_vectors(
+        tmp_path / "alike.birder",
+        np.ones_like(vectors) + 0.001 * vectors,
+        columns=values,
+        sha256=[row["sha256"] for row in other.snapshot().to_table(["uri", "sha256"]).sort_by("uri").to_pylist()],
+    )
+    with pytest.raises(CollectionError, match="all images of a label belong together"):
+        birder.open_collection(alike.path).evaluate("species", against=other.path, progress=None)
+    one_site = {
+        **values,
+        "site": ["site 0" if each == "Pica pica" else f"{i}" for i, each in enumerate(values["species"])],
+    }
+    first = collection_of_vectors(tmp_path / "f.birder", vectors, columns=one_site)
+    found = birder.open_collection(first.path).evaluate("species", against=other.path, group_by="site", progress=None)
+    assert found.results["n"] == 90
+    assert any(
+        note.startswith("30 images were left out: their label is in one group") for note in found.results["notes"]
+    )
+    assert found.results["comparison"]["n"] == 90
+
+
 def test_rows_are_matched_by_content_before_name(storage: Storage) -> None:
     rows = read_rows(storage, "species", [], "site = 'site 0'")
     sha256, uris = rows.values["sha256"].to_pylist(), rows.values["uri"].to_pylist()
