@@ -22,6 +22,7 @@ from birder.evaluation.evaluate import evaluate_predictions
 from birder.evaluation.linear_fit import Chosen, Layer, choose, fit, temperature
 from birder.evaluation.predictions import predictions_table
 from birder.evaluation.provenance import versions
+from birder.evaluation.unknown_table import scores_of, unknown_table
 from birder.extras import need
 from birder.inference.classifier import Classifier, prediction_sets, softmax
 from birder.learning import conformal, ranks
@@ -51,12 +52,15 @@ class Adapted:
         One row an image judged, each by a fit that had not seen its group: see `birder.evaluation.predictions`.
     evaluation
         All figures computed from them, as `metrics.json` holds them, and the doubtful labels.
+    unknown
+        The scores that the unknown was judged by: see `birder.evaluation.unknown_table`; None where it was not.
     """
 
     classifier: Classifier
     out_of_fold: pa.Table
     evaluation: dict[str, Any]
     _storage: Storage
+    unknown: pa.Table | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -209,15 +213,15 @@ def adapt(
     layer = fit(rows.embeddings, rows.codes, chosen.strength, classes=len(rows.classes))
     told("measuring", 0.0)
     table = _table(rows, groups, parts, held_out, novelty, known, group_by)
+    strangers = _strangers(rows, groups, novelty)
+    scores, of = (None, None) if strangers is None else scores_of(strangers)
     evaluation = evaluate_predictions(
         table,
         classes=rows.classes,
         seed=seed,
         by=[name for name in group_by if name in table.column_names],
-        unknown=None if novelty is None else (novelty.known, novelty.unknown),
-        unknown_groups=None
-        if novelty is None
-        else (groups.codes[novelty.known_rows], groups.codes[novelty.unknown_rows]),
+        unknown=scores,
+        unknown_groups=of,
     )
     evaluation["doubtful"] = _doubtful(rows, judged, doubtful_labels(held_out.probabilities, rows.codes[judged]))
     adaptation: dict[str, Any] = {
@@ -272,7 +276,7 @@ def adapt(
         None if novelty is None else novelty.examples,
     )
     told("measuring", 1.0)
-    return Adapted(classifier, table, evaluation, storage)
+    return Adapted(classifier, table, evaluation, storage, strangers)
 
 
 def _folds(rows: LabelledRows, groups: Groups, folds: int, seed: int) -> Folds:
@@ -360,6 +364,15 @@ def _table(
         taxa=None if known is None else known.taxa,
         extra=told.select(list(dict.fromkeys(group_by))) if group_by else None,
     )
+
+
+def _strangers(rows: LabelledRows, groups: Groups, novelty: Unknown | None) -> pa.Table | None:
+    """The scores that the unknown is judged by; None where no class was left out."""
+    if novelty is None or not len(novelty.asked):
+        return None
+    ids = rows.table["id"].take(pa.array(novelty.asked)).to_pylist()
+    names = [str(code) for code in groups.codes[novelty.asked]]
+    return unknown_table(ids, names, novelty.known, novelty.found, novelty.rounds)
 
 
 def _told_of_unknown(novelty: Unknown, kept: float, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -38,20 +38,18 @@ class Unknown:
         Scores above it are unknown.
     scores
         float32 (N,): of each row, by the examples of other folds; nan for rows that are in no fold.
-    known, unknown
-        float32 (K,), (U,): scores of rows of known classes and of classes left out, of all repeats together; empty
-        where there are too few classes to leave one out.
-    known_rows, unknown_rows
-        int64 (K,), (U,): the row that each of these is of; a row may have a score in each repeat.
+    asked, rounds, known, found
+        (A,), of all repeats together: the position of a row, int64; the repeat, int32; whether its class was known
+        then, bool; and its score then, float32. Empty where there are too few classes to leave one out.
     """
 
     examples: npt.NDArray[np.int8]
     threshold: float
     scores: Floats
-    known: Floats
-    unknown: Floats
-    known_rows: Codes
-    unknown_rows: Codes
+    asked: Codes
+    rounds: npt.NDArray[np.int32]
+    known: npt.NDArray[np.bool_]
+    found: Floats
 
 
 def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, *, kept: float, seed: int) -> Unknown:
@@ -82,22 +80,18 @@ def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, 
     scores[judged] = compared.scores(judged, folds[judged], nothing)
     threshold = float(np.quantile(scores[judged], kept, method="higher"))
     classes = np.unique(codes[judged])
-    known: list[tuple[Floats, Codes]] = [(np.empty(0, np.float32), nothing)]
-    unknown = list(known)
-    for _ in range(_REPEATS if len(classes) > 2 else 0):
+    every: list[tuple[Codes, npt.NDArray[np.int32], npt.NDArray[np.bool_], Floats]] = []
+    for repeat in range(_REPEATS if len(classes) > 2 else 0):
         left_out = random.choice(classes, max(1, round(_LEFT_OUT * len(classes))), replace=False)
         asked = np.sort(random.permutation(judged)[:_MOST_ASKED])
         found = compared.scores(asked, folds[asked], left_out)
         outside = np.isin(codes[asked], left_out)
         if not outside.any() or outside.all():
             continue
-        known.append((found[~outside], asked[~outside]))
-        unknown.append((found[outside], asked[outside]))
-    (of_known, known_rows), (of_unknown, unknown_rows) = (
-        (np.concatenate([scores for scores, _ in each]), np.concatenate([rows for _, rows in each]))
-        for each in (known, unknown)
-    )
-    return Unknown(examples, threshold, scores, of_known, of_unknown, known_rows, unknown_rows)
+        every.append((asked, np.full(len(asked), repeat, np.int32), ~outside, found))
+    none = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.bool_), np.empty(0, np.float32))
+    asked, rounds, known, found = map(np.concatenate, zip(none, *every, strict=True))
+    return Unknown(examples, threshold, scores, asked, rounds, known, found)
 
 
 @dataclass(frozen=True)
