@@ -985,7 +985,7 @@ class Collection:
         >>> collection = birder.open_collection("photos.birder")
         >>> found = collection.evaluate("label", protocols=["knn"])
         >>> found.metrics["knn.top1_k1"]["n"]
-        129
+        128
         """
         from birder.collection.evaluating import evaluate_collection
 
