@@ -174,8 +174,6 @@ def _summary(adapted: Adapted) -> Iterator[str]:
             yield f"  {name}: {in_words(made['metrics'][key])}"
     if made["unknown"] is not None:
         yield _unknown(made["unknown"])
-    if made["dropped"]:
-        yield f"Left out, too few images: {_listed(made['dropped'])}."
     yield from (f"Warning: {one_line(each)}" for each in made["warnings"])
 
 
@@ -194,12 +192,6 @@ def _unknown(unknown: Mapping[str, Any]) -> str:
         f"{kept} Classes left out on purpose were told from known ones with an AUROC of {unknown['auroc']:.3f}; "
         f"{unknown['fpr95']:.0%} of their images would get a name where 95% of the known ones do."
     )
-
-
-def _listed(dropped: Mapping[str, int]) -> str:
-    shown = [f"{one_line(name)} ({count:,})" for name, count in list(dropped.items())[:_NAMES_SHOWN]]
-    more = len(dropped) - len(shown)
-    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def _written(adapted: Adapted, file: Path, alone: bool, report: Path | None) -> Iterator[str]:

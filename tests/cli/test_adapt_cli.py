@@ -112,7 +112,7 @@ def test_without_the_unknown_nothing_is_said_of_it(home: Home) -> None:
 def test_left_out_classes_and_warnings_are_told_by_name(home: Home) -> None:
     options = ("--where", "label <> 'fox' OR seen < TIMESTAMP '2024-05-10'", "--split", "random")
     done = home.session.run("adapt", "c.birder", "--column", "label", "--to", "w.head.safetensors", *options)
-    assert "Left out, too few images: fox (" in done.stdout
+    assert "Left out, because they have too few images: fox (" in done.stdout
     assert "both sides" in done.stdout.splitlines()[0]  # --split random
 
 

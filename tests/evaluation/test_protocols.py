@@ -82,7 +82,7 @@ def test_few_shot_says_whether_it_is_as_published_and_on_what() -> None:
     assert "share a group with an example are not named" in ours["how"]
     published = run("few-shot", x, labels, groups=groups, as_="bioclip-v1", features=x[:, :8])
     assert "as published (bioclip-v1)" in published["how"]
-    assert "projected into the space of the texts" in published["how"]
+    assert "on features in the space that the model" in published["how"]
     assert published["folds"] != run("few-shot", x, labels, groups=groups, as_="bioclip-v1")["folds"]
     assert published["folds"] != run("few-shot", x, labels, groups=groups, as_="bioclip-v2", features=x[:, :8])["folds"]
     for shots, accuracies in published["folds"].items():
