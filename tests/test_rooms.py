@@ -34,6 +34,7 @@ ROOMS: list[tuple[str, ...]] = [
             "progress",
             "results",
             "searching",
+            "sequencing",
         )
     ),
     ("birder.plots",),
