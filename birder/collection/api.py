@@ -651,6 +651,7 @@ class Collection:
         k: int = 5,
         min_score: float = 0.0,
         save: bool = False,
+        by: str | None = None,
         model: str | Path | None = None,
         deepest: float | None = None,
         batch_size: int = 16,
@@ -696,6 +697,11 @@ class Collection:
             Leave out names with a lower score.
         save
             Save the best name of each row in its columns predicted_...; labels are not changed.
+        by
+            "sequence": one answer for all rows of a sequence (see `sequences`), from the mean of their log
+            probabilities, or of their scores where names come from examples. The result has a row for each sequence and
+            name, with `sequence`, the number of its `rows`, and the first of them as `image`; saved, it is in columns
+            predicted_sequence_... beside each row's own.
         model
             The whole model whose text encoder belongs to the embeddings (default: the collection's own). Or the file of
             a classifier on the collection's embeddings, which are not made again: a checkpoint or a detached head that
@@ -746,6 +752,7 @@ class Collection:
             k=k,
             min_score=min_score,
             save=save,
+            by=by,
             batch_size=batch_size,
             progress=progress,
             labels=labels,
