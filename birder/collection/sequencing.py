@@ -250,7 +250,7 @@ def duration(text: str) -> timedelta:
     """
     plain = text.strip().replace("\u2212", "-")
     sign = -1 if plain.startswith("-") else 1
-    plain = plain.lstrip("+-") if plain[:1] in ("+", "-") else plain
+    plain = plain[1:] if plain[:1] in ("+", "-") else plain
     try:
         if found := _CLOCK.fullmatch(plain):
             hours, minutes, seconds = found.groups()

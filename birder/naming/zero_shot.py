@@ -89,11 +89,8 @@ def log_probabilities(
     for x in _blocks(features, labels, logit_scale, _IMAGES_AT_ONCE):
         logs = (x @ matrix).log_softmax(1)
         if groups is not None:
-            codes = torch.from_numpy(groups.codes)
-            shift = torch.full((len(x), groups.names.num_rows), -torch.inf)
-            shift.index_reduce_(1, codes, logs, "amax")
-            sums = torch.zeros_like(shift).index_add_(1, codes, (logs - shift[:, codes]).exp())
-            logs = sums.log() + shift.nan_to_num(neginf=0.0)
+            sums = torch.zeros(len(x), groups.names.num_rows, dtype=torch.float64)  # holds exp(-700)
+            logs = sums.index_add_(1, torch.from_numpy(groups.codes), logs.double().exp()).log().float()
         found.append(logs)
     count = (labels.names if groups is None else groups.names).num_rows
     return torch.cat(found).numpy() if found else np.empty((0, count), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections import defaultdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -75,11 +76,11 @@ def test_what_holds_for_all_sequences(rows: list[tuple[int, int | None, int]], g
             continue
         some.sort(key=lambda row: (row[1], row[2]))
         assert some[0][2] == name, "its id is that of the first"
-        assert all((b[1] - a[1]).total_seconds() <= gap for a, b in zip(some, some[1:], strict=False))
+        assert all((b[1] - a[1]).total_seconds() <= gap for a, b in itertools.pairwise(some))
         last[some[0][0]] += [some[0][1], some[-1][1]]
     for ends in last.values():
         ordered = sorted(zip(ends[::2], ends[1::2], strict=True))
-        assert all((b[0] - a[1]).total_seconds() > gap for a, b in zip(ordered, ordered[1:], strict=False))
+        assert all((b[0] - a[1]).total_seconds() > gap for a, b in itertools.pairwise(ordered))
     shuffled = given_rows.copy()
     random.shuffle(shuffled)
     assert dict(zip([row[2] for row in shuffled], sequence_ids(table_of(shuffled), gap).to_pylist(), strict=True)) == of
