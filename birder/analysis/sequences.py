@@ -275,7 +275,7 @@ def _ends(table: pa.Table, sequences: Codes, number: int) -> tuple[pa.Array, pa.
     np.minimum.at(start, sequences[rows], values)
     np.maximum.at(end, sequences[rows], values)
     unknown = start > end
-    return tuple(pa.array(each, pa.int64(), mask=unknown).cast(pa.timestamp("us")) for each in (start, end))  # type: ignore[return-value]
+    return tuple(pa.array(each, pa.int64(), mask=unknown).cast(pa.timestamp("us")) for each in (start, end))
 
 
 def _read(rows: Storage | RowReader, names: list[str]) -> pa.Table:

@@ -143,7 +143,7 @@ def predict(
 
     birder predict --in photos.birder --model owls.safetensors --save
 
-    birder predict --in photos.birder --like photos.birder --by sequence
+    birder predict --in photos.birder --labels owl,fox,badger --by sequence
     """
     form = options.format_of(format, to)
     options.check_to(to, force)

@@ -88,8 +88,11 @@ def make_files(folder: Path, photos: Path) -> None:
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
     files = sorted((folder / "photos").rglob("*.jpg"))
     with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as text:
-        lines = [(f"photos/{file.parent.name}/{file.name}", "Animalia", file.stem[:3]) for file in files]
-        csv.writer(text).writerows([("file_name", "kingdom", "group"), *lines])
+        lines = [
+            (f"photos/{file.parent.name}/{file.name}", "Animalia", file.stem[:3], "A4", "2024-05-01T12:00:00")
+            for file in files
+        ]
+        csv.writer(text).writerows([("file_name", "kingdom", "group", "deployment", "taken_at"), *lines])
     shutil.copy(DATA / "bioclip2-tol200m-1030.parquet", folder / "tol200m.parquet")
     np.save(folder / "theirs.npy", np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32))
     (folder / "theirs.csv").write_text("file_name,n\na.jpg,1\nb.jpg,2\nc.jpg,3\n")
@@ -106,7 +109,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Hom
     make_files(folder, photos)
     make_classifier(folder)
     session = Session(cwd=folder, env=env)
-    session.run("embed", "photos/", "--in", "photos.birder", "--model", WEIGHTS)
+    session.run("embed", "photos/", "--in", "photos.birder", "--model", WEIGHTS, "--table", "photos.csv")
     session.run("predict", "--in", "photos.birder", "--labels", "owl,frog", "--save")  # names to evaluate
     session.run("label", "photos.birder", "--where", "uri LIKE '%owl%'", "--set", "label=owl")
     yield Home(folder, env, session)

@@ -115,7 +115,7 @@ def collection(tmp_path: Path) -> birder.Collection:
     """Ten images of two classes, of which the first six are labelled; the others are in two sequences."""
     vectors = np.array([[1, 0, 0.1 * n] if n % 2 else [0, 1, 0.1 * n] for n in range(6)])
     others = np.array([[1, 0.2, 0], [0.45, 0.55, 0], [1, 0, 0.1], [0, 1, 0]])
-    columns = {
+    columns: dict[str, list[str | None]] = {
         "label": ["owl", "fox"] * 3 + [None] * 4,
         "sequence": [f"old {n}" for n in range(6)] + ["visit", "visit", "visit", "other"],
     }
@@ -132,7 +132,7 @@ def test_predictions_of_sequences_are_saved_beside_those_of_rows(collection: bir
     assert [row["predicted_sequence_label"] for row in rows] == [None] * 6 + ["fox", "fox", "fox", "owl"]
     assert [row["predicted_label"] for row in rows[6:]] == ["fox", "owl", "fox", "owl"], "each row keeps its own"
     assert [row["label"] for row in rows] == ["owl", "fox"] * 3 + [None] * 4, "labels stay"
-    assert {row["predicted_sequence_score"] for row in rows[6:9]} == {pytest.approx(found[0]["score"])}
+    assert [row["predicted_sequence_score"] for row in rows[6:9]] == [pytest.approx(found[0]["score"])] * 3
     collection.predict(column="label", k=1, save=True)
     assert collection.count("predicted_sequence_label IS NOT NULL") == 0, "they belonged to the former run"
 
