@@ -24,6 +24,7 @@ from birder.collection.judged_rows import (
 )
 from birder.collection.predictions import LABEL, PREFIX, SCORE
 from birder.collection.progress import StageProgress, stages_shown
+from birder.collection.schema import DEPLOYMENT
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError, unknown_name
 from birder.taxonomy import RANKS, ranks_in
@@ -258,9 +259,10 @@ def _columns(
 
 def _by(storage: Storage, group_by: Sequence[str], by: Sequence[str]) -> list[str]:
     """The columns that the accuracy is told by: those asked for, else those of the groups, else the deployment."""
-    from birder.learning.splits import DEPLOYMENT
-
-    return list(by or group_by or [name for name in DEPLOYMENT if name in storage.columns][:1])
+    if by or group_by:
+        return list(by or group_by)
+    rows = storage.snapshot()
+    return [name for name in DEPLOYMENT if name in rows.columns and rows.count_filled(name)][:1]
 
 
 def _has_score(storage: Storage, predictions: str) -> bool:

@@ -88,10 +88,8 @@ def make_files(folder: Path, photos: Path) -> None:
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
     files = sorted((folder / "photos").rglob("*.jpg"))
     with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as text:
-        lines = [
-            (f"photos/{file.parent.name}/{file.name}", "Animalia", file.stem[:3], "A4", "2024-05-01T12:00:00")
-            for file in files
-        ]
+        same = ("A4", "2024-05-01T12:00:00")
+        lines = [(f"photos/{file.parent.name}/{file.name}", "Animalia", file.stem[:3], *same) for file in files]
         csv.writer(text).writerows([("file_name", "kingdom", "group", "deployment", "taken_at"), *lines])
     shutil.copy(DATA / "bioclip2-tol200m-1030.parquet", folder / "tol200m.parquet")
     np.save(folder / "theirs.npy", np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32))
