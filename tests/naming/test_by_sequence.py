@@ -115,7 +115,7 @@ def collection(tmp_path: Path) -> birder.Collection:
     """Ten images of two classes, of which the first six are labelled; the others are in two sequences."""
     vectors = np.array([[1, 0, 0.1 * n] if n % 2 else [0, 1, 0.1 * n] for n in range(6)])
     others = np.array([[1, 0.2, 0], [0.45, 0.55, 0], [1, 0, 0.1], [0, 1, 0]])
-    columns: dict[str, list[str | None]] = {
+    columns: dict[str, Any] = {
         "label": ["owl", "fox"] * 3 + [None] * 4,
         "sequence": [f"old {n}" for n in range(6)] + ["visit", "visit", "visit", "other"],
     }
