@@ -88,8 +88,11 @@ def make_files(folder: Path, photos: Path) -> None:
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
     files = sorted((folder / "photos").rglob("*.jpg"))
     with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as text:
-        same = ("A4", "2024-05-01T12:00:00")
-        lines = [(f"photos/{file.parent.name}/{file.name}", "Animalia", file.stem[:3], *same) for file in files]
+        moments = [("" if n else "A4", f"2024-05-01T{n:02}:00") for n in range(len(files))]  # each a visit of its own
+        lines = [
+            (f"photos/{file.parent.name}/{file.name}", "Animalia", file.stem[:3], *moment)
+            for file, moment in zip(files, moments, strict=True)
+        ]
         csv.writer(text).writerows([("file_name", "kingdom", "group", "deployment", "taken_at"), *lines])
     shutil.copy(DATA / "bioclip2-tol200m-1030.parquet", folder / "tol200m.parquet")
     np.save(folder / "theirs.npy", np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32))
