@@ -14,9 +14,11 @@ collect_ignore = [] if os.environ.get("BIRDER_PEERS") else ["peers"]
 
 LONGEST = [
     "robustness/test_memory.py",
+    "test_docs.py",
     "pipeline/test_distributed.py",
     "robustness/test_promises.py",
     "robustness/test_hostile.py",
+    "test_api.py",
     "server/test_load.py",
     "collection/test_backup.py",
     "cli/test_examples.py",
@@ -24,6 +26,7 @@ LONGEST = [
     "cli/test_embed_cli.py",
     "server/test_openapi.py",
     "server/test_page_looks.py",
+    "server/test_page_accepting.py",
     "analysis/test_projection.py",
     "inference/test_engine_openvino.py",
 ]

@@ -46,8 +46,17 @@ def of_the_card(block: str) -> bool:
 
 
 WITH_PYTHON = [page for page in PAGES if any(not of_the_card(block) for block in blocks(page))]
-BEFORE = {"inference.md": "\n".join(blocks(CARD))}
-"""What the reader of a page has run before: the README's example."""
+BEFORE = {
+    "inference.md": "\n".join(blocks(CARD)),
+    "names.md": """
+import birder, pathlib
+taxa = [f"{file.parent.name},{file.parts[2]}" for file in pathlib.Path("examples/photos").rglob("*.jpg")]
+pathlib.Path("taxa.csv").write_text("\\n".join(["label,class", *sorted({*taxa})]))
+adapted = birder.open_collection("photos.birder").adapt("label", taxonomy="taxa.csv", progress=None)
+adapted.save("owls.safetensors")
+""",
+}
+"""What the reader of a page has run before: the README's example, `birder adapt`."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -73,7 +82,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     (folder / "path" / "to").mkdir(parents=True)
     for name in ("owl.jpg", "photo.jpg", "path/to/image.jpeg"):
         shutil.copy(photos / "birds" / "owl.jpg", folder / name)
-    shutil.copytree(photos / "fish", folder / "photos")
+    for name in ("photos", "new"):
+        shutil.copytree(photos / "fish", folder / name)
     birder.embed(folder / "examples" / "photos", folder / "photos.birder", progress=None)
     return folder
 

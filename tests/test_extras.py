@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -11,16 +10,10 @@ import pytest
 
 from birder.errors import MissingExtraError
 from birder.extras import EXTRAS, need
+from tests.cli.running import Session
 
 ROOT = Path(__file__).parents[1]
 OPTIONAL = [module for modules in EXTRAS.values() for module in modules if module != "lance"]  # lancedb looks for it
-
-
-def birder_without_extras(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command of birder where no optional dependency can be imported."""
-    code = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r})); from birder.cli import run; run()"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def test_extras_table_names_the_extras_of_the_package() -> None:
@@ -55,11 +48,10 @@ def test_core_commands_run_without_any_extra(tmp_path: Path, photos: Path) -> No
         ["classify", owl],
         ["export", collection, "--to", tmp_path / "birds.parquet"],
     ]
+    # In an interpreter that can import no optional dependency.
+    without = Session(f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))", cwd=tmp_path)
     for arguments in commands:
-        done = birder_without_extras(*arguments)
-        assert done.returncode == 0, (arguments, done.stderr)
+        without.run(*arguments)
     for command, extra in (("serve", "serve"), ("map", "map")):
-        done = birder_without_extras(command, collection)
-        assert done.returncode == 2
-        assert f'pip install "birder[{extra}]"' in done.stderr
-        assert "Traceback" not in done.stderr
+        assert f'pip install "birder[{extra}]"' in without.run(command, collection, code=2).stderr
+    without.close()

@@ -23,6 +23,7 @@ def test_importing_birder_loads_nothing_heavy() -> None:
     assert not loaded & (HEAVY | {"typer", "rich"})
 
 
+@pytest.mark.slow
 def test_a_documented_name_is_imported_when_it_is_used() -> None:
     assert "torch" in modules_after("import birder; birder.load_pretrained_model")
 

@@ -155,7 +155,7 @@ def _columns(text: str | None) -> tuple[str, ...]:
 
 def _check_report(report: Path | None, force: bool) -> None:
     if report is not None:
-        for name in ("report.html", "metrics.json", "predictions.parquet"):
+        for name in ("report.html", "metrics.json", "predictions.parquet", "unknown.parquet"):
             options.check_to(report / name, force)
 
 

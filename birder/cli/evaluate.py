@@ -19,7 +19,7 @@ from birder.cli.progress import stage_progress
 if TYPE_CHECKING:
     from birder.collection.evaluating import Evaluation
 
-_FILES = ("report.html", "metrics.json", "predictions.parquet")
+_FILES = ("report.html", "metrics.json", "predictions.parquet", "unknown.parquet")
 _LIMIT = re.compile(r"([\w.@-]+)=([0-9.eE+-]+)")
 
 
@@ -79,8 +79,8 @@ def evaluate(
         typer.Option(
             "--by",
             metavar="COLUMN[,COLUMN]",
-            help="Also tell the accuracy for each value of these columns, the worst first (default: --group-by, else "
-            "the deployment).",
+            help="Also tell the accuracy for each value of these columns, the worst first (default: --group-by). "
+            "The deployment, and night and day, are told in any case.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of folds and intervals.")] = 0,
@@ -216,7 +216,10 @@ def _fails(found: Evaluation, limits: list[tuple[str, float]]) -> bool:
     failed = False
     for name, limit in limits:
         value = found[name]
-        less = figure(name.rpartition(".")[2]).less
+        about = figure(name.rpartition(".")[2])
+        if about.share and not 0 <= limit <= 1:
+            options.wrong_use(f"--fail-under {name}={limit:g}: {name} is a share from 0 to 1, as in {name}=0.8.")
+        less = about.less
         if value > limit if less else value < limit:
             note(f"birder: {name} is {value:.4f}, {'above' if less else 'under'} {limit:g}.")
             failed = True

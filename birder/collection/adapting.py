@@ -67,5 +67,11 @@ def adapt_collection(
             if show is not None:
                 show("writing the report", 0.0)
             asked = {"collection": str(storage.path)} | dict(adapted.evaluation.get("asked", {}))
-            write_report(report, adapted.evaluation | {"asked": asked}, adapted.out_of_fold, thumbnails=thumbnails_of)
+            write_report(
+                report,
+                adapted.evaluation | {"asked": asked},
+                adapted.out_of_fold,
+                unknown=adapted.unknown,
+                thumbnails=thumbnails_of,
+            )
     return adapted

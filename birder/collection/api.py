@@ -975,13 +975,15 @@ class Collection:
         group_by, split
             As for `adapt`: images of one group are not independent, which makes intervals wider.
         by
-            Columns: also tell the accuracy for each of their values (default: `group_by`, else the deployment).
+            Columns: also tell the accuracy for each of their values (default: `group_by`). The deployment, and night
+            and day, are told in any case where rows have them.
         seed
             Of the folds, the clusters and the intervals.
         taxonomy
             As for `adapt`: with ranks above the labels, names are also judged there.
         report
-            Also write report.html, metrics.json and predictions.parquet into this folder.
+            Also write report.html, metrics.json and predictions.parquet into this folder, and unknown.parquet where the
+            unknown was judged.
         progress
             As for `adapt`.
 
@@ -1007,7 +1009,7 @@ class Collection:
         >>> collection = birder.open_collection("photos.birder")
         >>> found = collection.evaluate("label", protocols=["knn"])
         >>> found.metrics["knn.top1_k1"]["n"]
-        129
+        128
         """
         from birder.collection.evaluating import evaluate_collection
 

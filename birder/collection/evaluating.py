@@ -6,7 +6,7 @@ N is the number of labelled rows that are judged, C the number of classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,11 @@ NEAR = 0.98
 """The cosine from which on an image counts as a near-duplicate of a training image."""
 FOLDS = 5
 """Parts that the protocol "linear" is cross-validated in."""
+LIGHT = "night_or_day"
+"""The column of predictions.parquet that says whether an image was taken by night or by day."""
+LEAST_LIGHT = 20
+"""The least number of images by night, and by day, for which that is worth a table."""
+TIME, PLACE = "taken_at", ("latitude", "longitude")
 _THUMBNAIL = 200  # pixels on the longest side of the images in a report
 _CELLS = 2**24  # cosines at once: 64 MiB
 _SHORT = 16  # hex digits of sha256 that a classifier keeps of its training images
@@ -59,11 +64,14 @@ class Evaluation:
     results
         What metrics.json holds: docs/evaluate.md lists the keys.
     predictions
-        One row for each image judged, from which every figure can be computed again; empty if only protocols were run.
+        One row for each image judged, from which its figures can be computed again; empty if only protocols were run.
+    unknown
+        The scores of images of known and of unknown classes (`birder.evaluation.unknown_table`), if there are both.
     """
 
     results: dict[str, Any]
     predictions: pa.Table
+    unknown: pa.Table | None = None
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
@@ -95,6 +103,8 @@ class Evaluation:
     def save(self, to: str | Path, *, command: str | None = None) -> Path:
         """Write report.html, metrics.json and predictions.parquet into a folder, replacing files of these names.
 
+        Where the unknown was judged, unknown.parquet has the scores.
+
         Parameters
         ----------
         to
@@ -116,7 +126,7 @@ class Evaluation:
         results = self.results
         if command is not None:
             results = results | {"asked": results["asked"] | {"command": command}}
-        return write_report(to, results, self.predictions, thumbnails=thumbnails_of)
+        return write_report(to, results, self.predictions, unknown=self.unknown, thumbnails=thumbnails_of)
 
 
 def thumbnails_of(uris: Sequence[str]) -> Mapping[str, bytes]:
@@ -168,7 +178,7 @@ def evaluate_collection(
                 )
         show("finding groups", 0.0)
         groups, names = groups_of(storage, rows, column=column, group_by=group_by, split=split)
-        by = _by(storage, group_by, by)
+        rows, by = _with_light(rows, _by(rows, group_by, by))
         table, unknown, further = None, None, None
         if predictions is not None:
             table, more = _stored(storage, rows, names, column, predictions, taxonomy, by)
@@ -181,7 +191,8 @@ def evaluate_collection(
             further = classifier.classes
             notes += more
         elif against is not None:
-            table = _by_nearest(rows, groups.codes, names, by)
+            table, more = _by_nearest(storage, rows, groups.codes, names, by)
+            notes += more
         results = _results(table, further, seed, by, unknown, rows, show)
         if protocols:
             results["protocols"] = _protocols(storage, rows, groups, protocols, as_, seed, load_clip, show)
@@ -208,7 +219,7 @@ def evaluate_collection(
     results["notes"] = [*groups.how, *notes]
     from birder.evaluation.predictions import SCHEMA
 
-    return Evaluation(results, SCHEMA.empty_table() if table is None else table)
+    return Evaluation(results, SCHEMA.empty_table() if table is None else table, unknown)
 
 
 def _check(
@@ -250,19 +261,31 @@ def _columns(
 
     own = storage.columns
     ranks = rank_columns(column, list(own))
-    columns = [*columns_for_groups(storage, group_by), *ranks, *_by(storage, group_by, by)]
+    columns = [*columns_for_groups(storage, group_by), *ranks, *by, *(name for name in PLACE if name in own)]
     if predictions is not None:
         columns += [predictions, *(PREFIX + rank for rank in ranks if PREFIX + rank in own)]
         columns += [SCORE] if _has_score(storage, predictions) else []
     return columns
 
 
-def _by(storage: Storage, group_by: Sequence[str], by: Sequence[str]) -> list[str]:
-    """The columns that the accuracy is told by: those asked for, else those of the groups, else the deployment."""
-    if by or group_by:
-        return list(by or group_by)
-    rows = storage.snapshot()
-    return [name for name in DEPLOYMENT if name in rows.columns and rows.count_filled(name)][:1]
+def _by(rows: JudgedRows, group_by: Sequence[str], by: Sequence[str]) -> list[str]:
+    """The columns that the accuracy is told by: those asked for, else those of the groups; and the deployment."""
+    there = [name for name in DEPLOYMENT if name in rows.values.column_names and any(rows.texts(name))]
+    return list(dict.fromkeys([*(by or group_by), *there[:1]]))
+
+
+def _with_light(rows: JudgedRows, by: list[str]) -> tuple[JudgedRows, list[str]]:
+    """Also tell the accuracy by night and by day, where enough images have a time."""
+    from birder.analysis.daylight import DAY, NIGHT, night_or_day
+
+    own = rows.values.column_names
+    if LIGHT in own or TIME not in own:
+        return rows, by
+    latitude, longitude = (rows.values[name].to_pylist() if name in own else [None] * len(rows) for name in PLACE)
+    told = night_or_day(rows.values[TIME].to_pylist(), latitude, longitude)
+    if min(told.count(NIGHT), told.count(DAY)) < LEAST_LIGHT:
+        return rows, by
+    return replace(rows, values=rows.values.append_column(LIGHT, pa.array(told, pa.string()))), [*by, LIGHT]
 
 
 def _has_score(storage: Storage, predictions: str) -> bool:
@@ -300,16 +323,27 @@ def _seen(classifier: Classifier, rows: JudgedRows) -> Bools:
 
 
 def _left_out(seen: Bools, classifier: Classifier) -> list[str]:
-    if not classifier.adaptation.get("training"):
+    """How many rows were left out as seen, and what could not be looked for."""
+    trained = len(classifier.adaptation.get("training", ()))
+    kept = 0 if classifier.examples is None else len(classifier.examples)
+    if not trained and not kept:
         return [
             "The file does not say which images the classifier was trained on: if some of these are among them, the "
             "figures are too good."
         ]
-    if not seen.any():
-        return ["No image, and no near-duplicate of one, is among those that the classifier was trained on."]
+    count = int(seen.sum())
+    if not kept:
+        found = "No image was" if not count else "1 image was" if count == 1 else f"{count:,} images were"
+        return [
+            f"{found} left out because the classifier was trained on them. Near-duplicates of training images were not "
+            "looked for: the file keeps no examples (birder adapt --unknown none)."
+        ]
+    some = f" Near-duplicates were looked for among {kept:,} of the {trained:,} training images." * (kept < trained)
+    if not count:
+        return ["No image, and no near-duplicate of one, is among those that the classifier was trained on." + some]
     return [
-        f"{int(seen.sum()):,} images were left out, because the classifier was trained on them or on near-duplicates "
-        f"of them (cosine >= {NEAR})."
+        f"{count:,} images were left out, because the classifier was trained on them or on near-duplicates of them "
+        f"(cosine >= {NEAR}).{some}"
     ]
 
 
@@ -382,9 +416,10 @@ def _stored(
 
 def _classified(
     classifier: Classifier, rows: JudgedRows, groups: list[str] | None, taxa: Taxa, by: Sequence[str]
-) -> tuple[pa.Table, tuple[Floats, Floats] | None, list[str]]:
+) -> tuple[pa.Table, pa.Table | None, list[str]]:
     """The table of what a classifier predicts, its scores of known and unknown images, and what must be known."""
     from birder.evaluation.predictions import predictions_table
+    from birder.evaluation.unknown_table import unknown_table
     from birder.inference.classifier import softmax
 
     known = np.isin(np.array(rows.labels, object), np.array(classifier.classes, object))
@@ -401,10 +436,10 @@ def _classified(
         shown = ", ".join(strangers[:_NAMES_SHOWN]) + (" ..." if len(strangers) > _NAMES_SHOWN else "")
         notes.append(
             f"{int((~known).sum()):,} images have a label that the classifier does not know ({shown}). They are not "
-            "counted as wrong names" + ("; with them, the unknown is measured." if tells else ".")
+            "counted as wrong names" + ("; they show how well it tells what it does not know." if tells else ".")
         )
         if scores is not None:
-            unknown = (scores[known], scores[~known])
+            unknown = unknown_table(rows.values["id"].to_pylist(), groups, known, scores)
     kept = rows.keep(known)
     logits = classifier.decision_function(kept.embeddings)
     temperature = float(classifier.adaptation.get("temperature", 1.0))
@@ -437,10 +472,36 @@ def _nearest(rows: JudgedRows, codes: npt.NDArray[np.int64]) -> list[str | None]
     return [None if code < 0 else str(classes[code]) for code in named]
 
 
+def _judgeable(rows: JudgedRows, codes: npt.NDArray[np.int64], storage: Storage) -> Bools:
+    """Rows whose label another group has as well, so that the nearest image of another group can name them rightly."""
+    _, labels = np.unique(np.array(rows.labels, object), return_inverse=True)
+    pairs = np.unique(np.stack([labels.astype(np.int64), codes]), axis=1)
+    judgeable: Bools = np.bincount(pairs[0])[labels] > 1
+    if not judgeable.any():
+        raise CollectionError(
+            f"By the embeddings of {storage.path}, all images of a label belong together: no image can be named by an "
+            "image of another group. Say what belongs together (--group-by), or take all images for independent "
+            "(--split random)."
+        )
+    return judgeable
+
+
 def _by_nearest(
-    rows: JudgedRows, codes: npt.NDArray[np.int64], groups: list[str] | None, by: Sequence[str]
-) -> pa.Table:
-    return _named(rows, groups, _nearest(rows, codes), by)
+    storage: Storage,
+    rows: JudgedRows,
+    codes: npt.NDArray[np.int64],
+    groups: list[str] | None,
+    by: Sequence[str],
+) -> tuple[pa.Table, list[str]]:
+    """The table of names by the nearest image of another group, of the rows that can be named so; and a note."""
+    judgeable = _judgeable(rows, codes, storage)
+    table = _named(rows, groups, _nearest(rows, codes), by).filter(pa.array(judgeable))
+    alone = int((~judgeable).sum())
+    if not alone:
+        return table, []
+    return table, [
+        f"{alone:,} images were left out: their label is in one group only, so no other group can name them."
+    ]
 
 
 def _named(
@@ -457,16 +518,18 @@ def _results(
     classes: Sequence[str] | None,
     seed: int,
     by: Sequence[str],
-    unknown: tuple[Floats, Floats] | None,
+    unknown: pa.Table | None,
     rows: JudgedRows,
     show: Show,
 ) -> dict[str, Any]:
     from birder.evaluation.evaluate import SCHEMA_VERSION, evaluate_predictions
+    from birder.evaluation.unknown_table import scores_of
 
     if table is None:
         return {"schema": SCHEMA_VERSION, "n": len(rows)}
     show("computing the figures", 0.0)
-    return evaluate_predictions(table, classes=classes, seed=seed, by=by, unknown=unknown)
+    scores, of = (None, None) if unknown is None else scores_of(unknown)
+    return evaluate_predictions(table, classes=classes, seed=seed, by=by, unknown=scores, unknown_groups=of)
 
 
 def _protocols(
@@ -479,14 +542,16 @@ def _protocols(
     load_clip: Callable[[], LoadedClip],
     show: Show,
 ) -> dict[str, Any]:
-    from birder.collection.text_encoder import shared_features
+    from birder.collection.text_encoder import shared_features, text_encoder_is_here
     from birder.evaluation.protocols import run
     from birder.learning.splits import make_folds
 
     apart = None if groups.kind == "random" or groups.count == len(rows) else groups.codes
     _, codes = np.unique(np.array(rows.labels, object), return_inverse=True)
     folds = make_folds(codes.astype(np.int64), groups.codes, FOLDS, seed).of if "linear" in protocols else None
-    clip = load_clip() if "zero-shot" in protocols else None
+    # As published, few-shot is judged on projected features: with the text encoder, if nothing has to be fetched.
+    projected = as_ is not None and text_encoder_is_here(storage)
+    clip = load_clip() if "zero-shot" in protocols or projected else None
     features = None if clip is None else shared_features(storage, clip, rows.embeddings)
     found = {}
     for name in dict.fromkeys(protocols):
@@ -540,11 +605,13 @@ def _compared(
         other = JudgedRows(shared.values, shared.labels, np.concatenate(blocks)[theirs], shared.as_written, 0)
         pair = (_nearest(shared, codes), _nearest(other, codes))
         how = "Each image is named by the nearest image of another group, with the embeddings of either model."
+        kept = pa.array(_judgeable(shared, codes, storage))
     else:
         told = [each or None for each in others[predictions].take(pa.array(theirs)).to_pylist()]
         pair = (shared.texts(predictions), told)
         how = f"The names in {predictions} of either collection."
-    first, second = (_named(shared, tags, each) for each in pair)
+        kept = pa.array(np.ones(len(shared), bool))
+    first, second = (_named(shared, tags, each).filter(kept) for each in pair)
     same = storage.model.name == against.model.name
     called = [str(each.path) if same else each.model.name for each in (storage, against)]
     return {"names": called, "how": how, **compare(first, second, seed=seed)}

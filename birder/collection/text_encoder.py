@@ -43,6 +43,12 @@ def shared_features(
     return features
 
 
+def text_encoder_is_here(collection: Storage) -> bool:
+    """Whether the model that a collection names has a text encoder on this machine. Nothing is fetched."""
+    own = resolved(collection.model.source)
+    return own is not None and own.text_encoder_is_here()
+
+
 def load_text_encoder(collection: Storage, model: str | None = None, device: str | None = None) -> LoadedClip:
     """Load the CLIP model, text encoder and image encoder, that a collection's embeddings belong to.
 

@@ -218,6 +218,8 @@ def _of_unknown(
         raise ConfigError("The scores of known and unknown images must be finite.")
     ordered = Ordered(known, unknown)
     groups = None if of is None else np.concatenate(of)[ordered.rows]
+    if groups is not None and len(np.unique(groups)) == len(groups):
+        groups = None
     bootstrap = Bootstrap(groups, None, rows=len(ordered), seed=seed, resamples=resamples)
     area, rate = bootstrap.statistics(
         lambda weights: separations(ordered, weights), n=[len(ordered), len(unknown)], limits=[_SHARE, _SHARE]

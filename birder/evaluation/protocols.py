@@ -174,9 +174,14 @@ def run(
 
 
 def _few_shot(judged: Judged) -> Outcome:
-    vectors, space = judged.embeddings, "the embeddings as stored, not projected"
+    vectors, space = judged.embeddings, "the embeddings as stored"
     if judged.variant is not None and judged.features is not None:
-        vectors, space = judged.features, "features projected into the space of the texts"
+        vectors, space = judged.features, "features in the space that the model's images and texts share"
+    elif judged.variant is not None:
+        space += (
+            " (published figures are of features projected into the space that images and texts share, for which the "
+            "model's text encoder is needed on this machine)"
+        )
     results = few_shot(vectors, judged.codes, variant=judged.variant, groups=judged.groups)
     metrics = {}
     for result in results:
@@ -199,6 +204,7 @@ def _few_shot(judged: Judged) -> Outcome:
         "not how far other examples would.",
         {
             "as": judged.variant,
+            "projected": vectors is judged.features,
             "shots": list(SHOTS),
             "folds": {f"{result.shots}": list(result.accuracies) for result in results},
         },

@@ -22,6 +22,7 @@ from birder.evaluation.evaluate import evaluate_predictions
 from birder.evaluation.linear_fit import Chosen, Layer, choose, fit, temperature
 from birder.evaluation.predictions import predictions_table
 from birder.evaluation.provenance import versions
+from birder.evaluation.unknown_table import scores_of, unknown_table
 from birder.extras import need
 from birder.inference.classifier import Classifier, prediction_sets, softmax
 from birder.learning import conformal, ranks
@@ -51,12 +52,15 @@ class Adapted:
         One row an image judged, each by a fit that had not seen its group: see `birder.evaluation.predictions`.
     evaluation
         All figures computed from them, as `metrics.json` holds them, and the doubtful labels.
+    unknown
+        The scores that the unknown was judged by: see `birder.evaluation.unknown_table`; None where it was not.
     """
 
     classifier: Classifier
     out_of_fold: pa.Table
     evaluation: dict[str, Any]
     _storage: Storage
+    unknown: pa.Table | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -191,6 +195,7 @@ def adapt(
         rows.codes,
         parts.of,
         apart=apart,
+        groups=groups.codes,
         classes=len(rows.classes),
         seed=seed,
         progress=lambda share: told("choosing the strength", share),
@@ -208,12 +213,15 @@ def adapt(
     layer = fit(rows.embeddings, rows.codes, chosen.strength, classes=len(rows.classes))
     told("measuring", 0.0)
     table = _table(rows, groups, parts, held_out, novelty, known, group_by)
+    strangers = _strangers(rows, groups, novelty)
+    scores, of = (None, None) if strangers is None else scores_of(strangers)
     evaluation = evaluate_predictions(
         table,
         classes=rows.classes,
         seed=seed,
         by=[name for name in group_by if name in table.column_names],
-        unknown=(novelty.known, novelty.unknown) if novelty is not None and len(novelty.known) else None,
+        unknown=scores,
+        unknown_groups=of,
     )
     evaluation["doubtful"] = _doubtful(rows, judged, doubtful_labels(held_out.probabilities, rows.codes[judged]))
     adaptation: dict[str, Any] = {
@@ -222,6 +230,7 @@ def adapt(
         "counts": rows.counts,
         "strength": chosen.strength,
         "strengths": {str(strength): loss for strength, loss in chosen.losses.items()},
+        "strength_standard_error": chosen.standard_error,
         "strength_rows": chosen.rows,
         "temperature": divisor,
         "groups": {"kind": groups.kind, "count": groups.count, "how": list(groups.how)},
@@ -229,7 +238,9 @@ def adapt(
         "seed": seed,
         "min_examples": min_examples,
         "metrics": {name: evaluation["metrics"][name] for name in _METRICS if name in evaluation["metrics"]},
-        "unknown": None if novelty is None or unknown is None else _told_of_unknown(novelty, unknown),
+        "unknown": None
+        if novelty is None or unknown is None
+        else _told_of_unknown(novelty, unknown, evaluation["metrics"]),
         "conformal": _conformal(rows, judged, chosen, divisor),
         "ranks": None if known is None else _ranks(rows, held_out, known),
         "rows_sha256": rows.sha256(),
@@ -265,7 +276,7 @@ def adapt(
         None if novelty is None else novelty.examples,
     )
     told("measuring", 1.0)
-    return Adapted(classifier, table, evaluation, storage)
+    return Adapted(classifier, table, evaluation, storage, strangers)
 
 
 def _folds(rows: LabelledRows, groups: Groups, folds: int, seed: int) -> Folds:
@@ -355,19 +366,29 @@ def _table(
     )
 
 
-def _told_of_unknown(novelty: Unknown, kept: float) -> dict[str, Any]:
+def _strangers(rows: LabelledRows, groups: Groups, novelty: Unknown | None) -> pa.Table | None:
+    """The scores that the unknown is judged by; None where no class was left out."""
+    if novelty is None or not len(novelty.asked):
+        return None
+    ids = rows.table["id"].take(pa.array(novelty.asked)).to_pylist()
+    names = [str(code) for code in groups.codes[novelty.asked]]
+    return unknown_table(ids, names, novelty.known, novelty.found, novelty.rounds)
+
+
+def _told_of_unknown(novelty: Unknown, kept: float, metrics: dict[str, Any]) -> dict[str, Any]:
     how = (
         f"Mean cosine distance to the {NEAREST} nearest of {len(novelty.examples):,} training images; the threshold "
         f"keeps {kept:.1%} of the held-out images of known classes."
     )
-    if novelty.auroc is not None:
-        how += " AUROC and FPR at 95 % TPR are means over five runs, each without a random fifth of the classes."
+    area, rate = metrics.get("unknown_auroc"), metrics.get("unknown_fpr95")
+    if area is not None:
+        how += " AUROC and FPR at 95 % TPR are of five runs together, each without a random fifth of the classes."
     return {
         "k": NEAREST,
         "threshold": novelty.threshold,
         "kept": kept,
-        "auroc": novelty.auroc,
-        "fpr95": novelty.fpr95,
+        "auroc": None if area is None else area["estimate"],
+        "fpr95": None if rate is None else rate["estimate"],
         "how": how,
     }
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from birder.evaluation.unknown_metrics import auroc, fpr_at_tpr
 from birder.inference.classifier import as_examples, directions, mean_distances
 from birder.naming.by_examples import draw_examples
 
@@ -39,20 +38,18 @@ class Unknown:
         Scores above it are unknown.
     scores
         float32 (N,): of each row, by the examples of other folds; nan for rows that are in no fold.
-    known, unknown
-        float32 (K,), (U,): scores of rows of known classes and of classes left out, of all repeats together; empty
-        where there are too few classes to leave one out.
-    auroc, fpr95
-        Means over the repeats; None where there are none.
+    asked, rounds, known, found
+        (A,), of all repeats together: the position of a row, int64; the repeat, int32; whether its class was known
+        then, bool; and its score then, float32. Empty where there are too few classes to leave one out.
     """
 
     examples: npt.NDArray[np.int8]
     threshold: float
     scores: Floats
-    known: Floats
-    unknown: Floats
-    auroc: float | None
-    fpr95: float | None
+    asked: Codes
+    rounds: npt.NDArray[np.int32]
+    known: npt.NDArray[np.bool_]
+    found: Floats
 
 
 def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, *, kept: float, seed: int) -> Unknown:
@@ -72,6 +69,7 @@ def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, 
         Of the examples kept and of the classes left out. More than 20,000 examples (or 48 MB) are not kept; of large
         classes more are left out than of small ones.
     """
+    nothing = np.empty(0, np.int64)
     most = min(MOST_EXAMPLES, _MOST_BYTES // embeddings.shape[1])
     random = np.random.default_rng(seed)
     chosen = draw_examples(codes, most, random.random(len(codes)))
@@ -79,30 +77,21 @@ def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, 
     compared = _Compared(embeddings, directions(examples), codes[chosen], apart[chosen])
     judged = np.flatnonzero(folds >= 0)
     scores = np.full(len(codes), np.nan, np.float32)
-    scores[judged] = compared.scores(judged, folds[judged], np.empty(0, np.int64))
+    scores[judged] = compared.scores(judged, folds[judged], nothing)
     threshold = float(np.quantile(scores[judged], kept, method="higher"))
     classes = np.unique(codes[judged])
-    known, unknown, areas, rates = [], [], [], []
-    for _ in range(_REPEATS if len(classes) > 2 else 0):
+    every: list[tuple[Codes, npt.NDArray[np.int32], npt.NDArray[np.bool_], Floats]] = []
+    for repeat in range(_REPEATS if len(classes) > 2 else 0):
         left_out = random.choice(classes, max(1, round(_LEFT_OUT * len(classes))), replace=False)
         asked = np.sort(random.permutation(judged)[:_MOST_ASKED])
         found = compared.scores(asked, folds[asked], left_out)
         outside = np.isin(codes[asked], left_out)
         if not outside.any() or outside.all():
             continue
-        known.append(found[~outside])
-        unknown.append(found[outside])
-        areas.append(auroc(known[-1], unknown[-1]))
-        rates.append(fpr_at_tpr(known[-1], unknown[-1]))
-    return Unknown(
-        examples,
-        threshold,
-        scores,
-        np.concatenate(known) if known else np.empty(0, np.float32),
-        np.concatenate(unknown) if unknown else np.empty(0, np.float32),
-        float(np.mean(areas)) if areas else None,
-        float(np.mean(rates)) if rates else None,
-    )
+        every.append((asked, np.full(len(asked), repeat, np.int32), ~outside, found))
+    none = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.bool_), np.empty(0, np.float32))
+    asked, rounds, known, found = map(np.concatenate, zip(none, *every, strict=True))
+    return Unknown(examples, threshold, scores, asked, rounds, known, found)
 
 
 @dataclass(frozen=True)

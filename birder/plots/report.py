@@ -19,7 +19,7 @@ from birder.plots.inline_modules import inline_modules
 from birder.plots.report_charts import text
 from birder.plots.report_pictures import Pictures, Thumbnails
 
-METRICS, PREDICTIONS, PAGE = "metrics.json", "predictions.parquet", "report.html"
+METRICS, PREDICTIONS, UNKNOWN, PAGE = "metrics.json", "predictions.parquet", "unknown.parquet", "report.html"
 _SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], pa.Table, Pictures], str]], ...] = (
     ("figures", "The figures", sections.figures),
     ("comparison", "Two models on the same images", sections.comparison),
@@ -38,9 +38,14 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], pa.Table, Pictures
 
 
 def write_report(
-    folder: str | Path, evaluation: Mapping[str, Any], predictions: pa.Table, *, thumbnails: Thumbnails
+    folder: str | Path,
+    evaluation: Mapping[str, Any],
+    predictions: pa.Table,
+    *,
+    thumbnails: Thumbnails,
+    unknown: pa.Table | None = None,
 ) -> Path:
-    """Write metrics.json, predictions.parquet and report.html into a folder.
+    """Write metrics.json, predictions.parquet and report.html into a folder, and unknown.parquet where it is given.
 
     The page is one file: pictures, style and script are in it, and it asks no network for anything. What the evaluation
     does not have is not on it.
@@ -57,6 +62,8 @@ def write_report(
     thumbnails
         Gives small JPEGs by the uris of images; those that cannot be read are left out. It is asked once, for at most
         `report_pictures.MOST` images, and no more than `report_pictures.BYTES` of them are put on the page.
+    unknown
+        The scores that the unknown was judged by; see `birder.evaluation.unknown_table`.
 
     Returns
     -------
@@ -73,7 +80,11 @@ def write_report(
     with replacing_folder(folder) as draft:
         (draft / METRICS).write_text(numbers, encoding="utf-8")
         pq.write_table(predictions, draft / PREDICTIONS, compression="zstd")
+        if unknown is not None:
+            pq.write_table(unknown, draft / UNKNOWN, compression="zstd")
         (draft / PAGE).write_text(page, encoding="utf-8")
+    if unknown is None:
+        (Path(folder) / UNKNOWN).unlink(missing_ok=True)  # that of an earlier report
     return Path(folder) / PAGE
 
 

@@ -123,7 +123,7 @@ def confusion(classes: Sequence[str], cells: Sequence[tuple[str, str, int]]) -> 
         Label, predicted name, and how many.
     """
     shown = [each if len(each) <= _LETTERS else f"{each[: _LETTERS - 1]}…" for each in classes]
-    margin = 12 + int(6.4 * max(len(each) for each in shown))
+    margin = 14 + int(7.2 * max(len(each) for each in shown))
     size = int(min(max((_MATRIX - margin) / len(classes), 14), 40))
     side = margin + size * len(classes) + 8
     at = {name: place for place, name in enumerate(classes)}

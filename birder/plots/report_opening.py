@@ -7,7 +7,7 @@ from typing import Any
 
 from birder.plots.report_charts import percent, text
 from birder.plots.report_pictures import WRONG, Pictures
-from birder.plots.report_words import estimate, figure, how, number
+from birder.plots.report_words import estimate, figure, how, number, plainly
 
 
 def name(value: object) -> str:
@@ -51,14 +51,14 @@ def _answer(evaluation: Mapping[str, Any]) -> str:
     n, value = int(found["n"]), float(found["estimate"])
     classes = sum(each["n"] > 0 for each in evaluation.get("classes", ()))
     groups = evaluation.get("groups", {}).get("count")
-    among = f" of {classes:,} classes" if classes else ""
-    apart = f" in {groups:,} groups" if groups and groups < n else ""
+    among = f" with {classes:,} different labels" if classes else ""
+    apart = f", in {groups:,} groups of images that belong together" if groups and groups < n else ""
     span = ""
     if found.get("low") is not None and found.get("high") is not None:
         low, high = float(found["low"]), float(found["high"])
         span = (
             f'<p class="span">On more images like these, expect between <b>{percent(low)}</b> and <b>{percent(high)}'
-            f"</b> <span>({text(how(found))}).</span></p>{_gauge(value, low, high)}"
+            f"</b> <span>({text(plainly(found))}).</span></p>{_gauge(value, low, high)}"
         )
     return (
         f'<div class="answer"><p class="big"><b>{percent(value)}</b> of the names are right</p>'

@@ -68,16 +68,20 @@ def protocols(evaluation: Found, predictions: pa.Table, pictures: Pictures) -> s
 
 
 def groups(evaluation: Found, predictions: pa.Table, pictures: Pictures) -> str:
-    """The accuracy for each value of each column that was asked for, the worst first."""
-    rows = []
+    """The accuracy for each value of each column, the worst first; the column with the fewest values comes first."""
+    columns: dict[str, list[str]] = {}
     for each in evaluation.get("by_group", ()):
         found = each["accuracy"]
-        rows.append(
-            f"<tr><td>{name(each['column'])}</td><th scope=row>{name(each['value'])}</th>{_count(each['n'])}"
-            f"{_share(found['estimate'])}{_span(found)}</tr>"
+        columns.setdefault(each["column"], []).append(
+            f"<tr><th scope=row>{name(each['value'])}</th>{_count(each['n'])}{_share(found['estimate'])}"
+            f"{_span(found)}</tr>"
         )
-    heads = ("Column", "Group", "Images", "Right", "95\u00a0% interval")
-    return _table("By group, the worst first", heads, rows, down=("Images",)) if rows else ""
+    heads = ("Images", "Right", "95\u00a0% interval")
+    return "".join(
+        _table(f"By {said}, the worst first", (said, *heads), rows, down=("Images",))
+        for column, rows in sorted(columns.items(), key=lambda item: len(item[1]))
+        for said in [column.replace("_", " ")]
+    )
 
 
 def confusions(evaluation: Found, predictions: pa.Table, pictures: Pictures) -> str:

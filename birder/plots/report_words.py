@@ -123,5 +123,13 @@ def how(found: Mapping[str, Any]) -> str:
     return "" if kind in (None, "none") else f"95\u00a0% interval, {kind}"
 
 
+def plainly(found: Mapping[str, Any]) -> str:
+    """What an interval takes for independent, in words that ask for no statistics."""
+    together = found.get("interval") == "bootstrap over groups"
+    return "95\u00a0% interval; " + (
+        "images that belong together count as one" if together else "each image counts by itself"
+    )
+
+
 def _signed(number: float, digits: int = 1) -> str:
     return f"{number:+.{digits}f}".replace("-", "\u2212")

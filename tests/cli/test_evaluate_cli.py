@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from birder.cli.evaluate import options_of
-from tests.cli.running import Session
-from tests.factory import clusters, collection_of_vectors
+from tests.cli.running import COMMAND, Session, with_path
+from tests.factory import clusters, collection_of_images, collection_of_vectors
 
 KNN = ("evaluate", "c.birder", "--column", "species", "--protocol", "knn")
 PREDICTED = ("evaluate", "c.birder", "--column", "species", "--predictions", "predicted_species")
@@ -82,6 +84,29 @@ def test_scripts_learn_by_the_exit_code(session: Session, limits: list[str], cod
     options = [word for each in limits for word in ("--fail-under", each)]
     done = session.run(*PREDICTED, *options, code=code)
     assert said in done.stderr
+
+
+def test_a_share_is_not_asked_for_in_percent(session: Session) -> None:
+    done = session.run(*PREDICTED, "--fail-under", "accuracy=80", code=2)
+    assert "accuracy is a share from 0 to 1, as in accuracy=0.8." in done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    collection_of_images(tmp_path, 400, labelled=400)
+    before = {file.name for file in tmp_path.iterdir()}
+    command = [*COMMAND, "evaluate", "c.birder", "--protocol", "linear,knn,retrieval", "--to", "report"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=with_path(None), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "linear" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(timeout=60) == 130, said
+    assert "birder: interrupted" in said and "Traceback" not in said
+    assert {file.name for file in tmp_path.iterdir()} == before
 
 
 def test_less_is_better_for_some_figures(session: Session, folder: Path) -> None:

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,13 +43,24 @@ class Home(NamedTuple):
     session: Session
 
 
-def make_bioclip(folder: Path, hub: Hub) -> dict[str, str]:
+def make_bioclip(folder: Path, hub: Hub, images: Sequence[Path]) -> dict[str, str]:
     """Serve the tiny OpenCLIP model and text embeddings of three taxa in BioCLIP's place; the environment for it."""
+    from safetensors.numpy import load_file, save_file
+
+    from birder.collection.model import load_encoder
     from birder.weights.checkpoint import read_checkpoint, write_checkpoint
 
-    for file in (DATA / "openclip").glob("open_clip_*"):
+    shutil.copytree(DATA / "openclip", folder / "openclip")
+    # Its random weights embed all images nearly the same, as if they were duplicates: without the mean they differ.
+    run_birder("convert", folder / "openclip", "--to", folder / "vit_s16_pn_random.safetensors")
+    encoder = load_encoder(folder / "vit_s16_pn_random.safetensors", "cpu", engine="torch")
+    weights = folder / "openclip" / "open_clip_model.safetensors"
+    state = load_file(weights)
+    state["visual.ln_post.bias"] -= np.mean([encoder.embed_one(path) for path in images], axis=0)
+    save_file(state, weights)
+    for file in (folder / "openclip").glob("open_clip_*"):
         hub.add("imageomics/bioclip", file.name, file)
-    run_birder("convert", DATA / "openclip", "--to", folder / "converted.safetensors")
+    run_birder("convert", folder / "openclip", "--to", folder / "converted.safetensors")
     checkpoint = replace(read_checkpoint(folder / "converted.safetensors"), network="vit_b16_pn")
     write_checkpoint(folder / "vit_b16_pn_mine.safetensors", checkpoint)
     served = hub.add("birder-project/tiny", "tiny.safetensors", folder / "vit_b16_pn_mine.safetensors")
@@ -106,7 +117,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Hom
     """The folder with what the examples name: photos/, owl.jpg, photos.birder, ..."""
     folder = tmp_path_factory.mktemp("examples")
     hub = Hub(tmp_path_factory.mktemp("hub"))
-    env = make_bioclip(folder, hub)
+    env = make_bioclip(folder, hub, sorted((photos / "fish").glob("*.jpg")))
     make_files(folder, photos)
     make_classifier(folder)
     session = Session(cwd=folder, env=env)

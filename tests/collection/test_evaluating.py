@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import birder
+from birder.collection.evaluating import _left_out
 from birder.collection.judged_rows import matched, read_rows
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError, FilterError, UnknownNameError, WrongModelError
 from birder.inference.classifier import Classifier, as_examples
-from tests.factory import clusters, collection_of_images, collection_of_vectors
+from tests.factory import clusters, collection_of_columns, collection_of_images, collection_of_vectors
 
 ROWS, KINDS_OF = 120, 4
 SPECIES = ["Bubo bubo", "Strix aluco", "Pica pica", "Corvus corax"]
@@ -200,6 +204,60 @@ def test_what_a_classifier_was_trained_on_is_left_out(
     assert found.results["asked"]["classifier"] == "means.head.safetensors"
 
 
+def test_every_figure_can_be_computed_again_from_the_files(
+    storage: Storage, collection: birder.Collection, tmp_path: Path
+) -> None:
+    from birder.evaluation.evaluate import evaluate_predictions
+    from birder.evaluation.unknown_table import scores_of
+
+    file = classifier_for(storage, [*range(0, 10), *range(40, 50)], tmp_path, ["Bubo bubo", "Strix aluco"])
+    collection.evaluate("species", model=file, group_by="site", report=tmp_path / "r", progress=None)
+    written = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    scores, of = scores_of(pq.read_table(tmp_path / "r" / "unknown.parquet"))
+    again = evaluate_predictions(
+        pq.read_table(tmp_path / "r" / "predictions.parquet"),
+        classes=["Bubo bubo", "Strix aluco"],
+        by=written["asked"]["by"],
+        unknown=scores,
+        unknown_groups=of,
+    )
+    assert {"unknown_auroc", "unknown_fpr95", "set_size", "ece", "lca_height"} <= again["metrics"].keys()
+    assert written["metrics"]["unknown_auroc"]["interval"] == "bootstrap over groups"
+    for key in set(again) - {"groups"}:
+        assert json.loads(json.dumps(again[key])) == written[key], key
+    assert again["groups"]["count"] == len(
+        {*pq.read_table(tmp_path / "r" / "predictions.parquet")["group"].to_pylist()}
+    )
+
+    # An earlier report's scores do not stay beside one that has none.
+    collection.evaluate("species", protocols="clusters", report=tmp_path / "r", progress=None)
+    assert not (tmp_path / "r" / "unknown.parquet").exists()
+
+
+def test_night_and_day_are_told_apart_where_enough_images_have_a_time(tmp_path: Path) -> None:
+    rows = {}
+    for i in range(60):
+        by_night = i % 3 == 0
+        moment = datetime(2024, 6, 20, 23 if by_night else 11, i, 5)
+        right = not by_night or i % 2 == 0
+        place = {"deployment": f"d{i % 4}"} | ({"latitude": 50.0, "longitude": 8.0} if i < 30 else {})
+        label = "ab"[i // 2 % 2]
+        rows[f"file:///{i:03}.jpg"] = (
+            place | {"taken_at": moment, "label": label} | {"predicted_label": label if right else "c"}
+        )
+    types = {"label": pa.string(), "predicted_label": pa.string(), "deployment": pa.string()}
+    collection_of_columns(tmp_path / "c.birder", rows, types)
+    collection = birder.open_collection(tmp_path / "c.birder")
+    found = collection.evaluate("label", predictions="predicted_label", progress=None)
+    told = {(each["column"], each["value"]): each["accuracy"] for each in found.results["by_group"]}
+    assert {column for column, _ in told} == {"deployment", "night_or_day"}
+    assert told["night_or_day", "night"]["n"] == 20 and told["night_or_day", "night"]["estimate"] == 0.5
+    assert told["night_or_day", "day"]["n"] == 40 and told["night_or_day", "day"]["estimate"] == 1
+    assert found.predictions["night_or_day"].to_pylist().count("night") == 20
+    fewer = collection.evaluate("label", predictions="predicted_label", where="uri <> 'file:///000.jpg'", progress=None)
+    assert "night_or_day" not in fewer.predictions.column_names
+
+
 def test_near_duplicates_of_training_images_are_left_out(tmp_path: Path) -> None:
     vectors, values = columns()
     first = collection_of_vectors(tmp_path / "first.birder", vectors, columns=values)
@@ -213,6 +271,29 @@ def test_near_duplicates_of_training_images_are_left_out(tmp_path: Path) -> None
     assert found.results["n"] == 60
     with pytest.raises(CollectionError, match="was trained on all 120 labelled images"):
         birder.open_collection(first.path).evaluate("species", model=file, progress=None)
+
+
+@pytest.mark.parametrize(
+    ("training", "examples", "seen", "said"),
+    [
+        (
+            ["a"],
+            0,
+            1,
+            "1 image was left out because the classifier was trained on .* not looked",
+        ),
+        (["a"], 0, 0, "No image was left out because the classifier was trained on them. Near-duplicates"),
+        (["a", "b"], 1, 0, r"No image, and no near-duplicate of one, .* looked for among 1 of the 2 training images\."),
+        (["a", "b"], 2, 2, r"2 images were left out, .* \(cosine >= 0.98\)\.$"),
+        ([], 0, 0, "does not say which images"),
+    ],
+)
+def test_what_could_not_be_looked_for_is_said(training: list[str], examples: int, seen: int, said: str) -> None:
+    kept = as_examples(np.eye(2, dtype=np.float32)[:examples]) if examples else None
+    weight, bias = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+    classifier = Classifier(("a", "b"), weight, bias, {"training": training}, kept)
+    (note,) = _left_out(np.arange(3) < seen, classifier)
+    assert re.search(said, note), note
 
 
 def test_labels_that_a_classifier_does_not_know_measure_the_unknown(
@@ -259,6 +340,30 @@ def test_two_models_are_compared_on_the_images_that_both_have(storage: Storage, 
     with pytest.raises(CollectionError, match="none of the labelled images"):
         stranger = collection_of_vectors(tmp_path / "s.birder", vectors[:2], names=["x.jpg", "y.jpg"])
         collection.evaluate("species", against=stranger.path, progress=None)
+
+
+def test_images_that_no_other_group_can_name_are_not_compared(tmp_path: Path) -> None:
+    vectors, values = columns()
+    other = collection_of_vectors(tmp_path / "o.birder", np.roll(vectors, 1, axis=1), columns=values)
+    alike = collection_of_vectors(
+        tmp_path / "alike.birder",
+        np.ones_like(vectors) + 0.001 * vectors,
+        columns=values,
+        sha256=[row["sha256"] for row in other.snapshot().to_table(["uri", "sha256"]).sort_by("uri").to_pylist()],
+    )
+    with pytest.raises(CollectionError, match="all images of a label belong together"):
+        birder.open_collection(alike.path).evaluate("species", against=other.path, progress=None)
+    one_site = {
+        **values,
+        "site": ["site 0" if each == "Pica pica" else f"{i}" for i, each in enumerate(values["species"])],
+    }
+    first = collection_of_vectors(tmp_path / "f.birder", vectors, columns=one_site)
+    found = birder.open_collection(first.path).evaluate("species", against=other.path, group_by="site", progress=None)
+    assert found.results["n"] == 90
+    assert any(
+        note.startswith("30 images were left out: their label is in one group") for note in found.results["notes"]
+    )
+    assert found.results["comparison"]["n"] == 90
 
 
 def test_rows_are_matched_by_content_before_name(storage: Storage) -> None:

@@ -55,6 +55,7 @@ def test_embed_records_where_labels_came_from_and_people_take_precedence(tmp_pat
     assert sources_of(collection, "label", [uri]) == {uri: Source("person", "Ada", change.at)}
 
 
+@pytest.mark.slow
 def test_a_table_that_repeats_the_folders_label_becomes_its_source(tmp_path: Path, photos: Path) -> None:
     folder = tmp_path / "photos" / "owl"
     folder.mkdir(parents=True)

@@ -113,11 +113,10 @@ def test_automatic_precision_stays_within_a_cosine_of_0999_on_every_image_tried(
         if opened.engine.precision == "fp32":
             continue  # the exact one itself
         exact = open_engine(model, engine="openvino", precision="fp32").engine
-        pixels = photo_pixels(photos, exact, opened.rgb_stats)[::3]
-        assert len(pixels) == 43
-        batches = [pixels[i : i + 16] for i in range(0, len(pixels), 16)]
-        fast, slow = (np.concatenate([engine.embed(b) for b in batches]) for engine in (opened.engine, exact))
-        assert cosines(fast, slow).min() >= 0.999
+        every = photo_pixels(photos, exact, opened.rgb_stats)
+        assert len(every) == 129
+        pixels = every[[*range(0, 129, 12), 6, 102]]  # the last two differed most of all when the whole set was tried
+        assert cosines(opened.engine.embed(pixels), exact.embed(pixels)).min() >= 0.999
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ pytest.importorskip("mapie")
 VECTORS = Path(__file__).parents[1] / "data" / "bioclip2-tol200m-1030.parquet"
 
 
+@pytest.mark.slow
 def test_sets_of_real_vectors_cover_what_they_promise() -> None:
     table = pq.read_table(VECTORS)
     column = next(name for name in table.column_names if name in ("emb", "embedding", "embeddings"))

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from lancedb.index import Bitmap
+from typer.testing import CliRunner
 
+from birder.cli import app
 from birder.collection.disk import locked
 from birder.collection.labels import give_label
 from birder.collection.schema import Failure
@@ -87,9 +89,8 @@ def test_a_failure_that_has_become_a_row_is_cleared_by_a_run_with_nothing_to_do(
     (uri, *_) = sorted(row["uri"] for row in collection.to_arrow().to_pylist())
     with collection.writing():
         collection.write([], [Failure(uri, "cut short", Stamp(1, 1))])  # as a kill between two commits leaves it
-    command = [sys.executable, "-m", "birder", "embed", str(tmp_path / "photos"), "--in", str(collection.path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "Nothing to do" in done.stderr, done.stderr
+    done = CliRunner().invoke(app, ["embed", str(tmp_path / "photos"), "--in", str(collection.path)])
+    assert done.exit_code == 0 and "Nothing to do" in done.stderr, done.output
     assert Storage.open(collection.path).failures() == []
 
 

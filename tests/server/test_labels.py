@@ -362,6 +362,7 @@ def test_open_pages_learn_of_labels_from_this_and_other_processes(client: httpx.
     assert [shown(client)[id_] for id_ in ids[:2]] == ["wolf"] * 2
 
 
+@pytest.mark.slow
 def test_event_streams_report_new_rows_but_not_folded_labels(client: httpx.Client, collection: Storage) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     ready = threading.Event()
