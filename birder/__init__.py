@@ -45,8 +45,10 @@ if TYPE_CHECKING:
         Predictions,
         Rows,
         SearchResults,
+        Sequences,
     )
     from birder.collection.schema import ModelCard
+    from birder.collection.sequencing import Shifted
     from birder.errors import (
         BirderError,
         CollectionBusyError,
@@ -122,8 +124,17 @@ _HOMES = {
     "birder.collection.labels": ["HistoryPage", "PastAct", "Undone"],
     "birder.collection.maintenance": ["Tidied"],
     "birder.collection.relocate": ["Relocated"],
-    "birder.collection.results": ["Duplicates", "HeldOut", "ImageFeatures", "Predictions", "Rows", "SearchResults"],
+    "birder.collection.results": [
+        "Duplicates",
+        "HeldOut",
+        "ImageFeatures",
+        "Predictions",
+        "Rows",
+        "SearchResults",
+        "Sequences",
+    ],
     "birder.collection.schema": ["ModelCard"],
+    "birder.collection.sequencing": ["Shifted"],
     "birder.errors": [
         "BirderError",
         "CollectionBusyError",
@@ -214,6 +225,8 @@ __all__ = [
     "RowNotFoundError",
     "Rows",
     "SearchResults",
+    "Sequences",
+    "Shifted",
     "Stats",
     "Suggestion",
     "Suggestions",

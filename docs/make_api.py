@@ -28,7 +28,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("get_num_labels_from_signature", "ModelInfo", "LoadedClip"),
     ),
     "Reports and results": (
-        *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Rows", "ImageFeatures", "EmbedReport", "Progress"),
+        *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Sequences", "Rows", "ImageFeatures"),
+        *("EmbedReport", "Progress"),
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
         *(
             "Adapted",
@@ -44,6 +45,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
             "Tidied",
             "Backup",
             "Relocated",
+            "Shifted",
         ),
         *("ModelCard", "Project", "Filter", "parse_filter"),
     ),

@@ -35,6 +35,7 @@ ROOMS: list[tuple[str, ...]] = [
             "progress",
             "results",
             "searching",
+            "sequencing",
         )
     ),
     ("birder.plots",),

@@ -38,7 +38,9 @@ from birder.cli.predict import predict
 from birder.cli.quantize import quantize
 from birder.cli.relocate import relocate
 from birder.cli.search import search
+from birder.cli.sequences import sequences
 from birder.cli.serve import serve
+from birder.cli.shift_time import shift_time
 from birder.cli.similar import similar
 from birder.cli.stats import stats
 from birder.cli.taxa import taxa
@@ -100,6 +102,8 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "tidy": tidy,
         "backup": backup,
         "relocate": relocate,
+        "sequences": sequences,
+        "shift-time": shift_time,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
     "Learn": {"adapt": adapt, "evaluate": evaluate},

@@ -46,6 +46,15 @@ def embed(
     batch_size: options.BatchSize = 32,
     device: options.Device = None,
     no_labels: Annotated[bool, typer.Option("--no-labels", help="Do not use the names of folders as labels.")] = False,
+    deployment_from: Annotated[
+        int | None,
+        typer.Option(
+            "--deployment-from",
+            min=1,
+            metavar="N",
+            help="Use the name of a folder above each image as its deployment: 1 is the first one below IMAGE.",
+        ),
+    ] = None,
     table: Annotated[
         Path | None,
         typer.Option(
@@ -145,6 +154,7 @@ def embed(
             crops=crops,
             min_confidence=min_conf,
             folder_labels=not no_labels,
+            deployment_from=deployment_from,
             retry_failed=retry_failed,
             as_new=as_new,
             batch_size=batch_size,
@@ -166,6 +176,9 @@ def _tell_report(report: EmbedReport, collection: Collection, table: Path | None
         note(f"{report.skipped_boxes:,} boxes failed too; to retry these, give IMAGE and --crops as before.")
     if report.updated:
         note(f"Updated the columns of {report.updated:,} existing rows.")
+    if report.sequenced:
+        alone = f" ({report.untimed:,} rows have no time: each image alone)" if report.untimed else ""
+        note(f"{report.sequenced:,} rows are in other sequences than before{alone}.")
     card = collection.model
     if report.seconds:
         again = f" ({report.reused:,} with the embedding of a file with the same content)" if report.reused else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -106,6 +106,12 @@ def predict(
     save: Annotated[
         bool, typer.Option("--save", help="With --in: write the best name of each row into columns predicted_....")
     ] = False,
+    by: Annotated[
+        Literal["sequence"] | None,
+        typer.Option(
+            "--by", metavar="UNIT", help="With --in: sequence: one answer for all images and boxes of a sequence."
+        ),
+    ] = None,
     to: options.ToRows = None,
     format: options.FormatOption = None,
     force: options.Force = False,
@@ -136,13 +142,15 @@ def predict(
     birder predict photos/ --like photos.birder --column label --to names.csv
 
     birder predict --in photos.birder --model owls.safetensors --save
+
+    birder predict --in photos.birder --labels owl,fox,badger --by sequence
     """
     form = options.format_of(format, to)
     options.check_to(to, force)
     by_text: dict[str, Any] = {"--model": model, "--labels": labels, "--bins": bins, "--subset": subset, "--rank": rank}
     by_text |= {"--text-type": text_type, "--template": template, "--deepest": deepest}
     given = [name for name, value in by_text.items() if value]
-    _check_use(images, collection, like, given, column, hold_out, where, save, log)
+    _check_use(images, collection, like, given, column, hold_out, where, save, by, log)
 
     import birder
     from birder.naming.record import Record
@@ -168,7 +176,7 @@ def predict(
     elif collection is not None:
         opened = birder.open_collection(collection, device=device)
         named = by_texts if like is None else by_example | {"examples": like, "column": column, "method": method}
-        found = opened.predict(where=where, save=save, **named)
+        found = opened.predict(where=where, save=save, by=by, **named)
     elif like is not None:
         found = birder.open_collection(like, device=device).predict(
             images, column=column or "label", method=method, **by_example
@@ -179,9 +187,17 @@ def predict(
     if show_rows:
         write_rows(_rows(found, form), form, to, columns=_columns(found, form))
     if found.saved:
-        note(f"{collection}: {found.images:,} rows now have {', '.join(found.saved)}.")
+        of = "the rows of " if by else ""
+        note(f"{collection}: {of}{found.images:,} {'sequences' if by else 'rows'} now have {', '.join(found.saved)}.")
     if record is not None:
-        on_rows = {"--in": collection, "--like": like, "--column": column, "--where": where, "--method": method}
+        on_rows = {
+            "--in": collection,
+            "--like": like,
+            "--column": column,
+            "--where": where,
+            "--method": method,
+            "--by": by,
+        }
         record.write(
             model=found.model,
             sha256=found.sha256,
@@ -204,6 +220,7 @@ def _check_use(
     hold_out: float | None,
     where: str | None,
     save: bool,
+    by: str | None,
     log: Path | None,
 ) -> None:
     """Refuse options that exclude each other."""
@@ -213,6 +230,8 @@ def _check_use(
         options.wrong_use("--column and --hold-out need --like: the collection whose labels are the examples.")
     if collection is None and (save or where is not None):
         options.wrong_use("--save and --where are about the rows of a collection: name it with --in.")
+    if collection is None and by is not None:
+        options.wrong_use("--by sequence is about the rows of a collection: name it with --in.")
     if hold_out is not None and log is not None:
         options.wrong_use("--log records images that are named: leave out --hold-out.")
     if hold_out is not None and (images or collection is not None):
@@ -224,14 +243,20 @@ def _check_use(
 def _tell(found: Predictions) -> None:
     for each in found.notes:
         note(f"birder: {each}")
-    note(f"Named {found.images:,} images with {found.model} among {found.choice}.")
+    note(f"Named {found.images:,} {_units(found)} with {found.model} among {found.choice}.")
+
+
+def _units(found: Predictions) -> str:
+    return "sequences" if "sequence" in found.table.column_names else "images"
 
 
 def _tell_end(found: Predictions, min_score: float) -> None:
     from birder.collection.results import HeldOut
 
     if found.nameless:
-        note(f"{found.nameless:,} of {found.images:,} images have no name with a score of at least {min_score}.")
+        note(
+            f"{found.nameless:,} of {found.images:,} {_units(found)} have no name with a score of at least {min_score}."
+        )
     if "unknown" in found.table.column_names:
         unknown = len({row["uri"] for row in found if row["unknown"]})
         note(f"Unknown, which is unlike anything the classifier learned from: {unknown:,} of {found.images:,} images.")

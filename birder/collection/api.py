@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from birder.analysis.agreement import Agreement
 from birder.analysis.duplicates import THRESHOLD, find_duplicates
 from birder.analysis.projection import MapPoints, read_map
+from birder.analysis.sequences import summarise_sequences
 from birder.analysis.stats import Stats, ValueCount, stats, value_counts
 from birder.collection.backbone import with_backbone
 from birder.collection.backup import Backup, backup
@@ -37,12 +38,23 @@ from birder.collection.results import (
     Predictions,
     Rows,
     SearchResults,
+    Sequences,
     to_pandas,
     to_polars,
 )
 from birder.collection.schema import FAILURES, VECTORS, ModelCard
+from birder.collection.sequencing import (
+    Shifted,
+    clock_error,
+    duration,
+    is_shift,
+    make_sequences,
+    sequences_follow,
+    shift_time,
+    undo_shift,
+)
 from birder.collection.storage import Storage, exists
-from birder.errors import file_exists, unknown_name
+from birder.errors import ConfigError, file_exists, unknown_name
 from birder.formats.camtrap import Project
 from birder.formats.export import export
 from birder.formats.import_predictions import import_predictions
@@ -342,6 +354,7 @@ class Collection:
         crops: str | Path | None = None,
         min_confidence: float = 0.2,
         folder_labels: bool = True,
+        deployment_from: int | None = None,
         retry_failed: bool = False,
         as_new: bool = False,
         batch_size: int = 32,
@@ -369,6 +382,9 @@ class Collection:
             With `crops`: the minimum confidence of a box.
         folder_labels
             Use the name of a file's folder as its label, unless another source provides one.
+        deployment_from
+            Use the name of a folder above each image as its `deployment`: 1 is the first one below the folder given.
+            It is then not a label. Existing rows get it, too.
         retry_failed
             Retry images that failed before.
         as_new
@@ -415,6 +431,7 @@ class Collection:
                 crops=crops,
                 min_confidence=min_confidence,
                 folder_labels=folder_labels,
+                deployment_from=deployment_from,
                 retry_failed=retry_failed,
                 as_new=as_new,
                 batch_size=batch_size,
@@ -475,7 +492,7 @@ class Collection:
         )
         if encoder is not None:
             self._encoders[None] = encoder
-        return report
+        return with_sequences(storage, report)
 
     def import_predictions(self, file: str | Path, *, model: str | None = None) -> ImportReport:
         """Import predictions by another tool into the columns predicted_... of existing rows.
@@ -634,6 +651,7 @@ class Collection:
         k: int = 5,
         min_score: float = 0.0,
         save: bool = False,
+        by: str | None = None,
         model: str | Path | None = None,
         deepest: float | None = None,
         batch_size: int = 16,
@@ -679,6 +697,11 @@ class Collection:
             Leave out names with a lower score.
         save
             Save the best name of each row in its columns predicted_...; labels are not changed.
+        by
+            "sequence": one answer for all rows of a sequence (see `sequences`), from the mean of their log
+            probabilities, or of their scores where names come from examples. The result has a row for each sequence and
+            name, with `sequence`, the number of its `rows`, and the first of them as `image`; saved, it is in columns
+            predicted_sequence_... beside each row's own.
         model
             The whole model whose text encoder belongs to the embeddings (default: the collection's own). Or the file of
             a classifier on the collection's embeddings, which are not made again: a checkpoint or a detached head that
@@ -729,6 +752,7 @@ class Collection:
             k=k,
             min_score=min_score,
             save=save,
+            by=by,
             batch_size=batch_size,
             progress=progress,
             labels=labels,
@@ -1074,22 +1098,26 @@ class Collection:
         """
         return give_label(self._storage, ids_of_rows(self._rows, rows), column, value, by=author)
 
-    def undo(self, act: Change | Relocated | str | None = None) -> Undone:
+    def undo(self, act: Change | Relocated | Shifted | str | None = None) -> Undone:
         """Undo an act of labelling; rows that have been changed since stay as they are.
 
-        A relocation is undone if its id is given.
+        A relocation, or a shift of times, is undone if its id is given.
 
         Parameters
         ----------
         act
-            The result of `label` or `relocate`, or its id (default: the last act of labelling that is not undone).
+            The result of `label`, `relocate` or `shift_time`, or its id (default: the last act of labelling that is not
+            undone).
 
         Raises
         ------
         CollectionError
             There is nothing to undo.
         """
-        return undo(self._storage, act.act if isinstance(act, Change | Relocated) else act)
+        act = act.act if isinstance(act, Change | Relocated | Shifted) else act
+        if act is not None and is_shift(self._storage, act):
+            return undo_shift(self._storage, act)
+        return undo(self._storage, act)
 
     def history(self, limit: int = 50, *, before: int | None = None) -> HistoryPage:
         """The acts of labelling, the latest first.
@@ -1102,6 +1130,81 @@ class Collection:
             `next` of the previous part (default: the latest acts).
         """
         return history(self._storage.journal, limit, before=before)
+
+    # Deployments and sequences
+
+    def sequences(self, gap: float | None = None) -> Sequences:
+        """Make the sequences of all images again, and list them.
+
+        A sequence is a visit: images of one deployment (or, without one, of one folder), each taken at most `gap`
+        seconds after the one before. Its id, which the column `sequence` holds, is that of its first row: images that
+        are added later do not change it; an image that is added before its first one does. An image without a time
+        stays alone. A sequence that a person wrote with `label` stays.
+
+        Parameters
+        ----------
+        gap
+            In seconds (default: that of the last time, else 60). `embed` uses it from then on.
+
+        Raises
+        ------
+        ConfigError
+            The gap is negative.
+        CollectionError
+            Another process is writing.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> found = collection.sequences(gap=120)
+        >>> len(found), found.gap
+        (129, 120.0)
+        """
+        done = make_sequences(self._storage, gap)
+        return Sequences(summarise_sequences(self._rows), done.gap, done.changed, done.untimed)
+
+    def shift_time(
+        self,
+        by: timedelta | str | None = None,
+        *,
+        where: str | Filter | None = None,
+        true: datetime | str | None = None,
+        shown: datetime | str | None = None,
+        author: str | None = None,
+    ) -> Shifted:
+        """Set the times of images right that a camera with a wrong clock took; `undo` reverts it.
+
+        Times and sequences change in one commit. Images that are embedded later are not shifted.
+
+        Parameters
+        ----------
+        by
+            What to add to `taken_at`: a duration, also as "+1h", "-2d3h" or "+00:30:00".
+        where
+            A filter: only these rows, such as "deployment = 'A4'".
+        true, shown
+            Instead of `by`: when one of the images was really taken, and the time that the camera gave it.
+        author
+            Who does it.
+
+        Returns
+        -------
+        What was done; `undo` accepts it.
+
+        Raises
+        ------
+        ConfigError
+            There is no duration, or not one, or it leads out of the years 1 to 9999.
+        CollectionError
+            No such row has a time. Nothing is changed then.
+        """
+        if (true is None) != (shown is None) or (by is None) == (true is None):
+            raise ConfigError("Say how far the clock was wrong: by, or true and shown together.")
+        if true is not None and shown is not None:
+            delta = clock_error(true, shown)
+        else:
+            delta = by if isinstance(by, timedelta) else duration(str(by))
+        return shift_time(self._storage, delta, where, by=author)
 
     # Looking
 
@@ -1438,6 +1541,12 @@ def create_collection(
     encoder = spec.load(not exact)
     storage = Storage.create_or_open(path, with_backbone(encoder.card))
     return Collection(storage, device=device, engine=engine, compile=compile, encoder=encoder)
+
+
+def with_sequences(storage: Storage, report: EmbedReport) -> EmbedReport:
+    """The report of a run, once the sequences have followed it."""
+    done = sequences_follow(storage)
+    return report if done is None else replace(report, untimed=done.untimed, sequenced=done.changed)
 
 
 def _opened(collection: str | Path | Collection) -> Collection:

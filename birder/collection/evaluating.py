@@ -24,6 +24,7 @@ from birder.collection.judged_rows import (
 )
 from birder.collection.predictions import LABEL, PREFIX, SCORE
 from birder.collection.progress import StageProgress, stages_shown
+from birder.collection.schema import DEPLOYMENT
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError, unknown_name
 from birder.taxonomy import RANKS, ranks_in
@@ -269,8 +270,6 @@ def _columns(
 
 def _by(rows: JudgedRows, group_by: Sequence[str], by: Sequence[str]) -> list[str]:
     """The columns that the accuracy is told by: those asked for, else those of the groups; and the deployment."""
-    from birder.learning.splits import DEPLOYMENT
-
     there = [name for name in DEPLOYMENT if name in rows.values.column_names and any(rows.texts(name))]
     return list(dict.fromkeys([*(by or group_by), *there[:1]]))
 

@@ -10,7 +10,7 @@ from typing import Unpack
 
 import pyarrow as pa
 
-from birder.collection.api import Collection, ImportReport, Paths, open_collection, paths_of
+from birder.collection.api import Collection, ImportReport, Paths, open_collection, paths_of, with_sequences
 from birder.collection.detecting import Detected, DetectShow, detect_files
 from birder.collection.progress import EmbedProgress, StageProgress, detecting_shown, embedding_shown, stages_shown
 from birder.collection.results import ImageFeatures, Predictions
@@ -71,6 +71,7 @@ def embed(
         storage, encoder, report = run_embed(
             path, storage, paths_of(images), spec, draft=not exact, on_progress=on_progress, stop=stop, **options
         )
+        report = with_sequences(storage, report)
     return Collection(storage, device=device, engine=engine, compile=compile, encoder=encoder), report
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,10 @@ from birder.collection.model import Encoder
 from birder.collection.progress import StageProgress, stages_shown
 from birder.collection.results import HeldOut, ImageFeatures, Predictions
 from birder.collection.storage import Storage
-from birder.errors import CollectionError, ConfigError, ImageError
+from birder.errors import CollectionError, ConfigError, ImageError, unknown_name
 from birder.formats.features import write_features
 from birder.naming.by_classifier import ClassifierNames, is_classifier, names_by_classifier
+from birder.naming.by_sequence import NamedSequence, SequencePool
 from birder.naming.inputs import image_features, stored_features
 from birder.naming.method import DEFAULT_METHOD
 from birder.naming.predict import HeldOutNames, Namer, by_classifier, by_examples, by_texts, imported_note
@@ -50,6 +52,7 @@ def predict_names(
     k: int,
     min_score: float,
     save: bool,
+    by: str | None,
     batch_size: int,
     progress: StageProgress,
     labels: str | Path | Sequence[str] | None,
@@ -71,6 +74,10 @@ def predict_names(
         raise ConfigError("save writes into the rows of the collection: leave out images.")
     if where is not None and images is not None:
         raise ConfigError("A filter chooses rows of the collection: leave out images or where.")
+    if by not in (None, "sequence"):
+        raise unknown_name("unit", by, ["sequence"])
+    if by is not None and images is not None:
+        raise ConfigError("Sequences are those of the collection's rows: leave out images or by.")
     classifier = None if load_examples is not None else classifier_of(model, deepest, choices)
     if deepest is not None and classifier is None:
         raise ConfigError("The deepest rank is told by a classifier: name its file as the model.")
@@ -120,7 +127,8 @@ def predict_names(
                 text_type=text_type,
                 templates=templates,
             )
-        return collect_predictions(namer, k, min_score, unreadable, storage if save else None)
+        pool = None if by is None else SequencePool(namer.names, sequences_of(storage, filter, namer), k, min_score)
+        return collect_predictions(namer, k, min_score, unreadable, storage if save else None, pool)
 
 
 def classifier_of(
@@ -150,6 +158,7 @@ def collect_predictions(
     min_score: float,
     unreadable: Sequence[tuple[str, str]],
     save: Storage | None = None,
+    pool: SequencePool | None = None,
 ) -> Predictions:
     """Name everything that a namer has, and gather the names in one table.
 
@@ -163,7 +172,11 @@ def collect_predictions(
         Paths of images that cannot be read, and why; filled while the namer works.
     save
         The collection whose rows get the best name of each in their predicted_... columns.
+    pool
+        Names sequences: the table then has their names, and rows get those in predicted_sequence_... columns, too.
     """
+    if pool is not None:
+        return _collect_sequences(namer, pool, min_score, save)
     further = namer.names.further if isinstance(namer.names, ClassifierNames) else {}
     schema = _schema(namer.names.columns, further)
     batches: list[pa.RecordBatch] = []
@@ -191,12 +204,87 @@ def collect_predictions(
     )
 
 
-def _save(namer: Namer, best: list[tuple[str, dict[str, Any] | None]], save: Storage) -> list[str]:
-    """Write the best name of each row into a collection; of a classifier also what it says beside it, and its sum."""
+def sequences_of(storage: Storage, where: Filter | None, namer: Namer) -> dict[str, str]:
+    """The sequence of each row that is named, by uri; some 300 bytes a row.
+
+    Raises
+    ------
+    CollectionError
+        There are no sequences.
+    """
+    found: dict[str, str] = {}
+    if "sequence" in storage.columns:
+        for batch in storage.scan(["uri", "sequence"], where=where):
+            for uri, sequence in zip(batch["uri"].to_pylist(), batch["sequence"].to_pylist(), strict=True):
+                if sequence is not None and uri not in namer.left_out:
+                    found[uri] = sys.intern(sequence)
+    if not found:
+        raise CollectionError(
+            f"The rows of {storage.path} that are to be named are in no sequences yet. Make them with: "
+            f"birder sequences {storage.path}"
+        )
+    return found
+
+
+def _collect_sequences(namer: Namer, pool: SequencePool, min_score: float, save: Storage | None) -> Predictions:
+    """Name sequences, and to save them the rows as well; see `collect_predictions`."""
+    schema = _schema(namer.names.columns)
+    schema = schema.insert(2, pa.field("sequence", pa.string())).insert(3, pa.field("rows", pa.int64()))
+    lines: list[dict[str, Any]] = []
+    best: dict[str, dict[str, Any]] = {}
+    sequences = nameless = 0
+
+    def take(found: Iterable[NamedSequence]) -> None:
+        nonlocal sequences, nameless
+        for each in found:
+            sequences += 1
+            nameless += not each.names
+            about = {**_image(each.uri), "sequence": each.sequence, "rows": each.rows}
+            lines.extend({**about, **name} for name in each.names)
+            if each.names:
+                best[each.sequence] = {f"sequence_{name}": value for name, value in each.names[0].items()}
+
+    rows: list[tuple[str, dict[str, Any] | None]] = []
+    for keys, vectors in namer.batches:
+        take(pool.add(keys, vectors))
+        if save is not None:
+            names = namer.names.predict(vectors, 1, min_score)
+            rows += [(key, found[0] if found else None) for key, found in zip(keys, names, strict=True)]
+    take(pool.rest())
+    saved: list[str] = []
+    if save is not None:
+        of_sequence = {uri: best.get(pool.sequence_of.get(uri, uri)) for uri, _ in rows}
+        saved = _save(namer, rows, save, of_sequence)
+    return Predictions(
+        pa.Table.from_pylist(lines, schema),
+        columns=tuple(namer.names.columns),
+        model=namer.model,
+        sha256=namer.sha256,
+        choice=namer.choice,
+        images=sequences,
+        nameless=nameless,
+        saved=tuple(saved),
+        notes=namer.notes,
+    )
+
+
+def _save(
+    namer: Namer,
+    best: list[tuple[str, dict[str, Any] | None]],
+    save: Storage,
+    of_sequence: Mapping[str, Mapping[str, Any] | None] | None = None,
+) -> list[str]:
+    """Write the best name of each row into a collection; of a classifier also what it says beside it, and its sum.
+
+    `of_sequence` has the best name of each row's sequence, by uri.
+    """
     now = datetime.now(UTC)
     names = namer.names
+    more: dict[str, pa.DataType] = {}
+    if of_sequence is not None:
+        more = {f"sequence_{name}": pa.string() for name in names.columns} | {"sequence_score": pa.float32()}
     if not isinstance(names, ClassifierNames):
-        return save.save_predictions(best, names.columns, namer.model, now)
+        return save.save_predictions(_joined(best, of_sequence), names.columns, namer.model, now, more)
     ranks = (names.classifier.adaptation.get("ranks") or {}).get("names", []) if names.floor is not None else []
     columns = [*names.columns, *(rank for rank in ranks if rank not in names.columns)]
     further = {name: pa.string() if name == "set" else type_ for name, type_ in names.further.items()}
@@ -213,7 +301,17 @@ def _save(namer: Namer, best: list[tuple[str, dict[str, Any] | None]], save: Sto
         )
         for key, found in best
     ]
-    return save.save_predictions(values, columns, namer.model, now, {**further, "sha256": pa.string()})
+    further |= {"sha256": pa.string()} | more
+    return save.save_predictions(_joined(values, of_sequence), columns, namer.model, now, further)
+
+
+def _joined(
+    best: list[tuple[str, dict[str, Any] | None]], of_sequence: Mapping[str, Mapping[str, Any] | None] | None
+) -> list[tuple[str, dict[str, Any] | None]]:
+    """What was predicted for rows, with what was predicted for their sequences."""
+    if of_sequence is None:
+        return best
+    return [(uri, {**(found or {}), **(of_sequence.get(uri) or {})} or None) for uri, found in best]
 
 
 def held_out_predictions(found: HeldOutNames, sha256: str, k: int, min_score: float) -> HeldOut:

@@ -75,7 +75,8 @@ def prediction_table(
     Parameters
     ----------
     best
-        Uris, and what was predicted: text by name and `score`; None for no prediction.
+        Uris, and what was predicted: text by name and `score`; None for no prediction. Without a `score` it is none of
+        the row itself, but of its sequence.
     names
         The names of the texts, such as "label" or "species".
     by
@@ -87,7 +88,6 @@ def prediction_table(
     further
         Other values of each prediction, by name and type.
     """
-    predicted = [found is not None for _, found in best]
     values = {
         PREFIX + name: pa.array([found.get(name) if found else None for _, found in best], pa.string())
         for name in names
@@ -97,11 +97,10 @@ def prediction_table(
         for name, type_ in (further or {}).items()
     }
     models = [by] * len(best) if isinstance(by, str) else list(by)
-    values[SCORE] = pa.array([found["score"] if found else None for _, found in best], pa.float32())
-    values[BY] = pa.array(
-        [model if there else None for model, there in zip(models, predicted, strict=True)], pa.string()
-    )
-    values[AT] = pa.array([at if there else None for there in predicted], TIME)
+    values[SCORE] = pa.array([found.get("score") if found else None for _, found in best], pa.float32())
+    made = [bool(found) for _, found in best]
+    values[BY] = pa.array([model if there else None for model, there in zip(models, made, strict=True)], pa.string())
+    values[AT] = pa.array([at if there else None for there in made], TIME)
     values |= {
         name: pa.nulls(len(best), type_)
         for name, type_ in columns.items()

@@ -279,6 +279,29 @@ class Predictions(Rows):
         return f"<div>{about}</div>{gallery_html(cards, self.images - self.nameless)}"
 
 
+@dataclass(frozen=True, repr=False, eq=False)
+class Sequences(Rows):
+    """The sequences of a collection, one row for each, by deployment and start.
+
+    Attributes
+    ----------
+    table
+        `sequence` (its id: that of its first row), `deployment`, `start` and `end` (null without a time), `images`,
+        `count` (int64, of animals: as a person said in the column `count`, else the largest number of animals' boxes on
+        one image; null where neither is known), and `labels` (those of its rows, joined by "; ").
+    gap
+        The images of a sequence follow each other within so many seconds.
+    changed
+        Number of rows that got another sequence.
+    untimed
+        Number of rows without a time, whose images stay alone.
+    """
+
+    gap: float = 60.0
+    changed: int = 0
+    untimed: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class ImageFeatures:
     """Image features in the space that images and texts share.

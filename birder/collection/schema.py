@@ -21,11 +21,19 @@ TIME = pa.timestamp("us", tz="UTC")
 IMPORTED = "import"
 """The engine of a collection of embeddings that others made (`birder import`): there is a name, and no network."""
 
+TIME_OF_IMAGE = "taken_at"
+"""The column of the time at which an image was taken, local and without a zone, as EXIF has it."""
+
+DEPLOYMENT = ("deployment", "deploymentID", "deployment_id")
+"""Names of the column of an image's deployment: ours, and those in tables and in collections made before."""
+
 USERS = {
-    "taken_at": pa.timestamp("us"),
+    TIME_OF_IMAGE: pa.timestamp("us"),
     "latitude": pa.float64(),
     "longitude": pa.float64(),
     "suspect": pa.string(),
+    "deployment": pa.string(),
+    "sequence": pa.string(),
     "label": pa.string(),
 } | dict.fromkeys(RANKS, pa.string())
 """Birder's columns that a user's table may fill."""

@@ -52,6 +52,7 @@ from birder.collection.schema import (
     fits,
     refuse_reserved,
 )
+from birder.collection.times import finish_shift
 from birder.collection.whole import make_whole, refuse_unfinished_backup
 from birder.errors import CollectionError
 from birder.sources import Stamp
@@ -177,6 +178,7 @@ class Storage(Committed):
                 self.see_latest()
                 after.enter_context(flushing(self.path))
             finish(self)
+            finish_shift(self)
             yield
             with storing(self.path):
                 after.close()

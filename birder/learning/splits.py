@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.analysis.duplicates import similar_components
+from birder.analysis.sequences import GAP, find_sequences
 from birder.collection.index import index_status, nearest_rows
+from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
 from birder.vectors import unit
@@ -30,14 +32,11 @@ Codes = npt.NDArray[np.int64]
 
 NEAR = 0.98
 """The least cosine at which two images are always in one group."""
-SECONDS = 60
+SECONDS = int(GAP)
 """Images of a sequence follow each other within this time."""
-DEPLOYMENT = ("deployment", "deploymentID", "deployment_id")
-"""Names of the column that says which deployment an image is from; the first with values is taken."""
 CAMERA = ("camera", "cameraID", "camera_id")
 """Names of the column that says which camera took an image."""
 
-_TIME = "taken_at"
 _EXACT = 150_000  # rows up to which all pairs are compared, even if there is an index
 _NEIGHBOURS = 16  # of each row that the index is asked for
 _DOMINANT = 0.5  # the share of rows from which the largest group is worth a sentence
@@ -104,7 +103,7 @@ def columns_for_groups(storage: Storage, group_by: Sequence[str]) -> list[str]:
             raise unknown_name("column", name, known)
         if pa.types.is_nested(known[name]) or name == "embedding":
             raise ConfigError(f"Images cannot be grouped by {name}: it holds lists. Use a column of single values.")
-    own = [name for name in (_TIME, *CAMERA, *DEPLOYMENT) if name in known]
+    own = [name for name in (TIME_OF_IMAGE, *CAMERA, *DEPLOYMENT) if name in known]
     return list(dict.fromkeys(["id", "uri", "sha256", *own, *group_by]))
 
 
@@ -269,21 +268,17 @@ def _sequences(rows: pa.Table, column: str) -> tuple[Codes, int, str]:
     """The sequence of each row, how many rows have no time, and what makes a place."""
     count = rows.num_rows
     codes = np.arange(count)
-    if _TIME not in rows.column_names or not pa.types.is_timestamp(rows.schema.field(_TIME).type):
+    if TIME_OF_IMAGE not in rows.column_names or not pa.types.is_timestamp(rows.schema.field(TIME_OF_IMAGE).type):
         return codes, count, "folder"
-    moments = rows[_TIME].combine_chunks().cast(pa.timestamp("us")).cast(pa.int64())
-    timed = np.flatnonzero(pc.is_valid(moments).to_numpy(zero_copy_only=False))
-    seconds = moments.fill_null(0).to_numpy() / 1e6
+    moments = rows[TIME_OF_IMAGE].combine_chunks().cast(pa.timestamp("us")).cast(pa.int64())
+    timed = pc.is_valid(moments).to_numpy(zero_copy_only=False)
     camera = _first_with_values(rows, CAMERA)
     places = _folders(rows, column)
     if camera is not None:
         cameras = _values(rows, camera)
         places = np.where(cameras >= 0, cameras, places + int(cameras.max()) + 1)
-    order = timed[np.lexsort((seconds[timed], places[timed]))]
-    follows = (np.diff(places[order]) == 0) & (np.diff(seconds[order]) <= SECONDS)
-    first = np.r_[True, ~follows][: len(order)]
-    codes[order] = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
-    return _renumbered(codes), count - len(timed), "folder" if camera is None else "camera"
+    firsts = find_sequences(places, moments.fill_null(0).to_numpy(), timed, codes, codes, SECONDS)
+    return _renumbered(firsts), count - int(timed.sum()), "folder" if camera is None else "camera"
 
 
 def _folders(rows: pa.Table, column: str) -> Codes:

@@ -69,6 +69,23 @@ class ClassifierNames:
         measured = "" if not top1 else f" (cross-validated accuracy {float(top1['estimate']):.1%})"
         return f"{len(self.classifier.classes):,} classes{measured}"
 
+    @property
+    def pooled_names(self) -> pa.Table:
+        """All names, as `all_scores` has them."""
+        return pa.table({"label": pa.array(self.classifier.classes, pa.string())})
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Scores are probabilities."""
+        return True
+
+    def all_scores(self, vectors: Vectors) -> npt.NDArray[np.float64]:
+        """Logarithms of the probabilities of all C classes, float64 (B, C); errors as in `predict`."""
+        logits = self.classifier.decision_function(vectors).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        found: npt.NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return found
+
     def predict(self, vectors: Vectors, k: int, min_score: float = 0.0) -> Predictions:
         """Name embeddings (B, D); scores are probabilities. What is said of an image stands beside each of its names.
 

@@ -211,11 +211,27 @@ class ExampleNames:
         classes = len(self.classifier.classes)
         return f"{self.method.display_name} on {self.examples:,} examples of {classes:,} classes"
 
+    @property
+    def pooled_names(self) -> pa.Table:
+        """All names, as `all_scores` has them."""
+        return pa.table({LABEL: pa.array(self.classifier.classes, pa.string())})
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Scores rank classes; they are not probabilities."""
+        return False
+
+    def all_scores(self, vectors: Features) -> Features:
+        """The scores of all C classes, float32 (B, C), for embeddings as in `predict`."""
+        indices, scores = self.classifier.predict(vectors, len(self.classifier.classes))
+        found = np.empty_like(scores)
+        np.put_along_axis(found, indices, scores, axis=1)
+        return found
+
     def predict(self, embeddings: Features, k: int, min_score: float = 0.0) -> Predictions:
         """Name embeddings, float32 (B, D), as the network gave them; only scores above 0 of nearest neighbours."""
-        names = pa.table({LABEL: pa.array(self.classifier.classes, pa.string())})
         least = max(min_score, 1e-9) if self.method == Method.knn else min_score
-        return rows_of(self.classifier.predict(embeddings, k), names, least)
+        return rows_of(self.classifier.predict(embeddings, k), self.pooled_names, least)
 
 
 def name_by_examples(embeddings: Features, labels: Sequence[str], *, method: str = DEFAULT_METHOD) -> ExampleNames:

@@ -26,7 +26,7 @@ from birder.naming.predictions import Predictions, rows_of
 from birder.naming.prompts import OPENAI_TEMPLATES, TextType, taxon_text
 from birder.naming.text_embeddings import cached_labels
 from birder.naming.tree_of_life import fetch_tree_of_life, read_tree_of_life
-from birder.naming.zero_shot import top_groups, top_labels
+from birder.naming.zero_shot import log_probabilities, top_groups, top_labels
 from birder.taxonomy import ranks_in
 
 if TYPE_CHECKING:
@@ -57,6 +57,20 @@ class TextNames:
     def columns(self) -> list[str]:
         """The columns of a prediction, the one with the name itself last but for `common_name`."""
         return list((self.labels if self.groups is None else self.groups).names.column_names)
+
+    @property
+    def pooled_names(self) -> pa.Table:
+        """All names, as `all_scores` has them."""
+        return (self.labels if self.groups is None else self.groups).names
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Scores are probabilities."""
+        return True
+
+    def all_scores(self, vectors: Vectors) -> Vectors:
+        """Logarithms of the probabilities of all C names, float32 (B, C), for features as in `predict`."""
+        return log_probabilities(vectors, self.labels, self.logit_scale, self.groups)
 
     def predict(self, features: Vectors, k: int, min_score: float = 0.0) -> Predictions:
         """Name image features in the shared space, float32 (B, E); scores are probabilities."""

@@ -6,6 +6,7 @@ B is the number of rows in a batch, D the embedding dimension, E that of the spa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 import numpy as np
@@ -57,12 +58,12 @@ def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Ve
 
 
 def stored_embeddings(
-    collection: Storage, leave_out: set[str] | None = None, *, where: Filter | None = None
+    collection: Storage, leave_out: AbstractSet[str] = frozenset(), *, where: Filter | None = None
 ) -> Batches:
     """Embeddings (B, D) of the rows that match a filter, except those whose uri is in `leave_out`."""
     for table, embeddings in collection.embedding_batches(where=where):
         uris = table["uri"].to_pylist()
-        keep = [uri not in (leave_out or ()) for uri in uris]
+        keep = [uri not in leave_out for uri in uris]
         if any(keep):
             yield [uri for uri, kept in zip(uris, keep, strict=True) if kept], embeddings[keep]
 

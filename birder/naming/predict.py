@@ -74,6 +74,8 @@ class Namer:
         What it chooses from, in words.
     notes
         Warnings for the user.
+    left_out
+        Uris of rows of the collection that are not named: they are the examples.
     """
 
     names: TextNames | ExampleNames | ClassifierNames
@@ -82,6 +84,7 @@ class Namer:
     sha256: str
     choice: str
     notes: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
     def run(self, k: int, min_score: float) -> Iterator[NamedBatch]:
         """Name everything, a batch at a time: at most k names each, none with a score below the least."""
@@ -203,6 +206,7 @@ def by_examples(
     choice = f"{len(names.classifier.classes):,} classes with {len(labels):,} examples"
     model = f"{names.method.display_name} on {column}, {examples.model.name}"
     notes: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
     if collection is None:
         notes = imported_note(examples)
         encoder = encoder or load_encoder_of(examples, device)
@@ -214,10 +218,11 @@ def by_examples(
                 f"out: birder predict --like {examples.path} --column {column} --hold-out 0.25"
             )
         notes = (f"The rows that have no {column} are named; the others are the examples.",)
-        batches = stored_embeddings(collection, leave_out=set(uris), where=where)
+        left_out = frozenset(uris)
+        batches = stored_embeddings(collection, leave_out=left_out, where=where)
     else:
         batches = stored_embeddings(collection, where=where)
-    return Namer(names, batches, model, examples.model.sha256, choice, notes)
+    return Namer(names, batches, model, examples.model.sha256, choice, notes, left_out)
 
 
 def by_classifier(

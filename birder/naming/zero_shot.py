@@ -75,6 +75,27 @@ def top_groups(features: Features, labels: Labels, groups: Groups, logit_scale: 
     return _joined([_top_groups(block, matrix, slices, count, k) for block in blocks], k)
 
 
+def log_probabilities(
+    features: Features, labels: Labels, logit_scale: float, groups: Groups | None = None
+) -> npt.NDArray[np.float32]:
+    """The logarithms of the probabilities of all labels, or of all groups; parameters as for `top_groups`.
+
+    Returns
+    -------
+    float32 (B, N), or (B, G) with groups, -inf for a group without labels.
+    """
+    matrix = torch.from_numpy(labels.matrix)
+    found = []
+    for x in _blocks(features, labels, logit_scale, _IMAGES_AT_ONCE):
+        logs = (x @ matrix).log_softmax(1)
+        if groups is not None:
+            sums = torch.zeros(len(x), groups.names.num_rows, dtype=torch.float64)  # holds exp(-700)
+            logs = sums.index_add_(1, torch.from_numpy(groups.codes), logs.double().exp()).log().float()
+        found.append(logs)
+    count = (labels.names if groups is None else groups.names).num_rows
+    return torch.cat(found).numpy() if found else np.empty((0, count), np.float32)
+
+
 def _checked_k(k: int, available: int) -> int:
     if k < 1:
         raise ConfigError(f"k must be at least 1, not {k}.")

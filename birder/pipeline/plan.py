@@ -99,7 +99,7 @@ def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed:
         uri = source.uri
         shard = known_shards.get(uri)
         finished = shard is not None and rows[uri] + failures[uri] == shard.images and shard.stamp == stamp
-        if finished and not (retry_failed and failures[uri]):
+        if finished and not source.columns and not (retry_failed and failures[uri]):
             result.done += rows[uri]
             result.failed_before += failures[uri]
             continue
@@ -109,6 +109,8 @@ def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed:
                 count += 1
             else:
                 whole = False
+            if source.columns:  # of the shard: they are those of its images
+                member.describe(source.columns)
             _consider(member, stamp, index, retry_failed, result)
         if whole and stamp is not None:
             result.shards[uri] = Shard(stamp, count)

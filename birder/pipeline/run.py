@@ -22,6 +22,7 @@ from birder.pipeline.embed import Plan, Summary, begin_run, embed_images, plan
 from birder.pipeline.moved import refuse_moved
 from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import Source, sources_again
+from birder.sources.deployment import name_deployments
 from birder.sources.table import Join, join_table, read_table
 from birder.weights.resolve import resolve
 
@@ -93,6 +94,10 @@ class EmbedReport:
         Boxes that failed before and that only their list of crops can name; `retry_failed` leaves them alone.
     table
         How the table matched the images; None without a table.
+    sequenced
+        Rows that got another sequence after the run; 0 where no time is known.
+    untimed
+        Rows of the collection that have no time, where others have one.
     stopped
         Whether the run was stopped before its end; the next one goes on.
     left
@@ -111,6 +116,8 @@ class EmbedReport:
     failed_before: int = 0
     skipped_boxes: int = 0
     table: Join | None = None
+    sequenced: int = 0
+    untimed: int = 0
     stopped: bool = False
     left: int = 0
     seconds: float = 0.0
@@ -123,6 +130,7 @@ class EmbedOptions(TypedDict, total=False):
     crops: str | Path | None
     min_confidence: float
     folder_labels: bool
+    deployment_from: int | None
     retry_failed: bool
     as_new: bool
     batch_size: int
@@ -215,6 +223,10 @@ def run_embed(
         need("cluster", "Embedding on Ray")
     tell = on_progress or (lambda progress: None)
     sources, skipped = _sources(collection, images, options)
+    if (level := options.get("deployment_from")) is not None:
+        if not images:
+            raise ConfigError("Name the folder that deployments are counted from: deployment_from needs images.")
+        name_deployments(sources, images, level)
     table = options.get("table")
     joined = join_table(sources, read_table(table)) if table is not None else None
     todo = plan(collection, sources, retry_failed=options.get("retry_failed", False))

@@ -99,8 +99,12 @@ def make_files(folder: Path, photos: Path) -> None:
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
     files = sorted((folder / "photos").rglob("*.jpg"))
     with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as text:
-        lines = [(f"photos/{file.parent.name}/{file.name}", "Animalia", file.stem[:3]) for file in files]
-        csv.writer(text).writerows([("file_name", "kingdom", "group"), *lines])
+        moments = [("" if n else "A4", f"2024-05-01T{n:02}:00") for n in range(len(files))]  # each a visit of its own
+        lines = [
+            (f"photos/{file.parent.name}/{file.name}", "Animalia", file.stem[:3], *moment)
+            for file, moment in zip(files, moments, strict=True)
+        ]
+        csv.writer(text).writerows([("file_name", "kingdom", "group", "deployment", "taken_at"), *lines])
     shutil.copy(DATA / "bioclip2-tol200m-1030.parquet", folder / "tol200m.parquet")
     np.save(folder / "theirs.npy", np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32))
     (folder / "theirs.csv").write_text("file_name,n\na.jpg,1\nb.jpg,2\nc.jpg,3\n")
@@ -117,7 +121,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Hom
     make_files(folder, photos)
     make_classifier(folder)
     session = Session(cwd=folder, env=env)
-    session.run("embed", "photos/", "--in", "photos.birder", "--model", WEIGHTS)
+    session.run("embed", "photos/", "--in", "photos.birder", "--model", WEIGHTS, "--table", "photos.csv")
     session.run("predict", "--in", "photos.birder", "--labels", "owl,frog", "--save")  # names to evaluate
     session.run("label", "photos.birder", "--where", "uri LIKE '%owl%'", "--set", "label=owl")
     yield Home(folder, env, session)

@@ -15,7 +15,7 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
     "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map", "relocate",
-    "search", "serve", "stats", "tidy", "undo",
+    "search", "sequences", "serve", "shift-time", "stats", "tidy", "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "fetch", "info", "models", "taxa"}
 SAME_HELP = {"-k", "--where", "--force", "--device", "--in", "--batch-size"}

@@ -93,7 +93,7 @@ def test_a_collection_from_a_package_is_exported_with_its_deployments_and_media(
     rows = trap.to_arrow().to_pylist()
     deployments = {line["deploymentID"]: line for line in lines(DATA / "camtrap-dp", "deployments")}
     assert lines(tmp_path / "out", "deployments") == [
-        deployments[name] for name in sorted({row["deploymentID"] for row in rows})
+        deployments[name] for name in sorted({row["deployment"] for row in rows})
     ]
     media = {line["mediaID"]: line for line in lines(DATA / "camtrap-dp", "media")}
     assert lines(tmp_path / "out", "media") == [media[row["mediaID"]] for row in rows]

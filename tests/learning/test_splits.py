@@ -171,7 +171,7 @@ def test_columns_that_cannot_group_are_refused(tmp_path: Path) -> None:
         columns_for_groups(collection, ["sites"])
     with pytest.raises(ConfigError, match="cannot be grouped by tags"):
         columns_for_groups(collection, ["tags"])
-    assert columns_for_groups(collection, ["site"]) == ["id", "uri", "sha256", "taken_at", "site"]
+    assert columns_for_groups(collection, ["site"]) == ["id", "uri", "sha256", "taken_at", "deployment", "site"]
 
 
 def test_many_rows_are_compared_through_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_a_camtrap_package_becomes_rows_and_its_missing_media_failures(tmp_path:
     # the deployment's place and the medium's local time, and the label that observations agree on
     assert (row["locationName"], row["latitude"], row["longitude"]) == ("B_DM_val 4_'t WAD", 50.699, 4.013)
     assert str(row["taken_at"]).startswith("2021-")
-    assert row["deploymentID"] == "62c200a9"
+    assert row["deployment"] == "62c200a9"
 
 
 def detections(folder: Path, boxes: Sequence[tuple[float, ...]], *, conf: float = 0.9) -> Path:

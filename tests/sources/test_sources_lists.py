@@ -153,7 +153,7 @@ def test_a_camtrap_package_is_its_media_with_deployments_and_observations() -> N
         "genus": "Anas",
         "species": "Anas platyrhynchos",
         "mediaID": "07840dcc",
-        "deploymentID": "00a2c20d",
+        "deployment": "00a2c20d",
         "captureMethod": "activityDetection",
         "fileName": "20200709093328-RCNX0001.JPG",
         "locationID": "e254a13c",

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from birder.collection.schema import DEPLOYMENT
 from birder.errors import ConfigError
 from birder.sources import uri_to_path
 
-COLUMNS = ("uri", "mediaID", "deploymentID", "captureMethod", "fileName", "taken_at", "latitude", "longitude")
+COLUMNS = ("uri", "mediaID", *DEPLOYMENT, "captureMethod", "fileName", "taken_at", "latitude", "longitude")
 """Columns of a collection that media and deployments are made of, where it has them."""
 DESCRIBED = ("locationID", "locationName", "cameraID", "cameraModel", "habitat")
 _EXAMPLES = 3
@@ -198,7 +199,7 @@ def _folder(uri: str) -> str | None:
 
 def _group(row: Mapping[str, Any]) -> str:
     """What identifies the deployment of an image: its ID, else its folder."""
-    identity = row.get("deploymentID")
+    identity = next((row[name] for name in DEPLOYMENT if row.get(name)), None)
     return str(identity) if identity else _folder(row["uri"]) or row["uri"].rpartition("/")[0]
 
 

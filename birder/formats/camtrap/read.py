@@ -21,7 +21,7 @@ from birder.sources.read import read_json
 from birder.sources.source import Source, TableRow
 from birder.taxonomy import RANKS, Rank
 
-_MEDIA = ("mediaID", "deploymentID", "captureMethod", "fileName")
+_MEDIA = ("mediaID", "captureMethod", "fileName")
 _DEPLOYMENT = ("locationID", "locationName", "cameraID", "cameraModel", "habitat")
 _OBSERVATION = ("eventID", "observationType", "lifeStage", "sex", "behavior")
 _FLOATS = ("latitude", "longitude")
@@ -91,6 +91,7 @@ def read_images(path: str) -> Iterator[Source]:
         observed = of_media.get(line.get("mediaID", "")) or _at(of_events.get(line.get("deploymentID", ""), ()), moment)
         deployment = deployments.get(line.get("deploymentID", ""), {})
         row: dict[str, Any] = {name: line.get(name) or None for name in _MEDIA}
+        row["deployment"] = line.get("deploymentID") or None
         row |= {name: deployment.get(name) or None for name in _DEPLOYMENT}
         row |= {name: as_number(deployment.get(name)) for name in _FLOATS}
         row["taken_at"] = moment.replace(tzinfo=None) if moment else None
@@ -108,7 +109,7 @@ def read_images(path: str) -> Iterator[Source]:
 
 
 _TYPES: dict[str, pa.DataType] = (
-    dict.fromkeys(("label", *_MEDIA, *_DEPLOYMENT, *_OBSERVATION, "scientificName", *RANKS), pa.string())
+    dict.fromkeys(("label", "deployment", *_MEDIA, *_DEPLOYMENT, *_OBSERVATION, "scientificName", *RANKS), pa.string())
     | dict.fromkeys(_FLOATS, pa.float64())
     | {"taken_at": pa.timestamp("us"), "count": pa.int64()}
 )
