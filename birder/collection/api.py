@@ -342,6 +342,8 @@ class Collection:
         crops: str | Path | None = None,
         min_confidence: float = 0.2,
         folder_labels: bool = True,
+        fps: float = 1.0,
+        max_frames: int | None = None,
         retry_failed: bool = False,
         as_new: bool = False,
         batch_size: int = 32,
@@ -357,9 +359,9 @@ class Collection:
         Parameters
         ----------
         images
-            Files, folders (searched recursively), patterns ("trap/**/*.jpg"), URLs; tables that name images (.csv,
-            .parquet), shards (.tar, .parquet), Camtrap DP packages. None, with `retry_failed`: those that failed
-            before.
+            Files, folders (searched recursively), patterns ("trap/**/*.jpg"), URLs; videos (.mp4, .mov, .avi,
+            .mkv, .m4v); tables that name images (.csv, .parquet), shards (.tar, .parquet), Camtrap DP packages.
+            None, with `retry_failed`: those that failed before.
         table
             A CSV or Parquet file with more columns, joined by file_name; existing rows get them too.
         crops
@@ -369,6 +371,10 @@ class Collection:
             With `crops`: the minimum confidence of a box.
         folder_labels
             Use the name of a file's folder as its label, unless another source provides one.
+        fps
+            Frames of a video that are embedded a second, from its first frame on; never more than it has.
+        max_frames
+            The most frames of each video, from its beginning (default: all).
         retry_failed
             Retry images that failed before.
         as_new
@@ -415,6 +421,8 @@ class Collection:
                 crops=crops,
                 min_confidence=min_confidence,
                 folder_labels=folder_labels,
+                fps=fps,
+                max_frames=max_frames,
                 retry_failed=retry_failed,
                 as_new=as_new,
                 batch_size=batch_size,

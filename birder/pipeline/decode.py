@@ -130,7 +130,7 @@ def read_group(
         reason = f"it cannot be read ({error.strerror or error})"
     except MemoryError:
         reason = "not enough memory to read it"
-    except ConfigError as error:  # a URL that no installed library opens
+    except (ConfigError, ImageError) as error:  # a URL that no installed library opens; a frame of a video
         reason = str(error)
     return [Unreadable(item, None, reason) for item in items]
 
