@@ -98,6 +98,7 @@ bench-zeroshot: .venv-peers/.installed ## speed and memory of naming, against py
 	@echo "Making .venv-peers with the published packages: 6 GB, several minutes"
 	@[ -x .venv-peers/bin/python ] || .venv/bin/python -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install --requirement tests/peers/requirements.txt | $(PIP_LINES)
+	@.venv-peers/bin/python -m pip install --no-deps megadetector==10.0.28 | $(PIP_LINES)
 	@touch $@
 
 peers: .venv/.tools .venv-peers/.installed ## agreement with the published packages (6 GB, in .venv-peers)

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
         open_collection,
     )
     from birder.collection.backup import Backup
+    from birder.collection.detecting import Detected
     from birder.collection.evaluating import Evaluation
     from birder.collection.filter import Filter, parse_filter
     from birder.collection.functions import (
         classify,
+        detect,
         embed,
         image_features,
         import_file,
@@ -105,7 +107,16 @@ _HOMES = {
     "birder.collection.evaluating": ["Evaluation"],
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
-    "birder.collection.functions": ["classify", "embed", "image_features", "import_file", "list_taxa", "predict"],
+    "birder.collection.detecting": ["Detected"],
+    "birder.collection.functions": [
+        "classify",
+        "detect",
+        "embed",
+        "image_features",
+        "import_file",
+        "list_taxa",
+        "predict",
+    ],
     "birder.collection.index": ["IndexStatus"],
     "birder.collection.journal": ["Change"],
     "birder.collection.labels": ["HistoryPage", "PastAct", "Undone"],
@@ -172,6 +183,7 @@ __all__ = [
     "CollectionNotFoundError",
     "ColumnStats",
     "ConfigError",
+    "Detected",
     "Duplicates",
     "EmbedReport",
     "Evaluation",
@@ -219,6 +231,7 @@ __all__ = [
     "create_collection",
     "create_model_and_transforms",
     "create_network",
+    "detect",
     "embed",
     "get_channels_from_signature",
     "get_num_labels_from_signature",

@@ -46,7 +46,7 @@ def replacing(path: str | Path, *, force: bool = True, durable: bool = False) ->
     path = Path(path)
     draft = _beside(path)
     try:
-        with _write_errors(path, draft):
+        with write_errors(path, draft):
             if not force and os.path.lexists(path):
                 raise file_exists(path)
             if path.is_dir():
@@ -96,7 +96,7 @@ def replacing_folder(folder: str | Path, *, force: bool = True) -> Iterator[Path
     folder = Path(folder)
     draft = _beside(folder)
     try:
-        with _write_errors(folder, draft):
+        with write_errors(folder, draft):
             if folder.exists() and not folder.is_dir():
                 raise ConfigError(f"{folder} is a file: name a folder.")
             _make_folder(draft)
@@ -165,7 +165,7 @@ def _move_to_free_place(draft: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _write_errors(path: Path, draft: Path) -> Iterator[None]:
+def write_errors(path: Path, draft: Path) -> Iterator[None]:
     """Turn a system error about the path or its draft, or about no file in particular, into a `WriteError`."""
     try:
         yield

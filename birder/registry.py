@@ -136,10 +136,23 @@ class LabelSetSpec:
     names: str
 
 
+@dataclass(frozen=True)
+class DetectorSpec:
+    """A detector that is installed with Birder: its file in birder/data, with its sha256, license and source."""
+
+    name: str
+    file: str
+    sha256: str
+    description: str
+    license: str
+    source: str
+
+
 class _Tables(NamedTuple):
     networks: dict[str, NetworkSpec]
     weights: dict[str, WeightsSpec]
     label_sets: dict[str, LabelSetSpec]
+    detectors: dict[str, DetectorSpec]
 
 
 @functools.cache
@@ -147,7 +160,8 @@ def _tables() -> _Tables:
     table = tomllib.loads(Path(__file__).with_name("registry.toml").read_text("utf-8"))
     networks = {name: NetworkSpec(name, entry.pop("class"), **entry) for name, entry in table["networks"].items()}
     label_sets = {name: LabelSetSpec(name, **entry) for name, entry in table["label_sets"].items()}
-    tables = _Tables(networks, {}, label_sets)
+    detectors = {name: DetectorSpec(name, **entry) for name, entry in table["detectors"].items()}
+    tables = _Tables(networks, {}, label_sets, detectors)
     tables.weights.update({name: _weights_spec(name, entry, tables) for name, entry in table["weights"].items()})
     if extra := os.environ.get("BIRDER_WEIGHTS"):
         tables.weights.update(_read_weights(Path(extra), tables))
@@ -199,6 +213,11 @@ def label_set_spec(name: str) -> LabelSetSpec:
     if name not in label_sets:
         raise unknown_name("label set", name, label_sets)
     return label_sets[name]
+
+
+def detectors() -> dict[str, DetectorSpec]:
+    """The detectors that are installed with Birder, by name; the first is the default."""
+    return _tables().detectors
 
 
 def registered_name(word: str) -> str | None:

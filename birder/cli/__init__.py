@@ -18,6 +18,7 @@ from birder.cli.adapt import adapt
 from birder.cli.backup import backup
 from birder.cli.classify import classify
 from birder.cli.convert import convert
+from birder.cli.detect import detect
 from birder.cli.duplicates import duplicates
 from birder.cli.embed import THIS_MACHINE, embed
 from birder.cli.errors import exit_code, message_of, orderly_end, show_warning, tell_usage_error
@@ -90,6 +91,7 @@ app = typer.Typer(
 )
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Collections": {
+        "detect": detect,
         "embed": embed,
         "failures": failures,
         "label": label,

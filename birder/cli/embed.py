@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import sys
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +14,10 @@ import typer
 
 from birder.cli import options
 from birder.cli.errors import FAILED, INTERRUPTED
-from birder.cli.output import console_err, note, one_line
-from birder.cli.progress import SECONDS_BETWEEN_LINES
+from birder.cli.outcomes import some, tell_failures
+from birder.cli.output import note, one_line
+from birder.cli.progress import image_progress
+from birder.cli.stopping import stopping
 from birder.inference.names import EngineName, Features, Precision
 from birder.registry import DEFAULT_WEIGHTS
 
@@ -32,7 +30,6 @@ LEAN = {"LANCE_DEFAULT_BATCH_SIZE": "512", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(3
 """Set before LanceDB is imported, which would otherwise read a gigabyte ahead while it builds an index."""
 THIS_MACHINE = "local"
 """The address that a bare `--ray` means: a separate Ray on this machine."""
-_REASONS = 10  # that are listed with the images of each
 
 
 def embed(
@@ -142,7 +139,7 @@ def embed(
 
     import birder
 
-    with _stopping() as (stop, listen), _progress(collection, listen) as show:
+    with stopping() as (stop, listen), _progress(collection, listen) as show:
         opened, report = birder.embed(
             images or (),
             collection,
@@ -188,7 +185,7 @@ def _tell_report(report: EmbedReport, collection: Collection, table: Path | None
         note(f"Embedded {report.embedded:,}{again}, already there {report.already:,}, failed {len(report.failed):,}.")
         if report.off_earth:
             note(f"{report.off_earth:,} rows have invalid coordinates, which are left empty.")
-        _tell_failures(report, collection)
+        tell_failures(report.failed, f"birder failures {collection.path}")
         rate = (report.embedded + len(report.failed)) / report.seconds
         note(
             f"{collection.path}: {len(collection):,} rows, model {card.name} "
@@ -215,27 +212,7 @@ def _tell_table(report: EmbedReport, path: Path) -> None:
         (report.table.without_row, "images are not in it"),
     ):
         if names:
-            note(f"  {len(names):,} {what}: {_some([one_line(readable(name)) for name in names])}")
-
-
-def _tell_failures(report: EmbedReport, collection: Collection) -> None:
-    """List the reasons of failures, the most frequent first."""
-    from birder.sources import readable
-
-    reasons = defaultdict(list)
-    for path, reason in report.failed:
-        reasons[one_line(reason)].append(one_line(readable(path)))
-    largest = sorted(reasons.items(), key=lambda pair: -len(pair[1]))
-    for reason, names in largest[:_REASONS]:
-        note(f"  {len(names):,} x {reason}: {_some(names)}")
-    if len(largest) > _REASONS:
-        note(f"  and {len(largest) - _REASONS} more reasons")
-    if report.failed:
-        note(f"All failures: birder failures {collection.path}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            note(f"  {len(names):,} {what}: {some([one_line(readable(name)) for name in names])}")
 
 
 def _tell_size(patches: list[int], images: int, to: Path) -> None:
@@ -251,37 +228,12 @@ def _tell_size(patches: list[int], images: int, to: Path) -> None:
 
 
 @contextmanager
-def _stopping() -> Iterator[tuple[threading.Event, Callable[[], None]]]:
-    """An event that Ctrl-C sets once the function beside it was called; a second Ctrl-C ends the process at once.
-
-    Neither loses anything that is committed.
-    """
-    stop = threading.Event()
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        if stop.is_set():
-            os.write(2, b"\nStopped at once. To continue, run the same command again.\n")
-            os._exit(INTERRUPTED)
-        stop.set()
-        os.write(2, b"\nFinishing the batch; press Ctrl-C again to stop at once.\n")
-
-    def listen() -> None:
-        signal.signal(signal.SIGINT, interrupt)
-
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield stop, listen
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
 def _progress(collection: Path, on_ready: Callable[[], None]) -> Iterator[Callable[[Progress], None]]:
     """What shows the progress: a bar on a terminal, a line every ten seconds elsewhere; first, what is to be done."""
     begun = time.perf_counter()
     ready = False
 
-    with _bar() if sys.stderr.isatty() else _lines() as show:
+    with image_progress() as show:
 
         def tell(progress: Progress) -> None:
             nonlocal ready
@@ -302,50 +254,3 @@ def _tell_ready(progress: Progress, card: ModelCard, collection: Path, seconds: 
     if card.patches:
         _tell_size(card.patches, progress.total, collection)
     note(f"Model {card.name}, engine {card.engine} {card.precision}; ready after {seconds:.1f} s.")
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.1f} images/s, left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
-    )
-    with Bar(*columns, console=console_err()) as bar:
-        task = bar.add_task("embed", total=None, visible=False, rate=0.0, failed="")
-
-        def show(progress: Progress) -> None:
-            failed = f"{progress.failed:,} failed" if progress.failed else ""
-            bar.update(
-                task,
-                total=progress.total,
-                completed=progress.finished,
-                visible=True,
-                rate=progress.rate,
-                failed=failed,
-            )
-
-        yield show
-
-
-@contextmanager
-def _lines() -> Iterator[Callable[[Progress], None]]:
-    last = 0.0
-
-    def show(progress: Progress) -> None:
-        nonlocal last
-        if progress.seconds - last < SECONDS_BETWEEN_LINES:
-            return
-        last = progress.seconds
-        left = (progress.total - progress.finished) / progress.rate if progress.rate else 0.0
-        note(
-            f"{progress.finished:,} of {progress.total:,}, {progress.rate:.1f} images/s, {left:,.0f} s left, "
-            f"{progress.failed:,} failed"
-        )
-
-    yield show

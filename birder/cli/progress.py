@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal, Protocol
 
-from birder.cli.output import note
+from birder.cli.output import console_err, note
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -35,3 +36,70 @@ def stage_progress(*, every_stage: bool = False) -> Callable[[str, float], None]
         former, last = stage, time.perf_counter()
 
     return show
+
+
+class ImageProgress(Protocol):
+    """How far a run over images has come; the rate is in images a second."""
+
+    @property
+    def total(self) -> int: ...
+    @property
+    def finished(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+def image_progress() -> AbstractContextManager[Callable[[ImageProgress], None]]:
+    """What shows a run over images: a bar on a terminal, a line every ten seconds elsewhere."""
+    return _bar() if sys.stderr.isatty() else _lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[ImageProgress], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.1f} images/s, left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Bar(*columns, console=console_err()) as bar:
+        task = bar.add_task("", total=None, visible=False, rate=0.0, failed="")
+
+        def show(progress: ImageProgress) -> None:
+            failed = f"{progress.failed:,} failed" if progress.failed else ""
+            bar.update(
+                task,
+                total=progress.total,
+                completed=progress.finished,
+                visible=True,
+                rate=progress.rate,
+                failed=failed,
+            )
+
+        yield show
+
+
+@contextmanager
+def _lines() -> Iterator[Callable[[ImageProgress], None]]:
+    last = 0.0
+
+    def show(progress: ImageProgress) -> None:
+        nonlocal last
+        if progress.seconds - last < SECONDS_BETWEEN_LINES:
+            return
+        last = progress.seconds
+        left = (progress.total - progress.finished) / progress.rate if progress.rate else 0.0
+        note(
+            f"{progress.finished:,} of {progress.total:,}, {progress.rate:.1f} images/s, {left:,.0f} s left, "
+            f"{progress.failed:,} failed"
+        )
+
+    yield show

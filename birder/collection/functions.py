@@ -11,10 +11,12 @@ from typing import Unpack
 import pyarrow as pa
 
 from birder.collection.api import Collection, ImportReport, Paths, open_collection, paths_of
-from birder.collection.progress import EmbedProgress, StageProgress, embedding_shown, stages_shown
+from birder.collection.detecting import Detected, DetectShow, detect_files
+from birder.collection.progress import EmbedProgress, StageProgress, detecting_shown, embedding_shown, stages_shown
 from birder.collection.results import ImageFeatures, Predictions
 from birder.collection.storage import Storage, exists
 from birder.errors import ConfigError, ImageError
+from birder.formats.boxes import BoxFormat
 from birder.formats.import_embeddings import import_embeddings
 from birder.formats.import_predictions import has_predictions
 from birder.pipeline.run import EmbedOptions, EmbedReport, encoder_spec, run_embed
@@ -129,6 +131,70 @@ def import_file(
     return ImportReport(
         Collection(done.collection), done.new, done.changed, done.unchanged, done.failed, done.off_earth
     )
+
+
+def detect(
+    images: Paths,
+    *,
+    model: str | Path | None = None,
+    min_conf: float = 0.05,
+    to: str | Path | None = None,
+    format: BoxFormat = "megadetector",
+    force: bool = False,
+    threads: int | None = None,
+    progress: DetectShow = "auto",
+    stop: threading.Event | None = None,
+) -> Detected:
+    """Find animals, persons and vehicles on images; what `birder detect` does.
+
+    Parameters
+    ----------
+    images
+        Files, folders, patterns, URLs, tables and shards, as for `Collection.embed`.
+    model
+        A registered detector, or an ONNX file: MegaDetector v5, v6 or v1000, or another YOLO whose classes have names
+        (default: the detector that is installed with Birder).
+    min_conf
+        Boxes with a lower confidence are left out.
+    to
+        A file to write. Until it is written, what was found is kept beside it, and a run that was stopped goes on.
+        Names in it are relative to the folder, if one folder was given.
+    format
+        "megadetector": MegaDetector's results, format 1.4; "coco": COCO's JSON with scores.
+    force
+        Replace a file that exists.
+    threads
+        Threads that read and decode (default: one per processor).
+    progress
+        Called with a `DetectProgress` after each batch; "auto" for a bar in a terminal or notebook.
+    stop
+        Once set, images already decoded are dealt with, and the run ends.
+
+    Returns
+    -------
+    The boxes of each image, or why it could not be read.
+
+    Raises
+    ------
+    ConfigError
+        No image is found.
+    UnknownNameError, WeightsError
+        The detector is not known, or its graph cannot be run.
+    FileExistsError
+        Birder's own: the file exists, and `force` is not set.
+    """
+    with detecting_shown(progress) as show:
+        return detect_files(
+            [os.fspath(each) for each in paths_of(images)],
+            model=model,
+            min_conf=min_conf,
+            to=to,
+            form=format,
+            force=force,
+            threads=threads,
+            on_progress=show,
+            stop=stop,
+        )
 
 
 def predict(

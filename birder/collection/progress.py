@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
+from birder.pipeline.detect import DetectProgress
 from birder.pipeline.run import EmbedReport, Progress
 
 Show = Callable[[str, float], None]
@@ -42,6 +43,28 @@ def embedding_shown(progress: EmbedProgress) -> Iterator[Callable[[Progress], No
         return
     with _bar() as show:
         yield None if show is None else lambda state: show(_in_words(state), state.finished / max(state.total, 1))
+
+
+@contextlib.contextmanager
+def detecting_shown(
+    progress: Callable[[DetectProgress], None] | Literal["auto"] | None,
+) -> Iterator[Callable[[DetectProgress], None] | None]:
+    """The same for a run of `detect`."""
+    if progress != "auto":
+        yield progress
+        return
+    with _bar() as show:
+        yield (
+            None if show is None else lambda state: show(_found_in_words(state), state.finished / max(state.total, 1))
+        )
+
+
+def _found_in_words(state: DetectProgress) -> str:
+    failed = f", {state.failed:,} failed" if state.failed else ""
+    return (
+        f"{state.finished:,} of {state.total:,} images, {state.with_animal:,} with an animal, "
+        f"{state.rate:.1f} images/s{failed}"
+    )
 
 
 def iterate_progress(

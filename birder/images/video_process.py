@@ -64,6 +64,8 @@ class _Video:
         try:
             self.container, self.stream = _open(self._file)
             context = self.stream.codec_context
+            if not context.width or not context.height:  # FFmpeg takes a size of more than 16,255 squared for none
+                raise ImageError("its frames have no size, or one that is too large: refused as a decompression bomb")
             _check_pixels(context.width, context.height)
             amount = _BYTES_PER_PIXEL * context.width * context.height
             if amount > QUARTER:

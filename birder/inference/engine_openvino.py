@@ -11,24 +11,18 @@ import functools
 import hashlib
 import json
 import shutil
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import openvino
 
-# Where its telemetry package is found, OpenVINO reports its use over the network, from forked processes. Nobody asked
-# the user; without the package OpenVINO uses a stub of its own.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-import openvino  # noqa: E402
-
-from birder.errors import ConfigError  # noqa: E402
-from birder.files import replacing_folder  # noqa: E402
-from birder.version import __version__  # noqa: E402
-from birder.weights.hub import cache_folder  # noqa: E402
+from birder.errors import ConfigError
+from birder.files import replacing_folder
+from birder.version import __version__
+from birder.weights.hub import cache_folder
 
 if TYPE_CHECKING:
     from birder.inference.pixels import PixelNet

@@ -122,17 +122,24 @@ def read_group(
                 if item.stamp is None:  # it did not exist a moment ago, or its server says nothing about it
                     item.stamp = Stamp(len(loaded.data), None)
             return _decode(items, loaded, transform, draft, claim)
-    except FileNotFoundError:
-        reason = "the file does not exist"
-    except PermissionError:
-        reason = "no permission to read the file"
-    except OSError as error:
-        reason = f"it cannot be read ({error.strerror or error})"
-    except MemoryError:
-        reason = "not enough memory to read it"
-    except (ConfigError, ImageError) as error:  # a URL that no installed library opens; a frame of a video
-        reason = str(error)
+    except UNREADABLE as error:
+        reason = why_unreadable(error)
     return [Unreadable(item, None, reason) for item in items]
+
+
+UNREADABLE = (OSError, MemoryError, ConfigError, ImageError)
+"""What reading a source raises where its bytes cannot be had: URLs that no installed library opens, frames of videos."""
+
+
+def why_unreadable(error: BaseException) -> str:
+    """The reason to give for an error of `UNREADABLE`."""
+    if isinstance(error, FileNotFoundError):
+        return "the file does not exist"
+    if isinstance(error, PermissionError):
+        return "no permission to read the file"
+    if isinstance(error, OSError):
+        return f"it cannot be read ({error.strerror or error})"
+    return "not enough memory to read it" if isinstance(error, MemoryError) else str(error)
 
 
 def _decode(

@@ -12,7 +12,7 @@ from typer.main import get_command
 from birder.cli import app
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-TAKE_IMAGES = {"embed", "similar", "predict", "classify", "features", "quantize"}
+TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
     "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map", "relocate",
     "search", "serve", "stats", "tidy", "undo",
@@ -24,9 +24,9 @@ SAME_BEGINNING = {
     "--to": "Write to this file: ",
     "--model": "Model: a registered name, a hub repository, a folder or a checkpoint file",
 }
-AS_THE_ISSUE_WRITES_IT = {("relocate", "--to"), ("evaluate", "--to"), ("backup", "DEST")}
-"""`evaluate --to FOLDER` writes several files,
-`relocate --from OLD --to NEW` names no file, and `backup COLLECTION DEST` names its destination by position."""
+AS_THE_ISSUE_WRITES_IT = {("relocate", "--to"), ("evaluate", "--to"), ("backup", "DEST"), ("detect", "--model")}
+"""`evaluate --to FOLDER` writes several files, `relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST`
+names its destination by position, and the model of `detect` is a detector."""
 NOT_OUR_WORDS = re.compile(
     r"photograph|picture|text half|image half|without it\b|\bcondition\b|\bhopeless|\bnumbers each", re.IGNORECASE
 )
@@ -58,7 +58,7 @@ def test_command_on_a_collection_takes_it_as_first_argument(command: str) -> Non
 def test_command_that_takes_images_has_them_as_arguments_and_the_collection_as_option(command: str) -> None:
     (only,) = arguments(command)
     assert only.metavar in ("IMAGE", "IMAGE...")
-    assert command in ("classify", "quantize") or options(command)["--in"].metavar == "COLLECTION"
+    assert command in ("classify", "detect", "quantize") or options(command)["--in"].metavar == "COLLECTION"
 
 
 @pytest.mark.parametrize("command", sorted(ON_MODELS))

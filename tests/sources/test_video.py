@@ -28,7 +28,7 @@ from birder.sources.row_images import Place, RowImages, place_of, shrunk
 from birder.sources.source import Box
 from birder.sources.thumbnails import thumbnails
 from birder.sources.video import FrameChoice, frame_of
-from tests.sources.videos import write_sound, write_video
+from tests.sources.videos import grey_of, write_sound, write_video
 
 
 @pytest.fixture
@@ -118,7 +118,8 @@ def test_frame_of_a_time_is_the_same_however_it_is_reached(name: str, tmp_path: 
     path = write_video(tmp_path / name, **KINDS[name])
     here = decoded_here(path)
     sources = listed(path, fps=5.0)
-    assert len(sources) == -(-here[-1][0] * 1000 // 200) + (here[-1][0] % Fraction(1, 5) == 0), "one for each 0.2 s"
+    # FFmpeg's MP4 says too little of variable frame rates with B-frames.
+    assert abs(len(sources) - 1 - here[-1][0] // Fraction(1, 5)) <= (4 if name == "variable.mp4" else 0)
     in_order = {}
     for source in sources:
         assert source.part is not None
@@ -226,7 +227,9 @@ def test_truncated_video_gives_the_frames_before_the_cut(tmp_path: Path) -> None
     path.write_bytes(data[: len(data) // 2])
     sources = listed(path)
     assert len(sources) == 10, "as the header says"
-    assert [brightness(load_source(each).data) for each in sources[:4]] == pytest.approx([0, 125, 50, 175], abs=5)
+    assert [brightness(load_source(each).data) for each in sources[:4]] == pytest.approx(
+        [grey_of(n) for n in (0, 25, 50, 75)], abs=5
+    )
     for late in sources[6:]:
         with pytest.raises(ImageError, match=r"the video ends after [45]\.\d\d seconds"):
             load_source(late)
@@ -240,20 +243,32 @@ def test_damage_in_the_middle_costs_only_what_it_hits(tmp_path: Path) -> None:
     data[middle : middle + 300] = bytes(300)
     path.write_bytes(data)
     frames = [load_source(each).data for each in listed(path)]
-    assert [brightness(frames[n]) for n in (0, 1, 9)] == pytest.approx([0, 125, 125], abs=6)
+    assert [brightness(frames[n]) for n in (0, 1, 9)] == pytest.approx([grey_of(n) for n in (0, 25, 225)], abs=6)
 
 
-def test_bomb_is_refused_by_its_size(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "bomb.avi", 3, codec="mjpeg", pixels="yuvj420p")
-    huge = (16_384).to_bytes(2, "big")
+@pytest.mark.parametrize(
+    ("side", "reason"), [(16_000, "frames of 16000 x 16000 pixels, more than 178,956,970"), (16_384, "too large")]
+)
+def test_bomb_is_refused_by_its_size(side: int, reason: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "bomb.avi", 3, codec="ffv1")
+    size = (64).to_bytes(4, "little") + (48).to_bytes(4, "little")
     data = path.read_bytes()
-    head = (64).to_bytes(4, "little") + (48).to_bytes(4, "little")
-    data = data.replace(head, (16_384).to_bytes(4, "little") * 2)
-    data = data.replace(b"\xff\xc0\x00\x11\x08\x00\x30\x00\x40", b"\xff\xc0\x00\x11\x08" + 2 * huge)
-    path.write_bytes(data)
+    assert size in data
+    path.write_bytes(data.replace(size, 2 * side.to_bytes(4, "little")))
     begun = time.perf_counter()
-    assert "frames of 16384 x 16384 pixels" in problem_of(path)
+    found = problem_of(path)
+    assert reason in found
+    assert found.endswith("refused as a decompression bomb")
     assert time.perf_counter() - begun < 5
+
+
+def test_frames_that_grow_inside_are_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "bomb.avi", 3, codec="mjpeg", pixels="yuvj420p")
+    small = b"\xff\xc0\x00\x11\x08\x00\x30\x00\x40"
+    data = path.read_bytes()
+    assert data.count(small) == 3
+    path.write_bytes(data.replace(small, b"\xff\xc0\x00\x11\x08\x40\x00\x40\x00"))
+    assert "decompression bomb" in problem_of(path)
 
 
 def test_header_that_claims_days_is_refused(tmp_path: Path) -> None:
@@ -283,7 +298,7 @@ def test_ten_hours_are_listed_at_once(tmp_path: Path) -> None:
     assert len(sources) == seconds // 4
     assert time.perf_counter() - begun < 5
     assert sources[-1].uri.endswith("#t=npt:35996")
-    assert brightness(load_source(sources[-1]).data) == pytest.approx((seconds // 4 - 1) * 5 % 200, abs=6)
+    assert brightness(load_source(sources[-1]).data) == pytest.approx(grey_of(seconds // 4 - 1), abs=6)
 
 
 def test_video_that_takes_too_long_costs_two_processes_and_no_other_video(

@@ -12,6 +12,11 @@ import numpy as np
 from av.video.stream import VideoStream
 
 
+def grey_of(number: int) -> int:
+    """The brightness of a frame."""
+    return 20 + number * 5 % 200
+
+
 def write_video(
     path: Path,
     frames: int = 50,
@@ -39,7 +44,7 @@ def write_video(
         if rotation:
             stream.set_display_rotation(rotation)
         for number in range(frames):
-            grey = np.full((size[1], size[0], 3), number * 5 % 200, np.uint8)
+            grey = np.full((size[1], size[0], 3), grey_of(number), np.uint8)
             grey[: size[1] // 4, : size[0] // 4] = 255
             frame = av.VideoFrame.from_ndarray(grey, "rgb24")
             frame.pts = number if stamps is None else stamps[number]

@@ -1,0 +1,89 @@
+"""`birder detect`: animals, persons and vehicles on images, as a file of boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from birder.cli import options
+from birder.cli.errors import FAILED, INTERRUPTED
+from birder.cli.outcomes import tell_failures
+from birder.cli.output import note
+from birder.cli.progress import image_progress
+from birder.cli.stopping import stopping
+
+
+def detect(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE", help="Image files, folders (searched recursively), patterns, URLs, tables and shards."
+        ),
+    ],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Write to this file: .json.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="DETECTOR",
+            help="Detector: an ONNX file of MegaDetector or another YOLO (default: the one installed with Birder).",
+        ),
+    ] = None,
+    min_conf: Annotated[
+        float, typer.Option("--min-conf", min=0.001, max=1.0, metavar="P", help="Minimum confidence of a box.")
+    ] = 0.05,
+    format: Annotated[
+        Literal["megadetector", "coco"],
+        typer.Option("--format", metavar="FORMAT", help="Format of the output: megadetector (1.4) or coco."),
+    ] = "megadetector",
+    force: options.Force = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, metavar="N", help="Threads that read and decode (default: one per processor)."
+        ),
+    ] = None,
+) -> None:
+    """Find animals, persons and vehicles on images, and write their boxes for other tools, failures included.
+
+    Run it again after Ctrl-C or a crash: it goes on where it stopped. The boxes can be embedded with birder embed
+    --crops, and opened in Timelapse or AddaxAI.
+
+    For example:
+
+    birder detect photos/ --to boxes.json
+    """
+    options.check_to(to, force)
+
+    import birder
+
+    with stopping() as (stop, listen), image_progress() as show:
+        listen()
+        found = birder.detect(
+            images,
+            model=model,
+            min_conf=min_conf,
+            to=to,
+            format=format,
+            force=force,
+            threads=threads,
+            progress=show,
+            stop=stop,
+        )
+    if found.before:
+        note(f"{found.before:,} were done before.")
+    categories = ", ".join(
+        f"{len(found.with_category(category, 0.2)):,} with {article} {category}"
+        for category, article in (("animal", "an"), ("person", "a"), ("vehicle", "a"))
+    )
+    note(f"{len(found.images):,} images: {categories} (confidence 0.2 or more), {len(found.failed):,} failed.")
+    if found.stopped:
+        note("Stopped. To continue, run the same command again.")
+        raise typer.Exit(INTERRUPTED)
+    tell_failures([(each.name, each.failure or "") for each in found.failed], f"see the failures in {to}")
+    rate = (len(found.images) - found.before) / found.seconds if found.seconds else 0.0
+    note(f"Wrote {to}: detector {found.detector}; {found.seconds:.1f} s, {rate:.1f} images/s.")
+    if found.failed:
+        raise typer.Exit(FAILED)
