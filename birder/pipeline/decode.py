@@ -128,7 +128,7 @@ def read_group(
 
 
 UNREADABLE = (OSError, MemoryError, ConfigError, ImageError)
-"""What reading a source raises where its bytes cannot be had: URLs that no installed library opens, frames of videos."""
+"""What reading a source raises where its bytes cannot be had: also for URLs without a library, and for frames."""
 
 
 def why_unreadable(error: BaseException) -> str:

@@ -268,7 +268,7 @@ def test_frames_that_grow_inside_are_refused(tmp_path: Path) -> None:
     data = path.read_bytes()
     assert data.count(small) == 3
     path.write_bytes(data.replace(small, b"\xff\xc0\x00\x11\x08\x40\x00\x40\x00"))
-    assert "decompression bomb" in problem_of(path)
+    assert problem_of(path) == "none of its frames can be decoded: it is damaged or truncated"
 
 
 def test_header_that_claims_days_is_refused(tmp_path: Path) -> None:
