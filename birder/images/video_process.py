@@ -237,7 +237,7 @@ def _open(file: BinaryIO) -> tuple[av.container.InputContainer, VideoStream]:
     else:
         raise ImageError("it is not a video in an MP4, QuickTime, AVI or Matroska container")
     try:
-        container = av.open(file, format=format, buffer_size=1 << 18, metadata_errors="replace")
+        container = av.open(file, "r", format=format, buffer_size=1 << 18, metadata_errors="replace")
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError) as error:
@@ -308,7 +308,7 @@ _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: I
 
 def _bmp(frame: VideoFrame) -> bytes:
     """A frame, turned as its display matrix says, as an image file that is written without loss and at once."""
-    image = frame.to_image()
+    image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
     turn = _TURNS.get(frame.rotation % 360)
     if turn is not None:
         image = image.transpose(turn)

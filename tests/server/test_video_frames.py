@@ -25,7 +25,7 @@ def test_frames_and_their_boxes_are_shown(tmp_path: Path) -> None:
     folder = tmp_path / "a.birder"
     run(folder, sources)
     ids = {row["uri"]: row["id"] for row in collection_in(folder).to_arrow().to_pylist()}
-    with serving(folder) as client:
+    with serving(folder / "c.birder") as client:
         second = client.get(f"photos/{ids[sources[1].uri]}").json()
         assert second["image"] is True
         assert second["row"]["video_seconds"] == 1.0
@@ -43,4 +43,4 @@ def test_frames_and_their_boxes_are_shown(tmp_path: Path) -> None:
     assert hashlib.sha256(load_source(sources[1]).data).hexdigest() == rows[sources[1].uri]["sha256"]
     for source in sources[1:]:
         sha256 = str(rows[source.uri]["sha256"])
-        assert (folder / "thumbnails" / sha256[:2] / f"{sha256}-96.jpg").is_file(), source.uri
+        assert (folder / "c.birder" / "thumbnails" / sha256[:2] / f"{sha256}-96.jpg").is_file(), source.uri
