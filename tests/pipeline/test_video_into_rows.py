@@ -54,11 +54,8 @@ def test_folder_of_images_and_videos(tmp_path: Path) -> None:
 
 
 def test_failed_frames_are_tried_again_by_their_uris(tmp_path: Path) -> None:
-    path = (
-        write_video(tmp_path / "card" / "a.mkv", 250, codec="mjpeg", pixels="yuvj420p")
-        if (tmp_path / "card").mkdir() is None
-        else tmp_path
-    )
+    (tmp_path / "card").mkdir()
+    path = write_video(tmp_path / "card" / "a.mkv", 250, codec="mjpeg", pixels="yuvj420p")
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     folder = tmp_path / "card.birder"

@@ -56,7 +56,8 @@ def decoded_here(path: Path) -> list[tuple[Fraction, bytes]]:
         for frame in file.decode(video=0):
             assert frame.pts is not None and frame.time_base is not None
             written = io.BytesIO()
-            frame.to_image().rotate(frame.rotation, expand=True).save(written, "BMP")
+            image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+            image.rotate(frame.rotation, expand=True).save(written, "BMP")
             frames.append((frame.pts * frame.time_base, written.getvalue()))
     return [(at - frames[0][0], data) for at, data in frames]
 
