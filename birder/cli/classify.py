@@ -41,5 +41,5 @@ def classify(
         {"image": row["image"], "rank": row["rank"], "class": row["label"], "probability": row["score"]}
         for row in found.ranked()
     ]
-    write_rows(rows, form, to)
+    write_rows(rows, form, to, columns=("image", "rank", "class", "probability"))
     tell_unreadable(found.unreadable, len(images))

@@ -177,7 +177,7 @@ def predict(
         found = birder.predict(images or (), device=device, batch_size=batch_size, **by_texts)
     _tell(found)
     if show_rows:
-        write_rows(_rows(found, form), form, to)
+        write_rows(_rows(found, form), form, to, columns=_columns(found, form))
     if found.saved:
         note(f"{collection}: {found.images:,} rows now have {', '.join(found.saved)}.")
     if record is not None:
@@ -244,11 +244,16 @@ def _tell_end(found: Predictions, min_score: float) -> None:
     tell_unreadable(found.unreadable, found.images + len(found.unreadable))
 
 
-def _rows(found: Predictions, form: Format) -> list[dict[str, Any]]:
+def _columns(found: Predictions, form: Format) -> list[str]:
     columns = [name for name in found.to_arrow().column_names if name != "uri"]
     if form is Format.table:  # to read: the name itself, not its whole lineage
         above = [name for name in found.columns if name not in (found.name_column, "common_name")]
         columns = [name for name in columns if name not in above]
+    return columns
+
+
+def _rows(found: Predictions, form: Format) -> list[dict[str, Any]]:
+    columns = _columns(found, form)
     rows = [{name: row[name] for name in columns} for row in found]
     if "set" in columns and form in (Format.table, Format.csv):
         rows = [row | {"set": "; ".join(row["set"] or ())} for row in rows]

@@ -11,7 +11,7 @@ from birder.evaluation.linear_fit import choose
 def linear_probe(
     embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], folds: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float32], float]:
-    """Out-of-fold logits, at the strength with the lowest log loss over all folds.
+    """Out-of-fold logits, at the strength that `choose` takes by the log loss over all folds.
 
     Parameters
     ----------

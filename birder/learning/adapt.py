@@ -191,6 +191,7 @@ def adapt(
         rows.codes,
         parts.of,
         apart=apart,
+        groups=groups.codes,
         classes=len(rows.classes),
         seed=seed,
         progress=lambda share: told("choosing the strength", share),
@@ -213,7 +214,10 @@ def adapt(
         classes=rows.classes,
         seed=seed,
         by=[name for name in group_by if name in table.column_names],
-        unknown=(novelty.known, novelty.unknown) if novelty is not None and len(novelty.known) else None,
+        unknown=None if novelty is None else (novelty.known, novelty.unknown),
+        unknown_groups=None
+        if novelty is None
+        else (groups.codes[novelty.known_rows], groups.codes[novelty.unknown_rows]),
     )
     evaluation["doubtful"] = _doubtful(rows, judged, doubtful_labels(held_out.probabilities, rows.codes[judged]))
     adaptation: dict[str, Any] = {
@@ -222,6 +226,7 @@ def adapt(
         "counts": rows.counts,
         "strength": chosen.strength,
         "strengths": {str(strength): loss for strength, loss in chosen.losses.items()},
+        "strength_standard_error": chosen.standard_error,
         "strength_rows": chosen.rows,
         "temperature": divisor,
         "groups": {"kind": groups.kind, "count": groups.count, "how": list(groups.how)},
@@ -229,7 +234,9 @@ def adapt(
         "seed": seed,
         "min_examples": min_examples,
         "metrics": {name: evaluation["metrics"][name] for name in _METRICS if name in evaluation["metrics"]},
-        "unknown": None if novelty is None or unknown is None else _told_of_unknown(novelty, unknown),
+        "unknown": None
+        if novelty is None or unknown is None
+        else _told_of_unknown(novelty, unknown, evaluation["metrics"]),
         "conformal": _conformal(rows, judged, chosen, divisor),
         "ranks": None if known is None else _ranks(rows, held_out, known),
         "rows_sha256": rows.sha256(),
@@ -355,19 +362,20 @@ def _table(
     )
 
 
-def _told_of_unknown(novelty: Unknown, kept: float) -> dict[str, Any]:
+def _told_of_unknown(novelty: Unknown, kept: float, metrics: dict[str, Any]) -> dict[str, Any]:
     how = (
         f"Mean cosine distance to the {NEAREST} nearest of {len(novelty.examples):,} training images; the threshold "
         f"keeps {kept:.1%} of the held-out images of known classes."
     )
-    if novelty.auroc is not None:
-        how += " AUROC and FPR at 95 % TPR are means over five runs, each without a random fifth of the classes."
+    area, rate = metrics.get("unknown_auroc"), metrics.get("unknown_fpr95")
+    if area is not None:
+        how += " AUROC and FPR at 95 % TPR are of five runs together, each without a random fifth of the classes."
     return {
         "k": NEAREST,
         "threshold": novelty.threshold,
         "kept": kept,
-        "auroc": novelty.auroc,
-        "fpr95": novelty.fpr95,
+        "auroc": None if area is None else area["estimate"],
+        "fpr95": None if rate is None else rate["estimate"],
         "how": how,
     }
 

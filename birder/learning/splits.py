@@ -77,9 +77,10 @@ class Folds:
         (N,) int64: the fold of each row; -1 for the rows of classes that cannot be judged. Their groups may have other
         rows in a fold: what is fitted without that fold is fitted without the whole group.
     count
-        How many folds there are; fewer than asked for where there are fewer groups, 0 where no class can be judged.
+        How many folds there are: fewer than asked for where there are fewer groups, 0 where no class can be judged.
+        More, where a class could not be judged otherwise.
     unjudged
-        The classes that cannot be judged, sorted: all their rows are in one group, or in groups that cannot be parted.
+        The classes that cannot be judged, sorted: those whose rows are all in one group.
     """
 
     of: Codes
@@ -183,6 +184,10 @@ def make_folds(labels: Codes, groups: Codes, folds: int, seed: int) -> Folds:
     over classes of the standard deviation over folds). Only the classes of a group are looked at, so that 100,000
     groups of 1,000 classes take seconds.
 
+    Every class with rows in two groups or more is judged. Where all its groups have come into one fold, so that nothing
+    would be left to learn it from, one of them is moved: to the fold where fewest classes then have that fate, or to a
+    fold of its own where no other helps.
+
     Parameters
     ----------
     labels
@@ -212,13 +217,8 @@ def make_folds(labels: Codes, groups: Codes, folds: int, seed: int) -> Folds:
     _, group_of = np.unique(groups[judged], return_inverse=True)
     folds = min(folds, int(group_of.max()) + 1)
     fold_of_group = _greedy(class_of, group_of, folds, seed)
-    fold = fold_of_group[group_of]
-    confined = np.unique(labels[judged])[_in_one(class_of, fold)]
-    fold[np.isin(labels[judged], confined)] = -1
-    used, again = np.unique(fold[fold >= 0], return_inverse=True)
-    fold[fold >= 0] = again
-    of[judged] = fold
-    return Folds(of, len(used), tuple(sorted([*single.tolist(), *confined.tolist()])))
+    used, of[judged] = np.unique(fold_of_group[group_of], return_inverse=True)
+    return Folds(of, len(used), tuple(single.tolist()))
 
 
 def _first_groups(rows: pa.Table, column: str, group_by: Sequence[str]) -> tuple[Codes, Kind, list[str]]:
@@ -422,23 +422,26 @@ def _greedy(class_of: Codes, group_of: Codes, folds: int, seed: int) -> Codes:
         held[inside, fold] += counts[some] / rows_of_class[inside]
         rows[fold] += size
         fold_of[group] = fold
-    return _parted(fold_of, pairs, folds)
+    return _parted(fold_of, pairs)
 
 
-def _parted(fold_of: Codes, pairs: npt.NDArray[np.int64], folds: int) -> Codes:
-    """Folds in which no class is in one fold only, where moving one of its groups can bring that about."""
-    for class_ in _in_one(pairs[:, 1], fold_of[pairs[:, 0]]).tolist():
-        for group in pairs[pairs[:, 1] == class_, 0].tolist():
-            confined = len(_in_one(pairs[:, 1], fold_of[pairs[:, 0]]))
-            home = fold_of[group]
-            for fold in range(folds):
-                fold_of[group] = fold
-                if len(_in_one(pairs[:, 1], fold_of[pairs[:, 0]])) < confined:
-                    break
-            else:
-                fold_of[group] = home
-                continue
-            break
+def _parted(fold_of: Codes, pairs: npt.NDArray[np.int64]) -> Codes:
+    """Folds in which no class is in one fold only: each pass moves a group of such a class, and leaves fewer of them.
+
+    A group in a fold of its own parts all its classes, and confines none: so there always is such a move.
+    """
+    while len(confined := _in_one(pairs[:, 1], fold_of[pairs[:, 0]])):
+        new = int(fold_of.max()) + 1
+        moves = []
+        for group in pairs[pairs[:, 1] == confined[0], 0].tolist():
+            for fold in range(new + 1):
+                moved = fold_of.copy()
+                moved[group] = fold
+                left = len(_in_one(pairs[:, 1], moved[pairs[:, 0]]))
+                if left < len(confined):
+                    moves.append((fold == new, left, fold, group))
+        _, _, fold, group = min(moves)
+        fold_of[group] = fold
     return fold_of
 
 

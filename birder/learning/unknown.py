@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from birder.evaluation.unknown_metrics import auroc, fpr_at_tpr
 from birder.inference.classifier import as_examples, directions, mean_distances
 from birder.naming.by_examples import draw_examples
 
@@ -42,8 +41,8 @@ class Unknown:
     known, unknown
         float32 (K,), (U,): scores of rows of known classes and of classes left out, of all repeats together; empty
         where there are too few classes to leave one out.
-    auroc, fpr95
-        Means over the repeats; None where there are none.
+    known_rows, unknown_rows
+        int64 (K,), (U,): the row that each of these is of; a row may have a score in each repeat.
     """
 
     examples: npt.NDArray[np.int8]
@@ -51,8 +50,8 @@ class Unknown:
     scores: Floats
     known: Floats
     unknown: Floats
-    auroc: float | None
-    fpr95: float | None
+    known_rows: Codes
+    unknown_rows: Codes
 
 
 def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, *, kept: float, seed: int) -> Unknown:
@@ -72,6 +71,7 @@ def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, 
         Of the examples kept and of the classes left out. More than 20,000 examples (or 48 MB) are not kept; of large
         classes more are left out than of small ones.
     """
+    nothing = np.empty(0, np.int64)
     most = min(MOST_EXAMPLES, _MOST_BYTES // embeddings.shape[1])
     random = np.random.default_rng(seed)
     chosen = draw_examples(codes, most, random.random(len(codes)))
@@ -79,10 +79,11 @@ def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, 
     compared = _Compared(embeddings, directions(examples), codes[chosen], apart[chosen])
     judged = np.flatnonzero(folds >= 0)
     scores = np.full(len(codes), np.nan, np.float32)
-    scores[judged] = compared.scores(judged, folds[judged], np.empty(0, np.int64))
+    scores[judged] = compared.scores(judged, folds[judged], nothing)
     threshold = float(np.quantile(scores[judged], kept, method="higher"))
     classes = np.unique(codes[judged])
-    known, unknown, areas, rates = [], [], [], []
+    known: list[tuple[Floats, Codes]] = [(np.empty(0, np.float32), nothing)]
+    unknown = list(known)
     for _ in range(_REPEATS if len(classes) > 2 else 0):
         left_out = random.choice(classes, max(1, round(_LEFT_OUT * len(classes))), replace=False)
         asked = np.sort(random.permutation(judged)[:_MOST_ASKED])
@@ -90,19 +91,13 @@ def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, 
         outside = np.isin(codes[asked], left_out)
         if not outside.any() or outside.all():
             continue
-        known.append(found[~outside])
-        unknown.append(found[outside])
-        areas.append(auroc(known[-1], unknown[-1]))
-        rates.append(fpr_at_tpr(known[-1], unknown[-1]))
-    return Unknown(
-        examples,
-        threshold,
-        scores,
-        np.concatenate(known) if known else np.empty(0, np.float32),
-        np.concatenate(unknown) if unknown else np.empty(0, np.float32),
-        float(np.mean(areas)) if areas else None,
-        float(np.mean(rates)) if rates else None,
+        known.append((found[~outside], asked[~outside]))
+        unknown.append((found[outside], asked[outside]))
+    (of_known, known_rows), (of_unknown, unknown_rows) = (
+        (np.concatenate([scores for scores, _ in each]), np.concatenate([rows for _, rows in each]))
+        for each in (known, unknown)
     )
+    return Unknown(examples, threshold, scores, of_known, of_unknown, known_rows, unknown_rows)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from birder.cli import app
+from birder.collection.backbone import describe_backbone
+from birder.collection.storage import Storage
+from birder.inference.classifier import Classifier
 from tests.factory import collection_of, row
 
 
@@ -33,6 +37,22 @@ def test_csv_without_rows_is_its_header(collection: Path, command: str) -> None:
     assert done.exit_code == 0, done.output
     (line,) = done.stdout.splitlines()
     assert line.startswith(header)
+
+
+def test_csv_of_images_that_cannot_be_read_is_its_header(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("no image")
+    done = CliRunner().invoke(app, ["classify", str(tmp_path / "bad.jpg"), "--format", "csv"])
+    assert done.exit_code == 1
+    assert done.stdout == "image,rank,class,probability\n"
+
+
+def test_csv_of_names_for_no_rows_is_its_header(collection: Path, tmp_path: Path) -> None:
+    made = {"backbone": describe_backbone(Storage.open(collection))}
+    head = Classifier(("a", "b"), np.eye(2, 4, dtype=np.float32), np.zeros(2, np.float32), made)
+    names = ["--in", str(collection), "--model", str(head.save(tmp_path / "ab.head.safetensors"))]
+    done = CliRunner().invoke(app, ["predict", *names, "--where", "width > 100", "--format", "csv"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "image,label,score\n"
 
 
 def test_parquet_without_rows_has_the_columns(collection: Path, tmp_path: Path) -> None:

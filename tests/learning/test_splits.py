@@ -217,13 +217,14 @@ def test_folds_hold_whole_groups_and_every_judged_class_has_two(case: tuple[list
     for group in np.unique(groups):
         assert len(np.unique(folds.of[judged & (groups == group)])) <= 1, "a group is on both sides"
     assert sorted(np.unique(folds.of[judged])) == list(range(folds.count))
-    assert folds.count <= case[2]
+    assert folds.count <= max(case[2], len(np.unique(labels)))
     assert set(labels[~judged].tolist()) == set(folds.unjudged)
     assert not set(labels[judged].tolist()) & set(folds.unjudged)
     for class_ in np.unique(labels):
         if len(np.unique(groups[labels == class_])) == 1:
             assert class_ in folds.unjudged
-        elif class_ not in folds.unjudged:
+        else:
+            assert class_ not in folds.unjudged
             assert len(np.unique(folds.of[labels == class_])) > 1, "nothing is left to learn the class from"
     again = make_folds(labels, groups, case[2], case[3])
     assert np.array_equal(folds.of, again.of) and folds.unjudged == again.unjudged
@@ -278,6 +279,16 @@ def test_classes_whose_groups_would_share_a_fold_are_parted() -> None:
     folds = make_folds(labels, groups, 2, 0)
     assert folds.unjudged == ()
     assert len(np.unique(folds.of[labels == 1])) == 2
+
+
+def test_a_further_fold_is_made_where_a_class_could_not_be_judged_otherwise() -> None:
+    # Each class has two of three groups: in two folds, the groups of one class are always together.
+    labels = np.repeat([0, 1, 2], 6)
+    groups = np.array([0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 0, 0, 0])
+    for seed in range(5):
+        folds = make_folds(labels, groups, 2, seed)
+        assert folds.count == 3 and folds.unjudged == ()
+        assert all(len(np.unique(folds.of[labels == class_])) == 2 for class_ in range(3))
 
 
 def test_all_in_one_group_leaves_nothing_to_judge() -> None:
