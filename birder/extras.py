@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "heic": ("pillow_heif",),
     "remote": ("aiohttp",),
     "quantize": ("nncf",),
+    "video": ("av",),
     "cluster": ("lance", "ray"),
 }
 """Extra -> the modules that it installs."""

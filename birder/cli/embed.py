@@ -39,7 +39,8 @@ def embed(
         typer.Argument(
             metavar="IMAGE",
             help='Image files, folders (searched recursively), patterns ("trap/**/*.jpg"), URLs; tables that list '
-            "images (.csv, .parquet), shards (.tar, .parquet), Camtrap DP packages.",
+            "images (.csv, .parquet), shards (.tar, .parquet), videos (.mp4, .mov, .avi, .mkv, .m4v), Camtrap DP "
+            "packages.",
         ),
     ] = None,
     model: Annotated[str | None, options.model_option(f"the collection's, else {DEFAULT_WEIGHTS}")] = None,
@@ -73,6 +74,14 @@ def embed(
             "--min-conf", min=0.0, max=1.0, metavar="P", help="With --crops: minimum confidence of a detection."
         ),
     ] = 0.2,
+    fps: Annotated[
+        float,
+        typer.Option("--fps", min=0.001, max=1000, metavar="N", help="Frames of a video to embed a second."),
+    ] = 1.0,
+    max_frames: Annotated[
+        int | None,
+        typer.Option("--max-frames", min=1, metavar="N", help="At most N frames of each video (default: all)."),
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Decode JPEGs at full size: slower, but exact.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry images that failed before; with or without IMAGE.")
@@ -126,6 +135,8 @@ def embed(
 
     birder embed photos/ --in photos.birder --table photos.csv
 
+    birder embed card/ --in card.birder --fps 0.5 --max-frames 20
+
     birder embed --in photos.birder --retry-failed
     """
     if not images and not retry_failed:
@@ -155,6 +166,8 @@ def embed(
             min_confidence=min_conf,
             folder_labels=not no_labels,
             deployment_from=deployment_from,
+            fps=fps,
+            max_frames=max_frames,
             retry_failed=retry_failed,
             as_new=as_new,
             batch_size=batch_size,

@@ -355,6 +355,8 @@ class Collection:
         min_confidence: float = 0.2,
         folder_labels: bool = True,
         deployment_from: int | None = None,
+        fps: float = 1.0,
+        max_frames: int | None = None,
         retry_failed: bool = False,
         as_new: bool = False,
         batch_size: int = 32,
@@ -370,9 +372,9 @@ class Collection:
         Parameters
         ----------
         images
-            Files, folders (searched recursively), patterns ("trap/**/*.jpg"), URLs; tables that name images (.csv,
-            .parquet), shards (.tar, .parquet), Camtrap DP packages. None, with `retry_failed`: those that failed
-            before.
+            Files, folders (searched recursively), patterns ("trap/**/*.jpg"), URLs; videos (.mp4, .mov, .avi,
+            .mkv, .m4v); tables that name images (.csv, .parquet), shards (.tar, .parquet), Camtrap DP packages.
+            None, with `retry_failed`: those that failed before.
         table
             A CSV or Parquet file with more columns, joined by file_name; existing rows get them too.
         crops
@@ -385,6 +387,10 @@ class Collection:
         deployment_from
             Use the name of a folder above each image as its `deployment`: 1 is the first one below the folder given.
             It is then not a label. Existing rows get it, too.
+        fps
+            Frames of a video that are embedded a second, from its first frame on; never more than it has.
+        max_frames
+            The most frames of each video, from its beginning (default: all).
         retry_failed
             Retry images that failed before.
         as_new
@@ -432,6 +438,8 @@ class Collection:
                 min_confidence=min_confidence,
                 folder_labels=folder_labels,
                 deployment_from=deployment_from,
+                fps=fps,
+                max_frames=max_frames,
                 retry_failed=retry_failed,
                 as_new=as_new,
                 batch_size=batch_size,

@@ -22,6 +22,7 @@ from birder.errors import BirderError, CollectionError, ConfigError
 from birder.sources import Source, is_url, stamp_of, uri_to_name, uri_to_path
 from birder.sources.find import find_sources
 from birder.sources.read import load_source
+from birder.sources.video import frame_of
 
 _SAMPLE = 50  # rows
 
@@ -171,6 +172,12 @@ def _source(file: str) -> Source:
     return Source(file if is_url(file) else uri_to_path(file))
 
 
+def _content(frame: Source) -> str:
+    """The sha256 of a frame of a video, or of a box of one."""
+    whole = hashlib.sha256(load_source(frame).data).hexdigest()
+    return whole if frame.box is None else hashlib.sha256(f"{whole}#{frame.box.fragment}".encode()).hexdigest()
+
+
 def contents_of(file: str, uris: Collection[str]) -> dict[str, str]:
     """The sha256 by which rows know what is in a file.
 
@@ -194,6 +201,9 @@ def contents_of(file: str, uris: Collection[str]) -> dict[str, str]:
                 uri: hashlib.sha256(f"{whole}#{box}".encode()).hexdigest() if box else whole
                 for uri, box in fragments.items()
             }
+        frames = [frame for each in fragments.values() if (frame := frame_of(source.path, each)) is not None]
+        if frames:
+            return {frame.uri: _content(frame) for frame in frames}
         return {
             member.uri: hashlib.sha256(load_source(member).data).hexdigest()
             for shard in find_sources([source.path])

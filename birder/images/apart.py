@@ -28,7 +28,7 @@ MOST_SECONDS = 30.0
 MOST_BYTES = 256 << 20
 """Of a file; it is in memory several times while it is decoded."""
 
-_START_SECONDS = 20.0
+START_SECONDS = 20.0
 _PATIENCE = 3
 """A process ends itself after so many seconds of processor time; it is killed after so many times that by the clock."""
 _STRIP = 4 << 20
@@ -108,11 +108,11 @@ class Decoders:
         late = threading.Event()
         finished = False
         try:
-            with _at_most(process, seconds, late):
+            with at_most(process, seconds, late):
                 process.stdin.write(struct.pack(">IQ", len(head), len(data)) + head)
                 process.stdin.write(data)
                 process.stdin.flush()
-                answer = _answer(process.stdout)
+                answer = read_answer(process.stdout)
             if "amount" in answer:
                 seconds = min(SECONDS + SECONDS_A_MEGAPIXEL * answer["pixels"] / 1e6, self._seconds)
                 if answer["amount"] > QUARTER:
@@ -120,10 +120,10 @@ class Decoders:
                         f"decoding it takes {answer['amount'] / 1e6:,.0f} MB, more than a quarter of the memory"
                     )
                 held.enter_context(decoding.hold(answer["amount"]))
-                with _at_most(process, seconds, late):
+                with at_most(process, seconds, late):
                     process.stdin.write(struct.pack(">d", seconds))
                     process.stdin.flush()
-                    answer = _answer(process.stdout)
+                    answer = read_answer(process.stdout)
                     image = _image(process.stdout, answer["size"]) if "size" in answer else None
                 if image is not None:
                     finished = True
@@ -137,7 +137,7 @@ class Decoders:
         finally:
             if not finished:
                 self._end(process)
-        if late.is_set() or process.returncode == -_SIGXCPU:
+        if late.is_set() or process.returncode == -SIGXCPU:
             raise ImageError(f"decoding it took more than {seconds:.3g} seconds")
         raise ImageError("decoding it took more memory than its size allows, or crashed the decoder")
 
@@ -157,7 +157,7 @@ class Decoders:
             )
             self._running.add(process)
         assert process.stdout is not None
-        with _at_most(process, _START_SECONDS, threading.Event()):
+        with at_most(process, START_SECONDS, threading.Event()):
             ready = process.stdout.read(1)
         if not ready:  # what it takes to start is not the file's fault
             self._end(process)
@@ -182,11 +182,11 @@ class Decoders:
                 process.wait()
 
 
-_SIGXCPU = 24  # Windows has none
+SIGXCPU = 24  # Windows has none
 
 
 @contextlib.contextmanager
-def _at_most(process: subprocess.Popen[bytes], seconds: float, late: threading.Event) -> Iterator[None]:
+def at_most(process: subprocess.Popen[bytes], seconds: float, late: threading.Event) -> Iterator[None]:
     """End a process that takes much longer than it may."""
 
     def end() -> None:
@@ -201,7 +201,8 @@ def _at_most(process: subprocess.Popen[bytes], seconds: float, late: threading.E
         timer.cancel()
 
 
-def _answer(pipe: IO[bytes]) -> dict[str, Any]:
+def read_answer(pipe: IO[bytes]) -> dict[str, Any]:
+    """Read an object of JSON after its length."""
     (length,) = struct.unpack(">I", pipe.read(4))
     answer: dict[str, Any] = json.loads(pipe.read(length))
     return answer

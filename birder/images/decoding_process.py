@@ -43,14 +43,14 @@ def main() -> None:
     while len(lengths := requests.read(12)) == 12:
         head, size = struct.unpack(">IQ", lengths)
         wanted = json.loads(requests.read(head))
-        _allow_any_memory()
+        allow_any_memory()
         data = requests.read(size)
         try:
             image, told = _decoded(data, wanted, requests, answers)
         except (ImageError, MemoryError) as error:
-            _say(answers, {"reason": str(error) or "not enough memory to decode it"})
+            say(answers, {"reason": str(error) or "not enough memory to decode it"})
         else:
-            _say(answers, told)
+            say(answers, told)
             for strip in _strips(image):
                 answers.write(strip)
             del image, strip
@@ -64,13 +64,13 @@ def _decoded(
 ) -> tuple[Image.Image, dict[str, Any]]:
     def take(amount: int, pixels: int) -> None:
         amount += 2 * len(data)
-        _allow_any_memory()
-        _say(answers, {"amount": amount, "pixels": pixels})
+        allow_any_memory()
+        say(answers, {"amount": amount, "pixels": pixels})
         answers.flush()
         (seconds,) = struct.unpack(">d", requests.read(8))
-        _limit(amount, seconds)
+        limit(amount, seconds)
 
-    _limit(2 * len(data), wanted["seconds"])
+    limit(2 * len(data), wanted["seconds"])
     photo = decode(data, tuple(wanted["draft"]) if wanted["draft"] else None, take)
     image = photo.image
     if wanted["transform"] is not None:
@@ -86,7 +86,7 @@ def _decoded(
     }
 
 
-def _limit(amount: int, seconds: float) -> None:
+def limit(amount: int, seconds: float) -> None:
     """Limit this process to so many bytes more than it has, and so many seconds of processor time from now on."""
     if resource is None:
         return
@@ -98,7 +98,8 @@ def _limit(amount: int, seconds: float) -> None:
         _set_limit(resource.RLIMIT_AS, now + amount + _SPARE)
 
 
-def _allow_any_memory() -> None:
+def allow_any_memory() -> None:
+    """Take the limit of memory back."""
     if resource is not None:
         _set_limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
 
@@ -110,7 +111,8 @@ def _set_limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, hard))
 
 
-def _say(answers: IO[bytes], what: dict[str, Any]) -> None:
+def say(answers: IO[bytes], what: dict[str, Any]) -> None:
+    """Write an object of JSON after its length."""
     line = json.dumps(what).encode()
     answers.write(struct.pack(">I", len(line)) + line)
 

@@ -127,8 +127,8 @@ def read_group(
     return [Unreadable(item, None, reason) for item in items]
 
 
-UNREADABLE = (OSError, MemoryError, ConfigError)
-"""What reading a source raises where its bytes cannot be had; the last for URLs that no installed library opens."""
+UNREADABLE = (OSError, MemoryError, ConfigError, ImageError)
+"""What reading a source raises where its bytes cannot be had: also for URLs without a library, and for frames."""
 
 
 def why_unreadable(error: BaseException) -> str:

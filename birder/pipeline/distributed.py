@@ -36,6 +36,7 @@ from birder.pipeline.decode import Pending, Unreadable, read_group
 from birder.pipeline.embed import COMMIT_PATIENCE, running
 from birder.pipeline.outcomes import Commit, Embedded, Summary, commit_of, described, embedded
 from birder.pipeline.plan import Plan
+from birder.sources import is_of_same_image
 
 _WAVE = 1_000_000
 """Sources given to Ray at once; their names, some 130 bytes each, and columns lie in its object store."""
@@ -167,7 +168,7 @@ def _chunks(items: Iterable[Pending], size: int) -> Iterator[bytes]:
     """Runs of about `size` sources, packed; the boxes of one image stay together."""
     chunk: list[Pending] = []
     for item in items:
-        if len(chunk) >= size and (item.source.box is None or item.source.path != chunk[-1].source.path):
+        if len(chunk) >= size and not is_of_same_image(item.source, chunk[-1].source):
             yield _pack(chunk)
             chunk = []
         # A row of a table would take the whole table along.
@@ -203,9 +204,7 @@ class _Reader:
 
         items: list[Pending] = _unpack(row["chunk"])
         outcomes = []
-        for _, group in itertools.groupby(
-            items, lambda item: item.uri if item.source.box is None else item.source.path
-        ):
+        for _, group in itertools.groupby(items, lambda item: item.source.image):
             for read in read_group(list(group), self._transform, self._draft, claim):
                 outcomes.append(described(read, self._types))
         return {"chunk": _pack(outcomes)}

@@ -22,7 +22,7 @@ from birder.pipeline.decode import Decoded, Pending, Unreadable, read_group
 from birder.pipeline.outcomes import Commit, Summary, commit_of, described, embedded, patches_bytes
 from birder.pipeline.plan import Plan, plan
 from birder.pipeline.update import update_columns
-from birder.sources import is_url
+from birder.sources import is_of_same_image, is_url
 
 __all__ = ["Plan", "Summary", "begin_run", "embed_images", "patches_bytes", "plan", "running"]
 
@@ -328,8 +328,7 @@ def _by_file(items: Iterable[Pending]) -> Iterator[list[Pending]]:
     group: list[Pending] = []
     for item in items:
         source = item.source
-        together = group and source.box is not None and group[0].source.box is not None
-        if group and not (together and source.path == group[0].source.path and len(group) < _BOXES_AT_ONCE):
+        if group and not (is_of_same_image(source, group[0].source) and len(group) < _BOXES_AT_ONCE):
             yield group
             group = []
         group.append(item)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from birder.collection.schema import column_types
 from birder.collection.storage import Index, Shard, Storage
 from birder.pipeline.decode import Pending
 from birder.sources import Rows, Source, Stamp, TableRow, common_type, is_url, stamp_of
+from birder.sources.video import VideoFrame
 
 _REMOTE_AT_ONCE = 32
 
@@ -99,7 +101,8 @@ def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed:
         uri = source.uri
         shard = known_shards.get(uri)
         finished = shard is not None and rows[uri] + failures[uri] == shard.images and shard.stamp == stamp
-        if finished and not source.columns and not (retry_failed and failures[uri]):
+        unchanged = finished and source.members.settled and not source.columns  # columns may be new to its rows
+        if unchanged and not (retry_failed and failures[uri]):
             result.done += rows[uri]
             result.failed_before += failures[uri]
             continue
@@ -109,12 +112,21 @@ def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed:
                 count += 1
             else:
                 whole = False
-            if source.columns:  # of the shard: they are those of its images
-                member.describe(source.columns)
+            _inherit(member, source)
             _consider(member, stamp, index, retry_failed, result)
-        if whole and stamp is not None:
+        if whole and stamp is not None and source.members.settled:
             result.shards[uri] = Shard(stamp, count)
     return result
+
+
+def _inherit(member: Source, shard: Source) -> None:
+    """Give an image of a shard what is known about all of them: label and columns."""
+    member.label = shard.label if member.label is None else member.label
+    if not shard.columns or member.problem is not None:
+        return
+    member.describe(shard.columns)
+    if isinstance(member.part, VideoFrame) and isinstance(begun := shard.columns.get("taken_at"), datetime):
+        member.describe({"taken_at": begun + timedelta(milliseconds=member.part.milliseconds)})
 
 
 def _consider(source: Source, stamp: Stamp | None, index: Index, retry_failed: bool, result: Plan) -> None:

@@ -24,6 +24,7 @@ from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import Source, sources_again
 from birder.sources.deployment import name_deployments
 from birder.sources.table import Join, join_table, read_table
+from birder.sources.video import FrameChoice
 from birder.weights.resolve import resolve
 
 LOCAL_RAY = "local"
@@ -131,6 +132,8 @@ class EmbedOptions(TypedDict, total=False):
     min_confidence: float
     folder_labels: bool
     deployment_from: int | None
+    fps: float
+    max_frames: int | None
     retry_failed: bool
     as_new: bool
     batch_size: int
@@ -309,6 +312,7 @@ def _sources(
 ) -> tuple[list[Source], int]:
     """The images to embed, or those that failed before if none are named; and how many failed boxes cannot be named."""
     crops, labels = options.get("crops"), options.get("folder_labels", True)
+    frames = FrameChoice(options.get("fps", 1.0), options.get("max_frames"))
     if crops is not None:
         if len(images) != 1 or not Path(images[0]).is_dir():
             raise ConfigError("With crops, name the one folder that the files in the results are relative to.")
@@ -318,16 +322,16 @@ def _sources(
             raise ConfigError(f"{crops} has no animal with a confidence of {least} or more: lower the minimum.")
         return sources, 0
     if images:
-        sources = find_sources(images, labels=labels)
+        sources = find_sources(images, labels=labels, frames=frames)
         if not sources:
             raise ConfigError(
-                f"There are no images in {_named(images)}: no file that ends in .jpg, .png, ... "
+                f"There are no images in {_named(images)}: no file that ends in .jpg, .png, .mp4, ... "
                 "Tables and shards inside a folder are read only if a pattern matches them: 'FOLDER/*.tar'"
             )
         return sources, 0
     if collection is None or not options.get("retry_failed", False):
         raise ConfigError("Name the files or folders to embed.")
-    sources, boxes = sources_again([row["uri"] for row in collection.failures()], labels=labels)
+    sources, boxes = sources_again([row["uri"] for row in collection.failures()], labels=labels, frames=frames)
     return sources, len(boxes)
 
 

@@ -78,7 +78,8 @@ class Thumbnails:
         data = self._row_images.read(place)
         content = hashlib.sha256(data).hexdigest()
         if place.fragment:  # as the collection names a box; a shard's member is its own bytes
-            boxed = hashlib.sha256(f"{content}#{place.fragment}".encode()).hexdigest()
+            box = place.fragment.rpartition("&")[2]
+            boxed = hashlib.sha256(f"{content}#{box}".encode()).hexdigest()
             content = boxed if boxed == sha256 else content
         key = sha256 if content == sha256 else _changed_key(place, stamp)
         jpeg = to_jpeg(shrunk(data, place.fragment, size), _QUALITY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from birder.errors import ConfigError
@@ -13,10 +13,12 @@ from birder.images.open import IMAGE_EXTENSIONS
 from birder.sources.source import Source, readable
 
 
-def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Source]:
+def find_images(
+    paths: Iterable[str | Path], *, labels: bool = True, extensions: Collection[str] = IMAGE_EXTENSIONS
+) -> list[Source]:
     """Find the images that paths name: files as they are, folders with everything below, patterns (`trap/**/*.jpg`).
 
-    In folders, files with an extension in `IMAGE_EXTENSIONS` count; hidden ones (their name begins with a dot) do not.
+    In folders, files with one of `extensions` count; hidden ones (their name begins with a dot) do not.
     Links to folders are followed, after everything else, and each folder is scanned once. A file that several paths
     name comes once.
 
@@ -26,6 +28,8 @@ def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Sou
         Files, folders, patterns.
     labels
         Use the name of a file's folder as its label.
+    extensions
+        In lower case, with their dot.
 
     Raises
     ------
@@ -34,19 +38,24 @@ def find_images(paths: Iterable[str | Path], *, labels: bool = True) -> list[Sou
     """
     found: dict[str, Source] = {}
     for path in paths:
-        for source in _find(os.fspath(path)):
+        for source in _find(os.fspath(path), extensions):
             found.setdefault(source.path, source)
     if labels:
         for source in found.values():
-            source.label = readable(os.path.basename(os.path.dirname(source.path))) or None  # noqa: PTH119, PTH120
+            source.label = label_of(source.path)
     return list(found.values())
 
 
-def _find(path: str) -> Iterator[Source]:
+def label_of(path: str) -> str | None:
+    """The name of a file's folder, which is its label; None at the root."""
+    return readable(os.path.basename(os.path.dirname(path))) or None  # noqa: PTH119, PTH120
+
+
+def _find(path: str, extensions: Collection[str]) -> Iterator[Source]:
     absolute = os.path.abspath(path)  # noqa: PTH100 - a uri must not depend on where links lead today
     if os.path.lexists(absolute):
         if Path(absolute).is_dir():
-            yield from _walk(absolute)
+            yield from _walk(absolute, extensions)
         else:
             yield Source(absolute)
         return
@@ -76,7 +85,7 @@ def fitting(pattern: str) -> list[str]:
         ) from None
 
 
-def _walk(folder: str) -> Iterator[Source]:
+def _walk(folder: str, extensions: Collection[str]) -> Iterator[Source]:
     """Images below a folder in the order of their names, then those that are reached by links only.
 
     Each folder is scanned once, however many links lead to it: of folders with two links each to the next, a few images
@@ -85,7 +94,7 @@ def _walk(folder: str) -> Iterator[Source]:
     seen: set[tuple[int, int]] = set()
     links = deque([folder])
     while links:
-        below = [_inside(links.popleft(), seen)]  # no recursion: folders may be nested arbitrarily deep
+        below = [_inside(links.popleft(), seen, extensions)]  # no recursion: folders may be nested arbitrarily deep
         while below:
             entry = next(below[-1], None)
             if entry is None:
@@ -95,10 +104,12 @@ def _walk(folder: str) -> Iterator[Source]:
             elif entry.is_symlink():
                 links.append(entry.path)
             else:
-                below.append(_inside(entry.path, seen))
+                below.append(_inside(entry.path, seen, extensions))
 
 
-def _inside(folder: str, seen: set[tuple[int, int]]) -> Iterator[Source | os.DirEntry[str]]:
+def _inside(
+    folder: str, seen: set[tuple[int, int]], extensions: Collection[str]
+) -> Iterator[Source | os.DirEntry[str]]:
     """The images and folders in a folder, unless it is in `seen` by device and inode."""
     try:
         status = os.stat(folder)  # noqa: PTH116
@@ -106,7 +117,7 @@ def _inside(folder: str, seen: set[tuple[int, int]]) -> Iterator[Source | os.Dir
             return
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:
-            inside = sorted((entry for entry in entries if _counts(entry)), key=lambda entry: entry.name)
+            inside = sorted((entry for entry in entries if _counts(entry, extensions)), key=lambda entry: entry.name)
     except OSError as error:
         yield Source(folder, problem=f"the folder cannot be read ({error.strerror or error})")
         return
@@ -114,9 +125,9 @@ def _inside(folder: str, seen: set[tuple[int, int]]) -> Iterator[Source | os.Dir
         yield entry if _is_folder(entry) else Source(entry.path)
 
 
-def _counts(entry: os.DirEntry[str]) -> bool:
+def _counts(entry: os.DirEntry[str], extensions: Collection[str]) -> bool:
     name = entry.name
-    is_image = os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122 - a million times
+    is_image = os.path.splitext(name)[1].lower() in extensions  # noqa: PTH122 - a million times
     return not name.startswith(".") and (is_image or _is_folder(entry))
 
 

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birder.errors import BirderError, ConfigError
+from birder.extras import need
 from birder.images.open import IMAGE_EXTENSIONS
-from birder.sources.files import find_images, fitting
+from birder.images.video import VIDEO_EXTENSIONS
+from birder.sources.files import find_images, fitting, label_of
 from birder.sources.manifest import read_manifest
 from birder.sources.parquet import ParquetShard, image_column, open_parquet
 from birder.sources.read import file_system
-from birder.sources.source import Source, is_url, readable, uri_to_path
+from birder.sources.source import Source, box_of, is_url, readable, uri_to_path
 from birder.sources.tar import TarShard
+from birder.sources.video import FrameChoice, VideoShard, frame_of, is_video
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,14 @@ class ImageList:
     read: Callable[[str], Iterator[Source]]
 
 
-def find_sources(paths: Iterable[str | Path], lists: Sequence[ImageList] = (), *, labels: bool = True) -> list[Source]:
-    """Find the images that paths name, of whatever kind; shards come whole, for `plan` to scan.
+def find_sources(
+    paths: Iterable[str | Path],
+    lists: Sequence[ImageList] = (),
+    *,
+    labels: bool = True,
+    frames: FrameChoice = FrameChoice(),  # noqa: B008 - it is frozen
+) -> list[Source]:
+    """Find the images that paths name, of whatever kind; shards and videos come whole, for `plan` to scan.
 
     Parameters
     ----------
@@ -50,40 +59,67 @@ def find_sources(paths: Iterable[str | Path], lists: Sequence[ImageList] = (), *
         The lists of other tools that are recognized; `birder.formats.sources.find_sources` knows them all.
     labels
         Use the name of a file's folder as its label, unless another source provides one.
+    frames
+        Which frames of videos are images.
 
     Raises
     ------
     BirderError
-        A path that does not exist, a pattern that matches nothing, a table that cannot be read.
+        A path that does not exist, a pattern that matches nothing, a table that cannot be read; a video is named, and
+        the extra `video` is not installed.
     """
     found: dict[str, Source] = {}
     for path in paths:
         for source in _find(os.fspath(path), lists, labels):
+            _as_video(source, frames)
             first = found.setdefault(source.path, source)
             if first is not source and source.columns:  # a table that describes what a folder named before
                 first.describe(source.columns)
     return list(found.values())
 
 
-def sources_again(uris: Iterable[str], *, labels: bool = True) -> tuple[list[Source], list[str]]:
+def sources_again(
+    uris: Iterable[str],
+    *,
+    labels: bool = True,
+    frames: FrameChoice = FrameChoice(),  # noqa: B008 - it is frozen
+) -> tuple[list[Source], list[str]]:
     """The sources of uris that failed, as far as uris tell; and the uris that only their list can name: boxes.
 
     Files of this machine that are gone are left out.
     """
-    paths: dict[str, None] = {}
+    paths: dict[str, list[str]] = {}
     boxes = []
     for uri in uris:
-        whole, separator, fragment = uri.partition("#")
-        if separator and fragment.startswith("xywh="):
+        whole, _, fragment = uri.partition("#")
+        if box_of(fragment) is not None:
             boxes.append(uri)
             continue
         path = whole if is_url(whole) else uri_to_path(whole)
         if is_url(path) or os.path.lexists(path):
-            paths[path] = None
+            paths.setdefault(path, []).append(fragment)
     found: list[Source] = []
-    for path in paths:
-        found += _shard(path) or ([Source(path)] if is_url(path) else find_images([path], labels=labels))
+    for path, fragments in paths.items():
+        again = [frame for each in fragments if (frame := frame_of(path, each)) is not None]
+        if len(again) < len(fragments):
+            again += _shard(path) or ([Source(path)] if is_url(path) else find_images([path]))
+        for source in again:
+            if labels and source.members is None and not is_url(path):
+                source.label = label_of(path)
+            _as_video(source, frames)
+        found += again
     return found, boxes
+
+
+def _as_video(source: Source, frames: FrameChoice) -> None:
+    """Give a source that names a whole video its frames."""
+    inside = source.part or source.box or source.members
+    if inside is not None or source.problem is not None or not is_video(source.path):
+        return
+    if is_url(source.path):
+        source.problem = "video is read from files of this machine only: download it first"
+    else:
+        source.members = VideoShard(source.path, frames)
 
 
 def _find(path: str, lists: Sequence[ImageList], labels: bool) -> Iterable[Source]:
@@ -102,7 +138,9 @@ def _find(path: str, lists: Sequence[ImageList], labels: bool) -> Iterable[Sourc
         for each in lists:
             if each.is_in(Path(path)):
                 return each.read(f"{absolute}/{each.name}")
-    return find_images([path], labels=labels)
+    if is_video(path) and Path(path).is_file():
+        need("video", "Reading video")
+    return find_images([path], labels=labels, extensions=IMAGE_EXTENSIONS | VIDEO_EXTENSIONS)
 
 
 def _is_list(path: str, lists: Sequence[ImageList]) -> bool:

@@ -1,4 +1,4 @@
-"""From a row's uri to its image: a file of this machine, a box of one, or a member of a shard; never a URL.
+"""From a row's uri to its image: a file of this machine, a box of one, a member of a shard, a frame; never a URL.
 
 Files are opened through the uris of rows alone, and what comes out is decoded pixels: a request can neither name a file
 nor get the bytes of one.
@@ -15,12 +15,13 @@ from urllib.parse import unquote_to_bytes
 
 from PIL import Image
 
-from birder.errors import BirderError, ConfigError, ImageError
+from birder.errors import BirderError, ConfigError, ImageError, MissingExtraError
 from birder.images.open import decoded_photo
-from birder.sources import Box, read_source, uri_to_path
+from birder.sources import read_source, uri_to_path
 from birder.sources.parquet import ParquetShard, image_column, open_parquet
-from birder.sources.source import Part
+from birder.sources.source import Part, box_of
 from birder.sources.tar import TarShard
+from birder.sources.video import frame_of
 
 _SHARDS = 8  # that are kept open, or whose members are known
 
@@ -51,18 +52,6 @@ def stamp_of_place(place: Place) -> str | None:
     return f"{status.st_size} {status.st_mtime_ns}" if os.path.isfile(place.path) else None  # noqa: PTH113
 
 
-def box_of(fragment: str) -> Box | None:
-    """The rectangle that `Box.fragment` writes; None for other fragments."""
-    kind, _, numbers = fragment.partition("=percent:")
-    if kind != "xywh":
-        return None
-    try:
-        x, y, width, height = (min(max(float(number) / 100, 0.0), 1.0) for number in numbers.split(","))
-    except ValueError:
-        return None
-    return Box(x, y, width, height) if width > 0 and height > 0 else None
-
-
 class RowImages:
     """Opens images; the contents of shards are remembered, because finding a member means scanning them."""
 
@@ -71,7 +60,7 @@ class RowImages:
         self._shards: OrderedDict[str, tuple[str | None, dict[str, Part] | ParquetShard]] = OrderedDict()
 
     def read(self, place: Place) -> bytes:
-        """The bytes of the whole image.
+        """The bytes of the whole image; of a frame of a video, as a BMP file.
 
         Raises
         ------
@@ -79,12 +68,15 @@ class RowImages:
             It cannot be read.
         """
         try:
+            frame = frame_of(place.path, place.fragment)
+            if frame is not None and frame.part is not None:
+                return frame.part.load().data
             if not place.fragment or box_of(place.fragment) is not None:
                 return read_source(place.path, images=True)
             return self._read_part(place)
         except FileNotFoundError:
             raise ImageError("the file no longer exists") from None
-        except (OSError, ConfigError, ValueError, MemoryError) as error:
+        except (OSError, ConfigError, MissingExtraError, ValueError, MemoryError) as error:
             raise ImageError(f"it cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
     def _read_part(self, place: Place) -> bytes:

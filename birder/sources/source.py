@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes, urlsplit
@@ -45,11 +45,15 @@ class Part(Protocol):
         """How many bytes `load` reads, if known."""
 
     def load(self) -> Loaded:
-        """Read it; raises `OSError`."""
+        """Read it; raises `OSError` or `ImageError`."""
 
 
 class Members(Protocol):
     """A shard: a file that holds many images."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether its images are the same as long as the file is."""
 
     def sources(self) -> Iterator[Source]:
         """Iterate over its images without reading them. If the shard is damaged, the last source has a problem."""
@@ -67,6 +71,18 @@ class Box(NamedTuple):
     def fragment(self) -> str:
         """As W3C's media fragments write it."""
         return "xywh=percent:" + ",".join(f"{100 * value:.4f}".rstrip("0").rstrip(".") for value in self)
+
+
+def box_of(fragment: str) -> Box | None:
+    """The rectangle that `Box.fragment` writes, alone or behind the time of a frame; None for other fragments."""
+    kind, _, numbers = fragment.rpartition("&")[2].partition("=percent:")
+    if kind != "xywh":
+        return None
+    try:
+        x, y, width, height = (min(max(float(number) / 100, 0.0), 1.0) for number in numbers.split(","))
+    except ValueError:
+        return None
+    return Box(x, y, width, height) if width > 0 and height > 0 else None
 
 
 class TableRow(Mapping[str, Any]):
@@ -186,15 +202,25 @@ class Source:
 
     @property
     def uri(self) -> str:
-        """The key of its row: the file's uri, and behind # the part of it or the box."""
-        inside = self.part or self.box
+        """The key of its row: the file's uri, and behind # the part of it and the box."""
+        inside = [each.fragment for each in (self.part, self.box) if each is not None]
         uri = self.path if is_url(self.path) else path_to_uri(self.path)
-        return uri if inside is None else f"{uri.replace('#', '%23')}#{inside.fragment}"
+        return f"{uri.replace('#', '%23')}#{'&'.join(inside)}" if inside else uri
+
+    @property
+    def image(self) -> str:
+        """What the boxes of one image share: the uri of the image that they are boxes of."""
+        return self.uri if self.box is None else replace(self, box=None).uri
 
     @property
     def name(self) -> str:
         """Name to show: the path, or the uri of a part."""
         return self.path if self.part is None and self.box is None else self.uri
+
+
+def is_of_same_image(source: Source, other: Source) -> bool:
+    """Whether two sources are boxes of one image."""
+    return source.box is not None and other.box is not None and source.image == other.image
 
 
 def is_url(path: str) -> bool:

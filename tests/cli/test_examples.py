@@ -23,6 +23,7 @@ from birder.cli import app
 from birder.cli.errors import examples_of
 from tests.cli.running import COMMAND, Session, run_birder, with_path
 from tests.hub import Hub
+from tests.sources.videos import write_video
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 EXAMPLES = [(name, example) for name, command in COMMANDS.items() for example in examples_of(command.help)]
@@ -96,6 +97,8 @@ def make_files(folder: Path, photos: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(name, to)
     shutil.copy(photos / "birds" / "owl.jpg", folder / "owl.jpg")
+    (folder / "card").mkdir()
+    write_video(folder / "card" / "owl.mp4", 50)
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
     files = sorted((folder / "photos").rglob("*.jpg"))
     with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as text:
