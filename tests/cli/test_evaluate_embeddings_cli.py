@@ -38,6 +38,7 @@ def evaluated(session: Session, *arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", PUBLISHED)
 def test_few_shot_folds_are_the_published_ones(session: Session, variant: str) -> None:
     found = evaluated(session, "tol.birder", "--column", "order", "--protocol", "few-shot", "--as", variant)
@@ -72,6 +73,7 @@ def test_zero_shot_names_as_predict_does(session: Session) -> None:
     assert found["model"] == str(CLIP) and "no label was used" in found["how"]
 
 
+@pytest.mark.slow
 def test_zero_shot_without_a_text_encoder_is_refused_in_words(session: Session) -> None:
     done = session.run("evaluate", "tol.birder", "--column", "class", "--protocol", "zero-shot", code=None)
     assert done.returncode != 0 and "someone/bioclip-2" in done.stderr

@@ -23,6 +23,7 @@ def path(tmp_path: Path) -> Path:
     return collection_of_columns(tmp_path / "c.birder", rows | {"file:///x.jpg": {"taken_at": None}}).path
 
 
+@pytest.mark.slow
 def test_sequences_are_listed_shifted_and_shifted_back(path: Path) -> None:
     done = run_birder("sequences", path, "--format", "csv")
     first, alone = list(csv.DictReader(done.stdout.splitlines()))

@@ -75,16 +75,16 @@ def test_coco_results_are_read_by_pycocotools(folder: Path, tmp_path: Path, caps
 def test_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
-    for number in range(40):
+    for number in range(24):
         Image.new("RGB", (64, 64), (number, 0, 0)).save(images / f"{number:02}.png")
     stop = threading.Event()
     first = birder.detect(images, to=tmp_path / "b.json", progress=lambda _: stop.set(), stop=stop)
-    assert first.stopped and 0 < len(first.images) < 40 and not (tmp_path / "b.json").exists()
+    assert first.stopped and 0 < len(first.images) < 24 and not (tmp_path / "b.json").exists()
     (images / "00.png").write_bytes((DATA / "chelsea.png").read_bytes())  # another image now
     seen: list[DetectProgress] = []
     second = birder.detect(images, to=tmp_path / "b.json", progress=seen.append)
     assert second.before == len(first.images) - 1
-    assert seen[-1].finished == 40 and len(json.loads((tmp_path / "b.json").read_text())["images"]) == 40
+    assert seen[-1].finished == 24 and len(json.loads((tmp_path / "b.json").read_text())["images"]) == 24
     assert birder.detect(images, progress=None).images == second.images
 
 
@@ -92,7 +92,7 @@ def test_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
 def test_what_an_earlier_run_has_kept_is_used_only_where_it_is_whole(tmp_path: Path, damage: str) -> None:
     images = tmp_path / "images"
     images.mkdir()
-    for number in range(40):
+    for number in range(24):
         Image.new("RGB", (64, 64), (number, 0, 0)).save(images / f"{number:02}.png")
     stop = threading.Event()
     options: dict[str, Any] = {"to": tmp_path / "b.json", "threads": 1}
@@ -105,7 +105,7 @@ def test_what_an_earlier_run_has_kept_is_used_only_where_it_is_whole(tmp_path: P
         kept.write_bytes(lines[:30] + b"\n" + lines[30:])
     done = birder.detect(images, progress=None, min_conf=0.1 if damage == "another run" else 0.05, **options)
     assert (done.before > 0) == (damage == "cut short") and not done.stopped
-    assert len(json.loads((tmp_path / "b.json").read_text())["images"]) == 40
+    assert len(json.loads((tmp_path / "b.json").read_text())["images"]) == 24
 
 
 def test_wrong_arguments_are_refused_before_the_work(folder: Path, tmp_path: Path) -> None:
@@ -147,4 +147,4 @@ def test_ctrl_c_on_the_command_line_loses_nothing(tmp_path: Path) -> None:
     assert process.returncode == 130 and "run the same command again" in said, said
     again = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0 and " were done before." in again.stderr
-    assert len(json.loads((tmp_path / "b.json").read_text())["images"]) == 400
+    assert len(json.loads((tmp_path / "b.json").read_text())["images"]) == 240
