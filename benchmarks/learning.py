@@ -1,6 +1,6 @@
 """How fast Birder learns and judges, and in how much memory, against the plain way to do the same.
 
-    .venv/bin/python benchmarks/learning.py [--only few-shot,knn]
+    .venv/bin/python benchmarks/learning.py [--only adapt,knn]
 
 Each part runs in a process of its own, which tells its peak memory, embeddings included; making the embeddings and
 importing libraries is not timed. The embeddings are made (seed 0): a direction for each class, and noise. "Plain" is
@@ -15,6 +15,7 @@ benchmarks/RESULTS.md quotes.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -25,8 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import learning_adapt
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[1]
 PEERS = Path(os.environ.get("BIRDER_PEERS", ROOT / ".venv-peers" / "bin" / "python"))
@@ -204,7 +208,57 @@ def knn_plain() -> Work:
     return work
 
 
+def adapt(rows: int, size: int, classes: int, way: Callable[[Path], dict[str, Any]]) -> Callable[[], Work]:
+    """`birder adapt` on a made collection, or another way to learn from it."""
+
+    def prepare() -> Work:
+        path = WORK / f"learning-{rows}-{size}-{classes}.birder"
+        learning_adapt.make_collection(path, rows, size, classes)
+        return lambda: way(path)
+
+    return prepare
+
+
+def bootstrap(way: Callable[[pa.Table], dict[str, Any]]) -> Callable[[], Work]:
+    """Intervals of the predictions of 100,000 images of 1,000 classes."""
+
+    def prepare() -> Work:
+        path = WORK / "learning-predictions.parquet"
+        if not path.exists():
+            pq.write_table(learning_adapt.make_predictions(100_000, 1_000), path)
+        predictions = pq.read_table(path)
+        return lambda: way(predictions)
+
+    return prepare
+
+
 PARTS: dict[str, Part] = {
+    "adapt": Part(
+        "`adapt`, 2,936 x 1,280, 81 classes",
+        "60 s",
+        Way(adapt(2_936, 1_280, 81, learning_adapt.adapt_ours)),
+        {
+            "plain, one fit of 46": Way(
+                adapt(2_936, 1_280, 81, functools.partial(learning_adapt.adapt_plain, iterations=1_000))
+            )
+        },
+    ),
+    "adapt-large": Part(
+        "`adapt`, 100,000 x 768, 1,000 classes",
+        "600 s, 3 GB",
+        Way(adapt(100_000, 768, 1_000, learning_adapt.adapt_ours)),
+        {
+            "plain, ten iterations of one fit of 46": Way(
+                adapt(100_000, 768, 1_000, functools.partial(learning_adapt.adapt_plain, iterations=10))
+            )
+        },
+    ),
+    "bootstrap": Part(
+        "bootstrap, 100,000 rows, 1,000 resamples, all metrics",
+        "10 s",
+        Way(bootstrap(learning_adapt.bootstrap_ours)),
+        {"plain, 10 resamples, four metrics": Way(bootstrap(learning_adapt.bootstrap_plain))},
+    ),
     "few-shot": Part(
         "few-shot protocol, 12,000 x 512, 400 classes, k = 1 and 5, five folds",
         "5 s, 500 MB",
