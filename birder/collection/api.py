@@ -1166,7 +1166,7 @@ class Collection:
         >>> collection = birder.open_collection("photos.birder")
         >>> found = collection.sequences(gap=120)
         >>> len(found), found.gap
-        (129, 120.0)
+        (129, 120)
         """
         done = make_sequences(self._storage, gap)
         return Sequences(summarise_sequences(self._rows), done.gap, done.changed, done.untimed)

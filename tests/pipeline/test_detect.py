@@ -147,4 +147,4 @@ def test_ctrl_c_on_the_command_line_loses_nothing(tmp_path: Path) -> None:
     assert process.returncode == 130 and "run the same command again" in said, said
     again = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0 and " were done before." in again.stderr
-    assert len(json.loads((tmp_path / "b.json").read_text())["images"]) == 240
+    assert len(json.loads((tmp_path / "b.json").read_text())["images"]) == 400
