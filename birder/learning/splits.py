@@ -257,7 +257,8 @@ def _first_groups(rows: pa.Table, column: str, group_by: Sequence[str]) -> tuple
         [
             "Nothing but duplicates tells which images belong together: there is no deployment and no time. Images of "
             "one burst, one animal or one specimen count as independent, and may lie on both sides of a split, so that "
-            "figures look better than they are. If a column says what belongs together (a site, an individual), use --group-by COLUMN.",
+            "figures look better than they are. If a column says what belongs together (a site, an individual), use "
+            "--group-by COLUMN.",
             f"Identical and nearly identical images (cosine {NEAR} or more) are one group: {{count}} of "
             f"{_of(count, 'image')}.",
         ],

@@ -127,7 +127,10 @@ def test_where_nothing_but_duplicates_tells_groups_apart_it_is_said(tmp_path: Pa
     rows = {f"fox/{n}.jpg": {"label": "fox", "taken_at": None} for n in range(5)}
     groups = groups_of(of_rows(tmp_path / "c.birder", rows))
     assert groups.kind == "duplicates" and groups.count == 5, "the label's folder is not a group"
-    assert "Images of one burst, one animal or one specimen may lie on both sides" in groups.how[0]
+    assert (
+        "Images of one burst, one animal or one specimen count as independent, and may lie on both sides"
+        in groups.how[0]
+    )
     assert "--group-by COLUMN" in groups.how[0]
     assert groups.how[1].endswith("are one group: 5 groups of 5 images.")
 
@@ -160,7 +163,10 @@ def test_a_random_split_is_said_to_be_one(tmp_path: Path) -> None:
     collection = collection_of_vectors(tmp_path / "c.birder", np.ones((4, 3)), sha256=["a"] * 4)
     groups = groups_of(collection, split="random")
     assert groups.kind == "random" and groups.count == 4
-    assert "Images of one burst, one animal or one specimen may lie on both sides" in groups.how[0]
+    assert (
+        "Images of one burst, one animal or one specimen count as independent, and may lie on both sides"
+        in groups.how[0]
+    )
     with pytest.raises(ConfigError, match="not both"):
         groups_of(collection, group_by=["label"], split="random")
 
