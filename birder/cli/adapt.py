@@ -38,15 +38,7 @@ def adapt(
         ),
     ],
     where: options.Where = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            "--group-by",
-            metavar="COLUMN[,COLUMN]",
-            help="Images with the same values here are never on both sides of a split: specimen, site, sequence, ... "
-            "(default: the deployment, else images taken within a minute of each other, else near-duplicates).",
-        ),
-    ] = None,
+    group_by: options.GroupBy = None,
     split: Annotated[
         Literal["groups", "random"],
         typer.Option(
@@ -71,15 +63,7 @@ def adapt(
             "none: every image gets a name.",
         ),
     ] = "0.95",
-    taxonomy: Annotated[
-        Path | None,
-        typer.Option(
-            "--taxonomy",
-            metavar="TABLE",
-            help="Ranks above the classes: a .csv or .parquet with the column and columns named by rank "
-            "(default: the collection's columns of ranks).",
-        ),
-    ] = None,
+    taxonomy: options.Taxonomy = None,
     report: Annotated[
         Path | None,
         typer.Option(

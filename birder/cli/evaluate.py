@@ -61,15 +61,7 @@ def evaluate(
         ),
     ] = None,
     where: options.Where = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            "--group-by",
-            metavar="COLUMN[,COLUMN]",
-            help="Images with the same values here are never on both sides of a split: specimen, site, sequence, ... "
-            "(default: the deployment, else images taken within a minute of each other, else near-duplicates).",
-        ),
-    ] = None,
+    group_by: options.GroupBy = None,
     split: Annotated[
         Literal["groups", "random"],
         typer.Option("--split", metavar="SPLIT", help="groups; or random, which takes all images for independent."),
@@ -84,15 +76,7 @@ def evaluate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of folds and intervals.")] = 0,
-    taxonomy: Annotated[
-        Path | None,
-        typer.Option(
-            "--taxonomy",
-            metavar="TABLE",
-            help="Ranks above the classes: a .csv or .parquet with the column and columns named by rank "
-            "(default: the collection's columns of ranks).",
-        ),
-    ] = None,
+    taxonomy: options.Taxonomy = None,
     to: Annotated[
         Path | None,
         typer.Option(

@@ -39,6 +39,24 @@ Where: TypeAlias = Annotated[
     str | None,
     typer.Option("--where", metavar="FILTER", help="Only rows that match this SQL filter: \"label = 'owl'\"."),
 ]
+GroupBy: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="COLUMN[,COLUMN]",
+        help="Images with the same values here are never on both sides of a split: specimen, site, sequence, ... "
+        "(default: the deployment, else images taken within a minute of each other, else near-duplicates).",
+    ),
+]
+Taxonomy: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--taxonomy",
+        metavar="TABLE",
+        help="Ranks above the classes: a .csv or .parquet with the column and columns named by rank "
+        "(default: the collection's columns of ranks).",
+    ),
+]
 K: TypeAlias = Annotated[
     int, typer.Option("-k", min=1, metavar="N", help="Number of results (per image, if several are given).")
 ]

@@ -907,7 +907,7 @@ class Collection:
         UnknownNameError
             There is no such column.
         ConfigError
-            There are no labels or one class only, the column holds numbers, or all images are in one group.
+            The column has no labels, only one class, or numbers; or all images are in one group.
         FilterError
             The filter cannot be used.
 

@@ -78,7 +78,7 @@ def detect_files(
         raise file_exists(Path(to))
     sources = find_sources(images, labels=False)
     if not sources:
-        raise ConfigError(f"There are no images in {', '.join(map(str, images))}.")
+        raise ConfigError(f"Found no images in {', '.join(map(str, images))}.")
     file = resolve_detector(model)
     detector = Detector(file.path)
     facts = DetectorFacts(file.name, file.sha256, detector.form.size, min_conf)

@@ -210,7 +210,7 @@ def sequences_of(storage: Storage, where: Filter | None, namer: Namer) -> dict[s
     Raises
     ------
     CollectionError
-        There are no sequences.
+        The collection has no sequences.
     """
     found: dict[str, str] = {}
     if "sequence" in storage.columns:

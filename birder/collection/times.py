@@ -81,7 +81,7 @@ class Shiftable(Protocol):
 
 
 def read_times(path: Path) -> Times:
-    """The shifts of the collection in a folder; none if there is no such file.
+    """The gap and the shifts of the collection in a folder; the defaults if it has no such file.
 
     Raises
     ------

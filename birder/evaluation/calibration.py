@@ -94,9 +94,3 @@ def expected_calibration_errors(
         apart = np.add.reduceat(gap * row[order], starts)
         found[i] = np.abs(apart).sum() / row.sum(dtype=np.float64)
     return found
-
-
-def expected_calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = BINS) -> float:
-    """The expected calibration error with bins of equal mass: 0 = probabilities mean what they say, at most 1."""
-    weights = np.ones((1, len(right)))
-    return float(expected_calibration_errors(confidence, right, equal_mass(confidence, bins), weights)[0])

@@ -98,7 +98,7 @@ def evaluate_predictions(
     Raises
     ------
     ConfigError
-        There are no rows, a column is missing, an image occurs twice, or the scores of the unknown are not finite.
+        The table is empty, lacks a column or has an image twice, or the scores of the unknown are not finite.
     UnknownNameError
         A column of `by` does not exist.
     """

@@ -48,7 +48,7 @@ class Fold(NamedTuple):
 
 @dataclass(frozen=True)
 class FewShot:
-    """What came of one number of examples.
+    """The accuracies at one number of examples a class.
 
     Attributes
     ----------

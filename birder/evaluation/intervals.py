@@ -97,7 +97,7 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     Raises
     ------
     ConfigError
-        There are no cases, or more successes than cases.
+        `n` is 0, or less than `successes`.
     """
     if not 0 <= successes <= n or n == 0:
         raise ConfigError(f"An interval needs at least one case and at most as many successes, not {successes} of {n}.")
@@ -127,7 +127,7 @@ class Bootstrap:
     Raises
     ------
     ConfigError
-        There are no rows, or not a group and label for each.
+        The arrays are empty, or differ in length.
     """
 
     def __init__(

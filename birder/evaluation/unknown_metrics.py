@@ -15,34 +15,6 @@ Scores = NDArray[np.floating]
 """The higher, the less known."""
 
 
-def auroc(known: Scores, unknown: Scores) -> float:
-    """The chance that an image of an unknown class has the higher score; equal scores count half.
-
-    Parameters
-    ----------
-    known
-        (K,): scores of images of known classes, at least one.
-    unknown
-        (U,): those of unknown ones, at least one.
-    """
-    ordered = Ordered(known, unknown)
-    return float(separations(ordered, np.ones((1, len(ordered))))[0, 0])
-
-
-def fpr_at_tpr(known: Scores, unknown: Scores, tpr: float = 0.95) -> float:
-    """The share of the unknown images taken for known ones, at the threshold that accepts this share of the known ones.
-
-    Parameters
-    ----------
-    known, unknown
-        As in `auroc`.
-    tpr
-        At least this share of the known images is accepted: their score is at most the threshold.
-    """
-    ordered = Ordered(known, unknown)
-    return float(separations(ordered, np.ones((1, len(ordered))), tpr)[0, 1])
-
-
 class Ordered:
     """Images of K known and U unknown classes: first the known, then the unknown, each in rising order of their scores.
 
@@ -70,7 +42,10 @@ class Ordered:
 
 
 def separations(ordered: Ordered, weights: NDArray[np.floating], tpr: float = 0.95) -> NDArray[np.float64]:
-    """`auroc` and `fpr_at_tpr` for each resample.
+    """The AUROC, and the false positive rate at a rate of true positives, for each resample.
+
+    The AUROC is the chance that an image of an unknown class has the higher score; equal scores count half. The false
+    positive rate is the share of the unknown images taken for known ones, at the threshold that accepts enough known.
 
     Parameters
     ----------
@@ -79,7 +54,7 @@ def separations(ordered: Ordered, weights: NDArray[np.floating], tpr: float = 0.
     weights
         (R, N): whole numbers, in the order of the images in `ordered`.
     tpr
-        As in `fpr_at_tpr`.
+        At least this share of the known images is accepted: their score is at most the threshold.
 
     Returns
     -------

@@ -237,7 +237,7 @@ def run_embed(
     if collection is not None and not options.get("as_new", False):
         refuse_moved(collection, todo)
     if not todo.total and not options.get("retry_failed", False):
-        raise ConfigError(f"There are no images in {_named(images)}.")
+        raise ConfigError(f"Found no images in {_named(images)}.")
     report = EmbedReport(todo.total, already=todo.done, failed_before=todo.failed_before)
     report = replace(report, skipped_boxes=skipped, table=joined)
     if not todo.pending and collection is not None and spec.model in (collection.model.name, collection.model.source):
@@ -325,7 +325,7 @@ def _sources(
         sources = find_sources(images, labels=labels, frames=frames)
         if not sources:
             raise ConfigError(
-                f"There are no images in {_named(images)}: no file that ends in .jpg, .png, .mp4, ... "
+                f"Found no images in {_named(images)}: no file that ends in .jpg, .png, .mp4, ... "
                 "Tables and shards inside a folder are read only if a pattern matches them: 'FOLDER/*.tar'"
             )
         return sources, 0

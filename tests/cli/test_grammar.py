@@ -18,7 +18,7 @@ ON_A_COLLECTION = {
     "search", "sequences", "serve", "shift-time", "stats", "tidy", "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "fetch", "info", "models", "taxa"}
-SAME_HELP = {"-k", "--where", "--force", "--device", "--in", "--batch-size"}
+SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
 SAME_BEGINNING = {
     "--format": "Format of the output: ",
     "--to": "Write to this file: ",

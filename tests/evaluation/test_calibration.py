@@ -10,10 +10,10 @@ from hypothesis.extra.numpy import arrays
 
 from birder.evaluation.calibration import (
     equal_mass,
-    expected_calibration_error,
     expected_calibration_errors,
     reliability,
 )
+from tests.evaluation.once import expected_calibration_error
 
 CONFIDENCES = arrays(np.float32, st.integers(1, 80), elements=st.sampled_from(np.linspace(0, 1, 33).tolist()))
 

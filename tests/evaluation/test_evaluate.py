@@ -13,10 +13,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from birder.errors import ConfigError, UnknownNameError
-from birder.evaluation.calibration import expected_calibration_error
 from birder.evaluation.evaluate import evaluate_predictions
 from birder.evaluation.intervals import wilson
 from birder.evaluation.predictions import from_columns, predictions_table
+from tests.evaluation.once import expected_calibration_error
 
 CLASSES = ["adder", "bat", "crow", "deer"]
 TAXA = {

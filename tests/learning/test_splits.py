@@ -163,10 +163,7 @@ def test_a_random_split_is_said_to_be_one(tmp_path: Path) -> None:
     collection = collection_of_vectors(tmp_path / "c.birder", np.ones((4, 3)), sha256=["a"] * 4)
     groups = groups_of(collection, split="random")
     assert groups.kind == "random" and groups.count == 4
-    assert (
-        "Images of one burst, one animal or one specimen count as independent, and may lie on both sides"
-        in groups.how[0]
-    )
+    assert "Images of one burst, one animal or one specimen may lie on both sides" in groups.how[0]
     with pytest.raises(ConfigError, match="not both"):
         groups_of(collection, group_by=["label"], split="random")
 
