@@ -28,8 +28,9 @@ Progress = Callable[[float], None]
 
 STRENGTHS: tuple[float, ...] = tuple(float(f"{10 ** (power / 2):.6g}") for power in range(-8, 5))
 """The strengths to choose from: 13 values from 1e-4 to 1e2, two for each power of ten."""
-LOOSE, TIGHT = 5e-4, 1e-6
-"""Where the solver stops: the largest part of the scaled gradient, divided by the square root of N."""
+LOOSE, JUDGED, TIGHT = 5e-4, 5e-5, 1e-6
+"""Where the solver stops: the largest part of the scaled gradient, divided by the square root of N. Loose fits compare
+strengths, judged ones name the held-out rows, and the tight one is kept."""
 _CLEARLY_HIGHER = 1.02
 _CELLS_TO_CHOOSE = 2**33
 _CELLS_IN_DOUBLE = 2**30
@@ -72,12 +73,15 @@ class Chosen:
         above 2^33.
     out_of_fold_logits
         float32 (N, C), of each row by the fit without its fold; 0 for rows that are in no fold.
+    start
+        One of these fits, where the fit to all rows may begin.
     """
 
     strength: float
     losses: dict[float, float]
     rows: int
     out_of_fold_logits: Floats
+    start: Layer
 
 
 class _Problem:
@@ -227,8 +231,8 @@ def fit(
     Returns
     -------
     The layer on embeddings as they are, the standardisation folded in. If exact, its weights on standardised
-    embeddings, `weight * scale`, agree with scikit-learn's to 1e-4 relative: in float64 up to N x D x C = 2^30, else in
-    float32.
+    embeddings, `weight * scale`, agree with scikit-learn's to 1e-4 relative up to N x D x C = 2^30, in float64; above
+    that, in float32, the fit is as good as those by which `choose` judges held-out rows.
     """
     classes = classes or int(y.max()) + 1
     if not exact:
@@ -238,7 +242,7 @@ def fit(
     problem = _Problem(X, y, np.arange(len(X)), classes, double=double)
     if double and start is None:
         start = _Problem(X, y, np.arange(len(X)), classes, double=False).fit(strength, tolerance=LOOSE)
-    return problem.fit(strength, tolerance=TIGHT, start=start)
+    return problem.fit(strength, tolerance=TIGHT if double else JUDGED, start=start)
 
 
 def choose(
@@ -307,10 +311,10 @@ def choose(
         else:
             problems.clear()
             problem = _Problem(X, y, np.flatnonzero(apart != fold), classes, double=False)
-        layer = problem.fit(strength, tolerance=LOOSE / 10, start=start)
+        layer = problem.fit(strength, tolerance=JUDGED, start=start)
         out_of_fold[rows] = layer.logits(X[rows])
         told(0.6 + 0.4 * (fold + 1) / len(best))
-    return Chosen(strength, losses, len(some), out_of_fold)
+    return Chosen(strength, losses, len(some), out_of_fold, layer)
 
 
 def temperature(logits: Floats, y: Codes) -> float:

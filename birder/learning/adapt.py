@@ -209,7 +209,7 @@ def adapt(
     )
     told("fitting", 0.0)
     divisor = temperature(chosen.out_of_fold_logits[judged], rows.codes[judged])
-    layer = fit(rows.embeddings, rows.codes, chosen.strength, classes=len(rows.classes))
+    layer = fit(rows.embeddings, rows.codes, chosen.strength, classes=len(rows.classes), start=chosen.start)
     told("measuring", 0.0)
     table = _table(rows, groups, parts, held_out, novelty, known, group_by)
     strangers = _strangers(rows, groups, novelty)

@@ -70,7 +70,7 @@ def test_single_precision_is_close_enough_for_large_tables(
     single = fit(x, y, 0.1)
     _, scale = standardisation(x)
     difference = np.linalg.norm((single.weight - exact.weight) * scale) / np.linalg.norm(exact.weight * scale)
-    assert 0 < difference < 1e-4
+    assert 0 < difference < 5e-4
 
 
 def test_the_start_does_not_change_the_result(orders: tuple[Floats, Codes]) -> None:
