@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "heic": ("pillow_heif",),
     "remote": ("aiohttp",),
     "quantize": ("nncf",),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
     "video": ("av",),
     "cluster": ("lance", "ray"),
 }
