@@ -24,6 +24,7 @@ from birder.cli.embed import THIS_MACHINE, embed
 from birder.cli.errors import exit_code, message_of, orderly_end, show_warning, tell_usage_error
 from birder.cli.evaluate import evaluate
 from birder.cli.export import export
+from birder.cli.export_model import export_model
 from birder.cli.failures import failures
 from birder.cli.features import features
 from birder.cli.fetch import fetch
@@ -109,7 +110,10 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Learn": {"adapt": adapt, "evaluate": evaluate},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
     "Exchange": {"export": export, "import": import_, "features": features},
-    "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},
+    "Models": {
+        "models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize,
+        "export-model": export_model,
+    },
 }
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():

@@ -75,6 +75,8 @@ class ExportedModel:
         "fp32", "fp16" or "int8".
     agreement
         How near its outputs are to the network's.
+    facts
+        The metadata in the file.
     """
 
     path: Path
@@ -83,6 +85,15 @@ class ExportedModel:
     classes: tuple[str, ...]
     precision: str
     agreement: check.Agreement
+    facts: Mapping[str, str]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons not to use it, in words."""
+        cosine = min(self.agreement.mean_cosines.values())
+        if self.precision == "int8" and cosine < check.GOOD_COSINE:
+            return (f"the mean cosine is below {check.GOOD_COSINE}: answers will change. Prefer fp16 for this model.",)
+        return ()
 
 
 @dataclass(frozen=True)
@@ -191,7 +202,7 @@ def export_model(
         if encoder == "text":
             write_tokenizer(folder / TOKENIZER, graph.example.shape[1], check.TEXTS)
     files = (dest, *(dest.with_name(name) for name in _beside(dest, bool(source.classes), encoder)))
-    return ExportedModel(dest, files, source.graph.outputs, source.classes, precision, agreement)
+    return ExportedModel(dest, files, source.graph.outputs, source.classes, precision, agreement, facts)
 
 
 @contextmanager
