@@ -75,6 +75,8 @@ if TYPE_CHECKING:
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
     from birder.inference.classification import infer_batch, infer_dataloader, infer_image
+    from birder.inference.export.run import ExportedModel, export_model
+    from birder.inference.export.web import FieldApp, export_to_web
     from birder.learning.adapt import Adapted
     from birder.learning.suggest import Suggestion, Suggestions
     from birder.pipeline.run import EmbedReport, Progress
@@ -161,6 +163,8 @@ _HOMES = {
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
     "birder.inference.classification": ["infer_batch", "infer_dataloader", "infer_image"],
+    "birder.inference.export.run": ["ExportedModel", "export_model"],
+    "birder.inference.export.web": ["FieldApp", "export_to_web"],
     "birder.learning.adapt": ["Adapted"],
     "birder.pipeline.run": ["EmbedReport", "Progress"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
@@ -199,6 +203,8 @@ __all__ = [
     "EmbedReport",
     "Evaluation",
     "ExportReport",
+    "ExportedModel",
+    "FieldApp",
     "FileExistsError",
     "Filter",
     "FilterError",
@@ -246,6 +252,8 @@ __all__ = [
     "create_network",
     "detect",
     "embed",
+    "export_model",
+    "export_to_web",
     "get_channels_from_signature",
     "get_num_labels_from_signature",
     "get_size_from_signature",

@@ -111,7 +111,11 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {
-        "models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize,
+        "models": models,
+        "info": info,
+        "fetch": fetch,
+        "convert": convert,
+        "quantize": quantize,
         "export-model": export_model,
     },
 }

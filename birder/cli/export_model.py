@@ -85,7 +85,7 @@ def export_model(
 
     birder export-model efficientnet_lite0_in1k exported/lite0.onnx --with-transform
 
-    birder export-model owls.safetensors --to-web field-app/
+    birder export-model owls.safetensors for-pytorch/owls.pt2 --output both
     """
     if (dest is None) == (to_web is None):
         options.wrong_use("Say where to: DEST.onnx, DEST.xml or DEST.pt2, or --to-web FOLDER for a page.")
@@ -93,11 +93,12 @@ def export_model(
         options.wrong_use("--runtime goes with --to-web.")
     if to_web is not None:
         if output is not None or encoder != "image" or with_transform:
-            options.wrong_use("--to-web has its own output and transform: leave out --output, --encoder and "
-                              "--with-transform.")
-        from birder.inference.export.web import export_to_web
+            options.wrong_use(
+                "--to-web has its own output and transform: leave out --output, --encoder and --with-transform."
+            )
+        import birder
 
-        page = export_to_web(
+        page = birder.export_to_web(
             model,
             to_web,
             size=size,
@@ -113,9 +114,9 @@ def export_model(
     assert dest is not None  # or --to-web is given
     if dest.suffix not in _ENDINGS:
         options.wrong_use(f"{dest} has no known extension: use {', '.join(_ENDINGS)}.")
-    from birder.inference.export.run import export_model as run
+    import birder
 
-    done = run(
+    done = birder.export_model(
         model,
         dest,
         output=output,

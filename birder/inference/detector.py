@@ -44,10 +44,10 @@ _FORMS = (
     "(1, 4 + classes, N) as later YOLOs and MegaDetector v6, or (1, N, 6) with the suppression in the graph"
 )
 _STRIDES = (8, 16, 32)
-_OVERLAP = 0.5
+OVERLAP = 0.5
 """Intersection over union above which the lower of two boxes of a category is suppressed."""
 _CANDIDATES = 1000
-_MOST = 300
+MOST_BOXES = 300
 """Boxes that are compared with one another, the highest-confidence ones, and that are given; of an image."""
 _LONGEST_NAMES = 100_000
 _FILL = 114
@@ -115,6 +115,10 @@ class GraphForm:
     names: tuple[str, ...]
     size: tuple[int, int]
     fill: int
+
+    def category(self, name: str) -> Category | None:
+        """The category of a class."""
+        return next((each for each, names in _OF_NAMES.items() if name.lower() in names), None)
 
     @property
     def boxes(self) -> int:
@@ -259,7 +263,7 @@ def read_form(graph: openvino.Model, source: str) -> GraphForm:
 def found(output: Rows, form: GraphForm, place: Letterbox, min_conf: float) -> list[Detection]:
     """The boxes in a graph's output (N, 5 + C), (4 + C, N) or (N, 6) of one image."""
     boxes, scores, classes = _read(np.asarray(output, np.float32), form)
-    of_class = [_category(name) for name in form.names]
+    of_class = [form.category(name) for name in form.names]
     detections = []
     for category in CATEGORIES:
         codes = [code for code, each in enumerate(of_class) if each == category]
@@ -275,13 +279,13 @@ def found(output: Rows, form: GraphForm, place: Letterbox, min_conf: float) -> l
         likely = np.flatnonzero((confidences >= min_conf) & np.isfinite(boxes).all(1))
         order = likely[np.argsort(-confidences[likely], kind="stable")][:_CANDIDATES]
         kept = order if classes is not None else order[_apart(boxes[order])]
-        for i in kept[:_MOST]:
+        for i in kept[:MOST_BOXES]:
             box = _in_image(boxes[i], place)
             if box is not None:
                 name = form.names[which[i]]
                 hint = None if name.lower() == category else name
                 detections.append(Detection(category, min(float(confidences[i]), 1.0), *box, hint))
-    return sorted(detections, key=lambda each: -each.confidence)[:_MOST]
+    return sorted(detections, key=lambda each: -each.confidence)[:MOST_BOXES]
 
 
 def _read(output: Rows, form: GraphForm) -> tuple[Rows, Rows, npt.NDArray[np.int64] | None]:
@@ -296,21 +300,17 @@ def _read(output: Rows, form: GraphForm) -> tuple[Rows, Rows, npt.NDArray[np.int
     return boxes, rows[:, 5:] * rows[:, 4:5] if form.form == "objectness" else rows[:, 4:], None
 
 
-def _category(name: str) -> Category | None:
-    return next((category for category, names in _OF_NAMES.items() if name.lower() in names), None)
-
-
 def _apart(boxes: Rows) -> npt.NDArray[np.int64]:
-    """Indices of boxes (N, 4), best first, that overlap none of the better ones by more than `_OVERLAP`."""
+    """Indices of boxes (N, 4), best first, that overlap none of the better ones by more than `OVERLAP`."""
     areas = (boxes[:, 2] - boxes[:, 0]).clip(0) * (boxes[:, 3] - boxes[:, 1]).clip(0)
     left = np.arange(len(boxes))
     kept: list[int] = []
-    while len(left) and len(kept) < _MOST:
+    while len(left) and len(kept) < MOST_BOXES:
         best, left = left[0], left[1:]
         kept.append(best)
         sides = np.minimum(boxes[left, 2:], boxes[best, 2:]) - np.maximum(boxes[left, :2], boxes[best, :2])
         shared = sides.clip(0).prod(1)
-        left = left[shared <= _OVERLAP * (areas[left] + areas[best] - shared)]
+        left = left[shared <= OVERLAP * (areas[left] + areas[best] - shared)]
     return np.array(kept, np.int64)
 
 

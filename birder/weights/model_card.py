@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from birder.registry import WeightsSpec
+from birder.registry import DETECTION_TASK, WeightsSpec
 
 _FIGURES = {
     "top1": "accuracy",
@@ -49,6 +49,8 @@ class CardFacts:
         What learning recorded in the checkpoint; empty if it did not.
     metadata
         What is inside the file too.
+    description
+        Of weights without an entry, in a sentence.
     """
 
     name: str
@@ -63,6 +65,7 @@ class CardFacts:
     spec: WeightsSpec | None
     adaptation: Mapping[str, Any]
     metadata: Mapping[str, str]
+    description: str | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -118,7 +121,7 @@ def _data(facts: CardFacts) -> Iterator[str]:
     if spec is not None:
         yield f"{'Its backbone' if made else spec.name}: {spec.description}."
     elif not made:
-        yield "The checkpoint does not say."
+        yield f"{facts.name}: {facts.description}." if facts.description else "The file does not say."
 
 
 def _metrics(adaptation: Mapping[str, Any]) -> Iterator[str]:
@@ -139,16 +142,19 @@ def _metrics(adaptation: Mapping[str, Any]) -> Iterator[str]:
 
 def _limits(facts: CardFacts) -> Iterator[str]:
     made = facts.adaptation
-    if facts.classes:
-        yield "It knows the classes of `labels.txt` and no others: it gives every image one of them, whatever it shows."
+    detects = facts.metadata.get("task") == DETECTION_TASK
+    if detects:
+        yield "Of the classes of `labels.txt` it finds animals, persons and vehicles; boxes of the others are left out."
+    elif facts.classes:
+        yield "It knows the classes of `labels.txt` and no others: every image gets one of them, whatever it shows."
     if made.get("unknown"):
-        yield "The checkpoint can also say \"unknown\", of images unlike its examples; this file cannot."
+        yield 'The checkpoint can also say "unknown", of images unlike its examples; this file cannot.'
     if made:
         yield (
             "The figures hold for images like those that it learned from: other cameras, places, seasons or "
             "preparations may give worse ones."
         )
-    elif facts.classes and facts.spec is not None:
+    elif facts.classes and not detects and facts.spec is not None:
         yield "Its classes are those of its training set, which was not made for a biologist's question."
     if not facts.classes:
         yield "It names nothing: its outputs are for search, maps, and classifiers or prompts that are applied to them."
@@ -157,12 +163,14 @@ def _limits(facts: CardFacts) -> Iterator[str]:
 
 
 def _licence(facts: CardFacts, licence: str) -> Iterator[str]:
-    if facts.spec is None:
+    if facts.spec is None and licence == "unknown":
         yield "The licence of the weights is not known to Birder: ask whoever made them."
         return
     yield f"The {'backbone' if facts.adaptation else 'weights'}: {licence}."
-    if facts.spec.citation:
+    if facts.spec is not None and facts.spec.citation:
         yield facts.spec.citation
+    if "source" in facts.metadata:
+        yield facts.metadata["source"]
 
 
 def _provenance(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -25,12 +25,12 @@ SAME_BEGINNING = {
     "--model": "Model: a registered name, a hub repository, a folder or a checkpoint file",
 }
 AS_THE_ISSUE_WRITES_IT = {
-    ("relocate", "--to"), ("evaluate", "--to"), ("backup", "DEST"), ("export-model", "DEST"), ("export-model", "--output"),
-    ("detect", "--model"),
+    ("relocate", "--to"), ("evaluate", "--to"), ("backup", "DEST"), ("detect", "--model"), ("export-model", "DEST"),
+    ("export-model", "--output"),
 }  # fmt: skip
-"""`evaluate --to FOLDER` writes several files, `relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST` and
-`export-model MODEL DEST` name their destination by position, `export-model --output` says which output of the network,
-and the model of `detect` is a detector."""
+"""`evaluate --to FOLDER` writes several files, `relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST`
+and `export-model MODEL DEST` name their destination by position, `export-model --output` says which output of the
+network, and the model of `detect` is a detector."""
 NOT_OUR_WORDS = re.compile(
     r"photograph|picture|text half|image half|without it\b|\bcondition\b|\bhopeless|\bnumbers each", re.IGNORECASE
 )

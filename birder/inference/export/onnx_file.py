@@ -97,9 +97,7 @@ def finish(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> None
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def quantised(
-    model: onnx.ModelProto, graph: Graph, calibration: npt.NDArray[np.float32]
-) -> onnx.ModelProto:
+def quantised(model: onnx.ModelProto, graph: Graph, calibration: npt.NDArray[np.float32]) -> onnx.ModelProto:
     """A graph in int8, calibrated on inputs (N, 3, H, W)."""
     need("quantize", "Quantisation")
     import nncf

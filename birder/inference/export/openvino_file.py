@@ -38,6 +38,11 @@ def write(
         network = quantised(network, calibration, graph.transformer)
     if transform is not None:
         network = with_transform(network, transform)
+    save(network, path, facts)
+
+
+def save(network: openvino.Model, path: Path, facts: Mapping[str, str]) -> None:
+    """Add the metadata of a graph, and write it."""
     for key, value in sorted((facts | {"openvino_version": openvino.__version__}).items()):
         network.set_rt_info(value, [_SECTION, key])
     openvino.save_model(network, path, compress_to_fp16=False)

@@ -25,6 +25,7 @@ from birder.errors import ConfigError, ImageError, file_exists, unknown_name
 from birder.files import write_errors
 from birder.images.transform import ClassificationTransform, classification_transform
 from birder.inference.export import check, onnx_file, openvino_file, pt2_file, words
+from birder.inference.export import detector as detector_file
 from birder.inference.export.graph import (
     IMAGES,
     OUTPUTS,
@@ -40,9 +41,10 @@ from birder.inference.export.tokenizer import write_tokenizer
 from birder.inference.quantize import draw_images
 from birder.net.base import Backbone
 from birder.net.tokenizer import ClipTokenizer
-from birder.registry import TASK, WeightsSpec, network_spec, registered_name, weights_spec
+from birder.registry import TASK, WeightsSpec, detectors, network_spec, registered_name, weights_spec
 from birder.version import __version__
 from birder.weights.checkpoint import make_signature, read_checkpoint
+from birder.weights.detector import DetectorFile, resolve_detector
 from birder.weights.load import LoadedModel
 from birder.weights.model_card import CardFacts, model_card
 from birder.weights.resolve import Kind, Model, resolve
@@ -90,8 +92,8 @@ class ExportedModel:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Reasons not to use it, in words."""
-        cosine = min(self.agreement.mean_cosines.values())
-        if self.precision == "int8" and cosine < check.GOOD_COSINE:
+        cosines = self.agreement.mean_cosines.values()
+        if self.precision == "int8" and min(cosines) < check.GOOD_COSINE:
             return (f"the mean cosine is below {check.GOOD_COSINE}: answers will change. Prefer fp16 for this model.",)
         return ()
 
@@ -129,7 +131,8 @@ def export_model(
     Parameters
     ----------
     model
-        A registered name, a checkpoint file, a detached head, a folder or hub repository in OpenCLIP's layout.
+        A registered name, a checkpoint file, a detached head, a folder or hub repository in OpenCLIP's layout; or a
+        detector by its name, or as an ONNX file: its overlapping boxes are then suppressed in the graph.
     dest
         Ends in .onnx (for onnxruntime), .xml (OpenVINO; its weights are NAME.bin) or .pt2 (PyTorch).
     output
@@ -163,6 +166,8 @@ def export_model(
         The file did not agree with the network, so it was not kept; or the model cannot be loaded.
     """
     dest = Path(dest)
+    if not isinstance(model, Model) and (str(model) in detectors() or Path(model).suffix == ".onnx"):
+        return _export_detector(resolve_detector(model), dest, output, size, precision, with_transform, force)
     if dest.suffix not in ENDINGS:
         raise ConfigError(f"{dest} has no known extension: use {', '.join(ENDINGS)}.")
     _check_options(output, encoder, precision, with_transform, calibrate, dest.suffix)
@@ -203,6 +208,39 @@ def export_model(
             write_tokenizer(folder / TOKENIZER, graph.example.shape[1], check.TEXTS)
     files = (dest, *(dest.with_name(name) for name in _beside(dest, bool(source.classes), encoder)))
     return ExportedModel(dest, files, source.graph.outputs, source.classes, precision, agreement, facts)
+
+
+def _export_detector(
+    file: DetectorFile,
+    dest: Path,
+    output: str | None,
+    size: int | None,
+    precision: str,
+    with_transform: bool,
+    force: bool,
+) -> ExportedModel:
+    if dest.suffix not in (".onnx", ".xml"):
+        raise ConfigError(f"A detector that is an ONNX file is exported as .onnx or .xml, not as {dest.name}.")
+    if output not in (None, "detection") or size is not None or precision != "fp32" or with_transform:
+        raise ConfigError(
+            "A detector that is an ONNX file is exported as it is, with --output detection: leave out size, precision "
+            "and with_transform. How its images are prepared stands in the model card."
+        )
+    names = [dest.name, *_beside(dest, True, "image")]
+    for name in names:
+        if not force and dest.with_name(name).exists():
+            raise file_exists(dest.with_name(name))
+    spec = detectors().get(file.name)
+    facts = {"birder_version": __version__, "name": file.name, "weights_sha256": file.sha256, "precision": precision}
+    if spec is not None:
+        facts |= {"license": spec.license, "source": spec.source}
+    with drafts(dest) as folder:
+        form, facts, agreement = detector_file.export_detector(file, folder / dest.name, facts)
+        (folder / LABELS).write_text("".join(f"{name}\n" for name in one_line_each(form.names)), "utf-8", newline="\n")
+        card = words.detector_card(file, dest, form, facts, agreement, None if spec is None else spec.description)
+        (folder / CARD).write_text(card, "utf-8", newline="\n")
+    files = tuple(dest.with_name(name) for name in names)
+    return ExportedModel(dest, files, detector_file.OUTPUTS, form.names, precision, agreement, facts)
 
 
 @contextmanager
@@ -311,7 +349,8 @@ def _text_source(found: Model) -> _Source:
         "weights_sha256": clip.sha256,
         "torch_version": torch.__version__,
     }
-    return _Source(clip.name, Graph(module, TOKENS, module.outputs, example, True), (), None, spec, {}, facts | _rights(spec))
+    graph = Graph(module, TOKENS, module.outputs, example, True)
+    return _Source(clip.name, graph, (), None, spec, {}, facts | _rights(spec))
 
 
 def _spec_of(found: Model) -> WeightsSpec | None:
@@ -345,7 +384,7 @@ def _facts(
     adaptation: Mapping[str, Any],
     classes: Sequence[str],
 ) -> dict[str, str]:
-    """The metadata of the file; `task`, `class_to_idx`, `signature` and `rgb_stats` as the published package has them."""
+    """The file's metadata; `task`, `class_to_idx`, `signature` and `rgb_stats` as the published package has them."""
     stats = {key: [float(each) for each in loaded.info.rgb_stats[key]] for key in ("mean", "std")}
     outputs = net.num_classes
     backbone = adaptation.get("backbone") or {}
@@ -420,9 +459,7 @@ def _of_network(graph: Graph) -> check.Run:
     return run
 
 
-def _card(
-    source: _Source, dest: Path, facts: Mapping[str, str], agreement: check.Agreement, precision: str
-) -> str:
+def _card(source: _Source, dest: Path, facts: Mapping[str, str], agreement: check.Agreement, precision: str) -> str:
     return model_card(
         CardFacts(
             name=source.name,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from birder.images.transform import ClassificationTransform
-from birder.inference.export.graph import TOKENS, Graph
+from birder.inference.detector import GraphForm
+from birder.inference.export.check import Agreement
+from birder.inference.export.detector import LEAST_SCORE, OUTPUTS
+from birder.inference.export.graph import IMAGES, TOKENS, Graph
+from birder.weights.detector import DetectorFile
+from birder.weights.model_card import CardFacts, model_card
 
 _PRECISIONS = {
     "fp32": "in single precision",
@@ -70,7 +75,7 @@ def usage(
                 f"mean, std = np.array({stats['mean']}), np.array({stats['std']})",
                 "images = ((np.asarray(image) / 255 - mean) / std).astype(np.float32).transpose(2, 0, 1)[None]",
             ]
-    lines += ["", *_run(dest, graph)]
+    lines += ["", *_run_named(dest, graph.given, graph.outputs)]
     if has_classes:
         lines += [
             'labels = open("labels.txt", encoding="utf-8").read().splitlines()',
@@ -79,24 +84,77 @@ def usage(
     return "\n".join(lines)
 
 
-def _run(dest: Path, graph: Graph) -> list[str]:
-    names = ", ".join(graph.outputs)
+def _run_named(dest: Path, given: str, outputs: Sequence[str]) -> list[str]:
+    names = ", ".join(outputs)
     if dest.suffix == ".onnx":
-        unpacked = f"{names}," if len(graph.outputs) == 1 else names
+        unpacked = f"{names}," if len(outputs) == 1 else names
         return [
             "import onnxruntime",
             "",
             f'session = onnxruntime.InferenceSession("{dest.name}")',
-            f'{unpacked} = session.run(None, {{"{graph.given}": {graph.given}}})',
+            f'{unpacked} = session.run(None, {{"{given}": {given}}})',
         ]
     if dest.suffix == ".xml":
         return [
             "import openvino",
             "",
-            f'found = openvino.Core().compile_model("{dest.name}", "CPU")({graph.given})',
-            *(f'{name} = found["{name}"]' for name in graph.outputs),
+            f'found = openvino.Core().compile_model("{dest.name}", "CPU")({given})',
+            *(f'{name} = found["{name}"]' for name in outputs),
         ]
-    lines = ["import torch", "", f'found = torch.export.load("{dest.name}").module()(torch.from_numpy({graph.given}))']
-    if len(graph.outputs) == 1:
+    lines = ["import torch", "", f'found = torch.export.load("{dest.name}").module()(torch.from_numpy({given}))']
+    if len(outputs) == 1:
         return [*lines, f"{names} = found.detach().numpy()"]
-    return [*lines, *(f'{name} = found["{name}"].detach().numpy()' for name in graph.outputs)]
+    return [*lines, *(f'{name} = found["{name}"].detach().numpy()' for name in outputs)]
+
+
+def detector_card(
+    file: DetectorFile,
+    dest: Path,
+    form: GraphForm,
+    facts: Mapping[str, str],
+    agreement: Agreement,
+    description: str | None,
+) -> str:
+    """The model card of a detector."""
+    height, width = form.size
+    given = (
+        f"float32 (1, 3, {height}, {width}): one RGB image divided by 255, resized to fit (bilinear, antialiased), "
+        f"centred, and filled up with the grey {form.fill}"
+    )
+    outputs = {
+        "boxes": "float32 (M, 4): left, top, right and bottom in pixels of the input; at most 300",
+        "scores": f"float32 (M,): highest first, none below {LEAST_SCORE}",
+        "classes": "int64 (M,): indices into `labels.txt`",
+    }
+    program = f"""import numpy as np
+from PIL import Image
+
+image = Image.open("owl.jpg").convert("RGB")
+scale = min({width} / image.width, {height} / image.height)
+inner = round(image.width * scale), round(image.height * scale)
+left, top = ({width} - inner[0]) // 2, ({height} - inner[1]) // 2
+frame = np.full(({height}, {width}, 3), {form.fill}, np.uint8)
+frame[top : top + inner[1], left : left + inner[0]] = np.asarray(image.resize(inner, Image.Resampling.BILINEAR))
+images = (frame / 255).astype(np.float32).transpose(2, 0, 1)[None]
+
+"""
+    lines = _run_named(dest, IMAGES, OUTPUTS)
+    lines.append("boxes = (boxes - [left, top, left, top]) / scale  # in pixels of the image")
+    return model_card(
+        CardFacts(
+            name=file.name,
+            file=dest.name,
+            network=file.name,
+            what=f"`{dest.name}` is the detector {file.name}, exported by Birder with the suppression of "
+            "overlapping boxes in the graph. It runs without Birder.",
+            given={IMAGES: given},
+            outputs=outputs,
+            usage=program + "\n".join(lines),
+            checked=agreement.in_words("fp32"),
+            classes=form.names,
+            spec=None,
+            adaptation={},
+            metadata=facts,
+            description=description,
+        )
+    )
