@@ -80,7 +80,7 @@ class TextEncoder(nn.Module):
         x = self.token_embedding(tokens) + self.pos_embedding[: tokens.shape[1]]
         for block in self.block:
             x = block(x)
-        return self.projection(self.norm(x[torch.arange(len(x), device=x.device), end]))  # type: ignore[no-any-return]
+        return self.projection(self.norm(x[torch.arange(x.shape[0], device=x.device), end]))  # type: ignore[no-any-return]
 
 
 class CLIP(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,6 +56,7 @@ def load_pt2(
         raise WeightsError(f"{path} cannot be used: {wrong}.")
     module.to(device=device, dtype=dtype)
     module.requires_grad_(False)
-    module.size, module.input_channels = get_size_from_signature(signature), get_channels_from_signature(signature)
-    module.task = texts["task"]  # type: ignore[assignment]
+    found: Any = module
+    found.size, found.input_channels = get_size_from_signature(signature), get_channels_from_signature(signature)
+    found.task = texts["task"]
     return module, ModelInfo(classes or {}, signature, rgb_stats)

@@ -184,7 +184,8 @@ def export_detector(file: DetectorFile, path: Path, facts: Mapping[str, str]) ->
     detector = Detector(file.path)
     form = detector.form
     model = network_with_suppression(file.path, form)
-    facts = facts | {
+    facts = {
+        **facts,
         "task": DETECTION_TASK,
         "class_to_idx": json.dumps({name: index for index, name in enumerate(form.names)}),
         "imgsz": json.dumps(list(form.size)),
@@ -200,7 +201,7 @@ def _write(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> chec
     import onnx
 
     if path.suffix == ".onnx":
-        onnx_file.finish(model, path, facts | {"onnx_version": onnx.__version__})
+        onnx_file.finish(model, path, {**facts, "onnx_version": onnx.__version__})
         return onnx_file.runner(path, OUTPUTS)
     network = openvino.Core().read_model(model.SerializeToString(), b"")
     openvino_file.save(network, path, facts)

@@ -139,3 +139,5 @@ try {
 } catch (error) {
   tell(`The model does not run in this browser: ${error instanceof Error ? error.message : error}`);
 }
+
+export {};

@@ -111,8 +111,8 @@ class TextGraph(nn.Module):
 class FromPixels(nn.Module):
     """A graph with the transform in front: RGB images (B, H, W, 3) uint8 of any size in.
 
-    They are resized as Pillow does it for Birder (bicubic with antialiasing, rows first, rounded to whole numbers after
-    each of the two passes), then normalised.
+    They are resized as Pillow does it for Birder (bicubic with antialiasing, rounded to whole numbers after each of the
+    two passes, which stand in Pillow's order: see `onnx_file.add_transform`), then normalised.
     """
 
     def __init__(self, network: nn.Module, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
@@ -126,10 +126,17 @@ class FromPixels(nn.Module):
     def forward(self, images: torch.Tensor) -> Tensors:
         """Outputs of the network for images (B, H, W, 3) uint8."""
         x = images.permute(0, 3, 1, 2).float()
-        for size in ((x.shape[2], self.size[1]), self.size):
-            x = F.interpolate(x, size=size, mode="bicubic", antialias=True).round().clamp(0.0, 255.0)
+        excess_height, excess_width = (torch.scalar_tensor(x.shape[i + 2] - self.size[i]) for i in (0, 1))
+        columns_first = (excess_height > 2 * excess_width) & (excess_height > 0)
+        narrow = self._resized(self._resized(x, (x.shape[2], self.size[1])), self.size)
+        low = self._resized(self._resized(x, (self.size[0], x.shape[3])), self.size)
+        x = torch.where(columns_first, low, narrow)  # both, because a traced program does not branch
         outputs: Tensors = self.network(x * self.get_buffer("scale") + self.get_buffer("shift"))
         return outputs
+
+    @staticmethod
+    def _resized(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return F.interpolate(x, size=size, mode="bicubic", antialias=True).round().clamp(0.0, 255.0)
 
 
 class _Widened(nn.Module):

@@ -84,7 +84,7 @@ def write(
         model = quantised(model, graph, calibration)
     if transform is not None:
         add_transform(model, transform)
-    finish(model, path, facts | {"onnx_version": onnx.__version__})
+    finish(model, path, {**facts, "onnx_version": onnx.__version__})
 
 
 def finish(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> None:
@@ -116,7 +116,8 @@ def quantised(model: onnx.ModelProto, graph: Graph, calibration: npt.NDArray[np.
 def add_transform(model: onnx.ModelProto, transform: ClassificationTransform) -> None:
     """Put the transform in front of a graph whose input is (B, 3, H, W) float32, normalised.
 
-    Resize of onnxruntime on uint8 with `antialias` is Pillow's algorithm with Pillow's fixed-point arithmetic.
+    Resize of onnxruntime on uint8 with `antialias` is Pillow's algorithm with Pillow's fixed-point arithmetic. Pillow
+    resizes columns before rows where an image of h x w is cut down to H x W and h - H is more than 2 (w - W).
     """
     import onnx
     from onnx import TensorProto, helper
@@ -125,35 +126,49 @@ def add_transform(model: onnx.ModelProto, transform: ClassificationTransform) ->
     for node in graph.node:
         node.input[:] = [_TRANSFORMED if name == IMAGES else name for name in node.input]
     scale, shift = normalisation(transform.mean, transform.std)
-    constants = {
-        "transform_size": np.array(transform.size, np.int64),
+    height, width = transform.size
+    constants: dict[str, npt.NDArray[Any]] = {
+        "transform_size": np.array([height, width], np.int64),
+        "transform_height": np.array([height], np.int64),
+        "transform_width": np.array([width], np.int64),
+        "transform_two": np.array([2], np.int64),
         "transform_scale": np.array(scale, np.float32).reshape(1, 3, 1, 1),
         "transform_shift": np.array(shift, np.float32).reshape(1, 3, 1, 1),
     }
     graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
-    resize = helper.make_node(
-        "Resize",
-        ["transform_channels", "", "", "transform_size"],
-        ["transform_resized"],
-        mode="cubic",
-        antialias=1,
-        cubic_coeff_a=-0.5,
-        exclude_outside=1,
-        axes=[2, 3],
-        coordinate_transformation_mode="half_pixel",
-    )
-    front = [
-        helper.make_node("Transpose", [IMAGES], ["transform_channels"], perm=[0, 3, 1, 2]),
-        resize,
-        helper.make_node("Cast", ["transform_resized"], ["transform_floats"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["transform_floats", "transform_scale"], ["transform_scaled"]),
-        helper.make_node("Add", ["transform_scaled", "transform_shift"], [_TRANSFORMED]),
+    how = {
+        "mode": "cubic",
+        "antialias": 1,
+        "cubic_coeff_a": -0.5,
+        "exclude_outside": 1,
+        "axes": [2, 3],
+        "coordinate_transformation_mode": "half_pixel",
+    }
+    steps: list[tuple[str, Sequence[str], str, dict[str, Any]]] = [
+        ("Shape", [IMAGES], "image_height", {"start": 1, "end": 2}),
+        ("Shape", [IMAGES], "image_width", {"start": 2, "end": 3}),
+        ("Sub", ["image_height", "transform_height"], "excess_height", {}),
+        ("Sub", ["image_width", "transform_width"], "excess_width", {}),
+        ("Mul", ["excess_width", "transform_two"], "twice_excess_width", {}),
+        ("Greater", ["excess_height", "twice_excess_width"], "is_tall", {}),
+        ("Greater", ["image_height", "transform_height"], "is_high", {}),
+        ("And", ["is_tall", "is_high"], "columns_first", {}),
+        ("Concat", ["transform_height", "image_width"], "low_size", {"axis": 0}),
+        ("Concat", ["image_height", "transform_width"], "narrow_size", {"axis": 0}),
+        ("Where", ["columns_first", "low_size", "narrow_size"], "between_size", {}),
+        ("Transpose", [IMAGES], "image_channels", {"perm": [0, 3, 1, 2]}),
+        ("Resize", ["image_channels", "", "", "between_size"], "image_between", how),
+        ("Resize", ["image_between", "", "", "transform_size"], "image_resized", how),
+        ("Cast", ["image_resized"], "image_floats", {"to": TensorProto.FLOAT}),
+        ("Mul", ["image_floats", "transform_scale"], "image_scaled", {}),
+        ("Add", ["image_scaled", "transform_shift"], _TRANSFORMED, {}),
     ]
+    front = [helper.make_node(kind, given, [made], **more) for kind, given, made, more in steps]
     behind = list(graph.node)
     del graph.node[:]
     graph.node.extend([*front, *behind])
     del graph.input[:]
-    shape = ["batch", "height", "width", 3]
+    shape: list[str | int | None] = ["batch", "height", "width", 3]
     graph.input.append(helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, shape))
 
 

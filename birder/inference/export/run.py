@@ -235,12 +235,12 @@ def _export_detector(
     if spec is not None:
         facts |= {"license": spec.license, "source": spec.source}
     with drafts(dest) as folder:
-        form, facts, agreement = detector_file.export_detector(file, folder / dest.name, facts)
+        form, inside, agreement = detector_file.export_detector(file, folder / dest.name, facts)
         (folder / LABELS).write_text("".join(f"{name}\n" for name in one_line_each(form.names)), "utf-8", newline="\n")
-        card = words.detector_card(file, dest, form, facts, agreement, None if spec is None else spec.description)
+        card = words.detector_card(file, dest, form, inside, agreement, None if spec is None else spec.description)
         (folder / CARD).write_text(card, "utf-8", newline="\n")
     files = tuple(dest.with_name(name) for name in names)
-    return ExportedModel(dest, files, detector_file.OUTPUTS, form.names, precision, agreement, facts)
+    return ExportedModel(dest, files, detector_file.OUTPUTS, form.names, precision, agreement, inside)
 
 
 @contextmanager
