@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -278,15 +278,17 @@ class _Coming:
 
     def _find(self) -> None:
         self.image = None
-        for self.row, found in self._images:
+        for row, found in self._images:
             if isinstance(found, bytes):
-                self.image = found
+                self.row, self.image = row, found
                 return
-            self.failed.append({"uri": self._rows.uri(self.row), "reason": found, "shard": self._shard})
+            self.failed.append({"uri": self._rows.uri(row), "reason": found, "shard": self._shard})
             self.used += 1
 
 
-def _images(rows: ShardRows, wanted: npt.NDArray[np.int64], size: int) -> Iterator[tuple[int, bytes | str]]:
+def _images(
+    rows: ShardRows, wanted: npt.NDArray[np.int64], size: int
+) -> Generator[tuple[int, bytes | str], None, None]:
     """The JPEG of each row, or why there is none, in order; decoded in threads, a few images ahead."""
     opened = RowImages()
     threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
