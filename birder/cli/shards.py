@@ -50,7 +50,7 @@ def shards(
 
     birder shards photos.birder --to shards/
 
-    birder shards photos.birder --to shards/ --taxonomy taxa.csv --val-share 0.1
+    birder shards photos.birder --to larger/ --size 336 --val-share 0.1
     """
     import birder
 

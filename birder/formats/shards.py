@@ -49,7 +49,7 @@ class ShardWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._file = _Hashed(file)
         # It is only written to; whoever opened it closes it.
-        self._archive = tarfile.open(fileobj=self._file, mode="w|", format=tarfile.USTAR_FORMAT)  # type: ignore[call-overload]  # noqa: SIM115
+        self._archive = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[call-overload]  # noqa: SIM115
         self.records = 0
         self.size = 0
 
@@ -78,6 +78,9 @@ class _Hashed:
         self._file = file
         self.digest = hashlib.sha256()
         self.size = 0
+
+    def tell(self) -> int:
+        return self.size
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)

@@ -32,7 +32,6 @@ _UNKNOWN = frozenset(["(unidentified)", "unknown", "pleasehelp"])
 """What stands for a name that nobody knows."""
 _KINGDOMS = {"metazoa": "animalia", "archaeplastida": "plantae", "chloroplastida": "plantae"}
 """Kingdoms of other trees of life."""
-_ELEMENT = re.compile(r"<[^>\n]*>([^\n]*?)</[^>\n]*>")
 _NOT_THE_EPITHET = tuple(
     map(
         re.compile,
@@ -117,9 +116,23 @@ def _clean(name: str) -> str:
 
 def _without_html(text: str) -> str:
     """A text without the tags that are opened and closed again on one line, such as <i>...</i>."""
-    while (inner := _ELEMENT.sub(r"\1", text)) != text:
+    while (inner := "\n".join(map(_without_elements, text.split("\n")))) != text:
         text = inner
     return text
+
+
+def _without_elements(line: str) -> str:
+    """A line without a tag and the next closing one, again and again; what is between stays. Takes linear time."""
+    kept, at = [], 0
+    while True:
+        opening = line.find("<", at)
+        begin = line.find(">", opening + 1) + 1 if opening >= 0 else 0
+        end = line.find("</", begin) if begin else -1
+        following = line.find(">", end + 2) + 1 if end >= 0 else 0
+        if not following:
+            return "".join([*kept, line[at:]])
+        kept += [line[at:opening], line[begin:end]]
+        at = following
 
 
 def _epithet(species: str) -> str:

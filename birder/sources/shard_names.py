@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from birder.errors import ConfigError
 from birder.sources.source import is_url
 
-_MOST = 1_000_000  # names that braces may make
+_MOST = 100_000  # names that braces may make
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?")
 
 
@@ -49,7 +49,7 @@ def _files(name: str) -> list[str]:
 
 
 def expand_braces(text: str) -> list[str]:
-    """The texts that one with braces stands for, as bash makes them; `ConfigError` beyond a million.
+    """The texts that one with braces stands for, as bash makes them; `ConfigError` beyond 100,000.
 
     A range keeps leading zeros: {08..10} is 08, 09, 10. Braces that hold neither a comma nor a range stay as they are.
     """

@@ -27,8 +27,8 @@ SAME_BEGINNING = {
 AS_THE_ISSUE_WRITES_IT = {
     ("relocate", "--to"), ("evaluate", "--to"), ("shards", "--to"), ("backup", "DEST"), ("detect", "--model"),
 }  # fmt: skip
-"""`evaluate --to FOLDER` and `shards --to FOLDER` write several files, `relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST`
-names its destination by position, and the model of `detect` is a detector."""
+"""`evaluate --to FOLDER` and `shards --to FOLDER` write several files, `relocate --from OLD --to NEW` names no file,
+`backup COLLECTION DEST` names its destination by position, and the model of `detect` is a detector."""
 NOT_OUR_WORDS = re.compile(
     r"photograph|picture|text half|image half|without it\b|\bcondition\b|\bhopeless|\bnumbers each", re.IGNORECASE
 )
