@@ -34,6 +34,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *(
             "Adapted",
             "Evaluation",
+            "ShardsMade",
             "Detected",
             "Suggestions",
             "Suggestion",
