@@ -21,7 +21,15 @@ from birder.errors import ImageError
 from birder.extras import need
 from birder.images.apart import SIGXCPU, START_SECONDS, at_most, read_answer
 
-VIDEO_EXTENSIONS = frozenset([".mp4", ".mov", ".avi", ".mkv", ".m4v"])
+VIDEO_TYPES = {
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+    ".avi": "video/x-msvideo",
+    ".mkv": "video/x-matroska",
+    ".m4v": "video/mp4",
+}
+"""The media types of videos, by the ends of their names."""
+VIDEO_EXTENSIONS = frozenset(VIDEO_TYPES)
 
 SECONDS = 60.0
 """Of processor time that opening a video, or finding a frame of it, may take."""

@@ -140,8 +140,17 @@ def frame_of(path: str, fragment: str) -> Source | None:
     found = _TIME.fullmatch(time)
     if found is None:
         return None
-    milliseconds = 1000 * int(found[1]) + int((found[2] or "").ljust(3, "0"))
-    return Source(path, part=VideoFrame(VideoShard(path), milliseconds), box=box_of(box))
+    return Source(path, part=VideoFrame(VideoShard(path), _read_milliseconds(found)), box=box_of(box))
+
+
+def time_in_video(uri: str) -> timedelta | None:
+    """How long after its video's first frame a frame is, by the row's uri; None for other images."""
+    found = _TIME.fullmatch(uri.partition("#")[2].partition("&")[0])
+    return None if found is None else timedelta(milliseconds=_read_milliseconds(found))
+
+
+def _read_milliseconds(found: re.Match[str]) -> int:
+    return 1000 * int(found[1]) + int((found[2] or "").ljust(3, "0"))
 
 
 def _milliseconds(number: int, step: Fraction) -> int:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birder.analysis.sequences import count_animals, find_sequences, image_of, sequence_ids, summarise_sequences
+from birder.analysis.sequences import count_animals, find_sequences, sequence_ids, summarise_sequences
 from birder.collection.storage import Storage
 from tests.factory import collection_of_columns
 
