@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from birder.errors import ConfigError, ImageError, MissingExtraError
 from birder.images.video import VIDEO_EXTENSIONS, VideoInfo, video_readers
-from birder.sources.source import Loaded, Source, box_of
+from birder.sources.source import NO_COLUMNS, Loaded, Source, box_of
 
 _TYPES: Mapping[str, pa.DataType] = {"taken_at": pa.timestamp("us"), "video_seconds": pa.float64()}
 _TIME = re.compile(r"t=npt:(\d{1,9})(?:\.(\d{1,3}))?")
@@ -47,10 +47,14 @@ class FrameChoice:
 
 @dataclass(slots=True)
 class VideoShard:
-    """A video file; its header is read once."""
+    """A video file; its header is read once.
+
+    `told` has columns of its frames, by the second of the video that they are in.
+    """
 
     path: str
     choice: FrameChoice = field(default_factory=FrameChoice)
+    told: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     types: Mapping[str, pa.DataType] = field(default_factory=lambda: _TYPES)
     _filmed: datetime | None = None
 
@@ -85,7 +89,9 @@ class VideoShard:
             return
         size = 3 * info.width * info.height
         for number in range(count):
-            yield Source(self.path, part=VideoFrame(self, _milliseconds(number, step), size, step, number))
+            at = _milliseconds(number, step)
+            columns = self.told.get(at // 1000, NO_COLUMNS)
+            yield Source(self.path, part=VideoFrame(self, at, size, step, number), columns=columns)
 
     def load(self, milliseconds: int, before: list[int]) -> Loaded:
         """The frame of a time as a BMP file, and its columns; raises `OSError` or `ImageError`."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from birder.analysis.sequences import count_animals, find_sequences, sequence_ids, summarise_sequences
 from birder.collection.storage import Storage
+from birder.sources import image_of
 from tests.factory import collection_of_columns
 
 DATA = Path(__file__).parents[1] / "data" / "camtrap-dp"

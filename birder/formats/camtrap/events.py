@@ -157,7 +157,7 @@ def _answer(rows: Sequence[Observed]) -> Prediction | None:
 
 
 def _classified(lines: Sequence[Line]) -> Line:
-    """Who or what classified, when, and how surely: the latest person, else the surest prediction; what all agree on."""
+    """Who or what classified, when, how surely: the latest person, else the surest prediction; what people agree on."""
     people = [line for line in lines if not _guessed(line)]
     if people:
         latest = max(
@@ -189,14 +189,11 @@ def _one_animal(row: Observed) -> bool:
 
 def _may_be(row: Observed, name: str | None) -> bool:
     """Whether a box is an animal that may be of this name."""
+    animals = [line.get("scientificName") for line in row.said or row.guessed if line["observationType"] == "animal"]
     if row.said:
-        return any(
-            line["observationType"] == "animal" and line.get("scientificName") in (name, None) for line in row.said
-        )
+        return name in animals or None in animals
     category = row.row.get("category")
-    return category == "animal" or (
-        category is None and any(line["observationType"] == "animal" for line in row.guessed)
-    )
+    return bool(animals) if category is None else bool(category == "animal")
 
 
 def _guessed(line: Line) -> bool:

@@ -76,7 +76,7 @@ class Project:
 
 @dataclass
 class _Written:
-    """How many lines the package's tables have, how many of events, and names that are not known to be those of taxa."""
+    """How many lines the tables have, how many are of events, and scientific names not known to be those of taxa."""
 
     deployments: int = 0
     media: int = 0
