@@ -148,16 +148,14 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool, folder
 def table_lines(records: Iterator[Record]) -> Iterator[list[str | int | None]]:
     """The lines of the table, from records in the order of station, species and time.
 
-    A difference in time is that to the species' previous record at the station, 0 for its first; it is rounded as
-    camtrapR does, minutes from seconds, hours from these minutes, days from these hours.
+    A difference in time is that to the species' previous record at the station, 0 for its first; minutes, hours and
+    days are rounded to tenths.
     """
     before: Record | None = None
     for record in records:
         same = before is not None and (before.station, before.species) == (record.station, record.species)
         seconds = (record.moment - before.moment).total_seconds() if same and before is not None else 0.0
-        minutes = round(seconds / 60, 1)
-        hours = round(minutes / 60, 1)
-        deltas = (seconds, minutes, hours, round(hours / 24, 1))
+        deltas = (seconds, seconds / 60, seconds / 3600, seconds / 86400)
         yield [
             record.station,
             record.species,
