@@ -260,7 +260,7 @@ def test_labels_from_folders_are_exported_on_request_at_the_command_line(tmp_pat
     assert (line["scientificName"], line["classificationMethod"]) == ("trap", "")
     assert line["observationID"].endswith("-folder")
     run = CliRunner().invoke(app, ["export", str(collection.path), "--to", str(tmp_path / "a.csv"), "--folder-labels"])
-    assert isinstance(run.exception, ConfigError) and "camtrap-dp, xmp" in str(run.exception)
+    assert isinstance(run.exception, ConfigError) and "camtrap-dp, camtrapR, xmp" in str(run.exception)
 
 
 def test_everything_that_is_missing_is_reported_at_once(make: Make, tmp_path: Path) -> None:
