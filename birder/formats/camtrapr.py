@@ -75,7 +75,7 @@ class Record:
 def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool, folder_labels: bool = False) -> ExportReport:
     """Write a record table: a line for each species of each sequence, or of each image that is in none.
 
-    Takes some 500 bytes a record, and what `OpenSequences` says.
+    Takes some 500 bytes a record, and what `OpenSequences` says; an image in no sequence counts as one there.
 
     Raises
     ------
