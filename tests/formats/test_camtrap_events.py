@@ -144,9 +144,14 @@ def test_events_exclude_one_another_and_lose_no_label(drawn: list[tuple[int, int
     by = Classifiers("Ada", "net", lambda row: Source("person"))
     for number, ((name, place), (label, guess)) in enumerate(unique.items()):
         uri = box(f"{name}", place) if place else image(f"{name}")
-        each = {"id": f"{number}", "uri": uri, "label": label, "category": "animal" if place else None}
-        each |= {"predicted_label": guess, "predicted_score": 0.5 if guess else None}
-        rows.append(observed(each, observations(each, by)))
+        columns: dict[str, Any] = {
+            "id": f"{number}",
+            "uri": uri,
+            "label": label,
+            "category": "animal" if place else None,
+        }
+        columns |= {"predicted_label": guess, "predicted_score": 0.5 if guess else None}
+        rows.append(observed(columns, observations(columns, by)))
     events = events_of(rows, "net")
     facts = [(event.line["observationType"], event.line["scientificName"]) for event in events]
     assert len(set(facts)) == len(facts), "a species once"
