@@ -56,7 +56,7 @@ class VideoInfo(NamedTuple):
 
 
 def container_of(head: bytes) -> str | None:
-    """The container that the first 12 bytes of a file begin, as FFmpeg calls it: mov, avi or matroska; None for others."""
+    """The container that the first 12 bytes of a file begin, by FFmpeg's name: mov, avi, matroska; None for others."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
         return "mov"
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":

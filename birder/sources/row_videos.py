@@ -1,7 +1,8 @@
 """From a row's uri to the video that its frame is of: what it is called, and its bytes for a player.
 
-Bytes are given as they are, unlike those of images (`birder.sources.row_images`). So the uri must name a frame of a file
-with an extension of a video, and the file must begin as one: a collection that others made cannot have other files sent.
+Bytes are given as they are, unlike those of images (`birder.sources.row_images`). So the uri must name a frame of a
+file with an extension of a video, and the file must begin as one: a collection that others made cannot have other
+files sent.
 """
 
 from __future__ import annotations
