@@ -1,4 +1,4 @@
-"""Frames of videos on the page: the clip plays from the frame's time; where it cannot, the page says so and offers the file."""
+"""Frames of videos on the page: the clip plays from the frame's time; where it cannot, the file is offered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import birder
 from tests.factory import collection_of_columns
 from tests.server import live
 from tests.server.browsing import audit, expect, in_browser, opened, tile, total
-from tests.sources.videos import write_video
+from tests.sources.videos import grey_of, write_video
 
 pytestmark = in_browser
 
@@ -50,17 +50,19 @@ def open_frame(page: Any, end: str) -> None:
 
 
 def playing(page: Any) -> dict[str, Any]:
-    """Wait until the clip plays; where it is, and the grey that it shows."""
-    page.wait_for_function("document.querySelector('video').readyState >= 3 && !document.querySelector('video').paused")
-    found: dict[str, Any] = page.evaluate("""() => {
+    """Wait until the clip plays; where it is, its width, and the grey that it shows."""
+    found: dict[str, Any] = page.evaluate("""async () => {
         const video = document.querySelector('video');
+        for (let n = 0; n < 200 && (video.paused || video.readyState < 3); n++)
+            await new Promise(done => setTimeout(done, 50));
         const canvas = document.createElement('canvas');
         [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
         const context = canvas.getContext('2d');
         context.drawImage(video, 0, 0);
         const grey = context.getImageData(300, 200, 1, 1).data[0];
-        return {time: video.currentTime, width: video.videoWidth, grey};
+        return {time: video.currentTime, width: video.videoWidth, paused: video.paused, grey};
     }""")
+    assert not found["paused"]
     return found
 
 
@@ -81,7 +83,8 @@ def test_the_clip_plays_from_the_frames_time(page: Any, name: str) -> None:
     page.keyboard.press("p")
     now = playing(page)
     assert 2.5 <= now["time"] < 6 and now["width"] == 320
-    assert abs(now["grey"] - (20 + int(now["time"] * 25) * 5 % 200)) < 25 or now["grey"] > 15
+    shown = [grey_of(int(now["time"] * 25) + n) for n in range(-4, 4)]
+    assert min(abs(now["grey"] - grey) for grey in shown) < 12
     page.keyboard.press("p")
     expect(video).to_have_js_property("paused", True)
     page.keyboard.press("ArrowRight")
@@ -95,7 +98,9 @@ def test_the_player_is_reached_by_keyboard_and_has_keys_of_its_own(page: Any) ->
     open_frame(page, "a.mp4#t=npt:1")
     video = page.locator(".stage video")
     expect(video).to_have_js_property("currentTime", 1)
-    assert audit(page) == []
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert audit(page) == []
     for _ in range(30):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.tagName") == "VIDEO":
@@ -104,12 +109,16 @@ def test_the_player_is_reached_by_keyboard_and_has_keys_of_its_own(page: Any) ->
         raise AssertionError("Tab does not reach the player")
     page.keyboard.press("Space")
     playing(page)
-    assert page.locator("#selection-bar").is_hidden()  # Space is the player's
+    expect(page.get_by_role("button", name="Selected", exact=True)).to_be_visible()  # Space was the player's
     page.keyboard.press("Space")
     expect(video).to_have_js_property("paused", True)
     before = video.evaluate("each => each.currentTime")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"document.querySelector('video').currentTime > {before}")
+    for _ in range(40):
+        if video.evaluate("each => each.currentTime") > before:
+            break
+        page.wait_for_timeout(100)
+    assert video.evaluate("each => each.currentTime") > before
     expect(page.locator(".photo-title")).to_have_text("a.mp4 at 0:01")
     page.keyboard.press("Escape")
     expect(page.locator(".photo")).to_have_count(0)
@@ -119,11 +128,12 @@ def test_a_box_is_shown_alone_and_its_video_whole(page: Any) -> None:
     open_frame(page, "xywh=percent:0,0,25,25")
     video = page.locator(".stage video")
     expect(video).to_be_visible()
-    page.wait_for_function("Math.abs(document.querySelector('video').offsetWidth - 280) < 2")  # 80 pixels, 3.5 times
+    expect(video).to_have_css("width", "280px")  # 80 pixels, 3.5 times
     page.locator(".photo").get_by_role("button", name="Next image").focus()
     page.keyboard.press("p")
     assert playing(page)["width"] == 320
-    page.wait_for_function("document.querySelector('video').offsetWidth > 500")
+    expect(video).not_to_have_css("width", "280px")
+    assert video.evaluate("each => each.offsetWidth") > 500
 
 
 @pytest.mark.parametrize(("name", "why"), [("d.avi", "Browsers do not play AVI"), ("e.mp4", "cannot play it")])
@@ -152,14 +162,14 @@ def test_a_video_that_is_gone_is_said(browser: Any, tmp_path: Path) -> None:
             clip.rename(tmp_path / "b.mp4")
             page.keyboard.press("p")
             expect(page.locator(".clip-note")).to_have_text("The video cannot be sent: the file no longer exists.")
-            expect(page.get_by_role("heading", name="The image cannot be shown")).to_be_visible()
+            assert page.locator("video").count() == 0
 
 
 def test_the_history_says_what_was_shifted_and_undoes_it(page: Any, videos: Path) -> None:
     collection = birder.open_collection(videos)
     before = collection.to_arrow(["id", "taken_at"]).sort_by("id")
     collection.shift_time("-2d3h", author="Ada")
-    collection.label("video_seconds = 1", "fox", column="label", author="Ben")
+    collection.label(collection.to_arrow(["id"], where="video_seconds = 1")["id"].to_pylist(), "fox", author="Ben")
     collection.shift_time("+1h", where="video_seconds > 2")
     page.get_by_role("button", name="History of labels and times").click()
     entries = page.locator(".history li")
