@@ -91,7 +91,7 @@ class FilePart(Response):
         self._sent = sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it block by block; if the file has become shorter, the connection ends, so that nobody takes it for whole."""
+        """Send it block by block; a file that has become shorter ends the connection, lest it be taken for whole."""
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             left = 0 if scope["method"] == "HEAD" else len(self._sent)

@@ -35,7 +35,7 @@ _PATIENCE = 10.0
 _LONGEST_HEAD = 256 << 10
 """Bytes of a request's address and headers; a filter of 10,000 characters may be 120,000 bytes in an address."""
 _LAST_BYTES = 0.5
-"""Seconds for which answers that are being sent go on once the server is told to end; a paused video would never end."""
+"""Seconds for which answers under way go on once the server is told to end; a paused video would never end."""
 _DRAIN = 2.0
 """Seconds for which what a refused client still sends is read and discarded, so that it receives the answer."""
 _MOST = 1000
