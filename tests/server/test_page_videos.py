@@ -99,7 +99,8 @@ def test_the_player_is_reached_by_keyboard_and_has_keys_of_its_own(page: Any) ->
     video = page.locator(".stage video")
     expect(video).to_have_js_property("currentTime", 1)
     for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(400)  # colours fade
         assert audit(page) == []
     for _ in range(30):
         page.keyboard.press("Tab")
