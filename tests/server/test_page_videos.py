@@ -26,7 +26,7 @@ NOT_PLAYED = {"d.avi": "libx264", "e.mp4": "mpeg4"}
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("videos")
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
     for name, codec in (PLAYED | NOT_PLAYED).items():
         uri = write_video(folder / name, 300, codec=codec, size=(320, 240)).as_uri()
         rows |= {f"{uri}#t=npt:{seconds}": {"video_seconds": float(seconds)} for seconds in FRAMES}

@@ -137,7 +137,7 @@ def test_nothing_but_videos_of_frames_is_sent(tmp_path: Path) -> None:
         f"{video.as_uri()}#t=npt:",
         "http://127.0.0.1:9/a.mp4#t=npt:0",
     ]
-    rows = {uri: {} for uri in [*uris, f"{video.as_uri()}#t=npt:0&xywh=percent:0,0,50,50"]}
+    rows: dict[str, dict[str, float]] = {uri: {} for uri in [*uris, f"{video.as_uri()}#t=npt:0&xywh=percent:0,0,50,50"]}
     collection_of_columns(tmp_path / "c.birder", rows)
     with serving(tmp_path / "c.birder") as client:
         sent = []
