@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from birder.collection.schema import DEPLOYMENT
 from birder.errors import ConfigError
-from birder.images.video import VIDEO_TYPES
+from birder.images.video import MEDIA_TYPES
 from birder.sources import time_in_video, uri_to_path
 
 COLUMNS = ("uri", "mediaID", *DEPLOYMENT, "captureMethod", "fileName", "taken_at", "latitude", "longitude")
@@ -241,7 +241,7 @@ def iso(moment: datetime) -> str:
 
 def _media_type(*names: str) -> str:
     for name in names:
-        kind = VIDEO_TYPES.get(os.path.splitext(name)[1].lower()) or mimetypes.guess_type(name)[0]  # noqa: PTH122
+        kind = MEDIA_TYPES.get(os.path.splitext(name)[1].lower()) or mimetypes.guess_type(name)[0]  # noqa: PTH122
         if kind is not None and kind.startswith(("image/", "video/", "audio/")):
             return kind
     return "image/jpeg"
