@@ -20,8 +20,8 @@ from birder.formats.export import export
 from birder.formats.sources import find_sources
 from birder.pipeline.plan import plan
 from birder.sources import path_to_uri
+from tests.formats.camtrap import BOX, PREDICTED, PROJECT, Lines, check, lines
 from tests.formats.conftest import Make
-from tests.formats.test_camtrap import BOX, PREDICTED, PROJECT, Lines, check, lines
 from tests.sources.videos import write_video
 
 NOON = datetime(2024, 5, 1, 12)

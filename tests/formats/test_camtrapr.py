@@ -19,8 +19,8 @@ from birder.errors import CollectionError, ConfigError
 from birder.formats.camtrapr import COLUMNS, Record, table_lines
 from birder.formats.export import export
 from birder.sources import path_to_uri
+from tests.formats.camtrap import BOX, PREDICTED
 from tests.formats.conftest import Make
-from tests.formats.test_camtrap import BOX, PREDICTED
 
 NOON = datetime(2024, 5, 1, 12)
 TYPES = BOX | PREDICTED | {"category": pa.string()}
