@@ -21,8 +21,8 @@ from PIL import Image
 
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, FileExistsError, UnknownNameError
-from birder.learning import make_shards as module
-from birder.learning.make_shards import make_shards
+from birder.learning.make_shards import ShardsMade, make_shards
+from birder.learning.shard_rows import NO_TAXON
 from birder.naming.taxon_texts import TEXTS, taxon_texts
 from tests.factory import collection_of_columns, collection_of_images
 
@@ -43,7 +43,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     return found
 
 
-def made(collection: Storage, to: Path, **options: Any) -> module.ShardsMade:
+def made(collection: Storage, to: Path, **options: Any) -> ShardsMade:
     return make_shards(
         collection,
         to,
@@ -97,7 +97,7 @@ def test_samples_are_the_images_with_a_taxon_and_their_texts(collection: Storage
 
 def test_manifest_tells_what_was_written_and_what_was_not(collection: Storage, whole: Path) -> None:
     manifest = json.loads((whole / "manifest.json").read_text())
-    assert manifest["left_out"] == {module.NO_TAXON: 25}
+    assert manifest["left_out"] == {NO_TAXON: 25}
     (failure,) = manifest["failed"]
     assert failure["uri"].endswith("0008%20owl.jpg") and failure["reason"] == "unknown file format"
     for split in ("train", "val"):
@@ -108,7 +108,7 @@ def test_manifest_tells_what_was_written_and_what_was_not(collection: Storage, w
     assert any("lacks 1 of 4 classes: Größe" in sentence for sentence in manifest["how"])
     again = made(collection, whole)  # it is all there
     assert again.manifest == manifest and len(again.failed) == 1
-    assert str(again).endswith(f"Left out: 25 with {module.NO_TAXON}.")
+    assert str(again).endswith(f"Left out: 25 with {NO_TAXON}.")
 
 
 class Stopped(Exception):
@@ -201,7 +201,7 @@ def test_columns_of_ranks_are_enough(tmp_path: Path) -> None:
         rows[(tmp_path / f"{name}.png").as_uri()] = columns
     collection = collection_of_columns(tmp_path / "c.birder", rows, {"common_name": pa.string()})
     done = make_shards(collection, tmp_path / "s", share=0.0)
-    assert done.records("train") == 2 and done.manifest["left_out"] == {module.NO_TAXON: 1}
+    assert done.records("train") == 2 and done.manifest["left_out"] == {NO_TAXON: 1}
     texts = {sample["taxon_com.txt"].decode() for sample in samples(tmp_path / "s", "train")}
     assert texts == {
         "a photo of Animalia Pica hudsonia with common name Pica hudsonia.",
