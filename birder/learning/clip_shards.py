@@ -7,6 +7,7 @@ out and listed. Texts that a shard lacks are replaced by others; see `Captions`.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ FALLBACKS = (
     "text",
 )
 """What stands for a text that a sample lacks: the first of these that it has, else its first by name."""
+_PAUSES = (1.0, 5.0, 25.0)  # seconds before a server is asked again
 _MOST_FAILED = 10_000  # failures that are listed
 _HOPELESS = 10_000  # samples in a row that cannot be read
 
@@ -189,17 +191,11 @@ class ShardStream(Iterator[Sample]):
             order, turns, turn = self._order(self._pass)
             while self._place < len(order):
                 shard = order[self._place]
-                try:
-                    for found in read_samples(self._shards[shard], self._start):
-                        if isinstance(found, Damage):
-                            self._fail(f"{self._shards[shard]} at byte {found.start:,}", found.reason)
-                            continue
-                        number, self._start, self._number = self._number, found.end, self._number + 1
-                        if number % turns == turn:
-                            self._barren = 0
-                            yield shard, found
-                except (OSError, ConfigError, MemoryError) as error:
-                    self._fail(self._shards[shard], why_unreadable(error))
+                for found in self._read(self._shards[shard]):
+                    number, self._start, self._number = self._number, found.end, self._number + 1
+                    if number % turns == turn:
+                        self._barren = 0
+                        yield shard, found
                 self._place, self._start, self._number = self._place + 1, 0, 0
                 self._barren += 1
             self._pass, self._place = self._pass + 1, 0
@@ -207,6 +203,25 @@ class ShardStream(Iterator[Sample]):
                 raise self._hopeless()
             if not self._resample:
                 yield None
+
+    def _read(self, shard: str) -> Iterator[RawSample]:
+        """The samples of a shard from this stream's place in it on; a server is asked again where it breaks off."""
+        for pause in (*(_PAUSES if is_url(shard) else ()), None):
+            try:
+                for found in read_samples(shard, self._start):
+                    if isinstance(found, Damage):
+                        self._fail(f"{shard} at byte {found.start:,}", found.reason)
+                    else:
+                        yield found
+                return
+            except FileNotFoundError as error:
+                self._fail(shard, why_unreadable(error))
+                return
+            except (OSError, ConfigError, MemoryError) as error:
+                if pause is None:
+                    self._fail(shard, why_unreadable(error))
+                else:
+                    time.sleep(pause)
 
     def _order(self, number: int) -> tuple[list[int], int, int]:
         """The shards of a pass in their order, how many streams share each, and whose turn this stream's is."""

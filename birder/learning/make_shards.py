@@ -142,17 +142,17 @@ def make_shards(
         _write_split(state, rows, of_split, to, split, size, records, progress)
     if not state["shards"]:
         raise ConfigError(f"None of the {len(rows.held_out):,} images can be read: {state['failed'][0]['reason']}, ...")
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema_version": _SCHEMA_VERSION,
         "plan": plan,
         "asked": asked,
         "how": list(rows.how),
-        "shards": state["shards"],
+        "shards": sorted(state["shards"], key=lambda each: each["file"]),  # "train" comes before "val"
         "left_out": {NO_TAXON: rows.without} if rows.without else {},
-        "failed": state["failed"],
+        "failed": sorted(state["failed"], key=lambda each: each["shard"]),
     }
     for split in _SPLITS:
-        sizes = {Path(each["file"]).name: each["records"] for each in state["shards"] if each["split"] == split}
+        sizes = {Path(each["file"]).name: each["records"] for each in manifest["shards"] if each["split"] == split}
         _write_json(to / split / SIZES, sizes)
     _write_json(to / MANIFEST, manifest)
     (to / _UNFINISHED).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.filter import Filter, as_filter
-from birder.collection.schema import VECTORS
+from birder.collection.schema import LABEL_SOURCE, VECTORS
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
 from birder.learning.ranks import taxonomy_of_file
@@ -40,7 +40,8 @@ class ShardRows:
     Attributes
     ----------
     table
-        N rows: id, uri, sha256, the label's column, those of ranks, and common_name, as far as the collection has them.
+        N rows: id, uri, sha256, the label's column, those of ranks, common_name and label_source, as far as there are
+        any.
     held_out
         (N,) bool: the rows for validation; those of one group are on one side.
     how
@@ -90,7 +91,8 @@ def shard_rows(
     """Read the rows that have a taxon, and hold out some of them for validation, whole groups at a time.
 
     A row's taxon is what the taxonomy says of its label, and at the other ranks what its own columns say. Its common
-    name is that of its row, else of the taxonomy, else its label, unless that is a scientific name.
+    name is that of its row, else of the taxonomy, else its label, unless that is a scientific name, or the name of a
+    folder that the taxonomy does not know.
 
     Twice the embeddings are in memory while the rows are sorted, and a copy while groups are found.
 
@@ -126,7 +128,11 @@ def shard_rows(
     if not _is_text(reader.columns[column]):
         raise ConfigError(f"The column {column!r} of {storage.path} holds {reader.columns[column]}, not names.")
     chosen = as_filter(where, reader.columns)
-    own = [name for name in (*ranks_in(reader.columns), COMMON_NAME) if _is_text(reader.columns.get(name, pa.null()))]
+    own = [
+        name
+        for name in (*ranks_in(reader.columns), COMMON_NAME, LABEL_SOURCE)
+        if _is_text(reader.columns.get(name, pa.null()))
+    ]
     columns = list(dict.fromkeys(["id", "uri", "sha256", column, *own, *columns_for_groups(storage, group_by)]))
     table, embeddings = _read(reader, columns, chosen, storage.model.embedding_size)
     names = _names(table, column, own, taxonomy)
@@ -165,13 +171,18 @@ class _Names:
     def label(self, row: Mapping[str, Any]) -> str:
         return (row[self.column] or "").strip()
 
+    def _is_common(self, label: str, row: Mapping[str, Any], taxon: Mapping[str, str]) -> bool:
+        """Whether a label is what people call the taxon: not a scientific name, nor any folder's."""
+        of_folder = self.column == "label" and row.get(LABEL_SOURCE) == "folder" and label not in self.taxa
+        return self.column not in RANKS and not of_folder and not _is_scientific(label, taxon)
+
     def knows(self, row: Mapping[str, Any]) -> bool:
         return bool(clean_taxon(self.taxon(row)))
 
     def texts(self, row: Mapping[str, Any]) -> dict[str, str]:
         taxon, label = self.taxon(row), self.label(row)
         common = (row.get(COMMON_NAME) or "").strip() or self.common.get(label, "")
-        if not common and self.column not in RANKS and not _is_scientific(label, taxon):
+        if not common and self._is_common(label, row, taxon):
             common = label
         return dict(_texts(tuple(taxon.items()), common))
 
@@ -186,8 +197,12 @@ def _names(table: pa.Table, column: str, own: Sequence[str], taxonomy: Path | No
 
 def _is_scientific(label: str, taxon: Mapping[str, str]) -> bool:
     """Whether a label is a name of the taxon at one of its ranks."""
-    names = clean_taxon(taxon)
-    known = {*names.values(), *taxon.values(), species_name(names.get("genus", ""), names.get("species", ""))}
+    cleaned = clean_taxon(taxon)
+    known = {*cleaned.values(), *taxon.values()}
+    for names in (cleaned, taxon):
+        ordered = [names[rank] for rank in RANKS if names.get(rank)]
+        known |= {species_name(names.get("genus", ""), names.get("species", "")), " ".join(ordered)}
+        known.add(" ".join(name for rank in ("genus", "species") if (name := names.get(rank))))
     return label.casefold() in {name.casefold() for name in known}
 
 
@@ -251,4 +266,6 @@ def _held_out(
         if folds.count
         else "None is held out for validation: the images of each taxon are all in one group."
     )
+    if folds.count and folds.unjudged:
+        sentence += f" {len(folds.unjudged):,} taxa with all their images in one group are for training."
     return held_out, (*groups.how, sentence)

@@ -18,8 +18,9 @@ from PIL import Image
 from birder.errors import ConfigError
 from birder.learning import clip_shards
 from birder.learning.clip_shards import Captions, ShardStream, count_samples
+from birder.sources import samples
 from birder.sources.shard_names import expand_braces, expand_shards
-from tests.sources.test_sources_remote import site
+from tests.sources.test_sources_remote import Handler, site
 
 __all__ = ["site"]
 QUICK = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -177,6 +178,29 @@ def test_a_text_that_is_missing_is_replaced_and_counted() -> None:
         "1 samples without com: a was taken; 1 samples without sci_com: scientific_name was taken; "
         "1 samples without sci_com: taxon was taken"
     )
+
+
+def test_a_server_that_breaks_off_is_asked_again(
+    site: tuple[str, Path, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder, _ = site
+    content = write_shard(folder / "s.tar", ["whole"] * 40).read_bytes()
+    expected = keys(ShardStream([str(folder / "s.tar")], once=True, shuffle=0), 40)
+    monkeypatch.setattr(samples, "_AT_ONCE", 4096)  # many requests
+    pauses = []
+
+    def mend(seconds: float) -> None:
+        pauses.append(seconds)
+        monkeypatch.setattr(Handler, "answer", answer)
+
+    answer = Handler.answer
+    monkeypatch.setattr("time.sleep", mend)
+    stream = ShardStream([f"{url}/s.tar"], once=True, shuffle=0)
+    found = keys(stream, 10)
+    monkeypatch.setattr(Handler, "answer", lambda handler, _body: handler.send_error(503))
+    assert len(content) > 20 * 4096
+    assert found + keys(stream, 30) == expected
+    assert pauses == [1.0] and stream.failed == {}
 
 
 def test_shards_at_a_url(site: tuple[str, Path, list[Any]]) -> None:
