@@ -11,7 +11,7 @@ import typer
 from birder.cli import options
 from birder.cli.errors import FAILED
 from birder.cli.outcomes import tell_failures
-from birder.cli.output import image_name, one_line, say
+from birder.cli.output import image_name, note, one_line, say
 from birder.cli.progress import stage_progress
 
 
@@ -54,19 +54,23 @@ def shards(
     """
     import birder
 
-    done = birder.open_collection(collection).shards(
-        to,
-        column=column,
-        taxonomy=taxonomy,
-        where=where,
-        group_by=options.names_in(group_by),
-        size=size,
-        records=records,
-        val_share=val_share,
-        seed=seed,
-        force=force,
-        progress=stage_progress(every_stage=True),
-    )
+    try:
+        done = birder.open_collection(collection).shards(
+            to,
+            column=column,
+            taxonomy=taxonomy,
+            where=where,
+            group_by=options.names_in(group_by),
+            size=size,
+            records=records,
+            val_share=val_share,
+            seed=seed,
+            force=force,
+            progress=stage_progress(every_stage=True),
+        )
+    except KeyboardInterrupt:
+        note("Stopped. The shards that are whole stay: to go on, run the same command again.")
+        raise
     for sentence in done.manifest["how"]:
         say(one_line(sentence))
     say(one_line(str(done)))

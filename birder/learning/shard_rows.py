@@ -256,8 +256,10 @@ def _held_out(
     if share == 0.0:
         return np.zeros(table.num_rows, np.bool_), ("All images are for training: none is held out.",)
     groups = find_groups(storage, table, embeddings, column=column, group_by=group_by)
-    taxa = [names.texts(row)["taxonomic_name"] for row in _rows(table, names.columns)]
-    folds = make_folds(np.unique(taxa, return_inverse=True)[1], groups.codes, round(1 / share), seed)
+    taxa = np.unique([names.texts(row)["taxonomic_name"] for row in _rows(table, names.columns)], return_inverse=True)[
+        1
+    ]
+    folds = make_folds(taxa, groups.codes, round(1 / share), seed)
     # A fold's group may hold rows of a taxon that has no other group: they follow it, so that no group is divided.
     held_out = np.isin(groups.codes, groups.codes[folds.of == 0])
     sentence = (
@@ -266,6 +268,8 @@ def _held_out(
         if folds.count
         else "None is held out for validation: the images of each taxon are all in one group."
     )
-    if folds.count and folds.unjudged:
-        sentence += f" {len(folds.unjudged):,} taxa with all their images in one group are for training."
-    return held_out, (*groups.how, sentence)
+    alone = len(set(folds.unjudged) - set(taxa[held_out].tolist()))
+    if not folds.count or not alone:
+        return held_out, (*groups.how, sentence)
+    taxa_alone = f"{alone:,} taxon has" if alone == 1 else f"{alone:,} taxa have"
+    return held_out, (*groups.how, sentence, f"{taxa_alone} all images in one group, and stay in training.")
