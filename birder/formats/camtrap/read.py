@@ -25,6 +25,7 @@ _MEDIA = ("mediaID", "captureMethod", "fileName")
 _DEPLOYMENT = ("locationID", "locationName", "cameraID", "cameraModel", "habitat")
 _OBSERVATION = ("eventID", "observationType", "lifeStage", "sex", "behavior")
 _FLOATS = ("latitude", "longitude")
+_DATES = ("deploymentStart", "deploymentEnd")
 _Line = dict[str, str]
 DESCRIPTION = "datapackage.json"
 """The file that makes a folder a package."""
@@ -63,7 +64,8 @@ def read_images(path: str) -> Iterator[Source]:
     Observations of the medium itself count; if it has none, those of the events that it falls into. If all of them
     agree on the scientific name, it becomes the label, and the ranks that are known of it are filled; of several names,
     `scientificName` has all, joined by " | ", and the label is null. Other columns have a value if the observations
-    agree on it. `taken_at` is local time without a zone, as EXIF has it.
+    agree on it. `taken_at`, `deploymentStart` and `deploymentEnd` are local time without a
+    zone, as EXIF has it.
 
     Parameters
     ----------
@@ -94,7 +96,8 @@ def read_images(path: str) -> Iterator[Source]:
         row["deployment"] = line.get("deploymentID") or None
         row |= {name: deployment.get(name) or None for name in _DEPLOYMENT}
         row |= {name: as_number(deployment.get(name)) for name in _FLOATS}
-        row["taken_at"] = moment.replace(tzinfo=None) if moment else None
+        row |= {name: _local(_time(deployment.get(name))) for name in _DATES}
+        row["taken_at"] = _local(moment)
         rows.append(row | _observed(observed, ranks))
     columns = {name: pa.array([row.get(name) for row in rows], type_) for name, type_ in _TYPES.items()}
     table = without_odd_places(pa.table(columns), path)
@@ -111,7 +114,8 @@ def read_images(path: str) -> Iterator[Source]:
 _TYPES: dict[str, pa.DataType] = (
     dict.fromkeys(("label", "deployment", *_MEDIA, *_DEPLOYMENT, *_OBSERVATION, "scientificName", *RANKS), pa.string())
     | dict.fromkeys(_FLOATS, pa.float64())
-    | {"taken_at": pa.timestamp("us"), "count": pa.int64()}
+    | dict.fromkeys(("taken_at", *_DATES), pa.timestamp("us"))
+    | {"count": pa.int64()}
 )
 
 
@@ -199,6 +203,11 @@ def _time(text: str | None) -> datetime | None:
         return datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
+
+
+def _local(moment: datetime | None) -> datetime | None:
+    """A time as the camera's clock showed it, without a zone."""
+    return moment.replace(tzinfo=None) if moment else None
 
 
 def _utc(moment: datetime) -> datetime:
