@@ -12,6 +12,7 @@ import pytest
 from birder.analysis.activity import Activity, find_activity
 from birder.collection.filter import as_filter
 from birder.errors import CollectionError, UnknownNameError
+from birder.formats.camtrap import read_images
 from tests.factory import collection_of_columns
 
 NOON = datetime(2024, 5, 1, 12)
@@ -91,6 +92,13 @@ def test_species_limit_captures_and_filters_limit_rows(tmp_path: Path) -> None:
         report(tmp_path / "g", ROWS, column="labl")
     with pytest.raises(CollectionError, match="No row matches"):
         report(tmp_path / "h", ROWS, where="deployment = 'Z'")
+
+
+def test_camtrap_dp_tells_the_dates_of_deployments() -> None:
+    package = Path(__file__).parents[1] / "data" / "camtrap-dp" / "datapackage.json"
+    columns = next(iter(read_images(str(package)))).columns
+    assert columns["deploymentStart"] == datetime(2020, 5, 30, 4, 57, 37)
+    assert columns["deploymentEnd"] == datetime(2020, 7, 1, 11, 41, 41)
 
 
 def test_a_curve_has_one_time_an_event_and_clocks_are_doubted(tmp_path: Path) -> None:

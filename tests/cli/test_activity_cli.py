@@ -1,4 +1,4 @@
-"""`birder activity` at the command line, on the images of a Camtrap DP package that people labelled."""
+"""`birder activity` at the command line: what it prints and writes, and how it refuses."""
 
 from __future__ import annotations
 
