@@ -175,10 +175,13 @@ def _minutes(found: Captures, chosen: Sequence[int]) -> dict[str, Codes]:
 def _table(found: Captures, counts: Codes, chosen: Sequence[int]) -> pa.Table:
     lines: list[dict[str, Any]] = []
     for code, each in enumerate(found.deployments):
-        captured = [one for one in chosen if counts[code, one]]
+        captured: list[int | None] = [one for one in chosen if counts[code, one]]
         for one in captured or [None]:
             number = 0 if one is None else int(counts[code, one])
-            line = {"deployment": each.name or None, "species": None if one is None else found.species[one]}
+            line: dict[str, Any] = {
+                "deployment": each.name or None,
+                "species": None if one is None else found.species[one],
+            }
             rate = 100 * number / each.nights if each.nights else None
             line |= {"captures": number, "per_100_nights": rate, "nights": each.nights}
             lines.append(line | {"start": each.start, "end": each.end, "nights_from": each.known_by})

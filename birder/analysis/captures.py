@@ -118,7 +118,8 @@ class Captures:
     @property
     def timed(self) -> Bools:
         """(C,) bool: whether the time is known."""
-        return self.moment != NO_TIME
+        known: Bools = self.moment != NO_TIME
+        return known
 
 
 NO_TIME = np.iinfo(np.int64).min
@@ -186,7 +187,8 @@ class _Codes(dict[str, int]):
         encoded = values.dictionary_encode()
         codes = [self.setdefault(each, len(self)) for each in encoded.dictionary.to_pylist()]
         places = encoded.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
-        return np.array([*codes, -1], np.int64)[places]
+        found: Codes = np.array([*codes, -1], np.int64)[places]
+        return found
 
 
 class _Read(NamedTuple):
@@ -231,7 +233,9 @@ def _read(rows: RowReader, column: str | None, where: Filter | None) -> _Read:
         if LABEL_SOURCE in own and "label" in people:
             of_folder = pc.and_(pc.equal(table[LABEL_SOURCE], "folder"), pc.is_valid(table["label"]))
             by_folder += pc.sum(of_folder).as_py() or 0
-    columns = {name: np.concatenate(arrays) if arrays else np.empty(0, np.int64) for name, arrays in found.items()}
+    columns: dict[str, Any] = {
+        name: np.concatenate(arrays) if arrays else np.empty(0, np.int64) for name, arrays in found.items()
+    }
     latitude, longitude = columns.pop("latitude"), columns.pop("longitude")
     return read._replace(columns=columns, latitude=latitude, longitude=longitude, by_folder=by_folder)
 

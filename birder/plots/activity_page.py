@@ -104,8 +104,8 @@ def _effort(found: Activity) -> str:
         f"<tr><th scope=row>All</th><td></td><td></td>{_number(found.nights, 1)}<td></td>{totals}"
         f"{_number(rate, 2)}</tr>"
     )
-    heads = ("Deployment", "Start", "End", "Nights", "Nights from", "Events", "Animals", "Humans", "Vehicles")
-    heads += ("Blank", "Not named", "Animals per 100 nights")
+    heads = ["Deployment", "Start", "End", "Nights", "Nights from", "Events", "Animals", "Humans", "Vehicles"]
+    heads += ["Blank", "Not named", "Animals per 100 nights"]
     numbers = set(heads) - {"Deployment", "Start", "End", "Nights from"}
     parts = [
         "<p>A trap night is 24 hours of one camera. Animals, humans and vehicles are numbers of events that show them, "
@@ -121,7 +121,7 @@ def _effort(found: Activity) -> str:
             others = [_number(sum(counts[_WIDE:]))] if len(found.species) > _WIDE else []
             rows.append(f"<tr>{_name(each.name)}{''.join(map(_number, counts[:_WIDE]))}{''.join(others)}</tr>")
         columns = [each.name for each in named] + (["Others"] if len(found.species) > _WIDE else [])
-        heads = ("Deployment", *columns)
+        heads = ["Deployment", *columns]
         parts.append("<h3>Captures of each species</h3>")
         parts.append(table("Captures by deployment and species", heads, rows, numbers=columns, down=columns))
     return "".join(parts)

@@ -24,7 +24,7 @@ def made(path: Path, *, placed: bool = True) -> birder.Collection:
     rows: dict[str, dict[str, Any]] = {}
     for number in range(60):
         place = number % 6
-        row = {"deployment": NASTY if place == 0 else f"A{place}", "sequence": f"s{number}"}
+        row: dict[str, Any] = {"deployment": NASTY if place == 0 else f"A{place}", "sequence": f"s{number}"}
         row |= {"taken_at": datetime(2024, 5, 1, number % 24) + timedelta(days=number)}
         row |= {"label": NASTY if number % 4 == 0 else "fox" if number % 2 else "blank"}
         row |= {"latitude": -17.0 - place / 10, "longitude": 179.0 + place / 10} if placed else {}
