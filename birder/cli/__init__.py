@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from birder.cli.activity import activity
 from birder.cli.adapt import adapt
 from birder.cli.backup import backup
 from birder.cli.classify import classify
@@ -107,7 +108,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
     "Learn": {"adapt": adapt, "evaluate": evaluate},
-    "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
+    "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats, "activity": activity},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},
 }

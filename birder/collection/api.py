@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from birder.analysis.activity import Activity
 from birder.analysis.agreement import Agreement
 from birder.analysis.duplicates import THRESHOLD, find_duplicates
 from birder.analysis.projection import MapPoints, read_map
@@ -1252,6 +1253,54 @@ class Collection:
         from birder.collection.drawing import map_of
 
         return map_of(self._rows, to, colour=colour, recompute=recompute, seed=seed, progress=progress)
+
+    def activity(
+        self,
+        to: str | Path | None = None,
+        *,
+        species: str | Sequence[str] = (),
+        column: str | None = None,
+        where: str | Filter | None = None,
+        seed: int = 0,
+    ) -> Activity:
+        """Effort and captures by deployment, activity over the day, accumulation of species, and stations.
+
+        A capture is one species in one sequence; an image without a sequence is its own. The name is the label, else
+        the lowest rank, else what a box or Camtrap DP says (a person, a vehicle, nothing), else the prediction. Trap
+        nights go from `deploymentStart` to `deploymentEnd` where rows have these columns, as those of Camtrap DP
+        packages do; else from the first image to the last, at least 1.
+
+        Parameters
+        ----------
+        to
+            Also write it: .html for a page; .png, .svg or .pdf for an image.
+        species
+            Only these names: in the captures, curves and stations. Effort and accumulation stay those of all.
+        column
+            Names are in this column alone.
+        where
+            A filter: only these rows, for effort too. Choose seasons or places by it, and species by `species`.
+        seed
+            Of the bootstrap: the same rows and seed give the same figures.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column, or nothing has one of these names.
+        CollectionError
+            No row matches the filter.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> found = collection.activity()
+        >>> found.species[0].name, found.species[0].captures
+        ('birds', 27)
+        """
+        from birder.collection.drawing import activity_of
+
+        species = (species,) if isinstance(species, str) else tuple(species)
+        return activity_of(self._rows, to, species=species, column=column, where=where, seed=seed)
 
     def stored_map(self) -> MapPoints | None:
         """The map as `map` gives it, if it has been computed; else None."""

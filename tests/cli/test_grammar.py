@@ -14,8 +14,8 @@ from birder.cli import app
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
-    "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map", "relocate",
-    "search", "sequences", "serve", "shift-time", "stats", "tidy", "undo",
+    "activity", "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map",
+    "relocate", "search", "sequences", "serve", "shift-time", "stats", "tidy", "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "fetch", "info", "models", "taxa"}
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}

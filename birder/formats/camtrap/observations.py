@@ -30,9 +30,9 @@ COLUMNS = (
 )
 """Columns of a collection that observations are made of, where it has them."""
 
-# How tools for camera traps name what is not an animal -> observationType
-_NOT_ANIMALS = {"blank": "blank", "empty": "blank", "human": "human", "person": "human", "people": "human"}
-_NOT_ANIMALS |= {"homo sapiens": "human", "vehicle": "vehicle", "unknown": "unknown"}
+NOT_ANIMALS = {"blank": "blank", "empty": "blank", "human": "human", "person": "human", "people": "human"}
+NOT_ANIMALS |= {"homo sapiens": "human", "vehicle": "vehicle", "unknown": "unknown"}
+"""How tools for camera traps name what is not an animal -> observationType."""
 _ALLOWED = {
     "observationType": {"animal", "human", "vehicle", "blank", "unknown", "unclassified"},
     "lifeStage": {"adult", "subadult", "juvenile"},
@@ -84,7 +84,7 @@ def observations(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[L
 
 def by_machine(prediction: Prediction, model: str) -> Line:
     """What a model says is there; `model` if the prediction names none."""
-    kind = _NOT_ANIMALS.get(prediction.name.lower(), "animal")
+    kind = NOT_ANIMALS.get(prediction.name.lower(), "animal")
     ranks = list(prediction.ranks.values())
     return {
         "observationType": kind,
@@ -116,7 +116,7 @@ def _by_people(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Lin
         label = source = None
     lowest = lowest_name(taxon_of(row))
     given = row.get("observationType") if row.get("observationType") in _ALLOWED["observationType"] else None
-    other = _NOT_ANIMALS.get(str(label).lower()) if label else None
+    other = NOT_ANIMALS.get(str(label).lower()) if label else None
     kind = other or given or "animal"
     if not (label or lowest or row.get("scientificName") or given not in (None, "unclassified")):
         return
