@@ -93,7 +93,7 @@ def _effort(found: Activity) -> str:
     for each in shown:
         counts = "".join(_number(getattr(each, kind)) for kind in kinds)
         rows.append(
-            f"<tr>{_name(each.name)}<td class="span">{_moment(each.start)}</td><td class="span">{_moment(each.end)}</td>"
+            f"<tr>{_name(each.name)}<td class=span>{_moment(each.start)}</td><td class=span>{_moment(each.end)}</td>"
             f"{_number(each.nights, 1)}<td>{text(each.known_by or '')}</td>{counts}"
             f"{_number(100 * each.animals / each.nights if each.nights else None, 2)}</tr>"
         )
