@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from birder.collection.reading import RowReader
 from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE
 from birder.collection.storage import Storage
+from birder.sources import image_of
 
 GAP = 60.0
 """Seconds: images of a sequence follow each other within this time."""
@@ -91,15 +92,6 @@ def count_animals(sequences: Codes, images: Codes, animals: npt.NDArray[np.bool_
         _, first, boxes = np.unique(images[animals], return_index=True, return_counts=True)
         np.maximum.at(counts, sequences[animals][first], boxes)
     return counts
-
-
-def image_of(uri: str) -> str:
-    """The uri of the image that a row is of: without the box, with the time of a frame."""
-    file, separator, fragment = uri.partition("#")
-    if not separator or "xywh=" not in fragment:
-        return uri
-    rest = "&".join(part for part in fragment.split("&") if not part.startswith("xywh="))
-    return f"{file}#{rest}" if rest else file
 
 
 class TimedRows(NamedTuple):

@@ -21,6 +21,7 @@ from birder.analysis.sequences import summarise_sequences
 from birder.analysis.stats import Stats, ValueCount, stats, value_counts
 from birder.collection.backbone import with_backbone
 from birder.collection.backup import Backup, backup
+from birder.collection.detection import Empty
 from birder.collection.filter import Filter
 from birder.collection.index import IndexStatus, index_status, make_index
 from birder.collection.journal import Change
@@ -352,6 +353,8 @@ class Collection:
         *,
         table: str | Path | None = None,
         crops: str | Path | None = None,
+        detect: bool | str | Path = False,
+        empty: Empty = "keep",
         min_confidence: float = 0.2,
         folder_labels: bool = True,
         deployment_from: int | None = None,
@@ -380,8 +383,15 @@ class Collection:
         crops
             MegaDetector's results (JSON): embed each animal's box, not the image. `images` is then the one folder that
             its file names are relative to.
+        detect
+            Find animals, and embed each animal's box, not the image: True for the detector that is installed with
+            Birder, or a registered name or ONNX file as for `birder.detect`. Each image is decoded once, at full size.
+        empty
+            With `detect`, for an image without an animal: "keep" a row of the whole image, whose `category` is
+            "empty", "person" or "vehicle", so that an animal that the detector missed can still be found and labelled;
+            or "note" it among the failures ("no animal found") and embed nothing.
         min_confidence
-            With `crops`: the minimum confidence of a box.
+            With `crops` or `detect`: the minimum confidence of a box.
         folder_labels
             Use the name of a file's folder as its label, unless another source provides one.
         deployment_from
@@ -435,6 +445,8 @@ class Collection:
                 stop,
                 table=table,
                 crops=crops,
+                detect=detect,
+                empty=empty,
                 min_confidence=min_confidence,
                 folder_labels=folder_labels,
                 deployment_from=deployment_from,

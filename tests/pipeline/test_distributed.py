@@ -279,7 +279,7 @@ def test_boxes_of_an_image_stay_in_one_chunk(pending: Callable[[Source], Any]) -
 
 @pytest.fixture
 def pending() -> Callable[[Source], Any]:
-    from birder.pipeline.decode import Pending
+    from birder.pipeline.known import Pending
 
     return lambda source: Pending(source, None)
 
