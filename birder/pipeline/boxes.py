@@ -15,7 +15,7 @@ import pyarrow as pa
 from birder.collection.detection import DETECTIONS, DetectionRecord, Empty
 from birder.collection.schema import Former
 from birder.formats.megadetector import BOX_DIGITS, CONFIDENCE_DIGITS, box_on_image
-from birder.pipeline.known import Pending
+from birder.pipeline.known import Found, Pending
 from birder.sources import Box, Source
 from birder.weights.detector import DetectorFile
 
@@ -52,7 +52,7 @@ class Detecting:
         """The detector; each process has one."""
         return _load(self.file)
 
-    def found(self, item: Pending, image: Image.Image) -> list[Pending]:
+    def due(self, item: Pending, image: Image.Image) -> list[Pending]:
         """Detect what is on an image, and tell what is to be embedded: none if the image is to be noted as empty.
 
         Rows of its boxes that are there already are left out, unless nothing would be left.
@@ -63,29 +63,27 @@ class Detecting:
         sources = list(_animals(item.source, boxes))
         animals = len(sources)
         if not sources and (self.empty == "keep" or item.known):
-            best = max(boxes, key=lambda each: each.confidence, default=None)
-            told = {"category": best.category, "confidence": best.confidence} if best is not None else {}
-            sources = [_with(item.source, None, {"category": EMPTY, "confidence": None, **told, DETECTIONS: 0})]
-        before = item.before or {}
+            category, confidence = category_of(boxes, self.min_conf)
+            sources = [_with(item.source, None, {"category": category, "confidence": confidence, DETECTIONS: 0})]
+        before, failures = item.boxes.rows, item.boxes.failures
         there = {uri for uri, (stamp, count) in before.items() if stamp == item.stamp and count == animals}
         uris = [source.uri for source in sources]
-        found = [
+        due = [
             Pending(
                 source,
                 item.stamp,
                 known=uri in before or (item.known and uri == item.uri),
-                failed=uri in item.failed_boxes or (item.failed and uri == item.uri),
-                counts=0,
-                animals=animals,
+                failed=uri in failures or (item.failed and uri == item.uri),
+                found=Found(False, animals),
             )
             for source, uri in zip(sources, uris, strict=True)
             if uri not in there or there.issuperset(uris)
         ]
-        if found:
-            failures = {*item.failed_boxes, *([item.uri] if item.failed else [])}
-            found[0].counts = 1
-            found[0].former = Former(sorted(before.keys() - set(uris)), sorted(failures - set(uris)))
-        return found
+        if due:
+            failed = {*failures, *([item.uri] if item.failed else [])}
+            former = Former(sorted(before.keys() - set(uris)), sorted(failed - set(uris)))
+            due[0].found = Found(True, animals, former)
+        return due
 
 
 @functools.cache
@@ -93,6 +91,13 @@ def _load(file: DetectorFile) -> Detector:
     from birder.inference.detector import Detector
 
     return Detector(file.path)
+
+
+def category_of(boxes: Sequence[Detection], min_conf: float) -> tuple[str, float | None]:
+    """What is on an image, by the surest box, an animal's before any other; and its confidence."""
+    sure = [each for each in boxes if each.confidence >= min_conf]
+    best = max(sure, key=lambda each: (each.category == "animal", each.confidence), default=None)
+    return (EMPTY, None) if best is None else (best.category, round(best.confidence, CONFIDENCE_DIGITS))
 
 
 def _rounded(box: Detection) -> Detection:

@@ -20,7 +20,7 @@ from birder.images.open import Photo, decoded_photo
 from birder.images.suspect import why_suspect
 from birder.images.transform import ClassificationTransform
 from birder.pipeline.boxes import Detecting
-from birder.pipeline.known import Pending
+from birder.pipeline.known import Found, Pending
 from birder.sources import NO_COLUMNS, Box, Loaded, Stamp, held_source, stamp_of
 
 _WHOLE = Box(0, 0, 1, 1)
@@ -181,16 +181,18 @@ def _detect(
     try:
         with decoded_photo(loaded.data) as photo:
             for item in items:
-                found = detecting.found(item, photo.image)
-                if not found:
-                    former = Former(sorted(item.before or ()), sorted(item.failed_boxes))
-                    outcomes.append(Unreadable(replace(item, animals=0, former=former), None, NO_ANIMAL))
-                others, claimed = _claimed(found, loaded, file_sha256, claim)
+                due = detecting.due(item, photo.image)
+                if not due:
+                    found = Found(True, 0, Former(sorted(item.boxes.rows), sorted(item.boxes.failures)))
+                    outcomes.append(Unreadable(replace(item, found=found), None, NO_ANIMAL))
+                others, claimed = _claimed(due, loaded, file_sha256, claim)
                 outcomes += others
                 outcomes += [_cut_out(photo, *each, loaded, transform) for each in claimed]
     except ImageError as error:
-        gone = [replace(item, former=Former(sorted(item.before or ()))) for item in items]
-        return [Unreadable(item, file_sha256, str(error)) for item in gone]
+        return [
+            Unreadable(replace(item, found=Found(True, 0, Former(sorted(item.boxes.rows)))), file_sha256, str(error))
+            for item in items
+        ]
     return outcomes
 
 

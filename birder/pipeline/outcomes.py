@@ -185,23 +185,25 @@ def commit_of(outcomes: Sequence[Embedded | Unreadable], unreadable: MutableMapp
     overcome: list[str] = []
     for each in outcomes:
         item = each.item
-        commit.finished += item.counts
-        commit.without_animal += item.counts if item.animals == 0 else 0
-        if item.former is not None:
-            gone += item.former.rows
-            overcome += item.former.failures
+        commit.finished += item.found is None or item.found.first
+        if item.found is not None:
+            gone += item.found.former.rows
+            overcome += item.found.former.failures
         reason = each.reason if isinstance(each, Unreadable) else unreadable.get(each.sha256)
         if reason is not None:
             # A row is removed only if its file was read: a network share that is away for a minute costs no rows.
             known = item.known and each.sha256 is not None
             commit.failures.append(Failure(item.uri, reason, item.stamp, known=known))
-            if reason != NO_ANIMAL:
+            if reason == NO_ANIMAL:
+                commit.without_animal += 1
+            else:
                 commit.failed.append((item.source.name, reason))
         elif isinstance(each, Embedded):
             assert item.stamp is not None
             row = Row(item.uri, each.sha256, item.stamp, each.content, each.columns, item.known, item.failed)
             commit.rows.append(row)
             commit.reused += each.content is None
+            commit.without_animal += item.found is not None and item.found.animals == 0
             commit.off_earth += each.off_earth
     commit.former = Former(gone, overcome)
     return commit

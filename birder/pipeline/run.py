@@ -88,7 +88,7 @@ class EmbedReport:
         Rows written, with `detect` one for each box; of them those whose embedding was copied from an image with the
         same content.
     already
-        Images whose rows were there before.
+        Images whose rows were there before, or of which it was noted that they have no animal.
     updated
         Existing rows that got other values in the user's columns.
     off_earth
