@@ -25,15 +25,14 @@ NO_ANIMAL = "no animal found"
 
 @dataclass(frozen=True)
 class DetectionRecord:
-    """The detector's name and the sha256 of its file, the minimum confidence, and what became of empty images."""
+    """The detector's name, the sha256 of its file, and the minimum confidence of its boxes."""
 
     detector: str
     sha256: str
     min_conf: float
-    empty: Empty
 
     def __str__(self) -> str:
-        return f"{self.detector} (sha256 {self.sha256[:12]}), --min-conf {self.min_conf:g}, --empty {self.empty}"
+        return f"{self.detector} (sha256 {self.sha256[:12]}) with a minimum confidence of {self.min_conf:g}"
 
 
 def read_detection(path: Path) -> DetectionRecord | None:
@@ -46,7 +45,7 @@ def read_detection(path: Path) -> DetectionRecord | None:
     """
     try:
         told = json.loads((path / FILE).read_bytes())
-        return DetectionRecord(str(told["detector"]), str(told["sha256"]), float(told["min_conf"]), told["empty"])
+        return DetectionRecord(str(told["detector"]), str(told["sha256"]), float(told["min_conf"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -46,7 +46,7 @@ class Detecting:
     @property
     def record(self) -> DetectionRecord:
         """What the collection keeps of it."""
-        return DetectionRecord(self.file.name, self.file.sha256, self.min_conf, self.empty)
+        return DetectionRecord(self.file.name, self.file.sha256, self.min_conf)
 
     def load(self) -> Detector:
         """The detector; each process has one."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from birder.collection.detection import Empty
 from birder.collection.inventory import Index, Shard
 from birder.collection.schema import NOTHING_FORMER, Former
 from birder.sources import Source, Stamp, image_of
@@ -82,13 +83,14 @@ class Known:
     ----------
     index
         Its rows and failures.
-    detects
-        Whether the run finds boxes.
+    empty
+        What becomes of images without an animal in a run that detects; None for a run that does not.
     """
 
-    def __init__(self, index: Index, *, detects: bool) -> None:
+    def __init__(self, index: Index, empty: Empty | None) -> None:
         self._index = index
-        self._detects = detects
+        self._detects = detects = empty is not None
+        self._notes = empty == "note"
         self._rows: dict[str, list[str]] = defaultdict(list)
         self._failures: dict[str, list[str]] = defaultdict(list)
         if detects:
@@ -102,7 +104,7 @@ class Known:
         """Whether all rows of an image are there, made from the file as it is, or that it has no animal is noted."""
         if not self._detects:
             return uri in self._index.rows and self._index.rows[uri] == stamp
-        if uri in self._index.noted:
+        if uri in self._index.noted and self._notes:
             return self._index.failures[uri] == stamp
         rows = [each for each in self._rows.get(uri, ()) if self._index.rows[each] == stamp]
         failed = sum(self._index.failures[each] == stamp for each in self._failures.get(uri, ()))
@@ -145,7 +147,8 @@ class Known:
         failed: Counter[str] = Counter()
         if not shards:
             return done, failed
-        for uri in self._rows.keys() | self._index.noted if self._detects else self._index.rows:
+        noted = self._index.noted if self._notes else set()
+        for uri in self._rows.keys() | noted if self._detects else self._index.rows:
             whole = uri.partition("#")[0]
             if whole in shards and whole != uri and image_of(uri) == uri:
                 done[whole] += self.is_done(uri, shards[whole].stamp)

@@ -52,7 +52,7 @@ class Plan:
         if collection.version == self.version:
             return
         index = collection.index()
-        known = Known(index, detects=self.detecting is not None)
+        known = Known(index, None if self.detecting is None else self.detecting.empty)
         pending = []
         for item in self.pending:
             known.look_again(item)
@@ -108,7 +108,7 @@ def plan(
     version = None if collection is None else collection.version
     index = Index({}, {}, set()) if collection is None else collection.index()
     known_shards = {} if collection is None else collection.shards()
-    known = Known(index, detects=detecting is not None)
+    known = Known(index, None if detecting is None else detecting.empty)
     result = Plan([], contents=index.contents, overcome=known.overcome(), version=version, detecting=detecting)
     rows, failures = known.of_shards(known_shards)
     for source, stamp in _stamped(sources, index):
