@@ -54,7 +54,8 @@ def embed_images(
 
     Each content is embedded once; a file with the same bytes as another gets its own row with that embedding. What
     cannot be read becomes a failure and never ends the run. At most `2 * batch_size` decoded images, `threads` files
-    and a few commits wait in memory, however many files there are.
+    and a few commits wait in memory, however many files there are; in a run that detects, also the boxes of `2 *
+    threads` images, at most 300 each.
 
     Parameters
     ----------
@@ -170,6 +171,7 @@ class _Reader:
         self._types = types
         self._claimed = claimed
         self._detecting = detecting
+        self.detects = detecting is not None
         self._in_flight: set[str] = set()
         self._lock = threading.Lock()
 
@@ -312,20 +314,29 @@ class _Writer:
 def _in_threads(
     reader: _Reader, items: Iterable[Pending], threads: int, window: int, stop: threading.Event
 ) -> Iterator[Decoded | Unreadable]:
-    """Read items in threads, at most `window` ahead; yield what was read in their order, no new ones after `stop`."""
+    """Read items in threads, at most `window` ahead; yield what was read in their order, no new ones after `stop`.
+
+    How many boxes a detecting reader finds on an image is known only afterwards: only two images a thread are then
+    given out at once, and boxes count towards the window when they are found.
+    """
     futures: deque[tuple[Future[list[Decoded | Unreadable]], int]] = deque()
-    ahead = 0
     groups = _by_file(items)
+
+    def has_room() -> bool:
+        if not reader.detects:
+            return sum(size for _, size in futures) < window
+        unread = sum(not future.done() for future, _ in futures)
+        boxes = sum(len(future.result()) for future, _ in futures if future.done() and future.exception() is None)
+        return unread < 2 * threads and unread + boxes < window
+
     with ThreadPoolExecutor(threads, thread_name_prefix="birder-reader") as pool:
         try:
             while True:
-                while ahead < window and not stop.is_set() and (group := next(groups, None)) is not None:
+                while has_room() and not stop.is_set() and (group := next(groups, None)) is not None:
                     futures.append((pool.submit(reader, group), len(group)))
-                    ahead += len(group)
                 if not futures:
                     return
-                future, size = futures.popleft()
-                ahead -= size
+                future, _ = futures.popleft()
                 if not (stop.is_set() and future.cancel()):
                     yield from future.result()
         finally:
