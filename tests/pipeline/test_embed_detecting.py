@@ -318,30 +318,3 @@ run_detecting(folder, find_images([folder / "photos"]), how, Means(0.01), batch_
     assert rows_in(tmp_path) == rows_in(other) and len(made_from(rows_in(other))) == 170
     assert partly != made_from(rows_in(other))
     assert collection_in(tmp_path).failures() == []
-
-
-@pytest.mark.slow
-def test_ray_gives_the_same_rows(detector: Path, model: str, tmp_path: Path) -> None:
-    pytest.importorskip("lance")
-    photos = tmp_path / "photos"
-    draw_greys(photos, 20)
-    (photos / "broken.png").write_bytes(b"x")
-    shutil.copy(photos / "004.png", photos / "zz-copy.png")
-    options: dict[str, Any] = {"detect": detector, "empty": "note", "batch_size": 4, "progress": None}
-    for ray in (None, "local"):
-        to = tmp_path / f"{ray}.birder"
-        assert birder.embed(photos, to, model, precision="fp32", ray=ray, **options)[1].left == 0
-    grey(photos / "004.png", 0.3, 99)  # three boxes become one
-    os.utime(photos / "004.png", (1, 1))
-    (photos / "broken.png").unlink()
-    grey(photos / "broken.png", 0.5, 100)
-    reports = [birder.embed(photos, tmp_path / f"{ray}.birder", ray=ray, **options)[1] for ray in (None, "local")]
-    assert [(each.embedded, each.without_animal, each.already, each.left) for each in reports] == [(3, 0, 20, 0)] * 2
-    here, there = (Storage.open(tmp_path / f"{ray}.birder") for ray in (None, "local"))
-    tables = [each.to_arrow().sort_by("uri") for each in (here, there)]
-    names = [name for name in here.columns if name != "embedding"]
-    assert tables[0].select(names).to_pylist() == tables[1].select(names).to_pylist()
-    vectors = [np.stack(table["embedding"].to_numpy()) for table in tables]
-    assert np.abs(vectors[0] - vectors[1]).max() <= 1e-6
-    told = [[(each["uri"], each["reason"]) for each in each.failures()] for each in (here, there)]
-    assert told[0] == told[1] and len(told[0]) == 8
