@@ -1369,7 +1369,7 @@ class Collection:
         link
             For "folders": make hard links, which take no space, instead of copies.
         folder_labels
-            For "camtrap-dp" and "xmp": also export labels taken from folder names.
+            For "camtrap-dp", "camtrapR" and "xmp": also export labels taken from folder names.
         results
             For "megadetector": the results (JSON) to merge the predictions into.
         project

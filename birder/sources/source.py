@@ -218,6 +218,11 @@ class Source:
         return self.path if self.part is None and self.box is None else self.uri
 
 
+def is_of_same_image(source: Source, other: Source) -> bool:
+    """Whether two sources are boxes of one image."""
+    return source.box is not None and other.box is not None and source.image == other.image
+
+
 def image_of(uri: str) -> str:
     """The uri of the image that a row is of: without the box, with the time of a frame."""
     file, separator, fragment = uri.partition("#")
@@ -225,11 +230,6 @@ def image_of(uri: str) -> str:
         return uri
     rest = "&".join(part for part in fragment.split("&") if not part.startswith("xywh="))
     return f"{file}#{rest}" if rest else file
-
-
-def is_of_same_image(source: Source, other: Source) -> bool:
-    """Whether two sources are boxes of one image."""
-    return source.box is not None and other.box is not None and source.image == other.image
 
 
 def is_url(path: str) -> bool:
