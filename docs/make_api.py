@@ -31,6 +31,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Sequences", "Rows", "ImageFeatures"),
         *("EmbedReport", "Progress"),
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
+        *("Activity", "Species"),
         *(
             "Adapted",
             "Evaluation",

@@ -161,6 +161,16 @@ class Failure:
     known: bool = False
 
 
+class Former(NamedTuple):
+    """Uris of rows and of failures that no longer hold: of boxes that are not found on the image any more."""
+
+    rows: Sequence[str] = ()
+    failures: Sequence[str] = ()
+
+
+NOTHING_FORMER = Former()
+
+
 def image_fields(card: ModelCard) -> list[pa.Field]:
     """The columns of a new collection's images."""
     patches = (

@@ -28,6 +28,7 @@ _MEDIA = ("mediaID", "captureMethod", "fileName")
 _DEPLOYMENT = ("locationID", "locationName", "cameraID", "cameraModel", "habitat")
 _OBSERVATION = ("eventID", "observationType", "lifeStage", "sex", "behavior")
 _FLOATS = ("latitude", "longitude")
+_DATES = ("deploymentStart", "deploymentEnd")
 _Line = dict[str, str]
 DESCRIPTION = "datapackage.json"
 """The file that makes a folder a package."""
@@ -67,8 +68,9 @@ def read_images(path: str) -> Iterator[Source]:
     of the event have some: then what the event tells is told of these. If all of them agree on the scientific name, it
     becomes the label, and the ranks that are known of it are filled; of several names, `scientificName` has all, joined
     by " | ", and the label is null. Other columns have a value if the observations agree on it. What a machine observed
-    becomes the prediction. `taken_at` is local time without a zone, as EXIF has it. Frames of a video have what was
-    observed in their second, if any observation of it begins later than it; else, what was observed of it.
+    becomes the prediction. `taken_at`, `deploymentStart` and `deploymentEnd` are local time without a zone, as EXIF has
+    it. Frames of a video have what was observed in their second, if any observation of it begins later than it; else,
+    what was observed of it.
 
     Parameters
     ----------
@@ -113,7 +115,8 @@ def read_images(path: str) -> Iterator[Source]:
         row["deployment"] = line.get("deploymentID") or None
         row |= {name: deployment.get(name) or None for name in _DEPLOYMENT}
         row |= {name: as_number(deployment.get(name)) for name in _FLOATS}
-        row["taken_at"] = moment.replace(tzinfo=None) if moment else None
+        row |= {name: _local(_time(deployment.get(name))) for name in _DATES}
+        row["taken_at"] = _local(moment)
         row |= {"eventID": _agreed(event.get("eventID", "") for event in events)} if events else {}
         seconds = _by_second(observed, moment) if line.get("fileMediatype", "").startswith("video/") else {}
         for second, lines in seconds.items():
@@ -141,7 +144,8 @@ def read_images(path: str) -> Iterator[Source]:
 _TYPES: dict[str, pa.DataType] = (
     dict.fromkeys(("label", "deployment", *_MEDIA, *_DEPLOYMENT, *_OBSERVATION, "scientificName", *RANKS), pa.string())
     | dict.fromkeys(_FLOATS, pa.float64())
-    | {"taken_at": pa.timestamp("us"), "count": pa.int64()}
+    | dict.fromkeys(("taken_at", *_DATES), pa.timestamp("us"))
+    | {"count": pa.int64()}
 )
 
 
@@ -285,6 +289,11 @@ def _time(text: str | None) -> datetime | None:
         return datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
+
+
+def _local(moment: datetime | None) -> datetime | None:
+    """A time as the camera's clock showed it, without a zone."""
+    return moment.replace(tzinfo=None) if moment else None
 
 
 def _utc(moment: datetime) -> datetime:
