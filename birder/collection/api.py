@@ -1529,7 +1529,7 @@ class Collection:
         >>> pa.csv.write_csv(taxa, "taxa.csv")
         >>> made = collection.shards("shards", taxonomy="taxa.csv", val_share=0.2)
         >>> made.records("train"), made.records("val")
-        (32, 8)
+        (28, 8)
         """
         from birder.learning.make_shards import make_shards
 
