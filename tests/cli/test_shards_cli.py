@@ -1,9 +1,7 @@
-"""`birder shards` as a person runs it, and the commands that docs/train-clip.md shows."""
+"""`birder shards` as a person runs it."""
 
 from __future__ import annotations
 
-import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +12,6 @@ import pytest
 from birder.collection.storage import Storage
 from tests.cli.running import COMMAND, Session, with_path
 from tests.factory import collection_of_images
-from tests.test_docs import ROOT, commands, in_essence
 
 
 def test_failures_are_listed_and_the_rest_is_written(tmp_path: Path) -> None:
@@ -46,14 +43,3 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_draft(tmp_path: Path) -> None:
     assert "to go on, run the same command again" in process.communicate()[1]
     assert process.returncode == 130
     assert not list(tmp_path.rglob("*.part")) and not (tmp_path / "s" / "manifest.json").exists()
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_page_run_and_print_what_it_shows(photos: Path, tmp_path: Path) -> None:
-    shutil.copytree(photos.parent, tmp_path / "examples", ignore=shutil.ignore_patterns("camera-trap"))
-    session = Session(cwd=tmp_path)
-    for command, lines in commands(ROOT / "docs" / "train-clip.md"):
-        done = session.run(*shlex.split(command)[1:])
-        assert in_essence("\n".join(lines)) - in_essence(done.stdout + done.stderr) == set(), command
-    session.close()
-    assert (tmp_path / "shards" / "train" / "sizes.json").exists()

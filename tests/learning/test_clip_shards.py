@@ -20,7 +20,7 @@ from birder.learning import clip_shards
 from birder.learning.clip_shards import Captions, ShardStream, count_samples
 from birder.sources import samples
 from birder.sources.shard_names import expand_braces, expand_shards
-from tests.sources.test_sources_remote import Handler, site
+from tests.sources.remote import Handler, site
 
 __all__ = ["site"]
 QUICK = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
