@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from birder.version import __version__
 
 if TYPE_CHECKING:
+    from birder.analysis.activity import Activity, Species
     from birder.analysis.agreement import Agreement
     from birder.analysis.projection import MapPoints
     from birder.analysis.stats import ColumnStats, Stats, ValueCount
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from birder.inference.export.run import ExportedModel, export_model
     from birder.inference.export.web import FieldApp, export_to_web
     from birder.learning.adapt import Adapted
+    from birder.learning.make_shards import ShardsMade
     from birder.learning.suggest import Suggestion, Suggestions
     from birder.pipeline.run import EmbedReport, Progress
     from birder.registry import (
@@ -103,6 +105,7 @@ if TYPE_CHECKING:
     from birder.weights.loaded_clip import LoadedClip
 
 _HOMES = {
+    "birder.analysis.activity": ["Activity", "Species"],
     "birder.analysis.agreement": ["Agreement"],
     "birder.analysis.projection": ["MapPoints"],
     "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
@@ -166,6 +169,7 @@ _HOMES = {
     "birder.inference.export.run": ["ExportedModel", "export_model"],
     "birder.inference.export.web": ["FieldApp", "export_to_web"],
     "birder.learning.adapt": ["Adapted"],
+    "birder.learning.make_shards": ["ShardsMade"],
     "birder.pipeline.run": ["EmbedReport", "Progress"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
     "birder.weights.checkpoint": [
@@ -187,6 +191,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Activity",
     "Adapted",
     "Agreement",
     "Backup",
@@ -232,7 +237,9 @@ __all__ = [
     "Rows",
     "SearchResults",
     "Sequences",
+    "ShardsMade",
     "Shifted",
+    "Species",
     "Stats",
     "Suggestion",
     "Suggestions",

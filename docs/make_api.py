@@ -31,9 +31,11 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Sequences", "Rows", "ImageFeatures"),
         *("EmbedReport", "Progress"),
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
+        *("Activity", "Species"),
         *(
             "Adapted",
             "Evaluation",
+            "ShardsMade",
             "Detected",
             "Suggestions",
             "Suggestion",
