@@ -64,12 +64,13 @@ def test_a_page_on_a_disk_names_images_as_python_does(tmp_path: Path) -> None:
         assert page.locator("#names li").count() == 5
         other = next(path for path in sorted(OWL.parent.glob("*.jpg")) if path != OWL)
         page.evaluate(DROP, base64.b64encode(other.read_bytes()).decode())
-        page.wait_for_function("document.getElementById('status').textContent.startsWith('dropped.jpg: ')")
-        assert labels[in_python(tmp_path / "app" / "model.onnx", other)[0]] in page.locator("#status").text_content()
+        status = page.locator("#status")
+        sync.expect(status).to_contain_text("dropped.jpg: ", timeout=60_000)
+        assert labels[in_python(tmp_path / "app" / "model.onnx", other)[0]] in status.text_content()
         page.get_by_label("Choose an image").set_input_files(
             {"name": "notes.jpg", "mimeType": "image/jpeg", "buffer": b"not an image"}
         )
-        page.wait_for_function("document.getElementById('status').textContent.includes('cannot be used as an image')")
+        sync.expect(status).to_contain_text("cannot be used as an image", timeout=60_000)
         assert page.locator("#answer").is_hidden()
         browser.close()
     assert said == []
@@ -92,9 +93,7 @@ def test_a_page_needs_names_and_a_place(tmp_path: Path) -> None:
 
 
 def test_a_missing_runtime_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        ConfigError, match=r"is not the npm package onnxruntime-web .*npm pack onnxruntime-web@1\.30\.0"
-    ):
+    with pytest.raises(ConfigError, match=r"is not the npm package .*npm pack onnxruntime-web@1\.30\.0"):
         web_runtime(tmp_path)
     (tmp_path / "dist").mkdir()
     (tmp_path / "package.json").write_text('{"version": "0.1"}')
