@@ -25,7 +25,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("load_model_with_cfg", "load_clip", "create_model_and_transforms", "get_tokenizer", "create_network"),
         *("list_networks", "register_weights", "save_model", "classification_transform", "infer_image", "infer_batch"),
         *("infer_dataloader", "get_size_from_signature", "get_channels_from_signature"),
-        *("get_num_labels_from_signature", "ModelInfo", "LoadedClip"),
+        *("get_num_labels_from_signature", "ModelInfo", "LoadedClip", "export_model", "export_to_web"),
     ),
     "Reports and results": (
         *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Sequences", "Rows", "ImageFeatures"),
@@ -34,6 +34,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("Activity", "Species"),
         *(
             "Adapted",
+            "ExportedModel",
+            "FieldApp",
             "Evaluation",
             "ShardsMade",
             "Detected",

@@ -142,6 +142,7 @@ def test_the_model_card_tells_data_figures_limits_and_origin(adapted: Path, tmp_
     assert said.getvalue().strip() in (tmp_path / "labels.txt").read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", RUNTIMES)
 def test_half_precision_halves_the_file_and_keeps_the_answers(ending: str, adapted: Path, tmp_path: Path) -> None:
     half = birder.export_model(adapted, tmp_path / f"half{ending}", precision="fp16", output="both")
@@ -155,6 +156,7 @@ def test_half_precision_halves_the_file_and_keeps_the_answers(ending: str, adapt
     assert 0 < relative(RUNTIMES[ending](half.path, images)["logits"], expected["logits"]) < 1e-2
 
 
+@pytest.mark.slow
 def test_other_sizes_and_the_maps_of_a_detector(network: Path, tmp_path: Path) -> None:
     done = birder.export_model(network, tmp_path / "maps.onnx", output="detection", size=64)
     net, _ = birder.load_model("vit_b16_pn", network, inference=True, new_size=(64, 64))
@@ -206,6 +208,7 @@ class _Doubled(nn.Module):
         return images * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", RUNTIMES)
 def test_images_of_any_size_go_in_with_the_transform(ending: str, adapted: Path, tmp_path: Path) -> None:
     done = birder.export_model(adapted, tmp_path / f"owls{ending}", output="both", with_transform=True)
@@ -262,12 +265,13 @@ def test_nothing_is_replaced_unasked(adapted: Path, tmp_path: Path) -> None:
 def test_what_does_not_go_together_is_said(
     options: dict[str, Any], message: str, network: Path, tmp_path: Path
 ) -> None:
-    options = {"model": network, "dest": "a.onnx"} | options
+    asked: dict[str, Any] = {"model": network, "dest": "a.onnx"} | options
     with pytest.raises(ConfigError, match=message):
-        birder.export_model(options.pop("model"), tmp_path / options.pop("dest"), **options)
+        birder.export_model(asked.pop("model"), tmp_path / asked.pop("dest"), **asked)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_clip_model_s_halves_meet_in_one_space(tmp_path: Path) -> None:
     clip = birder.load_clip(CLIP)
     image = birder.export_model(CLIP, tmp_path / "image" / "clip.onnx", output="logits")
@@ -305,6 +309,7 @@ def test_the_tokenizer_file_gives_birder_s_tokens(tokenizer_file: Tokenizer, tex
     assert tokenizer_file.encode(mended).ids == ClipTokenizer()(mended)[0].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".onnx", ".xml"])
 def test_a_detector_finds_the_boxes_of_birder_detect(ending: str, tmp_path: Path) -> None:
     done = birder.export_model("nanodet_g_coco", tmp_path / f"nanodet{ending}")

@@ -42,7 +42,7 @@ def test_we_load_a_file_of_the_published_package(inputs: Path, tmp_path: Path) -
     theirs = run_theirs(do="write pt2", network="vit_s16", path=str(path), inputs=str(inputs))
     module, info = load_pt2(path)
     assert info.class_to_idx == {"fox": 0, "owl": 1}
-    assert module.size == (32, 32)  # type: ignore[comparison-overlap]
+    assert module.size == (32, 32)
     with torch.inference_mode():
         logits = module(torch.from_numpy(np.load(inputs)["x"])).numpy()
     assert relative_error(logits, theirs["logits"]) < TOLERANCE
