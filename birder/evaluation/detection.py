@@ -1,0 +1,246 @@
+"""How good a detector's boxes are: COCO's average precision (Lin et al., arXiv 1405.0312), by faster-coco-eval.
+
+AP is the mean over the classes of the area under the curve of precision against recall, at ten overlaps (intersections
+over union from 0.5 to 0.95) and their mean. The intervals come from a bootstrap over the images.
+
+N is the number of images, D of an image's detections, R of resamples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from birder.errors import ConfigError
+from birder.evaluation.intervals import Bootstrap, Weights
+from birder.extras import need
+
+OVERLAPS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+MOST = 100
+"""Detections of a class on an image that count, the highest-scored ones."""
+_SIZES = ("small", "medium", "large")
+_STATS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+
+Floats = npt.NDArray[np.floating[Any]]
+Flags = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int64]
+
+
+class TrueBoxes(NamedTuple):
+    """What is on an image: `boxes` (M, 4), left, top, right, bottom in pixels; `classes` (M,); `ignored` (M,).
+
+    An ignored box counts neither as missed nor, where a detection meets it, as a false alarm.
+    """
+
+    boxes: Floats
+    classes: Codes
+    ignored: Flags
+
+
+class FoundBoxes(NamedTuple):
+    """What a detector found on it: `boxes` (D, 4), `classes` (D,) and `scores` (D,)."""
+
+    boxes: Floats
+    classes: Codes
+    scores: Floats
+
+
+class Matches(NamedTuple):
+    """What became of the detections of one class at each of T overlaps, highest score first, of all images.
+
+    `scores` (D,), `image` (D,), `right` (D, T), `aside` (D, T): meets an ignored box; `there` (N,): boxes an image.
+    """
+
+    scores: Floats
+    image: Codes
+    right: Flags
+    aside: Flags
+    there: Codes
+
+
+def judge_detections(
+    truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], classes: Sequence[str], *, seed: int = 0
+) -> dict[str, Any]:
+    """Average precision with intervals, class by class and by size, and the curves of precision against recall.
+
+    Parameters
+    ----------
+    truth, found
+        Of each image.
+    classes
+        Names of the classes that are counted from 0.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    `metrics`: AP, AP50, AP75 (`Estimate.as_dict`) and AP_small, AP_medium, AP_large (boxes of less than 32 x 32 pixels,
+    less than 96 x 96, and more; None where there are none); `classes`: for each its name, n, AP, AP50 and curve, the
+    precision at each recall of 0, 0.01, ... 1; `images` and `boxes`, how many.
+
+    Raises
+    ------
+    ConfigError
+        There is no box to judge.
+    MissingExtraError
+        faster-coco-eval is not installed.
+    """
+    if not any((~each.ignored).any() for each in truth):
+        raise ConfigError("There are no boxes to judge.")
+    stats, precision = _coco(truth, found, classes)
+    matches = [match(truth, found, class_) for class_ in range(len(classes))]
+    judged = [each for each in matches if each.there.sum()]
+
+    def figures(weights: Weights) -> Floats:
+        by_overlap = np.nanmean([average_precision(each, weights) for each in judged], axis=0)
+        return np.stack([by_overlap.mean(1), by_overlap[:, 0], by_overlap[:, 5]], axis=1)
+
+    estimates = Bootstrap(None, None, rows=len(truth), seed=seed).statistics(figures, limits=[(0.0, 1.0)] * 3)
+    metrics: dict[str, Any] = {
+        name: estimate.as_dict() | {"estimate": stats[name]}
+        for name, estimate in zip(("AP", "AP50", "AP75"), estimates, strict=True)
+    }
+    metrics |= {name: stats[name] if stats[name] >= 0 else None for name in _STATS[3:]}
+    by_class = []
+    for class_, name in enumerate(classes):
+        curves = precision[:, :, class_]
+        there = bool(matches[class_].there.sum())
+        by_class.append(
+            {
+                "name": name,
+                "n": int(matches[class_].there.sum()),
+                "AP": float(curves.mean()) if there else None,
+                "AP50": float(curves[0].mean()) if there else None,
+                "curve": [round(float(each), 4) for each in curves[0]] if there else None,
+            }
+        )
+    boxes = sum(int((~each.ignored).sum()) for each in truth)
+    return {"metrics": metrics, "classes": by_class, "images": len(truth), "boxes": boxes}
+
+
+def _coco(
+    truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], classes: Sequence[str]
+) -> tuple[dict[str, float], Floats]:
+    """COCO's figures, -1 where there is nothing to judge, and precision (overlap, recall, class)."""
+    need("detector", "Judging a detector")
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    data, results = as_coco(truth, found, classes)
+    with contextlib.redirect_stdout(io.StringIO()):
+        there = COCO(data)
+        evaluation = COCOeval_faster(
+            there, there.loadRes(results) if results else COCO({**data, "annotations": []}), "bbox"
+        )
+        evaluation.run()
+    stats = dict(zip(_STATS, map(float, evaluation.stats[:6]), strict=True))
+    return stats, np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
+
+
+def as_coco(
+    truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], classes: Sequence[str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Boxes as a COCO data set, and detections as COCO's results; ids are counted from 1."""
+    annotations = [
+        {
+            "id": 0,
+            "image_id": number,
+            "category_id": int(class_) + 1,
+            "bbox": _bbox(box),
+            "area": float((box[2] - box[0]) * (box[3] - box[1])),
+            "iscrowd": int(ignored),
+        }
+        for number, each in enumerate(truth, 1)
+        for box, class_, ignored in zip(each.boxes, each.classes, each.ignored, strict=True)
+    ]
+    for id_, annotation in enumerate(annotations, 1):
+        annotation["id"] = id_
+    results = [
+        {"image_id": number, "category_id": int(class_) + 1, "bbox": _bbox(box), "score": float(score)}
+        for number, each in enumerate(found, 1)
+        for box, class_, score in zip(each.boxes, each.classes, each.scores, strict=True)
+    ]
+    data = {
+        "info": {},
+        "images": [{"id": number} for number in range(1, len(truth) + 1)],
+        "annotations": annotations,
+        "categories": [{"id": place, "name": name} for place, name in enumerate(classes, 1)],
+    }
+    return data, results
+
+
+def _bbox(box: Floats) -> list[float]:
+    left, top, right, bottom = (float(each) for each in box)
+    return [left, top, right - left, bottom - top]
+
+
+def match(truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], class_: int) -> Matches:
+    """Match the detections of a class with its boxes as COCO does: the highest score first, each box once."""
+    parts = []
+    for image, (true, each) in enumerate(zip(truth, found, strict=True)):
+        of_class = each.classes == class_
+        order = np.argsort(-each.scores[of_class], kind="stable")[:MOST]
+        boxes, scores = each.boxes[of_class][order], each.scores[of_class][order]
+        mine = true.classes == class_
+        right, aside = _matched(boxes, true.boxes[mine], true.ignored[mine])
+        parts.append((scores, np.full(len(scores), image), right, aside, int((mine & ~true.ignored).sum())))
+    scores = np.concatenate([each[0] for each in parts])
+    order = np.argsort(-scores, kind="stable")
+    image, right, aside = (np.concatenate([each[i] for each in parts])[order] for i in (1, 2, 3))
+    return Matches(scores[order], image, right, aside, np.array([each[4] for each in parts]))
+
+
+def _matched(boxes: Floats, true: Floats, ignored: Flags) -> tuple[Flags, Flags]:
+    """Whether each detection (D, 4) meets a box (M, 4), and whether it meets an ignored one, at each overlap: (D, T)."""
+    right = np.zeros((len(boxes), len(OVERLAPS)), np.bool_)
+    aside = np.zeros_like(right)
+    shares = overlaps(boxes, true, ignored)
+    for t, least in enumerate(OVERLAPS):
+        free = ~ignored
+        for d, row in enumerate(shares):
+            candidates = np.flatnonzero(free & (row >= least - 1e-10))
+            if len(candidates):
+                best = row[candidates].max()
+                free[candidates[row[candidates] == best][-1]] = False
+                right[d, t] = True
+            else:
+                aside[d, t] = bool((row[ignored] >= least - 1e-10).any())
+    return right, aside
+
+
+def overlaps(boxes: Floats, true: Floats, ignored: Flags) -> Floats:
+    """Intersection over union (D, M); with an ignored box, intersection over the detection's own area."""
+    boxes, true = np.asarray(boxes, np.float64), np.asarray(true, np.float64)
+    sides = np.minimum(boxes[:, None, 2:], true[None, :, 2:]) - np.maximum(boxes[:, None, :2], true[None, :, :2])
+    shared = sides.clip(0).prod(-1)
+    own, theirs = ((each[:, 2:] - each[:, :2]).prod(-1) for each in (boxes, true))
+    whole = own[:, None] + np.where(ignored, 0.0, theirs - shared)
+    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+
+
+def average_precision(matches: Matches, weights: Weights) -> Floats:
+    """Average precision of a class at each overlap, (R, T), where images weigh (R, N); NaN where none has a box."""
+    there = weights @ matches.there.astype(np.float32)
+    own = weights[:, matches.image]
+    result = np.full((len(weights), len(OVERLAPS)), np.nan)
+    for t in range(len(OVERLAPS)):
+        right = np.cumsum(own * matches.right[:, t], axis=1, dtype=np.float64)
+        wrong = np.cumsum(own * ~(matches.right[:, t] | matches.aside[:, t]), axis=1, dtype=np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            recall = right / there[:, None]
+            precision = np.nan_to_num(right / (right + wrong))
+        # At each recall the best precision that any larger recall has.
+        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        for r in np.flatnonzero(there > 0):
+            places = np.searchsorted(recall[r], RECALLS, side="left")
+            result[r, t] = (
+                np.where(places < len(best[r]), best[r][places.clip(max=max(len(best[r]) - 1, 0))], 0).mean()
+                if len(best[r])
+                else 0.0
+            )
+    return result
