@@ -14,6 +14,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "remote": ("aiohttp",),
     "quantize": ("nncf",),
     "video": ("av",),
+    "detector": ("faster_coco_eval",),
     "cluster": ("lance", "ray"),
 }
 """Extra -> the modules that it installs."""

@@ -65,7 +65,12 @@ class Matches(NamedTuple):
 
 
 def judge_detections(
-    truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], classes: Sequence[str], *, seed: int = 0
+    truth: Sequence[TrueBoxes],
+    found: Sequence[FoundBoxes],
+    classes: Sequence[str],
+    *,
+    seed: int = 0,
+    intervals: bool = True,
 ) -> dict[str, Any]:
     """Average precision with intervals, class by class and by size, and the curves of precision against recall.
 
@@ -77,6 +82,8 @@ def judge_detections(
         Names of the classes that are counted from 0.
     seed
         Of the bootstrap.
+    intervals
+        Whether to compute them, which takes most of the time.
 
     Returns
     -------
@@ -101,11 +108,12 @@ def judge_detections(
         by_overlap = np.nanmean([average_precision(each, weights) for each in judged], axis=0)
         return np.stack([by_overlap.mean(1), by_overlap[:, 0], by_overlap[:, 5]], axis=1)
 
-    estimates = Bootstrap(None, None, rows=len(truth), seed=seed).statistics(figures, limits=[(0.0, 1.0)] * 3)
-    metrics: dict[str, Any] = {
-        name: estimate.as_dict() | {"estimate": stats[name]}
-        for name, estimate in zip(("AP", "AP50", "AP75"), estimates, strict=True)
-    }
+    metrics: dict[str, Any] = {}
+    if intervals:
+        estimates = Bootstrap(None, None, rows=len(truth), seed=seed).statistics(figures, limits=[(0.0, 1.0)] * 3)
+        metrics = {name: each.as_dict() for name, each in zip(_STATS[:3], estimates, strict=True)}
+    for name in _STATS[:3]:
+        metrics[name] = metrics.get(name, {}) | {"estimate": stats[name]}
     metrics |= {name: stats[name] if stats[name] >= 0 else None for name in _STATS[3:]}
     by_class = []
     for class_, name in enumerate(classes):
@@ -196,7 +204,7 @@ def match(truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], class_: int) 
 
 
 def _matched(boxes: Floats, true: Floats, ignored: Flags) -> tuple[Flags, Flags]:
-    """Whether each detection (D, 4) meets a box (M, 4), and whether it meets an ignored one, at each overlap: (D, T)."""
+    """Whether each detection (D, 4) meets a box (M, 4), and whether it meets an ignored one, by overlap: (D, T)."""
     right = np.zeros((len(boxes), len(OVERLAPS)), np.bool_)
     aside = np.zeros_like(right)
     shares = overlaps(boxes, true, ignored)
@@ -226,21 +234,16 @@ def overlaps(boxes: Floats, true: Floats, ignored: Flags) -> Floats:
 def average_precision(matches: Matches, weights: Weights) -> Floats:
     """Average precision of a class at each overlap, (R, T), where images weigh (R, N); NaN where none has a box."""
     there = weights @ matches.there.astype(np.float32)
-    own = weights[:, matches.image]
     result = np.full((len(weights), len(OVERLAPS)), np.nan)
-    for t in range(len(OVERLAPS)):
-        right = np.cumsum(own * matches.right[:, t], axis=1, dtype=np.float64)
-        wrong = np.cumsum(own * ~(matches.right[:, t] | matches.aside[:, t]), axis=1, dtype=np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            recall = right / there[:, None]
-            precision = np.nan_to_num(right / (right + wrong))
-        # At each recall the best precision that any larger recall has.
-        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        for r in np.flatnonzero(there > 0):
-            places = np.searchsorted(recall[r], RECALLS, side="left")
-            result[r, t] = (
-                np.where(places < len(best[r]), best[r][places.clip(max=max(len(best[r]) - 1, 0))], 0).mean()
-                if len(best[r])
-                else 0.0
-            )
+    wrong = ~(matches.right | matches.aside)
+    for r in np.flatnonzero(there > 0):
+        own = weights[r, matches.image].astype(np.float64)[:, None]
+        hits = np.cumsum(own * matches.right, axis=0)
+        said = hits + np.cumsum(own * wrong, axis=0)
+        precision = np.divide(hits, said, out=np.zeros_like(hits), where=said > 0)
+        # At each recall the best precision that any larger recall has, and none beyond the largest.
+        best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        best = np.concatenate([best, np.zeros((1, len(OVERLAPS)))])
+        for t in range(len(OVERLAPS)):
+            result[r, t] = best[np.searchsorted(hits[:, t] / there[r], RECALLS - 1e-12), t].mean()
     return result

@@ -1,7 +1,7 @@
 """Images with boxes to train a detector on, and to judge it: COCO's JSON and folders in Pascal VOC's layout.
 
-What annotators' tools write is not always sound. A file that is not what it says is an error; a box that no detector can
-learn (without area, or off its image) is left out, and a note says so.
+What annotators' tools write is not always sound. A file that is not what it says is an error; a box that no detector
+can learn (without area, or off its image) is left out, and a note says so.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def read_coco(file: Path, images: Path | None = None) -> BoxData:
             x, y, width, height = (float(value) for value in each["bbox"])
         except (KeyError, TypeError, ValueError):
             raise ConfigError(
-                f"{file}: annotation {number} (id {_id_of(each)}) needs image_id, category_id and a bbox of four numbers."
+                f"{file}: annotation {number} (id {_id_of(each)}) needs image_id, category_id and a bbox of four "
+                "numbers."
             ) from None
         if image not in rows or category not in places:
             what = f"image {image}" if image not in rows else f"category {category}"

@@ -204,7 +204,7 @@ class FCOS(nn.Module):
         """The points of maps: cell (row, column) of a level stands at (column, row) times what a cell is apart."""
         xy, strides = [], []
         for level, stride in zip(levels, self.strides, strict=True):
-            rows, columns = level.shape[-2:]
+            rows, columns = (int(each) for each in level.shape[-2:])
             y = torch.arange(rows, device=level.device) * (self.size[0] // rows)
             x = torch.arange(columns, device=level.device) * (self.size[1] // columns)
             xy.append(torch.cartesian_prod(y, x).flip(-1))
