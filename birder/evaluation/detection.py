@@ -89,7 +89,7 @@ def judge_detections(
     -------
     `metrics`: AP, AP50, AP75 (`Estimate.as_dict`) and AP_small, AP_medium, AP_large (boxes of less than 32 x 32 pixels,
     less than 96 x 96, and more; None where there are none); `classes`: for each its name, n, AP, AP50 and curve, the
-    precision at each recall of 0, 0.01, ... 1; `images` and `boxes`, how many.
+    precision at each recall of 0, 0.01, ... 1; `best_score`, see there; `images` and `boxes`, how many.
 
     Raises
     ------
@@ -129,7 +129,13 @@ def judge_detections(
             }
         )
     boxes = sum(int((~each.ignored).sum()) for each in truth)
-    return {"metrics": metrics, "classes": by_class, "images": len(truth), "boxes": boxes}
+    return {
+        "metrics": metrics,
+        "classes": by_class,
+        "best_score": best_score(matches),
+        "images": len(truth),
+        "boxes": boxes,
+    }
 
 
 def _coco(
@@ -195,18 +201,18 @@ def match(truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], class_: int) 
         order = np.argsort(-each.scores[of_class], kind="stable")[:MOST]
         boxes, scores = each.boxes[of_class][order], each.scores[of_class][order]
         mine = true.classes == class_
-        right, aside = _matched(boxes, true.boxes[mine], true.ignored[mine])
-        parts.append((scores, np.full(len(scores), image), right, aside, int((mine & ~true.ignored).sum())))
+        met, aside = _matched(boxes, true.boxes[mine], true.ignored[mine])
+        parts.append((scores, np.full(len(scores), image), met >= 0, aside, int((mine & ~true.ignored).sum())))
     scores = np.concatenate([each[0] for each in parts])
     order = np.argsort(-scores, kind="stable")
     image, right, aside = (np.concatenate([each[i] for each in parts])[order] for i in (1, 2, 3))
     return Matches(scores[order], image, right, aside, np.array([each[4] for each in parts]))
 
 
-def _matched(boxes: Floats, true: Floats, ignored: Flags) -> tuple[Flags, Flags]:
-    """Whether each detection (D, 4) meets a box (M, 4), and whether it meets an ignored one, by overlap: (D, T)."""
-    right = np.zeros((len(boxes), len(OVERLAPS)), np.bool_)
-    aside = np.zeros_like(right)
+def _matched(boxes: Floats, true: Floats, ignored: Flags) -> tuple[Codes, Flags]:
+    """Which box (M, 4) each detection (D, 4) meets, or -1, and whether it meets an ignored one, by overlap: (D, T)."""
+    met = np.full((len(boxes), len(OVERLAPS)), -1, np.int64)
+    aside = np.zeros(met.shape, np.bool_)
     shares = overlaps(boxes, true, ignored)
     for t, least in enumerate(OVERLAPS):
         free = ~ignored
@@ -214,11 +220,56 @@ def _matched(boxes: Floats, true: Floats, ignored: Flags) -> tuple[Flags, Flags]
             candidates = np.flatnonzero(free & (row >= least - 1e-10))
             if len(candidates):
                 best = row[candidates].max()
-                free[candidates[row[candidates] == best][-1]] = False
-                right[d, t] = True
+                met[d, t] = candidates[row[candidates] == best][-1]
+                free[met[d, t]] = False
             else:
                 aside[d, t] = bool((row[ignored] >= least - 1e-10).any())
-    return right, aside
+    return met, aside
+
+
+class Mistakes(NamedTuple):
+    """What is wrong on an image: boxes that were `missed` and detections that are `false`, by their numbers."""
+
+    missed: Codes
+    false: Codes
+
+
+def mistakes(truth: TrueBoxes, found: FoundBoxes, least: float) -> Mistakes:
+    """The mistakes on an image, at an overlap of 0.5, of detections that score at least `least`."""
+    missed, false = [], []
+    for class_ in np.unique(np.concatenate([truth.classes, found.classes])):
+        mine = np.flatnonzero(truth.classes == class_)
+        said = np.flatnonzero((found.classes == class_) & (found.scores >= least))
+        said = said[np.argsort(-found.scores[said], kind="stable")]
+        met, aside = _matched(found.boxes[said], truth.boxes[mine], truth.ignored[mine])
+        missed.append(mine[~truth.ignored[mine] & ~np.isin(np.arange(len(mine)), met[:, 0])])
+        false.append(said[(met[:, 0] < 0) & ~aside[:, 0]])
+    none = [np.empty(0, np.int64)]
+    return Mistakes(np.concatenate(missed or none), np.concatenate(false or none))
+
+
+def best_score(matches: Sequence[Matches]) -> dict[str, float] | None:
+    """The score from which detections are best believed: that of the largest F1, at an overlap of 0.5, over all classes.
+
+    Returns
+    -------
+    `score`, and the `precision`, `recall` and `f1` of detections that score as much; None if nothing is right.
+    """
+    scores = np.concatenate([each.scores for each in matches])
+    order = np.argsort(-scores, kind="stable")
+    right = np.cumsum(np.concatenate([each.right[:, 0] for each in matches])[order])
+    wrong = np.cumsum(np.concatenate([~(each.right | each.aside)[:, 0] for each in matches])[order])
+    if not len(right) or not right[-1]:
+        return None
+    there = sum(int(each.there.sum()) for each in matches)
+    f1 = 2 * right / (right + wrong + there)
+    best = int(f1.argmax())
+    return {
+        "score": float(scores[order][best]),
+        "precision": float(right[best] / (right[best] + wrong[best])),
+        "recall": float(right[best] / there),
+        "f1": float(f1[best]),
+    }
 
 
 def overlaps(boxes: Floats, true: Floats, ignored: Flags) -> Floats:

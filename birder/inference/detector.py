@@ -42,7 +42,7 @@ _OF_NAMES: dict[Category, frozenset[str]] = {
     "person": frozenset(["person", "human"]),
     "vehicle": frozenset(["vehicle", "bicycle", "car", "motorcycle", "bus", "truck"]),
 }
-"""Names of classes by category, COCO's among them; boxes of any other class are left out, but for `GraphForm.others`."""
+"""Names of classes by category, COCO's among them; of any other class, `GraphForm.others` says what becomes."""
 _FORMS = (
     "it must have one input (1, 3, H, W) and one output: (1, N, 5 + classes) as YOLOv5 and MegaDetector v5, "
     "(1, 4 + classes, N) as later YOLOs and MegaDetector v6, or (1, N, 6) with the suppression in the graph"

@@ -1,11 +1,11 @@
 """Training a detector on a backbone: one loop, from top to bottom.
 
-FCOS on a pyramid over the backbone's maps: AdamW, a cosine with warm-up, averaged weights (EMA). The backbone is frozen,
-so that its maps of each image, and of the mirrored image, are computed once; or its last blocks learn as well, at a
-tenth of the rate, and images are opened anew each time, mirrored by chance and at a smaller scale by chance.
+FCOS on a pyramid over the backbone's maps: AdamW, a cosine with warm-up, averaged weights (EMA). The backbone is
+frozen, so that its maps of each image, and of the mirrored image, are computed once; or its last blocks learn as well,
+at a tenth of the rate, and images are opened anew each time, mirrored by chance and at a smaller scale by chance.
 
-What is judged while it trains decides nothing: the weights at the end are the ones that are kept, so that the figures on
-validation images are those of images that had no say.
+What is judged while it trains decides nothing: the weights at the end are the ones that are kept, so that the figures
+on validation images are those of images that had no say.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ def resolve_detector(word: str | Path | None = None) -> DetectorFile:
     if path.suffix.lower() not in _ENDINGS:
         error: UnknownNameError = unknown_name("detector", name, known)
         raise UnknownNameError(
-            f"{error} A detector of your own is an ONNX file, as MegaDetector.onnx, or what birder train-detector writes."
+            f"{error} A detector of your own is an ONNX file, as MegaDetector.onnx, or a checkpoint that "
+            "birder train-detector wrote."
         )
     check_is_file(path)
     return DetectorFile(path.stem, path, sha256_of(path))
