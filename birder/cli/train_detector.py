@@ -57,7 +57,7 @@ def train_detector(
     ] = 448,
     width: Annotated[
         int, typer.Option("--width", min=32, metavar="N", help="Channels of the new layers, a multiple of 32.")
-    ] = 128,
+    ] = 64,
     unfreeze_last: Annotated[
         int,
         typer.Option("--unfreeze-last", min=0, metavar="N", help="Blocks of the backbone that learn too; far slower."),

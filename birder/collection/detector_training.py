@@ -81,7 +81,7 @@ def train_detector(
     backbone: str | Path = DEFAULT_WEIGHTS,
     report: str | Path | None = None,
     size: int = 448,
-    width: int = 128,
+    width: int = 64,
     unfreeze_last: int = 0,
     epochs: int = 20,
     lr: float = 1e-3,
@@ -181,6 +181,7 @@ def train_detector(
         data, judged = read_validation(Path(val), data, folder_of_images)
     weights = resolve(backbone).fetch()
     detector = new_detector(weights, data.classes, size=(size, size), width=width, seed=seed)
+    training.unfreeze(detector.net.backbone, unfreeze_last)
     recipe = training.Recipe(epochs, lr, batch_size, unfreeze_last, seed)
     folder = TrainingFolder(to.with_name(to.name + FOLDER_ENDING))
     asked = training.asked(recipe, detector, weights.sha256, [data, judged])

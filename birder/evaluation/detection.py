@@ -249,7 +249,7 @@ def mistakes(truth: TrueBoxes, found: FoundBoxes, least: float) -> Mistakes:
 
 
 def best_score(matches: Sequence[Matches]) -> dict[str, float] | None:
-    """The score from which detections are best believed: that of the largest F1, at an overlap of 0.5, over all classes.
+    """The score from which detections are best believed: of the largest F1, at an overlap of 0.5, all classes together.
 
     Returns
     -------

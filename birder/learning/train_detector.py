@@ -32,6 +32,7 @@ from birder.learning.detector_inputs import SCALES, Geometry, KeptMaps, Maps, no
 from birder.learning.layers import WEIGHT_DECAY, layer_groups
 from birder.learning.schedule import warmed_cosine
 from birder.learning.training_checkpoint import Position, Tensors, TrainingFolder
+from birder.net.base import Backbone
 from birder.net.fcos import Outputs, Points, Target
 from birder.weights.detector import DetectorNetwork
 
@@ -154,7 +155,7 @@ def train(
     Parameters
     ----------
     detector
-        Untrained, on a trained backbone; its parameters change.
+        Untrained, on a trained backbone, after `unfreeze`; its parameters change.
     training, validation
         What it learns from, and what it is judged on, if anything.
     recipe
@@ -177,7 +178,7 @@ def train(
     The detector at its end; None if it was stopped.
     """
     net = detector.net.to(device).eval()  # for good: the backbone's norms keep their statistics, and FCOS has no others
-    blocks = _unfreeze(net.backbone, recipe.unfreeze_last)
+    blocks = [each for each in net.backbone.parameters() if each.requires_grad]
     new = [each for name, each in net.named_parameters() if not name.startswith("backbone.")]
     learning = dict(_learning(net))
     groups = [
@@ -271,6 +272,22 @@ def train(
             failures={**at.failures, **inputs.failures},
             seconds=seconds_before + time.perf_counter() - began,
         )
+
+
+def unfreeze(backbone: Backbone, blocks: int) -> None:
+    """Freeze a backbone but for its last so many blocks.
+
+    Raises
+    ------
+    ConfigError
+        It has fewer.
+    """
+    groups = layer_groups(backbone)[1:-2]
+    if blocks > len(groups):
+        raise ConfigError(f"The backbone has {len(groups)} blocks: --unfreeze-last takes at most {len(groups)}.")
+    names = {name for group in groups[len(groups) - blocks :] for name in group}
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(name in names)
 
 
 def asked(recipe: Recipe, detector: DetectorNetwork, backbone: str, data: Sequence[BoxData | None]) -> dict[str, Any]:
@@ -462,21 +479,6 @@ class _Averaged:
     def __exit__(self, *_: object) -> None:
         for name, each in self._learning.items():
             each.data.copy_(self._own[name])
-
-
-def _unfreeze(backbone: Any, blocks: int) -> list[torch.nn.Parameter]:
-    """Freeze a backbone but for its last blocks, whose parameters are returned."""
-    backbone.requires_grad_(False)
-    if blocks == 0:
-        return []
-    groups = layer_groups(backbone)[1:-2]
-    if blocks > len(groups):
-        raise ConfigError(f"The backbone has {len(groups)} blocks: --unfreeze-last takes at most {len(groups)}.")
-    names = {name for group in groups[len(groups) - blocks :] for name in group}
-    chosen = [each for name, each in backbone.named_parameters() if name in names]
-    for each in chosen:
-        each.requires_grad_(True)
-    return chosen
 
 
 def _learning(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
