@@ -79,7 +79,7 @@ def train_detector(
 
     For example:
 
-    birder train-detector --voc raccoon/ --val judged.txt --to raccoon.pt --report report/
+    birder train-detector --voc raccoon/ --val judged.txt --to raccoon.pt --report raccoons/
     """
     import birder
     from birder.registry import DEFAULT_WEIGHTS

@@ -17,7 +17,7 @@ ON_A_COLLECTION = {
     "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map", "relocate",
     "search", "sequences", "serve", "shift-time", "stats", "tidy", "undo",
 }  # fmt: skip
-ON_MODELS = {"convert", "fetch", "info", "models", "taxa"}
+ON_MODELS = {"convert", "fetch", "info", "models", "taxa", "train-detector"}
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
 SAME_BEGINNING = {
     "--format": "Format of the output: ",
