@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/train_detector.py RACCOON [OPTION ...]
 
 RACCOON is Tran's raccoon_dataset (200 images with 217 boxes in Pascal VOC's XML). The images whose number is divisible
-by 5 are judged: raccoon-5, raccoon-10, ... raccoon-200, 40 images with 43 boxes; the other 160 are learned from. Options
-behind the folder go to `birder train-detector`. Printed are its own summary, the time, the processor's time and the
-largest memory; beside the AP50 of the trained detector stands that of the one that is installed with Birder, on the
+by 5 are judged: raccoon-5, raccoon-10, ... raccoon-200, 40 images with 43 boxes; the other 160 are learned from.
+Options behind the folder go to `birder train-detector`. Printed are its own summary, the time, the processor's time and
+the largest memory; beside the AP50 of the trained detector stands that of the one that is installed with Birder, on the
 same 40.
 """
 
@@ -33,9 +33,10 @@ def main() -> None:
     raccoon, options = Path(sys.argv[1]), sys.argv[2:]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "judged.txt").write_text("\n".join(judged(raccoon)) + "\n")
+        val = folder / "judged.txt"
+        val.write_text("\n".join(judged(raccoon)) + "\n")
         command = [
-            sys.executable, "-m", "birder", "train-detector", "--voc", str(raccoon), "--val", str(folder / "judged.txt"),
+            sys.executable, "-m", "birder", "train-detector", "--voc", str(raccoon), "--val", str(val),
             "--to", str(folder / "raccoon.pt"), "--report", str(folder / "report"), *options,
         ]  # fmt: skip
         began = time.perf_counter()
@@ -44,8 +45,8 @@ def main() -> None:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         size = (folder / "raccoon.pt").stat().st_size
     print(
-        f"{seconds / 60:.1f} minutes, {(used.ru_utime + used.ru_stime) / 60:.1f} of one core; {used.ru_maxrss / 2**20:.2f} "
-        f"GiB of memory; the file has {size / 2**20:.1f} MiB"
+        f"{seconds / 60:.1f} minutes, {(used.ru_utime + used.ru_stime) / 60:.1f} of one core; "
+        f"{used.ru_maxrss / 2**20:.2f} GiB of memory; the file has {size / 2**20:.1f} MiB"
     )
 
 

@@ -81,7 +81,8 @@ def detect_files(
         raise ConfigError(f"Found no images in {', '.join(map(str, images))}.")
     file = resolve_detector(model)
     detector = Detector(file.path)
-    facts = DetectorFacts(file.name, file.sha256, detector.form.size, min_conf)
+    classes = detector.form.names if detector.form.others is not None else ()
+    facts = DetectorFacts(file.name, file.sha256, detector.form.size, min_conf, classes)
     kept = None if to is None else Kept(Path(to), {"detector": file.sha256, "minimum_confidence": min_conf})
     last = DetectProgress(0)
 

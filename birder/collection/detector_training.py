@@ -184,7 +184,7 @@ def train_detector(
     training.unfreeze(detector.net.backbone, unfreeze_last)
     recipe = training.Recipe(epochs, lr, batch_size, unfreeze_last, seed)
     folder = TrainingFolder(to.with_name(to.name + FOLDER_ENDING))
-    asked = training.asked(recipe, detector, weights.sha256, [data, judged])
+    asked = training.what_is_asked(recipe, detector, weights.sha256, [data, judged])
     resumed = folder.begin(asked, resume=resume, force=force)
     with stages_shown(progress) as show:
         trained = training.train(
@@ -193,6 +193,7 @@ def train_detector(
             judged,
             recipe,
             folder,
+            asked=asked,
             resumed=resumed,
             device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
             tell=_teller(show),

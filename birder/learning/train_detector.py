@@ -144,6 +144,7 @@ def train(
     recipe: Recipe,
     folder: TrainingFolder,
     *,
+    asked: Mapping[str, Any],
     resumed: bool,
     device: torch.device,
     tell: Callable[[Told], None],
@@ -162,6 +163,8 @@ def train(
         How.
     folder
         Where the state is kept, and the maps.
+    asked
+        What `what_is_asked` gives.
     resumed
         Go on from the state in it.
     device
@@ -193,7 +196,7 @@ def train(
     if blocks:
         inputs = _Opened(detector, training, validation, recipe, device)
     else:
-        inputs = _Kept(detector, training, validation, folder.path, device, stop, tell, recipe)
+        inputs = _Kept(detector, training, validation, folder.path, device, stop, tell, recipe, asked)
     if inputs.count == 0 and not stop.is_set():
         name, reason = next(iter(inputs.failures.items()))
         raise ConfigError(f"No image to train on can be read; {name}: {reason}.")
@@ -208,7 +211,7 @@ def train(
         for name, each in learning.items():
             each.data.copy_(saved["net"][name])
             average[name].copy_(saved["average"][name])
-        _restore(optimizer, saved["optimizer"])
+        _restore(optimizer, saved.get("optimizer", {}))
     seconds_before = at.seconds
 
     def save() -> None:
@@ -290,7 +293,9 @@ def unfreeze(backbone: Backbone, blocks: int) -> None:
         parameter.requires_grad_(name in names)
 
 
-def asked(recipe: Recipe, detector: DetectorNetwork, backbone: str, data: Sequence[BoxData | None]) -> dict[str, Any]:
+def what_is_asked(
+    recipe: Recipe, detector: DetectorNetwork, backbone: str, data: Sequence[BoxData | None]
+) -> dict[str, Any]:
     """Everything that the weights at the end depend on, as JSON holds it; `backbone` is the sha256 of its weights."""
     digest = hashlib.sha256()
     for each in data:
@@ -325,8 +330,10 @@ class _Kept:
         stop: threading.Event,
         tell: Callable[[Told], None],
         recipe: Recipe,
+        asked: Mapping[str, Any],
     ) -> None:
         self._detector, self._device, self._recipe = detector, device, recipe
+        key = json.dumps([asked[each] for each in ("backbone", "size", "images and boxes")])
         judged = () if validation is None else validation.images
         whole = len(training.images) + len(judged)
         began = time.perf_counter()
@@ -339,11 +346,9 @@ class _Kept:
                 rate = done / (time.perf_counter() - began)
                 tell(Told("maps", 0, recipe.epochs, done, whole, rate=rate))
 
-            key = json.loads((folder / "run.json").read_text("utf-8"))
-            text = json.dumps([key[each] for each in ("backbone", "size", "images and boxes")])
             return KeptMaps(
                 folder / name,
-                text,
+                key,
                 images,
                 detector,
                 mirrored=mirrored,

@@ -56,7 +56,7 @@ def test_a_coco_file_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     assert one.ignored.tolist() == [False, True]
     assert (one.size, data.images[0].size, len(data.images[2].boxes)) == ((50, 100), None, 0)
     assert data.boxes == 2
-    assert data.notes == ("2 boxes without area on their image were left out, the first on a.jpg.",)
+    assert data.notes == ("2 boxes without area on their image were left out, the first on b/one.jpg.",)
     assert read_coco(coco(tmp_path), Path("else")).images[0].path == Path("else/a.jpg")
 
 

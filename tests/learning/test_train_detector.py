@@ -22,6 +22,7 @@ import birder
 from birder.collection.detector_training import TrainedDetector, train_detector
 from birder.errors import ConfigError, FileExistsError, WeightsError
 from birder.inference.detector import Detector
+from birder.learning.detector_data import read_coco
 from birder.learning.schedule import warmed_cosine
 from birder.learning.train_detector import WARM_UP
 from birder.weights.checkpoint import make_signature, read_checkpoint, save_model
@@ -132,6 +133,14 @@ def test_the_detector_runs_as_any_other_and_finds_what_the_network_finds(
     assert [left, top] == pytest.approx(np.maximum(best[:2], [place.left, place.top]), abs=0.02)
     listed = birder.detect(boxes.parent, model=trained.path, to=tmp_path / "boxes.json", progress=None)
     assert len(listed.images) == 10 and not listed.failed
+    written = json.loads((tmp_path / "boxes.json").read_text())
+    assert written["classification_categories"] == {"1": "owl", "2": "fox"}
+    classes = {each.name: [box.hint for box in each.detections or ()] for each in listed.images}
+    for image in written["images"]:
+        names = [written["classification_categories"][box["classifications"][0][0]] for box in image["detections"]]
+        assert names == classes[str(boxes.parent / image["file"])]
+    birder.detect(boxes.parent, model=trained.path, to=tmp_path / "coco.json", format="coco", progress=None)
+    assert read_coco(tmp_path / "coco.json", boxes.parent).classes == ("owl", "fox")
     backbone, _ = birder.load_model("efficientnet_lite0", trained.path, inference=True)
     assert set(backbone.detection_features(x)) == {"stage1", "stage2", "stage3", "stage4"}
 
