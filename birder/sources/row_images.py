@@ -1,7 +1,7 @@
 """From a row's uri to its image: a file of this machine, a box of one, a member of a shard, a frame; never a URL.
 
 Files are opened through the uris of rows alone, and what comes out is decoded pixels: a request can neither name a file
-nor get the bytes of one.
+nor get the bytes of one. Videos alone are also sent as they are (`birder.sources.row_videos`).
 """
 
 from __future__ import annotations
