@@ -56,7 +56,7 @@ def train_detector(
         int, typer.Option("--size", min=32, metavar="N", help="Height and width of the input in pixels.")
     ] = 448,
     width: Annotated[
-        int, typer.Option("--width", min=32, metavar="N", help="Channels of the new layers, a multiple of 32.")
+        int, typer.Option("--width", min=64, metavar="N", help="Channels of the new layers, a multiple of 32.")
     ] = 64,
     unfreeze_last: Annotated[
         int,

@@ -117,7 +117,7 @@ def train_detector(
     size
         Input height and width in pixels.
     width
-        Channels of the layers that are new, a multiple of 32.
+        Channels of the layers that are new, a multiple of 32, at least 64.
     unfreeze_last
         Blocks of the backbone that learn as well, counted from its output; then its maps are not kept, and each epoch
         computes it anew.

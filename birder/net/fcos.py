@@ -136,9 +136,9 @@ class FCOS(nn.Module):
     backbone
         Its layers behind the maps are dropped.
     config
-        `fpn_width`, channels of the pyramid and the heads, a multiple of 32 (default: 256); `pyramid`: "fpn" over the
-        backbone's maps as in the published package, or "simple" from the last of them, which that package does not
-        have for this detector.
+        `fpn_width`, channels of the pyramid and the heads, a multiple of 32, at least 64 (default: 256); `pyramid`:
+        "fpn" over the backbone's maps as in the published package, or "simple" from the last of them, which that
+        package does not have for this detector.
     size
         Input (height, width) in pixels; default: the backbone's.
 
@@ -163,8 +163,11 @@ class FCOS(nn.Module):
         super().__init__()
         self.config = known_config("FCOS", config or {}, CONFIG, _NEUTRAL)
         width, pyramid = self.config["fpn_width"], self.config["pyramid"]
-        if type(width) is not int or width < _GROUPS or width % _GROUPS or width > 4096:
-            raise ConfigError(f"The width of the pyramid must be a multiple of {_GROUPS}, not {width!r}.")
+        # With 32 channels, group norm would have one value a group on a map of one cell.
+        if type(width) is not int or width % _GROUPS or not 2 * _GROUPS <= width <= 4096:
+            raise ConfigError(
+                f"The width of the pyramid must be a multiple of {_GROUPS}, and at least 64, not {width!r}."
+            )
         if pyramid not in ("fpn", "simple"):
             raise ConfigError(f"FCOS has no pyramid {pyramid!r}: use fpn or simple.")
         if num_classes < 1:

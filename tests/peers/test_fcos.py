@@ -115,7 +115,7 @@ def test_maps_of_a_detectors_vit_are_those_of_the_published_package(inputs: Path
     source = save_model(
         net, inputs.with_name("vit_b16_small.pt"), signature=make_signature(SIZE, 0), rgb_stats=RGB_STATS, config=VIT
     )
-    detector = new_detector(resolve(source).fetch(), ("owl",), size=SIZE, width=32, seed=0)
+    detector = new_detector(resolve(source).fetch(), ("owl",), size=SIZE, width=64, seed=0)
     assert (detector.backbone, detector.backbone_config) == ("vit_b16", VIT | {"out_indices": [-1]})
     save_detector(detector, inputs.with_name("ours.pt"))
     with pytest.raises(AssertionError, match="backbone_with_fpn.fpn"):
