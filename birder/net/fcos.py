@@ -210,7 +210,8 @@ class FCOS(nn.Module):
             rows, columns = (int(each) for each in level.shape[-2:])
             y = torch.arange(rows, device=level.device) * (self.size[0] // rows)
             x = torch.arange(columns, device=level.device) * (self.size[1] // columns)
-            xy.append(torch.cartesian_prod(y, x).flip(-1))
+            down, across = torch.meshgrid(y, x, indexing="ij")
+            xy.append(torch.stack([across.flatten(), down.flatten()], dim=-1))
             strides.append(torch.full((rows * columns,), stride, device=level.device))
         return Points(torch.cat(xy).float(), torch.cat(strides).float(), [len(each) for each in strides])
 
