@@ -168,6 +168,8 @@ def train_detector(
     for file in (to, *([] if report is None else [report / name for name in (PAGE, METRICS, BOXES)])):
         if file.exists() and not force:
             raise file_exists(file)
+    folder = TrainingFolder(to.with_name(to.name + FOLDER_ENDING))
+    folder.check(resume=resume, force=force)
     if report is not None and val is None:
         raise ConfigError("A report needs images to judge the detector on: give --val.")
     if min(size, epochs, batch_size) < 1 or unfreeze_last < 0 or not 0 < lr < 1:
@@ -183,9 +185,8 @@ def train_detector(
     detector = new_detector(weights, data.classes, size=(size, size), width=width, seed=seed)
     training.unfreeze(detector.net.backbone, unfreeze_last)
     recipe = training.Recipe(epochs, lr, batch_size, unfreeze_last, seed)
-    folder = TrainingFolder(to.with_name(to.name + FOLDER_ENDING))
     asked = training.what_is_asked(recipe, detector, weights.sha256, [data, judged])
-    resumed = folder.begin(asked, resume=resume, force=force)
+    resumed = folder.begin(asked, resume=resume)
     with stages_shown(progress) as show:
         trained = training.train(
             detector,

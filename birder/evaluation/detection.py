@@ -205,8 +205,9 @@ def match(truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], class_: int) 
         parts.append((scores, np.full(len(scores), image), met >= 0, aside, int((mine & ~true.ignored).sum())))
     scores = np.concatenate([each[0] for each in parts])
     order = np.argsort(-scores, kind="stable")
-    image, right, aside = (np.concatenate([each[i] for each in parts])[order] for i in (1, 2, 3))
-    return Matches(scores[order], image, right, aside, np.array([each[4] for each in parts]))
+    places = np.concatenate([each[1] for each in parts])[order]
+    right, aside = (np.concatenate([each[i] for each in parts])[order] for i in (2, 3))
+    return Matches(scores[order], places, right, aside, np.array([each[4] for each in parts]))
 
 
 def _matched(boxes: Floats, true: Floats, ignored: Flags) -> tuple[Codes, Flags]:
@@ -279,7 +280,8 @@ def overlaps(boxes: Floats, true: Floats, ignored: Flags) -> Floats:
     shared = sides.clip(0).prod(-1)
     own, theirs = ((each[:, 2:] - each[:, :2]).prod(-1) for each in (boxes, true))
     whole = own[:, None] + np.where(ignored, 0.0, theirs - shared)
-    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    shares: Floats = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    return shares
 
 
 def average_precision(matches: Matches, weights: Weights) -> Floats:

@@ -5,8 +5,10 @@ One mechanism for every family: `Backbone.block_group_regex` tells the blocks by
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,6 +19,9 @@ from birder.net.base import Backbone
 
 WEIGHT_DECAY = 0.05
 """Of matrices and kernels; biases and norms are not decayed."""
+LEARNING = 0.8
+"""The share of the blocks that learn unless another number is asked for: the first ones tell edges and colours in
+whatever they see, and on large maps take half of the time."""
 
 
 def layer_groups(net: Backbone) -> list[list[str]]:
@@ -39,8 +44,15 @@ def layer_groups(net: Backbone) -> list[list[str]]:
     return [before, *blocks.values(), behind, classifier]
 
 
-def unfreeze_last(net: Backbone, blocks: int | None) -> None:
-    """Let the classifier, what is between it and the blocks, and the last so many blocks learn; None: everything.
+def unfreeze_last(net: Backbone, blocks: int | Literal["all"] | None) -> None:
+    """Let the classifier, what is between it and the blocks, and the last so many blocks learn.
+
+    Parameters
+    ----------
+    net
+        The network.
+    blocks
+        How many; "all": these and everything before them; None: four fifths of them.
 
     Raises
     ------
@@ -49,9 +61,10 @@ def unfreeze_last(net: Backbone, blocks: int | None) -> None:
     """
     groups = layer_groups(net)
     there = len(groups) - 3
-    if blocks is not None and blocks > there:
-        raise ConfigError(f"The network has {there} blocks: --unfreeze-last takes at most {there}, or all.")
-    learning = groups if blocks is None else groups[len(groups) - 2 - blocks :]
+    count = there if blocks == "all" else round(LEARNING * there) if blocks is None else blocks
+    if not 0 <= count <= there:
+        raise ConfigError(f"The network has {there} blocks, so from 0 to {there} can learn, or all; not {count}.")
+    learning = groups if blocks == "all" else groups[len(groups) - 2 - count :]
     names = {name for group in learning for name in group}
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name in names)
@@ -89,13 +102,9 @@ def depthwise_in_single_precision(net: nn.Module) -> None:
     """Compute depthwise convolutions in float32 under autocast: on a CPU, their backward pass in bf16 is far slower."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
-            module.forward = _Single(module)  # type: ignore[method-assign]
+            module.forward = functools.partial(_in_single_precision, module.forward)  # type: ignore[method-assign]
 
 
-class _Single:
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        self._forward = convolution.forward
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return self._forward(x.float()).to(x.dtype)
+def _in_single_precision(forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return forward(x.float()).to(x.dtype)

@@ -74,8 +74,25 @@ class TrainingFolder:
         """Whether there is a training to go on with."""
         return (self.path / _ASKED).exists()
 
-    def begin(self, asked: Mapping[str, Any], *, resume: bool, force: bool) -> bool:
-        """Begin a training, or make sure that the one here is the one that is asked for.
+    def check(self, *, resume: bool, force: bool) -> None:
+        """Refuse to begin where a training has not ended, and to go on where there is none.
+
+        Raises
+        ------
+        FileExistsError
+            A training has not ended here, and neither `resume` nor `force` is set.
+        ConfigError
+            There is none, and `resume` is set.
+        """
+        if self.begun and not resume and not force:
+            raise FileExistsError(
+                f"A training that has not ended is in {self.path}: go on with --resume, or begin anew with --force."
+            )
+        if resume and not self.begun:
+            raise ConfigError(f"There is no training to go on with in {self.path}: leave out --resume.")
+
+    def begin(self, asked: Mapping[str, Any], *, resume: bool) -> bool:
+        """Begin a training anew, or make sure that the one here is the one that is asked for.
 
         Parameters
         ----------
@@ -83,36 +100,28 @@ class TrainingFolder:
             Everything that the final weights depend on, as JSON holds it.
         resume
             Go on with what is here.
-        force
-            Begin anew, whatever is here.
 
         Returns
         -------
-        Whether an update was saved here before.
+        Whether there is a saved state to go on from.
 
         Raises
         ------
-        FileExistsError
-            A training is under way here, and neither `resume` nor `force` is set.
         ConfigError
             It was begun with other options or images; the message names them.
         WeightsError
             Its record is damaged.
         """
-        if self.begun and resume:
+        if resume:
             before = _read_json(self.path / _ASKED)
             differ = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
             if differ:
-                told = ", ".join(f"{key} ({_shown(before.get(key))} then)" for key in differ)
+                told = ", ".join(f"{key} (then {_shown(before.get(key))})" for key in differ)
                 raise ConfigError(
-                    f"The training in {self.path} was begun with another {told}. Give the same again, or begin anew "
+                    f"The training in {self.path} was begun with another {told}. Ask for the same again, or begin anew "
                     "with --force."
                 )
             return (self.path / _STATE).exists()
-        if self.begun and not force:
-            raise FileExistsError(
-                f"A training that did not end is in {self.path}: go on with --resume, or begin anew with --force."
-            )
         for name in (_STATE, _BEST, _START, _ASKED):
             (self.path / name).unlink(missing_ok=True)
         with replacing(self.path / _ASKED, durable=True) as draft:

@@ -138,7 +138,7 @@ def test_entities_and_folders_without_annotations_are_refused(tmp_path: Path) ->
         read_voc(tmp_path / "bare")
     for both in ((None, None), (tmp_path, tmp_path)):
         with pytest.raises(ConfigError, match="either"):
-            read_boxes(*both, None)
+            read_boxes(both[0], both[1], None)
 
 
 def test_validation_images_are_named_in_a_list_or_have_a_file_of_their_own(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from birder.net.detection.base import get_detection_signature
 from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 import birder
 from birder.common import fs_ops
@@ -72,9 +73,11 @@ def main() -> None:
         {"boxes": torch.from_numpy(given[f"boxes_{i}"]), "labels": torch.from_numpy(given[f"labels_{i}"])}
         for i in range(len(x))
     ]
+    sizes = tuple(tuple(each) for each in net.anchor_generator.sizes)
     torchvision = FCOS(
-        net.backbone_with_fpn, net.num_classes, min_size=x.shape[2], max_size=x.shape[3], image_mean=[0.0] * 3,
-        image_std=[1.0] * 3, score_thresh=LEAST, nms_thresh=OVERLAP,
+        net.backbone_with_fpn, net.num_classes, anchor_generator=AnchorGenerator(sizes, ((1.0,),) * len(sizes)),
+        min_size=x.shape[2], max_size=x.shape[3], image_mean=[0.0] * 3, image_std=[1.0] * 3, score_thresh=LEAST,
+        nms_thresh=OVERLAP,
     )  # fmt: skip
     torchvision.head.load_state_dict(net.head.state_dict())
     net.score_thresh, net.nms_thresh = LEAST, OVERLAP
