@@ -19,7 +19,7 @@ import ast
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,7 +30,9 @@ from PIL import Image
 
 from birder.errors import WeightsError
 from birder.images.decode import to_rgb
+from birder.inference.engine_openvino import GRAPH, graphs_folder, is_kept, keep_graph, read_facts
 from birder.weights.detector import CHECKPOINTS, load_detector
+from birder.weights.hub import check_is_file, sha256_of
 
 Category = Literal["animal", "person", "vehicle"]
 CATEGORIES: tuple[Category, ...] = ("animal", "person", "vehicle")
@@ -233,8 +235,21 @@ def letterboxed(
     return pixels, Letterbox(left, top, *inner)
 
 
-def _network(_: openvino.Core, path: Path) -> tuple[openvino.Model, GraphForm]:
-    """The graph of a detector's checkpoint."""
+def _network(core: openvino.Core, path: Path) -> tuple[openvino.Model, GraphForm]:
+    """The graph of a detector's checkpoint: made once, and kept on disk by the file's sha256."""
+    check_is_file(path)
+    folder = graphs_folder() / f"{sha256_of(path)}-detector"
+    if not is_kept(folder):
+        graph, form = _traced(path)
+        keep_graph(folder, graph, asdict(form))
+    facts = read_facts(folder)
+    form = GraphForm(
+        facts["form"], tuple(facts["names"]), (facts["size"][0], facts["size"][1]), facts["fill"], facts["others"]
+    )
+    return core.read_model(folder / GRAPH), form
+
+
+def _traced(path: Path) -> tuple[openvino.Model, GraphForm]:
     import torch
 
     from birder.net.fcos import RawDetections
