@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from birder.version import __version__
 
 if TYPE_CHECKING:
+    from birder.analysis.activity import Activity, Species
     from birder.analysis.agreement import Agreement
     from birder.analysis.projection import MapPoints
     from birder.analysis.stats import ColumnStats, Stats, ValueCount
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from birder.weights.loaded_clip import LoadedClip
 
 _HOMES = {
+    "birder.analysis.activity": ["Activity", "Species"],
     "birder.analysis.agreement": ["Agreement"],
     "birder.analysis.projection": ["MapPoints"],
     "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
@@ -185,6 +187,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Activity",
     "Adapted",
     "Agreement",
     "Backup",
@@ -229,6 +232,7 @@ __all__ = [
     "SearchResults",
     "Sequences",
     "Shifted",
+    "Species",
     "Stats",
     "Suggestion",
     "Suggestions",

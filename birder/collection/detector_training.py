@@ -294,8 +294,7 @@ def _detected(detector: Detector, image: BoxedImage) -> tuple[tuple[int, int], l
         opened = open_image(image.path)
     except ImageError:
         return (1, 1), []
-    pixels, place = detector.prepare(opened)
-    return opened.size, detector.detect([pixels], [place], min_conf=_LEAST)[0]
+    return opened.size, detector.find(opened, min_conf=_LEAST)
 
 
 def _boxes_of(
