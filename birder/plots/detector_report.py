@@ -240,7 +240,7 @@ def _training(report: Mapping[str, Any]) -> str:
         for each in report["history"]
         if "AP50" in each
     ]
-    return _table(("", ""), rows) + (_table(("Epoch", "Loss", "AP50"), judged) if judged else "")
+    return _table((), rows) + (_table(("Epoch", "Loss", "AP50"), judged) if judged else "")
 
 
 def _interval(figure: Mapping[str, Any]) -> str:
@@ -249,7 +249,8 @@ def _interval(figure: Mapping[str, Any]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = "".join(f'<th scope="col">{each}</th>' for each in head)
+    top = f"<thead><tr>{top}</tr></thead>" if head else ""
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{each}</td>" for each in row[1:])}</tr>' for row in rows
     )
-    return f'<div class="scroll whole"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll whole"><table>{top}<tbody>{body}</tbody></table></div>'
