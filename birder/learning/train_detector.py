@@ -268,7 +268,7 @@ def train(
 
     with _Averaged(learning, average):
         return Trained(
-            state={name: value.detach().to("cpu", copy=True) for name, value in net.state_dict().items()},
+            state=_copied(net),
             history=at.history,
             judged=tuple(inputs.judged),
             found=inputs.found(),
@@ -488,6 +488,17 @@ class _Averaged:
 
 def _learning(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
     return ((name, each) for name, each in net.named_parameters() if each.requires_grad)
+
+
+def _copied(net: torch.nn.Module) -> Tensors:
+    """The parameters of a network; those that have two names, as a detector's backbone has, remain one tensor."""
+    copies: dict[int, torch.Tensor] = {}
+    state = {}
+    for name, value in net.state_dict(keep_vars=True).items():
+        if id(value) not in copies:
+            copies[id(value)] = value.detach().to("cpu", copy=True)
+        state[name] = copies[id(value)]
+    return state
 
 
 def _found(detector: DetectorNetwork, maps: Maps, geometry: Sequence[Geometry]) -> list[FoundBoxes]:
