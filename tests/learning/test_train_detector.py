@@ -27,7 +27,7 @@ from birder.learning.schedule import warmed_cosine
 from birder.learning.train_detector import WARM_UP
 from birder.weights.checkpoint import make_signature, read_checkpoint, save_model
 from birder.weights.detector import load_detector
-from tests.cli.running import run_birder
+from tests.cli.running import COMMAND, run_birder, with_path
 
 COLOURS = {"fox": (220, 90, 20), "owl": (40, 60, 200)}
 QUICK: dict[str, Any] = {"size": 64, "width": 64, "epochs": 3, "batch_size": 4, "progress": None}
@@ -146,7 +146,7 @@ def test_the_detector_runs_as_any_other_and_finds_what_the_network_finds(
     assert set(backbone.detection_features(x)) == {"stage1", "stage2", "stage3", "stage4"}
 
 
-@pytest.mark.parametrize("unfreeze_last", [0, 1])
+@pytest.mark.parametrize("unfreeze_last", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
     boxes: Path, tmp_path: Path, unfreeze_last: int
 ) -> None:
@@ -199,6 +199,23 @@ def test_a_killed_training_loses_no_more_than_an_epoch(boxes: Path, tmp_path: Pa
     assert not any(each.startswith(("Epoch 1 ", "Computing")) for each in seen)
     train_detector(tmp_path / "whole.pt", **QUICK, coco=boxes)
     assert_equal(tmp_path / "whole.pt", tmp_path / "killed.pt")
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_state_and_says_how_to_go_on(boxes: Path, tmp_path: Path) -> None:
+    command = [
+        *COMMAND, "train-detector", "--coco", str(boxes), "--to", "a.pt", "--size", "64", "--epochs", "500",
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=with_path(None)) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("The training will take"):
+                break
+        running.send_signal(signal.SIGINT)
+        told = running.stderr.read()
+    assert running.returncode == 130
+    assert "run the same command with --resume" in told
+    assert (tmp_path / "a.pt.training" / "state.safetensors").exists() and not (tmp_path / "a.pt").exists()
 
 
 @pytest.mark.parametrize("unfreeze_last", [0, 1])
