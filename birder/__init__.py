@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from birder.images.transform import classification_transform
     from birder.inference.classification import infer_batch, infer_dataloader, infer_image
     from birder.learning.adapt import Adapted
+    from birder.learning.make_shards import ShardsMade
     from birder.learning.suggest import Suggestion, Suggestions
     from birder.pipeline.run import EmbedReport, Progress
     from birder.registry import (
@@ -166,6 +167,7 @@ _HOMES = {
     "birder.images.transform": ["classification_transform"],
     "birder.inference.classification": ["infer_batch", "infer_dataloader", "infer_image"],
     "birder.learning.adapt": ["Adapted"],
+    "birder.learning.make_shards": ["ShardsMade"],
     "birder.pipeline.run": ["EmbedReport", "Progress"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
     "birder.weights.checkpoint": [
@@ -231,6 +233,7 @@ __all__ = [
     "Rows",
     "SearchResults",
     "Sequences",
+    "ShardsMade",
     "Shifted",
     "Species",
     "Stats",

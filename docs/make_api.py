@@ -43,6 +43,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *(
             "Adapted",
             "Evaluation",
+            "ShardsMade",
             "Detected",
             "TrainedDetector",
             "Suggestions",

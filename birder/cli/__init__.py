@@ -41,6 +41,7 @@ from birder.cli.relocate import relocate
 from birder.cli.search import search
 from birder.cli.sequences import sequences
 from birder.cli.serve import serve
+from birder.cli.shards import shards
 from birder.cli.shift_time import shift_time
 from birder.cli.similar import similar
 from birder.cli.stats import stats
@@ -108,7 +109,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "shift-time": shift_time,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
-    "Learn": {"adapt": adapt, "evaluate": evaluate, "train-detector": train_detector},
+    "Learn": {"adapt": adapt, "evaluate": evaluate, "train-detector": train_detector, "shards": shards},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats, "activity": activity},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},

@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from birder.collection.evaluating import Evaluation
     from birder.evaluation.few_shot import Variant
     from birder.learning.adapt import Adapted
+    from birder.learning.make_shards import ShardsMade
     from birder.learning.splits import Split
     from birder.weights.clip import LoadedClip
 
@@ -1460,6 +1461,93 @@ class Collection:
             classifier=classifier,
             images_at=images_at,
         )
+
+    def shards(
+        self,
+        to: str | Path,
+        *,
+        column: str = "label",
+        taxonomy: str | Path | None = None,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        size: int = 224,
+        records: int = 100_000,
+        val_share: float = 0.05,
+        seed: int = 0,
+        force: bool = False,
+        progress: StageProgress = "auto",
+    ) -> ShardsMade:
+        """Write the images that have a taxon as shards to train CLIP on, in the layout of TreeOfLife-10M.
+
+        Tar files of KEY.jpg, squashed to `size` x `size` pixels, and ten texts, KEY.sci.txt to KEY.taxonTag_com.txt, in
+        the folders train/ and val/; and manifest.json, which says what was written and what was left out. Images of one
+        group are never on both sides. A run that was stopped goes on where it was if it is started again, and the same
+        rows give the same bytes.
+
+        Parameters
+        ----------
+        to
+            The folder to write.
+        column
+            The column with the labels.
+        taxonomy
+            A .csv or .parquet file with the ranks above the labels, and perhaps a column common_name (default: the
+            collection's columns of ranks).
+        where
+            A filter: only these rows.
+        group_by
+            As for `adapt`.
+        size
+            Width and height of the images in pixels.
+        records
+            The most samples of a shard; it is also full at 3 GB.
+        val_share
+            The share that is held out for validation, from 0 to 0.5.
+        seed
+            Of the split.
+        force
+            Replace shards that are there from other rows or options.
+        progress
+            As for `adapt`.
+
+        Returns
+        -------
+        What was written, with `records("train")`, `failed` and `manifest`.
+
+        Raises
+        ------
+        ConfigError
+            No row has a taxon, or an option cannot be used.
+        FileExistsError
+            Birder's own: the folder has shards of other rows or options, and `force` is not given.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> import pyarrow as pa, pyarrow.csv
+        >>> taxa = pa.table({"label": ["birds", "fish"], "class": ["Aves", "Actinopterygii"]})
+        >>> pa.csv.write_csv(taxa, "taxa.csv")
+        >>> made = collection.shards("shards", taxonomy="taxa.csv", val_share=0.2)
+        >>> made.records("train"), made.records("val")
+        (28, 8)
+        """
+        from birder.learning.make_shards import make_shards
+
+        with stages_shown(progress) as show:
+            return make_shards(
+                self._rows,
+                Path(to),
+                column=column,
+                taxonomy=None if taxonomy is None else Path(taxonomy),
+                where=where,
+                group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+                size=size,
+                records=records,
+                share=val_share,
+                seed=seed,
+                force=force,
+                progress=show,
+            )
 
     def backup(self, to: str | Path, *, progress: StageProgress = "auto") -> Backup:
         """Make a consistent copy of the collection, even while it is in use; a repeated backup copies only what is new.

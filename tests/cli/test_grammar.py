@@ -15,7 +15,7 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
     "activity", "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map",
-    "relocate", "search", "sequences", "serve", "shift-time", "stats", "tidy", "undo",
+    "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "fetch", "info", "models", "taxa", "train-detector"}
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
@@ -24,9 +24,11 @@ SAME_BEGINNING = {
     "--to": "Write to this file: ",
     "--model": "Model: a registered name, a hub repository, a folder or a checkpoint file",
 }
-AS_THE_ISSUE_WRITES_IT = {("relocate", "--to"), ("evaluate", "--to"), ("backup", "DEST"), ("detect", "--model")}
-"""`evaluate --to FOLDER` writes several files, `relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST`
-names its destination by position, and the model of `detect` is a detector."""
+AS_THE_ISSUE_WRITES_IT = {
+    ("relocate", "--to"), ("evaluate", "--to"), ("shards", "--to"), ("backup", "DEST"), ("detect", "--model"),
+}  # fmt: skip
+"""`evaluate --to FOLDER` and `shards --to FOLDER` write several files, `relocate --from OLD --to NEW` names no file,
+`backup COLLECTION DEST` names its destination by position, and the model of `detect` is a detector."""
 NOT_OUR_WORDS = re.compile(
     r"photograph|picture|text half|image half|without it\b|\bcondition\b|\bhopeless|\bnumbers each", re.IGNORECASE
 )

@@ -164,7 +164,7 @@ def _classified(lines: Sequence[Line]) -> Line:
             people, key=lambda line: ("classificationMethod" in line, line.get("classificationTimestamp") or "")
         )
     else:
-        latest = max(lines, key=lambda line: float(line["classificationProbability"]))
+        latest = max(lines, key=lambda line: float(line["classificationProbability"] or 0))
     kept = ("classificationMethod", "classifiedBy", "classificationTimestamp", "classificationProbability")
     found = {name: latest[name] for name in (*kept, "observationComments") if latest.get(name) is not None}
     for name in _AGREED:

@@ -24,6 +24,8 @@ COLUMNS = (
     "observationType",
     *_KEPT,
     "count",
+    "category",
+    "confidence",
     *BOX.values(),
     *PREDICTED,
     *SEQUENCE_COLUMNS,
@@ -33,6 +35,8 @@ COLUMNS = (
 NOT_ANIMALS = {"blank": "blank", "empty": "blank", "human": "human", "person": "human", "people": "human"}
 NOT_ANIMALS |= {"homo sapiens": "human", "vehicle": "vehicle", "unknown": "unknown"}
 """How tools for camera traps name what is not an animal -> observationType."""
+_DETECTED = {"empty": "blank", "person": "human", "vehicle": "vehicle"}
+"""What a detector says of an image without an animal -> observationType."""
 _ALLOWED = {
     "observationType": {"animal", "human", "vehicle", "blank", "unknown", "unclassified"},
     "lifeStage": {"adult", "subadult", "juvenile"},
@@ -55,16 +59,21 @@ class Classifiers(NamedTuple):
         Returns where the label of a row comes from.
     folder_labels
         Whether names of folders count as observations.
+    detector
+        The detector that told what is on images, if known.
     """
 
     person: str | None
     model: str
     label_source: Callable[[Mapping[str, Any]], Source]
     folder_labels: bool = False
+    detector: str | None = None
 
 
 def observations(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Line]:
-    """The observations of a row: by people (its label or ranks), by a model (its prediction), or a box without a name.
+    """The observations of a row: by people (its label or ranks), by a model (its prediction), or else by a detector.
+
+    Of an image without an animal, the detector says what is on it; of a box, that it has no name.
 
     Values of the medium and its deployment are missing in all: their IDs and times.
     """
@@ -78,6 +87,19 @@ def observations(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[L
     if prediction is not None:
         found = True
         yield {"observationID": f"{row['id']}-machine"} | shared | by_machine(prediction, classifiers.model)
+    if not found and (kind := _DETECTED.get(str(row.get("category")))):
+        found = True
+        confidence = row.get("confidence")
+        yield (
+            {"observationID": f"{row['id']}-detector"}
+            | shared
+            | {
+                "observationType": kind,
+                "classificationMethod": "machine",
+                "classifiedBy": classifiers.detector,
+                "classificationProbability": round(confidence, 6) if isinstance(confidence, float) else None,
+            }
+        )
     if not found and "bboxX" in shared:
         yield {"observationID": f"{row['id']}-box"} | shared | {"observationType": "unclassified"}
 

@@ -131,6 +131,7 @@ def export(
         classifier or classifier_of(collection),
         functools.partial(source_of, collection.journal),
         folder_labels,
+        None if collection.detection is None else collection.detection.detector,
     )
     if to.suffix.lower() == ".zip":
         with replacing(to, force=force) as draft, TemporaryDirectory(dir=to.parent, prefix=".birder-") as folder:
