@@ -142,12 +142,13 @@ def _with_values(arguments: list[str]) -> list[str]:
     What follows `--detect` is a detector if it looks like one, and else an image.
     """
     from birder.registry import detectors
+    from birder.weights.detector import ENDINGS
 
     told = []
     for argument, after in zip(arguments, [*arguments[1:], "-"], strict=True):
         if argument == "--ray" and after.startswith("-"):
             argument = f"--ray={THIS_MACHINE}"
-        elif argument == "--detect" and not after.lower().endswith(".onnx") and after not in detectors():
+        elif argument == "--detect" and not after.lower().endswith(ENDINGS) and after not in detectors():
             argument = f"--detect={INSTALLED}"
         told.append(argument)
     return told

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parents[1] / "data"
 CHECKPOINTS = (".pt", ".safetensors")
-_ENDINGS = (".onnx", *CHECKPOINTS)
+ENDINGS = (".onnx", *CHECKPOINTS)
 _KIND = "fcos"
 
 
@@ -91,7 +91,7 @@ def resolve_detector(word: str | Path | None = None) -> DetectorFile:
             raise WeightsError(f"{path} is damaged: its sha256 is {found}. Install Birder again.")
         return DetectorFile(name, path, found)
     path = Path(name)
-    if path.suffix.lower() not in _ENDINGS:
+    if path.suffix.lower() not in ENDINGS:
         error: UnknownNameError = unknown_name("detector", name, known)
         raise UnknownNameError(
             f"{error} A detector of your own is an ONNX file, as MegaDetector.onnx, or a checkpoint that "

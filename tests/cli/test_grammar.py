@@ -123,6 +123,7 @@ def test_grammar_is_written_down() -> None:
         ("embed card --detect --in c", "embed card --detect=installed --in c"),
         ("embed --in c --detect card", "embed --in c --detect=installed card"),
         ("embed card --detect md.ONNX --ray", "embed card --detect md.ONNX --ray=local"),
+        ("embed card --detect owls.pt --in c", "embed card --detect owls.pt --in c"),
         ("embed --detect nanodet_g_coco card --ray auto", "embed --detect nanodet_g_coco card --ray auto"),
         ("embed card --detect", "embed card --detect=installed"),
     ],
