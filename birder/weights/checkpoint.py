@@ -301,9 +301,11 @@ def _wrong(values: dict[str, Any], file_size: int) -> str | None:
             return f"its rgb_stats have numbers as {key!r} that pixels cannot have"
     if classes is not None and not (_is_table(classes) and all(type(each) is int for each in classes.values())):
         return "its class_to_idx is not a table of names and numbers"
-    for key in ("task", "birder_version", "network", "detector"):
+    for key in ("task", "birder_version", "network"):
         if not isinstance(values.get(key, ""), str):
             return f"its {key} is not text"
+    if not isinstance(values.get("detector"), str | None):
+        return "its detector is not text"
     for key in ("config", "backbone_config"):
         config = values.get(key)
         if config is not None and not (_is_table(config) and _is_plain(config)):

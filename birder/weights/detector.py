@@ -192,14 +192,16 @@ def load_detector(path: Path, *, backbone: str | None = None) -> DetectorNetwork
     WeightsError
         The file is missing, damaged, not a detector's, or of a detector or a backbone that Birder does not have.
     """
+    import torch
+
     from birder.net.fcos import FCOS
     from birder.weights.checkpoint import (
-        check_finite,
         get_channels_from_signature,
         get_num_labels_from_signature,
         get_size_from_signature,
         read_checkpoint,
     )
+    from birder.weights.load import check_fits, load_state
 
     checkpoint = read_checkpoint(path)
     if checkpoint.task != DETECTION_TASK:
@@ -208,7 +210,8 @@ def load_detector(path: Path, *, backbone: str | None = None) -> DetectorNetwork
         )
     network = backbone or checkpoint.network or _backbone_in(path)
     if network is None or checkpoint.detector not in (None, _KIND):
-        what = f"a {checkpoint.detector}" if checkpoint.detector else "a detector whose backbone is not named"
+        other = checkpoint.detector not in (None, _KIND)
+        what = f"a {checkpoint.detector}" if other else "a detector whose backbone is not named"
         raise WeightsError(
             f"{path} is {what}. Birder runs FCOS; a file of the published birder package is told by its name, as in "
             "fcos_efficientnet_lite0.pt."
@@ -217,16 +220,19 @@ def load_detector(path: Path, *, backbone: str | None = None) -> DetectorNetwork
     size = get_size_from_signature(checkpoint.signature)
     config = dict(checkpoint.backbone_config or {})
     config |= {key: value for key, value in spec.network_class().detector_config.items() if config.get(key) is None}
+    count = get_num_labels_from_signature(checkpoint.signature)
+    channels = get_channels_from_signature(checkpoint.signature)
+    if channels != 3:
+        raise WeightsError(f"{path} takes {channels} channels: Birder runs detectors of RGB images, with 3.")
     try:
-        base = create_network(
-            network, 0, input_channels=get_channels_from_signature(checkpoint.signature), size=size, config=config
-        )
-        count = get_num_labels_from_signature(checkpoint.signature)
-        net = FCOS(count, base, config=checkpoint.config, size=size)
-        check_finite(checkpoint.state, str(path))
-        net.load_state_dict(checkpoint.state)
-    except (ConfigError, RuntimeError) as error:
+        with torch.device("meta"):  # before it is known that the file has these parameters, they take no memory
+            base = create_network(network, 0, input_channels=channels, size=size, config=config)
+            net = FCOS(count, base, config=checkpoint.config, size=size)
+    except (ConfigError, UnknownNameError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise WeightsError(f"{path} cannot be loaded: {' '.join(str(error).split())[:400]}") from error
+    check_fits(net, checkpoint.state, str(path))
+    net.to_empty(device="cpu")
+    load_state(net, checkpoint.state, str(path))
     names = {place: name for name, place in checkpoint.class_to_idx.items()}
     classes = tuple(names.get(place, str(place)) for place in range(1, count + 1))
     net.requires_grad_(False)
