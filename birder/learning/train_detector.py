@@ -192,6 +192,9 @@ def train(
     optimizer = torch.optim.AdamW([each for each in groups if each["params"]], lr=recipe.lr)
 
     began = time.perf_counter()
+    average = {name: each.detach().clone() for name, each in learning.items()}
+    if not resumed:  # what is stopped while the maps are computed can go on, too
+        folder.write_state(Position(), {"net": dict(average), "average": average})
     inputs: _Kept | _Opened
     if blocks:
         inputs = _Opened(detector, training, validation, recipe, device)
@@ -205,7 +208,6 @@ def train(
     all_updates = updates * recipe.epochs
     warm_up = max(round(WARM_UP * all_updates), 1)
     at = Position()
-    average = {name: each.detach().clone() for name, each in learning.items()}
     if resumed:
         at, saved = folder.read_state()
         for name, each in learning.items():

@@ -153,16 +153,18 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
     options: dict[str, Any] = QUICK | {"coco": boxes, "unfreeze_last": unfreeze_last, "epochs": 2}
     train_detector(tmp_path / "whole.pt", **options)
     halves = tmp_path / "halves.pt"
-    for after in (1, 4):  # within the first epoch, and in the second
-        stop, updates = threading.Event(), 0
+    # While the maps are computed, within the first epoch, and in the second.
+    moments = [("Epoch 1 ", 1), ("Epoch 2 ", 1)] if unfreeze_last else [("Comp", 3), ("Epoch 1 ", 1), ("Epoch 2 ", 1)]
+    for place, moment in enumerate(moments):
+        stop, seen = threading.Event(), 0
 
-        def count(stage: str, _: float, stop: threading.Event = stop, after: int = after) -> None:
-            nonlocal updates
-            updates += stage.startswith("Epoch")
-            if updates == after:
+        def count(stage: str, _: float, stop: threading.Event = stop, moment: tuple[str, int] = moment) -> None:
+            nonlocal seen
+            seen += stage.startswith(moment[0])
+            if seen == moment[1]:
                 stop.set()
 
-        stopped = train_detector(halves, **options | {"progress": count}, stop=stop, resume=after > 1)
+        stopped = train_detector(halves, **options | {"progress": count}, stop=stop, resume=place > 0)
         assert stopped.stopped and not halves.exists()
     with pytest.raises(FileExistsError, match="--resume"):
         train_detector(halves, **options)
