@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from birder.collection.backup import Backup
     from birder.collection.detecting import Detected
+    from birder.collection.detector_training import TrainedDetector, train_detector
     from birder.collection.evaluating import Evaluation
     from birder.collection.filter import Filter, parse_filter
     from birder.collection.functions import (
@@ -115,6 +116,7 @@ _HOMES = {
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
     "birder.collection.detecting": ["Detected"],
+    "birder.collection.detector_training": ["TrainedDetector", "train_detector"],
     "birder.collection.functions": [
         "classify",
         "detect",
@@ -245,6 +247,7 @@ __all__ = [
     "Suggestions",
     "Tidied",
     "TornCopyError",
+    "TrainedDetector",
     "Undone",
     "UnknownNameError",
     "ValueCount",
@@ -284,6 +287,7 @@ __all__ = [
     "predict",
     "register_weights",
     "save_model",
+    "train_detector",
 ]
 
 

@@ -15,6 +15,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "quantize": ("nncf",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
     "video": ("av",),
+    "detector": ("faster_coco_eval",),
     "cluster": ("lance", "ray"),
 }
 """Extra -> the modules that it installs."""

@@ -19,7 +19,15 @@ PAGE = ROOT / "docs" / "api.md"
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Collections": ("open_collection", "create_collection", "embed", "import_file", "Collection"),
-    "Images without a collection": ("detect", "predict", "classify", "image_features", "list_taxa", "open_image"),
+    "Images without a collection": (
+        "detect",
+        "predict",
+        "classify",
+        "image_features",
+        "list_taxa",
+        "open_image",
+        "train_detector",
+    ),
     "Models": (
         *("list_pretrained_models", "load_pretrained_model", "load_pretrained_model_and_transform", "load_model"),
         *("load_model_with_cfg", "load_clip", "create_model_and_transforms", "get_tokenizer", "create_network"),
@@ -39,6 +47,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
             "Evaluation",
             "ShardsMade",
             "Detected",
+            "TrainedDetector",
             "Suggestions",
             "Suggestion",
             "Change",

@@ -59,8 +59,14 @@ pathlib.Path("taxa.csv").write_text("\\n".join(["label,class", *sorted({*taxa})]
 adapted = birder.open_collection("photos.birder").adapt("label", taxonomy="taxa.csv", progress=None)
 adapted.save("owls.safetensors")
 """,
+    "train-detector.md": """
+import birder, pathlib
+files = sorted(pathlib.Path("examples/photos/birds").glob("*.jpg"))[:3]
+birder.detect(files, to="boxes.json", format="coco", min_conf=0.2, progress=None)
+pathlib.Path("judged.txt").write_text(files[0].stem)
+""",
 }
-"""What the reader of a page has run before: the README's example, `birder adapt`."""
+"""What the reader of a page has run before: the README's example, `birder adapt`, or boxes that were drawn."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -163,6 +169,7 @@ def in_essence(text: str) -> set[str]:
         ("learn.md", "report/report.html"),
         ("evaluate.md", "report/report.html"),
         ("train-clip.md", "shards/manifest.json"),
+        ("train-detector.md", "again.json"),
         ("camera-traps.md", "camtrap-dp/datapackage.json"),
         ("export-model.md", "lite0/lite0.onnx"),
     ],

@@ -25,6 +25,7 @@ ROOMS: list[tuple[str, ...]] = [
             "adapting",
             "api",
             "detecting",
+            "detector_training",
             "drawing",
             "evaluating",
             "functions",

@@ -48,6 +48,7 @@ from birder.cli.similar import similar
 from birder.cli.stats import stats
 from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
+from birder.cli.train_detector import train_detector
 
 _COLUMNS = shutil.get_terminal_size().columns
 _IS_NARROW = _COLUMNS < 60  # then boxes around help would cut words off
@@ -109,7 +110,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "shift-time": shift_time,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
-    "Learn": {"adapt": adapt, "evaluate": evaluate, "shards": shards},
+    "Learn": {"adapt": adapt, "evaluate": evaluate, "train-detector": train_detector, "shards": shards},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats, "activity": activity},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {
@@ -149,12 +150,13 @@ def _with_values(arguments: list[str]) -> list[str]:
     What follows `--detect` is a detector if it looks like one, and else an image.
     """
     from birder.registry import detectors
+    from birder.weights.detector import ENDINGS
 
     told = []
     for argument, after in zip(arguments, [*arguments[1:], "-"], strict=True):
         if argument == "--ray" and after.startswith("-"):
             argument = f"--ray={THIS_MACHINE}"
-        elif argument == "--detect" and not after.lower().endswith(".onnx") and after not in detectors():
+        elif argument == "--detect" and not after.lower().endswith(ENDINGS) and after not in detectors():
             argument = f"--detect={INSTALLED}"
         told.append(argument)
     return told

@@ -1,5 +1,7 @@
 """Detectors: what finds animals, persons and vehicles on images. ONNX graphs, run by OpenVINO on the CPU.
 
+A detector that `birder train-detector` wrote becomes such a graph as it is opened.
+
 Three forms of output are understood, told apart by their shapes and the graph's metadata. N is the number of boxes, C
 of classes; boxes are in pixels of the input.
 
@@ -16,8 +18,9 @@ from __future__ import annotations
 import ast
 import math
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +31,9 @@ from PIL import Image
 
 from birder.errors import WeightsError
 from birder.images.decode import to_rgb
+from birder.inference.engine_openvino import GRAPH, graphs_folder, is_kept, keep_graph, read_facts
+from birder.weights.detector import CHECKPOINTS, load_detector
+from birder.weights.hub import check_is_file, sha256_of
 
 Category = Literal["animal", "person", "vehicle"]
 CATEGORIES: tuple[Category, ...] = ("animal", "person", "vehicle")
@@ -39,7 +45,7 @@ _OF_NAMES: dict[Category, frozenset[str]] = {
     "person": frozenset(["person", "human"]),
     "vehicle": frozenset(["vehicle", "bicycle", "car", "motorcycle", "bus", "truck"]),
 }
-"""Names of classes by category, COCO's among them; boxes of any other class are left out."""
+"""Names of classes by category, COCO's among them; of any other class, `GraphForm.others` says what becomes."""
 _FORMS = (
     "it must have one input (1, 3, H, W) and one output: (1, N, 5 + classes) as YOLOv5 and MegaDetector v5, "
     "(1, 4 + classes, N) as later YOLOs and MegaDetector v6, or (1, N, 6) with the suppression in the graph"
@@ -110,16 +116,19 @@ class GraphForm:
         Input (height, width) in pixels.
     fill
         Grey level around the image, 0 to 255.
+    others
+        The category of classes whose names tell none; None leaves their boxes out.
     """
 
     form: Form
     names: tuple[str, ...]
     size: tuple[int, int]
     fill: int
+    others: Category | None = None
 
     def category(self, name: str) -> Category | None:
         """The category of a class."""
-        return next((each for each, names in _OF_NAMES.items() if name.lower() in names), None)
+        return next((each for each, names in _OF_NAMES.items() if name.lower() in names), self.others)
 
     @property
     def boxes(self) -> int:
@@ -133,7 +142,8 @@ class Detector:
     Parameters
     ----------
     path
-        An ONNX file.
+        An ONNX file, or a checkpoint in the Birder format (.pt, .safetensors). Of the classes of a checkpoint, those
+        that name neither a person nor a vehicle are animals; `Detection.hint` says which.
 
     Attributes
     ----------
@@ -143,22 +153,13 @@ class Detector:
     Raises
     ------
     WeightsError
-        The file is not an ONNX graph, or not one of a form that is understood.
+        The file is not an ONNX graph, or not one of a form that is understood; or the checkpoint is not a detector's.
     """
 
     def __init__(self, path: str | Path) -> None:
         core = openvino.Core()
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise WeightsError(f"Cannot read {path}: {error.strerror}.") from None
-        try:
-            # From memory, so that a graph cannot name other files to read its weights from.
-            graph = core.read_model(content, b"")
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1][:200]
-            raise WeightsError(f"Cannot read {path} as an ONNX graph: {reason}") from None
-        self.form = read_form(graph, str(path))
+        read = _network if Path(path).suffix.lower() in CHECKPOINTS else _onnx
+        graph, self.form = read(core, Path(path))
         height, width = self.form.size
         prepared = openvino.preprocess.PrePostProcessor(graph)
         given = prepared.input()
@@ -181,14 +182,7 @@ class Detector:
 
     def prepare(self, image: Image.Image) -> tuple[npt.NDArray[np.uint8], Letterbox]:
         """Letterbox an image of any mode: pixels (H, W, 3) uint8, and where the image lies in them."""
-        height, width = self.form.size
-        scale = min(width / image.width, height / image.height)
-        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-        pixels = np.full((height, width, 3), self.form.fill, np.uint8)
-        small = to_rgb(image).resize(inner, Image.Resampling.BILINEAR, reducing_gap=3.0)
-        pixels[top : top + inner[1], left : left + inner[0]] = np.asarray(small)
-        return pixels, Letterbox(left, top, *inner)
+        return letterboxed(image, self.form.size, self.form.fill)
 
     def find(self, image: Image.Image, *, min_conf: float = 0.05) -> list[Detection]:
         """Find what is on an image of any mode, as `detect` does; many threads may call it at once."""
@@ -225,6 +219,77 @@ class Detector:
             self._requests.start_async({0: pixels[None]}, (outputs, place))
         self._requests.wait_all()
         return [outputs[place] for place in range(len(images))]
+
+
+def letterboxed(
+    image: Image.Image, size: tuple[int, int], fill: int, scale: float = 1.0
+) -> tuple[npt.NDArray[np.uint8], Letterbox]:
+    """Resize an image of any mode to fit (height, width), centred on grey.
+
+    Parameters
+    ----------
+    fill
+        The grey, 0 to 255.
+    scale
+        Of what fits; at most 1.
+
+    Returns
+    -------
+    Pixels (H, W, 3) uint8, and where the image lies in them.
+    """
+    height, width = size
+    scale = scale * min(width / image.width, height / image.height)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    pixels = np.full((height, width, 3), fill, np.uint8)
+    small = to_rgb(image).resize(inner, Image.Resampling.BILINEAR, reducing_gap=3.0)
+    pixels[top : top + inner[1], left : left + inner[0]] = np.asarray(small)
+    return pixels, Letterbox(left, top, *inner)
+
+
+def _network(core: openvino.Core, path: Path) -> tuple[openvino.Model, GraphForm]:
+    """The graph of a detector's checkpoint: made once, and kept on disk by the file's sha256."""
+    check_is_file(path)
+    folder = graphs_folder() / f"{sha256_of(path)}-detector"
+    if not is_kept(folder):
+        graph, form = _traced(path)
+        keep_graph(folder, graph, asdict(form))
+    facts = read_facts(folder)
+    form = GraphForm(
+        facts["form"], tuple(facts["names"]), (facts["size"][0], facts["size"][1]), facts["fill"], facts["others"]
+    )
+    return core.read_model(folder / GRAPH), form
+
+
+def _traced(path: Path) -> tuple[openvino.Model, GraphForm]:
+    import torch
+
+    from birder.net.fcos import RawDetections
+
+    detector = load_detector(path)
+    height, width = detector.net.size
+    module = RawDetections(detector.net, detector.rgb_stats).eval()
+    with warnings.catch_warnings():
+        # The tracer remarks that sizes become constants, which they are; its end is announced (see engine_openvino).
+        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        graph = openvino.convert_model(module, example_input=torch.zeros(1, 3, height, width))
+    graph.reshape([1, 3, height, width])
+    return graph, GraphForm("classes", detector.classes, (height, width), detector.fill, others="animal")
+
+
+def _onnx(core: openvino.Core, path: Path) -> tuple[openvino.Model, GraphForm]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error.strerror}.") from None
+    try:
+        # From memory, so that a graph cannot name other files to read its weights from.
+        graph = core.read_model(content, b"")
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise WeightsError(f"Cannot read {path} as an ONNX graph: {reason}") from None
+    return graph, read_form(graph, str(path))
 
 
 def read_form(graph: openvino.Model, source: str) -> GraphForm:

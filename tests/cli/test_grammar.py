@@ -17,7 +17,7 @@ ON_A_COLLECTION = {
     "activity", "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map",
     "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "undo",
 }  # fmt: skip
-ON_MODELS = {"convert", "export-model", "fetch", "info", "models", "taxa"}
+ON_MODELS = {"convert", "export-model", "fetch", "info", "models", "taxa", "train-detector"}
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
 SAME_BEGINNING = {
     "--format": "Format of the output: ",
@@ -126,6 +126,7 @@ def test_grammar_is_written_down() -> None:
         ("embed card --detect --in c", "embed card --detect=installed --in c"),
         ("embed --in c --detect card", "embed --in c --detect=installed card"),
         ("embed card --detect md.ONNX --ray", "embed card --detect md.ONNX --ray=local"),
+        ("embed card --detect owls.pt --in c", "embed card --detect owls.pt --in c"),
         ("embed --detect nanodet_g_coco card --ray auto", "embed --detect nanodet_g_coco card --ray auto"),
         ("embed card --detect", "embed card --detect=installed"),
     ],
