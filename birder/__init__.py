@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
     from birder.collection.schema import ModelCard
     from birder.collection.sequencing import Shifted
+    from birder.collection.training import Trained
     from birder.errors import (
         BirderError,
         CollectionBusyError,
@@ -135,6 +136,7 @@ _HOMES = {
     ],
     "birder.collection.schema": ["ModelCard"],
     "birder.collection.sequencing": ["Shifted"],
+    "birder.collection.training": ["Trained"],
     "birder.errors": [
         "BirderError",
         "CollectionBusyError",
@@ -151,6 +153,7 @@ _HOMES = {
         "NoTextEncoderError",
         "RowNotFoundError",
         "TornCopyError",
+        "Trained",
         "UnknownNameError",
         "WeightsError",
         "WriteError",
@@ -232,6 +235,7 @@ __all__ = [
     "Suggestions",
     "Tidied",
     "TornCopyError",
+    "Trained",
     "Undone",
     "UnknownNameError",
     "ValueCount",

@@ -36,6 +36,7 @@ ROOMS: list[tuple[str, ...]] = [
             "results",
             "searching",
             "sequencing",
+            "training",
         )
     ),
     ("birder.plots",),

@@ -45,6 +45,7 @@ from birder.cli.similar import similar
 from birder.cli.stats import stats
 from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
+from birder.cli.train import train
 
 _COLUMNS = shutil.get_terminal_size().columns
 _IS_NARROW = _COLUMNS < 60  # then boxes around help would cut words off
@@ -106,7 +107,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "shift-time": shift_time,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
-    "Learn": {"adapt": adapt, "evaluate": evaluate},
+    "Learn": {"adapt": adapt, "train": train, "evaluate": evaluate},
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},

@@ -164,7 +164,7 @@ def _decode(
     try:
         with decoded_photo(loaded.data, draft=_draft_size(transform, boxes) if draft else None) as photo:
             for (item, sha256), box in zip(claimed, boxes, strict=True):
-                image, width, height = _cut(photo, box)
+                image, width, height = cut(photo, box)
                 pixels = transform.to_uint8(image)
                 suspect = why_suspect(loaded.data, pixels)
                 taken_at, latitude, longitude = photo.metadata
@@ -186,7 +186,7 @@ def _draft_size(transform: ClassificationTransform, boxes: Sequence[Box]) -> tup
     )
 
 
-def _cut(photo: Photo, box: Box) -> tuple[Image.Image, int, int]:
+def cut(photo: Photo, box: Box) -> tuple[Image.Image, int, int]:
     """The pixels that a box touches, and its width and height in the image at full size."""
     if box == (0, 0, 1, 1):
         return photo.image, photo.width, photo.height

@@ -15,7 +15,7 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
     "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map", "relocate",
-    "search", "sequences", "serve", "shift-time", "stats", "tidy", "undo",
+    "search", "sequences", "serve", "shift-time", "stats", "tidy", "train", "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "fetch", "info", "models", "taxa"}
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
@@ -50,7 +50,8 @@ def test_every_command_belongs_to_one_kind() -> None:
 @pytest.mark.parametrize("command", sorted(ON_A_COLLECTION))
 def test_command_on_a_collection_takes_it_as_first_argument(command: str) -> None:
     first = arguments(command)[0]
-    assert (first.metavar, first.required, first.help) == ("COLLECTION", True, "The collection, a folder.")
+    required = command != "train"  # which takes --data instead
+    assert (first.metavar, first.required, first.help) == ("COLLECTION", required, "The collection, a folder.")
     assert "--in" not in options(command)
 
 
