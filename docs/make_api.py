@@ -33,6 +33,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
         *(
             "Adapted",
+            "Trained",
             "Evaluation",
             "Detected",
             "Suggestions",

@@ -153,9 +153,11 @@ def in_essence(text: str) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["learn.md", "evaluate.md"])
+@pytest.mark.parametrize(
+    ("page", "report"), [("learn.md", "report"), ("evaluate.md", "report"), ("train.md", "groups.report")]
+)
 def test_the_tutorial_runs_from_label_to_export_and_prints_what_it_shows(
-    photos: Path, tmp_path: Path, page: str
+    photos: Path, tmp_path: Path, page: str, report: str
 ) -> None:
     shutil.copytree(photos, tmp_path / "examples" / "photos")
     session = Session(cwd=tmp_path)
@@ -163,7 +165,7 @@ def test_the_tutorial_runs_from_label_to_export_and_prints_what_it_shows(
         done = session.run(*shlex.split(command)[1:])
         assert in_essence("\n".join(lines)) - in_essence(done.stdout + done.stderr) == set(), command
     session.close()
-    assert (tmp_path / "report" / "report.html").exists()
+    assert (tmp_path / report / "report.html").exists()
 
 
 def test_the_page_of_the_python_interface_is_made_from_the_docstrings() -> None:

@@ -62,16 +62,20 @@ def coloured(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     images
         float (B, 3, H, W), RGB from 0 to 1.
     factors
-        float (B, 3); 1 changes nothing. Brightness multiplies; contrast stretches about the image's mean; saturation
-        stretches about each pixel's grey.
+        float (B, 3); 1 changes nothing. Brightness multiplies; contrast stretches about the mean of the image's grey;
+        saturation stretches about each pixel's grey.
 
     Returns
     -------
     Of the same shape, from 0 to 1.
     """
     brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)
-    images = images * brightness
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = (images - mean) * contrast + mean
-    grey = (images * images.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    images = (images * brightness).clamp(0.0, 1.0)
+    mean = _grey(images).mean(dim=(2, 3), keepdim=True)
+    images = ((images - mean) * contrast + mean).clamp(0.0, 1.0)
+    grey = _grey(images)
     return ((images - grey) * saturation + grey).clamp(0.0, 1.0)
+
+
+def _grey(images: torch.Tensor) -> torch.Tensor:
+    return (images * images.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)

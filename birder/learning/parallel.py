@@ -78,9 +78,9 @@ class Parallel:
 
     def average(self, tensors: Iterable[torch.Tensor]) -> None:
         """Replace floating-point tensors by their mean over the processes, in place."""
-        if self.processes == 1:
-            return
         some = list(tensors)
+        if self.processes == 1 or not some:
+            return
         flat = torch.cat([each.detach().float().reshape(-1) for each in some])
         dist.all_reduce(flat)
         flat /= self.processes
