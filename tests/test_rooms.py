@@ -30,6 +30,7 @@ ROOMS: list[tuple[str, ...]] = [
             "functions",
             "judged_rows",
             "keys",
+            "labelled_data",
             "notebook",
             "predicting",
             "progress",

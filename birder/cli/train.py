@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -51,13 +51,14 @@ def train(
     ] = None,
     group_by: options.GroupBy = None,
     unfreeze_last: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--unfreeze-last",
             metavar="N|all",
-            help="Blocks of the network that learn, counted from its output; the classifier always does.",
+            help="Blocks of the network that learn, counted from its output, or all of it (default: four fifths of the "
+            "blocks).",
         ),
-    ] = "all",
+    ] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="The most epochs.")] = 20,
     lr: Annotated[
         float,
@@ -107,7 +108,8 @@ def train(
         note("Ctrl-C stops the training; --resume goes on with it.")
 
     import birder
-    from birder.collection.training import collection_of_data, duration
+    from birder.collection.labelled_data import collection_of_data
+    from birder.collection.training import duration
     from birder.learning.parallel import is_first
 
     if data is not None:
@@ -158,9 +160,9 @@ def train(
         raise typer.Exit(FAILED)
 
 
-def _blocks(text: str) -> int | None:
-    if text == "all":
-        return None
+def _blocks(text: str | None) -> int | Literal["all"] | None:
+    if text is None or text == "all":
+        return None if text is None else "all"
     if not text.isascii() or not text.isdigit():
         options.wrong_use(f"--unfreeze-last {text!r} is neither a number of blocks nor all.")
     return int(text)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -947,7 +947,7 @@ class Collection:
         *,
         init: str | Path | None = None,
         group_by: str | Sequence[str] = (),
-        unfreeze_last: int | None = None,
+        unfreeze_last: int | Literal["all"] | None = None,
         epochs: int = 20,
         lr: float = 5e-4,
         batch_size: int = 32,
@@ -984,7 +984,8 @@ class Collection:
         group_by
             As for `adapt`.
         unfreeze_last
-            Let only so many blocks of the network learn, counted from its output (default: all of it).
+            Let so many blocks of the network learn, counted from its output; "all": the whole network (default: four
+            fifths of the blocks).
         epochs
             The most epochs.
         lr

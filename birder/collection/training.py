@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -101,38 +99,6 @@ def check_destination(to: Path, *, resume: bool, force: bool) -> None:
         for file in (to, report_folder(to) / "report.html"):
             if file.exists():
                 raise file_exists(file)
-
-
-def collection_of_data(
-    data: Path, to: Path, *, init: Path | None, device: str | None, resume: bool, force: bool
-) -> Path:
-    """Embed the images of a folder or table into a collection beside the state of their training.
-
-    Parameters
-    ----------
-    data
-        A folder, whose images' folders are their labels; or a table that names images (.csv, .parquet).
-    to
-        The checkpoint to be written.
-    init
-        The network; default: the one that `birder embed` takes.
-
-    Returns
-    -------
-    The collection's folder, which goes when the training has ended.
-    """
-    from birder.collection.functions import embed
-
-    if "RANK" in os.environ:
-        raise ConfigError(
-            "Several processes train on a collection, not on --data: embed the images first with birder embed."
-        )
-    check_destination(to, resume=resume, force=force)
-    folder = state_folder(to)
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
-    embed([data], folder / "images.birder", None if init is None else str(init), device=device, progress=None)
-    return folder / "images.birder"
 
 
 def train_collection(
@@ -245,8 +211,6 @@ def _check(recipe: Recipe, size: int | None) -> None:
         raise ConfigError("Epochs, batch size, accumulated batches and size must be at least 1.")
     if not 0.0 < recipe.lr <= 1.0:
         raise ConfigError(f"The learning rate must be above 0 and at most 1, not {recipe.lr}.")
-    if recipe.unfreeze_last is not None and recipe.unfreeze_last < 0:
-        raise ConfigError(f"The number of blocks that learn must be 0 or more, not {recipe.unfreeze_last}.")
 
 
 def _asked(training: Training, group_by: Sequence[str]) -> dict[str, Any]:

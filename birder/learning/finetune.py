@@ -16,14 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from birder.evaluation.linear_fit import log_loss
+from birder.evaluation.linear_fit import log_loss, temperature
 from birder.learning.augment import coloured
 from birder.learning.layers import depthwise_in_single_precision, parameter_groups, train_mode, unfreeze_last
 from birder.learning.parallel import Parallel
@@ -63,7 +63,7 @@ class Recipe:
     accumulate
         Batches that an update is computed from.
     unfreeze_last
-        Blocks that learn, counted from the output; None: the whole network.
+        Blocks that learn, counted from the output; "all": the whole network; None: four fifths of its blocks.
     balance
         Whether every class is seen equally often.
     seed
@@ -74,7 +74,7 @@ class Recipe:
     lr: float = 5e-4
     batch_size: int = 32
     accumulate: int = 1
-    unfreeze_last: int | None = None
+    unfreeze_last: int | Literal["all"] | None = None
     balance: bool = False
     seed: int = 0
 
@@ -292,7 +292,7 @@ def finetune(
             loss_of_epoch = parallel.mean(at.loss / max(at.counted, 1))
             found = {"epoch": epoch + 1, "loss": loss_of_epoch, **_figures(*judge(averaged), validation)}
             at.history.append(found)
-            if _better(found, at.history[at.best]):
+            if found["log_loss"] < at.history[at.best]["log_loss"]:
                 at.best, best = epoch + 1, averaged
                 if parallel.rank == 0:
                     folder.write_best(best)
@@ -304,7 +304,7 @@ def finetune(
         for share in MIXES:
             rows, logits[share] = judge(_mixed(start, best, share))
             mixes[share] = _figures(rows, logits[share], validation)
-        share = max(MIXES, key=lambda share: (mixes[share]["accuracy"], -mixes[share]["log_loss"]))
+        share = min(MIXES, key=lambda share: mixes[share]["log_loss"])
         return FineTuned(
             state=_mixed(start, best, share),
             mix=share,
@@ -364,15 +364,15 @@ def _judge(
 
 
 def _figures(rows: Codes, logits: Floats, images: TrainingImages) -> dict[str, float]:
-    """Accuracy and log loss; those of guessing if no image could be read."""
+    """Accuracy, and log loss after the best temperature: what is written gets one. If nothing could be read, guesses'.
+
+    Epochs and mixes are chosen by the loss, which tells more of few images than how many names are right.
+    """
     codes = images.codes[rows]
     if not len(codes):
         return {"accuracy": 1.0 / logits.shape[1], "log_loss": math.log(logits.shape[1])}
-    return {"accuracy": float((logits.argmax(axis=1) == codes).mean()), "log_loss": log_loss(logits, codes)}
-
-
-def _better(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return (one["accuracy"], -one["log_loss"]) > (other["accuracy"], -other["log_loss"])
+    loss = log_loss(logits, codes, temperature(logits, codes))
+    return {"accuracy": float((logits.argmax(axis=1) == codes).mean()), "log_loss": loss}
 
 
 def _is_over(at: Position, recipe: Recipe) -> bool:

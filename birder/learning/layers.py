@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,6 +19,9 @@ from birder.net.base import Backbone
 
 WEIGHT_DECAY = 0.05
 """Of matrices and kernels; biases and norms are not decayed."""
+LEARNING = 0.8
+"""The share of the blocks that learn unless another number is asked for: the first ones tell edges and colours in
+whatever they see, and on large maps take half of the time."""
 
 
 def layer_groups(net: Backbone) -> list[list[str]]:
@@ -41,8 +44,15 @@ def layer_groups(net: Backbone) -> list[list[str]]:
     return [before, *blocks.values(), behind, classifier]
 
 
-def unfreeze_last(net: Backbone, blocks: int | None) -> None:
-    """Let the classifier, what is between it and the blocks, and the last so many blocks learn; None: everything.
+def unfreeze_last(net: Backbone, blocks: int | Literal["all"] | None) -> None:
+    """Let the classifier, what is between it and the blocks, and the last so many blocks learn.
+
+    Parameters
+    ----------
+    net
+        The network.
+    blocks
+        How many; "all": these and everything before them; None: four fifths of them.
 
     Raises
     ------
@@ -51,9 +61,10 @@ def unfreeze_last(net: Backbone, blocks: int | None) -> None:
     """
     groups = layer_groups(net)
     there = len(groups) - 3
-    if blocks is not None and blocks > there:
-        raise ConfigError(f"The network has {there} blocks: --unfreeze-last takes at most {there}, or all.")
-    learning = groups if blocks is None else groups[len(groups) - 2 - blocks :]
+    count = there if blocks == "all" else round(LEARNING * there) if blocks is None else blocks
+    if not 0 <= count <= there:
+        raise ConfigError(f"The network has {there} blocks, so from 0 to {there} can learn, or all; not {count}.")
+    learning = groups if blocks == "all" else groups[len(groups) - 2 - count :]
     names = {name for group in learning for name in group}
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name in names)

@@ -63,7 +63,7 @@ def test_only_the_last_blocks_learn_and_frozen_statistics_stay(name: str) -> Non
 
 
 def test_more_blocks_than_there_are_cannot_learn() -> None:
-    with pytest.raises(ConfigError, match="has 2 blocks"):
+    with pytest.raises(ConfigError, match="from 0 to 2 can learn"):
         unfreeze_last(network("vit_b16"), 3)
 
 

@@ -46,7 +46,7 @@ def write_network(path: Path, images: list[Path], network: str = "vit_b16_pn") -
     return save_model(net, path, signature=make_signature((64, 64), 0), rgb_stats=RGB, config=config)
 
 
-def collection(folder: Path, each: int = 14) -> birder.Collection:  # type: ignore[name-defined]
+def collection(folder: Path, each: int = 14) -> birder.Collection:
     """The images in a collection, embedded by the network; their folders are their labels."""
     images = write_images(folder / "images", each)
     weights = write_network(folder / "vit_b16_pn_tiny.pt", images)
