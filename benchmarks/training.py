@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/training.py GROCERY [--judge val.txt] [-- OPTIONS OF birder train]
 
-GROCERY is the folder of the dataset (M. Klasson et al., arXiv 1901.00711; github.com/marcusklasson/GroceryStoreDataset):
-train.txt and the list of --judge, lines of "path, fine id, coarse id", and classes.csv. The network is trained on the
-images of train.txt alone; a part of these decides when to stop. It is then judged on the list of --judge, whose images
-are of other shops, and so is the classifier that `birder adapt` fits. Everything is written to the working folder
-(BIRDER_BENCH, or demo/bench); --resume goes on there.
+GROCERY is the folder of GroceryStoreDataset (M. Klasson et al., arXiv 1901.00711): train.txt and the list of --judge,
+lines of "path, fine id, coarse id", and classes.csv. The network is trained on the images of train.txt alone, a part of
+which decides when to stop. It is then judged on the list of --judge, whose images are of other shops, and so is the
+classifier that `birder adapt` fits. Everything is written to the working folder (BIRDER_BENCH, or demo/bench);
+"-- --resume" goes on there.
 """
 
 from __future__ import annotations
