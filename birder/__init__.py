@@ -153,7 +153,6 @@ _HOMES = {
         "NoTextEncoderError",
         "RowNotFoundError",
         "TornCopyError",
-        "Trained",
         "UnknownNameError",
         "WeightsError",
         "WriteError",
