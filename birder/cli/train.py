@@ -176,8 +176,9 @@ def _summary(trained: Trained) -> Iterator[str]:
     told, compared = trained.evaluation["training"], trained.evaluation["comparison"]
     epochs = told["history"][-1]["epoch"]
     yield (
-        f"Trained on {told['images']:,} images of {len(trained.classes):,} classes in {duration(told['seconds'])}: "
-        f"{epochs} epochs, the best one was {told['best']}; {told['mix']:.0%} of the way from the weights before."
+        f"Trained on {told['images']:,} images of {len(trained.classes):,} classes in {duration(told['seconds'])}, "
+        f"{epochs} epochs. The weights are {told['mix']:.0%} of the way from those before to those of epoch "
+        f"{told['best']}."
     )
     yield f"On {told['validation']:,} validation images, which decided when to stop (95% intervals):"
     for key, name in _FIGURES.items():

@@ -194,7 +194,7 @@ def in_words(told: Told) -> str:
     loss = "" if told.loss is None else f", loss {told.loss:.3f}"
     failed = f", {told.failed:,} failed" if told.failed else ""
     return (
-        f"epoch {told.epoch} of {told.epochs}{loss}, {told.accuracy:.1%} of the validation right (best "
+        f"epoch {told.epoch} of {told.epochs}{loss}, {told.accuracy:.1%} of the validation images right (best "
         f"{told.best:.1%}), {told.rate:.1f} images/s, {duration(told.left)} left{failed}"
     )
 

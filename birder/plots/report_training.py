@@ -14,7 +14,7 @@ Curve = tuple[str, str, Sequence[tuple[int, float]]]
 """The name of a curve, its style ("first", "second"), and its points."""
 
 _WIDTH, _HEIGHT = 460, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 16, 14, 42
 
 
 def training(evaluation: Mapping[str, Any], predictions: pa.Table, pictures: Pictures) -> str:
@@ -38,8 +38,8 @@ def training(evaluation: Mapping[str, Any], predictions: pa.Table, pictures: Pic
     )
     return (
         f"<p>Learned from {told['images']:,} images, judged on {told['validation']:,} that were held out, in "
-        f"{told['seconds'] / 60:,.1f} minutes. Epoch {best} was the best; of the way from the weights before to those "
-        f"after it, {percent(mix, 0)} was taken.</p>"
+        f"{told['seconds'] / 60:,.1f} minutes. The weights in the file are {percent(mix, 0)} of the way from "
+        f"those before the training to those of epoch {best}, the best one.</p>"
         f"{curves([('validation', 'first', accuracy)], 'Names that are right', share=True)}"
         f"{key}{curves([('validation', 'first', held_out), ('learning', 'second', learned)], 'Loss')}"
         '<div class="scroll" role="region" aria-label="Mixes, table" tabindex="0"><table><caption>Mixes</caption>'
