@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from birder.version import __version__
 
 if TYPE_CHECKING:
+    from birder.analysis.activity import Activity, Species
     from birder.analysis.agreement import Agreement
     from birder.analysis.projection import MapPoints
     from birder.analysis.stats import ColumnStats, Stats, ValueCount
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from birder.images.transform import classification_transform
     from birder.inference.classification import infer_batch, infer_dataloader, infer_image
     from birder.learning.adapt import Adapted
+    from birder.learning.make_shards import ShardsMade
     from birder.learning.suggest import Suggestion, Suggestions
     from birder.pipeline.run import EmbedReport, Progress
     from birder.registry import (
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
     from birder.weights.loaded_clip import LoadedClip
 
 _HOMES = {
+    "birder.analysis.activity": ["Activity", "Species"],
     "birder.analysis.agreement": ["Agreement"],
     "birder.analysis.projection": ["MapPoints"],
     "birder.analysis.stats": ["ColumnStats", "Stats", "ValueCount"],
@@ -164,6 +167,7 @@ _HOMES = {
     "birder.images.transform": ["classification_transform"],
     "birder.inference.classification": ["infer_batch", "infer_dataloader", "infer_image"],
     "birder.learning.adapt": ["Adapted"],
+    "birder.learning.make_shards": ["ShardsMade"],
     "birder.pipeline.run": ["EmbedReport", "Progress"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
     "birder.weights.checkpoint": [
@@ -185,6 +189,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Activity",
     "Adapted",
     "Agreement",
     "Backup",
@@ -228,7 +233,9 @@ __all__ = [
     "Rows",
     "SearchResults",
     "Sequences",
+    "ShardsMade",
     "Shifted",
+    "Species",
     "Stats",
     "Suggestion",
     "Suggestions",

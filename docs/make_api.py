@@ -31,10 +31,12 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Sequences", "Rows", "ImageFeatures"),
         *("EmbedReport", "Progress"),
         *("ExportReport", "ImportReport", "MapPoints", "Stats", "ColumnStats", "ValueCount", "Agreement"),
+        *("Activity", "Species"),
         *(
             "Adapted",
             "Trained",
             "Evaluation",
+            "ShardsMade",
             "Detected",
             "Suggestions",
             "Suggestion",

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.reading import RowReader
-from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE
+from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE, whole_number
 from birder.collection.storage import Storage
+from birder.sources import image_of
 
 GAP = 60.0
 """Seconds: images of a sequence follow each other within this time."""
@@ -91,15 +92,6 @@ def count_animals(sequences: Codes, images: Codes, animals: npt.NDArray[np.bool_
         _, first, boxes = np.unique(images[animals], return_index=True, return_counts=True)
         np.maximum.at(counts, sequences[animals][first], boxes)
     return counts
-
-
-def image_of(uri: str) -> str:
-    """The uri of the image that a row is of: without the box, with the time of a frame."""
-    file, separator, fragment = uri.partition("#")
-    if not separator or "xywh=" not in fragment:
-        return uri
-    rest = "&".join(part for part in fragment.split("&") if not part.startswith("xywh="))
-    return f"{file}#{rest}" if rest else file
 
 
 class TimedRows(NamedTuple):
@@ -218,7 +210,7 @@ def _counts(table: pa.Table, sequences: Codes, images: Codes, number: int) -> li
     said: dict[int, int] = {}
     if "count" in table.column_names:
         for sequence, value in zip(sequences.tolist(), table["count"].to_pylist(), strict=True):
-            if (given := _whole(value)) is not None:
+            if (given := whole_number(value)) is not None:
                 said[sequence] = max(given, said.get(sequence, 0))
     boxes: Sequence[int | None] = [None] * number
     if "category" in table.column_names:
@@ -229,15 +221,6 @@ def _counts(table: pa.Table, sequences: Codes, images: Codes, number: int) -> li
         by_boxes = count_animals(np.r_[sequences, number - 1], np.r_[images, -1], np.r_[animals, False])
         boxes = [count if there else None for count, there in zip(by_boxes.tolist(), known, strict=True)]
     return [said.get(sequence, boxes[sequence]) for sequence in range(number)]
-
-
-def _whole(value: object) -> int | None:
-    """A number of animals; None if the value is not one."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return int(number) if number.is_integer() and number >= 0 else None
 
 
 def _labels(table: pa.Table, sequences: Codes, number: int) -> list[str | None]:

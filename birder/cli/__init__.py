@@ -14,13 +14,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from birder.cli.activity import activity
 from birder.cli.adapt import adapt
 from birder.cli.backup import backup
 from birder.cli.classify import classify
 from birder.cli.convert import convert
 from birder.cli.detect import detect
 from birder.cli.duplicates import duplicates
-from birder.cli.embed import THIS_MACHINE, embed
+from birder.cli.embed import INSTALLED, THIS_MACHINE, embed
 from birder.cli.errors import exit_code, message_of, orderly_end, show_warning, tell_usage_error
 from birder.cli.evaluate import evaluate
 from birder.cli.export import export
@@ -40,6 +41,7 @@ from birder.cli.relocate import relocate
 from birder.cli.search import search
 from birder.cli.sequences import sequences
 from birder.cli.serve import serve
+from birder.cli.shards import shards
 from birder.cli.shift_time import shift_time
 from birder.cli.similar import similar
 from birder.cli.stats import stats
@@ -107,8 +109,8 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "shift-time": shift_time,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
-    "Learn": {"adapt": adapt, "train": train, "evaluate": evaluate},
-    "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats},
+    "Learn": {"adapt": adapt, "train": train, "evaluate": evaluate, "shards": shards},
+    "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats, "activity": activity},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},
 }
@@ -134,13 +136,21 @@ def _main(
     pass
 
 
-def _with_ray_address(arguments: list[str]) -> list[str]:
-    """The arguments, with an address behind a `--ray` that stands alone: typer has no option with an optional value."""
-    following = [*arguments[1:], "-"]
-    return [
-        f"--ray={THIS_MACHINE}" if argument == "--ray" and after.startswith("-") else argument
-        for argument, after in zip(arguments, following, strict=False)
-    ]
+def _with_values(arguments: list[str]) -> list[str]:
+    """The arguments, with a value for each `--ray` and `--detect` without one: typer's options always have a value.
+
+    What follows `--detect` is a detector if it looks like one, and else an image.
+    """
+    from birder.registry import detectors
+
+    told = []
+    for argument, after in zip(arguments, [*arguments[1:], "-"], strict=True):
+        if argument == "--ray" and after.startswith("-"):
+            argument = f"--ray={THIS_MACHINE}"
+        elif argument == "--detect" and not after.lower().endswith(".onnx") and after not in detectors():
+            argument = f"--detect={INSTALLED}"
+        told.append(argument)
+    return told
 
 
 def run() -> None:
@@ -150,7 +160,7 @@ def run() -> None:
     warnings.showwarning = show_warning
     prepare_streams()
     try:
-        sys.exit(app(_with_ray_address(sys.argv[1:]), prog_name="birder", standalone_mode=False))
+        sys.exit(app(_with_values(sys.argv[1:]), prog_name="birder", standalone_mode=False))
     except typer.TyperException as error:
         tell_usage_error(error)
         sys.exit(error.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,12 +18,13 @@ from birder.cli.stopping import stopping
 
 def detect(
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="IMAGE", help="Image files, folders (searched recursively), patterns, URLs, tables and shards."
         ),
-    ],
-    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Write to this file: .json.")],
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write to this file: .json.")] = None,
+    collection: options.MaybeIn = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -51,18 +53,27 @@ def detect(
     Run it again after Ctrl-C or a crash: it goes on where it stopped. The boxes can be embedded with birder embed
     --crops, and opened in Timelapse or AddaxAI.
 
+    With --in, the images are those of a collection: its rows of whole images get the columns category and confidence
+    (of boxes with 0.2 or more), and --to also writes the boxes. To embed each animal, use birder embed --detect.
+
     For example:
 
     birder detect photos/ --to boxes.json
+
+    birder detect --in photos.birder
     """
+    if bool(images) == (collection is not None):
+        options.wrong_use("Name either images or, with --in, a collection.")
+    if to is None and collection is None:
+        options.wrong_use("Name the file to write: --to boxes.json")
     options.check_to(to, force)
 
     import birder
 
     with stopping() as (stop, listen), image_progress() as show:
         listen()
-        found = birder.detect(
-            images,
+        run = partial(birder.detect, images or ()) if collection is None else birder.open_collection(collection).detect
+        found = run(
             model=model,
             min_conf=min_conf,
             to=to,
@@ -82,8 +93,16 @@ def detect(
     if found.stopped:
         note("Stopped. To continue, run the same command again.")
         raise typer.Exit(INTERRUPTED)
-    tell_failures([(each.name, each.failure or "") for each in found.failed], f"see the failures in {to}")
+    tell_failures(
+        [(each.name, each.failure or "") for each in found.failed],
+        f"see the failures in {to or 'the file that --to names'}",
+    )
     rate = (len(found.images) - found.before) / found.seconds if found.seconds else 0.0
-    note(f"Wrote {to}: detector {found.detector}; {found.seconds:.1f} s, {rate:.1f} images/s.")
+    if collection is not None:
+        note(f"{collection}: {found.updated:,} rows have another category or confidence than before.")
+    if to is not None:
+        place = f" File names are relative to {found.folder}." if collection is not None and found.folder else ""
+        note(f"Wrote {to}.{place}")
+    note(f"Detector {found.detector}; {found.seconds:.1f} s, {rate:.1f} images/s.")
     if found.failed:
         raise typer.Exit(FAILED)

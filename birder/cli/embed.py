@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LEAN = {"LANCE_DEFAULT_BATCH_SIZE": "512", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 << 20)}
 """Set before LanceDB is imported, which would otherwise read a gigabyte ahead while it builds an index."""
+INSTALLED = "installed"
+"""What a bare `--detect` means: the detector that is installed with Birder."""
 THIS_MACHINE = "local"
 """The address that a bare `--ray` means: a separate Ray on this machine."""
 
@@ -68,10 +70,28 @@ def embed(
             "--crops", metavar="JSON", help="MegaDetector's results: embed each animal's box instead of the image."
         ),
     ] = None,
+    detect: Annotated[
+        str | None,
+        typer.Option(
+            "--detect",
+            metavar="[DETECTOR]",
+            help="Find animals and embed each one's box instead of the image, with this detector: an ONNX file of "
+            "MegaDetector or another YOLO (no value: the one installed with Birder).",
+        ),
+    ] = None,
+    empty: Annotated[
+        Literal["keep", "note"],
+        typer.Option(
+            "--empty",
+            metavar="WHAT",
+            help="With --detect, images without an animal: keep a row of the whole image, so that an animal that the "
+            "detector missed can still be found, or note them in birder failures and embed nothing.",
+        ),
+    ] = "keep",
     min_conf: Annotated[
         float,
         typer.Option(
-            "--min-conf", min=0.0, max=1.0, metavar="P", help="With --crops: minimum confidence of a detection."
+            "--min-conf", min=0.0, max=1.0, metavar="P", help="With --crops or --detect: minimum confidence of a box."
         ),
     ] = 0.2,
     fps: Annotated[
@@ -135,6 +155,8 @@ def embed(
 
     birder embed photos/ --in photos.birder --table photos.csv
 
+    birder embed card/ --in card.birder --detect
+
     birder embed card/ --in card.birder --fps 0.5 --max-frames 20
 
     birder embed --in photos.birder --retry-failed
@@ -163,6 +185,8 @@ def embed(
             stop=stop,
             table=table,
             crops=crops,
+            detect=False if detect is None else detect == INSTALLED or detect,
+            empty=empty,
             min_confidence=min_conf,
             folder_labels=not no_labels,
             deployment_from=deployment_from,
@@ -174,7 +198,7 @@ def embed(
             threads=threads,
             ray=ray,
         )
-    _tell_report(report, opened, table)
+    _tell_report(report, opened, table, empty)
     if report.stopped:
         note(f"Stopped with {report.left:,} left. To continue, run the same command again.")
         raise typer.Exit(INTERRUPTED)
@@ -182,7 +206,9 @@ def embed(
         raise typer.Exit(FAILED)
 
 
-def _tell_report(report: EmbedReport, collection: Collection, table: Path | None) -> None:
+def _tell_report(
+    report: EmbedReport, collection: Collection, table: Path | None, empty: Literal["keep", "note"]
+) -> None:
     if table is not None:
         _tell_table(report, table)
     if report.skipped_boxes:
@@ -196,10 +222,13 @@ def _tell_report(report: EmbedReport, collection: Collection, table: Path | None
     if report.seconds:
         again = f" ({report.reused:,} with the embedding of a file with the same content)" if report.reused else ""
         note(f"Embedded {report.embedded:,}{again}, already there {report.already:,}, failed {len(report.failed):,}.")
+        if report.without_animal:
+            what = "have a row of the whole image" if empty == "keep" else f"are in: birder failures {collection.path}"
+            note(f"{report.without_animal:,} images without an animal {what}.")
         if report.off_earth:
             note(f"{report.off_earth:,} rows have invalid coordinates, which are left empty.")
         tell_failures(report.failed, f"birder failures {collection.path}")
-        rate = (report.embedded + len(report.failed)) / report.seconds
+        rate = (report.total - report.already - report.failed_before - report.left) / report.seconds
         note(
             f"{collection.path}: {len(collection):,} rows, model {card.name} "
             f"({card.embedding_size}-dimensional embeddings), engine {card.engine} {card.precision}; "

@@ -61,7 +61,8 @@ def export(
         bool, typer.Option("--link", help="folders: make hard links, which take no space, instead of copies.")
     ] = False,
     folder_labels: Annotated[
-        bool, typer.Option("--folder-labels", help="xmp, camtrap-dp: also export labels taken from folder names.")
+        bool,
+        typer.Option("--folder-labels", help="xmp, camtrap-dp, camtrapR: also export labels taken from folder names."),
     ] = False,
     images_at: Annotated[
         str | None,

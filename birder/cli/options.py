@@ -132,6 +132,11 @@ def check_to(to: Path | None, force: bool) -> None:
         raise file_exists(to)
 
 
+def names_in(text: str | None) -> tuple[str, ...]:
+    """The names in an option that takes several, separated by commas."""
+    return () if text is None else tuple(name for part in text.split(",") if (name := part.strip()))
+
+
 def wrong_use(message: str) -> NoReturn:
     """End the command with exit code 2, the message, the command's usage and its example."""
     raise _WrongUse(message)

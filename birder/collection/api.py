@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from birder.analysis.activity import Activity
 from birder.analysis.agreement import Agreement
 from birder.analysis.duplicates import THRESHOLD, find_duplicates
 from birder.analysis.projection import MapPoints, read_map
@@ -21,6 +22,7 @@ from birder.analysis.sequences import summarise_sequences
 from birder.analysis.stats import Stats, ValueCount, stats, value_counts
 from birder.collection.backbone import with_backbone
 from birder.collection.backup import Backup, backup
+from birder.collection.detection import Empty
 from birder.collection.filter import Filter
 from birder.collection.index import IndexStatus, index_status, make_index
 from birder.collection.journal import Change
@@ -29,7 +31,15 @@ from birder.collection.labels import HistoryPage, Undone, give_label, history
 from birder.collection.maintenance import KEEP, Tidied, tidy
 from birder.collection.model import Encoder, load_encoder_of
 from birder.collection.notebook import Card, facts_html, gallery_html
-from birder.collection.progress import EmbedProgress, StageProgress, embedding_shown, iterate_progress, stages_shown
+from birder.collection.progress import (
+    DetectShow,
+    EmbedProgress,
+    StageProgress,
+    detecting_shown,
+    embedding_shown,
+    iterate_progress,
+    stages_shown,
+)
 from birder.collection.relocate import Check, Relocated, relocate, undo
 from birder.collection.results import (
     Duplicates,
@@ -55,6 +65,7 @@ from birder.collection.sequencing import (
 )
 from birder.collection.storage import Storage, exists
 from birder.errors import ConfigError, file_exists, unknown_name
+from birder.formats.boxes import BoxFormat
 from birder.formats.camtrap import Project
 from birder.formats.export import export
 from birder.formats.import_predictions import import_predictions
@@ -70,10 +81,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from birder.collection.detecting import Detected
     from birder.collection.evaluating import Evaluation
     from birder.collection.training import Estimated, Trained
     from birder.evaluation.few_shot import Variant
     from birder.learning.adapt import Adapted
+    from birder.learning.make_shards import ShardsMade
     from birder.learning.splits import Split
     from birder.weights.clip import LoadedClip
 
@@ -353,6 +366,8 @@ class Collection:
         *,
         table: str | Path | None = None,
         crops: str | Path | None = None,
+        detect: bool | str | Path = False,
+        empty: Empty = "keep",
         min_confidence: float = 0.2,
         folder_labels: bool = True,
         deployment_from: int | None = None,
@@ -381,8 +396,15 @@ class Collection:
         crops
             MegaDetector's results (JSON): embed each animal's box, not the image. `images` is then the one folder that
             its file names are relative to.
+        detect
+            Find animals, and embed each animal's box, not the image: True for the detector that is installed with
+            Birder, or a registered name or ONNX file as for `birder.detect`. Each image is decoded once, at full size.
+        empty
+            With `detect`, for an image without an animal: "keep" a row of the whole image, whose `category` is
+            "empty", "person" or "vehicle", so that an animal that the detector missed can still be found and labelled;
+            or "note" it among the failures ("no animal found") and embed nothing.
         min_confidence
-            With `crops`: the minimum confidence of a box.
+            With `crops` or `detect`: the minimum confidence of a box.
         folder_labels
             Use the name of a file's folder as its label, unless another source provides one.
         deployment_from
@@ -436,6 +458,8 @@ class Collection:
                 stop,
                 table=table,
                 crops=crops,
+                detect=detect,
+                empty=empty,
                 min_confidence=min_confidence,
                 folder_labels=folder_labels,
                 deployment_from=deployment_from,
@@ -446,6 +470,60 @@ class Collection:
                 batch_size=batch_size,
                 threads=threads,
                 ray=ray,
+            )
+
+    def detect(
+        self,
+        *,
+        model: str | Path | None = None,
+        min_conf: float = 0.05,
+        to: str | Path | None = None,
+        format: BoxFormat = "megadetector",
+        force: bool = False,
+        threads: int | None = None,
+        progress: DetectShow = "auto",
+        stop: threading.Event | None = None,
+    ) -> Detected:
+        """Find animals, persons and vehicles on the images of the rows, which are not embedded again.
+
+        Rows of whole images get `category` (animal, person, vehicle or empty: what the surest box is, an animal's
+        before any other) and `confidence`, from boxes of a confidence of at least 0.2. Labels are not touched. To have
+        a row for each animal, embed the images into another collection: `embed(images, detect=True)`.
+
+        Parameters
+        ----------
+        model, min_conf, format, force, threads, progress, stop
+            As for `birder.detect`.
+        to
+            Also write the boxes to a file; names in it are relative to `Detected.folder`, the deepest that has all
+            images, so that `embed(folder, crops=to)` reads it.
+
+        Returns
+        -------
+        The boxes of each image, or why it could not be read.
+
+        Raises
+        ------
+        ConfigError
+            There are no rows, or the column `category` has values of the user's own.
+        UnknownNameError, WeightsError
+            The detector is not known, or its graph cannot be run.
+        FileExistsError
+            Birder's own: the file exists, and `force` is not set.
+        """
+        from birder.collection.detecting import detect_rows
+
+        with detecting_shown(progress) as show:
+            return detect_rows(
+                self._rows,
+                model=model,
+                min_conf=min_conf,
+                to=to,
+                form=format,
+                force=force,
+                threads=threads,
+                on_progress=show,
+                stop=stop,
             )
 
     def iter_embed(self, images: Paths = (), **options: Unpack[EmbedOptions]) -> Generator[Progress, None, EmbedReport]:
@@ -1361,6 +1439,54 @@ class Collection:
 
         return map_of(self._rows, to, colour=colour, recompute=recompute, seed=seed, progress=progress)
 
+    def activity(
+        self,
+        to: str | Path | None = None,
+        *,
+        species: str | Sequence[str] = (),
+        column: str | None = None,
+        where: str | Filter | None = None,
+        seed: int = 0,
+    ) -> Activity:
+        """Effort and captures by deployment, activity over the day, accumulation of species, and stations.
+
+        A capture is one species in one sequence; an image without a sequence is its own. The name is the label, else
+        the lowest rank, else what a box or Camtrap DP says (a person, a vehicle, nothing), else the prediction. Trap
+        nights go from `deploymentStart` to `deploymentEnd` where rows have these columns, as those of Camtrap DP
+        packages do; else from the first image to the last, at least 1.
+
+        Parameters
+        ----------
+        to
+            Also write it: .html for a page; .png, .svg or .pdf for an image.
+        species
+            Only these names: in the captures, curves and stations. Effort and accumulation stay those of all.
+        column
+            Names are in this column alone.
+        where
+            A filter: only these rows, for effort too. Choose seasons or places by it, and species by `species`.
+        seed
+            Of the bootstrap: the same rows and seed give the same figures.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column, or nothing has one of these names.
+        CollectionError
+            No row matches the filter.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> found = collection.activity()
+        >>> found.species[0].name, found.species[0].captures
+        ('birds', 27)
+        """
+        from birder.collection.drawing import activity_of
+
+        species = (species,) if isinstance(species, str) else tuple(species)
+        return activity_of(self._rows, to, species=species, column=column, where=where, seed=seed)
+
     def stored_map(self) -> MapPoints | None:
         """The map as `map` gives it, if it has been computed; else None."""
         return read_map(self._rows)
@@ -1401,7 +1527,7 @@ class Collection:
         link
             For "folders": make hard links, which take no space, instead of copies.
         folder_labels
-            For "camtrap-dp" and "xmp": also export labels taken from folder names.
+            For "camtrap-dp", "camtrapR" and "xmp": also export labels taken from folder names.
         results
             For "megadetector": the results (JSON) to merge the predictions into.
         project
@@ -1443,6 +1569,93 @@ class Collection:
             classifier=classifier,
             images_at=images_at,
         )
+
+    def shards(
+        self,
+        to: str | Path,
+        *,
+        column: str = "label",
+        taxonomy: str | Path | None = None,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        size: int = 224,
+        records: int = 100_000,
+        val_share: float = 0.05,
+        seed: int = 0,
+        force: bool = False,
+        progress: StageProgress = "auto",
+    ) -> ShardsMade:
+        """Write the images that have a taxon as shards to train CLIP on, in the layout of TreeOfLife-10M.
+
+        Tar files of KEY.jpg, squashed to `size` x `size` pixels, and ten texts, KEY.sci.txt to KEY.taxonTag_com.txt, in
+        the folders train/ and val/; and manifest.json, which says what was written and what was left out. Images of one
+        group are never on both sides. A run that was stopped goes on where it was if it is started again, and the same
+        rows give the same bytes.
+
+        Parameters
+        ----------
+        to
+            The folder to write.
+        column
+            The column with the labels.
+        taxonomy
+            A .csv or .parquet file with the ranks above the labels, and perhaps a column common_name (default: the
+            collection's columns of ranks).
+        where
+            A filter: only these rows.
+        group_by
+            As for `adapt`.
+        size
+            Width and height of the images in pixels.
+        records
+            The most samples of a shard; it is also full at 3 GB.
+        val_share
+            The share that is held out for validation, from 0 to 0.5.
+        seed
+            Of the split.
+        force
+            Replace shards that are there from other rows or options.
+        progress
+            As for `adapt`.
+
+        Returns
+        -------
+        What was written, with `records("train")`, `failed` and `manifest`.
+
+        Raises
+        ------
+        ConfigError
+            No row has a taxon, or an option cannot be used.
+        FileExistsError
+            Birder's own: the folder has shards of other rows or options, and `force` is not given.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> import pyarrow as pa, pyarrow.csv
+        >>> taxa = pa.table({"label": ["birds", "fish"], "class": ["Aves", "Actinopterygii"]})
+        >>> pa.csv.write_csv(taxa, "taxa.csv")
+        >>> made = collection.shards("shards", taxonomy="taxa.csv", val_share=0.2)
+        >>> made.records("train"), made.records("val")
+        (28, 8)
+        """
+        from birder.learning.make_shards import make_shards
+
+        with stages_shown(progress) as show:
+            return make_shards(
+                self._rows,
+                Path(to),
+                column=column,
+                taxonomy=None if taxonomy is None else Path(taxonomy),
+                where=where,
+                group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+                size=size,
+                records=records,
+                share=val_share,
+                seed=seed,
+                force=force,
+                progress=show,
+            )
 
     def backup(self, to: str | Path, *, progress: StageProgress = "auto") -> Backup:
         """Make a consistent copy of the collection, even while it is in use; a repeated backup copies only what is new.

@@ -15,7 +15,17 @@ from birder.collection.filter import quoted
 from birder.collection.journal import Journal
 from birder.collection.places import Places
 from birder.collection.predictions import is_prediction
-from birder.collection.schema import FAILURES, LABEL_SOURCE, USERS, VECTORS, Content, Failure, Row
+from birder.collection.schema import (
+    FAILURES,
+    LABEL_SOURCE,
+    NOTHING_FORMER,
+    USERS,
+    VECTORS,
+    Content,
+    Failure,
+    Former,
+    Row,
+)
 from birder.sources import RESERVED, Stamp
 
 if TYPE_CHECKING:
@@ -34,8 +44,11 @@ def commit(
     places: Places,
     rows: Sequence[Row],
     failures: Sequence[Failure],
+    former: Former = NOTHING_FORMER,
 ) -> None:
     """Commit rows and failures; the caller holds the right to write. Each uri comes once.
+
+    Former rows go before others come, and former failures afterwards.
 
     A row whose content is None takes it from a row with its sha256, in `rows`, in the collection, or in the rows as
     they were `before` the run.
@@ -43,8 +56,9 @@ def commit(
     contents = {row.sha256: row.content for row in rows if row.content is not None}
     missing = {row.sha256 for row in rows} - contents.keys()
     contents |= _contents_of(missing, [images] if before is None else [images, before])
-    if stale := [failure.uri for failure in failures if failure.known]:
-        images.delete(_any_of("uri", stale))
+    stale = [*(failure.uri for failure in failures if failure.known), *former.rows]
+    for start in range(0, len(stale), _DELETED_AT_ONCE):
+        images.delete(_any_of("uri", stale[start : start + _DELETED_AT_ONCE]))
     if new := [row for row in rows if not row.known]:
         images.add(table_of(images.schema, new, contents, journal, places))
     if changed := [row for row in rows if row.known]:
@@ -53,7 +67,7 @@ def commit(
     if failures:
         merge = failed.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
         merge.execute(_failure_table(failures))
-    delete_failures(failed, [row.uri for row in rows if row.failed])
+    delete_failures(failed, [*(row.uri for row in rows if row.failed), *former.failures])
 
 
 def delete_failures(failed: Table, uris: Sequence[str]) -> None:

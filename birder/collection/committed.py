@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.async_rows import AsyncRows
+from birder.collection.detection import DETECTIONS, DetectionRecord, read_detection
 from birder.collection.disk import connect, has_table, images_folder, open_images, reading
 from birder.collection.filter import Filter, as_filter
 from birder.collection.inventory import COLUMNS, FAILURE_COLUMNS, Index, Shard, index_of, read_shards
@@ -74,7 +75,13 @@ class Committed:
     def index(self) -> Index:
         """What exists already: enough to find what is missing without reading a file."""
         failures = self._failures.search().select(list(FAILURE_COLUMNS)).to_batches()
-        return index_of(self.scan(COLUMNS), failures)
+        more = () if self.detection is None or DETECTIONS not in self.columns else (DETECTIONS,)
+        return index_of(self.scan([*COLUMNS, *more]), failures)
+
+    @property
+    def detection(self) -> DetectionRecord | None:
+        """What the boxes were found by; None if no run has detected."""
+        return read_detection(self.path)
 
     def shards(self) -> dict[str, Shard]:
         """The shards that were scanned, by uri: an unchanged one need not be scanned again."""

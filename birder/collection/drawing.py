@@ -1,18 +1,21 @@
-"""The map, and charts of taxa and of neighbours, computed and drawn to a file."""
+"""The map, charts of taxa and of neighbours, and the activity report, computed and drawn to a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from birder.analysis.activity import Activity, find_activity
 from birder.analysis.agreement import Agreement, neighbour_agreement
 from birder.analysis.projection import MapPoints, compute_map, read_map
 from birder.analysis.stats import TAXA, Stats, value_counts
+from birder.collection.filter import Filter, as_filter
 from birder.collection.progress import StageProgress, stages_shown
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.plots.colouring import PALETTE, colour_values
 from birder.taxonomy import RANKS
+from birder.version import __version__
 
 _LEGEND_NAMES = 12  # names in the legend of a map as PNG; the HTML page has more, and filters by them
 
@@ -76,3 +79,37 @@ def draw_taxa(storage: Storage, found: Stats, to: str | Path) -> None:
     if not counts:
         raise ConfigError("No row has a label or a taxon: plot another column with value_counts.")
     draw_counts(counts, to)
+
+
+def activity_of(
+    storage: Storage,
+    to: str | Path | None,
+    *,
+    species: Sequence[str],
+    column: str | None,
+    where: str | Filter | None,
+    seed: int,
+) -> Activity:
+    """Effort, captures and activity, as a page or an image if a file is named; see `Collection.activity`."""
+    rows = storage.snapshot()
+    filter = as_filter(where, rows.columns)
+    found = find_activity(rows, species=species, column=column, where=filter, seed=seed)
+    if to is None:
+        return found
+    if Path(to).suffix.lower() in (".html", ".htm"):
+        from birder.plots.activity_page import write_activity_page
+
+        asked = {
+            "collection": storage.path.name,
+            "names": column or "label, else prediction",
+            "species": ", ".join(species) or "all",
+            "where": "" if filter is None else filter.text,
+            "seed": str(seed),
+            "birder": __version__,
+        }
+        write_activity_page(found, to, {key: value for key, value in asked.items() if value})
+    else:
+        from birder.plots.activity_image import draw_activity
+
+        draw_activity(found, to)
+    return found

@@ -11,8 +11,15 @@ from typing import Unpack
 import pyarrow as pa
 
 from birder.collection.api import Collection, ImportReport, Paths, open_collection, paths_of, with_sequences
-from birder.collection.detecting import Detected, DetectShow, detect_files
-from birder.collection.progress import EmbedProgress, StageProgress, detecting_shown, embedding_shown, stages_shown
+from birder.collection.detecting import Detected, detect_files
+from birder.collection.progress import (
+    DetectShow,
+    EmbedProgress,
+    StageProgress,
+    detecting_shown,
+    embedding_shown,
+    stages_shown,
+)
 from birder.collection.results import ImageFeatures, Predictions
 from birder.collection.storage import Storage, exists
 from birder.errors import ConfigError, ImageError

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from birder.collection.detection import DETECTIONS, NO_ANIMAL
 from birder.collection.disk import storing
 from birder.collection.places import below
 from birder.files import replacing
@@ -16,17 +18,23 @@ from birder.sources import Stamp
 
 COLUMNS = ("uri", "sha256", *Stamp._fields)
 """Columns of the rows that an index is made of."""
-FAILURE_COLUMNS = ("uri", *Stamp._fields)
+FAILURE_COLUMNS = ("uri", "reason", *Stamp._fields)
 """Columns of the failures that an index is made of."""
 _SHARDS = "shards.json"
 
 
 class Index(NamedTuple):
-    """What a collection has: uri -> stamp of its rows and of its failures, and the sha256 (raw) of all contents."""
+    """What a collection has: uri -> stamp of its rows and of its failures, and the sha256 (raw) of all contents.
+
+    `detections` has the rows that a detector made: uri -> how many animals it found on the row's image. `noted` has the
+    failures that only say that an image has no animal.
+    """
 
     rows: dict[str, Stamp]
     failures: dict[str, Stamp | None]
     contents: set[bytes]
+    detections: dict[str, int] = {}  # noqa: RUF012 - never changed
+    noted: frozenset[str] = frozenset()
 
 
 class Shard(NamedTuple):
@@ -37,17 +45,23 @@ class Shard(NamedTuple):
 
 
 def index_of(rows: Iterable[pa.RecordBatch], failures: Iterable[pa.RecordBatch]) -> Index:
-    """The index of rows with `COLUMNS` and failures with `FAILURE_COLUMNS`."""
+    """The index of rows with `COLUMNS`, and `DETECTIONS` if there is one, and failures with `FAILURE_COLUMNS`."""
     stamps: dict[str, Stamp] = {}
     contents: set[bytes] = set()
+    detections: dict[str, int] = {}
+    noted: set[str] = set()
     for batch in rows:
         stamps.update(zip(batch["uri"].to_pylist(), _stamps(batch), strict=True))
         contents.update(filter(None, map(_digest, batch["sha256"].to_pylist())))
+        if DETECTIONS in batch.schema.names:
+            found = zip(batch["uri"].to_pylist(), batch[DETECTIONS].to_pylist(), strict=True)
+            detections.update((uri, count) for uri, count in found if count is not None)
     failed: dict[str, Stamp | None] = {}
     for batch in failures:
         known = (None if stamp == (None, None, None) else stamp for stamp in _stamps(batch))
         failed.update(zip(batch["uri"].to_pylist(), known, strict=True))
-    return Index(stamps, failed, contents)
+        noted.update(batch["uri"].filter(pc.equal(batch["reason"], NO_ANIMAL)).to_pylist())
+    return Index(stamps, failed, contents, detections, frozenset(noted))
 
 
 def read_shards(path: Path) -> dict[str, Shard]:

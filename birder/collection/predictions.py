@@ -21,6 +21,9 @@ LABEL = PREFIX + "label"
 SCORE = PREFIX + "score"
 BY = PREFIX + "by"
 AT = PREFIX + "at"
+SEQUENCE = PREFIX + "sequence_"
+"""The prefix of the columns with the one answer for a row's sequence (`predict --by sequence`)."""
+SEQUENCE_COLUMNS = (SEQUENCE + "label", *(SEQUENCE + rank for rank in RANKS), SEQUENCE + "score")
 COLUMNS = (LABEL, *(PREFIX + rank for rank in RANKS), PREFIX + "common_name", SCORE, BY, AT)
 
 
@@ -47,11 +50,11 @@ def prediction_columns(names: Sequence[str]) -> list[str]:
     return [name for name in COLUMNS if name in names]
 
 
-def prediction_of(row: Mapping[str, Any]) -> Prediction | None:
-    """The prediction in a row, or None."""
-    score = row.get(SCORE)
-    ranks = taxon_of(row, PREFIX)
-    name = row.get(LABEL) or lowest_name(ranks)
+def prediction_of(row: Mapping[str, Any], prefix: str = PREFIX) -> Prediction | None:
+    """The prediction in a row, or None; with the prefix `SEQUENCE`, that for its sequence."""
+    score = row.get(prefix + "score")
+    ranks = taxon_of(row, prefix)
+    name = row.get(prefix + "label") or lowest_name(ranks)
     if name is None or score is None:
         return None
     return Prediction(str(name), min(max(float(score), 0.0), 1.0), ranks, row.get(BY), row.get(AT))

@@ -21,6 +21,8 @@ StageProgress = Show | Literal["auto"] | None
 """A callable; "auto" for a bar in a terminal or notebook; None for nothing."""
 EmbedProgress = Callable[[Progress], None] | Literal["auto"] | None
 """The same for `embed`."""
+DetectShow = Callable[[DetectProgress], None] | Literal["auto"] | None
+"""The same for `detect`."""
 
 _SECONDS_BETWEEN = 0.2  # a notebook's output is a message over a network
 
@@ -47,7 +49,7 @@ def embedding_shown(progress: EmbedProgress) -> Iterator[Callable[[Progress], No
 
 @contextlib.contextmanager
 def detecting_shown(
-    progress: Callable[[DetectProgress], None] | Literal["auto"] | None,
+    progress: DetectShow,
 ) -> Iterator[Callable[[DetectProgress], None] | None]:
     """The same for a run of `detect`."""
     if progress != "auto":

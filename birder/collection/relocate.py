@@ -19,9 +19,10 @@ from birder.collection.places import place_of, read_places
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError, ConfigError
-from birder.sources import Source, is_url, stamp_of, uri_to_name, uri_to_path
+from birder.sources import Source, image_of, is_url, stamp_of, uri_to_name, uri_to_path
 from birder.sources.find import find_sources
 from birder.sources.read import load_source
+from birder.sources.source import box_of
 from birder.sources.video import frame_of
 
 _SAMPLE = 50  # rows
@@ -178,6 +179,12 @@ def _content(frame: Source) -> str:
     return whole if frame.box is None else hashlib.sha256(f"{whole}#{frame.box.fragment}".encode()).hexdigest()
 
 
+def _of_box(whole: str, uri: str) -> str:
+    """The sha256 of what a uri names of an image with a sha256."""
+    box = box_of(uri.partition("#")[2])
+    return whole if box is None else hashlib.sha256(f"{whole}#{box.fragment}".encode()).hexdigest()
+
+
 def contents_of(file: str, uris: Collection[str]) -> dict[str, str]:
     """The sha256 by which rows know what is in a file.
 
@@ -204,12 +211,16 @@ def contents_of(file: str, uris: Collection[str]) -> dict[str, str]:
         frames = [frame for each in fragments.values() if (frame := frame_of(source.path, each)) is not None]
         if frames:
             return {frame.uri: _content(frame) for frame in frames}
+        parts: dict[str, list[str]] = defaultdict(list)
+        for uri in uris:
+            parts[image_of(uri)].append(uri)
         return {
-            member.uri: hashlib.sha256(load_source(member).data).hexdigest()
+            uri: _of_box(hashlib.sha256(load_source(member).data).hexdigest(), uri)
             for shard in find_sources([source.path])
             if shard.members is not None
             for member in shard.members.sources()
-            if member.problem is None and member.uri in fragments
+            if member.problem is None
+            for uri in parts.get(member.uri, ())
         }
     except (OSError, BirderError):
         return {}

@@ -161,6 +161,16 @@ class Failure:
     known: bool = False
 
 
+class Former(NamedTuple):
+    """Uris of rows and of failures that no longer hold: of boxes that are not found on the image any more."""
+
+    rows: Sequence[str] = ()
+    failures: Sequence[str] = ()
+
+
+NOTHING_FORMER = Former()
+
+
 def image_fields(card: ModelCard) -> list[pa.Field]:
     """The columns of a new collection's images."""
     patches = (
@@ -224,3 +234,12 @@ def refuse_reserved(name: str) -> None:
 def fits(given: pa.DataType, own: pa.DataType) -> bool:
     """Whether values of a type can go into a column of another."""
     return bool(given == own or (pa.types.is_integer(given) and pa.types.is_floating(own)))
+
+
+def whole_number(value: object) -> int | None:
+    """A number of animals, as a person or a table gave it, in text too; None if the value is not one."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() and number >= 0 else None

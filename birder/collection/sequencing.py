@@ -189,7 +189,7 @@ def shift_time(
             str(uuid.uuid4()),
             now(),
             by,
-            None if filter is None else filter.sql,
+            None if filter is None else filter.text,
             micros,
             int(moving.sum()),
             storage.version,

@@ -23,6 +23,7 @@ import pyarrow as pa
 from birder.collection.commit import commit, delete_failures, rename_failures, table_of, with_all_columns
 from birder.collection.committed import Committed
 from birder.collection.creation import create_tables, exists, open_tables
+from birder.collection.detection import DetectionRecord, check_detection, write_detection
 from birder.collection.disk import (
     PATIENCE,
     connect,
@@ -42,9 +43,11 @@ from birder.collection.places import read_places, with_roots, write_places
 from birder.collection.predictions import AT, BY, PREFIX, SCORE, prediction_table
 from birder.collection.schema import (
     LABEL_SOURCE,
+    NOTHING_FORMER,
     USERS,
     Content,
     Failure,
+    Former,
     ModelCard,
     Row,
     check_model,
@@ -247,10 +250,11 @@ class Storage(Committed):
                         return
                     append({"fold": folded.offset, "version": folded.version})
 
-    def write(self, rows: Sequence[Row], failures: Sequence[Failure] = ()) -> None:
+    def write(self, rows: Sequence[Row], failures: Sequence[Failure] = (), former: Former = NOTHING_FORMER) -> None:
         """Commit rows and failures; within `writing` only. Each uri comes once.
 
-        A row whose content is None takes it from a row with its sha256, in `rows` or in the collection.
+        A row whose content is None takes it from a row with its sha256, in `rows` or in the collection. Rows and
+        failures that are `former` go.
 
         Raises
         ------
@@ -258,7 +262,9 @@ class Storage(Committed):
             The disk is full, or cannot be written to.
         """
         with storing(self.path):
-            commit(self._images, self._failures, self._before, self.journal, read_places(self.path), rows, failures)
+            commit(
+                self._images, self._failures, self._before, self.journal, read_places(self.path), rows, failures, former
+            )
 
     def append(self, rows: pa.Table) -> None:
         """Add rows with id, uri, sha256, embedding and any other columns, in one commit; within `writing` only."""
@@ -340,6 +346,16 @@ class Storage(Committed):
     def add_own_columns(self) -> None:
         """Add those of Birder's own columns that an older collection lacks."""
         self._add_columns({**USERS, LABEL_SOURCE: pa.string()})
+
+    def remember_detection(self, record: DetectionRecord) -> None:
+        """Keep what boxes are found by, or refuse it as `check_detection` does; within `writing` only."""
+        self.check_detection(record)
+        if self.detection is None:
+            write_detection(self.path, record)
+
+    def check_detection(self, record: DetectionRecord) -> None:
+        """Refuse (`CollectionError`) boxes that were found in another way than those here."""
+        check_detection(self.path, self.detection, record)
 
     def remember_shards(self, shards: Mapping[str, Shard]) -> None:
         """Store what `shards` returns; within `writing` only."""

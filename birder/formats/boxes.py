@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from birder.files import replacing
+from birder.formats.megadetector import BOX_DIGITS, CONFIDENCE_DIGITS
 from birder.inference.detector import CATEGORIES, ImageDetections
 from birder.version import __version__
 
@@ -46,8 +47,8 @@ def _megadetector(results: Sequence[ImageDetections], detector: DetectorFacts) -
         boxes = [
             {
                 "category": _KEYS[box.category],
-                "conf": round(box.confidence, 4),
-                "bbox": [round(value, 6) for value in (box.x, box.y, box.width, box.height)],
+                "conf": round(box.confidence, CONFIDENCE_DIGITS),
+                "bbox": [round(value, BOX_DIGITS) for value in (box.x, box.y, box.width, box.height)],
             }
             for box in each.detections
         ]
@@ -75,7 +76,7 @@ def _coco(results: Sequence[ImageDetections], detector: DetectorFacts) -> dict[s
                     "bbox": [round(value, 2) for value in (left, top, width, height)],
                     "area": round(width * height, 2),
                     "iscrowd": 0,
-                    "score": round(box.confidence, 4),
+                    "score": round(box.confidence, CONFIDENCE_DIGITS),
                 }
             )
     return {

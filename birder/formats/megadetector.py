@@ -31,7 +31,10 @@ from birder.sources.manifest import resolve
 
 _OPTIONAL = ("classification_categories", "classification_category_descriptions")
 _BOX = ("box_x", "box_y", "box_width", "box_height")
-_DIGITS = 6  # of a box in a collection, as many as its uri has, so that no two boxes share one
+BOX_DIGITS = 6
+"""Of a box in a collection: as many as its uri has, so that no two boxes share one."""
+CONFIDENCE_DIGITS = 4
+"""Of a confidence that is written."""
 _TOLERANCE = 2e-6
 _MUST_BE = "It must be MegaDetector's results (JSON, format 1)."
 
@@ -164,19 +167,24 @@ def _boxes(image: dict[str, Any], root: str, animals: set[str], min_conf: float)
         confidence = as_number(detection.get("conf")) or 0.0
         if str(detection.get("category")) not in animals or confidence < min_conf:
             continue
-        clipped = _clipped(detection.get("bbox"))
-        if clipped is None:
+        box = box_on_image(detection.get("bbox"))
+        if box is None:
             yield Source(path, problem=f"MegaDetector's box is not a rectangle: {str(detection.get('bbox'))[:200]}")
             continue
-        box = Box(*(round(value, _DIGITS) for value in clipped))
         columns = {"confidence": confidence, "category": "animal"}
         columns |= {f"box_{name}": value for name, value in box._asdict().items()}
         empty = None if box.width > 0 and box.height > 0 else "MegaDetector's box has no area on the image"
         yield Source(path, columns=columns, box=box, problem=empty)
 
 
+def box_on_image(bbox: object) -> Box | None:
+    """A box as a collection has it, clipped to the image and rounded; None if it is not a rectangle."""
+    clipped = _clipped(bbox)
+    return None if clipped is None else Box(*(round(value, BOX_DIGITS) for value in clipped))
+
+
 def _clipped(bbox: object) -> Box | None:
-    """A box clipped to the image, as a collection has it; None if it is not a rectangle."""
+    """A box clipped to the image; None if it is not a rectangle."""
     values = [as_number(value) for value in bbox] if isinstance(bbox, list) else []
     if len(values) != 4 or None in values:
         return None

@@ -114,6 +114,14 @@ _ROWS = (
         options=("project", "classifier", "folder_labels"),
     ),
     Format(
+        "camtrapR",
+        "camtrapR",
+        "birder.formats.camtrapr",
+        (".csv",),
+        writes="the record table: when each species was at which station",
+        options=("folder_labels",),
+    ),
+    Format(
         "megadetector",
         "MegaDetector results",
         "birder.formats.megadetector",
@@ -150,6 +158,7 @@ ExportFormat = Literal[
     "embedding-atlas",
     "birder-eval",
     "camtrap-dp",
+    "camtrapR",
     "megadetector",
     "xmp",
     "folders",

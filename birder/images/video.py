@@ -21,7 +21,15 @@ from birder.errors import ImageError
 from birder.extras import need
 from birder.images.apart import SIGXCPU, START_SECONDS, at_most, read_answer
 
-VIDEO_EXTENSIONS = frozenset([".mp4", ".mov", ".avi", ".mkv", ".m4v"])
+MEDIA_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+    ".mkv": "video/x-matroska",
+    ".avi": "video/x-msvideo",
+}
+"""What files with an extension of a video are called on the web."""
+VIDEO_EXTENSIONS = frozenset(MEDIA_TYPES)
 
 SECONDS = 60.0
 """Of processor time that opening a video, or finding a frame of it, may take."""
@@ -45,6 +53,15 @@ class VideoInfo(NamedTuple):
     duration: Fraction
     rate: Fraction
     created: datetime | None
+
+
+def container_of(head: bytes) -> str | None:
+    """The container that the first 12 bytes of a file begin, by FFmpeg's name: mov, avi, matroska; None for others."""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
+        return "mov"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "avi"
+    return "matroska" if head.startswith(b"\x1a\x45\xdf\xa3") else None
 
 
 class _Stamp(NamedTuple):

@@ -32,6 +32,7 @@ from PIL import Image
 from birder.errors import ImageError
 from birder.images.decoding_process import allow_any_memory, limit, say
 from birder.images.guard import MAX_PIXELS, QUARTER
+from birder.images.video import container_of
 
 try:
     import resource
@@ -226,15 +227,10 @@ def _open(file: BinaryIO) -> tuple[av.container.InputContainer, VideoStream]:
     file.seek(0)
     if not head:
         raise ImageError("the file is empty")
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
-        format = "mov"
-    elif head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-        format = "avi"
-    elif head.startswith(b"\x1a\x45\xdf\xa3"):
-        format = "matroska"
-    elif not any(head):
+    format = container_of(head)
+    if format is None and not any(head):
         raise ImageError("the file begins with zeros: it is not a video, or was not written completely")
-    else:
+    if format is None:
         raise ImageError("it is not a video in an MP4, QuickTime, AVI or Matroska container")
     try:
         container = av.open(file, "r", format=format, buffer_size=1 << 18, metadata_errors="replace")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,9 @@ class Detector:
         graph = prepared.build()
         graph.reshape([1, height, width, 3])
         hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-        self._requests = openvino.AsyncInferQueue(core.compile_model(graph, "CPU", hints))
+        self._compiled = core.compile_model(graph, "CPU", hints)
+        self._of_thread = threading.local()
+        self._requests = openvino.AsyncInferQueue(self._compiled)
         self._requests.set_callback(self._store)
 
     @staticmethod
@@ -182,6 +185,15 @@ class Detector:
         small = to_rgb(image).resize(inner, Image.Resampling.BILINEAR, reducing_gap=3.0)
         pixels[top : top + inner[1], left : left + inner[0]] = np.asarray(small)
         return pixels, Letterbox(left, top, *inner)
+
+    def find(self, image: Image.Image, *, min_conf: float = 0.05) -> list[Detection]:
+        """Find what is on an image of any mode, as `detect` does; many threads may call it at once."""
+        request: openvino.InferRequest | None = getattr(self._of_thread, "request", None)
+        if request is None:
+            request = self._of_thread.request = self._compiled.create_infer_request()
+        pixels, place = self.prepare(image)
+        request.infer({0: pixels[None]})
+        return found(request.get_output_tensor().data[0], self.form, place, min_conf)
 
     def detect(
         self, images: Sequence[npt.NDArray[np.uint8]], places: Sequence[Letterbox], *, min_conf: float = 0.05

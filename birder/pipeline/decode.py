@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -13,27 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from birder.collection.schema import Content
+from birder.collection.detection import NO_ANIMAL
+from birder.collection.schema import Content, Former
 from birder.errors import ConfigError, ImageError
 from birder.images.open import Photo, decoded_photo
 from birder.images.suspect import why_suspect
 from birder.images.transform import ClassificationTransform
-from birder.sources import NO_COLUMNS, Box, Loaded, Source, Stamp, held_source, stamp_of
+from birder.pipeline.boxes import Detecting
+from birder.pipeline.known import Found, Pending
+from birder.sources import NO_COLUMNS, Box, Loaded, Stamp, held_source, stamp_of
 
-
-@dataclass(slots=True)
-class Pending:
-    """A source that is due: `known` and `failed` say that the collection has its row, or its failure, already."""
-
-    source: Source
-    stamp: Stamp | None
-    known: bool = False
-    failed: bool = False
-
-    @property
-    def uri(self) -> str:
-        """The key of its row."""
-        return self.source.uri
+_WHOLE = Box(0, 0, 1, 1)
 
 
 class Decoded(NamedTuple):
@@ -91,9 +81,13 @@ def read_one(
 
 
 def read_group(
-    items: Sequence[Pending], transform: ClassificationTransform, draft: bool, claim: Claim | None = None
+    items: Sequence[Pending],
+    transform: ClassificationTransform,
+    draft: bool,
+    claim: Claim | None = None,
+    detecting: Detecting | None = None,
 ) -> list[Decoded | Unreadable]:
-    """Read one file, and decode it once for all the boxes of it that are due.
+    """Read one file, and decode it once for all the boxes of it that are due, or that are found on it.
 
     Parameters
     ----------
@@ -103,6 +97,8 @@ def read_group(
         Decode JPEGs at a reduced size where that is enough for the transform, of the smallest box too.
     claim
         Asked before decoding; everything is decoded without it.
+    detecting
+        How boxes are found; the outcomes are then those of the boxes, or of an image without an animal.
     """
     refused: list[Decoded | Unreadable] = []
     for item in items:
@@ -110,7 +106,7 @@ def read_group(
             refused.append(Unreadable(item, None, item.source.problem))
     if refused:
         rest = [item for item in items if item.source.problem is None]
-        return refused + (read_group(rest, transform, draft, claim) if rest else [])
+        return refused + (read_group(rest, transform, draft, claim, detecting) if rest else [])
     first = items[0].source
     try:
         # Taken before reading: a file that changes meanwhile is found changed by the next run.
@@ -121,7 +117,7 @@ def read_group(
             for item in items:
                 if item.stamp is None:  # it did not exist a moment ago, or its server says nothing about it
                     item.stamp = Stamp(len(loaded.data), None)
-            return _decode(items, loaded, transform, draft, claim)
+            return _decode(items, loaded, transform, draft, claim, detecting)
     except UNREADABLE as error:
         reason = why_unreadable(error)
     return [Unreadable(item, None, reason) for item in items]
@@ -143,11 +139,69 @@ def why_unreadable(error: BaseException) -> str:
 
 
 def _decode(
-    items: Sequence[Pending], loaded: Loaded, transform: ClassificationTransform, draft: bool, claim: Claim | None
+    items: Sequence[Pending],
+    loaded: Loaded,
+    transform: ClassificationTransform,
+    draft: bool,
+    claim: Claim | None,
+    detecting: Detecting | None,
 ) -> list[Decoded | Unreadable]:
+    file_sha256 = hashlib.sha256(loaded.data).hexdigest()
+    if detecting is not None:
+        return _detect(items, loaded, file_sha256, transform, claim, detecting)
+    outcomes, claimed = _claimed(items, loaded, file_sha256, claim)
+    if not claimed:
+        return outcomes
+    boxes = [item.source.box or _WHOLE for item, _ in claimed]
+    decoded: list[Decoded | Unreadable] = []
+    try:
+        with decoded_photo(loaded.data, draft=_draft_size(transform, boxes) if draft else None) as photo:
+            for each in claimed:
+                decoded.append(_cut_out(photo, *each, loaded, transform))
+    except ImageError as error:
+        left = claimed[len(decoded) :]
+        return outcomes + decoded + [Unreadable(item, sha256, str(error)) for item, sha256 in left]
+    return outcomes + decoded
+
+
+def _detect(
+    items: Sequence[Pending],
+    loaded: Loaded,
+    file_sha256: str,
+    transform: ClassificationTransform,
+    claim: Claim | None,
+    detecting: Detecting,
+) -> list[Decoded | Unreadable]:
+    """Find the boxes on each of the same image, and cut them out of the pixels in which they were found.
+
+    It is decoded at full size: how small the smallest box is, and so what a draft had to keep of it, is known only
+    when the image is decoded.
+    """
+    outcomes: list[Decoded | Unreadable] = []
+    try:
+        with decoded_photo(loaded.data) as photo:
+            for item in items:
+                due = detecting.due(item, photo.image)
+                if not due:
+                    found = Found(True, 0, Former(sorted(item.boxes.rows), sorted(item.boxes.failures)))
+                    outcomes.append(Unreadable(replace(item, found=found), None, NO_ANIMAL))
+                others, claimed = _claimed(due, loaded, file_sha256, claim)
+                outcomes += others
+                outcomes += [_cut_out(photo, *each, loaded, transform) for each in claimed]
+    except ImageError as error:
+        return [
+            Unreadable(replace(item, found=Found(True, 0, Former(sorted(item.boxes.rows)))), file_sha256, str(error))
+            for item in items
+        ]
+    return outcomes
+
+
+def _claimed(
+    items: Sequence[Pending], loaded: Loaded, file_sha256: str, claim: Claim | None
+) -> tuple[list[Decoded | Unreadable], list[tuple[Pending, str]]]:
+    """Those whose content another source has claimed, and the others with the sha256 of their content."""
     outcomes: list[Decoded | Unreadable] = []
     claimed: list[tuple[Pending, str]] = []
-    file_sha256 = hashlib.sha256(loaded.data).hexdigest()
     for item in items:
         box = item.source.box
         sha256 = file_sha256
@@ -157,24 +211,15 @@ def _decode(
             claimed.append((item, sha256))
         else:
             outcomes.append(Decoded(item, sha256, loaded.columns))
-    if not claimed:
-        return outcomes
-    boxes = [item.source.box or Box(0, 0, 1, 1) for item, _ in claimed]
-    decoded: list[Decoded | Unreadable] = []
-    try:
-        with decoded_photo(loaded.data, draft=_draft_size(transform, boxes) if draft else None) as photo:
-            for (item, sha256), box in zip(claimed, boxes, strict=True):
-                image, width, height = cut(photo, box)
-                pixels = transform.to_uint8(image)
-                suspect = why_suspect(loaded.data, pixels)
-                taken_at, latitude, longitude = photo.metadata
-                decoded.append(
-                    Decoded(item, sha256, loaded.columns, pixels, width, height, taken_at, latitude, longitude, suspect)
-                )
-    except ImageError as error:
-        left = claimed[len(decoded) :]
-        return outcomes + decoded + [Unreadable(item, sha256, str(error)) for item, sha256 in left]
-    return outcomes + decoded
+    return outcomes, claimed
+
+
+def _cut_out(photo: Photo, item: Pending, sha256: str, loaded: Loaded, transform: ClassificationTransform) -> Decoded:
+    """The pixels of a source, for the network."""
+    image, width, height = cut(photo, item.source.box or _WHOLE)
+    pixels = transform.to_uint8(image)
+    suspect = why_suspect(loaded.data, pixels)
+    return Decoded(item, sha256, loaded.columns, pixels, width, height, *photo.metadata, suspect)
 
 
 def _draft_size(transform: ClassificationTransform, boxes: Sequence[Box]) -> tuple[int, int]:
@@ -188,7 +233,7 @@ def _draft_size(transform: ClassificationTransform, boxes: Sequence[Box]) -> tup
 
 def cut(photo: Photo, box: Box) -> tuple[Image.Image, int, int]:
     """The pixels that a box touches, and its width and height in the image at full size."""
-    if box == (0, 0, 1, 1):
+    if box == _WHOLE:
         return photo.image, photo.width, photo.height
     left, top, right, bottom = _touched(box, photo.image.width, photo.image.height)
     full = _touched(box, photo.width, photo.height)

@@ -27,13 +27,15 @@ import pyarrow as pa
 
 from birder.collection.fragments import append_fragments, write_fragments
 from birder.collection.model import EncoderSpec
-from birder.collection.schema import Failure, ModelCard, Row, check_model
+from birder.collection.schema import Failure, Former, ModelCard, Row, check_model
 from birder.collection.storage import Storage
 from birder.extras import need
 from birder.images.transform import ClassificationTransform
+from birder.pipeline.boxes import Detecting
 from birder.pipeline.cluster import explain, lay_out, running_ray
-from birder.pipeline.decode import Pending, Unreadable, read_group
+from birder.pipeline.decode import Unreadable, read_group
 from birder.pipeline.embed import COMMIT_PATIENCE, running
+from birder.pipeline.known import Pending
 from birder.pipeline.outcomes import Commit, Embedded, Summary, commit_of, described, embedded
 from birder.pipeline.plan import Plan
 from birder.sources import is_of_same_image
@@ -94,11 +96,11 @@ def embed_on_ray(
         with running_ray(address), contextlib.closing(_Committer(collection, summary, commit_seconds)) as committer:
             known = _share(np.array(sorted(todo.contents), dtype="S32"))
             while not stop.is_set() and (wave := list(itertools.islice(pending, _WAVE))):
-                left = {item.uri for item in wave}
-                stream = _run(wave, collection, encoder, types, known, batch_size, len(todo.pending))
+                seen: set[str] = set()
+                stream = _run(wave, collection, encoder, todo.detecting, types, known, batch_size, len(todo.pending))
                 with contextlib.closing(stream):
                     for written in stream:
-                        committer.take(written, left)
+                        committer.take(written, seen)
                         if on_progress is not None:
                             on_progress(summary)
                         if stop.is_set():
@@ -119,6 +121,7 @@ def _run(
     wave: Sequence[Pending],
     collection: Storage,
     encoder: EncoderSpec,
+    detecting: Detecting | None,
     types: dict[str, pa.DataType],
     known: Any,
     batch_size: int,
@@ -135,7 +138,7 @@ def _run(
     path = str(collection.path.resolve())
     card = collection.model.transform
     transform = ClassificationTransform.from_card(card)
-    reader = _Reader(transform, card["draft"], types, known)
+    reader = _Reader(transform, card["draft"], types, known, detecting)
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # a block is a chunk: it goes on as soon as it is read
@@ -181,12 +184,18 @@ class _Reader:
     """Reads and decodes a chunk, in a task of its own."""
 
     def __init__(
-        self, transform: ClassificationTransform, draft: bool, types: dict[str, pa.DataType], known: Any
+        self,
+        transform: ClassificationTransform,
+        draft: bool,
+        types: dict[str, pa.DataType],
+        known: Any,
+        detecting: Detecting | None,
     ) -> None:
         self._transform = transform
         self._draft = draft
         self._types = types
         self._known = known
+        self._detecting = detecting
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         import ray
@@ -205,7 +214,7 @@ class _Reader:
         items: list[Pending] = _unpack(row["chunk"])
         outcomes = []
         for _, group in itertools.groupby(items, lambda item: item.source.image):
-            for read in read_group(list(group), self._transform, self._draft, claim):
+            for read in read_group(list(group), self._transform, self._draft, claim, self._detecting):
                 outcomes.append(described(read, self._types))
         return {"chunk": _pack(outcomes)}
 
@@ -259,19 +268,25 @@ class _Committer:
         self._waiting: list[str] = []
         self._rows: list[Row] = []
         self._failures: list[Failure] = []
+        self._gone: list[str] = []
+        self._overcome: list[str] = []
 
-    def take(self, written: _Written, left: set[str]) -> None:
-        """Take what a writing task sent, and remove its uris from `left`."""
+    def take(self, written: _Written, seen: set[str]) -> None:
+        """Take what a writing task sent, and add its uris to those `seen`."""
         commit = written.commit
         for uri in itertools.chain(
             written.uris, (row.uri for row in commit.rows), (failure.uri for failure in commit.failures)
         ):
-            left.remove(uri)  # a KeyError would be a row written twice: Ray promises to give each result once
+            if uri in seen:  # Ray promises to give each result once
+                raise RuntimeError(f"Ray gave {uri} twice.")
+            seen.add(uri)
         self._summary.add(commit)
         self._summary.embedded += len(written.uris)
         self._waiting += written.fragments
         self._rows += commit.rows
         self._failures += commit.failures
+        self._gone += commit.former.rows
+        self._overcome += commit.former.failures
         if time.monotonic() >= self._due:
             self.close()
 
@@ -279,15 +294,17 @@ class _Committer:
         """Commit what is waiting."""
         if self._waiting or self._rows or self._failures:
             with self._collection.writing(patience=COMMIT_PATIENCE):
+                if self._gone:
+                    self._collection.write([], [], Former(self._gone))
                 if self._waiting:
                     append_fragments(self._collection, self._waiting)
                     self._summary.commits += len(self._waiting)
                     self._waiting = []
                 for start in range(0, len(self._rows), _ROWS_AT_ONCE):
                     self._collection.write(self._rows[start : start + _ROWS_AT_ONCE])
-                if self._failures:
-                    self._collection.write([], self._failures)
-        self._rows, self._failures = [], []
+                if self._failures or self._overcome:
+                    self._collection.write([], self._failures, Former((), self._overcome))
+        self._rows, self._failures, self._gone, self._overcome = [], [], [], []
         self._due = time.monotonic() + self._seconds
 
 

@@ -14,11 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
-from birder.collection.schema import Failure, Row
+from birder.collection.schema import Failure, Former, Row
 from birder.collection.storage import Storage
 from birder.images.transform import ClassificationTransform
 from birder.inference.engine import Engine
-from birder.pipeline.decode import Decoded, Pending, Unreadable, read_group
+from birder.pipeline.boxes import Detecting
+from birder.pipeline.decode import Decoded, Unreadable, read_group
+from birder.pipeline.known import Pending
 from birder.pipeline.outcomes import Commit, Summary, commit_of, described, embedded, patches_bytes
 from birder.pipeline.plan import Plan, plan
 from birder.pipeline.update import update_columns
@@ -52,7 +54,8 @@ def embed_images(
 
     Each content is embedded once; a file with the same bytes as another gets its own row with that embedding. What
     cannot be read becomes a failure and never ends the run. At most `2 * batch_size` decoded images, `threads` files
-    and a few commits wait in memory, however many files there are.
+    and a few commits wait in memory, however many files there are; in a run that detects, also the boxes of `2 *
+    threads` images, at most 300 each.
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def embed_images(
             commit_rows = min(commit_rows, max(1, _COMMIT_BYTES // patches_bytes(engine.patches)))
         writer = _Writer(collection, summary, commit_rows, commit_seconds)
         with writer:
-            reader = _Reader(transform, draft, types, set(todo.contents))
+            reader = _Reader(transform, draft, types, set(todo.contents), todo.detecting)
             encoder = _Encoder(engine, batch_size, reader, writer, summary)
             workers = threads or _workers(todo)
             for outcome in _in_threads(reader, todo.pending, workers, 2 * batch_size, stop):
@@ -144,6 +147,8 @@ def begin_run(collection: Storage, todo: Plan) -> int:
     todo.renew(collection)
     with collection.writing():
         collection.add_own_columns()
+        if todo.detecting is not None:
+            collection.remember_detection(todo.detecting.record)
         collection.add_columns(todo.column_types())
         collection.remember_shards(todo.shards)
         collection.remember_roots(todo.roots)
@@ -159,16 +164,19 @@ class _Reader:
         draft: bool,
         types: Mapping[str, pa.DataType],
         claimed: set[bytes],
+        detecting: Detecting | None,
     ) -> None:
         self._transform = transform
         self._draft = draft
         self._types = types
         self._claimed = claimed
+        self._detecting = detecting
+        self.detects = detecting is not None
         self._in_flight: set[str] = set()
         self._lock = threading.Lock()
 
     def __call__(self, items: Sequence[Pending]) -> list[Decoded | Unreadable]:
-        read = read_group(items, self._transform, self._draft, self._claim)
+        read = read_group(items, self._transform, self._draft, self._claim, self._detecting)
         return [described(each, self._types) for each in read]
 
     def _claim(self, sha256: str) -> bool:
@@ -271,6 +279,8 @@ class _Writer:
     def _run(self) -> None:
         rows: list[Row] = []
         failures: list[Failure] = []
+        gone: list[str] = []
+        overcome: list[str] = []
         due = 0.0
         ended = False
         while not ended:
@@ -286,15 +296,17 @@ class _Writer:
                     due = time.monotonic() + self._commit_seconds
                 rows += part.rows
                 failures += part.failures
+                gone += part.former.rows
+                overcome += part.former.failures
             full = len(rows) + len(failures) >= self._commit_rows
             if self._error is None and (rows or failures) and (ended or full or time.monotonic() >= due):
                 try:
                     with self._collection.writing(patience=COMMIT_PATIENCE):
-                        self._collection.write(rows, failures)
+                        self._collection.write(rows, failures, Former(gone, overcome))
                     self._summary.commits += 1
                 except BaseException as error:  # raised in the thread that calls `put`
                     self._error = error
-                rows, failures = [], []
+                rows, failures, gone, overcome = [], [], [], []
             elif self._error is not None:
                 rows, failures = [], []  # nothing more can be written, but `put` must not block
 
@@ -302,20 +314,29 @@ class _Writer:
 def _in_threads(
     reader: _Reader, items: Iterable[Pending], threads: int, window: int, stop: threading.Event
 ) -> Iterator[Decoded | Unreadable]:
-    """Read items in threads, at most `window` ahead; yield what was read in their order, no new ones after `stop`."""
+    """Read items in threads, at most `window` ahead; yield what was read in their order, no new ones after `stop`.
+
+    How many boxes a detecting reader finds on an image is known only afterwards: only two images a thread are then
+    given out at once, and boxes count towards the window when they are found.
+    """
     futures: deque[tuple[Future[list[Decoded | Unreadable]], int]] = deque()
-    ahead = 0
     groups = _by_file(items)
+
+    def has_room() -> bool:
+        if not reader.detects:
+            return sum(size for _, size in futures) < window
+        unread = sum(not future.done() for future, _ in futures)
+        boxes = sum(len(future.result()) for future, _ in futures if future.done() and future.exception() is None)
+        return unread < 2 * threads and unread + boxes < window
+
     with ThreadPoolExecutor(threads, thread_name_prefix="birder-reader") as pool:
         try:
             while True:
-                while ahead < window and not stop.is_set() and (group := next(groups, None)) is not None:
+                while has_room() and not stop.is_set() and (group := next(groups, None)) is not None:
                     futures.append((pool.submit(reader, group), len(group)))
-                    ahead += len(group)
                 if not futures:
                     return
-                future, size = futures.popleft()
-                ahead -= size
+                future, _ = futures.popleft()
                 if not (stop.is_set() and future.cancel()):
                     yield from future.result()
         finally:

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.schema import LABEL_SOURCE, Content, Failure, Row
+from birder.collection.detection import NO_ANIMAL
+from birder.collection.schema import LABEL_SOURCE, NOTHING_FORMER, Content, Failure, Former, Row
 from birder.inference.engine import Engine, is_usable
-from birder.pipeline.decode import Decoded, Pending, Unreadable
+from birder.pipeline.decode import Decoded, Unreadable
+from birder.pipeline.known import Pending
 from birder.sources import drop_off_earth, fitted
 
 UNUSABLE_EMBEDDING = "the model gives it an embedding that is zero or not finite"
@@ -46,7 +48,13 @@ class Commit:
     off_earth
         How many had a latitude or longitude out of range.
     failed
-        Name and reason of each failure.
+        Name and reason of each failure; that an image has no animal is none.
+    finished
+        How many of the sources of the plan are dealt with.
+    without_animal
+        How many of them are images on which no animal was found.
+    former
+        Rows and failures that no longer hold.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -54,6 +62,9 @@ class Commit:
     reused: int = 0
     off_earth: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    finished: int = 0
+    without_animal: int = 0
+    former: Former = NOTHING_FORMER
 
 
 @dataclass
@@ -70,6 +81,10 @@ class Summary:
         Rows whose shard gives a latitude or longitude out of range; their coordinates are empty.
     failed
         Name and reason of each source that failed.
+    finished
+        How many sources were dealt with: each is a row or a failure, or has a row for each box that was found.
+    without_animal
+        How many of them are images on which no animal was found.
     seconds
         How long it took.
     commits
@@ -83,14 +98,11 @@ class Summary:
     updated: int = 0
     off_earth: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    finished: int = 0
+    without_animal: int = 0
     seconds: float = 0.0
     commits: int = 0
     stopped: bool = False
-
-    @property
-    def finished(self) -> int:
-        """How many sources were dealt with."""
-        return self.embedded + len(self.failed)
 
     def add(self, commit: Commit) -> None:
         """Count what a commit writes."""
@@ -98,6 +110,8 @@ class Summary:
         self.reused += commit.reused
         self.off_earth += commit.off_earth
         self.failed += commit.failed
+        self.finished += commit.finished
+        self.without_animal += commit.without_animal
 
 
 def described(read: Decoded | Unreadable, types: Mapping[str, pa.DataType]) -> Decoded | Unreadable:
@@ -167,18 +181,29 @@ def commit_of(outcomes: Sequence[Embedded | Unreadable], unreadable: MutableMapp
     """
     unreadable.update({each.sha256: each.reason for each in outcomes if isinstance(each, Unreadable) and each.sha256})
     commit = Commit()
+    gone: list[str] = []
+    overcome: list[str] = []
     for each in outcomes:
         item = each.item
+        commit.finished += item.found is None or item.found.first
+        if item.found is not None:
+            gone += item.found.former.rows
+            overcome += item.found.former.failures
         reason = each.reason if isinstance(each, Unreadable) else unreadable.get(each.sha256)
         if reason is not None:
             # A row is removed only if its file was read: a network share that is away for a minute costs no rows.
             known = item.known and each.sha256 is not None
             commit.failures.append(Failure(item.uri, reason, item.stamp, known=known))
-            commit.failed.append((item.source.name, reason))
+            if reason == NO_ANIMAL:
+                commit.without_animal += 1
+            else:
+                commit.failed.append((item.source.name, reason))
         elif isinstance(each, Embedded):
             assert item.stamp is not None
             row = Row(item.uri, each.sha256, item.stamp, each.content, each.columns, item.known, item.failed)
             commit.rows.append(row)
             commit.reused += each.content is None
+            commit.without_animal += item.found is not None and item.found.animals == 0
             commit.off_earth += each.off_earth
+    commit.former = Former(gone, overcome)
     return commit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,9 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from birder.collection.schema import column_types
+from birder.collection.schema import column_types, fits
 from birder.collection.storage import Index, Shard, Storage
-from birder.pipeline.decode import Pending
+from birder.errors import CollectionError
+from birder.pipeline.boxes import COLUMNS, Detecting
+from birder.pipeline.known import Known, Pending
 from birder.sources import Rows, Source, Stamp, TableRow, common_type, is_url, stamp_of
 from birder.sources.video import VideoFrame
 
@@ -27,7 +28,7 @@ class Plan:
 
     `described` are those that exist and provide columns, which may be new; `shards`, those scanned; `overcome`, how
     many failures are of images that have become rows; `version`, that of the rows it was made from; `roots`, the paths
-    in which the sources were found.
+    in which the sources were found; `detecting`, how boxes are found, or None if images are embedded whole.
     """
 
     pending: list[Pending]
@@ -39,6 +40,7 @@ class Plan:
     overcome: int = 0
     version: int | None = None
     roots: Sequence[str] = ()
+    detecting: Detecting | None = None
 
     @property
     def total(self) -> int:
@@ -50,10 +52,11 @@ class Plan:
         if collection.version == self.version:
             return
         index = collection.index()
+        known = Known(index, None if self.detecting is None else self.detecting.empty)
         pending = []
         for item in self.pending:
-            item.known, item.failed = item.uri in index.rows, item.uri in index.failures
-            if item.known and index.rows[item.uri] == item.stamp and item.source.problem is None:
+            known.look_again(item)
+            if known.is_done(item.uri, item.stamp) and item.source.problem is None:
                 self.done += 1
             else:
                 pending.append(item)
@@ -68,10 +71,25 @@ class Plan:
         CollectionError
             A name that is Birder's own, or a column of Birder's own with another type.
         """
-        return column_types_of(chain((item.source for item in self.pending), self.described))
+        types = column_types_of(chain((item.source for item in self.pending), self.described))
+        if self.detecting is None:
+            return types
+        for name, type_ in COLUMNS.items():
+            if not fits(types.get(name, type_), type_):
+                raise CollectionError(
+                    f"The column {name} must be {type_}, for detection fills it, but is {types[name]} in the table: "
+                    "rename it."
+                )
+        return types | dict(COLUMNS)
 
 
-def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed: bool = False) -> Plan:
+def plan(
+    collection: Storage | None,
+    sources: Iterable[Source],
+    *,
+    retry_failed: bool = False,
+    detecting: Detecting | None = None,
+) -> Plan:
     """Find which sources are due, by path, size and time alone: no image is read.
 
     Shards are scanned without reading their images; an unchanged one whose images are all done is not even scanned.
@@ -84,19 +102,18 @@ def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed:
         The sources that should be in it.
     retry_failed
         Also try those that failed before and have not changed since.
+    detecting
+        How boxes are found, each of which becomes a row; None to embed images whole.
     """
     version = None if collection is None else collection.version
     index = Index({}, {}, set()) if collection is None else collection.index()
     known_shards = {} if collection is None else collection.shards()
-    result = Plan([], contents=index.contents)
-    if collection is not None:
-        result.overcome = sum(uri in index.rows for uri in index.failures)
-        result.version = version
-    rows = _per_shard(index.rows, known_shards)
-    failures = _per_shard(index.failures, known_shards)
+    known = Known(index, None if detecting is None else detecting.empty)
+    result = Plan([], contents=index.contents, overcome=known.overcome(), version=version, detecting=detecting)
+    rows, failures = known.of_shards(known_shards)
     for source, stamp in _stamped(sources, index):
         if source.members is None:
-            _consider(source, stamp, index, retry_failed, result)
+            _consider(source, stamp, known, retry_failed, result)
             continue
         uri = source.uri
         shard = known_shards.get(uri)
@@ -113,7 +130,7 @@ def plan(collection: Storage | None, sources: Iterable[Source], *, retry_failed:
             else:
                 whole = False
             _inherit(member, source)
-            _consider(member, stamp, index, retry_failed, result)
+            _consider(member, stamp, known, retry_failed, result)
         if whole and stamp is not None and source.members.settled:
             result.shards[uri] = Shard(stamp, count)
     return result
@@ -129,17 +146,16 @@ def _inherit(member: Source, shard: Source) -> None:
         member.describe({"taken_at": begun + timedelta(milliseconds=member.part.milliseconds)})
 
 
-def _consider(source: Source, stamp: Stamp | None, index: Index, retry_failed: bool, result: Plan) -> None:
+def _consider(source: Source, stamp: Stamp | None, known: Known, retry_failed: bool, result: Plan) -> None:
     uri = source.uri
-    known, failed = uri in index.rows, uri in index.failures
-    if known and index.rows[uri] == stamp and source.problem is None:
+    if source.problem is None and known.is_done(uri, stamp):
         result.done += 1
         if source.columns:
-            result.described.append(source)
-    elif not known and failed and index.failures[uri] == stamp and not retry_failed:
+            result.described += known.rows(source)
+    elif known.has_failed(uri, stamp, retry=retry_failed):
         result.failed_before += 1
     else:
-        result.pending.append(Pending(source, stamp, known, failed))
+        result.pending.append(known.pending(source, stamp))
 
 
 def _stamped(sources: Iterable[Source], index: Index) -> Iterator[tuple[Source, Stamp | None]]:
@@ -163,16 +179,6 @@ def _stamped(sources: Iterable[Source], index: Index) -> Iterator[tuple[Source, 
                 if source.path != last[0]:  # the boxes of one image share its stamp
                     last = (source.path, stamp_of(source))
                 yield source, last[1]
-
-
-def _per_shard(stamps: dict[str, Stamp] | dict[str, Stamp | None], shards: dict[str, Shard]) -> Counter[str]:
-    """How many of a shard's images have the stamp that it had when it was scanned."""
-    count: Counter[str] = Counter()
-    for uri, stamp in stamps.items() if shards else ():
-        whole, separator, _ = uri.partition("#")
-        if separator and whole in shards and shards[whole].stamp == stamp:
-            count[whole] += 1
-    return count
 
 
 def column_types_of(sources: Iterable[Source]) -> dict[str, pa.DataType]:

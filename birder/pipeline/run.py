@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
 from birder.collection.backbone import with_backbone
+from birder.collection.detection import NO_ANIMAL, Empty
 from birder.collection.model import Encoder, EncoderSpec, precision_for
 from birder.collection.schema import ModelCard, other_model
 from birder.collection.storage import Storage
@@ -18,15 +19,19 @@ from birder.errors import ConfigError
 from birder.extras import need
 from birder.formats.megadetector import read_boxes
 from birder.formats.sources import find_sources
+from birder.pipeline.boxes import Detecting
 from birder.pipeline.embed import Plan, Summary, begin_run, embed_images, plan
 from birder.pipeline.moved import refuse_moved
 from birder.registry import DEFAULT_WEIGHTS
-from birder.sources import Source, sources_again
+from birder.sources import Source, image_of, sources_again
 from birder.sources.deployment import name_deployments
 from birder.sources.table import Join, join_table, read_table
 from birder.sources.video import FrameChoice
+from birder.weights.detector import resolve_detector
 from birder.weights.resolve import resolve
 
+MIN_CONFIDENCE = 0.2
+"""Of a box that becomes a row, whether it is found or read from a file."""
 LOCAL_RAY = "local"
 """The address that stands for a Ray of its own on this machine."""
 
@@ -80,9 +85,10 @@ class EmbedReport:
     total
         Images named.
     embedded, reused
-        Rows written; of them those whose embedding was copied from an image with the same content.
+        Rows written, with `detect` one for each box; of them those whose embedding was copied from an image with the
+        same content.
     already
-        Images whose rows were there before.
+        Images whose rows were there before, or of which it was noted that they have no animal.
     updated
         Existing rows that got other values in the user's columns.
     off_earth
@@ -93,6 +99,8 @@ class EmbedReport:
         Images that failed in an earlier run and were left alone; `retry_failed` tries them again.
     skipped_boxes
         Boxes that failed before and that only their list of crops can name; `retry_failed` leaves them alone.
+    without_animal
+        With `detect`: images on which no animal was found.
     table
         How the table matched the images; None without a table.
     sequenced
@@ -116,6 +124,7 @@ class EmbedReport:
     failed: tuple[tuple[str, str], ...] = ()
     failed_before: int = 0
     skipped_boxes: int = 0
+    without_animal: int = 0
     table: Join | None = None
     sequenced: int = 0
     untimed: int = 0
@@ -127,6 +136,8 @@ class EmbedReport:
 class EmbedOptions(TypedDict, total=False):
     """Options of a run; `birder.Collection.embed` explains them."""
 
+    detect: bool | str | Path
+    empty: Empty
     table: str | Path | None
     crops: str | Path | None
     min_confidence: float
@@ -225,14 +236,15 @@ def run_embed(
     if ray is not None:
         need("cluster", "Embedding on Ray")
     tell = on_progress or (lambda progress: None)
-    sources, skipped = _sources(collection, images, options)
+    detecting = _detecting(collection, images, options)
+    sources, skipped = _sources(collection, images, options, detecting)
     if (level := options.get("deployment_from")) is not None:
         if not images:
             raise ConfigError("Name the folder that deployments are counted from: deployment_from needs images.")
         name_deployments(sources, images, level)
     table = options.get("table")
     joined = join_table(sources, read_table(table)) if table is not None else None
-    todo = plan(collection, sources, retry_failed=options.get("retry_failed", False))
+    todo = plan(collection, sources, retry_failed=options.get("retry_failed", False), detecting=detecting)
     todo.roots = [os.fspath(image) for image in images]
     if collection is not None and not options.get("as_new", False):
         refuse_moved(collection, todo)
@@ -245,6 +257,8 @@ def run_embed(
         return collection, encoder, replace(report, updated=_update(collection, todo))
     state = Progress("loading", len(todo.pending), todo.done, todo.failed_before)
     tell(state)
+    if detecting is not None:
+        detecting.load()  # refused here if it cannot be run
     encoder = encoder or spec.load(draft)
     if collection is None:
         collection = Storage.create_or_open(path, with_backbone(encoder.card))
@@ -300,6 +314,7 @@ def run_embed(
         updated=summary.updated,
         off_earth=summary.off_earth,
         failed=tuple(summary.failed),
+        without_animal=summary.without_animal,
         stopped=summary.stopped,
         left=len(todo.pending) - summary.finished,
         seconds=summary.seconds,
@@ -307,8 +322,30 @@ def run_embed(
     return collection, encoder, report
 
 
+def _detecting(collection: Storage | None, images: Sequence[str | Path], options: EmbedOptions) -> Detecting | None:
+    """How the run detects; a detector that cannot be used is refused before the work."""
+    word = options.get("detect", False)
+    if word is False:
+        if collection is not None and not images and (there := collection.detection) is not None:
+            raise ConfigError(
+                f"The boxes of {collection.path} were found by {there}: detect in the same way to retry what failed."
+            )
+        return None
+    if options.get("crops") is not None:
+        raise ConfigError("Boxes are either found (detect) or read from a file (crops): leave out one of them.")
+    least = options.get("min_confidence", MIN_CONFIDENCE)
+    if not 0.0 < least <= 1.0:
+        raise ConfigError(f"The minimum confidence must be above 0 and at most 1 to detect, not {least}.")
+    file = resolve_detector(None if word is True else word)
+    file = replace(file, path=file.path.absolute())  # for workers that run in other folders
+    detecting = Detecting(file, least, options.get("empty", "keep"))
+    if collection is not None:
+        collection.check_detection(detecting.record)
+    return detecting
+
+
 def _sources(
-    collection: Storage | None, images: Sequence[str | Path], options: EmbedOptions
+    collection: Storage | None, images: Sequence[str | Path], options: EmbedOptions, detecting: Detecting | None
 ) -> tuple[list[Source], int]:
     """The images to embed, or those that failed before if none are named; and how many failed boxes cannot be named."""
     crops, labels = options.get("crops"), options.get("folder_labels", True)
@@ -316,7 +353,7 @@ def _sources(
     if crops is not None:
         if len(images) != 1 or not Path(images[0]).is_dir():
             raise ConfigError("With crops, name the one folder that the files in the results are relative to.")
-        least = options.get("min_confidence", 0.2)
+        least = options.get("min_confidence", MIN_CONFIDENCE)
         sources = read_boxes(crops, os.fspath(images[0]), least, labels=labels)
         if not sources:
             raise ConfigError(f"{crops} has no animal with a confidence of {least} or more: lower the minimum.")
@@ -331,7 +368,10 @@ def _sources(
         return sources, 0
     if collection is None or not options.get("retry_failed", False):
         raise ConfigError("Name the files or folders to embed.")
-    sources, boxes = sources_again([row["uri"] for row in collection.failures()], labels=labels, frames=frames)
+    failed = [row["uri"] for row in collection.failures() if row["reason"] != NO_ANIMAL]
+    if detecting is not None:
+        failed = list(dict.fromkeys(map(image_of, failed)))
+    sources, boxes = sources_again(failed, labels=labels, frames=frames)
     return sources, len(boxes)
 
 
@@ -341,7 +381,8 @@ def _named(images: Sequence[str | Path]) -> str:
 
 def _update(collection: Storage, todo: Plan) -> int:
     """Bring the columns of existing rows up to date when there is nothing to embed."""
-    if not todo.described and not todo.shards and not todo.overcome:
+    new = todo.detecting is not None and collection.detection is None
+    if not todo.described and not todo.shards and not todo.overcome and not new:
         return 0
     with collection.running():  # which begins by removing failures that have become rows
         return begin_run(collection, todo)

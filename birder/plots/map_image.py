@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ import numpy as np
 from birder.analysis.agreement import Agreement
 from birder.analysis.projection import MapPoints
 from birder.analysis.stats import ValueCount
-from birder.errors import BirderError
-from birder.extras import need
-from birder.files import replacing
 from birder.plots.colouring import NONE, Categories, Scale, hex_to_rgba
+from birder.plots.image_file import figure_in, short
 
 _MOST_BARS = 30
 _BAR = "#0072b2"
@@ -40,7 +37,7 @@ def draw_map(points: MapPoints, file: str | Path, colours: Categories | Scale | 
     BirderError
         The file cannot be written, or is of a format that matplotlib does not have.
     """
-    with _figure(file, (10, 7.5)) as figure:
+    with figure_in(file, (10, 7.5)) as figure:
         axes = figure.subplots()
         size = float(np.clip(25000 / max(len(points.xy), 1), 0.8, 26))
         x, y = points.xy[:, 0], points.xy[:, 1]
@@ -71,7 +68,7 @@ def _draw_categories(axes: Any, points: MapPoints, colours: Categories, column: 
     if without := int((colours.codes < 0).sum()):
         names, counts = [*names, f"no {column}"], [*counts, without]
     for name, count, colour in zip(names, counts, palette, strict=False):
-        axes.scatter([], [], s=40, color=colour, label=f"{_short(name)} ({count:,})")
+        axes.scatter([], [], s=40, color=colour, label=f"{short(name)} ({count:,})")
     axes.legend(title=column, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
@@ -89,7 +86,7 @@ def draw_counts(counts: Mapping[str, Sequence[ValueCount]], file: str | Path) ->
     down = -(-len(counts) // 2) if len(counts) > 1 else 1
     across = min(len(counts), 2)
     longest = max((min(len(values), most) for values in counts.values()), default=1)
-    with _figure(file, (6.0 * across, max(2.0, 0.24 * longest + 1.0) * down)) as figure:
+    with figure_in(file, (6.0 * across, max(2.0, 0.24 * longest + 1.0) * down)) as figure:
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for axes in panels[len(counts) :]:
             axes.set_visible(False)
@@ -97,7 +94,7 @@ def draw_counts(counts: Mapping[str, Sequence[ValueCount]], file: str | Path) ->
             named = [each for each in values if each.value is not None]
             shown = named[:most]
             axes.barh(
-                [_short(str(each.value)) for each in shown][::-1], [each.count for each in shown][::-1], color=_BAR
+                [short(str(each.value)) for each in shown][::-1], [each.count for each in shown][::-1], color=_BAR
             )
             more = f", the {len(shown)} most frequent of {len(named):,}" if len(named) > len(shown) else ""
             axes.margins(y=0.01)
@@ -109,7 +106,7 @@ def draw_counts(counts: Mapping[str, Sequence[ValueCount]], file: str | Path) ->
 def draw_agreement(found: Sequence[Agreement], file: str | Path) -> None:
     """Draw nearest-neighbour agreement by rank beside what is possible and what chance would give."""
     known = [each for each in found if each.agreement is not None]
-    with _figure(file, (7, 4)) as figure:
+    with figure_in(file, (7, 4)) as figure:
         axes = figure.subplots()
         names = [f"{each.rank}\n({each.n:,})" for each in known]
         axes.bar(names, [each.agreement or 0 for each in known], color=_BAR, label="nearest neighbour")
@@ -118,28 +115,3 @@ def draw_agreement(found: Sequence[Agreement], file: str | Path) -> None:
         axes.set(ylim=(0, 1.05), ylabel="share of the same taxon")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1.0, 1.15), ncols=3)
-
-
-@contextlib.contextmanager
-def _figure(file: str | Path, inches: tuple[float, float]) -> Iterator[Any]:
-    """A figure that is written to a file, whole or not at all."""
-    need("map", "Drawing a map as an image")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    file = Path(file)
-    ending = file.suffix.lower().lstrip(".")
-    known = FigureCanvasAgg.get_supported_filetypes()
-    if ending not in known:
-        raise BirderError(f"{file} is not an image file: use .png, .svg or .pdf.")
-    figure = Figure(figsize=inches, layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)
-    yield figure
-    with replacing(file) as draft:
-        figure.savefig(draft, format=ending)
-
-
-def _short(name: str) -> str:
-    # matplotlib reads what is between two $ as a formula
-    text = name if len(name) <= 40 else f"{name[:39]}…"
-    return text.replace("$", r"\$")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ import pyarrow.parquet as pq
 from birder.files import replacing_folder
 from birder.plots import report_opening as opening
 from birder.plots import report_sections as sections
-from birder.plots.inline_modules import inline_modules
-from birder.plots.report_charts import text
+from birder.plots.document import Section, page
 from birder.plots.report_pictures import Pictures, Thumbnails
 from birder.plots.report_training import training
 
@@ -77,37 +74,21 @@ def write_report(
         The folder cannot be written.
     """
     pictures = Pictures(evaluation, predictions, thumbnails)
-    page = _page(evaluation, predictions, pictures)
+    document = _page(evaluation, predictions, pictures)
     numbers = json.dumps(evaluation, indent=1, allow_nan=False) + "\n"
     with replacing_folder(folder) as draft:
         (draft / METRICS).write_text(numbers, encoding="utf-8")
         pq.write_table(predictions, draft / PREDICTIONS, compression="zstd")
         if unknown is not None:
             pq.write_table(unknown, draft / UNKNOWN, compression="zstd")
-        (draft / PAGE).write_text(page, encoding="utf-8")
+        (draft / PAGE).write_text(document, encoding="utf-8")
     if unknown is None:
         (Path(folder) / UNKNOWN).unlink(missing_ok=True)  # that of an earlier report
     return Path(folder) / PAGE
 
 
 def _page(evaluation: Mapping[str, Any], predictions: pa.Table, pictures: Pictures) -> str:
-    made = [(name, heading, make(evaluation, predictions, pictures)) for name, heading, make in _SECTIONS]
-    there = [each for each in made if each[2]]
-    parts = {
-        "title": text(opening.title(evaluation)),
-        "head": opening.head(evaluation),
-        "mistakes": opening.mistakes(evaluation, pictures),
-        "links": "".join(f'<li><a href="#{name}">{text(heading)}</a></li>' for name, heading, _ in there),
-        "sections": "".join(
-            f'<section id="{name}" aria-labelledby="{name}-heading"><h2 id="{name}-heading">{text(heading)}</h2>'
-            f"{body}</section>"
-            for name, heading, body in there
-        ),
-        "style": _file("report.css"),
-        "script": inline_modules("plots/report_page.js"),
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _file("report.html"))
-
-
-def _file(name: str) -> str:
-    return (resources.files("birder") / "plots" / name).read_text(encoding="utf-8")
+    made = (Section(name, heading, make(evaluation, predictions, pictures)) for name, heading, make in _SECTIONS)
+    there = [each for each in made if each.body]
+    mistakes = opening.mistakes(evaluation, pictures)
+    return page(opening.title(evaluation), opening.head(evaluation), there, opening=mistakes)

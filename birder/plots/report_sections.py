@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.plots import report_charts as charts
+from birder.plots.document import table
 from birder.plots.report_charts import percent, text
 from birder.plots.report_opening import name
 from birder.plots.report_pictures import Pictures
@@ -286,22 +287,7 @@ def _table(
     down: Sequence[str] = (),
     whole: bool = False,
 ) -> str:
-    """A table with rows already made, whose headings sort by the page's script; those in `down` begin with the largest.
-
-    Unless it is to be shown as a whole, a long one scrolls on a screen.
-    """
-    cells = []
-    for each in heads:
-        number, order = " class=number" * (each in _NUMBERS), " data-sort=down" * (each in down)
-        cells.append(
-            f"<th scope=col{number}{order}>{text(each)}</th>" if each else '<td data-sort=no class="drawn"></td>'
-        )
-    kind, wide = ' class="sortable"' * sortable, " whole" * whole
-    return (
-        f'<div class="scroll{wide}" role="region" aria-label="{text(caption)}, table" tabindex="0"><table{kind}>'
-        f"<caption>{text(caption)}</caption><thead><tr>{''.join(cells)}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return table(caption, heads, rows, numbers=_NUMBERS, sortable=sortable, down=down, whole=whole)
 
 
 def _plain_table(caption: str, heads: Sequence[str], rows: Iterable[tuple[str, str]]) -> str:

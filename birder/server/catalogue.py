@@ -45,7 +45,7 @@ class Snapshot:
     labels_until
         The bytes of the journal of labels that are in this.
     table
-        All columns but the embedding, one row an image, sorted by uri.
+        All columns but the embedding, one row an image, sorted by uri; frames of a video in the order of time.
     collection
         For searches among the embeddings. Its rows lack pending labels: see `with_labels`.
     """
@@ -55,7 +55,7 @@ class Snapshot:
         self._rows = self.collection.stored_rows()
         self.rows_version = self._rows.version
         table = self._rows.to_table()
-        self.table: pa.Table = table.take(pc.sort_indices(table["uri"])).combine_chunks()
+        self.table: pa.Table = table.take(_by_uri(table)).combine_chunks()
         self._position = {id_: position for position, id_ in enumerate(self.table["id"].to_pylist())}
         self._lock = threading.Lock()
         self._filtered: OrderedDict[Filter, Positions] = OrderedDict()
@@ -253,6 +253,20 @@ class Snapshot:
             sequence = pc.array_sort_indices(column, order="descending" if descending else "ascending")
             self._orders[order] = sequence.to_numpy().astype(np.int64)
         return self._orders[order]
+
+
+def _by_uri(table: pa.Table) -> pa.Array:
+    """The order of the uris; as text, the tenth second of a video would come before the second one."""
+    uri = table["uri"]
+    if "video_seconds" not in table.schema.names:
+        return pc.sort_indices(uri)
+    times = pc.extract_regex(uri, r"#t=npt:(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,3})?)")
+    keys = {
+        "file": pc.replace_substring_regex(uri, "#t=npt:.*", "#"),
+        "seconds": pc.struct_field(times, "seconds").cast(pa.float64()),
+        "uri": uri,
+    }
+    return pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys])
 
 
 def kind_of(type_: pa.DataType) -> str | None:

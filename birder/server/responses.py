@@ -127,6 +127,14 @@ class Ids(BaseModel):
     ids: list[str]
 
 
+class VideoOfFrame(BaseModel):
+    """The video that an image is a frame of."""
+
+    name: str = Field(description="The name of its file.")
+    media_type: str
+    seconds: float = Field(description="The time of the frame in the video.")
+
+
 class PhotoDetails(BaseModel):
     """An image, and its row."""
 
@@ -135,6 +143,7 @@ class PhotoDetails(BaseModel):
     name: str
     row: dict[str, Any]
     image: bool = Field(description="Whether its file is on this machine.")
+    video: VideoOfFrame | None = Field(description="If it is a frame: of what, which /photos/{id}/video gives.")
 
 
 class Hits(BaseModel):
@@ -257,6 +266,24 @@ class ActIds(BaseModel):
 
     act: str
     ids: list[str]
+
+
+class PastShift(BaseModel):
+    """A shift of times."""
+
+    act: str
+    at: str
+    by: str | None
+    where: str | None = Field(description="The filter that chose the rows; null for all.")
+    seconds: float = Field(description="What was added to their times.")
+    rows: int
+    undone: bool
+
+
+class Shifts(BaseModel):
+    """Shifts of times, the latest first."""
+
+    shifts: list[PastShift]
 
 
 class Restored(BaseModel):

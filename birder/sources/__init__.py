@@ -14,6 +14,8 @@ from birder.sources.source import (
     Source,
     Stamp,
     TableRow,
+    box_of,
+    image_of,
     is_of_same_image,
     is_url,
     path_to_uri,
@@ -23,6 +25,7 @@ from birder.sources.source import (
     uri_to_windows_path,
     windows_path_to_uri,
 )
+from birder.sources.video import time_in_video
 
 __all__ = [
     "NO_COLUMNS",
@@ -35,11 +38,13 @@ __all__ = [
     "Stamp",
     "TableRow",
     "as_number",
+    "box_of",
     "common_type",
     "drop_off_earth",
     "find_images",
     "fitted",
     "held_source",
+    "image_of",
     "is_of_same_image",
     "is_url",
     "load_source",
@@ -50,6 +55,7 @@ __all__ = [
     "readable",
     "sources_again",
     "stamp_of",
+    "time_in_video",
     "uri_to_name",
     "uri_to_path",
     "uri_to_windows_path",

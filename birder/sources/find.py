@@ -112,7 +112,9 @@ def sources_again(
 
 
 def _as_video(source: Source, frames: FrameChoice) -> None:
-    """Give a source that names a whole video its frames."""
+    """Give a source that names a whole video its frames; a list may have said what these show."""
+    if isinstance(source.members, VideoShard):
+        source.members.choice = frames
     inside = source.part or source.box or source.members
     if inside is not None or source.problem is not None or not is_video(source.path):
         return

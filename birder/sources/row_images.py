@@ -1,7 +1,7 @@
 """From a row's uri to its image: a file of this machine, a box of one, a member of a shard, a frame; never a URL.
 
 Files are opened through the uris of rows alone, and what comes out is decoded pixels: a request can neither name a file
-nor get the bytes of one.
+nor get the bytes of one. Videos alone are also sent as they are (`birder.sources.row_videos`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from birder.errors import BirderError, ConfigError, ImageError, MissingExtraErro
 from birder.images.open import decoded_photo
 from birder.sources import read_source, uri_to_path
 from birder.sources.parquet import ParquetShard, image_column, open_parquet
-from birder.sources.source import Part, box_of
+from birder.sources.source import Part, box_of, image_of
 from birder.sources.tar import TarShard
 from birder.sources.video import frame_of
 
@@ -71,9 +71,10 @@ class RowImages:
             frame = frame_of(place.path, place.fragment)
             if frame is not None and frame.part is not None:
                 return frame.part.load().data
-            if not place.fragment or box_of(place.fragment) is not None:
+            inside = image_of(f"#{place.fragment}").removeprefix("#")
+            if not inside:
                 return read_source(place.path, images=True)
-            return self._read_part(place)
+            return self._read_part(Place(place.path, inside))
         except FileNotFoundError:
             raise ImageError("the file no longer exists") from None
         except (OSError, ConfigError, MissingExtraError, ValueError, MemoryError) as error:

@@ -223,6 +223,15 @@ def is_of_same_image(source: Source, other: Source) -> bool:
     return source.box is not None and other.box is not None and source.image == other.image
 
 
+def image_of(uri: str) -> str:
+    """The uri of the image that a row is of: without the box, with the time of a frame."""
+    file, separator, fragment = uri.partition("#")
+    if not separator or "xywh=" not in fragment:
+        return uri
+    rest = "&".join(part for part in fragment.split("&") if not part.startswith("xywh="))
+    return f"{file}#{rest}" if rest else file
+
+
 def is_url(path: str) -> bool:
     """Whether a path is one for fsspec (https://, s3://, hf://, ...) rather than for this machine's file system."""
     scheme, separator, _ = path.partition("://")

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from birder.errors import ConfigError, ImageError, MissingExtraError
 from birder.images.video import VIDEO_EXTENSIONS, VideoInfo, video_readers
-from birder.sources.source import Loaded, Source, box_of
+from birder.sources.source import NO_COLUMNS, Loaded, Source, box_of
 
 _TYPES: Mapping[str, pa.DataType] = {"taken_at": pa.timestamp("us"), "video_seconds": pa.float64()}
 _TIME = re.compile(r"t=npt:(\d{1,9})(?:\.(\d{1,3}))?")
@@ -47,10 +47,14 @@ class FrameChoice:
 
 @dataclass(slots=True)
 class VideoShard:
-    """A video file; its header is read once."""
+    """A video file; its header is read once.
+
+    `told` has columns of its frames, by the second of the video that they are in.
+    """
 
     path: str
     choice: FrameChoice = field(default_factory=FrameChoice)
+    told: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     types: Mapping[str, pa.DataType] = field(default_factory=lambda: _TYPES)
     _filmed: datetime | None = None
 
@@ -85,7 +89,9 @@ class VideoShard:
             return
         size = 3 * info.width * info.height
         for number in range(count):
-            yield Source(self.path, part=VideoFrame(self, _milliseconds(number, step), size, step, number))
+            at = _milliseconds(number, step)
+            columns = self.told.get(at // 1000, NO_COLUMNS)
+            yield Source(self.path, part=VideoFrame(self, at, size, step, number), columns=columns)
 
     def load(self, milliseconds: int, before: list[int]) -> Loaded:
         """The frame of a time as a BMP file, and its columns; raises `OSError` or `ImageError`."""
@@ -140,8 +146,17 @@ def frame_of(path: str, fragment: str) -> Source | None:
     found = _TIME.fullmatch(time)
     if found is None:
         return None
-    milliseconds = 1000 * int(found[1]) + int((found[2] or "").ljust(3, "0"))
-    return Source(path, part=VideoFrame(VideoShard(path), milliseconds), box=box_of(box))
+    return Source(path, part=VideoFrame(VideoShard(path), _read_milliseconds(found)), box=box_of(box))
+
+
+def time_in_video(uri: str) -> timedelta | None:
+    """How long after its video's first frame a frame is, by the row's uri; None for other images."""
+    found = _TIME.fullmatch(uri.partition("#")[2].partition("&")[0])
+    return None if found is None else timedelta(milliseconds=_read_milliseconds(found))
+
+
+def _read_milliseconds(found: re.Match[str]) -> int:
+    return 1000 * int(found[1]) + int((found[2] or "").ljust(3, "0"))
 
 
 def _milliseconds(number: int, step: Fraction) -> int:

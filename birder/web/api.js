@@ -3,8 +3,8 @@
 
 /**
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, Photo,
- *   PhotoDetails, Predictions, SearchBody, Suggestions,
+ *   Collection, ColumnValues, Duplicates, Failure, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
+ *   Photo, PhotoDetails, Predictions, SearchBody, Suggestions,
  * } from "./types.js"
  */
 
@@ -147,6 +147,11 @@ export const api = {
    */
   photo: (id, signal) => get(photoPath(id), {}, signal),
   /**
+   * Ask for a byte of an image's video; fails with the reason if it cannot be sent.
+   * @param {string} id
+   */
+  video: (id) => request(`${photoPath(id)}/video`, { headers: { Range: "bytes=0-0" } }),
+  /**
    * @param {string} id
    * @param {number} k
    * @param {AbortSignal} [signal]
@@ -218,6 +223,13 @@ export const api = {
    * @returns {Promise<{act: string, restored: number, skipped: number}>}
    */
   undo: (which) => post("/labels/undo", which),
+  /** @returns {Promise<{shifts: PastShift[]}>} */
+  shifts: () => get("/times/history"),
+  /**
+   * @param {{act: string, by: string | null}} which
+   * @returns {Promise<{act: string, restored: number, skipped: number}>}
+   */
+  undoShift: (which) => post("/times/undo", which),
   events: () => new EventSource(`${BASE}/events`),
   /**
    * @param {Query} values
@@ -258,3 +270,6 @@ export function thumbnailUrl(photo, pixels) {
 
 /** @param {string} id */
 export const imageUrl = (id) => `${BASE}${photoPath(id)}/image`;
+
+/** @param {string} id */
+export const videoUrl = (id) => `${BASE}${photoPath(id)}/video`;

@@ -50,6 +50,38 @@ export function localTime(at) {
 }
 
 /**
+ * A time in a video: 12.5 -> "0:12.5", 3725 -> "1:02:05".
+ * @param {number} seconds
+ */
+export function clock(seconds) {
+  const milliseconds = Math.round(1000 * seconds);
+  const whole = Math.floor(milliseconds / 1000);
+  const rest = (milliseconds % 1000) / 1000;
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const start = hours ? `${hours}:${String(minutes).padStart(2, "0")}` : String(minutes);
+  return `${start}:${String(whole % 60).padStart(2, "0")}${rest ? String(rest).slice(1) : ""}`;
+}
+
+/**
+ * What was added to times: 3600 -> "+1 h", -183600 -> "−2 d 3 h", 90 -> "+1 min 30 s".
+ * @param {number} seconds
+ */
+export function duration(seconds) {
+  let rest = Math.round(1e6 * Math.abs(seconds)) / 1e6;
+  const parts = [];
+  for (const [unit, size] of /** @type {[string, number][]} */ ([
+    ["d", 86_400],
+    ["h", 3600],
+    ["min", 60],
+  ])) {
+    if (rest >= size) parts.push(`${count(Math.floor(rest / size))} ${unit}`);
+    rest %= size;
+  }
+  if (rest || !parts.length) parts.push(`${decimal(rest)} s`);
+  return (seconds < 0 ? "−" : "+") + parts.join(" ");
+}
+
+/**
  * 2048576 -> "2.0 MB".
  * @param {number} number
  */

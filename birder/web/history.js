@@ -1,5 +1,5 @@
 // @ts-check
-// The history of labels: act by act, with their author, the former labels, and a way to undo them.
+// The history of labels and of shifted times: act by act, with their author, the former labels, and a way to undo them.
 
 import { api, thumbnailUrl } from "./api.js";
 import { busy, el, emptyState, fadingImage, failed, fill } from "./dom.js";
@@ -7,22 +7,25 @@ import { count, images, localTime } from "./format.js";
 import { undo } from "./labels.js";
 import { panel } from "./layers.js";
 import { askName, me } from "./person.js";
+import { shiftEntry } from "./shifts.js";
 import { listen } from "./signals.js";
 import { showAct } from "./subset.js";
 
-/** @import {PastAct, TextCount} from "./types.js" */
+/** @import {PastAct, PastShift, TextCount} from "./types.js" */
 
 const PAGE = 30;
 
 export function showHistory() {
   let mine = false;
   let asked = 0;
+  /** @type {PastShift[]} those that are older than what is listed */
+  let olderShifts = [];
   const stopListening = [
     listen("labels", () => load()),
     listen("undone", () => load()),
     listen("theirs", () => load()),
   ];
-  const { body, close } = panel("History of labels", "side", {
+  const { body, close } = panel("History of labels and times", "side", {
     onclosed: () => {
       for (const stop of stopListening) stop();
     },
@@ -30,7 +33,8 @@ export function showHistory() {
   const tools = el("div", { class: "history-tools" });
   const list = el("ul", { class: "history" });
   const notice = el("div", {});
-  fill(body, tools, list, notice);
+  const problem = el("div", {});
+  fill(body, tools, problem, list, notice);
 
   /** @param {number} total */
   const drawTools = (total) => {
@@ -65,6 +69,33 @@ export function showHistory() {
     });
   /** @param {number} [after] */
   const ask = (after) => api.history({ limit: PAGE, after, by: mine ? me() : undefined });
+  /** Shifts of times, which are few; the labels are listed without them, too. */
+  const askShifts = async () => {
+    try {
+      const { shifts } = await api.shifts();
+      fill(problem);
+      return shifts.filter((shift) => !mine || shift.by === me());
+    } catch (error) {
+      fill(problem, failed(error, load));
+      return [];
+    }
+  };
+  /**
+   * The entries of a part of the acts, with the shifts that belong between them.
+   * @param {PastAct[]} acts
+   * @param {number | null} next
+   */
+  const entries = (acts, next) => {
+    const until = next === null ? "" : (acts.at(-1)?.at ?? "");
+    const shifts = olderShifts.filter(({ at }) => at > until);
+    olderShifts = olderShifts.filter(({ at }) => at <= until);
+    return [
+      ...acts.map((act) => ({ at: act.at, element: entry(act, close) })),
+      ...shifts.map((shift) => ({ at: shift.at, element: shiftEntry(shift) })),
+    ]
+      .sort((a, b) => (a.at < b.at ? 1 : -1))
+      .map(({ element }) => element);
+  };
   /** @param {number | null} next where the next part of the list begins */
   const drawMore = (next) => {
     if (!next) {
@@ -78,7 +109,7 @@ export function showHistory() {
       try {
         const answer = await ask(next);
         if (turn !== asked) return;
-        list.append(...answer.acts.map((act) => entry(act, close)));
+        list.append(...entries(answer.acts, answer.next));
         drawMore(answer.next);
       } catch (error) {
         fill(notice, failed(error, append));
@@ -89,15 +120,13 @@ export function showHistory() {
   const load = async () => {
     const turn = ++asked;
     try {
-      const { acts, next, total } = await ask();
+      const [{ acts, next, total }, shifts] = await Promise.all([ask(), askShifts()]);
       if (turn !== asked) return;
-      drawTools(total);
-      fill(
-        list,
-        acts.map((act) => entry(act, close)),
-      );
+      olderShifts = shifts;
+      drawTools(total + shifts.length);
+      fill(list, entries(acts, next));
       drawMore(next);
-      if (!acts.length)
+      if (!list.children.length)
         fill(
           notice,
           emptyState("history", "No labels yet", "Every label that you give is listed here, and can be undone."),

@@ -31,6 +31,8 @@ export const KEYS = [
       ["← →", "Previous, next"],
       ["Space", "Select it"],
       ["L", "Label it: type over what is there"],
+      ["P", "Play or pause the video, from the frame on"],
+      ["Tab to the video", "There, Space plays and pauses, ← → seek"],
       ["Esc in the box", "Leave the box, with its text"],
       ["Esc", "Back"],
     ],

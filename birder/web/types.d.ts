@@ -67,6 +67,14 @@ export interface PhotoDetails {
   name: string;
   row: Record<string, unknown> & { label?: string | null };
   image: boolean;
+  /** If it is a frame. */
+  video: VideoOfFrame | null;
+}
+
+export interface VideoOfFrame {
+  name: string;
+  media_type: string;
+  seconds: number;
 }
 
 export interface Bin {
@@ -164,6 +172,17 @@ export interface PastAct {
   former: TextCount[];
   count: number;
   ids: string[];
+  undone: boolean;
+}
+
+/** A shift of times, as the history lists it. */
+export interface PastShift {
+  act: string;
+  at: string;
+  by: string | null;
+  where: string | null;
+  seconds: number;
+  rows: number;
   undone: boolean;
 }
 

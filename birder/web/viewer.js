@@ -2,8 +2,9 @@
 // One image: large, with its row, its neighbours, what it may show, and its label.
 
 import { api, imageUrl, isAbort, thumbnailUrl } from "./api.js";
+import { clip } from "./clip.js";
 import { busy, closest, el, emptyState, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
-import { bytes, cosine, decimal, fileName, percent, time } from "./format.js";
+import { bytes, clock, cosine, decimal, fileName, percent, time } from "./format.js";
 import { focusGallery, galleryShown, gallerySource } from "./gallery.js";
 import { labelBox } from "./labelbox.js";
 import { give } from "./labels.js";
@@ -16,8 +17,9 @@ import { List } from "./sources.js";
 import { go, state, watch } from "./state.js";
 
 /**
+ * @import {Clip} from "./clip.js"
  * @import {LabelBox} from "./labelbox.js"
- * @import {Child, Collection, Context, Photo, PhotoDetails, Predictions} from "./types.js"
+ * @import {Child, Collection, Context, Photo, PhotoDetails, Predictions, VideoOfFrame} from "./types.js"
  */
 
 const LARGE = 900; // CSS pixels
@@ -33,6 +35,7 @@ const AFTER_OTHERS = ["taken_at", "latitude", "longitude"]; // these columns sta
  * @property {string} id
  * @property {PhotoDetails["row"] | null} row
  * @property {LabelBox | null} box
+ * @property {Clip | null} clip of a frame
  * @property {() => void} close
  */
 
@@ -58,6 +61,7 @@ export function startViewer(of) {
 function sync(id) {
   if (!id) {
     abort.abort();
+    view?.clip?.end();
     view?.close();
     view = null;
     return;
@@ -75,6 +79,7 @@ function newParts() {
     stage: el("div", { class: "stage" }),
     title: el("h2", { class: "photo-title" }),
     position: el("span", { class: "hint position" }),
+    video: el("div", {}),
     label: el("div", {}),
     row: el("div", {}),
     predictions: el("div", {}),
@@ -111,6 +116,7 @@ function build() {
         el("button", { type: "button", onclick: () => searchUnlike([currentId()]) }, "Unlike this"),
         parts.select,
       ),
+      parts.video,
       section("Label", parts.label),
       section("Nearest images", parts.neighbours),
       section("What it may show", parts.predictions),
@@ -119,14 +125,15 @@ function build() {
   );
   const { image } = parts;
   image.addEventListener("load", () => {
-    // A small image is shown larger than it is, but not so large that it dissolves.
-    image.style.width = image.naturalWidth < LARGE ? `${Math.min(LARGE, ENLARGED * image.naturalWidth)}px` : "";
+    image.style.width = shownWidth(image.naturalWidth);
+    if (view?.clip?.player) view.clip.player.style.width = image.style.width;
     image.classList.add("loaded");
   });
   image.addEventListener(
     "error",
     () =>
       view &&
+      !view.clip?.player?.isConnected &&
       fill(
         parts.stage,
         emptyState(
@@ -137,8 +144,14 @@ function build() {
       ),
   );
   listenForSwipes(parts.stage);
-  return { parts, id: "", row: null, box: null, close: layer(element, { onclose: leave, focus: closer }) };
+  return { parts, id: "", row: null, box: null, clip: null, close: layer(element, { onclose: leave, focus: closer }) };
 }
+
+/**
+ * A small image is shown larger than it is, but not so large that it dissolves.
+ * @param {number} width
+ */
+const shownWidth = (width) => (width < LARGE ? `${Math.min(LARGE, ENLARGED * width)}px` : "");
 
 function leave() {
   const context = openContext();
@@ -153,10 +166,12 @@ function leave() {
  */
 function key(of, event) {
   if (closest(event, "input, select, textarea")) return;
+  if (closest(event, "video") && (event.key.startsWith("Arrow") || event.key === " ")) return; // the player's own
   if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "ArrowRight") step(1);
   else if (event.key === " " && !(event.target instanceof HTMLButtonElement)) selection.toggle(of.id);
   else if (event.key.toLowerCase() === "l" && !event.ctrlKey && !event.metaKey) of.box?.focusText();
+  else if (event.key.toLowerCase() === "p" && !event.ctrlKey && !event.metaKey && of.clip) of.clip.toggle();
   else return;
   event.preventDefault();
 }
@@ -168,7 +183,8 @@ function listenForSwipes(stage) {
   stage.addEventListener(
     "touchstart",
     (event) => {
-      start = event.touches.length === 1 ? event.touches[0].clientX : null;
+      const single = event.touches.length === 1 && !closest(event, "video"); // on a video, a finger seeks
+      start = single ? event.touches[0].clientX : null;
     },
     { passive: true },
   );
@@ -224,11 +240,13 @@ function show(of, id) {
   abort = new AbortController();
   const { parts } = of;
   of.id = id;
-  of.row = of.box = null;
+  of.clip?.end();
+  of.row = of.box = of.clip = null;
   parts.image.classList.remove("loaded");
   parts.image.src = imageUrl(id);
   fill(parts.stage, parts.image);
   fill(parts.label);
+  fill(parts.video);
   parts.title.textContent = "";
   drawSelected(of);
   drawPosition(of);
@@ -297,9 +315,11 @@ function drawDetails(of) {
     parts.row,
     () => api.photo(id, signal),
     (photo) => {
-      parts.title.textContent = fileName(photo.name);
+      const { video } = photo;
+      parts.title.textContent = video ? `${video.name} at ${clock(video.seconds)}` : fileName(photo.name);
       parts.title.title = photo.uri;
       parts.image.alt = photo.row.label ? `${photo.row.label} (${photo.name})` : photo.name;
+      if (video && photo.image && !of.row) drawClip(of, photo, video);
       of.row = photo.row;
       if (of.box)
         of.box.renew(); // the same image: what is typed stays
@@ -314,6 +334,30 @@ function drawDetails(of) {
       fill(parts.row, rowTable(photo));
     },
   );
+}
+
+/**
+ * Put the player of a frame's video in place of the frame, which is its poster; back if the browser cannot play it.
+ * @param {View} of
+ * @param {PhotoDetails} photo
+ * @param {VideoOfFrame} video
+ */
+function drawClip(of, photo, video) {
+  const { parts, id } = of;
+  of.clip = clip(photo, video, parts.image.alt, () => {
+    if (view !== of || of.id !== id) return;
+    fill(parts.stage, parts.image);
+    parts.image.src = imageUrl(id); // again: it says so if the frame cannot be shown either
+  });
+  fill(parts.video, of.clip.note);
+  const { player } = of.clip;
+  if (!player) return;
+  player.style.width = parts.image.style.width;
+  // A box is shown alone, the video whole.
+  player.addEventListener("loadedmetadata", () =>
+    Object.assign(player.style, { width: shownWidth(player.videoWidth) }),
+  );
+  fill(parts.stage, player);
 }
 
 /** @param {unknown} value */

@@ -14,8 +14,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birder.analysis.sequences import count_animals, find_sequences, image_of, sequence_ids, summarise_sequences
+from birder.analysis.sequences import count_animals, find_sequences, sequence_ids, summarise_sequences
 from birder.collection.storage import Storage
+from birder.sources import image_of
 from tests.factory import collection_of_columns
 
 DATA = Path(__file__).parents[1] / "data" / "camtrap-dp"

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from birder.cli import app
+from birder.cli import _with_values, app
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
-    "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map", "relocate",
-    "search", "sequences", "serve", "shift-time", "stats", "tidy", "train", "undo",
+    "activity", "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map",
+    "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "train",
+    "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "fetch", "info", "models", "taxa"}
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
@@ -24,9 +25,11 @@ SAME_BEGINNING = {
     "--to": "Write to this file: ",
     "--model": "Model: a registered name, a hub repository, a folder or a checkpoint file",
 }
-AS_THE_ISSUE_WRITES_IT = {("relocate", "--to"), ("evaluate", "--to"), ("backup", "DEST"), ("detect", "--model")}
-"""`evaluate --to FOLDER` writes several files, `relocate --from OLD --to NEW` names no file, `backup COLLECTION DEST`
-names its destination by position, and the model of `detect` is a detector."""
+AS_THE_ISSUE_WRITES_IT = {
+    ("relocate", "--to"), ("evaluate", "--to"), ("shards", "--to"), ("backup", "DEST"), ("detect", "--model"),
+}  # fmt: skip
+"""`evaluate --to FOLDER` and `shards --to FOLDER` write several files, `relocate --from OLD --to NEW` names no file,
+`backup COLLECTION DEST` names its destination by position, and the model of `detect` is a detector."""
 NOT_OUR_WORDS = re.compile(
     r"photograph|picture|text half|image half|without it\b|\bcondition\b|\bhopeless|\bnumbers each", re.IGNORECASE
 )
@@ -114,3 +117,17 @@ def test_grammar_is_written_down() -> None:
         "birder COMMAND IMAGE... --in COLLECTION",
     ):
         assert line in text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("embed card --detect --in c", "embed card --detect=installed --in c"),
+        ("embed --in c --detect card", "embed --in c --detect=installed card"),
+        ("embed card --detect md.ONNX --ray", "embed card --detect md.ONNX --ray=local"),
+        ("embed --detect nanodet_g_coco card --ray auto", "embed --detect nanodet_g_coco card --ray auto"),
+        ("embed card --detect", "embed card --detect=installed"),
+    ],
+)
+def test_value_of_an_option_may_be_left_out_where_the_help_says_so(given: str, told: str) -> None:
+    assert _with_values(given.split()) == told.split()

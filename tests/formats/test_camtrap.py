@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import frictionless
-import jsonschema
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
@@ -27,49 +24,8 @@ from birder.formats.camtrap import Project, read_zone
 from birder.formats.export import export
 from birder.formats.sources import find_sources
 from birder.sources import path_to_uri
+from tests.formats.camtrap import BOX, PREDICTED, PROJECT, check, lines
 from tests.formats.conftest import DATA, Make
-
-SCHEMAS = DATA / "camtrap-dp-1.0.2"
-BASE = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2/"
-PREDICTED = {"predicted_label": pa.string(), "predicted_score": pa.float32()}
-BOX = {f"box_{name}": pa.float64() for name in ("x", "y", "width", "height")}
-PROJECT = Project(
-    sampling_design="opportunistic",
-    capture_method="activityDetection",
-    contributors=["Ada"],
-    latitude=51.0,
-    longitude=4.0,
-    zone=timezone(timedelta(hours=2)),
-    labelled_by="Ada",
-)
-Lines = list[dict[str, str]]
-
-
-def check(folder: Path, work: Path) -> dict[str, Any]:
-    """Validate a package; without network, so from local copies of the schemas that it names."""
-    package: dict[str, Any] = json.loads((folder / "datapackage.json").read_text())
-    copy = work / f"checked-{folder.name}"
-    shutil.copytree(folder, copy)
-    local = json.loads(json.dumps(package))
-    assert local.pop("profile") == BASE + "camtrap-dp-profile.json"
-    for resource in local["resources"]:
-        name = resource["schema"].removeprefix(BASE)
-        shutil.copyfile(SCHEMAS / name, copy / name)
-        resource["schema"] = name
-    (copy / "datapackage.json").write_text(json.dumps(local))
-    report = frictionless.validate(copy / "datapackage.json")
-    assert report.valid, report.flatten(["title", "type", "rowNumber", "fieldName", "note"])[:5]
-    # the standard's part of the profile; its other parts are schemas of others, on the network
-    profile = json.loads((SCHEMAS / "camtrap-dp-profile.json").read_text())
-    own = {"$defs": profile["$defs"], **profile["allOf"][1]}
-    own["properties"]["spatial"].pop("$ref")
-    jsonschema.Draft4Validator(own).validate(package)
-    return package
-
-
-def lines(folder: Path, table: str) -> Lines:
-    with (folder / f"{table}.csv").open(encoding="utf-8", newline="") as text:
-        return list(csv.DictReader(text))
 
 
 @pytest.fixture
@@ -260,7 +216,7 @@ def test_labels_from_folders_are_exported_on_request_at_the_command_line(tmp_pat
     assert (line["scientificName"], line["classificationMethod"]) == ("trap", "")
     assert line["observationID"].endswith("-folder")
     run = CliRunner().invoke(app, ["export", str(collection.path), "--to", str(tmp_path / "a.csv"), "--folder-labels"])
-    assert isinstance(run.exception, ConfigError) and "camtrap-dp, xmp" in str(run.exception)
+    assert isinstance(run.exception, ConfigError) and "camtrap-dp, camtrapR, xmp" in str(run.exception)
 
 
 def test_everything_that_is_missing_is_reported_at_once(make: Make, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import birder
 from birder.collection.model import Encoder, EncoderSpec
 from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError, MissingExtraError
@@ -25,6 +26,7 @@ from birder.pipeline.cluster import lay_out, running_ray
 from birder.pipeline.distributed import _chunks, _unpack, embed_on_ray
 from birder.pipeline.embed import Summary, embed_images, plan
 from birder.sources import Box, Source, TableRow, find_images, path_to_uri
+from tests.pipeline.detecting import draw_greys, grey, write_detector
 from tests.pipeline.means import broken_files, draw
 from tests.pipeline.on_ray import MODEL, children, run
 
@@ -279,7 +281,7 @@ def test_boxes_of_an_image_stay_in_one_chunk(pending: Callable[[Source], Any]) -
 
 @pytest.fixture
 def pending() -> Callable[[Source], Any]:
-    from birder.pipeline.decode import Pending
+    from birder.pipeline.known import Pending
 
     return lambda source: Pending(source, None)
 
@@ -301,3 +303,30 @@ def test_patch_tokens_are_written_as_by_threads(tmp_path: Path, photos: Path) ->
     assert tables[0].num_rows > 0 and tables[0]["uri"].equals(tables[1]["uri"])
     maps = [np.stack(table["patches"].to_pylist()) for table in tables]
     np.testing.assert_allclose(maps[0], maps[1], atol=2e-3)
+
+
+def test_boxes_that_a_run_finds_are_those_of_the_local_pipeline(tmp_path: Path) -> None:
+    detector, model = write_detector(tmp_path / "d.onnx"), tmp_path / "vit_b16_pn_tiny.pt"
+    shutil.copy(Path(__file__).parents[1] / "data" / "birder" / "vit_tiny_p16_pn_test.pt", model)
+    photos = tmp_path / "photos"
+    draw_greys(photos, 20)
+    (photos / "broken.png").write_bytes(b"x")
+    shutil.copy(photos / "004.png", photos / "zz-copy.png")
+    options: dict[str, Any] = {"detect": detector, "empty": "note", "batch_size": 4, "progress": None}
+    for ray in (None, "local"):
+        to = tmp_path / f"{ray}.birder"
+        assert birder.embed(photos, to, str(model), precision="fp32", ray=ray, **options)[1].left == 0
+    grey(photos / "004.png", 0.3, 99)  # three boxes become one
+    os.utime(photos / "004.png", (1, 1))
+    (photos / "broken.png").unlink()
+    grey(photos / "broken.png", 0.5, 100)
+    reports = [birder.embed(photos, tmp_path / f"{ray}.birder", ray=ray, **options)[1] for ray in (None, "local")]
+    assert [(each.embedded, each.without_animal, each.already, each.left) for each in reports] == [(3, 0, 20, 0)] * 2
+    here, there = (Storage.open(tmp_path / f"{ray}.birder") for ray in (None, "local"))
+    tables = [each.to_arrow().sort_by("uri") for each in (here, there)]
+    names = [name for name in here.columns if name != "embedding"]
+    assert tables[0].select(names).to_pylist() == tables[1].select(names).to_pylist()
+    vectors = [np.stack(table["embedding"].to_numpy()) for table in tables]
+    assert np.abs(vectors[0] - vectors[1]).max() <= 1e-6
+    told = [[(each["uri"], each["reason"]) for each in each.failures()] for each in (here, there)]
+    assert told[0] == told[1] and len(told[0]) == 8

@@ -13,7 +13,8 @@ import pytest
 
 import birder
 from birder.collection.schema import Content
-from birder.pipeline.decode import Decoded, Pending, Unreadable
+from birder.pipeline.decode import Decoded, Unreadable
+from birder.pipeline.known import Pending
 from birder.pipeline.outcomes import (
     UNUSABLE_EMBEDDING,
     Embedded,

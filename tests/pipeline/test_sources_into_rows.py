@@ -28,8 +28,9 @@ from birder.formats.megadetector import read_boxes
 from birder.formats.sources import find_sources
 from birder.images.open import decoded_photo
 from birder.images.transform import ClassificationTransform
-from birder.pipeline.decode import Decoded, Pending, Unreadable, read_group, read_one
+from birder.pipeline.decode import Decoded, Unreadable, read_group, read_one
 from birder.pipeline.embed import Plan, Summary, embed_images, plan
+from birder.pipeline.known import Pending
 from birder.sources import Box, Source, sources_again
 from birder.sources.table import join_table, read_table
 from tests.pipeline.means import TRANSFORM, Means, collection_in

@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -170,8 +170,17 @@ def test_a_camtrap_package_is_its_media_with_deployments_and_observations() -> N
         "sex": "female",
         "count": 1,
     }
-    assert {source.columns["species"] for source in sources if source.columns["scientificName"] == "Ardea"} == {None}
-    assert {source.columns["genus"] for source in sources if source.columns["scientificName"] == "Ardea"} == {"Ardea"}
+    heron = by_id["0e98b93e"]  # a machine saw it: it is a prediction
+    known = {name: value for name, value in heron.columns.items() if value is not None and name.startswith("predicted")}
+    assert known == {
+        "predicted_label": "Ardea",
+        "predicted_genus": "Ardea",
+        "predicted_score": pytest.approx(0.9),
+        "predicted_by": "Western Europe species model Version 1",
+        "predicted_at": datetime(2021, 7, 5, 11, 43, 57, tzinfo=UTC),
+    }
+    assert [heron.columns[name] for name in ("label", "genus", "scientificName")] == [None] * 3
+    assert heron.columns["eventID"] == "4dcacd8f"
     blank = next(source for source in sources if source.columns["observationType"] == "blank")
     assert blank.columns["label"] is None
     local = [source for source in sources if source.path.startswith(str(CAMTRAP))]

@@ -14,11 +14,13 @@ from zoneinfo import ZoneInfo
 
 from birder.collection.schema import DEPLOYMENT
 from birder.errors import ConfigError
-from birder.sources import uri_to_path
+from birder.images.video import MEDIA_TYPES
+from birder.sources import time_in_video, uri_to_path
 
 COLUMNS = ("uri", "mediaID", *DEPLOYMENT, "captureMethod", "fileName", "taken_at", "latitude", "longitude")
 """Columns of a collection that media and deployments are made of, where it has them."""
 DESCRIBED = ("locationID", "locationName", "cameraID", "cameraModel", "habitat")
+_METHODS = ("activityDetection", "timeLapse")
 _EXAMPLES = 3
 Line = dict[str, Any]
 
@@ -67,23 +69,45 @@ class Deployments:
         folder = _folder(row["uri"])
         if folder is not None and media is None:
             self._folders.add(folder)
-        if (method := row.get("captureMethod")) in ("activityDetection", "timeLapse"):
+        if (method := row.get("captureMethod")) in _METHODS:
             self.methods.add(method)
-        deployment = self._deployments.setdefault(media["deploymentID"] if media else _group(row), _Deployment())
+        deployment = self._deployments.setdefault(self.place(row), _Deployment())
         if row.get("latitude") is not None and row.get("longitude") is not None:
             deployment.position = deployment.position or (row["latitude"], row["longitude"])
-        moment = _moment(media["timestamp"]) if media else row.get("taken_at")
-        if moment is None:
+        began = self._began(row)
+        if began is None:
             self._untimed_count += 1
             self._untimed += [row["uri"]] if len(self._untimed) < _EXAMPLES else []
             return
-        self._zoneless |= moment.tzinfo is None and self.defaults.zone is None
-        moment = self._zoned(moment)
-        deployment.start = min(deployment.start or moment, moment)
+        self._zoneless |= began.tzinfo is None and self.defaults.zone is None
+        began, moment = self.began(row), self.moment(row)
+        deployment.start = min(deployment.start or began, began)
         deployment.end = max(deployment.end or moment, moment)
         for name in DESCRIBED:
             if row.get(name) is not None:
                 deployment.described.setdefault(name, row[name])
+
+    def place(self, row: Mapping[str, Any]) -> str:
+        """What identifies the deployment of a row, before it is written."""
+        media = self.known_media.get(row.get("mediaID") or "")
+        return media["deploymentID"] if media else _group(row)
+
+    def began(self, row: Mapping[str, Any]) -> datetime:
+        """When the medium of a row was recorded, with a zone; `missing` tells whether this is known of all rows."""
+        began = self._began(row)
+        assert began is not None, "missing() was not asked"
+        return self._zoned(began)
+
+    def moment(self, row: Mapping[str, Any]) -> datetime:
+        """When the image of a row was taken, with a zone: of a frame, not of its video's beginning."""
+        return self.began(row) + (time_in_video(row["uri"]) or timedelta())
+
+    def _began(self, row: Mapping[str, Any]) -> datetime | None:
+        media = self.known_media.get(row.get("mediaID") or "")
+        if media is not None:
+            return _moment(media["timestamp"])
+        taken: datetime | None = row.get("taken_at")
+        return taken if taken is None else taken - (time_in_video(row["uri"]) or timedelta())
 
     def missing(self) -> list[str]:
         """What the standard requires and is not known, each with the option that sets it."""
@@ -118,7 +142,8 @@ class Deployments:
                 continue
             latitude, longitude = each.position or (self.defaults.latitude, self.defaults.longitude)
             line = {"deploymentID": self._shown(name), **each.described, "latitude": latitude, "longitude": longitude}
-            lines.append(line | {"deploymentStart": _iso(each.start), "deploymentEnd": _iso(each.end)})
+            ends = {"deploymentStart": each.start, "deploymentEnd": each.end}
+            lines.append(line | {name: iso(moment) for name, moment in ends.items() if moment is not None})
         return lines
 
     def medium(self, row: Mapping[str, Any]) -> Line:
@@ -128,18 +153,17 @@ class Deployments:
             return dict(media)
         path = self._path(row["uri"])
         name = row.get("fileName") or path.rpartition("/")[2]
-        kind = mimetypes.guess_type(name)[0] or mimetypes.guess_type(path)[0] or "image/jpeg"
         # the id of the image, whichever of its boxes the row is of
         identity = row.get("mediaID") or str(uuid.uuid5(uuid.NAMESPACE_URL, row["uri"].partition("#")[0]))
         return {
             "mediaID": identity,
             "deploymentID": self._shown(_group(row)),
-            "captureMethod": row.get("captureMethod"),
-            "timestamp": _iso(self._zoned(row["taken_at"])),
+            "captureMethod": row.get("captureMethod") if row.get("captureMethod") in _METHODS else None,
+            "timestamp": iso(self.began(row)),
             "filePath": path,
             "filePublic": path.startswith(("http://", "https://")),
             "fileName": name,
-            "fileMediatype": kind if kind.startswith(("image/", "video/", "audio/")) else "image/jpeg",
+            "fileMediatype": _media_type(name, path),
         }
 
     def _zoned(self, moment: datetime) -> datetime:
@@ -210,5 +234,14 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="seconds")
+def iso(moment: datetime) -> str:
+    """A time as the standard writes it: in whole seconds, with its zone."""
+    return moment.isoformat(timespec="seconds")
+
+
+def _media_type(*names: str) -> str:
+    for name in names:
+        kind = MEDIA_TYPES.get(os.path.splitext(name)[1].lower()) or mimetypes.guess_type(name)[0]  # noqa: PTH122
+        if kind is not None and kind.startswith(("image/", "video/", "audio/")):
+            return kind
+    return "image/jpeg"

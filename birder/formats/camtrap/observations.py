@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from birder.collection.predictions import COLUMNS as PREDICTED
-from birder.collection.predictions import PREFIX, prediction_of
+from birder.collection.predictions import PREFIX, SEQUENCE, SEQUENCE_COLUMNS, Prediction, prediction_of
 from birder.collection.provenance import Source
-from birder.collection.schema import LABEL_SOURCE
+from birder.collection.schema import LABEL_SOURCE, whole_number
 from birder.taxonomy import RANKS, lowest_name, ranks_down_to, taxon_of
 
 BOX = {"bboxX": "box_x", "bboxY": "box_y", "bboxWidth": "box_width", "bboxHeight": "box_height"}
-_KEPT = ("eventID", "count", "lifeStage", "sex", "behavior")
+_KEPT = ("eventID", "lifeStage", "sex", "behavior")
 COLUMNS = (
     "id",
     "uri",
@@ -23,14 +23,20 @@ COLUMNS = (
     "scientificName",
     "observationType",
     *_KEPT,
+    "count",
+    "category",
+    "confidence",
     *BOX.values(),
     *PREDICTED,
+    *SEQUENCE_COLUMNS,
 )
 """Columns of a collection that observations are made of, where it has them."""
 
-# How tools for camera traps name what is not an animal -> observationType
-_NOT_ANIMALS = {"blank": "blank", "empty": "blank", "human": "human", "person": "human", "people": "human"}
-_NOT_ANIMALS |= {"homo sapiens": "human", "vehicle": "vehicle", "unknown": "unknown"}
+NOT_ANIMALS = {"blank": "blank", "empty": "blank", "human": "human", "person": "human", "people": "human"}
+NOT_ANIMALS |= {"homo sapiens": "human", "vehicle": "vehicle", "unknown": "unknown"}
+"""How tools for camera traps name what is not an animal -> observationType."""
+_DETECTED = {"empty": "blank", "person": "human", "vehicle": "vehicle"}
+"""What a detector says of an image without an animal -> observationType."""
 _ALLOWED = {
     "observationType": {"animal", "human", "vehicle", "blank", "unknown", "unclassified"},
     "lifeStage": {"adult", "subadult", "juvenile"},
@@ -53,16 +59,21 @@ class Classifiers(NamedTuple):
         Returns where the label of a row comes from.
     folder_labels
         Whether names of folders count as observations.
+    detector
+        The detector that told what is on images, if known.
     """
 
     person: str | None
     model: str
     label_source: Callable[[Mapping[str, Any]], Source]
     folder_labels: bool = False
+    detector: str | None = None
 
 
 def observations(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Line]:
-    """The observations of a row: by people (its label or ranks), by a model (its prediction), or a box without a name.
+    """The observations of a row: by people (its label or ranks), by a model (its prediction), or else by a detector.
+
+    Of an image without an animal, the detector says what is on it; of a box, that it has no name.
 
     Values of the medium and its deployment are missing in all: their IDs and times.
     """
@@ -75,27 +86,41 @@ def observations(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[L
     prediction = prediction_of(row)
     if prediction is not None:
         found = True
-        kind = _NOT_ANIMALS.get(prediction.name.lower(), "animal")
-        ranks = list(prediction.ranks.values())
+        yield {"observationID": f"{row['id']}-machine"} | shared | by_machine(prediction, classifiers.model)
+    if not found and (kind := _DETECTED.get(str(row.get("category")))):
+        found = True
+        confidence = row.get("confidence")
         yield (
-            {"observationID": f"{row['id']}-machine"}
+            {"observationID": f"{row['id']}-detector"}
             | shared
             | {
                 "observationType": kind,
-                "scientificName": (ranks[-1] if ranks else prediction.name) if kind == "animal" else None,
                 "classificationMethod": "machine",
-                "classifiedBy": prediction.by or classifiers.model,
-                "classificationTimestamp": _utc(prediction.at),
-                "classificationProbability": round(prediction.score, 6),
+                "classifiedBy": classifiers.detector,
+                "classificationProbability": round(confidence, 6) if isinstance(confidence, float) else None,
             }
         )
     if not found and "bboxX" in shared:
         yield {"observationID": f"{row['id']}-box"} | shared | {"observationType": "unclassified"}
 
 
+def by_machine(prediction: Prediction, model: str) -> Line:
+    """What a model says is there; `model` if the prediction names none."""
+    kind = NOT_ANIMALS.get(prediction.name.lower(), "animal")
+    ranks = list(prediction.ranks.values())
+    return {
+        "observationType": kind,
+        "scientificName": (ranks[-1] if ranks else prediction.name) if kind == "animal" else None,
+        "classificationMethod": "machine",
+        "classifiedBy": prediction.by or model,
+        "classificationTimestamp": _utc(prediction.at),
+        "classificationProbability": round(prediction.score, 6),
+    }
+
+
 def taxon(row: Mapping[str, Any], name: str) -> Line:
     """A taxon for the package's `taxonomic`, with its rank and the ranks above it, as far as the row has them."""
-    for prefix in ("", PREFIX):
+    for prefix in ("", PREFIX, SEQUENCE):
         names = taxon_of(row, prefix)
         rank = next((rank for rank in reversed(names) if names[rank] == name), None)
         if rank is not None:
@@ -113,7 +138,7 @@ def _by_people(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Lin
         label = source = None
     lowest = lowest_name(taxon_of(row))
     given = row.get("observationType") if row.get("observationType") in _ALLOWED["observationType"] else None
-    other = _NOT_ANIMALS.get(str(label).lower()) if label else None
+    other = NOT_ANIMALS.get(str(label).lower()) if label else None
     kind = other or given or "animal"
     if not (label or lowest or row.get("scientificName") or given not in (None, "unclassified")):
         return
@@ -121,6 +146,8 @@ def _by_people(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Lin
     several = str(row.get("scientificName") or "").split(" | ")
     names = several if not label and len(several) > 1 else [lowest or label or several[0]]
     kept = {name: row[name] for name in _KEPT if row.get(name) is not None and _is_allowed(name, row[name])}
+    if count := whole_number(row.get("count")):
+        kept["count"] = count
     if len(names) > 1 or kind != "animal":
         kept.pop("count", None)
     by_folder = source is not None and of_folder and (other is not None or names == [label])
@@ -140,8 +167,6 @@ def _by_people(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Lin
 
 
 def _is_allowed(name: str, value: object) -> bool:
-    if name == "count":
-        return isinstance(value, int) and value >= 1
     return name not in _ALLOWED or value in _ALLOWED[name]
 
 

@@ -10,18 +10,21 @@ import functools
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from birder.collection.provenance import source_of
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.files import replacing, replacing_folder
 from birder.formats.camtrap.deployments import COLUMNS as MEDIA_COLUMNS
-from birder.formats.camtrap.deployments import DESCRIBED, CameraDefaults, Deployments
+from birder.formats.camtrap.deployments import DESCRIBED, CameraDefaults, Deployments, iso
+from birder.formats.camtrap.events import COLUMNS as EVENT_COLUMNS
+from birder.formats.camtrap.events import Observed, OpenSequences, events_of, observed
 from birder.formats.camtrap.observations import COLUMNS as OBSERVATION_COLUMNS
 from birder.formats.camtrap.observations import Classifiers, observations, taxon
 from birder.formats.camtrap.original import Line, read_original
@@ -30,6 +33,7 @@ from birder.formats.camtrap.tables import DEPLOYMENTS, MEDIA, OBSERVATIONS
 from birder.formats.names import classifier_of
 from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
+from birder.sources import time_in_video
 
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2"
 TABLES = ("deployments", "media", "observations")
@@ -72,11 +76,12 @@ class Project:
 
 @dataclass
 class _Written:
-    """How many lines the package's tables have, and scientific names that are not known to be those of taxa."""
+    """How many lines the tables have, how many are of events, and scientific names not known to be those of taxa."""
 
     deployments: int = 0
     media: int = 0
     observations: int = 0
+    events: int = 0
     doubtful: list[str] = field(default_factory=list)
 
 
@@ -95,7 +100,8 @@ def export(
     Deployments are those that the rows name (`deploymentID`), or else the folders of the images; they begin and end
     with their first and last image, unless the original package says otherwise. Paths of media are relative to the
     folder that all images are in. A row gives an observation by people for its label or ranks, and one by a machine for
-    its prediction, with the box if it has one.
+    its prediction, with the box if it has one. The rows of a sequence, if any has a name, also give event-based
+    observations, one for each species: these exclude one another. All frames of a video are one medium.
 
     Parameters
     ----------
@@ -125,6 +131,7 @@ def export(
         classifier or classifier_of(collection),
         functools.partial(source_of, collection.journal),
         folder_labels,
+        None if collection.detection is None else collection.detection.detector,
     )
     if to.suffix.lower() == ".zip":
         with replacing(to, force=force) as draft, TemporaryDirectory(dir=to.parent, prefix=".birder-") as folder:
@@ -133,9 +140,10 @@ def export(
     else:
         with replacing_folder(to, force=force) as draft:
             written = _write(collection, rows, draft, project, by)
+    events = f" ({written.events:,} of events)" if written.events else ""
     return ExportReport(
-        f"{written.observations:,} observations of {written.media:,} media in {written.deployments:,} deployments "
-        f"in {to}.{_doubts(written.doubtful)}"
+        f"{written.observations:,} observations{events} of {written.media:,} media in {written.deployments:,} "
+        f"deployments in {to}.{_doubts(written.doubtful)}"
     )
 
 
@@ -150,14 +158,17 @@ def _doubts(names: list[str]) -> str:
 
 
 def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, by: Classifiers) -> _Written:
-    names = rows.schema.names
-    columns = [name for name in dict.fromkeys((*MEDIA_COLUMNS, *DESCRIBED, *OBSERVATION_COLUMNS)) if name in names]
+    wanted = dict.fromkeys((*MEDIA_COLUMNS, *DESCRIBED, "sequence", *OBSERVATION_COLUMNS, *EVENT_COLUMNS))
+    columns = [name for name in wanted if name in rows.schema.names]
     described, known = read_original(project.package)
     defaults = CameraDefaults(project.latitude, project.longitude, project.zone)
     deployed = Deployments(defaults, known["media"], known["deployments"])
-    for table in rows.batches([name for name in columns if name in (*MEDIA_COLUMNS, *DESCRIBED)]):
+    sequences = OpenSequences()
+    for table in rows.batches([name for name in columns if name in (*MEDIA_COLUMNS, *DESCRIBED, "sequence")]):
         for row in table.to_pylist():
             deployed.add(row)
+            if row.get("sequence"):
+                sequences.expect((deployed.place(row), row["sequence"]))
     metadata = _metadata(described, project, collection.path.stem, deployed.methods)
     if missing := [*deployed.missing(), *_missing(metadata)]:
         raise ConfigError("Camtrap DP requires information that is missing:\n- " + "\n- ".join(missing))
@@ -168,9 +179,10 @@ def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, 
     taxa: dict[str, Line] = {}
     scientific: set[str] = set()
     seen: set[str] = set()
+    levels: set[str] = set()
     with (
         _Table(folder / "media.csv", MEDIA, known["media"].values()) as media,
-        _Table(folder / "observations.csv", OBSERVATIONS) as observed,
+        _Table(folder / "observations.csv", OBSERVATIONS) as written,
     ):
         for table in rows.batches(columns):
             for row in table.to_pylist():
@@ -178,14 +190,22 @@ def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, 
                 if medium["mediaID"] not in seen:
                     seen.add(medium["mediaID"])
                     media.write(medium)
-                for line in observations(row, by):
+                lines = list(observations(row, by))
+                found = [(row, line | _of_medium(row, medium, deployed)) for line in lines]
+                if row.get("sequence"):
+                    key = (deployed.place(row), row["sequence"])
+                    complete = sequences.add(key, observed(row, lines))
+                    events = _events(complete, medium["deploymentID"], deployed, by.model)
+                    done.events += len(events)
+                    found += events
+                for source, line in found:
                     name = line.get("scientificName")
                     if name and "taxonRank" not in taxa.get(name, {}):
-                        taxa[name] = taxon(row, name)
-                        scientific |= {name} & set(str(row.get("scientificName") or "").split(" | "))
-                    at = dict.fromkeys(("eventStart", "eventEnd"), medium["timestamp"])
-                    observed.write({name: medium[name] for name in ("deploymentID", "mediaID")} | at | line)
-        done.media, done.observations = media.lines, observed.lines
+                        taxa[name] = taxon(source, name)
+                        scientific |= {name} & set(str(source.get("scientificName") or "").split(" | "))
+                    levels.add(line["observationLevel"])
+                    written.write(line)
+        done.media, done.observations = media.lines, written.lines
     if not done.observations:
         raise CollectionError(
             "No row has a label, a prediction or a box: there are no observations to export. Names of folders count "
@@ -194,9 +214,42 @@ def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, 
     listed = {str(taxon.get("scientificName")) for taxon in _lines_of(described.get("taxonomic"))}
     known_names = scientific | listed | {name for name, line in taxa.items() if "taxonRank" in line}
     done.doubtful = sorted(taxa.keys() - known_names)
+    metadata["project"]["observationLevel"] = sorted(levels, reverse=True)
     package = metadata | _coverage(deployments) | {"taxonomic": _with_known(taxa, described.get("taxonomic"))}
     (folder / DESCRIPTION).write_text(json.dumps(package, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return done
+
+
+def _of_medium(row: Mapping[str, Any], medium: Line, deployed: Deployments) -> Line:
+    """What the observations of a row say of their medium, event and time: of a frame, its own."""
+    moment = medium["timestamp"] if time_in_video(row["uri"]) is None else iso(deployed.moment(row))
+    event = {"eventID": row["sequence"]} if row.get("sequence") else {}
+    ids = {name: medium[name] for name in ("deploymentID", "mediaID")}
+    return ids | event | dict.fromkeys(("eventStart", "eventEnd"), moment)
+
+
+def _events(
+    rows: Sequence[Observed], deployment: str, deployed: Deployments, model: str
+) -> list[tuple[Mapping[str, Any], Line]]:
+    """The event-based observations of a whole sequence, each with a row that has its name.
+
+    The event begins with its first medium, which may be a video whose first frames are not exported, and ends with its
+    last image: that is how programs find the media of an event, which has no mediaID.
+    """
+    if not rows:
+        return []
+    ends = [moment for each in rows for moment in (deployed.began(each.row), deployed.moment(each.row))]
+    shared = {
+        "deploymentID": deployment,
+        "eventID": rows[0].row["sequence"],
+        "eventStart": iso(min(ends)),
+        "eventEnd": iso(max(ends)),
+        "observationLevel": "event",
+    }
+    return [
+        (event.rows[0].row, {"observationID": f"{rows[0].row['id']}-event-{number}"} | shared | event.line)
+        for number, event in enumerate(events_of(rows, model), 1)
+    ]
 
 
 def _zip(folder: Path, file: Path) -> None:
@@ -246,7 +299,6 @@ def _metadata(described: Line, project: Project, name: str, methods: set[str]) -
     method = [project.capture_method] if project.capture_method else about.get("captureMethod") or sorted(methods)
     new = {"title": project.title, "samplingDesign": project.sampling_design, "captureMethod": method}
     about |= {key: value for key, value in new.items() if value}
-    about["observationLevel"] = ["media"]
     kept = {key: value for key, value in described.items() if key not in ("id", "resources", "profile", "created")}
     people = [{"title": person} for person in project.contributors] or kept.get("contributors")
     resources = [

@@ -34,6 +34,8 @@ _PATIENCE = 10.0
 """Seconds within which a client must have sent the head of a request."""
 _LONGEST_HEAD = 256 << 10
 """Bytes of a request's address and headers; a filter of 10,000 characters may be 120,000 bytes in an address."""
+_LAST_BYTES = 0.5
+"""Seconds for which answers under way go on once the server is told to end; a paused video would never end."""
 _DRAIN = 2.0
 """Seconds for which what a refused client still sends is read and discarded, so that it receives the answer."""
 _MOST = 1000
@@ -99,6 +101,12 @@ class Listener(socket.socket):
                 self._closing.add(address)
                 return True
         return False
+
+    def cut(self) -> None:
+        """Close the connections on which an answer has begun and not ended."""
+        for protocol in self._protocols.values():
+            if protocol.conn.our_state is h11.SEND_BODY:
+                protocol.transport.abort()
 
     def speaks(self, address: Address, protocol: PatientProtocol) -> None:
         """Note the protocol that serves a client; until then, with TLS, the handshake is under way."""
@@ -248,13 +256,18 @@ def check_certificate(cert: Path | None, key: Path | None) -> None:
 class _Server(uvicorn.Server):
     """A server that ends connections which it would otherwise wait for."""
 
-    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, listener: Listener, end_streams: Callable[[], None]) -> None:
         super().__init__(config)
+        self._listener = listener
         self._end_streams = end_streams
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._end_streams()
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(_LAST_BYTES, self._listener.cut)
+        await super().shutdown(sockets)
 
 
 def server_for(
@@ -288,5 +301,6 @@ def server_for(
             ssl_certfile=cert,
             ssl_keyfile=key,
         ),
+        listener,
         end_streams,
     )

@@ -13,7 +13,9 @@ from birder.server.routes import (
     search,
     statistics,
     suggestions,
+    times,
     uploads,
+    videos,
 )
 
 ROUTERS = tuple(
@@ -21,11 +23,13 @@ ROUTERS = tuple(
     for module in (
         collection,
         photos,
+        videos,
         columns,
         search,
         predictions,
         uploads,
         labels,
+        times,
         events,
         duplicates,
         statistics,

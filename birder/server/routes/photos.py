@@ -13,6 +13,7 @@ from birder.server.responses import Ids, PhotoDetails, Photos, plain
 from birder.server.site import PROBLEMS, CurrentSite, Order, Site, Where, listed, row_of
 from birder.sources import uri_to_name
 from birder.sources.row_images import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
+from birder.sources.row_videos import video_of
 
 router = APIRouter(tags=["images"], responses=PROBLEMS)
 
@@ -81,12 +82,15 @@ def ids(site: CurrentSite, where: Where = None, order: Order = "") -> Response:
 def photo(site: CurrentSite, id: str) -> dict[str, Any]:
     """One image, and its row but for the embedding."""
     row = row_of(site.catalogue.current(), id)
+    place = place_of(row["uri"])
+    video = video_of(place)
     return {
         "id": id,
         "uri": row["uri"],
         "name": uri_to_name(row["uri"]),
         "row": {name: plain(value) for name, value in row.items()},
-        "image": exists(place_of(row["uri"])),
+        "image": exists(place),
+        "video": None if video is None else video._asdict(),
     }
 
 
