@@ -167,19 +167,24 @@ def train_collection(
         resumed = parallel.rank == 0 and folder.begin(_asked(training, group_by), resume=resume)
         images = TrainingImages(rows.table["uri"].to_pylist(), rows.codes)
         show("measuring the time", 0.0)
-        found = finetune(
-            model.net,
-            _transform(model),
-            images.take(parts.learned),
-            images.take(parts.held_out),
-            recipe,
-            folder,
-            parallel,
-            resumed=parallel.any(resumed),
-            estimated=lambda seconds: None if estimated is None else estimated(seconds, parallel.device.type),
-            tell=lambda told: show(in_words(told), told.done),
-            stop=stop or threading.Event(),
-        )
+        try:
+            found = finetune(
+                model.net,
+                _transform(model),
+                images.take(parts.learned),
+                images.take(parts.held_out),
+                recipe,
+                folder,
+                parallel,
+                resumed=parallel.any(resumed),
+                estimated=lambda seconds: None if estimated is None else estimated(seconds, parallel.device.type),
+                tell=lambda told: show(in_words(told), told.done),
+                stop=stop or threading.Event(),
+            )
+        except BaseException:
+            if parallel.rank == 0 and not folder.begun:  # such as when the user does not want to wait so long
+                folder.forget()
+            raise
         trained = Trained(to, report_folder(to), rows.classes, model.network, stopped=found is None)
         if found is None or parallel.rank:
             return trained

@@ -8,6 +8,7 @@ the epoch is computed again, and the same file is written again. No file holds c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -71,8 +72,8 @@ class TrainingFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a training to go on with."""
-        return (self.path / _ASKED).exists()
+        """Whether there is a training to go on with: one whose state was saved."""
+        return (self.path / _STATE).exists()
 
     def check(self, *, resume: bool, force: bool) -> None:
         """Refuse to begin where a training has not ended, and to go on where there is none.
@@ -103,7 +104,7 @@ class TrainingFolder:
 
         Returns
         -------
-        Whether there is a saved state to go on from.
+        Whether to go on from the saved state.
 
         Raises
         ------
@@ -121,12 +122,18 @@ class TrainingFolder:
                     f"The training in {self.path} was begun with another {told}. Ask for the same again, or begin anew "
                     "with --force."
                 )
-            return (self.path / _STATE).exists()
-        for name in (_STATE, _BEST, _START, _ASKED):
-            (self.path / name).unlink(missing_ok=True)
+            return True
+        self.forget()
         with replacing(self.path / _ASKED, durable=True) as draft:
             draft.write_text(json.dumps(asked, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
         return False
+
+    def forget(self) -> None:
+        """Remove a training that is not to go on; the folder too, if nothing else is in it."""
+        for name in (_STATE, _BEST, _START, _ASKED):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def remove(self) -> None:
         """Remove the folder: the training is done."""
