@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,21 +23,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 WORK = Path(os.environ.get("BIRDER_BENCH", ROOT / "demo" / "bench")) / "training"
+SERIES = 10
 BIRDER = [sys.executable, "-m", "birder"]
 
 
 def write_table(grocery: Path, name: str) -> Path:
-    """The list of images as a table that `birder embed` reads: file_name, fine, coarse."""
+    """The list of images as a table that `birder embed` reads: file_name, fine, coarse, series.
+
+    The images of a class are numbered as they were taken. Ten in a row are a series: mostly one shelf of one shop.
+    """
     with (grocery / "classes.csv").open(encoding="utf-8", newline="") as file:
         names = {row[1].strip(): (row[0].strip(), row[2].strip()) for row in list(csv.reader(file))[1:]}
     to = WORK / f"{Path(name).stem}.csv"
     with to.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file_name", "fine", "coarse"])
+        writer.writerow(["file_name", "fine", "coarse", "series"])
         for line in (grocery / name).read_text("utf-8").splitlines():
             if line.strip():
                 path, fine, _ = (part.strip() for part in line.split(","))
-                writer.writerow([str((grocery / path).resolve()), *names[fine]])
+                number = int(re.findall(r"\d+", Path(path).stem)[-1])
+                series = f"{names[fine][0]} {(number - 1) // SERIES}"
+                writer.writerow([str((grocery / path).resolve()), *names[fine], series])
     return to
 
 
@@ -80,10 +87,24 @@ def main() -> None:
     collection = WORK / "train.birder"
     run("embed", train, "--in", collection)
     adapted, trained = WORK / "adapted.safetensors", WORK / "trained.pt"
-    run("adapt", collection, "--column", "fine", "--to", adapted, "--unknown", "none", "--force")
+    run(
+        "adapt", collection, "--column", "fine", "--to", adapted, "--unknown", "none", "--group-by", "series", "--force"
+    )
     begun = time.perf_counter()
     again = [] if "--resume" in asked.options else ["--force"]
-    run("train", collection, "--column", "fine", "--to", trained, "--yes", *again, *asked.options)
+    run(
+        "train",
+        collection,
+        "--column",
+        "fine",
+        "--to",
+        trained,
+        "--group-by",
+        "series",
+        "--yes",
+        *again,
+        *asked.options,
+    )
     minutes = (time.perf_counter() - begun) / 60
     found = {name: judge(other, model, coarse) for name, model in (("adapt", adapted), ("train", trained))}
     for name, (fine, nearly) in found.items():

@@ -292,7 +292,7 @@ def finetune(
             loss_of_epoch = parallel.mean(at.loss / max(at.counted, 1))
             found = {"epoch": epoch + 1, "loss": loss_of_epoch, **_figures(*judge(averaged), validation)}
             at.history.append(found)
-            if found["log_loss"] < at.history[at.best]["log_loss"]:
+            if not at.best or found["log_loss"] < at.history[at.best]["log_loss"]:
                 at.best, best = epoch + 1, averaged
                 if parallel.rank == 0:
                     folder.write_best(best)

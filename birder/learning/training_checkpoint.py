@@ -41,7 +41,7 @@ class Position:
     history
         One entry an epoch: what it was and what it gave.
     best
-        The number of the best epoch so far, from 1; 0 for the start.
+        The number of the best epoch so far, from 1; 0 before the first has ended.
     seconds
         What it has taken.
     failures
