@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
     from birder.collection.schema import ModelCard
     from birder.collection.sequencing import Shifted
+    from birder.collection.training import Trained
     from birder.errors import (
         BirderError,
         CollectionBusyError,
@@ -142,6 +143,7 @@ _HOMES = {
     ],
     "birder.collection.schema": ["ModelCard"],
     "birder.collection.sequencing": ["Shifted"],
+    "birder.collection.training": ["Trained"],
     "birder.errors": [
         "BirderError",
         "CollectionBusyError",
@@ -247,6 +249,7 @@ __all__ = [
     "Suggestions",
     "Tidied",
     "TornCopyError",
+    "Trained",
     "TrainedDetector",
     "Undone",
     "UnknownNameError",

@@ -44,6 +44,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
             "Adapted",
             "ExportedModel",
             "FieldApp",
+            "Trained",
             "Evaluation",
             "ShardsMade",
             "Detected",

@@ -168,6 +168,7 @@ def in_essence(text: str) -> set[str]:
     [
         ("learn.md", "report/report.html"),
         ("evaluate.md", "report/report.html"),
+        ("train.md", "groups.report/report.html"),
         ("train-clip.md", "shards/manifest.json"),
         ("train-detector.md", "again.json"),
         ("camera-traps.md", "camtrap-dp/datapackage.json"),

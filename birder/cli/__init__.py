@@ -48,6 +48,7 @@ from birder.cli.similar import similar
 from birder.cli.stats import stats
 from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
+from birder.cli.train import train
 from birder.cli.train_detector import train_detector
 
 _COLUMNS = shutil.get_terminal_size().columns
@@ -110,7 +111,13 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "shift-time": shift_time,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
-    "Learn": {"adapt": adapt, "evaluate": evaluate, "train-detector": train_detector, "shards": shards},
+    "Learn": {
+        "adapt": adapt,
+        "train": train,
+        "evaluate": evaluate,
+        "train-detector": train_detector,
+        "shards": shards,
+    },
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats, "activity": activity},
     "Exchange": {"export": export, "import": import_, "features": features},
     "Models": {

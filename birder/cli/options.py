@@ -66,7 +66,7 @@ Device: TypeAlias = Annotated[
     typer.Option("--device", metavar="DEVICE", help="Device to run on: cpu, cuda, mps, ... (default: best available)."),
 ]
 BatchSize: TypeAlias = Annotated[
-    int, typer.Option("--batch-size", min=1, metavar="N", help="Number of images embedded at once.")
+    int, typer.Option("--batch-size", min=1, metavar="N", help="Number of images that the network takes at once.")
 ]
 
 

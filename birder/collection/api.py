@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
 
     from birder.collection.detecting import Detected
     from birder.collection.evaluating import Evaluation
+    from birder.collection.training import Estimated, Trained
     from birder.evaluation.few_shot import Variant
     from birder.learning.adapt import Adapted
     from birder.learning.make_shards import ShardsMade
@@ -1015,6 +1016,113 @@ class Collection:
             taxonomy=None if taxonomy is None else Path(taxonomy),
             report=None if report is None else Path(report),
             progress=progress,
+        )
+
+    def train(
+        self,
+        column: str,
+        to: str | Path,
+        *,
+        init: str | Path | None = None,
+        group_by: str | Sequence[str] = (),
+        unfreeze_last: int | Literal["all"] | None = None,
+        epochs: int = 20,
+        lr: float = 5e-4,
+        batch_size: int = 32,
+        accumulate: int = 1,
+        size: int | None = None,
+        balance: bool = False,
+        device: str | None = None,
+        seed: int = 0,
+        resume: bool = False,
+        force: bool = False,
+        command: str | None = None,
+        estimated: Estimated | None = None,
+        progress: StageProgress = "auto",
+        stop: threading.Event | None = None,
+    ) -> Trained:
+        """Train the network itself on the images and their labels; what `birder train` does.
+
+        It begins with the classifier that `adapt` fits, and then lets the network learn as well: see docs/train.md. The
+        images are read again, through the decoder that `embed` uses; one that cannot be read is listed, and never ends
+        the training. A part of the labelled images, whole groups, is held out: it decides when to stop. The state is
+        saved every five minutes and after each epoch. On one device, a training that was stopped or killed and then
+        resumed gives the same network as one that was not, bit for bit. No label is changed.
+
+        Parameters
+        ----------
+        column
+            The column with the labels.
+        to
+            The checkpoint, .pt or .safetensors. NAME.report beside it has report.html, metrics.json and
+            predictions.parquet; NAME.training has the state until the training ends.
+        init
+            Begin with the network and classifier of this file, of `adapt` or `train`; its classes are those of the
+            labels.
+        group_by
+            As for `adapt`.
+        unfreeze_last
+            Let so many blocks of the network learn, counted from its output; "all": the whole network (default: four
+            fifths of the blocks).
+        epochs
+            The most epochs.
+        lr
+            The peak learning rate of the classifier; the layers before it learn more slowly.
+        batch_size
+            Images on a device at once.
+        accumulate
+            Compute each update from so many batches.
+        size
+            Height and width of the network's input in pixels (default: the network's own).
+        balance
+            Show images of every class equally often.
+        device
+            "cpu", "cuda", ... (default: best available).
+        seed
+            Of everything that is drawn.
+        resume
+            Go on with a training for this file that was stopped or killed.
+        force
+            Replace files, and begin anew where a training has not ended.
+        command
+            The command line that the report tells.
+        estimated
+            Called before the first update with the seconds that the training will take, measured on three batches, and
+            the type of the device; what it raises prevents the training.
+        progress
+            As for `adapt`.
+        stop
+            When it is set, the training saves its state and ends.
+
+        Raises
+        ------
+        ConfigError
+            The labels cannot be learned from, or an argument is out of range.
+        FileExistsError
+            The checkpoint or its report exists, or a training for it has not ended.
+        CollectionError
+            The network's weights are out of reach, as of imported embeddings.
+        MissingExtraError
+            The extra "learn" is not installed.
+        """
+        from birder.collection.training import train_collection
+        from birder.learning.finetune import Recipe
+
+        return train_collection(
+            self._rows,
+            column,
+            Path(to),
+            init=None if init is None else Path(init),
+            group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+            size=size,
+            recipe=Recipe(epochs, lr, batch_size, accumulate, unfreeze_last, balance, seed),
+            device=device,
+            resume=resume,
+            force=force,
+            command=command,
+            estimated=estimated,
+            progress=progress,
+            stop=stop,
         )
 
     def evaluate(

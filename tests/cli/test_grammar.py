@@ -15,7 +15,8 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
     "activity", "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map",
-    "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "undo",
+    "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "train",
+    "undo",
 }  # fmt: skip
 ON_MODELS = {"convert", "export-model", "fetch", "info", "models", "taxa", "train-detector"}
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
@@ -54,7 +55,8 @@ def test_every_command_belongs_to_one_kind() -> None:
 @pytest.mark.parametrize("command", sorted(ON_A_COLLECTION))
 def test_command_on_a_collection_takes_it_as_first_argument(command: str) -> None:
     first = arguments(command)[0]
-    assert (first.metavar, first.required, first.help) == ("COLLECTION", True, "The collection, a folder.")
+    required = command != "train"  # which takes --data instead
+    assert (first.metavar, first.required, first.help) == ("COLLECTION", required, "The collection, a folder.")
     assert "--in" not in options(command)
 
 
