@@ -65,7 +65,7 @@ def train_detector(
     epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="How often each image is seen.")] = 20,
     lr: Annotated[float, typer.Option("--lr", metavar="RATE", help="Peak learning rate.")] = 1e-3,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, metavar="N", help="Number of images embedded at once.")
+        int, typer.Option("--batch-size", min=1, metavar="N", help="Number of images that the network takes at once.")
     ] = 8,
     device: options.Device = None,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of everything that is drawn.")] = 0,

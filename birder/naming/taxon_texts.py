@@ -123,7 +123,8 @@ def _without_html(text: str) -> str:
 
 def _without_elements(line: str) -> str:
     """A line without a tag and the next closing one, again and again; what is between stays. Takes linear time."""
-    kept, at = [], 0
+    kept: list[str] = []
+    at = 0
     while True:
         opening = line.find("<", at)
         begin = line.find(">", opening + 1) + 1 if opening >= 0 else 0
