@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
-from birder.cli import app
+from birder.cli import _with_values, app
 from birder.cli.errors import examples_of
 from tests.cli.running import COMMAND, Session, run_birder, with_path
 from tests.hub import Hub
@@ -151,7 +151,7 @@ def test_every_help_has_an_example() -> None:
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
 def test_example_is_a_command_line_of_its_command(name: str, example: str) -> None:
-    program, command, *arguments = shlex.split(example)
+    program, command, *arguments = _with_values(shlex.split(example))
     assert (program, command) == ("birder", name)
     COMMANDS[name].make_context(name, arguments)  # raises where an option or value is unknown
 

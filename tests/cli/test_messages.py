@@ -15,7 +15,7 @@ from birder.cli import app
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-COMMAND = re.compile(rf"\bbirder ({'|'.join(COMMANDS)})\b((?:(?!, )[^\n:;`])*)")
+COMMAND = re.compile(rf"\bbirder ({'|'.join(COMMANDS)})(?![\w-])((?:(?!, )[^\n:;`])*)")
 
 
 def texts_of(path: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import Tokenizer
@@ -306,6 +306,7 @@ def test_the_tokenizer_file_gives_birder_s_tokens(tokenizer_file: Tokenizer, tex
     from birder.net.tokenizer import clean
 
     mended = clean(text)  # what is left to the reader of the file is ftfy and HTML
+    assume(clean(mended) == mended)
     assert tokenizer_file.encode(mended).ids == ClipTokenizer()(mended)[0].tolist()
 
 

@@ -164,6 +164,8 @@ def test_a_camtrap_package_is_its_media_with_deployments_and_observations() -> N
         "latitude": 51.496,
         "longitude": 4.774,
         "taken_at": datetime(2020, 5, 30, 4, 57, 37),
+        "deploymentStart": datetime(2020, 5, 30, 4, 57, 37),
+        "deploymentEnd": datetime(2020, 7, 1, 11, 41, 41),
         "eventID": "4bb69c45",
         "observationType": "animal",
         "lifeStage": "adult",

@@ -248,7 +248,7 @@ def drafts(dest: Path) -> Iterator[Path]:
     """Yield a folder beside `dest`; what is in it at the end is moved there, and nothing after an error."""
     with write_errors(dest, dest):
         dest.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".birder-", suffix=".part", dir=dest.parent))
+        folder = Path(tempfile.mkdtemp(prefix=".birder-", dir=dest.parent))
     try:
         with write_errors(dest, folder):
             yield folder
