@@ -28,6 +28,7 @@ from PIL import Image
 
 from birder.errors import WeightsError
 from birder.images.decode import to_rgb
+from birder.inference.first_touch import touch
 
 Category = Literal["animal", "person", "vehicle"]
 CATEGORIES: tuple[Category, ...] = ("animal", "person", "vehicle")
@@ -166,6 +167,7 @@ class Detector:
         graph.reshape([1, height, width, 3])
         hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
         self._compiled = core.compile_model(graph, "CPU", hints)
+        touch(self._compiled)
         self._of_thread = threading.local()
         self._requests = openvino.AsyncInferQueue(self._compiled)
         self._requests.set_callback(self._store)
@@ -259,7 +261,7 @@ def read_form(graph: openvino.Model, source: str) -> GraphForm:
     names = named or (CATEGORIES if count == len(CATEGORIES) else None)
     if names is None or len(names) != count:
         raise WeightsError(
-            f"{source} has {count} classes, and its metadata {f'{len(named)} names' if named else 'no names'}: "
+            f"{source} has {count} class{'es' if count != 1 else ''}, and its metadata {f'{len(named)} names' if named else 'no names'}: "
             "export it with the names of its classes."
         )
     if not any(name.lower() in _OF_NAMES["animal"] for name in names):

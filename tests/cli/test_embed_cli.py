@@ -135,6 +135,14 @@ def test_wrong_paths_are_reported_in_one_message(session: Session, arguments: li
     assert line.startswith("birder: ") and reason in line
 
 
+def test_options_of_detection_that_cannot_be_meant_are_refused(session: Session, tmp_path: Path) -> None:
+    said = session.run("embed", tmp_path, "--in", tmp_path / "c", "--empty", "note", code=2).stderr
+    assert "add --detect" in said
+    said = session.run("embed", "--detect=installed", "md_v5a.0.0.pt", tmp_path, "--in", tmp_path / "c", code=2).stderr
+    assert "md_v5a.0.0.pt is not a detector" in said and "ONNX" in said
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_folder_without_images_and_a_missing_argument_are_reported(session: Session, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no images in" in session.run("embed", tmp_path / "empty", "--in", tmp_path / "c", code=2).stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,28 @@ def test_every_form_gives_the_boxes_that_its_graph_has(tmp_path: Path, form: str
     assert person == pytest.approx(("person", 0.5, 0.0, 0.0, 0.125, 0.5, None), abs=1e-6)
     assert vehicle[2:6] == pytest.approx((0.125, 0.125, 0.375, 0.75), abs=1e-6)
     assert [each.confidence for each in find(path, Image.new("RGB", (128, 64)), min_conf=0.4)] == [0.75, 0.5]
+
+
+_AT_ONCE = """
+import sys, threading
+from PIL import Image
+from birder.inference.detector import Detector
+detector, image, go = Detector(sys.argv[1]), Image.new("RGB", (64, 64)), threading.Event()
+def find():
+    go.wait()
+    detector.find(image)
+threads = [threading.Thread(target=find) for _ in range(8)]
+for each in threads: each.start()
+go.set()
+for each in threads: each.join()
+"""
+
+
+def test_threads_may_begin_at_once_in_a_fresh_process(tmp_path: Path) -> None:
+    """They waited for each other forever, in one run of five; see `birder.inference.first_touch`."""
+    path = save(tmp_path / "d.onnx", rows_of("classes", [(16.0, 24.0, 48.0, 40.0, 0.75, 0)]), names=THREE)
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", _AT_ONCE, path], check=True, timeout=60)
 
 
 def test_boxes_are_clipped_to_the_image_and_those_beside_it_left_out(tmp_path: Path) -> None:
