@@ -261,7 +261,7 @@ def read_form(graph: openvino.Model, source: str) -> GraphForm:
     names = named or (CATEGORIES if count == len(CATEGORIES) else None)
     if names is None or len(names) != count:
         raise WeightsError(
-            f"{source} has {count} class{'es' if count != 1 else ''}, and its metadata {f'{len(named)} names' if named else 'no names'}: "
+            f"The number of classes in {source} is {count}, and that of the names in its metadata {len(named or ())}: "
             "export it with the names of its classes."
         )
     if not any(name.lower() in _OF_NAMES["animal"] for name in names):

@@ -8,9 +8,9 @@ import openvino
 def touch(compiled: openvino.CompiledModel) -> None:
     """Look at a request's tensors once, so that threads may do it at the same time from then on.
 
-    The first `Tensor.data` of a process initialises static variables of the binding, and gives up the interpreter's lock
-    meanwhile. Another thread that takes the lock and asks for `data` then waits for the variables with the lock held:
-    neither goes on, ever (seen with OpenVINO 2026.4).
+    The first `Tensor.data` of a process initialises static variables of the binding, and releases the interpreter's
+    lock meanwhile. Another thread that takes the lock and asks for `data` then waits for these variables while it holds
+    the lock: neither ever goes on (seen with OpenVINO 2026.4).
     """
     request = compiled.create_infer_request()
     _ = request.get_input_tensor().data, request.get_output_tensor().data
