@@ -174,10 +174,10 @@ def test_graph_that_takes_any_size_runs_at_the_one_its_metadata_name(tmp_path: P
     [
         ((1, 10), {"names": THREE}, r"output \[1,10\].*must have one input"),
         ((2, 252, 8), {"names": THREE}, "must have one input"),
-        ((1, 252, 8), {"names": "{0: 'animal'}"}, "3 classes, and its metadata 1 names"),
-        ((1, 252, 10), {}, "5 classes, and its metadata no names"),
+        ((1, 252, 8), {"names": "{0: 'animal'}"}, "is 3, and that of the names in its metadata 1"),
+        ((1, 252, 10), {}, "is 5, and that of the names in its metadata 0"),
         ((1, 252, 8), {"names": "['cup', 'fork', 'spoon']"}, "finds no animals; its classes are cup, fork, spoon"),
-        ((1, 252, 10), {"names": "__import__('os').system('true')"}, "5 classes, and its metadata no names"),
+        ((1, 252, 10), {"names": "__import__('os').system('true')"}, "is 5, and that of the names in its metadata 0"),
     ],
 )
 def test_graph_of_another_form_is_refused_with_what_was_found(
