@@ -205,6 +205,7 @@ def stations(there: Sequence[Station]) -> str:
     )
     about = f"Map of {len(there):,} deployments with their captures; the table below lists them"
     return (
-        f'<svg class="chart map" viewBox="0 0 {wide:.0f} {high:.0f}" role="img" aria-label="{about}">'
+        f'<svg class="chart map" viewBox="0 0 {wide:.0f} {high:.0f}" style="max-width: {wide:.0f}px" '
+        f'role="img" aria-label="{about}">'
         f"{rails}{circles}{bar}</svg>"
     )
