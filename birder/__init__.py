@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from birder.collection.backup import Backup
     from birder.collection.detecting import Detected
+    from birder.collection.detector_training import TrainedDetector, train_detector
     from birder.collection.evaluating import Evaluation
     from birder.collection.filter import Filter, parse_filter
     from birder.collection.functions import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     )
     from birder.collection.schema import ModelCard
     from birder.collection.sequencing import Shifted
+    from birder.collection.training import Trained
     from birder.errors import (
         BirderError,
         CollectionBusyError,
@@ -76,7 +78,10 @@ if TYPE_CHECKING:
     from birder.images.open import open_image
     from birder.images.transform import classification_transform
     from birder.inference.classification import infer_batch, infer_dataloader, infer_image
+    from birder.inference.export.run import ExportedModel, export_model
+    from birder.inference.export.web import FieldApp, export_to_web
     from birder.learning.adapt import Adapted
+    from birder.learning.make_shards import ShardsMade
     from birder.learning.suggest import Suggestion, Suggestions
     from birder.pipeline.run import EmbedReport, Progress
     from birder.registry import (
@@ -112,6 +117,7 @@ _HOMES = {
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
     "birder.collection.detecting": ["Detected"],
+    "birder.collection.detector_training": ["TrainedDetector", "train_detector"],
     "birder.collection.functions": [
         "classify",
         "detect",
@@ -137,6 +143,7 @@ _HOMES = {
     ],
     "birder.collection.schema": ["ModelCard"],
     "birder.collection.sequencing": ["Shifted"],
+    "birder.collection.training": ["Trained"],
     "birder.errors": [
         "BirderError",
         "CollectionBusyError",
@@ -163,7 +170,10 @@ _HOMES = {
     "birder.images.open": ["open_image"],
     "birder.images.transform": ["classification_transform"],
     "birder.inference.classification": ["infer_batch", "infer_dataloader", "infer_image"],
+    "birder.inference.export.run": ["ExportedModel", "export_model"],
+    "birder.inference.export.web": ["FieldApp", "export_to_web"],
     "birder.learning.adapt": ["Adapted"],
+    "birder.learning.make_shards": ["ShardsMade"],
     "birder.pipeline.run": ["EmbedReport", "Progress"],
     "birder.registry": ["create_network", "list_networks", "list_pretrained_models", "register_weights"],
     "birder.weights.checkpoint": [
@@ -202,6 +212,8 @@ __all__ = [
     "EmbedReport",
     "Evaluation",
     "ExportReport",
+    "ExportedModel",
+    "FieldApp",
     "FileExistsError",
     "Filter",
     "FilterError",
@@ -229,6 +241,7 @@ __all__ = [
     "Rows",
     "SearchResults",
     "Sequences",
+    "ShardsMade",
     "Shifted",
     "Species",
     "Stats",
@@ -236,6 +249,8 @@ __all__ = [
     "Suggestions",
     "Tidied",
     "TornCopyError",
+    "Trained",
+    "TrainedDetector",
     "Undone",
     "UnknownNameError",
     "ValueCount",
@@ -250,6 +265,8 @@ __all__ = [
     "create_network",
     "detect",
     "embed",
+    "export_model",
+    "export_to_web",
     "get_channels_from_signature",
     "get_num_labels_from_signature",
     "get_size_from_signature",
@@ -273,6 +290,7 @@ __all__ = [
     "predict",
     "register_weights",
     "save_model",
+    "train_detector",
 ]
 
 

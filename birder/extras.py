@@ -13,7 +13,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "heic": ("pillow_heif",),
     "remote": ("aiohttp",),
     "quantize": ("nncf",),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
     "video": ("av",),
+    "detector": ("faster_coco_eval",),
     "cluster": ("lance", "ray"),
 }
 """Extra -> the modules that it installs."""

@@ -19,13 +19,21 @@ PAGE = ROOT / "docs" / "api.md"
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Collections": ("open_collection", "create_collection", "embed", "import_file", "Collection"),
-    "Images without a collection": ("detect", "predict", "classify", "image_features", "list_taxa", "open_image"),
+    "Images without a collection": (
+        "detect",
+        "predict",
+        "classify",
+        "image_features",
+        "list_taxa",
+        "open_image",
+        "train_detector",
+    ),
     "Models": (
         *("list_pretrained_models", "load_pretrained_model", "load_pretrained_model_and_transform", "load_model"),
         *("load_model_with_cfg", "load_clip", "create_model_and_transforms", "get_tokenizer", "create_network"),
         *("list_networks", "register_weights", "save_model", "classification_transform", "infer_image", "infer_batch"),
         *("infer_dataloader", "get_size_from_signature", "get_channels_from_signature"),
-        *("get_num_labels_from_signature", "ModelInfo", "LoadedClip"),
+        *("get_num_labels_from_signature", "ModelInfo", "LoadedClip", "export_model", "export_to_web"),
     ),
     "Reports and results": (
         *("SearchResults", "Predictions", "HeldOut", "Duplicates", "Sequences", "Rows", "ImageFeatures"),
@@ -34,8 +42,13 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("Activity", "Species"),
         *(
             "Adapted",
+            "ExportedModel",
+            "FieldApp",
+            "Trained",
             "Evaluation",
+            "ShardsMade",
             "Detected",
+            "TrainedDetector",
             "Suggestions",
             "Suggestion",
             "Change",

@@ -47,6 +47,10 @@ def of_the_card(block: str) -> bool:
 
 WITH_PYTHON = [page for page in PAGES if any(not of_the_card(block) for block in blocks(page))]
 BEFORE = {
+    "export-model.md": """
+import birder
+birder.export_model("efficientnet_lite0_in1k", "lite0/lite0.onnx", with_transform=True)
+""",
     "inference.md": "\n".join(blocks(CARD)),
     "names.md": """
 import birder, pathlib
@@ -55,8 +59,14 @@ pathlib.Path("taxa.csv").write_text("\\n".join(["label,class", *sorted({*taxa})]
 adapted = birder.open_collection("photos.birder").adapt("label", taxonomy="taxa.csv", progress=None)
 adapted.save("owls.safetensors")
 """,
+    "train-detector.md": """
+import birder, pathlib
+files = sorted(pathlib.Path("examples/photos/birds").glob("*.jpg"))[:3]
+birder.detect(files, to="boxes.json", format="coco", min_conf=0.2, progress=None)
+pathlib.Path("judged.txt").write_text(files[0].stem)
+""",
 }
-"""What the reader of a page has run before: the README's example, `birder adapt`."""
+"""What the reader of a page has run before: the README's example, `birder adapt`, or boxes that were drawn."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -153,17 +163,29 @@ def in_essence(text: str) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["learn.md", "evaluate.md"])
-def test_the_tutorial_runs_from_label_to_export_and_prints_what_it_shows(
-    photos: Path, tmp_path: Path, page: str
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [
+        ("learn.md", "report/report.html"),
+        ("evaluate.md", "report/report.html"),
+        ("train.md", "groups.report/report.html"),
+        ("train-clip.md", "shards/manifest.json"),
+        ("train-detector.md", "again.json"),
+        ("camera-traps.md", "camtrap-dp/datapackage.json"),
+        ("export-model.md", "lite0/lite0.onnx"),
+    ],
+)
+def test_a_tutorial_runs_from_its_first_line_to_its_last_and_prints_what_it_shows(
+    tmp_path: Path, page: str, made: str
 ) -> None:
-    shutil.copytree(photos, tmp_path / "examples" / "photos")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
     session = Session(cwd=tmp_path)
     for command, lines in commands(ROOT / "docs" / page):
         done = session.run(*shlex.split(command)[1:])
+        assert done.returncode == 0, (command, done.stderr)
         assert in_essence("\n".join(lines)) - in_essence(done.stdout + done.stderr) == set(), command
     session.close()
-    assert (tmp_path / "report" / "report.html").exists()
+    assert (tmp_path / made).exists()
 
 
 def test_the_page_of_the_python_interface_is_made_from_the_docstrings() -> None:

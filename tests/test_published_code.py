@@ -74,7 +74,7 @@ def test_load_model_by_path_and_by_name(st: bool, models: Path) -> None:
 
 
 def test_what_load_model_cannot_is_said(models: Path) -> None:
-    kinds: dict[str, Any] = dict.fromkeys(("quantized", "reparameterized", "pts", "pt2"), True)
+    kinds: dict[str, Any] = dict.fromkeys(("quantized", "reparameterized", "pts"), True)
     for kind, wanted in kinds.items():
         with pytest.raises(ConfigError, match=f"leave out {kind}=True"):
             fs_ops.load_model(torch.device("cpu"), "vit_b16_pn", inference=True, **{kind: wanted})

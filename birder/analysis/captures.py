@@ -16,12 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.analysis.sequences import image_of
 from birder.collection.filter import Filter
 from birder.collection.predictions import LABEL, PREFIX
 from birder.collection.reading import RowReader
 from birder.collection.schema import DEPLOYMENT, LABEL_SOURCE, TIME_OF_IMAGE
 from birder.errors import unknown_name
+from birder.sources import image_of
 from birder.formats.camtrap.observations import NOT_ANIMALS
 from birder.taxonomy import RANKS
 

@@ -25,6 +25,7 @@ from birder.cli.embed import INSTALLED, THIS_MACHINE, embed
 from birder.cli.errors import exit_code, message_of, orderly_end, show_warning, tell_usage_error
 from birder.cli.evaluate import evaluate
 from birder.cli.export import export
+from birder.cli.export_model import export_model
 from birder.cli.failures import failures
 from birder.cli.features import features
 from birder.cli.fetch import fetch
@@ -41,11 +42,14 @@ from birder.cli.relocate import relocate
 from birder.cli.search import search
 from birder.cli.sequences import sequences
 from birder.cli.serve import serve
+from birder.cli.shards import shards
 from birder.cli.shift_time import shift_time
 from birder.cli.similar import similar
 from birder.cli.stats import stats
 from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
+from birder.cli.train import train
+from birder.cli.train_detector import train_detector
 
 _COLUMNS = shutil.get_terminal_size().columns
 _IS_NARROW = _COLUMNS < 60  # then boxes around help would cut words off
@@ -107,10 +111,23 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "shift-time": shift_time,
     },
     "Search and names": {"search": search, "similar": similar, "predict": predict, "classify": classify, "taxa": taxa},
-    "Learn": {"adapt": adapt, "evaluate": evaluate},
+    "Learn": {
+        "adapt": adapt,
+        "train": train,
+        "evaluate": evaluate,
+        "train-detector": train_detector,
+        "shards": shards,
+    },
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats, "activity": activity},
     "Exchange": {"export": export, "import": import_, "features": features},
-    "Models": {"models": models, "info": info, "fetch": fetch, "convert": convert, "quantize": quantize},
+    "Models": {
+        "models": models,
+        "info": info,
+        "fetch": fetch,
+        "convert": convert,
+        "quantize": quantize,
+        "export-model": export_model,
+    },
 }
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
@@ -140,12 +157,13 @@ def _with_values(arguments: list[str]) -> list[str]:
     What follows `--detect` is a detector if it looks like one, and else an image.
     """
     from birder.registry import detectors
+    from birder.weights.detector import ENDINGS
 
     told = []
     for argument, after in zip(arguments, [*arguments[1:], "-"], strict=True):
         if argument == "--ray" and after.startswith("-"):
             argument = f"--ray={THIS_MACHINE}"
-        elif argument == "--detect" and not after.lower().endswith(".onnx") and after not in detectors():
+        elif argument == "--detect" and not after.lower().endswith(ENDINGS) and after not in detectors():
             argument = f"--detect={INSTALLED}"
         told.append(argument)
     return told

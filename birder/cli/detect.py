@@ -30,7 +30,8 @@ def detect(
         typer.Option(
             "--model",
             metavar="DETECTOR",
-            help="Detector: an ONNX file of MegaDetector or another YOLO (default: the one installed with Birder).",
+            help="Detector: an ONNX file of MegaDetector or another YOLO, or what birder train-detector wrote "
+            "(default: the one installed with Birder).",
         ),
     ] = None,
     min_conf: Annotated[

@@ -167,8 +167,6 @@ def embed(
         options.wrong_use("--threads cannot be combined with --ray, which assigns processors itself.")
     if empty is not None and detect is None:
         options.wrong_use("--empty says what becomes of images on which --detect finds no animal: add --detect.")
-    if detect is not None and (other := next((each for each in images or () if _is_checkpoint(each)), None)):
-        options.wrong_use(f"{other} is not a detector that Birder can run: export it to ONNX (--detect FILE.onnx).")
     empty = empty or "keep"
     for name, value in LEAN.items():
         os.environ.setdefault(name, value)
@@ -272,11 +270,6 @@ def _tell_size(patches: list[int], images: int, to: Path) -> None:
         f"Patch tokens: {rows} x {columns} x {width} values of 2 bytes, {each / 1024:,.0f} KiB an image: "
         f"{images:,} take {each * images / 1e9:,.2f} GB; {shutil.disk_usage(to).free / 1e9:,.1f} GB are free."
     )
-
-
-def _is_checkpoint(image: str) -> bool:
-    """Whether what is named as an image is a detector in a format of PyTorch: what follows --detect may be an image."""
-    return image.lower().endswith((".pt", ".pth"))
 
 
 @contextmanager

@@ -67,7 +67,7 @@ Device: TypeAlias = Annotated[
     typer.Option("--device", metavar="DEVICE", help="Device to run on: cpu, cuda, mps, ... (default: best available)."),
 ]
 BatchSize: TypeAlias = Annotated[
-    int, typer.Option("--batch-size", min=1, metavar="N", help="Number of images embedded at once.")
+    int, typer.Option("--batch-size", min=1, metavar="N", help="Number of images that the network takes at once.")
 ]
 
 
@@ -133,6 +133,11 @@ def check_to(to: Path | None, force: bool) -> None:
     """
     if to is not None and not force and to.exists():
         raise file_exists(to)
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """The names in an option that takes several, separated by commas."""
+    return () if text is None else tuple(name for part in text.split(",") if (name := part.strip()))
 
 
 def wrong_use(message: str) -> NoReturn:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -83,8 +83,10 @@ if TYPE_CHECKING:
 
     from birder.collection.detecting import Detected
     from birder.collection.evaluating import Evaluation
+    from birder.collection.training import Estimated, Trained
     from birder.evaluation.few_shot import Variant
     from birder.learning.adapt import Adapted
+    from birder.learning.make_shards import ShardsMade
     from birder.learning.splits import Split
     from birder.weights.clip import LoadedClip
 
@@ -1016,6 +1018,113 @@ class Collection:
             progress=progress,
         )
 
+    def train(
+        self,
+        column: str,
+        to: str | Path,
+        *,
+        init: str | Path | None = None,
+        group_by: str | Sequence[str] = (),
+        unfreeze_last: int | Literal["all"] | None = None,
+        epochs: int = 20,
+        lr: float = 5e-4,
+        batch_size: int = 32,
+        accumulate: int = 1,
+        size: int | None = None,
+        balance: bool = False,
+        device: str | None = None,
+        seed: int = 0,
+        resume: bool = False,
+        force: bool = False,
+        command: str | None = None,
+        estimated: Estimated | None = None,
+        progress: StageProgress = "auto",
+        stop: threading.Event | None = None,
+    ) -> Trained:
+        """Train the network itself on the images and their labels; what `birder train` does.
+
+        It begins with the classifier that `adapt` fits, and then lets the network learn as well: see docs/train.md. The
+        images are read again, through the decoder that `embed` uses; one that cannot be read is listed, and never ends
+        the training. A part of the labelled images, whole groups, is held out: it decides when to stop. The state is
+        saved every five minutes and after each epoch. On one device, a training that was stopped or killed and then
+        resumed gives the same network as one that was not, bit for bit. No label is changed.
+
+        Parameters
+        ----------
+        column
+            The column with the labels.
+        to
+            The checkpoint, .pt or .safetensors. NAME.report beside it has report.html, metrics.json and
+            predictions.parquet; NAME.training has the state until the training ends.
+        init
+            Begin with the network and classifier of this file, of `adapt` or `train`; its classes are those of the
+            labels.
+        group_by
+            As for `adapt`.
+        unfreeze_last
+            Let so many blocks of the network learn, counted from its output; "all": the whole network (default: four
+            fifths of the blocks).
+        epochs
+            The most epochs.
+        lr
+            The peak learning rate of the classifier; the layers before it learn more slowly.
+        batch_size
+            Images on a device at once.
+        accumulate
+            Compute each update from so many batches.
+        size
+            Height and width of the network's input in pixels (default: the network's own).
+        balance
+            Show images of every class equally often.
+        device
+            "cpu", "cuda", ... (default: best available).
+        seed
+            Of everything that is drawn.
+        resume
+            Go on with a training for this file that was stopped or killed.
+        force
+            Replace files, and begin anew where a training has not ended.
+        command
+            The command line that the report tells.
+        estimated
+            Called before the first update with the seconds that the training will take, measured on three batches, and
+            the type of the device; what it raises prevents the training.
+        progress
+            As for `adapt`.
+        stop
+            When it is set, the training saves its state and ends.
+
+        Raises
+        ------
+        ConfigError
+            The labels cannot be learned from, or an argument is out of range.
+        FileExistsError
+            The checkpoint or its report exists, or a training for it has not ended.
+        CollectionError
+            The network's weights are out of reach, as of imported embeddings.
+        MissingExtraError
+            The extra "learn" is not installed.
+        """
+        from birder.collection.training import train_collection
+        from birder.learning.finetune import Recipe
+
+        return train_collection(
+            self._rows,
+            column,
+            Path(to),
+            init=None if init is None else Path(init),
+            group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+            size=size,
+            recipe=Recipe(epochs, lr, batch_size, accumulate, unfreeze_last, balance, seed),
+            device=device,
+            resume=resume,
+            force=force,
+            command=command,
+            estimated=estimated,
+            progress=progress,
+            stop=stop,
+        )
+
     def evaluate(
         self,
         column: str = "label",
@@ -1460,6 +1569,93 @@ class Collection:
             classifier=classifier,
             images_at=images_at,
         )
+
+    def shards(
+        self,
+        to: str | Path,
+        *,
+        column: str = "label",
+        taxonomy: str | Path | None = None,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        size: int = 224,
+        records: int = 100_000,
+        val_share: float = 0.05,
+        seed: int = 0,
+        force: bool = False,
+        progress: StageProgress = "auto",
+    ) -> ShardsMade:
+        """Write the images that have a taxon as shards to train CLIP on, in the layout of TreeOfLife-10M.
+
+        Tar files of KEY.jpg, squashed to `size` x `size` pixels, and ten texts, KEY.sci.txt to KEY.taxonTag_com.txt, in
+        the folders train/ and val/; and manifest.json, which says what was written and what was left out. Images of one
+        group are never on both sides. A run that was stopped goes on where it was if it is started again, and the same
+        rows give the same bytes.
+
+        Parameters
+        ----------
+        to
+            The folder to write.
+        column
+            The column with the labels.
+        taxonomy
+            A .csv or .parquet file with the ranks above the labels, and perhaps a column common_name (default: the
+            collection's columns of ranks).
+        where
+            A filter: only these rows.
+        group_by
+            As for `adapt`.
+        size
+            Width and height of the images in pixels.
+        records
+            The most samples of a shard; it is also full at 3 GB.
+        val_share
+            The share that is held out for validation, from 0 to 0.5.
+        seed
+            Of the split.
+        force
+            Replace shards that are there from other rows or options.
+        progress
+            As for `adapt`.
+
+        Returns
+        -------
+        What was written, with `records("train")`, `failed` and `manifest`.
+
+        Raises
+        ------
+        ConfigError
+            No row has a taxon, or an option cannot be used.
+        FileExistsError
+            Birder's own: the folder has shards of other rows or options, and `force` is not given.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> import pyarrow as pa, pyarrow.csv
+        >>> taxa = pa.table({"label": ["birds", "fish"], "class": ["Aves", "Actinopterygii"]})
+        >>> pa.csv.write_csv(taxa, "taxa.csv")
+        >>> made = collection.shards("shards", taxonomy="taxa.csv", val_share=0.2)
+        >>> made.records("train"), made.records("val")
+        (28, 8)
+        """
+        from birder.learning.make_shards import make_shards
+
+        with stages_shown(progress) as show:
+            return make_shards(
+                self._rows,
+                Path(to),
+                column=column,
+                taxonomy=None if taxonomy is None else Path(taxonomy),
+                where=where,
+                group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+                size=size,
+                records=records,
+                share=val_share,
+                seed=seed,
+                force=force,
+                progress=show,
+            )
 
     def backup(self, to: str | Path, *, progress: StageProgress = "auto") -> Backup:
         """Make a consistent copy of the collection, even while it is in use; a repeated backup copies only what is new.

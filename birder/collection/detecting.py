@@ -125,7 +125,8 @@ def _detect(sources: Sequence[Source], root: str | None, options: DetectOptions)
     to, min_conf = options["to"], options["min_conf"]
     file = resolve_detector(options["model"])
     detector = Detector(file.path)
-    facts = DetectorFacts(file.name, file.sha256, detector.form.size, min_conf)
+    classes = detector.form.names if detector.form.others is not None else ()
+    facts = DetectorFacts(file.name, file.sha256, detector.form.size, min_conf, classes)
     kept = None if to is None else Kept(Path(to), {"detector": file.sha256, "minimum_confidence": min_conf})
     last = DetectProgress(0)
 

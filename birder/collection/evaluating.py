@@ -173,8 +173,8 @@ def evaluate_collection(
             if not len(rows):
                 raise CollectionError(
                     f"{told['classifier']} was trained on all {left_out:,} labelled images of {storage.path}, or on "
-                    "near-duplicates of them. Evaluate it on a collection that it has not seen; how good it was in "
-                    "cross-validation is in the file: birder info"
+                    "near-duplicates of them. Evaluate it on a collection that it has not seen; how good it was when "
+                    "it was made is in the file: birder info"
                 )
         show("finding groups", 0.0)
         groups, names = groups_of(storage, rows, column=column, group_by=group_by, split=split)
@@ -336,7 +336,7 @@ def _left_out(seen: Bools, classifier: Classifier) -> list[str]:
         found = "No image was" if not count else "1 image was" if count == 1 else f"{count:,} images were"
         return [
             f"{found} left out because the classifier was trained on them. Near-duplicates of training images were not "
-            "looked for: the file keeps no examples (birder adapt --unknown none)."
+            "looked for: the file keeps no examples (birder train, or birder adapt --unknown none)."
         ]
     some = f" Near-duplicates were looked for among {kept:,} of the {trained:,} training images." * (kept < trained)
     if not count:

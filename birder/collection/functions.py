@@ -160,8 +160,8 @@ def detect(
     images
         Files, folders, patterns, URLs, tables and shards, as for `Collection.embed`.
     model
-        A registered detector, or an ONNX file: MegaDetector v5, v6 or v1000, or another YOLO whose classes have names
-        (default: the detector that is installed with Birder).
+        A registered detector; an ONNX file: MegaDetector v5, v6 or v1000, or another YOLO whose classes have names; or
+        a checkpoint that `train_detector` wrote (default: the detector that is installed with Birder).
     min_conf
         Boxes with a lower confidence are left out.
     to

@@ -14,10 +14,10 @@ import torch
 from birder.common.lib import get_network_name
 from birder.conf import settings
 from birder.errors import ConfigError
-from birder.net.base import Backbone
 from birder.registry import weights_spec
 from birder.weights import load
 from birder.weights.checkpoint import RgbStats, Signature, save_model
+from birder.weights.exported import load_pt2
 from birder.weights.hub import fetch
 from birder.weights.load import ModelInfo, load_model_with_cfg
 
@@ -82,22 +82,29 @@ def load_model(
     pt2: bool = False,
     st: bool = False,
     dtype: torch.dtype | None = None,
-) -> tuple[Backbone, ModelInfo]:
+) -> tuple[Any, ModelInfo]:
     """`birder.load_model`, which finds the file by network, tag and epoch where no path is given.
+
+    With `pt2`, what was exported is loaded (`birder.weights.exported.load_pt2`): a program, from people you trust.
 
     Raises
     ------
     ConfigError
-        A kind of file or network that Birder does not have: quantised, TorchScript, PT2, reparameterised.
+        A kind of file or network that Birder does not have: quantised, TorchScript, reparameterised; or another size or
+        configuration of an exported network.
     WeightsError
         As `birder.load_model`.
     """
-    wanted = {"quantized": quantized, "reparameterized": reparameterized, "pts": pts, "pt2": pt2}
+    wanted = {"quantized": quantized, "reparameterized": reparameterized, "pts": pts}
     for name, value in wanted.items():
         if value:
-            raise ConfigError(f"Birder loads .pt and .safetensors checkpoints as they are: leave out {name}=True.")
+            raise ConfigError(f"Birder loads .pt, .safetensors and .pt2 files as they are: leave out {name}=True.")
     if path is None:
-        path = model_path(get_network_name(network, tag), epoch=epoch, st=st)
+        path = model_path(get_network_name(network, tag), epoch=epoch, st=st, pt2=pt2)
+    if pt2:
+        if new_size is not None or config:
+            raise ConfigError("An exported network has one size and configuration: leave out new_size and config.")
+        return load_pt2(path, device=device, dtype=dtype)
     return load.load_model(
         network, path, config=config, inference=inference, device=device, dtype=dtype, new_size=new_size
     )

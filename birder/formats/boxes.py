@@ -1,4 +1,4 @@
-"""Detections on images_, written for other tools: MegaDetector's results, format 1.4, and COCO's JSON."""
+"""Detections on images, written for other tools: MegaDetector's results, format 1.4, and COCO's JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from birder.files import replacing
 from birder.formats.megadetector import BOX_DIGITS, CONFIDENCE_DIGITS
-from birder.inference.detector import CATEGORIES, ImageDetections
+from birder.inference.detector import CATEGORIES, Detection, ImageDetections
 from birder.version import __version__
 
 BoxFormat = Literal["megadetector", "coco"]
@@ -21,12 +21,21 @@ _KEYS = {category: str(number) for number, category in enumerate(CATEGORIES, 1)}
 
 @dataclass(frozen=True)
 class DetectorFacts:
-    """What the results say of the detector: its name, sha256, input size, and the minimum confidence of the boxes."""
+    """What the results say of the detector: its name, sha256, input size, and the minimum confidence of the boxes.
+
+    `classes` are those that a user trained it on, which are written beside the categories; of others they are empty.
+    """
 
     name: str
     sha256: str
     size: tuple[int, int]
     min_conf: float
+    classes: tuple[str, ...] = ()
+
+    def class_of(self, box: Detection) -> int:
+        """The number of a box's class in `classes`, from 1."""
+        name = box.hint or next(each for each in self.classes if each.lower() == box.category)
+        return self.classes.index(name) + 1
 
 
 def write_boxes(
@@ -39,6 +48,7 @@ def write_boxes(
 
 
 def _megadetector(results: Sequence[ImageDetections], detector: DetectorFacts) -> dict[str, Any]:
+    classes = list(enumerate(detector.classes, 1))
     images: list[dict[str, Any]] = []
     for each in results:
         if each.detections is None:
@@ -50,12 +60,18 @@ def _megadetector(results: Sequence[ImageDetections], detector: DetectorFacts) -
                 "conf": round(box.confidence, CONFIDENCE_DIGITS),
                 "bbox": [round(value, BOX_DIGITS) for value in (box.x, box.y, box.width, box.height)],
             }
+            | (
+                {"classifications": [[str(detector.class_of(box)), round(box.confidence, CONFIDENCE_DIGITS)]]}
+                if detector.classes
+                else {}
+            )
             for box in each.detections
         ]
         images.append({"file": each.name, "width": each.width, "height": each.height, "detections": boxes})
     return {
         "info": _info(detector) | {"format_version": "1.4"},
         "detection_categories": {key: name for name, key in _KEYS.items()},
+        **({"classification_categories": {str(n): name for n, name in classes}} if classes else {}),
         "images": images,
     }
 
@@ -72,7 +88,7 @@ def _coco(results: Sequence[ImageDetections], detector: DetectorFacts) -> dict[s
                 {
                     "id": len(annotations) + 1,
                     "image_id": number,
-                    "category_id": int(_KEYS[box.category]),
+                    "category_id": detector.class_of(box) if detector.classes else int(_KEYS[box.category]),
                     "bbox": [round(value, 2) for value in (left, top, width, height)],
                     "area": round(width * height, 2),
                     "iscrowd": 0,
@@ -83,7 +99,7 @@ def _coco(results: Sequence[ImageDetections], detector: DetectorFacts) -> dict[s
         "info": _info(detector),
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": int(key), "name": name} for name, key in _KEYS.items()],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(detector.classes or CATEGORIES, 1)],
         "failures": [{"file_name": each.name, "reason": each.failure} for each in results if each.detections is None],
     }
 

@@ -1,5 +1,7 @@
 """Detectors: what finds animals, persons and vehicles on images. ONNX graphs, run by OpenVINO on the CPU.
 
+A detector that `birder train-detector` wrote becomes such a graph as it is opened.
+
 Three forms of output are understood, told apart by their shapes and the graph's metadata. N is the number of boxes, C
 of classes; boxes are in pixels of the input.
 
@@ -16,8 +18,9 @@ from __future__ import annotations
 import ast
 import math
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,7 +31,10 @@ from PIL import Image
 
 from birder.errors import WeightsError
 from birder.images.decode import to_rgb
+from birder.inference.engine_openvino import GRAPH, graphs_folder, is_kept, keep_graph, read_facts
 from birder.inference.first_touch import touch
+from birder.weights.detector import CHECKPOINTS, load_detector
+from birder.weights.hub import check_is_file, sha256_of
 
 Category = Literal["animal", "person", "vehicle"]
 CATEGORIES: tuple[Category, ...] = ("animal", "person", "vehicle")
@@ -40,16 +46,16 @@ _OF_NAMES: dict[Category, frozenset[str]] = {
     "person": frozenset(["person", "human"]),
     "vehicle": frozenset(["vehicle", "bicycle", "car", "motorcycle", "bus", "truck"]),
 }
-"""Names of classes by category, COCO's among them; boxes of any other class are left out."""
+"""Names of classes by category, COCO's among them; of any other class, `GraphForm.others` says what becomes."""
 _FORMS = (
     "it must have one input (1, 3, H, W) and one output: (1, N, 5 + classes) as YOLOv5 and MegaDetector v5, "
     "(1, 4 + classes, N) as later YOLOs and MegaDetector v6, or (1, N, 6) with the suppression in the graph"
 )
 _STRIDES = (8, 16, 32)
-_OVERLAP = 0.5
+OVERLAP = 0.5
 """Intersection over union above which the lower of two boxes of a category is suppressed."""
 _CANDIDATES = 1000
-_MOST = 300
+MOST_BOXES = 300
 """Boxes that are compared with one another, the highest-confidence ones, and that are given; of an image."""
 _LONGEST_NAMES = 100_000
 _FILL = 114
@@ -111,12 +117,19 @@ class GraphForm:
         Input (height, width) in pixels.
     fill
         Grey level around the image, 0 to 255.
+    others
+        The category of classes whose names tell none; None leaves their boxes out.
     """
 
     form: Form
     names: tuple[str, ...]
     size: tuple[int, int]
     fill: int
+    others: Category | None = None
+
+    def category(self, name: str) -> Category | None:
+        """The category of a class."""
+        return next((each for each, names in _OF_NAMES.items() if name.lower() in names), self.others)
 
     @property
     def boxes(self) -> int:
@@ -130,7 +143,8 @@ class Detector:
     Parameters
     ----------
     path
-        An ONNX file.
+        An ONNX file, or a checkpoint in the Birder format (.pt, .safetensors). Of the classes of a checkpoint, those
+        that name neither a person nor a vehicle are animals; `Detection.hint` says which.
 
     Attributes
     ----------
@@ -140,22 +154,13 @@ class Detector:
     Raises
     ------
     WeightsError
-        The file is not an ONNX graph, or not one of a form that is understood.
+        The file is not an ONNX graph, or not one of a form that is understood; or the checkpoint is not a detector's.
     """
 
     def __init__(self, path: str | Path) -> None:
         core = openvino.Core()
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise WeightsError(f"Cannot read {path}: {error.strerror}.") from None
-        try:
-            # From memory, so that a graph cannot name other files to read its weights from.
-            graph = core.read_model(content, b"")
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1][:200]
-            raise WeightsError(f"Cannot read {path} as an ONNX graph: {reason}") from None
-        self.form = read_form(graph, str(path))
+        read = _network if Path(path).suffix.lower() in CHECKPOINTS else _onnx
+        graph, self.form = read(core, Path(path))
         height, width = self.form.size
         prepared = openvino.preprocess.PrePostProcessor(graph)
         given = prepared.input()
@@ -179,14 +184,7 @@ class Detector:
 
     def prepare(self, image: Image.Image) -> tuple[npt.NDArray[np.uint8], Letterbox]:
         """Letterbox an image of any mode: pixels (H, W, 3) uint8, and where the image lies in them."""
-        height, width = self.form.size
-        scale = min(width / image.width, height / image.height)
-        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-        pixels = np.full((height, width, 3), self.form.fill, np.uint8)
-        small = to_rgb(image).resize(inner, Image.Resampling.BILINEAR, reducing_gap=3.0)
-        pixels[top : top + inner[1], left : left + inner[0]] = np.asarray(small)
-        return pixels, Letterbox(left, top, *inner)
+        return letterboxed(image, self.form.size, self.form.fill)
 
     def find(self, image: Image.Image, *, min_conf: float = 0.05) -> list[Detection]:
         """Find what is on an image of any mode, as `detect` does; many threads may call it at once."""
@@ -223,6 +221,77 @@ class Detector:
             self._requests.start_async({0: pixels[None]}, (outputs, place))
         self._requests.wait_all()
         return [outputs[place] for place in range(len(images))]
+
+
+def letterboxed(
+    image: Image.Image, size: tuple[int, int], fill: int, scale: float = 1.0
+) -> tuple[npt.NDArray[np.uint8], Letterbox]:
+    """Resize an image of any mode to fit (height, width), centred on grey.
+
+    Parameters
+    ----------
+    fill
+        The grey, 0 to 255.
+    scale
+        Of what fits; at most 1.
+
+    Returns
+    -------
+    Pixels (H, W, 3) uint8, and where the image lies in them.
+    """
+    height, width = size
+    scale = scale * min(width / image.width, height / image.height)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    pixels = np.full((height, width, 3), fill, np.uint8)
+    small = to_rgb(image).resize(inner, Image.Resampling.BILINEAR, reducing_gap=3.0)
+    pixels[top : top + inner[1], left : left + inner[0]] = np.asarray(small)
+    return pixels, Letterbox(left, top, *inner)
+
+
+def _network(core: openvino.Core, path: Path) -> tuple[openvino.Model, GraphForm]:
+    """The graph of a detector's checkpoint: made once, and kept on disk by the file's sha256."""
+    check_is_file(path)
+    folder = graphs_folder() / f"{sha256_of(path)}-detector"
+    if not is_kept(folder):
+        graph, form = _traced(path)
+        keep_graph(folder, graph, asdict(form))
+    facts = read_facts(folder)
+    form = GraphForm(
+        facts["form"], tuple(facts["names"]), (facts["size"][0], facts["size"][1]), facts["fill"], facts["others"]
+    )
+    return core.read_model(folder / GRAPH), form
+
+
+def _traced(path: Path) -> tuple[openvino.Model, GraphForm]:
+    import torch
+
+    from birder.net.fcos import RawDetections
+
+    detector = load_detector(path)
+    height, width = detector.net.size
+    module = RawDetections(detector.net, detector.rgb_stats).eval()
+    with warnings.catch_warnings():
+        # The tracer remarks that sizes become constants, which they are; its end is announced (see engine_openvino).
+        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        graph = openvino.convert_model(module, example_input=torch.zeros(1, 3, height, width))
+    graph.reshape([1, 3, height, width])
+    return graph, GraphForm("classes", detector.classes, (height, width), detector.fill, others="animal")
+
+
+def _onnx(core: openvino.Core, path: Path) -> tuple[openvino.Model, GraphForm]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error.strerror}.") from None
+    try:
+        # From memory, so that a graph cannot name other files to read its weights from.
+        graph = core.read_model(content, b"")
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise WeightsError(f"Cannot read {path} as an ONNX graph: {reason}") from None
+    return graph, read_form(graph, str(path))
 
 
 def read_form(graph: openvino.Model, source: str) -> GraphForm:
@@ -273,7 +342,7 @@ def read_form(graph: openvino.Model, source: str) -> GraphForm:
 def found(output: Rows, form: GraphForm, place: Letterbox, min_conf: float) -> list[Detection]:
     """The boxes in a graph's output (N, 5 + C), (4 + C, N) or (N, 6) of one image."""
     boxes, scores, classes = _read(np.asarray(output, np.float32), form)
-    of_class = [_category(name) for name in form.names]
+    of_class = [form.category(name) for name in form.names]
     detections = []
     for category in CATEGORIES:
         codes = [code for code, each in enumerate(of_class) if each == category]
@@ -289,13 +358,13 @@ def found(output: Rows, form: GraphForm, place: Letterbox, min_conf: float) -> l
         likely = np.flatnonzero((confidences >= min_conf) & np.isfinite(boxes).all(1))
         order = likely[np.argsort(-confidences[likely], kind="stable")][:_CANDIDATES]
         kept = order if classes is not None else order[_apart(boxes[order])]
-        for i in kept[:_MOST]:
+        for i in kept[:MOST_BOXES]:
             box = _in_image(boxes[i], place)
             if box is not None:
                 name = form.names[which[i]]
                 hint = None if name.lower() == category else name
                 detections.append(Detection(category, min(float(confidences[i]), 1.0), *box, hint))
-    return sorted(detections, key=lambda each: -each.confidence)[:_MOST]
+    return sorted(detections, key=lambda each: -each.confidence)[:MOST_BOXES]
 
 
 def _read(output: Rows, form: GraphForm) -> tuple[Rows, Rows, npt.NDArray[np.int64] | None]:
@@ -310,21 +379,17 @@ def _read(output: Rows, form: GraphForm) -> tuple[Rows, Rows, npt.NDArray[np.int
     return boxes, rows[:, 5:] * rows[:, 4:5] if form.form == "objectness" else rows[:, 4:], None
 
 
-def _category(name: str) -> Category | None:
-    return next((category for category, names in _OF_NAMES.items() if name.lower() in names), None)
-
-
 def _apart(boxes: Rows) -> npt.NDArray[np.int64]:
-    """Indices of boxes (N, 4), best first, that overlap none of the better ones by more than `_OVERLAP`."""
+    """Indices of boxes (N, 4), best first, that overlap none of the better ones by more than `OVERLAP`."""
     areas = (boxes[:, 2] - boxes[:, 0]).clip(0) * (boxes[:, 3] - boxes[:, 1]).clip(0)
     left = np.arange(len(boxes))
     kept: list[int] = []
-    while len(left) and len(kept) < _MOST:
+    while len(left) and len(kept) < MOST_BOXES:
         best, left = left[0], left[1:]
         kept.append(best)
         sides = np.minimum(boxes[left, 2:], boxes[best, 2:]) - np.maximum(boxes[left, :2], boxes[best, :2])
         shared = sides.clip(0).prod(1)
-        left = left[shared <= _OVERLAP * (areas[left] + areas[best] - shared)]
+        left = left[shared <= OVERLAP * (areas[left] + areas[best] - shared)]
     return np.array(kept, np.int64)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PRECISIONS = ("bf16", "fp32", "int8")
 _CHUNK = 4
 """Images a request: small enough that all streams end together, large enough to fill the matrix units."""
-_GRAPH, _FACTS = "graph.xml", "graph.json"
+GRAPH, _FACTS = "graph.xml", "graph.json"
 
 
 @functools.cache
@@ -41,15 +41,19 @@ def has_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def graphs_folder() -> Path:
+    """Where the graphs that these versions of Birder and OpenVINO have made are kept."""
+    return cache_folder() / "graphs" / f"birder-{__version__}-openvino-{openvino.__version__.split('-')[0]}"
+
+
 def graph_folder(weights: Weights, kind: str = "float") -> Path:
     """Where the graph of an image encoder is kept; `kind` is "float", "patches" (with patch tokens) or "int8".
 
     The same file gives another graph in another network or with another configuration.
     """
-    versions = f"birder-{__version__}-openvino-{openvino.__version__.split('-')[0]}"
     config = json.dumps(weights.config, sort_keys=True, default=str)
     suffix = f"-{hashlib.sha256(config.encode()).hexdigest()[:12]}" if weights.config else ""
-    return cache_folder() / "graphs" / versions / f"{weights.sha256}-{weights.network}{suffix}-{kind}"
+    return graphs_folder() / f"{weights.sha256}-{weights.network}{suffix}-{kind}"
 
 
 def is_kept(folder: Path) -> bool:
@@ -82,7 +86,7 @@ def trace(module: PixelNet) -> openvino.Model:
 def keep_graph(folder: Path, graph: openvino.Model, facts: dict[str, Any]) -> None:
     """Write a graph and facts about it (JSON) to disk, atomically."""
     with replacing_folder(folder) as draft:
-        openvino.save_model(graph, draft / _GRAPH, compress_to_fp16=False)
+        openvino.save_model(graph, draft / GRAPH, compress_to_fp16=False)
         (draft / _FACTS).write_text(json.dumps(facts), "utf-8")
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -122,7 +126,7 @@ class OpenVinoEngine:
         floating = "bf16" if precision == "bf16" or (precision == "int8" and has_bf16()) else "f32"
         # Streams that work apart: where decoding takes a core for a moment, only one of them waits for it.
         hints = {"INFERENCE_PRECISION_HINT": floating, "PERFORMANCE_HINT": "THROUGHPUT"}
-        compiled = core.compile_model(folder / _GRAPH, "CPU", hints)
+        compiled = core.compile_model(folder / GRAPH, "CPU", hints)
         touch(compiled)
         self._requests = openvino.AsyncInferQueue(compiled)
         self._requests.set_callback(self._store)

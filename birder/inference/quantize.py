@@ -14,7 +14,7 @@ import numpy.typing as npt
 from birder.errors import ConfigError, ImageError
 from birder.extras import need
 from birder.images.open import open_image
-from birder.images.transform import classification_transform
+from birder.images.transform import ClassificationTransform, classification_transform
 from birder.inference import engine_openvino as ov
 from birder.inference.engine import Engine, keep_float_graph, open_engine
 from birder.registry import network_spec
@@ -90,7 +90,16 @@ def calibration_images(
     (N, H, W, 3) uint8, as the model's transform makes them; N is less than `sample` if there are fewer images.
     """
     opened = open_engine(model, engine="openvino", precision="fp32")
-    transform = classification_transform(opened.engine.size, opened.rgb_stats)
+    return draw_images(images, sample, classification_transform(opened.engine.size, opened.rgb_stats), on_unreadable)
+
+
+def draw_images(
+    images: Sequence[str],
+    sample: int,
+    transform: ClassificationTransform,
+    on_unreadable: Callable[[str, ImageError], None],
+) -> npt.NDArray[np.uint8]:
+    """The same by a transform: (N, H, W, 3) uint8; parameters as in `calibration_images`."""
     shuffled = list(images)
     random.Random(0).shuffle(shuffled)
     pixels: list[npt.NDArray[np.uint8]] = []
@@ -101,7 +110,7 @@ def calibration_images(
             pixels.append(transform.to_uint8(open_image(path, draft=transform.resize_to)))
         except ImageError as error:
             on_unreadable(path, error)
-    return np.stack(pixels) if pixels else np.empty((0, *opened.engine.size, 3), np.uint8)
+    return np.stack(pixels) if pixels else np.empty((0, *transform.size, 3), np.uint8)
 
 
 def quantize(model: Model, images: npt.NDArray[np.uint8]) -> Quantized:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,14 @@ class Taxonomy:
         Class -> rank -> taxon, where it is known; the class itself in its own column.
     warnings
         Classes with more than one taxon at a rank, which is left open.
+    common_names
+        Class -> common name, where a table tells it: the first, if it tells several.
     """
 
     names: tuple[str, ...]
     taxa: Taxa
     warnings: tuple[str, ...]
+    common_names: dict[str, str] = field(default_factory=dict)
 
 
 def rank_columns(column: str, known: Sequence[str]) -> list[str]:
@@ -93,12 +96,16 @@ def taxonomy_of_file(path: Path, column: str, classes: Sequence[str]) -> Taxonom
     taxonomy = _taxonomy(column, above, [row for row in rows if row[0] in wanted])
     if taxonomy is None:
         raise ConfigError(f"{path} has no taxa for the classes of {column}: its columns of ranks are empty there.")
+    if COMMON_NAME in values:
+        pairs = zip(values[keys[-key]], values[COMMON_NAME], strict=True)
+        common = {name: said for name, said in reversed(list(pairs)) if said and name in wanted}
+        taxonomy = replace(taxonomy, common_names=common)
     missing = sorted(wanted - set(taxonomy.taxa))
     if not missing:
         return taxonomy
     taxa = taxonomy.taxa | {name: {column: name} for name in missing}
     warning = f"{path.name} lacks {len(missing)} of {len(classes)} classes: {', '.join(missing[:5])}."
-    return Taxonomy(taxonomy.names, taxa, (*taxonomy.warnings, warning))
+    return replace(taxonomy, taxa=taxa, warnings=(*taxonomy.warnings, warning))
 
 
 def _taxonomy(column: str, above: Sequence[str], rows: Any) -> Taxonomy | None:

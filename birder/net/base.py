@@ -203,6 +203,10 @@ class Backbone(nn.Module):
         """Turn gradients off in the stem, and in the body up to the map number `up_to_stage` (0: the stem alone)."""
         raise self._lacks("freeze_stages")
 
+    def published_state(self) -> dict[str, torch.Tensor]:
+        """Its parameters for the network that the registry names as `published_as`; else its own."""
+        return dict(self.state_dict())
+
     def _lacks(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} has no {what}.")
 

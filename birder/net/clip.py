@@ -73,10 +73,14 @@ class TextEncoder(nn.Module):
         end = tokens.argmax(dim=-1)
         # What follows the last end token is seen by no token that counts: attention is causal.
         tokens = tokens[:, : int(end.max()) + 1] if len(tokens) else tokens
+        return self.encode(tokens, end)
+
+    def encode(self, tokens: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+        """The same of tokens whose end tokens are at the places `end`, int64 (B,)."""
         x = self.token_embedding(tokens) + self.pos_embedding[: tokens.shape[1]]
         for block in self.block:
             x = block(x)
-        return self.projection(self.norm(x[torch.arange(len(x), device=x.device), end]))  # type: ignore[no-any-return]
+        return self.projection(self.norm(x[torch.arange(x.shape[0], device=x.device), end]))  # type: ignore[no-any-return]
 
 
 class CLIP(nn.Module):

@@ -34,6 +34,7 @@ _GROUPS = (
     ("stage4", 1, 3, 1, 6, 320),
 )
 _STEM, _HEAD = 32, 1280
+_EPS = 1e-3  # of TensorFlow's batch norm
 _DEFAULTS: dict[str, Any] = {"drop_path_rate": 0.2, "dropout_rate": 0.2, "head_bias": True, "mlp_head": False}
 _NEUTRAL: dict[str, Any] = {"width_coefficient": 1.0, "depth_coefficient": 1.0}
 
@@ -66,7 +67,7 @@ def tf_conv_norm(
     layers = conv_norm(in_channels, out_channels, kernel, stride, groups, act)
     if stride > 1:  # with stride 1 "SAME" is even on both sides
         layers[0] = SameConv2d(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
-    layers[1] = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
+    layers[1] = nn.BatchNorm2d(out_channels, eps=_EPS, momentum=0.01)
     return layers
 
 
@@ -214,6 +215,17 @@ class TFEfficientNetLite(EfficientNetLite):
     """EfficientNet-Lite0 as its authors' weights need it: TensorFlow's padding and epsilon."""
 
     conv_norm = staticmethod(tf_conv_norm)
+
+    def published_state(self) -> dict[str, torch.Tensor]:
+        """Its parameters for `EfficientNetLite`: the larger epsilon of its norms goes into their variances.
+
+        Then only the padding differs, so that maps lie up to 31 pixels away: what stands on embeddings of the one
+        cannot be used with the other, but a detector can be trained on either.
+        """
+        more = _EPS - nn.BatchNorm2d(1).eps
+        return {
+            key: value + more if key.endswith(".running_var") else value for key, value in self.state_dict().items()
+        }
 
 
 def rename_published_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

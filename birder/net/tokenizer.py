@@ -41,8 +41,8 @@ class ClipTokenizer:
             raise ConfigError(f"A context of {context_length} tokens has no room for the start and the end token.")
         self.context_length = context_length
         self.vocabulary_size = _VOCABULARY_SIZE
-        self._bpe = _byte_pair_encoder()
-        self._special = {_START: _VOCABULARY_SIZE - 2, _END: _VOCABULARY_SIZE - 1}
+        self._bpe = byte_pair_encoder()
+        self._special = dict(special_tokens())
 
     def __call__(self, texts: str | Sequence[str]) -> torch.Tensor:
         """Tokens of the texts, int64 of shape (N, context_length)."""
@@ -70,8 +70,13 @@ def clean(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
+def special_tokens() -> tuple[tuple[str, int], tuple[str, int]]:
+    """The start token and the end token, each with its number."""
+    return (_START, _VOCABULARY_SIZE - 2), (_END, _VOCABULARY_SIZE - 1)
+
+
 @functools.cache
-def _byte_pair_encoder() -> Tokenizer:
+def byte_pair_encoder() -> Tokenizer:
     """The encoder with CLIP's vocabulary: the byte symbols, those ending a word, the merges in order, two specials."""
     packed = resources.files("birder.data").joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
     symbols = _byte_symbols()

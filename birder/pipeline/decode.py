@@ -216,7 +216,7 @@ def _claimed(
 
 def _cut_out(photo: Photo, item: Pending, sha256: str, loaded: Loaded, transform: ClassificationTransform) -> Decoded:
     """The pixels of a source, for the network."""
-    image, width, height = _cut(photo, item.source.box or _WHOLE)
+    image, width, height = cut(photo, item.source.box or _WHOLE)
     pixels = transform.to_uint8(image)
     suspect = why_suspect(loaded.data, pixels)
     return Decoded(item, sha256, loaded.columns, pixels, width, height, *photo.metadata, suspect)
@@ -231,7 +231,7 @@ def _draft_size(transform: ClassificationTransform, boxes: Sequence[Box]) -> tup
     )
 
 
-def _cut(photo: Photo, box: Box) -> tuple[Image.Image, int, int]:
+def cut(photo: Photo, box: Box) -> tuple[Image.Image, int, int]:
     """The pixels that a box touches, and its width and height in the image at full size."""
     if box == _WHOLE:
         return photo.image, photo.width, photo.height

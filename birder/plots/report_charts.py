@@ -91,6 +91,14 @@ def risk_coverage(curve: Sequence[Mapping[str, Any]], marks: Sequence[tuple[str,
     )
 
 
+def precision_recall(curve: Sequence[float], name: str) -> str:
+    """Precision against recall of a detector's boxes of one class; `curve` has it at evenly spaced recalls, 0 to 1."""
+    points = [(place / (len(curve) - 1), share) for place, share in enumerate(curve)]
+    half = curve[len(curve) // 2]
+    about = f"Precision-recall curve of {name}: precision {percent(half)} at a recall of 50 %"
+    return _axes(_line(points, "first"), "Boxes that are found (recall)", "Boxes that are right (precision)", about)
+
+
 def bars(counts: Sequence[tuple[str, int]], what: str) -> str:
     """Horizontal bars with their names and numbers."""
     most = max([count for _, count in counts] + [1])

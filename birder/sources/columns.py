@@ -206,7 +206,8 @@ def with_taxonomy(columns: Mapping[str, Any]) -> dict[str, Any]:
         told = {rank: name.strip(" .") for rank, name in zip(tagged[1::2], tagged[2::2], strict=True)}
     if told.get("genus") and told.get("species"):
         told["species"] = f"{told['genus']} {told['species'].removeprefix(told['genus']).strip()}"
-    names = (columns.get("scientific_name"), columns.get("sci"), told.get("species"), columns.get("common_name"))
+    caption = str(columns.get("sci") or "").removeprefix("a photo of ").removesuffix(".")  # of no name: "a photo of ."
+    names = (columns.get("scientific_name"), caption, told.get("species"), columns.get("common_name"))
     if label := next((str(name) for name in names if name), None):
         told["label"] = label
     return told | {name: value for name, value in columns.items() if value is not None}

@@ -27,8 +27,9 @@ from birder.sources.source import Loaded, Source, is_url
 _TEXTS = (".txt", ".cls")
 _BLOCK = 512
 _MOST = 1 << 20  # bytes of a text or JSON member; larger ones are not descriptions
+_AT_ONCE = 1 << 16  # bytes of a URL: where only headers are read, there is an image to skip between two
 _HEADER = 16 << 20  # bytes that tarfile may ask for at once while it reads headers
-_DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError)
+DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError)
 """What tarfile raises for damaged headers, such as sizes of twenty digits and endless headers of headers."""
 
 
@@ -48,14 +49,14 @@ class TarShard:
         """Read the headers and the small JSON members; images are skipped."""
         seen: set[str] = set()
         try:
-            with _opened(self.path) as file, _archive(file) as archive:
+            with opened(self.path) as file, archive_of(file) as archive:
                 for members, end in _samples(archive, file):
                     self._note_types(archive, members)
                     for member in members:
-                        if _is_image(member.name) and member.name not in seen:
+                        if is_image_name(member.name) and member.name not in seen:
                             seen.add(member.name)
                             yield Source(self.path, part=TarMember(self, member.name, members[0].offset, end))
-        except _DAMAGED as error:
+        except DAMAGED as error:
             hint = "; a compressed one must be unpacked" if not seen else f", {len(seen):,} images before that"
             yield Source(self.path, problem=f"the tar file is damaged or truncated ({error}){hint}")
         except OSError as error:
@@ -105,7 +106,7 @@ class TarMember:
         try:
             with tarfile.open(fileobj=io.BytesIO(sample), mode="r:") as archive:
                 for member in archive:
-                    file = archive.extractfile(member) if _is_plain(member) else None
+                    file = archive.extractfile(member) if is_plain(member) else None
                     if file is None:
                         continue
                     if member.name == self.name:
@@ -116,7 +117,7 @@ class TarMember:
                         columns[_column(member.name)] = file.read().decode("utf-8", "replace").strip() or None
                     elif member.name.endswith(".json"):
                         columns |= _json_columns(file.read())
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise OSError(f"the tar file is damaged or has changed: {error}") from error
         if data is None:
             raise OSError("it is no longer at its place in the tar file")
@@ -124,7 +125,8 @@ class TarMember:
         return Loaded(data, with_taxonomy(columns))
 
 
-def _archive(file: BinaryIO) -> tarfile.TarFile:
+def archive_of(file: BinaryIO) -> tarfile.TarFile:
+    """The tar archive that begins where a file is; its headers are read within bounds."""
     return tarfile.open(fileobj=_Bounded(file), mode="r:")  # type: ignore[call-overload, no-any-return]
 
 
@@ -142,12 +144,12 @@ class _Bounded:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str, block: int = _AT_ONCE) -> Iterator[BinaryIO]:
+    """A shard to read from; of a URL, `block` bytes are fetched at once. `OSError` if it cannot be."""
     if is_url(path):
         filesystem, inside = file_system(path)
         try:
-            # Small blocks: between two headers there is an image to skip.
-            with filesystem.open(inside, "rb", block_size=1 << 16) as file:
+            with filesystem.open(inside, "rb", block_size=block) as file:
                 yield file
         except (OSError, tarfile.TarError):
             raise
@@ -165,16 +167,16 @@ def _samples(archive: tarfile.TarFile, file: BinaryIO) -> Iterator[tuple[list[ta
     while True:
         try:
             member = archive.next()
-        except _DAMAGED:
+        except DAMAGED:
             if members and file.seek(0, os.SEEK_END) >= end:  # the sample before the damage, which is complete
                 yield members, end
             raise
         if member is None:
             break
         archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
-        if not _is_plain(member):
+        if not is_plain(member):
             continue
-        if members and _key(members[0].name) != _key(member.name):
+        if members and key_of(members[0].name) != key_of(member.name):
             yield members, end
             members = []
         members.append(member)
@@ -187,17 +189,19 @@ def _samples(archive: tarfile.TarFile, file: BinaryIO) -> Iterator[tuple[list[ta
         raise tarfile.ReadError(f"no header at byte {archive.offset:,}")
 
 
-def _is_plain(member: tarfile.TarInfo) -> bool:
+def is_plain(member: tarfile.TarInfo) -> bool:
     """A file that is complete; a sparse one of a few bytes may claim to have terabytes."""
     return member.isreg() and not member.issparse()
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """What the members of a sample share: the name up to the first dot behind the folder."""
     folder, _, base = name.rpartition("/")
     return f"{folder}/{base.partition('.')[0]}"
 
 
-def _is_image(name: str) -> bool:
+def is_image_name(name: str) -> bool:
+    """Whether a member is an image, by its ending."""
     base = name.rpartition("/")[2]
     return not base.startswith(".") and os.path.splitext(base)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122
 

@@ -66,6 +66,9 @@ class Checkpoint:
         The registered network that the state is of; None in files of the published package, which do not say.
     backbone_config
         In a detector's checkpoint, what `config` is for its backbone.
+    detector
+        In a detector's checkpoint, its kind: "fcos"; `network` is then its backbone's. None in files of the published
+        package, which do not say.
     adaptation
         What `birder adapt` recorded of the classifier; None of other checkpoints.
     examples
@@ -83,11 +86,22 @@ class Checkpoint:
     backbone_config: dict[str, Any] | None = None
     adaptation: dict[str, Any] | None = None
     examples: torch.Tensor | None = None
+    detector: str | None = None
 
 
 def make_signature(size: tuple[int, int], num_classes: int, channels: int = 3) -> Signature:
     """The signature of a network for input (height, width) and N classes."""
     return get_signature((0, channels, int(size[0]), int(size[1])), num_classes)
+
+
+def make_detection_signature(size: tuple[int, int], num_classes: int, channels: int = 3) -> Signature:
+    """The signature of a detector for input (height, width) and C classes; 0 stands for the batch and the boxes."""
+    return {
+        "dynamic": False,
+        "inputs": [{"data_shape": [0, channels, int(size[0]), int(size[1])]}],
+        "outputs": ([{"boxes": [0, 4], "labels": [0], "scores": [0]}], {}),
+        "num_labels": num_classes,
+    }
 
 
 def get_size_from_signature(signature: Signature) -> tuple[int, int]:
@@ -139,6 +153,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         birder_version=str(values.get("birder_version", "unknown")),
         network=values.get("network") or None,
         backbone_config=values.get("backbone_config") or None,
+        detector=values.get("detector") or None,
         adaptation=adaptation,
         examples=examples,
     )
@@ -289,6 +304,8 @@ def _wrong(values: dict[str, Any], file_size: int) -> str | None:
     for key in ("task", "birder_version", "network"):
         if not isinstance(values.get(key, ""), str):
             return f"its {key} is not text"
+    if not isinstance(values.get("detector"), str | None):
+        return "its detector is not text"
     for key in ("config", "backbone_config"):
         config = values.get(key)
         if config is not None and not (_is_table(config) and _is_plain(config)):
@@ -372,8 +389,12 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
     }
     if checkpoint.config is not None:
         fields["config"] = checkpoint.config
+    if checkpoint.backbone_config is not None:
+        fields["backbone_config"] = checkpoint.backbone_config
     if checkpoint.network is not None:
         fields["network"] = checkpoint.network
+    if checkpoint.detector is not None:
+        fields["detector"] = checkpoint.detector
     if checkpoint.adaptation is not None:
         fields["adaptation"] = json.dumps(checkpoint.adaptation, sort_keys=True, allow_nan=False)
     examples = checkpoint.examples

@@ -110,7 +110,7 @@ def _of_head(path: Path) -> dict[str, Any]:
 
 
 def _adapted(adaptation: Mapping[str, Any]) -> dict[str, Any]:
-    """What `birder adapt` recorded: the column that a classifier was learned from, and its cross-validated accuracy."""
+    """What `birder adapt` or `birder train` recorded: the column that was learned, and the accuracy measured."""
     if not adaptation:
         return {}
     top1 = (adaptation.get("metrics") or {}).get("top1") or {}
@@ -118,7 +118,8 @@ def _adapted(adaptation: Mapping[str, Any]) -> dict[str, Any]:
     shown = None if estimate is None else f"{estimate:.1%}"
     if shown is not None and low is not None and high is not None:
         shown += f" ({low:.1%} to {high:.1%})"
-    return {"learned from column": adaptation.get("column"), "cross-validated accuracy": shown}
+    measured = "accuracy on validation images" if "trained_from" in adaptation else "cross-validated accuracy"
+    return {"learned from column": adaptation.get("column"), measured: shown}
 
 
 def _detection_features(network: str, config: dict[str, Any], is_detector: bool = False) -> str | None:

@@ -290,7 +290,7 @@ def load_weights(
     return LoadedModel(name, network, sha256, net, info)
 
 
-def check_fits(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
+def check_fits(net: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Raise `WeightsError` for parameters that are missing, unknown or of another shape, naming them."""
     own = net.state_dict()
     problems = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in state]
@@ -308,7 +308,7 @@ def check_fits(net: Backbone, state: dict[str, torch.Tensor], source: str) -> No
         )
 
 
-def load_state(net: Backbone, state: dict[str, torch.Tensor], source: str) -> None:
+def load_state(net: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Load parameters; `WeightsError` as `check_fits`, or for numbers that are not finite."""
     check_fits(net, state, source)
     check_finite(state, source)

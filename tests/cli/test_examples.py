@@ -88,6 +88,17 @@ def make_classifier(folder: Path) -> None:
     save_head(folder / "owls.safetensors", Head(("fox", "owl"), weight, np.zeros(2, np.float32)), model=model)
 
 
+def make_boxes(folder: Path, images: Sequence[Path]) -> None:
+    """A folder in Pascal VOC's layout, with one box on each image."""
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images").mkdir()
+    corners = "<xmin>20</xmin><ymin>20</ymin><xmax>120</xmax><ymax>110</ymax>"
+    for image in images:
+        shutil.copy(image, folder / "images")
+        text = f"<filename>{image.name}</filename><object><name>owl</name><bndbox>{corners}</bndbox></object>"
+        (folder / "annotations" / f"{image.stem}.xml").write_text(f"<annotation>{text}</annotation>")
+
+
 def make_files(folder: Path, photos: Path) -> None:
     """What the examples name: images with a table, embeddings and predictions that others made."""
     names = [*sorted((photos / "birds").glob("*.jpg"))[:9], photos / "birds" / "owl.jpg"]
@@ -100,6 +111,8 @@ def make_files(folder: Path, photos: Path) -> None:
     (folder / "card").mkdir()
     write_video(folder / "card" / "owl.mp4", 50)
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
+    make_boxes(folder / "raccoon", names[:3])
+    (folder / "judged.txt").write_text(f"{names[0].stem}\n")
     files = sorted((folder / "photos").rglob("*.jpg"))
     with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as text:
         moments = [("" if n else "A4", f"2024-05-01T{n:02}:00") for n in range(len(files))]  # each a visit of its own

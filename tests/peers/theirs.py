@@ -4,6 +4,7 @@ Reads one JSON job from standard input:
     {"do": "write", network, classes, size, config, seed, path}: build a network, fill it with seeded numbers, save it
     {"do": "detector", network, detector, size, config, seed, path}: the same of a detector on that network
     {"do": "read", network, path}: load what we wrote
+    {"do": "write pt2", network, path}, {"do": "read pt2", network, path}: export a small network, load an exported one
 and all: {inputs: file.npz with `x`, image: photograph or null, outputs: file.npz to write}.
 """
 
@@ -21,6 +22,7 @@ from birder.common import fs_ops
 from birder.inference.classification import infer_image
 from birder.model_registry import registry
 from birder.net.detection.base import get_detection_signature
+from birder.tools.convert_model import pt2_export
 
 RGB_STATS = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 
@@ -94,9 +96,38 @@ def write_detector(job: dict[str, Any]) -> torch.nn.Module:
     return net.eval()
 
 
+def write_pt2(job: dict[str, Any], x: torch.Tensor) -> torch.Tensor:
+    size = tuple(x.shape[2:])
+    config = {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64, "patch_size": 16}
+    net = registry.net_factory(job["network"], 2, 3, config=config, size=size)
+    fill(net, 0)
+    signature = {"inputs": [{"data_shape": [0, 3, *size]}], "outputs": [{"data_shape": [0, 2]}]}
+    pt2_export(
+        net.eval(), signature, {"fox": 0, "owl": 1}, RGB_STATS, torch.device("cpu"), job["path"],
+        dtype=torch.float32, dynamic_batch=True, dynamic_size=False, trace_size=None,
+    )  # fmt: skip
+    return net(x)
+
+
+def read_pt2(job: dict[str, Any], x: torch.Tensor) -> dict[str, Any]:
+    net, info = fs_ops.load_model(torch.device("cpu"), job["network"], path=job["path"], inference=True, pt2=True)
+    names = sorted(info.class_to_idx, key=info.class_to_idx.get)
+    return {
+        "logits": net(x).numpy(),
+        "names": np.array(names),
+        "mean": np.array(info.rgb_stats["mean"]),
+        "size": np.array(net.size),
+    }
+
+
 def main() -> None:
     job = json.load(sys.stdin)
     torch.set_grad_enabled(False)
+    if job["do"] in ("write pt2", "read pt2"):
+        x = torch.from_numpy(np.load(job["inputs"])["x"])
+        results = read_pt2(job, x) if job["do"] == "read pt2" else {"logits": write_pt2(job, x).numpy()}
+        np.savez(job["outputs"], **results)
+        return
     if job["do"] == "detector":
         maps = write_detector(job).backbone.detection_features(torch.from_numpy(np.load(job["inputs"])["x"]))
         np.savez(job["outputs"], **{name: value.numpy() for name, value in maps.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from typer.testing import CliRunner
 import birder
 from birder.cli import app
 from birder.errors import ConfigError, WeightsError
+from birder.net.fcos import FCOS
+from birder.weights.checkpoint import Checkpoint, make_detection_signature, write_checkpoint
+from birder.weights.detector import load_detector
 from birder.weights.resolve import resolve
 
 TINY = {"patch_size": 8, "num_layers": 3, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
@@ -86,3 +90,41 @@ def test_info_lists_the_feature_maps_of_a_detector(tmp_path: Path, own: dict[str
     (facts,) = json.loads(result.stdout)
     assert (facts["network"], facts["task"]) == ("vit_b16_pn", "object_detection")
     assert (facts["detection features"], facts["outputs"]) == (said, 4)
+
+
+def test_a_detector_that_is_damaged_or_of_another_kind_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    net = FCOS(2, birder.create_network("vit_b16", 0, size=(64, 64), config=TINY | {"out_indices": [-1]}))
+    whole = Checkpoint(
+        state=dict(net.state_dict()),
+        signature=make_detection_signature((64, 64), 2),
+        class_to_idx={"owl": 1},
+        rgb_stats=STATS,
+        task="object_detection",
+        network="vit_b16",
+        backbone_config=TINY,
+        detector="fcos",
+    )
+    found = load_detector(write_checkpoint(tmp_path / "whole.pt", whole))
+    assert found.classes == ("owl", "2")  # the second has no name
+    assert all(torch.equal(value, whole.state[key]) for key, value in found.net.state_dict().items())
+    bias = "head.regression_head.bbox_reg.bias"
+    for number, (changed, says) in enumerate(
+        (
+            (replace(whole, signature=make_detection_signature((64, 64), 100_000_000)), "does not fit the network"),
+            (replace(whole, signature=make_detection_signature((64, 64), 2, channels=1)), "takes 1 channels"),
+            (replace(whole, signature=make_detection_signature((60, 60), 2)), "not divisible"),
+            (
+                replace(whole, state={key: value for key, value in whole.state.items() if key != bias}),
+                f"missing {bias}",
+            ),
+            (replace(whole, state=whole.state | {bias: torch.full((4,), torch.nan)}), f"{bias} has values"),
+            (replace(whole, config={"fpn_width": 4097}), "multiple of 32"),
+            (replace(whole, backbone_config=TINY | {"num_layers": 10**6}), "num_layers"),
+            (replace(whole, detector="yolo_v4"), "is a yolo_v4"),
+            (replace(whole, network=None), "whose backbone is not named"),
+            (replace(whole, task="image_classification"), "finds no boxes"),
+        )
+    ):
+        with pytest.raises(WeightsError, match=says):
+            load_detector(write_checkpoint(tmp_path / f"{number}.pt", changed))
+    assert load_detector(write_checkpoint(tmp_path / "fcos_vit_b16_1.pt", replace(whole, network=None, detector=None)))
