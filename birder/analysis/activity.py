@@ -114,10 +114,15 @@ class Activity:
     def summary(self) -> str:
         """The main figures in one line."""
         named = sum(bool(each.name) for each in self.deployments)
+        captures = sum(each.captures for each in self.species)
         return (
-            f"{self.events:,} events, {sum(each.captures for each in self.species):,} captures of "
-            f"{len(self.species):,} species, {named:,} deployments, {self.nights:,.1f} trap nights"
+            f"{_of(self.events, 'event')}, {_of(captures, 'capture')} of {len(self.species):,} species, "
+            f"{_of(named, 'deployment')}, {self.nights:,.1f} trap nights"
         )
+
+
+def _of(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def find_activity(
@@ -139,7 +144,9 @@ def find_activity(
     """
     found = read_captures(rows, column=column, where=where)
     if not found.rows:
-        raise CollectionError("No row matches: there is nothing to report. Check the filter.")
+        raise CollectionError(
+            "No row matches: there is nothing to report. Check the filter, and that the collection has rows."
+        )
     for name in species:
         if name not in found.species:
             raise unknown_name("species", name, found.species)

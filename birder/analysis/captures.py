@@ -21,8 +21,8 @@ from birder.collection.predictions import LABEL, PREFIX
 from birder.collection.reading import RowReader
 from birder.collection.schema import DEPLOYMENT, LABEL_SOURCE, TIME_OF_IMAGE
 from birder.errors import unknown_name
-from birder.sources import image_of
 from birder.formats.camtrap.observations import NOT_ANIMALS
+from birder.sources import image_of
 from birder.taxonomy import RANKS
 
 Codes = npt.NDArray[np.int64]

@@ -47,7 +47,7 @@ def activity(
     birder activity photos.birder --where "deployment = 'A4'" --to captures.csv
     """
     drawn = to if format is None and to is not None and to.suffix.lower() in _DRAWN else None
-    form = options.format_of(format, to if drawn is None else None)
+    form = options.format_of(format, to if drawn is None else None, drawn=_DRAWN)
     options.check_to(to, force)
 
     import birder

@@ -80,14 +80,14 @@ def embed(
         ),
     ] = None,
     empty: Annotated[
-        Literal["keep", "note"],
+        Literal["keep", "note"] | None,
         typer.Option(
             "--empty",
             metavar="WHAT",
-            help="With --detect, images without an animal: keep a row of the whole image, so that an animal that the "
-            "detector missed can still be found, or note them in birder failures and embed nothing.",
+            help="With --detect, images without an animal: keep a row of the whole image (the default), so that an "
+            "animal that the detector missed can still be found, or note them in birder failures and embed nothing.",
         ),
-    ] = "keep",
+    ] = None,
     min_conf: Annotated[
         float,
         typer.Option(
@@ -165,6 +165,9 @@ def embed(
         options.wrong_use("Name the image files or folders to embed.")
     if ray is not None and threads is not None:
         options.wrong_use("--threads cannot be combined with --ray, which assigns processors itself.")
+    if empty is not None and detect is None:
+        options.wrong_use("--empty says what becomes of images on which --detect finds no animal: add --detect.")
+    empty = empty or "keep"
     for name, value in LEAN.items():
         os.environ.setdefault(name, value)
 

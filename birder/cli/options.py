@@ -8,6 +8,7 @@ The grammar of the command line, which CONTRIBUTING.md explains and tests/cli/te
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias
@@ -98,7 +99,7 @@ def model_option(default: str = "") -> Any:
     return typer.Option("--model", metavar="MODEL", help=f"{known}{f' (default: {default})' if default else ''}.")
 
 
-def format_of(format: str | None, to: Path | None, *, page: bool = False) -> Format:
+def format_of(format: str | None, to: Path | None, *, page: bool = False, drawn: Sequence[str] = ()) -> Format:
     """The format that was asked for, else the one that the ending of the file tells, else a table to read.
 
     Parameters
@@ -107,6 +108,8 @@ def format_of(format: str | None, to: Path | None, *, page: bool = False) -> For
         What was given as --format and --to.
     page
         Whether the command writes pages of images.
+    drawn
+        Endings of files that the command draws itself, for the message.
     """
     if format is None:
         if to is None:
@@ -114,7 +117,7 @@ def format_of(format: str | None, to: Path | None, *, page: bool = False) -> For
         format = to.suffix.lower().removeprefix(".")
         endings = [".csv", ".json", ".parquet", *([".html"] if page else [])]
         if f".{format}" not in endings:
-            wrong_use(f"{to} has no known extension: use {', '.join(endings)}, or give a --format.")
+            wrong_use(f"{to} has no known extension: use {', '.join([*drawn, *endings])}, or give a --format.")
     elif format in (Format.parquet, Format.html) and to is None:
         wrong_use(f"--format {format} needs a file: --to FILE.{format}")
     return Format(format)

@@ -44,6 +44,6 @@ def sequences(
     found = birder.open_collection(collection).sequences(gap)
     write_rows(found.to_list(), form, to, columns=found.table.column_names)
     alone = f"; {found.untimed:,} rows have no time, and their images stay alone" if found.untimed else ""
-    note(f"{collection}: {len(found):,} sequences, {found.gap:g} seconds apart{alone}.")
+    note(f"{collection}: {len(found):,} sequences, with gaps of at most {found.gap:g} seconds{alone}.")
     if found.changed:
         note(f"{found.changed:,} rows are in other sequences than before.")

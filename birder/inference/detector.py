@@ -32,6 +32,7 @@ from PIL import Image
 from birder.errors import WeightsError
 from birder.images.decode import to_rgb
 from birder.inference.engine_openvino import GRAPH, graphs_folder, is_kept, keep_graph, read_facts
+from birder.inference.first_touch import touch
 from birder.weights.detector import CHECKPOINTS, load_detector
 from birder.weights.hub import check_is_file, sha256_of
 
@@ -171,6 +172,7 @@ class Detector:
         graph.reshape([1, height, width, 3])
         hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
         self._compiled = core.compile_model(graph, "CPU", hints)
+        touch(self._compiled)
         self._of_thread = threading.local()
         self._requests = openvino.AsyncInferQueue(self._compiled)
         self._requests.set_callback(self._store)
@@ -328,7 +330,7 @@ def read_form(graph: openvino.Model, source: str) -> GraphForm:
     names = named or (CATEGORIES if count == len(CATEGORIES) else None)
     if names is None or len(names) != count:
         raise WeightsError(
-            f"{source} has {count} classes, and its metadata {f'{len(named)} names' if named else 'no names'}: "
+            f"The number of classes in {source} is {count}, and that of the names in its metadata {len(named or ())}: "
             "export it with the names of its classes."
         )
     if not any(name.lower() in _OF_NAMES["animal"] for name in names):

@@ -21,6 +21,7 @@ import openvino
 
 from birder.errors import ConfigError
 from birder.files import replacing_folder
+from birder.inference.first_touch import touch
 from birder.version import __version__
 from birder.weights.hub import cache_folder
 
@@ -126,6 +127,7 @@ class OpenVinoEngine:
         # Streams that work apart: where decoding takes a core for a moment, only one of them waits for it.
         hints = {"INFERENCE_PRECISION_HINT": floating, "PERFORMANCE_HINT": "THROUGHPUT"}
         compiled = core.compile_model(folder / GRAPH, "CPU", hints)
+        touch(compiled)
         self._requests = openvino.AsyncInferQueue(compiled)
         self._requests.set_callback(self._store)
 

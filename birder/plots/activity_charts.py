@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 KILOMETRES = 111.32
 """In a degree of latitude."""
 _Z = 1.959964
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 12, 40
 _MAP = (720, 460)  # at most
 _LARGEST = 26  # radius of a circle
 _SMALLEST_SIDE = 0.01  # degrees that a map shows at least
@@ -112,7 +112,7 @@ def activity(name: str, curve: Curve, most: float) -> str:
         for hour in (0, 6, 12, 18, 24)
         for x in [_LEFT + (wide - _LEFT - _RIGHT) * hour / 24]
     )
-    for level in ticks(0, most, 3):
+    for level in ticks(0, most):
         y = high - _BOTTOM - (high - _TOP - _BOTTOM) * level / most
         rails += (
             f'<line class="rail" x1="{_LEFT}" x2="{wide - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -197,7 +197,7 @@ def stations(there: Sequence[Station]) -> str:
             f'<circle class="{"station" if each.captures else "station none"}" cx="{x(longitude):.1f}" '
             f'cy="{y(each.latitude):.1f}" r="{radius:.1f}"><title>{text(each.name)}: {each.captures:,}</title></circle>'
         )
-    length = ticks(0, across * KILOMETRES / 3, 1)[-1]
+    length = ticks(0, across * KILOMETRES / 2)[1]
     pixels = length / KILOMETRES * scale
     bar = (
         f'<line class="scale" x1="{_LEFT}" x2="{_LEFT + pixels:.1f}" y1="{high - 8:.1f}" y2="{high - 8:.1f}"/>'
@@ -205,6 +205,7 @@ def stations(there: Sequence[Station]) -> str:
     )
     about = f"Map of {len(there):,} deployments with their captures; the table below lists them"
     return (
-        f'<svg class="chart map" viewBox="0 0 {wide:.0f} {high:.0f}" role="img" aria-label="{about}">'
+        f'<svg class="chart map" viewBox="0 0 {wide:.0f} {high:.0f}" style="max-width: {wide:.0f}px" '
+        f'role="img" aria-label="{about}">'
         f"{rails}{circles}{bar}</svg>"
     )

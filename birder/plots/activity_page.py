@@ -24,7 +24,8 @@ _NONE = "(none)"
 _STYLE = """
 tfoot tr > * { border-top: 2px solid var(--edge); border-bottom: 0; font-weight: 650; }
 .answer .facts { font-size: 1.25rem; line-height: 1.5; }
-.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
+.curves { display: grid; align-items: end; gap: 1rem; }
+.curves { grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
 .curves figcaption { font-size: 0.9rem; margin: 0 0 0.25rem; color: var(--ink); }
 .band, .station { fill: var(--right); fill-opacity: 0.22; }
 .station { fill-opacity: 0.4; stroke: var(--right); }

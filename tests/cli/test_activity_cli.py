@@ -32,7 +32,7 @@ def test_captures_are_printed_for_people_and_programs(collection: Path, tmp_path
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert (row["deployment"], row["species"], row["captures"], row["nights"]) == ("A4", "fox", "11", "10.0")
     assert float(row["per_100_nights"]) == pytest.approx(110)
-    assert "11 events, 11 captures of 1 species, 1 deployments, 10.0 trap nights." in done.stderr
+    assert "11 events, 11 captures of 1 species, 1 deployment, 10.0 trap nights." in done.stderr
     assert "dates of 1 deployments are not known" in done.stderr
     page = run(collection, "--to", tmp_path / "a.html", "--species", "fox")
     assert page.exit_code == 0 and "Wrote" in page.stderr and page.stdout == ""

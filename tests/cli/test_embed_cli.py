@@ -135,6 +135,11 @@ def test_wrong_paths_are_reported_in_one_message(session: Session, arguments: li
     assert line.startswith("birder: ") and reason in line
 
 
+def test_what_becomes_of_empty_images_needs_a_detector(session: Session, tmp_path: Path) -> None:
+    assert "add --detect" in session.run("embed", tmp_path, "--in", tmp_path / "c", "--empty", "note", code=2).stderr
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_folder_without_images_and_a_missing_argument_are_reported(session: Session, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no images in" in session.run("embed", tmp_path / "empty", "--in", tmp_path / "c", code=2).stderr

@@ -231,3 +231,16 @@ def test_frames_of_a_video_are_one_medium_and_come_back_with_their_labels(make: 
         "t=npt:3": "Meles meles",
     }
     assert [each.columns["taken_at"] for each in frames] == [NOON + timedelta(seconds=n) for n in range(len(frames))]
+
+
+def test_each_image_of_a_shard_is_a_medium(make: Make, tmp_path: Path) -> None:
+    shard = path_to_uri(tmp_path / "card" / "A1.tar")
+    rows = {f"{shard}#day1/{number}.jpg": {**row(0), "label": "Vulpes vulpes"} for number in range(2)}
+    rows[f"{shard}#day1/1.jpg&xywh=percent:10,0,10,50"] = {**row(0), **boxed(1)}
+    export(make(rows, TYPES), tmp_path / "out", format="camtrap-dp", project=PROJECT)
+    check(tmp_path / "out", tmp_path)
+    media = lines(tmp_path / "out", "media")
+    assert [(line["filePath"], line["fileName"], line["fileMediatype"]) for line in media] == [
+        ("A1.tar#day1/0.jpg", "0.jpg", "image/jpeg"),
+        ("A1.tar#day1/1.jpg", "1.jpg", "image/jpeg"),
+    ]

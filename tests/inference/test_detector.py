@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,28 @@ def test_every_form_gives_the_boxes_that_its_graph_has(tmp_path: Path, form: str
     assert [each.confidence for each in find(path, Image.new("RGB", (128, 64)), min_conf=0.4)] == [0.75, 0.5]
 
 
+_AT_ONCE = """
+import sys, threading
+from PIL import Image
+from birder.inference.detector import Detector
+detector, image, go = Detector(sys.argv[1]), Image.new("RGB", (64, 64)), threading.Event()
+def find():
+    go.wait()
+    detector.find(image)
+threads = [threading.Thread(target=find) for _ in range(8)]
+for each in threads: each.start()
+go.set()
+for each in threads: each.join()
+"""
+
+
+def test_threads_may_begin_at_once_in_a_fresh_process(tmp_path: Path) -> None:
+    """They waited for each other forever, in one run of five; see `birder.inference.first_touch`."""
+    path = save(tmp_path / "d.onnx", rows_of("classes", [(16.0, 24.0, 48.0, 40.0, 0.75, 0)]), names=THREE)
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", _AT_ONCE, path], check=True, timeout=60)
+
+
 def test_boxes_are_clipped_to_the_image_and_those_beside_it_left_out(tmp_path: Path) -> None:
     boxes = [(-20.0, -20.0, 200.0, 200.0, 0.9, 0), (0.0, 0.0, 20.0, 10.0, 0.8, 0), (40.0, 40.0, 30.0, 50.0, 0.7, 0)]
     path = save(tmp_path / "d.onnx", rows_of("classes", boxes), names=THREE)
@@ -150,10 +174,10 @@ def test_graph_that_takes_any_size_runs_at_the_one_its_metadata_name(tmp_path: P
     [
         ((1, 10), {"names": THREE}, r"output \[1,10\].*must have one input"),
         ((2, 252, 8), {"names": THREE}, "must have one input"),
-        ((1, 252, 8), {"names": "{0: 'animal'}"}, "3 classes, and its metadata 1 names"),
-        ((1, 252, 10), {}, "5 classes, and its metadata no names"),
+        ((1, 252, 8), {"names": "{0: 'animal'}"}, "is 3, and that of the names in its metadata 1"),
+        ((1, 252, 10), {}, "is 5, and that of the names in its metadata 0"),
         ((1, 252, 8), {"names": "['cup', 'fork', 'spoon']"}, "finds no animals; its classes are cup, fork, spoon"),
-        ((1, 252, 10), {"names": "__import__('os').system('true')"}, "5 classes, and its metadata no names"),
+        ((1, 252, 10), {"names": "__import__('os').system('true')"}, "is 5, and that of the names in its metadata 0"),
     ],
 )
 def test_graph_of_another_form_is_refused_with_what_was_found(

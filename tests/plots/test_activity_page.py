@@ -77,6 +77,11 @@ def test_a_map_is_as_wide_as_the_earth_there_and_crosses_180_degrees() -> None:
     assert ticks(0, 1) == pytest.approx([0, 0.5, 1]) and ticks(-17, 42) == [0, 20, 40]
     drawn = station_map([Station("a", 1, 1, 16), Station("b", 2, 1, 4)])
     assert re.findall(r' r="([\d.]+)"', drawn) == ["26.0", "13.0"]
+    for across in (0.001, 0.02, 0.13, 0.17, 3, 50):  # the scale has a length, of at most a third of the map
+        drawn = station_map([Station("a", 1, 1, 1), Station("b", 1 + across / 2, 1 + across, 1)])
+        ((begin, end),) = re.findall(r'class="scale" x1="([\d.]+)" x2="([\d.]+)"', drawn)
+        wide = float(re.findall(r'viewBox="0 0 (\d+)', drawn)[0])
+        assert 20 < float(end) - float(begin) < wide / 3 and "0 km" not in re.findall(r">([\d.,]+ km)<", drawn)
 
 
 @needs_chromium

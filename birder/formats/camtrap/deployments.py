@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from birder.collection.schema import DEPLOYMENT
 from birder.errors import ConfigError
 from birder.images.video import MEDIA_TYPES
-from birder.sources import time_in_video, uri_to_path
+from birder.sources import image_of, time_in_video, uri_to_path
 
 COLUMNS = ("uri", "mediaID", *DEPLOYMENT, "captureMethod", "fileName", "taken_at", "latitude", "longitude")
 """Columns of a collection that media and deployments are made of, where it has them."""
@@ -151,10 +151,12 @@ class Deployments:
         media = self.known_media.get(row.get("mediaID") or "")
         if media is not None:
             return dict(media)
-        path = self._path(row["uri"])
+        file, _, _ = row["uri"].partition("#")
+        # the image, whichever of its boxes the row is of; all frames of a video are one medium
+        image = file if time_in_video(row["uri"]) is not None else image_of(row["uri"])
+        path = self._path(image) + image[len(file) :]
         name = row.get("fileName") or path.rpartition("/")[2]
-        # the id of the image, whichever of its boxes the row is of
-        identity = row.get("mediaID") or str(uuid.uuid5(uuid.NAMESPACE_URL, row["uri"].partition("#")[0]))
+        identity = row.get("mediaID") or str(uuid.uuid5(uuid.NAMESPACE_URL, image))
         return {
             "mediaID": identity,
             "deploymentID": self._shown(_group(row)),
