@@ -54,7 +54,7 @@ _FORMS = (
 _STRIDES = (8, 16, 32)
 OVERLAP = 0.5
 """Intersection over union above which the lower of two boxes of a category is suppressed."""
-_CANDIDATES = 1000
+CANDIDATES = 1000
 MOST_BOXES = 300
 """Boxes that are compared with one another, the highest-confidence ones, and that are given; of an image."""
 _LONGEST_NAMES = 100_000
@@ -356,7 +356,7 @@ def found(output: Rows, form: GraphForm, place: Letterbox, min_conf: float) -> l
             confidences, which = np.where(np.isin(classes, codes), scores[:, 0], -1.0), classes
         # NaN is never kept
         likely = np.flatnonzero((confidences >= min_conf) & np.isfinite(boxes).all(1))
-        order = likely[np.argsort(-confidences[likely], kind="stable")][:_CANDIDATES]
+        order = likely[np.argsort(-confidences[likely], kind="stable")][:CANDIDATES]
         kept = order if classes is not None else order[_apart(boxes[order])]
         for i in kept[:MOST_BOXES]:
             box = _in_image(boxes[i], place)

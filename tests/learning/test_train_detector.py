@@ -146,6 +146,17 @@ def test_the_detector_runs_as_any_other_and_finds_what_the_network_finds(
     assert set(backbone.detection_features(x)) == {"stage1", "stage2", "stage3", "stage4"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_it_is_exported_with_its_suppression(trained: TrainedDetector, tmp_path: Path, ending: str) -> None:
+    # what is written was compared with `birder detect`, on images on which both find something
+    done = birder.export_model(trained.path, tmp_path / f"squares{ending}")
+    assert (done.outputs, done.agreement.inputs) == (("boxes", "scores", "classes"), 16)
+    assert (tmp_path / "labels.txt").read_text().split() == ["owl", "fox"]
+    with pytest.raises(ConfigError, match=r"as \.onnx or \.xml"):
+        birder.export_model(trained.path, tmp_path / "squares.pt2")
+
+
 @pytest.mark.parametrize("unfreeze_last", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
     boxes: Path, tmp_path: Path, unfreeze_last: int

@@ -1,7 +1,8 @@
 """Detectors as ONNX or OpenVINO files that suppress overlapping boxes themselves.
 
-The graph is the detector's own; behind it stands what `birder.inference.detector.found` does: the classes are joined
-into Birder's categories, boxes that overlap a better one of their category are left out, and the rest is sorted.
+The graph is the detector's own, or traced from its checkpoint. Behind it stands what
+`birder.inference.detector.found` does: the classes are joined into Birder's categories, boxes that overlap a better one
+of their category are left out, and the rest is sorted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import openvino
 from birder.errors import ConfigError, WeightsError
 from birder.extras import need
 from birder.inference.detector import (
+    CANDIDATES,
     CATEGORIES,
     MOST_BOXES,
     OVERLAP,
@@ -30,7 +32,7 @@ from birder.inference.detector import (
 from birder.inference.export import check, onnx_file, openvino_file
 from birder.inference.export.graph import IMAGES
 from birder.registry import DETECTION_TASK
-from birder.weights.detector import DetectorFile
+from birder.weights.detector import CHECKPOINTS, DetectorFile, load_detector
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +42,7 @@ LEAST_SCORE = 0.05
 """Boxes with a lower score are left out, as `birder detect` does unasked."""
 _ALLOWED = 1e-4
 """Of scores, and of boxes as a share of the input's longer side."""
-_OPSET = 18
+_SAME_SCORE = 1e-6
 
 
 class Exported(NamedTuple):
@@ -57,7 +59,7 @@ def network_with_suppression(path: Path, form: GraphForm) -> onnx.ModelProto:
     Parameters
     ----------
     path
-        Its ONNX file.
+        Its ONNX file or checkpoint.
     form
         What its graph is, from `birder.inference.detector.Detector`.
 
@@ -79,7 +81,10 @@ def network_with_suppression(path: Path, form: GraphForm) -> onnx.ModelProto:
 
     if form.form == "end to end":
         raise ConfigError(f"{path} suppresses overlapping boxes itself: it is ready to be used as it is.")
-    model = onnx.version_converter.convert_version(onnx.load(path), _OPSET)
+    if path.suffix.lower() in CHECKPOINTS:
+        model = _traced(path)
+    else:
+        model = onnx.version_converter.convert_version(onnx.load(path), onnx_file.OPSET)
     _rename(model, "detector_")
     graph = model.graph
     first = 5 if form.form == "objectness" else 4
@@ -99,6 +104,7 @@ def network_with_suppression(path: Path, form: GraphForm) -> onnx.ModelProto:
         "five": np.array([5], np.int64),
         "which_box": np.array(2, np.int64),
     }
+    constants["most_candidates"] = np.array([CANDIDATES], np.int64)
     nodes = [helper.make_node("Squeeze", [graph.output[0].name, "first_axis"], ["raw"])]
     # Rows are boxes
     nodes.append(
@@ -107,12 +113,22 @@ def network_with_suppression(path: Path, form: GraphForm) -> onnx.ModelProto:
         else helper.make_node("Transpose", ["raw"], ["rows"], perm=[1, 0])
     )
     nodes += [
+        helper.make_node("Shape", ["rows"], ["how_many"], start=0, end=1),
+        helper.make_node("Min", ["how_many", "most_candidates"], ["candidates"]),
         helper.make_node("Slice", ["rows", "no", "two", "columns"], ["centre"]),
         helper.make_node("Slice", ["rows", "two", "four", "columns"], ["sides"]),
         helper.make_node("Mul", ["sides", "half"], ["half_sides"]),
         helper.make_node("Sub", ["centre", "half_sides"], ["upper_left"]),
         helper.make_node("Add", ["centre", "half_sides"], ["lower_right"]),
         helper.make_node("Concat", ["upper_left", "lower_right"], ["corners"], axis=1),
+        # What lies on the image; a box without any of it is nothing
+        helper.make_node("Max", ["corners", "nought"], ["within"]),
+        helper.make_node("Min", ["within", "corner"], ["clipped"]),
+        helper.make_node("Slice", ["clipped", "no", "two", "columns"], ["clipped_upper_left"]),
+        helper.make_node("Slice", ["clipped", "two", "four", "columns"], ["clipped_lower_right"]),
+        helper.make_node("Sub", ["clipped_lower_right", "clipped_upper_left"], ["spans"]),
+        helper.make_node("ReduceMin", ["spans", "columns"], ["least_span"], keepdims=1),
+        helper.make_node("Greater", ["least_span", "nought"], ["on_image"]),
     ]
     objectness = []
     if form.form == "objectness":
@@ -131,7 +147,16 @@ def network_with_suppression(path: Path, form: GraphForm) -> onnx.ModelProto:
         ]
         if objectness:
             nodes.append(helper.make_node("Mul", [f"best_{kind}", *objectness], [f"score_{kind}"]))
-        scores.append(f"score_{kind}" if objectness else f"best_{kind}")
+        score = f"score_{kind}" if objectness else f"best_{kind}"
+        # those that are not among the best candidates are nothing
+        nodes += [
+            helper.make_node("TopK", [score, "candidates"], [f"likely_{kind}", f"where_{kind}"], axis=0),
+            helper.make_node("ReduceMin", [f"likely_{kind}", "first_axis"], [f"least_{kind}"], keepdims=1),
+            helper.make_node("Less", [score, f"least_{kind}"], [f"unlikely_{kind}"]),
+            helper.make_node("Where", [f"unlikely_{kind}", "nought", score], [f"any_candidate_{kind}"]),
+            helper.make_node("Where", ["on_image", f"any_candidate_{kind}", "nought"], [f"candidate_{kind}"]),
+        ]
+        scores.append(f"candidate_{kind}")
         which.append(f"class_{kind}")
     nodes += [
         helper.make_node("Concat", scores, ["kinds"], axis=1),
@@ -152,9 +177,7 @@ def network_with_suppression(path: Path, form: GraphForm) -> onnx.ModelProto:
         helper.make_node("TopK", ["kept_scores", "shown"], ["scores", "order"], axis=0),
         helper.make_node("Gather", ["kept_classes", "order"], ["classes"], axis=0),
         helper.make_node("Gather", ["kept_boxes", "order"], ["places"], axis=0),
-        helper.make_node("Gather", ["corners", "places"], ["unclipped"], axis=0),
-        helper.make_node("Max", ["unclipped", "nought"], ["within"]),
-        helper.make_node("Min", ["within", "corner"], ["boxes"]),
+        helper.make_node("Gather", ["clipped", "places"], ["boxes"], axis=0),
     ]
     constants["far"] = np.array([3], np.int64)
     graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
@@ -169,6 +192,18 @@ def network_with_suppression(path: Path, form: GraphForm) -> onnx.ModelProto:
         ]
     )
     return model
+
+
+def _traced(path: Path) -> onnx.ModelProto:
+    """The graph of a detector's checkpoint, from (1, 3, H, W) to (1, 4 + C, P), nothing suppressed."""
+    import torch
+
+    from birder.net.fcos import RawDetections
+
+    detector = load_detector(path)
+    module = RawDetections(detector.net, detector.rgb_stats).eval()
+    program = torch.export.export(module, (torch.zeros(1, 3, *detector.net.size),))
+    return onnx_file.converted(program, IMAGES, ["raw_boxes"])
 
 
 def export_detector(file: DetectorFile, path: Path, facts: Mapping[str, str]) -> Exported:
@@ -247,23 +282,38 @@ def _furthest(
 ) -> dict[str, float] | None:
     """How far each box and its score are from the nearest of the other side's; None if a box has none of its class.
 
-    A box at the very threshold may be on one side alone.
+    A box at the very threshold, or with the lowest score of as many boxes as there may be, may be on one side alone. Of
+    two boxes with the same score, either may have suppressed the other.
     """
     boxes = np.abs(theirs["boxes"][:, None] - ours["boxes"][None]).max(axis=2, initial=0.0) / side
     scores = np.abs(theirs["scores"][:, None] - ours["scores"][None])
+    boxes[(scores < _SAME_SCORE) & (_overlaps(theirs["boxes"], ours["boxes"]) > OVERLAP)] = 0.0
     apart = np.where(theirs["classes"][:, None] == ours["classes"][None], np.maximum(boxes, scores), np.inf)
     furthest = {"boxes": 0.0, "scores": 0.0}
-    for each, distances, by_name in (
-        (theirs, apart, {"boxes": boxes, "scores": scores}),
-        (ours, apart.T, {"boxes": boxes.T, "scores": scores.T}),
+    for each, other, distances, by_name in (
+        (theirs, ours, apart, {"boxes": boxes, "scores": scores}),
+        (ours, theirs, apart.T, {"boxes": boxes.T, "scores": scores.T}),
     ):
-        clear = np.flatnonzero(each["scores"] >= LEAST_SCORE + _ALLOWED)
+        least = float(other["scores"].min()) if len(other["scores"]) == MOST_BOXES else LEAST_SCORE
+        clear = np.flatnonzero(each["scores"] >= least + _ALLOWED)
         if len(clear) and not np.isfinite(distances[clear].min(axis=1, initial=np.inf)).all():
             return None
         nearest = distances[clear].argmin(axis=1) if len(clear) else clear
         for name, values in by_name.items():
             furthest[name] = max(furthest[name], float(values[clear, nearest].max(initial=0.0)))
     return furthest
+
+
+def _overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Intersection over union of boxes (M, 4) and others (N, 4), corners in pixels: (M, N)."""
+    corners, edges = (
+        f(boxes[:, None, half], others[None, :, half])
+        for f, half in ((np.maximum, slice(0, 2)), (np.minimum, slice(2, 4)))
+    )
+    shared = (edges - corners).clip(0).prod(axis=2)
+    areas, other_areas = ((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, others))
+    overlaps: npt.NDArray[np.float64] = shared / np.maximum(areas[:, None] + other_areas[None] - shared, 1e-9)
+    return overlaps
 
 
 def _class_of(detection: Detection, form: GraphForm) -> int:

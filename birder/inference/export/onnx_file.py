@@ -19,10 +19,11 @@ from birder.version import __version__
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
 _TRANSFORMED = "normalised"
 """The name of the network's own input behind a transform in the graph."""
-_OPSET = 18
+OPSET = 18
 _LARGEST = 2**31 - 1
 """Bytes of an ONNX file with its weights inside; protobuf has no larger messages."""
 
@@ -59,7 +60,6 @@ def write(
     """
     need("export", "An ONNX file")
     import onnx
-    import torch
 
     weights = itertools.chain(graph.module.parameters(), graph.module.buffers())
     if sum(each.numel() * each.element_size() for each in weights) > _LARGEST:
@@ -67,24 +67,32 @@ def write(
             f"{path.name} would be larger than 2 GB, which an ONNX file cannot be: use --precision fp16, or write "
             "OpenVINO's format, NAME.xml."
         )
-    with quiet():
-        exported = torch.onnx.export(
-            traced(graph.module, graph.example),
-            dynamo=True,
-            input_names=[graph.given],
-            output_names=list(graph.outputs),
-            opset_version=_OPSET,
-            verbose=False,
-        )
-    assert exported is not None  # a program is given, not a file to write
-    model = exported.model_proto
-    _forget_the_making(model.graph)
+    model = converted(traced(graph.module, graph.example), graph.given, graph.outputs)
     _name_the_batch(model)
     if calibration is not None:
         model = quantised(model, graph, calibration)
     if transform is not None:
         add_transform(model, transform)
     finish(model, path, {**facts, "onnx_version": onnx.__version__})
+
+
+def converted(program: torch.export.ExportedProgram, given: str, outputs: Sequence[str]) -> onnx.ModelProto:
+    """A traced network as an ONNX graph, without what was noted while it was made."""
+    import torch
+
+    with quiet():
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=[given],
+            output_names=list(outputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert exported is not None  # a program is given, not a file to write
+    model = exported.model_proto
+    _forget_the_making(model.graph)
+    return model
 
 
 def finish(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> None:

@@ -41,10 +41,10 @@ from birder.inference.export.tokenizer import write_tokenizer
 from birder.inference.quantize import draw_images
 from birder.net.base import Backbone
 from birder.net.tokenizer import ClipTokenizer
-from birder.registry import TASK, WeightsSpec, detectors, network_spec, registered_name, weights_spec
+from birder.registry import DETECTION_TASK, TASK, WeightsSpec, detectors, network_spec, registered_name, weights_spec
 from birder.version import __version__
 from birder.weights.checkpoint import make_signature, read_checkpoint
-from birder.weights.detector import DetectorFile, resolve_detector
+from birder.weights.detector import CHECKPOINTS, DetectorFile, resolve_detector
 from birder.weights.load import LoadedModel
 from birder.weights.model_card import CardFacts, model_card
 from birder.weights.resolve import Kind, Model, resolve
@@ -132,7 +132,7 @@ def export_model(
     ----------
     model
         A registered name, a checkpoint file, a detached head, a folder or hub repository in OpenCLIP's layout; or a
-        detector by its name, or as an ONNX file: its overlapping boxes are then suppressed in the graph.
+        detector by its name, as an ONNX file or a checkpoint: its overlapping boxes are then suppressed in the graph.
     dest
         Ends in .onnx (for onnxruntime), .xml (OpenVINO; its weights are NAME.bin) or .pt2 (PyTorch).
     output
@@ -166,7 +166,7 @@ def export_model(
         The file did not agree with the network, so it was not kept; or the model cannot be loaded.
     """
     dest = Path(dest)
-    if not isinstance(model, Model) and (str(model) in detectors() or Path(model).suffix == ".onnx"):
+    if not isinstance(model, Model) and _is_detector(model):
         return _export_detector(resolve_detector(model), dest, output, size, precision, with_transform, force)
     if dest.suffix not in ENDINGS:
         raise ConfigError(f"{dest} has no known extension: use {', '.join(ENDINGS)}.")
@@ -210,6 +210,13 @@ def export_model(
     return ExportedModel(dest, files, source.graph.outputs, source.classes, precision, agreement, facts)
 
 
+def _is_detector(model: str | Path) -> bool:
+    path = Path(model)
+    if str(model) in detectors() or path.suffix == ".onnx":
+        return True
+    return path.suffix in CHECKPOINTS and path.is_file() and read_checkpoint(path).task == DETECTION_TASK
+
+
 def _export_detector(
     file: DetectorFile,
     dest: Path,
@@ -220,10 +227,10 @@ def _export_detector(
     force: bool,
 ) -> ExportedModel:
     if dest.suffix not in (".onnx", ".xml"):
-        raise ConfigError(f"A detector that is an ONNX file is exported as .onnx or .xml, not as {dest.name}.")
+        raise ConfigError(f"A detector is exported as .onnx or .xml, not as {dest.name}.")
     if output not in (None, "detection") or size is not None or precision != "fp32" or with_transform:
         raise ConfigError(
-            "A detector that is an ONNX file is exported as it is, with --output detection: leave out size, precision "
+            "A detector is exported as it is, with --output detection: leave out size, precision "
             "and with_transform. How its images are prepared stands in the model card."
         )
     names = [dest.name, *_beside(dest, True, "image")]
