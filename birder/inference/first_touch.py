@@ -13,4 +13,4 @@ def touch(compiled: openvino.CompiledModel) -> None:
     the lock: neither ever goes on (seen with OpenVINO 2026.4).
     """
     request = compiled.create_infer_request()
-    _ = request.get_input_tensor().data, request.get_output_tensor().data
+    _ = [tensor.data for tensor in (*request.input_tensors, *request.output_tensors)]
