@@ -160,7 +160,7 @@ def _with_values(arguments: list[str]) -> list[str]:
     from birder.weights.detector import ENDINGS
 
     told = []
-    for argument, after in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for argument, after in zip(arguments, [*arguments[1:], "-"], strict=False):
         if argument == "--ray" and after.startswith("-"):
             argument = f"--ray={THIS_MACHINE}"
         elif argument == "--detect" and not after.lower().endswith(ENDINGS) and after not in detectors():

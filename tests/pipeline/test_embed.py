@@ -233,10 +233,12 @@ run(Path({str(tmp_path)!r}), Means(0.02), batch_size=4, threads=2, commit_rows=4
 """
     counts = Counter[bool]()
     chance = random.Random(4)
-    for _ in range(8):
+    for number in range(8):
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
+        while number == 0 and process.poll() is None and not list(tmp_path.rglob("images.lance/data/*.lance")):
+            time.sleep(0.01)
         time.sleep(chance.uniform(0.02, 0.4))
         process.send_signal(signal.SIGKILL)
         counts[process.wait() == -signal.SIGKILL] += 1
