@@ -28,7 +28,13 @@ from birder.learning.augment import coloured
 from birder.learning.layers import depthwise_in_single_precision, parameter_groups, train_mode, unfreeze_last
 from birder.learning.parallel import Parallel
 from birder.learning.schedule import warmed_cosine
-from birder.learning.training_checkpoint import Position, Tensors, TrainingFolder
+from birder.learning.training_checkpoint import (
+    Position,
+    Tensors,
+    TrainingFolder,
+    optimizer_tensors,
+    restore_optimizer,
+)
 from birder.learning.training_data import Batch, Codes, TrainingImages, Views, epoch_order
 from birder.net.base import Backbone
 
@@ -221,7 +227,7 @@ def finetune(
         at, saved = folder.read_state()
         net.load_state_dict(saved["net"])
         average.load_state_dict(saved["average"])
-        _restore(optimizer, saved["optimizer"])
+        restore_optimizer(optimizer, saved["optimizer"])
         start = folder.read_start()
         best = folder.read_best() if at.best else start
     elif parallel.rank == 0:
@@ -240,7 +246,11 @@ def finetune(
         def save() -> None:
             at.seconds, at.failures = watch.seconds, {**at.failures, **views.failures, **judged_views.failures}
             if parallel.rank == 0:
-                sets = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": _kept(optimizer)}
+                sets = {
+                    "net": net.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": optimizer_tensors(optimizer),
+                }
                 folder.write_state(at, sets)
             watch.saved()
 
@@ -451,20 +461,6 @@ def _copied(net: Backbone) -> Tensors:
 
 def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def _kept(optimizer: torch.optim.Optimizer) -> Tensors:
-    """The optimizer's tensors, named by the number of their parameter."""
-    state: dict[int, dict[str, torch.Tensor]] = optimizer.state_dict()["state"]
-    return {f"{number}/{name}": tensor for number, each in state.items() for name, tensor in each.items()}
-
-
-def _restore(optimizer: torch.optim.Optimizer, kept: Tensors) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in kept.items():
-        number, _, name = key.partition("/")
-        state.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _measure(

@@ -31,7 +31,13 @@ from birder.learning.detector_data import BoxData, BoxedImage
 from birder.learning.detector_inputs import SCALES, Geometry, KeptMaps, Maps, normalised, open_all, open_boxed
 from birder.learning.layers import WEIGHT_DECAY, layer_groups
 from birder.learning.schedule import warmed_cosine
-from birder.learning.training_checkpoint import Position, Tensors, TrainingFolder
+from birder.learning.training_checkpoint import (
+    Position,
+    Tensors,
+    TrainingFolder,
+    optimizer_tensors,
+    restore_optimizer,
+)
 from birder.net.base import Backbone
 from birder.net.fcos import Outputs, Points, Target
 from birder.weights.detector import DetectorNetwork
@@ -213,12 +219,16 @@ def train(
         for name, each in learning.items():
             each.data.copy_(saved["net"][name])
             average[name].copy_(saved["average"][name])
-        _restore(optimizer, saved.get("optimizer", {}))
+        restore_optimizer(optimizer, saved.get("optimizer", {}))
     seconds_before = at.seconds
 
     def save() -> None:
         at.seconds, at.failures = seconds_before + time.perf_counter() - began, {**at.failures, **inputs.failures}
-        sets = {"net": {k: v.detach() for k, v in learning.items()}, "average": average, "optimizer": _kept(optimizer)}
+        sets = {
+            "net": {k: v.detach() for k, v in learning.items()},
+            "average": average,
+            "optimizer": optimizer_tensors(optimizer),
+        }
         folder.write_state(at, sets)
 
     if stop.is_set():
@@ -576,17 +586,3 @@ def _told(at: Position, recipe: Recipe, inputs: _Kept | _Opened, updates: int, a
         rate=min(recipe.batch_size, inputs.count) / an_update if an_update else 0.0,
         left=an_update * (updates * (recipe.epochs - at.epoch) - at.update),
     )
-
-
-def _kept(optimizer: torch.optim.Optimizer) -> Tensors:
-    """The optimizer's tensors, named by the number of their parameter."""
-    state: dict[int, dict[str, torch.Tensor]] = optimizer.state_dict()["state"]
-    return {f"{number}/{name}": tensor for number, each in state.items() for name, tensor in each.items()}
-
-
-def _restore(optimizer: torch.optim.Optimizer, kept: Tensors) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in kept.items():
-        number, _, name = key.partition("/")
-        state.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -193,6 +193,21 @@ class TrainingFolder:
             raise WeightsError(f"{file} cannot be read: begin anew with --force. ({error})") from error
 
 
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
+    """The optimizer's tensors, named by the number of their parameter."""
+    state: dict[int, dict[str, torch.Tensor]] = optimizer.state_dict()["state"]
+    return {f"{number}/{name}": tensor for number, each in state.items() for name, tensor in each.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, kept: Tensors) -> None:
+    """Give an optimizer the tensors that `optimizer_tensors` named."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in kept.items():
+        number, _, name = key.partition("/")
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
