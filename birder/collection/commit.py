@@ -48,7 +48,7 @@ def commit(
 ) -> None:
     """Commit rows and failures; the caller holds the right to write. Each uri comes once.
 
-    Former rows go before others come, and former failures afterwards.
+    Former rows go before others come, and former failures afterwards. A row that a person has labelled stays.
 
     A row whose content is None takes it from a row with its sha256, in `rows`, in the collection, or in the rows as
     they were `before` the run.
@@ -56,7 +56,10 @@ def commit(
     contents = {row.sha256: row.content for row in rows if row.content is not None}
     missing = {row.sha256 for row in rows} - contents.keys()
     contents |= _contents_of(missing, [images] if before is None else [images, before])
-    stale = [*(failure.uri for failure in failures if failure.known), *former.rows]
+    stale = [
+        *(failure.uri for failure in failures if failure.known),
+        *_not_labelled(former.rows, images.schema.names, journal, places),
+    ]
     for start in range(0, len(stale), _DELETED_AT_ONCE):
         images.delete(_any_of("uri", stale[start : start + _DELETED_AT_ONCE]))
     if new := [row for row in rows if not row.known]:
@@ -68,6 +71,17 @@ def commit(
         merge = failed.merge_insert("uri").when_matched_update_all().when_not_matched_insert_all()
         merge.execute(_failure_table(failures))
     delete_failures(failed, [*(row.uri for row in rows if row.failed), *former.failures])
+
+
+def _not_labelled(uris: Sequence[str], columns: Sequence[str], journal: Journal, places: Places) -> list[str]:
+    """The rows to which no person's label was given."""
+    ids = [places.original_id(uri) for uri in uris]
+    words = journal.words(ids, columns)
+    return [
+        uri
+        for uri, id_ in zip(uris, ids, strict=True)
+        if not any(value is not None for value in words.get(id_, {}).values())
+    ]
 
 
 def delete_failures(failed: Table, uris: Sequence[str]) -> None:

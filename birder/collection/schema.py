@@ -162,7 +162,10 @@ class Failure:
 
 
 class Former(NamedTuple):
-    """Uris of rows and of failures that no longer hold: of boxes that are not found on the image any more."""
+    """Uris of rows and of failures that no longer hold: of boxes that are not found on the image any more.
+
+    Rows with a person's label stay all the same.
+    """
 
     rows: Sequence[str] = ()
     failures: Sequence[str] = ()

@@ -24,6 +24,7 @@ from PIL import Image
 
 import birder
 from birder.collection.detection import NO_ANIMAL
+from birder.collection.labels import give_label
 from birder.collection.relocate import contents_of
 from birder.collection.schema import Former
 from birder.collection.storage import Storage
@@ -142,6 +143,22 @@ def test_changed_images_lose_their_former_boxes_and_copies_are_not_embedded_agai
     grey(photos / "3.png", 0.5, 13)
     run_detecting(tmp_path, find_images([photos]), how)
     assert collection_in(tmp_path).failures() == [] and len(rows_in(tmp_path)) == 10
+
+
+def test_a_box_that_a_person_has_labelled_stays_when_its_file_changes(detector: Path, tmp_path: Path) -> None:
+    photos, how = tmp_path / "photos", detecting(detector)
+    photos.mkdir()
+    grey(photos / "0.png", 0.8, 1)
+    run_detecting(tmp_path, find_images([photos]), how)
+    first, last = (row["id"] for row in sorted(rows_in(tmp_path), key=lambda row: -row["box_y"])[::2])
+    give_label(collection_in(tmp_path), [first, last], "label", "owl", by="Ada")
+    give_label(collection_in(tmp_path), [last], "label", None, by="Ada")  # taken back: no label any more
+    grey(photos / "0.png", 0.02, 9)  # on which nothing is found
+    os.utime(photos / "0.png", (1, 1))
+    run_detecting(tmp_path, find_images([photos]), how)
+    labels = {row["id"]: (row["label"], row["detections"]) for row in rows_in(tmp_path)}
+    assert labels.pop(first) == ("owl", 3) and list(labels.values()) == [("photos", 0)]
+    assert left_of(tmp_path, photos, how).pending == []
 
 
 def test_columns_that_come_later_reach_all_boxes_of_an_image(detector: Path, tmp_path: Path) -> None:
