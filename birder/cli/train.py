@@ -169,7 +169,7 @@ def _blocks(text: str | None) -> int | Literal["all"] | None:
 
 
 def _summary(trained: Trained) -> Iterator[str]:
-    """What the training gave, beside what was there before, in the words of a person who has to decide."""
+    """Say what the training gained over the classifier that it began with."""
     from birder.collection.training import duration
     from birder.weights.head import published_note
 

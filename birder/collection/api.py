@@ -486,9 +486,10 @@ class Collection:
     ) -> Detected:
         """Find animals, persons and vehicles on the images of the rows, which are not embedded again.
 
-        Rows of whole images get `category` (animal, person, vehicle or empty: what the surest box is, an animal's
-        before any other) and `confidence`, from boxes of a confidence of at least 0.2. Labels are not touched. To have
-        a row for each animal, embed the images into another collection: `embed(images, detect=True)`.
+        Rows of whole images get `category` and `confidence` of their most confident box, with animals
+        before persons and vehicles, or the category "empty"; boxes with a confidence below 0.2 do not count. Labels are
+        not touched. To have a row for each animal, embed the images into another collection: `embed(images,
+        detect=True)`.
 
         Parameters
         ----------
@@ -505,7 +506,7 @@ class Collection:
         Raises
         ------
         ConfigError
-            There are no rows, or the column `category` has values of the user's own.
+            The collection has no rows, or its column `category` was filled by the user.
         UnknownNameError, WeightsError
             The detector is not known, or its graph cannot be run.
         FileExistsError

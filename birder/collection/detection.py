@@ -20,7 +20,7 @@ Empty = Literal["keep", "note"]
 DETECTIONS = "detections"
 """The column that tells how many boxes of animals were found on a row's image; null in rows that no detector made."""
 NO_ANIMAL = "no animal found"
-"""The reason of the failures that are no failures: what `note` writes."""
+"""What `note` writes as the reason; such a line does not count as a failure."""
 
 
 @dataclass(frozen=True)

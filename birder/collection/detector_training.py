@@ -321,7 +321,7 @@ def _report(
     found: Sequence[FoundBoxes],
     classes: Sequence[str],
 ) -> Path:
-    """Write the report, with pictures of the largest misses and the surest false alarms."""
+    """Write the report, with images of the largest misses and the most confident false alarms."""
     best = figures["judged"]["best_score"]
     least = best["score"] if best is not None else 0.5
     wrong = [mistakes(*each, least) for each in zip(truth, found, strict=True)]

@@ -136,7 +136,7 @@ class Decoders:
             pass  # its process has ended in the middle
         finally:
             if not finished:
-                self._end(process)
+                end_process(process)
         if late.is_set() or process.returncode == -SIGXCPU:
             raise ImageError(f"decoding it took more than {seconds:.3g} seconds")
         raise ImageError("decoding it took more memory than its size allows, or crashed the decoder")
@@ -160,17 +160,9 @@ class Decoders:
         with at_most(process, START_SECONDS, threading.Event()):
             ready = process.stdout.read(1)
         if not ready:  # what it takes to start is not the file's fault
-            self._end(process)
+            end_process(process)
             raise ImageError("the decoding process did not start")
         return process
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
 
     def stop(self) -> None:
         """End the processes."""
@@ -183,6 +175,16 @@ class Decoders:
 
 
 SIGXCPU = 24  # Windows has none
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and close the pipes to it."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from birder.errors import ImageError
 from birder.extras import need
-from birder.images.apart import SIGXCPU, START_SECONDS, at_most, read_answer
+from birder.images.apart import SIGXCPU, START_SECONDS, at_most, end_process, read_answer
 
 MEDIA_TYPES = {
     ".mp4": "video/mp4",
@@ -182,14 +182,8 @@ class _Reader:
         process, self._process = self._process, None
         self._info, self._last = None, None
         self._kept.clear()
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        if process is not None:
+            end_process(process)
 
 
 class _ProcessEndedError(ImageError):

@@ -6,7 +6,6 @@ training.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from birder.images.apart import read_answer
+from birder.images.apart import end_process, read_answer
 
 Codes = npt.NDArray[np.int64]
 
@@ -117,7 +116,8 @@ class Views:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
         while not self._free.empty():
-            _end(self._free.get())
+            if (process := self._free.get()) is not None:
+                end_process(process)
 
     def random(self, epoch: int, batches: Sequence[Codes]) -> Iterator[Batch]:
         """Random views of batches of images, in their order."""
@@ -183,7 +183,8 @@ class Views:
                     views.append(np.frombuffer(data, np.uint8).reshape(*self._size, 3))
             return lines, views
         except (OSError, struct.error, ValueError):  # it has ended in the middle
-            _end(process)
+            if process is not None:
+                end_process(process)
             process = None
             return None
         finally:
@@ -198,14 +199,3 @@ def _start() -> subprocess.Popen[bytes]:
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
         start_new_session=True,  # Ctrl+C is for the training, which ends after what it has begun
     )
-
-
-def _end(process: subprocess.Popen[bytes] | None) -> None:
-    if process is None:
-        return
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()

@@ -157,7 +157,10 @@ def _answer(rows: Sequence[Observed]) -> Prediction | None:
 
 
 def _classified(lines: Sequence[Line]) -> Line:
-    """Who or what classified, when, how surely: the latest person, else the surest prediction; what people agree on."""
+    """Who or what classified it, when, and with what probability: the latest label, else the most probable prediction.
+
+    Also the columns on which all labels agree.
+    """
     people = [line for line in lines if not _guessed(line)]
     if people:
         latest = max(

@@ -259,7 +259,7 @@ def _observed(observations: list[_Line], ranks: dict[str, dict[str, str]]) -> di
 
 
 def _predicted(observations: list[_Line], ranks: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """The prediction that the observations of a medium by machines give: the surest of those that agree on the name."""
+    """The prediction from a medium's machine observations: the most confident of those that agree on the name."""
     names = {line.get("scientificName") or line.get("observationType", "") for line in observations}
     name, *others = names
     if others or not name:
