@@ -186,7 +186,7 @@ class Server:
         self.log.close()
 
 
-def measure(path: Path) -> Iterator[dict[str, Any]]:
+def measure(path: Path, *, searches: bool) -> Iterator[dict[str, Any]]:
     """Ask for everything that the page asks for, one after the other."""
     server = Server(path)
     try:
@@ -241,8 +241,9 @@ def measure(path: Path) -> Iterator[dict[str, Any]]:
         yield from timed("map points", lambda n: server.get("map/points"), 1)
         yield from timed("map ids", lambda n: server.get("map/ids"), 1)
         yield from timed("map column", lambda n: server.get("map/column/species"), 1)
-        yield from timed("search", lambda n: server.post("search", {"ids": [ids[n * 31]], "k": 50}), 20)
-        yield from searched_by_four(server, ids)
+        if searches:
+            yield from timed("search", lambda n: server.post("search", {"ids": [ids[n * 31]], "k": 50}), 20)
+            yield from searched_by_four(server, ids)
         some = [str(each) for each in np.random.default_rng(9).choice(ids, 10_000, replace=False)]
         settle = 5.0
 
@@ -321,6 +322,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--collection", type=Path, help="where they are kept (default: in the working folder)")
     parser.add_argument("--only-make", action="store_true", help="make the rows, and ask nothing")
+    parser.add_argument("--no-search", action="store_true", help="leave searching out")
     options = parser.parse_args()
     kept = options.collection or WORK / f"server-{options.rows}.birder"
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -333,7 +335,7 @@ def main() -> None:
         print("| | median, ms | most, ms | processor, ms | MB | resident before, MB | after, MB | peak, MB |")
         print("|---|---|---|---|---|---|---|---|")
         done = []
-        for each in measure(copy):
+        for each in measure(copy, searches=not options.no_search):
             done.append(each)
             print(row(each), flush=True)
         kept.with_suffix(".json").write_text(json.dumps(done, indent=1))

@@ -67,7 +67,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=_warm_up, daemon=True).start()
+        threading.Thread(target=_warm_up, args=(site,), daemon=True).start()
         yield
         site.stop()
 
@@ -94,8 +94,9 @@ def create_app(
     return app
 
 
-def _warm_up() -> None:
-    """Import what the first search needs, while the page shows its first images."""
+def _warm_up(site: Site) -> None:
+    """Prepare finding images by their ids, and import what the first search needs."""
+    site.catalogue.current().position("")
     importlib.import_module("birder.collection.search")
 
 

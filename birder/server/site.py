@@ -11,9 +11,10 @@ from fastapi import Depends, HTTPException, Query, Request
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
 from birder.server.accuracy_job import AccuracyJob
-from birder.server.catalogue import Catalogue, Positions, Snapshot
+from birder.server.catalogue import Catalogue, Snapshot
 from birder.server.classifier import served_classifier
 from birder.server.duplicates_job import DuplicatesJob
+from birder.server.encoded import Positions
 from birder.server.event_streams import Events
 from birder.server.examples import Examples
 from birder.server.label_desk import LabelDesk
