@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import re
@@ -103,7 +104,7 @@ def _rows(rows: int, schema: pa.Schema, size: int) -> Iterator[pa.RecordBatch]:
         labelled = random.random(len(numbers)) < 0.5
         moments = np.datetime64("2024-01-01", "us") + (numbers * 31 % 63_000_000).astype("m8[s]")
         columns: dict[str, Any] = {
-            "id": [_id(n) for n in numbers],
+            "id": [_id(int(n)) for n in numbers],
             "uri": [
                 f"file:///images/station-{place:03}/IMG_{n:07}.jpg" for n, place in zip(numbers, places, strict=True)
             ],
@@ -229,13 +230,18 @@ def measure(path: Path, *, searches: bool) -> Iterator[dict[str, Any]]:
         yield from timed(
             "text find in the file name", lambda n: server.get("photos", where=f"lower(`uri`) LIKE '%_00{n}9%'")
         )
+
+        def listed(number: int, order: str) -> httpx.Response:
+            return server.get("photos", order=order)
+
+        def counted(number: int, column: str) -> httpx.Response:
+            return server.get(f"columns/{column}/values")
+
         for column in ("species", "notes", "taken_at", "weight", "id"):
-            yield from timed(f"sort by {column}, first time", lambda n, c=column: server.get("photos", order=c), 1)  # type: ignore[misc]
-            yield from timed(
-                f"sort by {column}, descending", lambda n, c=column: server.get("photos", order=f"-{c}"), 1
-            )  # type: ignore[misc]
+            yield from timed(f"sort by {column}, first time", functools.partial(listed, order=column), 1)
+            yield from timed(f"sort by {column}, descending", functools.partial(listed, order=f"-{column}"), 1)
         for column in ("species", "notes", "weight"):
-            yield from timed(f"values of {column}", lambda n, c=column: server.get(f"columns/{c}/values"), 3)  # type: ignore[misc]
+            yield from timed(f"values of {column}", functools.partial(counted, column=column), 3)
         yield from timed("ids of all", lambda n: server.get("ids"), 3)
         yield from timed("ids of all, sorted", lambda n: server.get("ids", order="species"), 3)
         yield from timed("map points", lambda n: server.get("map/points"), 1)

@@ -203,7 +203,9 @@ class Journal:
         for _, line in lines:
             if "fold" in line:
                 self._folds = [each for each in self._folds if each[0] <= line["fold"]]
-                self._folds.append((line["fold"], line["version"], int(line.get("since", line["version"]))))
+                self._folds.append(
+                    (line["fold"], line["version"], line["since"] if "since" in line else line["version"])
+                )
 
     def size(self) -> int:
         """The size in bytes, including a last line that is being written."""

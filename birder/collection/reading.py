@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 _ROWS_AT_ONCE = 1024
-_ROWS_IN_MEMORY = 65_536
+ROWS_IN_MEMORY = 65_536
 """Rows that LanceDB gives at once where all are wanted: its own 1,024 take seven times as long for a million."""
 
 
@@ -84,13 +84,13 @@ class RowReader:
         """The rows, in memory; see `scan`."""
         query = self._query(columns, where)
         with self._explained(where):
-            return query.to_batches(_ROWS_IN_MEMORY).read_all()
+            return query.to_batches(ROWS_IN_MEMORY).read_all()
 
     def addresses(self, where: Filter | None = None) -> npt.NDArray[np.uint64]:
         """Where rows are stored, a number each: for rows of this version alone; see `scan`."""
         query: Any = self._images.search().select(["_rowid"])
         with self._explained(where):
-            found = (query if where is None else query.where(where.sql)).to_batches(_ROWS_IN_MEMORY).read_all()
+            found = (query if where is None else query.where(where.sql)).to_batches(ROWS_IN_MEMORY).read_all()
         addresses: npt.NDArray[np.uint64] = found["_rowid"].to_numpy()
         return addresses
 

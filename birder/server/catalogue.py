@@ -49,6 +49,8 @@ class Snapshot:
     table
         All columns but the embedding, one row an image, sorted by uri; frames of a video in the order of time. Texts
         that repeat are numbers of a dictionary: `birder.server.encoded`.
+    ids
+        Their ids, to find rows by; the same object for as long as the rows are the same.
     collection
         For searches among the embeddings. Its rows lack pending labels: see `with_labels`.
     """
@@ -70,7 +72,7 @@ class Snapshot:
         self.table: pa.Table = pa.table({name: columns[name] for name in self._rows.columns if name in columns})
         addresses = self._rows.addresses()
         self._addresses = addresses if sequence is None else addresses[sequence.to_numpy()]
-        self._ids = IdIndex(self.table["id"].chunk(0) if len(self) else pa.array([], pa.string()))
+        self.ids = IdIndex(self.table["id"].chunk(0) if len(self) else pa.array([], pa.string()))
         self._orders: dict[str, Positions] = {}
         self._filled: dict[str, int] = {}
         cells, self.labels_until = journal.pending(self.rows_version)
@@ -168,11 +170,11 @@ class Snapshot:
 
     def position(self, id_: str) -> int | None:
         """The row of an id; None if there is none."""
-        return self._ids.position(id_)
+        return self.ids.position(id_)
 
     def positions(self, ids: list[str]) -> Positions:
         """The rows of ids, -1 where there is none."""
-        return self._ids.positions(ids)
+        return self.ids.positions(ids)
 
     def rows(self, positions: Positions, columns: list[str]) -> list[dict[str, Any]]:
         """Values of some rows."""
@@ -267,7 +269,8 @@ class Snapshot:
             rows = self.table.select(sorted({"id", *where.columns} - set(VECTORS))).take(pa.array(self._pending))
             rows = pa.table({name: decoded(combined(rows[name])) for name in rows.schema.names})
             read = rows_in_memory(self.collection.path, rows, where, self._rows.schema)
-            found = np.sort(self.positions(read.to_table(["id"], where)["id"].to_pylist()))
+            inside = pc.index_in(read.to_table(["id"], where)["id"], rows["id"]).to_numpy()
+            found = self._pending[np.sort(inside)]
             self._filtered_pending[where] = found
         return found
 

@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException, Query, Request
+import pyarrow as pa
+import pyarrow.compute as pc
+from fastapi import Depends, HTTPException, Query, Request, Response
+from pydantic_core import to_json
 
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
@@ -50,6 +53,7 @@ Order = Annotated[
 ]
 
 
+_JSON = "application/json"
 _DECODERS = 2  # processes for uploads
 
 
@@ -118,3 +122,12 @@ def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
     """Images as a list shows them."""
     rows = snapshot.rows(positions, ["id", "uri", "label", "width", "height", "sha256"])
     return [{**row, "name": uri_to_name(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
+
+
+def listed_ids(ids: pa.Array, version: int) -> Response:
+    """The answer `Ids`, written without an object for each of a million ids."""
+    if not len(ids) or pc.any(pc.match_substring_regex(ids, r'[\x00-\x1f"\\]')).as_py():
+        return Response(to_json({"total": len(ids), "version": version, "ids": ids.to_pylist()}), media_type=_JSON)
+    joined = pc.binary_join(pa.ListArray.from_arrays([0, len(ids)], ids), '","')[0].as_buffer()
+    head = f'{{"total":{len(ids)},"version":{version},"ids":["'
+    return Response(b"".join((head.encode(), joined, b'"]}')), media_type=_JSON)
