@@ -271,6 +271,8 @@ class Snapshot:
             read = rows_in_memory(self.collection.path, rows, where, self._rows.schema)
             inside = pc.index_in(read.to_table(["id"], where)["id"], rows["id"]).to_numpy()
             found = self._pending[np.sort(inside)]
+            if len(self._filtered_pending) >= _FILTERS:
+                self._filtered_pending = {}
             self._filtered_pending[where] = found
         return found
 

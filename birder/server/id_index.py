@@ -46,6 +46,11 @@ class IdIndex:
         return positions
 
     @functools.cached_property
+    def need_no_escape(self) -> bool:
+        """Whether JSON has all of them as they are."""
+        return not pc.any(pc.match_substring_regex(self.ids, r'[\x00-\x1f"\\]')).as_py()
+
+    @functools.cached_property
     def order(self) -> npt.NDArray[np.uint64]:
         """The rows in the order of their ids."""
         order: npt.NDArray[np.uint64] = pc.array_sort_indices(self.ids).to_numpy()

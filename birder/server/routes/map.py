@@ -54,8 +54,7 @@ def points(site: CurrentSite) -> Response:
 def ids(site: CurrentSite) -> Response:
     """The ids of the images that the points stand for."""
     found = _ready(site)
-    ids = found.of.ids.take(pa.array(found.positions))
-    return listed_ids(ids, site.catalogue.current().version)
+    return listed_ids(found.of, found.positions, site.catalogue.current().version)
 
 
 @router.get("/map/column/{name}", response_model=MapColumn)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Annotated, Any, NamedTuple
 
-import pyarrow as pa
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
 from birder.errors import ImageError
@@ -72,7 +71,7 @@ def ids(site: CurrentSite, where: Where = None, order: Order = "") -> Response:
     """List the ids of all images that match a filter."""
     snapshot = site.catalogue.current()
     found = snapshot.select(snapshot.filter(where), order)
-    return listed_ids(snapshot.ids.ids.take(pa.array(found)), snapshot.version)
+    return listed_ids(snapshot.ids, found, snapshot.version)
 
 
 @router.get("/photos/{id}", response_model=PhotoDetails)
