@@ -140,30 +140,6 @@ def test_any_sequence_of_labels_undoing_and_folding_gives_what_a_plain_table_giv
     Storage.open(path).fold_labels()
 
 
-def test_rows_stay_where_they_are_when_labels_are_folded_by_an_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    collection = collection_of_vectors(tmp_path / "c.birder", np.random.default_rng(0).normal(size=(300, 8)))
-    monkeypatch.setattr(in_place, "WORTH_AN_INDEX", 300)
-    before = collection.stored_rows()
-    vectors = collection.to_arrow()["embedding"].to_pylist()
-    ids = collection.to_arrow()["id"].to_pylist()
-    for turn in range(3):  # the second finds what the first has left
-        with recording(collection.journal, lambda column, some: dict.fromkeys(some)) as recorder:
-            recorder.give([Wish(ids[turn : 200 + turn], "label", f"turn {turn}")])
-        assert collection.fold_labels() == 200
-        now = collection.stored_rows()
-        assert now.addresses().tolist() == before.addresses().tolist()
-        assert collection.journal.only_labels(before.version, now.version)
-    collection.see_latest()
-    table = collection.to_arrow()
-    assert table["id"].to_pylist() == ids and table["embedding"].to_pylist() == vectors
-    assert table["label"].to_pylist() == ["turn 0", "turn 1", *["turn 2"] * 200, *[None] * 98]
-    assert not collection._images.list_indices()
-    collection.add_columns({"more": pa.int64()})
-    assert not collection.journal.only_labels(before.version, collection.stored_rows().version)
-
-
 def test_a_label_that_is_given_while_labels_are_folded_stays_visible(path: Path) -> None:
     catalogue = Catalogue(path)
     id_ = catalogue.current().table["id"][5].as_py()
