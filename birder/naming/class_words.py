@@ -35,6 +35,8 @@ Places = frozenset[int]
 _CLOSE = 3
 _LEADING = re.compile(r"^(?:(?:a|the|any|some) )?(?:(?:photo|picture|image)s? of )?(?:(?:an?|the|any|some) )?")
 _BETWEEN = re.compile(r"\s*[,;+]\s*|\s+or\s+|\s+and\s+")
+_LAST = re.compile(r"[,;+]\s*|\s+or\s+|\s+and\s+|(?:^|\s)-(?=[^\W\d_])")
+"""What may stand before the last word of a text."""
 _MINUS = re.compile(r"(?:^|\s)-(?=[^\W\d_])")
 _PLURALS = (("ies", "y"), ("ves", "f"), ("men", "man"), ("es", ""), ("s", ""))
 
@@ -130,12 +132,13 @@ class ClassWords:
         return difflib.get_close_matches(" ".join(parts), self.words, n=_CLOSE, cutoff=0.6)
 
     def complete(self, start: str, limit: int = 10) -> list[tuple[str, int]]:
-        """Known words for what someone has typed, and their numbers of classes.
+        """Texts that what someone has typed may become, its last word completed, and the word's number of classes.
 
         The word itself comes first, then those that begin with it, then those with a further word that does; of each,
         those of the most classes first.
         """
-        typed = fold(start)
+        before = max((found.end() for found in _LAST.finditer(start)), default=0)
+        typed = fold(start[before:])
         if not typed:
             return []
         ranked = []
@@ -149,7 +152,7 @@ class ClassWords:
             else:
                 continue
             ranked.append((order, -len(places), word))
-        return [(word, -count) for _, count, word in sorted(ranked)[:limit]]
+        return [(start[:before] + word, -count) for _, count, word in sorted(ranked)[:limit]]
 
     def scorer(self, texts: Sequence[tuple[str, bool]]) -> tuple[Callable[[Vectors], Vectors], str]:
         """What scores embeddings by texts, and what its scores are.
@@ -270,6 +273,17 @@ def class_words_of_rows(collection: Storage) -> ClassWords | None:
     if found is not None and found.sha256 != card.sha256:
         raise WrongModelError(f"{card.source} is no longer the model that {collection.path} was made with.")
     return found
+
+
+def has_class_words(model: Model) -> bool:
+    """Whether a model that is on this machine has class names, and no text encoder."""
+    if not may_have_class_words(model):
+        return False
+    if model.has_classes:
+        return True
+    from birder.naming.by_classifier import is_classifier
+
+    return is_classifier(model)
 
 
 def may_have_class_words(model: Model) -> bool:
