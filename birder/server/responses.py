@@ -159,7 +159,7 @@ class SearchHits(Hits):
     """Images, nearest first, and what was searched for."""
 
     query: dict[str, Any]
-    note: str | None = Field(description="What the similarities are, where they are not of embeddings.")
+    note: str | None = Field(None, description="What the similarities are, where they are not of embeddings.")
 
 
 class KnownWord(BaseModel):
