@@ -50,7 +50,7 @@ def images() -> Path:
 def done(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection after one run over all of them, whatever their extension."""
     collection = tmp_path_factory.mktemp("pillow") / "c"
-    said = birder("embed", f"{images}/**/*", "--in", collection, code=1, timeout=600)
+    said = birder("embed", f"{images}/**/*", "--in", collection, code=1)
     assert "Embedded" in said
     return collection
 
