@@ -1,0 +1,82 @@
+"""The parts of a progressive JPEG that an eighth of its size never shows, left out before it is decoded.
+
+At 1/8, a pixel is the mean of 8 x 8: the first coefficient of a block. The scans with the other 63 are most of the
+file and of the time. Of each such scan, the header and all tables stay and only the coded coefficients go: the decoder
+finds the next marker in their place, as in a file that was damaged there, and takes them for zeros. What it derives
+from headers (errors, and whether it smooths the borders of blocks, which it does where scans are missing) is the same.
+"""
+
+from __future__ import annotations
+
+import re
+
+from birder.images.bounded import JpegHeader
+
+_PROGRESSIVE, _SCAN, _END = 0xC2, 0xDA, 0xD9
+_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})
+"""What may stand between scans: tables, restart interval, comments, data of applications."""
+_MOST_SEGMENTS = 1000
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+"""Zero is a coded byte of 255, D0 to D7 are restart markers: both belong to a scan."""
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""The same without bytes that fill up, for which a search is ten times as fast."""
+
+
+def for_an_eighth(data: bytes, header: JpegHeader) -> bytes | None:
+    """A progressive JPEG without the coefficients that decoding it at 1/8 does not use.
+
+    Pixels and errors are those of the whole file. Colour that is stored at half the size is decoded at 1/4, for which
+    more coefficients are needed: it stays whole. Scans of 1/4 and 1/2 would be of no use: at these sizes the decoder
+    uses nearly all coefficients.
+
+    Parameters
+    ----------
+    data
+        The file.
+    header
+        What `birder.images.bounded.jpeg_header` read of it.
+
+    Returns
+    -------
+    The file up to its end marker, copied once; None if there is nothing to leave out, or anything is unusual.
+    """
+    if not data.startswith(bytes([0xFF, _PROGRESSIVE]), header.frame):
+        return None
+    whole = _at_full_size(data, header)
+    view = memoryview(data)
+    kept: list[memoryview] = []
+    begin, place = 0, header.scans
+    for _ in range(_MOST_SEGMENTS):
+        found = _MARKER.match(data, place)
+        if found is None:
+            return None
+        marker, place = found[1][0], found.end()
+        if marker == _END:
+            return b"".join([*kept, view[begin:place]]) if kept else None
+        if marker != _SCAN and marker not in _SEGMENTS:
+            return None
+        length = int.from_bytes(data[place : place + 2], "big")
+        head, place = data[place : place + 6], place + max(length, 2)
+        if marker == _SCAN:
+            following = _END_OF_SCAN.search(data, place)
+            if following is None:
+                return None
+            # One component, and not its first coefficient.
+            if length == 8 and head[2] == 1 and head[3] in whole and head[5] > 0:
+                kept.append(view[begin:place])
+                begin = following.start()
+            place = following.start()
+    return None
+
+
+def _at_full_size(data: bytes, header: JpegHeader) -> frozenset[int]:
+    """The names of the components that no other exceeds in width or height; none if the frame is unusual."""
+    length = int.from_bytes(data[header.frame + 2 : header.frame + 4], "big")
+    parts = data[header.frame + 10 : header.frame + 2 + length]
+    names, sampling = parts[0::3], parts[1::3]
+    if len(parts) != 3 * header.components or len(set(names)) != len(names):
+        return frozenset()
+    across, down = max(each >> 4 for each in sampling), max(each & 15 for each in sampling)
+    return frozenset(
+        name for name, each in zip(names, sampling, strict=True) if (each >> 4, each & 15) == (across, down)
+    )
