@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.hub import Hub
+
+# How long an example takes says more of what else the machine does.
+settings.register_profile("birder", deadline=None)
+settings.load_profile("birder")
 
 # The agreement with the published packages needs their environment, which `make peers` builds.
 collect_ignore = [] if os.environ.get("BIRDER_PEERS") else ["peers"]

@@ -31,7 +31,8 @@ _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 class JpegHeader(NamedTuple):
     """What stands before a JPEG's first scan: width and height as stored, components, whether all scans are kept.
 
-    `frame` is where its frame header begins, `scans` where the first scan does. Where there are several, the decoder keeps the coefficients of the whole image.
+    `frame` and `scans` are where its frame header and its first scan begin. Where there are several scans, the decoder
+    keeps the coefficients of the whole image.
     """
 
     width: int

@@ -2,13 +2,17 @@
 
 At 1/8, a pixel is the mean of 8 x 8: the first coefficient of a block. The scans with the other 63 are most of the
 file and of the time. Of each such scan, the header and all tables stay and only the coded coefficients go: the decoder
-finds the next marker in their place, as in a file that was damaged there, and takes them for zeros. What it derives
-from headers (errors, and whether it smooths the borders of blocks, which it does where scans are missing) is the same.
+finds the next marker in their place, as in a file that was damaged there, and takes them for zeros. Its errors, which
+come of headers and tables, are the same.
+
+A decoder smooths the borders of blocks (`do_block_smoothing` of libjpeg) where the headers of scans do not promise all
+bits of all coefficients, and that depends on what was damaged: such files stay whole.
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from birder.images.bounded import JpegHeader
 
@@ -16,6 +20,8 @@ _PROGRESSIVE, _SCAN, _END = 0xC2, 0xDA, 0xD9
 _SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})
 """What may stand between scans: tables, restart interval, comments, data of applications."""
 _MOST_SEGMENTS = 1000
+_COEFFICIENTS = 64
+"""Of a block."""
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 """Zero is a coded byte of 255, D0 to D7 are restart markers: both belong to a scan."""
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -42,7 +48,11 @@ def for_an_eighth(data: bytes, header: JpegHeader) -> bytes | None:
     """
     if not data.startswith(bytes([0xFF, _PROGRESSIVE]), header.frame):
         return None
-    whole = _at_full_size(data, header)
+    components = _components(data, header)
+    if components is None:
+        return None
+    whole = _at_full_size(components)
+    unknown = {name: bytearray(b"\xff" * _COEFFICIENTS) for name in components}
     view = memoryview(data)
     kept: list[memoryview] = []
     begin, place = 0, header.scans
@@ -52,31 +62,58 @@ def for_an_eighth(data: bytes, header: JpegHeader) -> bytes | None:
             return None
         marker, place = found[1][0], found.end()
         if marker == _END:
-            return b"".join([*kept, view[begin:place]]) if kept else None
+            complete = not any(map(any, unknown.values()))
+            return b"".join([*kept, view[begin:place]]) if kept and complete else None
         if marker != _SCAN and marker not in _SEGMENTS:
             return None
         length = int.from_bytes(data[place : place + 2], "big")
-        head, place = data[place : place + 6], place + max(length, 2)
+        segment, place = data[place + 2 : place + length], place + max(length, 2)
         if marker == _SCAN:
+            scan = _scan(segment)
+            if scan is None or not scan.names <= unknown.keys():
+                return None
+            for name in scan.names:
+                unknown[name][scan.first : scan.last + 1] = bytes([scan.bits]) * (scan.last + 1 - scan.first)
             following = _END_OF_SCAN.search(data, place)
             if following is None:
                 return None
-            # One component, and not its first coefficient.
-            if length == 8 and head[2] == 1 and head[3] in whole and head[5] > 0:
+            if scan.first > 0 and scan.names <= whole:
                 kept.append(view[begin:place])
                 begin = following.start()
             place = following.start()
     return None
 
 
-def _at_full_size(data: bytes, header: JpegHeader) -> frozenset[int]:
-    """The names of the components that no other exceeds in width or height; none if the frame is unusual."""
+class _Scan(NamedTuple):
+    """A scan's components, its first and last coefficient, and how many of their low bits it leaves for others."""
+
+    names: frozenset[int]
+    first: int
+    last: int
+    bits: int
+
+
+def _scan(segment: bytes) -> _Scan | None:
+    count = segment[0] if segment else 0
+    if len(segment) != 2 * count + 4:
+        return None
+    first, last, bits = segment[-3:]
+    if not first <= last < _COEFFICIENTS:
+        return None
+    return _Scan(frozenset(segment[1 : 1 + 2 * count : 2]), first, last, bits & 15)
+
+
+def _components(data: bytes, header: JpegHeader) -> dict[int, tuple[int, int]] | None:
+    """How often each component is sampled across and down, by its name; None if the frame is unusual."""
     length = int.from_bytes(data[header.frame + 2 : header.frame + 4], "big")
     parts = data[header.frame + 10 : header.frame + 2 + length]
     names, sampling = parts[0::3], parts[1::3]
     if len(parts) != 3 * header.components or len(set(names)) != len(names):
-        return frozenset()
-    across, down = max(each >> 4 for each in sampling), max(each & 15 for each in sampling)
-    return frozenset(
-        name for name, each in zip(names, sampling, strict=True) if (each >> 4, each & 15) == (across, down)
-    )
+        return None
+    return {name: (each >> 4, each & 15) for name, each in zip(names, sampling, strict=True)}
+
+
+def _at_full_size(components: dict[int, tuple[int, int]]) -> frozenset[int]:
+    """The components that no other exceeds in width or height."""
+    most = max(across for across, _ in components.values()), max(down for _, down in components.values())
+    return frozenset(name for name, sampling in components.items() if sampling == most)
