@@ -3,7 +3,7 @@
 At 1/8, a pixel is the mean of 8 x 8: the first coefficient of a block. The scans with the other 63 are most of the
 file and of the time. Of each such scan, the header and all tables stay and only the coded coefficients go: the decoder
 finds the next marker in their place, as in a file that was damaged there, and takes them for zeros. Its errors, which
-come of headers and tables, are the same.
+come from headers and tables, are the same.
 
 A decoder smooths the borders of blocks (`do_block_smoothing` of libjpeg) where the headers of scans do not promise all
 bits of all coefficients, and that depends on what was damaged: such files stay whole.
@@ -23,7 +23,7 @@ _MOST_SEGMENTS = 1000
 _COEFFICIENTS = 64
 """Of a block."""
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-"""Zero is a coded byte of 255, D0 to D7 are restart markers: both belong to a scan."""
+"""Within a scan, 255 and 0 are a coded 255, and D0 to D7 are restart markers: neither ends it."""
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """The same without bytes that fill up, for which a search is ten times as fast."""
 
@@ -67,9 +67,9 @@ def for_an_eighth(data: bytes, header: JpegHeader) -> bytes | None:
         if marker != _SCAN and marker not in _SEGMENTS:
             return None
         length = int.from_bytes(data[place : place + 2], "big")
-        segment, place = data[place + 2 : place + length], place + max(length, 2)
+        inside, place = place + 2, place + max(length, 2)
         if marker == _SCAN:
-            scan = _scan(segment)
+            scan = _scan(data[inside:place])
             if scan is None or not scan.names <= unknown.keys():
                 return None
             for name in scan.names:
