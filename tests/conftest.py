@@ -18,9 +18,9 @@ collect_ignore = [] if os.environ.get("BIRDER_PEERS") else ["peers"]
 
 
 LONGEST = [
+    "pipeline/test_distributed.py",
     "test_docs.py",
     "cli/test_examples.py",
-    "pipeline/test_distributed.py",
     "robustness/test_memory.py",
     "learning/test_training.py",
     "robustness/test_pillow_images.py",
