@@ -162,7 +162,7 @@ def test_a_forked_process_searches_a_collection_that_its_parent_had_open(collect
     assert expected[0].endswith("00007.jpg")
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    children = [context.Process(target=ask_in_a_child, args=(collection, answers)) for _ in range(3)]
+    children = [context.Process(target=ask_in_a_child, args=(collection, answers), daemon=True) for _ in range(3)]
     for child in children:
         child.start()
     assert [answers.get(timeout=60) for _ in children] == [expected] * 3
