@@ -44,7 +44,7 @@ def clip_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, pa
     all_images, all_texts = (
         (images, texts)
         if parallel.processes == 1
-        else (_Gathered.apply(each, parallel.rank, parallel.processes) for each in (images, texts))
+        else (_gathered(each, parallel) for each in (images, texts))
     )
     own = torch.arange(len(images), device=images.device) + parallel.rank * len(images)
     to_texts = F.cross_entropy(scale * images @ all_texts.T, own)
@@ -104,6 +104,10 @@ def add_gradients(
             )
         backward(torch.stack(losses).sum())
     return [each.detach() for each in losses]
+
+
+def _gathered(rows: torch.Tensor, parallel: Parallel) -> torch.Tensor:
+    return _Gathered.apply(rows, parallel.rank, parallel.processes)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class _Gathered(torch.autograd.Function):
