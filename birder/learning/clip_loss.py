@@ -42,9 +42,7 @@ def clip_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, pa
     The loss of this process's rows, ().
     """
     all_images, all_texts = (
-        (images, texts)
-        if parallel.processes == 1
-        else (_gathered(each, parallel) for each in (images, texts))
+        (images, texts) if parallel.processes == 1 else (_gathered(each, parallel) for each in (images, texts))
     )
     own = torch.arange(len(images), device=images.device) + parallel.rank * len(images)
     to_texts = F.cross_entropy(scale * images @ all_texts.T, own)

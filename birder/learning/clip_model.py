@@ -19,7 +19,7 @@ from birder.weights.loaded_clip import build_clip
 from birder.weights.openclip import OpenClip, read_openclip
 from birder.weights.openclip_convert import clip_config
 from birder.weights.openclip_files import OPENAI_RGB
-from birder.weights.resolve import Kind, resolve
+from birder.weights.resolve import resolve
 
 DEFAULT_NETWORK = "vit_b16_pn"
 _CHECKPOINTS = (".bin", ".pt", ".pth", ".safetensors")
@@ -155,8 +155,7 @@ def _check_network(found: str, asked: str | None, name: str) -> None:
 
 
 def _bare(path: Path, network: str) -> OpenClip | None:
-    """A file of OpenCLIP's tensors, with the configuration that its shapes and the network's name give; None if the
-    file is not OpenCLIP's."""
+    """A file of OpenCLIP's tensors, with the configuration that its shapes and the network's name give; else None."""
     try:
         openclip = read_openclip(path)
     except WeightsError:
