@@ -55,6 +55,9 @@ _TEXT_NAMES = {
     "ln_final.bias": "norm.bias",
     "text_projection": "projection.weight",
 }
+_VISUAL = "visual."
+_OWN = "birder_network"
+"""The key of vision_cfg that names a registered network whose tensors stand under their own names."""
 _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
 
 
@@ -78,6 +81,8 @@ def to_birder(clip: OpenClip, network: str | None = None) -> tuple[str, Checkpoi
     WeightsError
         The encoder is of a kind that Birder does not support, or its tensors contradict its configuration.
     """
+    if clip.config is not None and (own := own_network(clip.config)) is not None:
+        return own, _own_checkpoint(clip, own)
     check_image_encoder(clip)
     state = image_state_to_birder(clip.state, clip.source)
     shapes = _from_shapes(state)
@@ -221,10 +226,36 @@ def network_of_config(config: Config) -> str:
     WeightsError
         The configuration does not describe a vision transformer.
     """
+    if (own := own_network(config)) is not None:
+        return own
     try:
         return nearest_network(_network_config(config["model_cfg"]))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise WeightsError(f"OpenCLIP's configuration does not describe a vision transformer ({error}).") from error
+
+
+def own_network(config: Config) -> str | None:
+    """The registered network of an image encoder that OpenCLIP does not have, in a folder that Birder wrote; or None.
+
+    Raises
+    ------
+    WeightsError
+        This Birder does not have it.
+    """
+    network = config["model_cfg"]["vision_cfg"].get(_OWN)
+    if network is not None and network not in list_networks():
+        raise WeightsError(f"The image encoder is a {network}, which this Birder does not have: get a newer one.")
+    return network
+
+
+def _own_checkpoint(clip: OpenClip, network: str) -> Checkpoint:
+    state = {key.removeprefix(_VISUAL): value for key, value in clip.state.items() if key.startswith(_VISUAL)}
+    height, width = clip.model_config["vision_cfg"]["image_size"]
+    outputs = clip.model_config["embed_dim"]
+    with torch.device("meta"):
+        expected = create_network(network, outputs, size=(height, width)).state_dict()
+    _check_shapes(state, expected, clip.source, network)
+    return Checkpoint(state, make_signature((height, width), outputs), {}, clip.rgb_stats, network=network)
 
 
 def _square(state: State, patch: int, source: str) -> tuple[int, int]:
@@ -308,10 +339,20 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
             f"--text-from the model "
             "that the image encoder came from."
         )
-    height, width = get_size_from_signature(checkpoint.signature)
+    vision = _vision_config(config, get_size_from_signature(checkpoint.signature))
+    preprocess = text_from.preprocess_config | {k: list(checkpoint.rgb_stats[k]) for k in ("mean", "std")}
+    if "size" in preprocess:
+        preprocess["size"] = vision["image_size"]
+    text = {key: value for key, value in text_from.state.items() if not key.startswith("visual.")}
+    image = {f"visual.{key}": value for key, value in _image_state_to_openclip(checkpoint.state).items()}
+    return {"model_cfg": model | {"vision_cfg": vision}, "preprocess_cfg": preprocess}, image | text
+
+
+def _vision_config(config: Config, size: tuple[int, int]) -> Config:
+    """OpenCLIP's `vision_cfg` of a network's configuration and its input (height, width)."""
     dim, mlp_dim = config["hidden_dim"], config["mlp_dim"]
-    vision: Config = {
-        "image_size": height if height == width else [height, width],
+    return {
+        "image_size": size[0] if size[0] == size[1] else list(size),
         "layers": config["num_layers"],
         "width": dim,
         "head_width": dim // config["num_heads"],
@@ -319,12 +360,48 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
         # OpenCLIP truncates width * mlp_ratio: half a unit above is safe from rounding.
         "mlp_ratio": mlp_dim / dim if mlp_dim % dim == 0 else (mlp_dim + 0.5) / dim,
     }
-    preprocess = text_from.preprocess_config | {k: list(checkpoint.rgb_stats[k]) for k in ("mean", "std")}
-    if "size" in preprocess:
-        preprocess["size"] = vision["image_size"]
-    text = {key: value for key, value in text_from.state.items() if not key.startswith("visual.")}
-    image = {f"visual.{key}": value for key, value in _image_state_to_openclip(checkpoint.state).items()}
-    return {"model_cfg": model | {"vision_cfg": vision}, "preprocess_cfg": preprocess}, image | text
+
+
+def clip_config(network: str, config: Config, size: tuple[int, int], embed_dim: int, text: Config) -> Config:
+    """`open_clip_config.json` of a CLIP, without what is said of the preparation of images.
+
+    Parameters
+    ----------
+    network, config
+        The registered network of the image encoder, and what differs from its registered configuration.
+    size
+        Its input (height, width).
+    embed_dim
+        The dimension that both encoders share.
+    text
+        OpenCLIP's `text_cfg`.
+    """
+    merged = network_spec(network).config | config
+    vision = _vision_config(merged, size) if merged.get("pre_norm") else {"image_size": list(size), _OWN: network}
+    quick = {"quick_gelu": True} if merged.get("act_layer_type") == "quick_gelu" else {}
+    return {"model_cfg": {"embed_dim": embed_dim, **quick, "vision_cfg": vision, "text_cfg": text}}
+
+
+def clip_state(network: str, image: State, text: State, log_scale: torch.Tensor) -> State:
+    """The tensors of a CLIP by OpenCLIP's names, from Birder's for both encoders; the inverse of reading them."""
+    own = image if not network_spec(network).config.get("pre_norm") else _image_state_to_openclip(image)
+    return {f"{_VISUAL}{key}": value for key, value in own.items()} | {
+        **_text_state_to_openclip(text),
+        "logit_scale": log_scale.reshape(()),
+    }
+
+
+def _text_state_to_openclip(state: State) -> State:
+    names = {new: old for old, new in _TEXT_NAMES.items()}
+    block_names = {new: old for old, new in _BLOCK_NAMES.items()}
+    renamed: State = {}
+    for key, value in state.items():
+        if key in names:
+            renamed[names[key]] = _text_layout(names[key], value)
+        else:
+            index, name = key.removeprefix("block.").split(".", 1)
+            renamed[f"transformer.resblocks.{index}.{block_names[name]}"] = value
+    return renamed
 
 
 def _image_state_to_openclip(state: State) -> State:
