@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from birder.errors import ConfigError
 from birder.learning.clip_checkpoint import ClipFolder, ClipPosition
 from birder.learning.clip_data import ClipBatch, ClipBatches, DataReport, text_of_step
+from birder.learning.clip_judge import model_input
 from birder.learning.clip_loss import Pair, add_gradients
 from birder.learning.clip_model import Start
 from birder.learning.layers import train_mode
@@ -289,9 +290,7 @@ def train_clip(
         return [text_of_step(recipe.texts, batch // recipe.accumulate)] if per_batch else recipe.texts
 
     def prepared(batch: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels = batch.pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
-        mean, std = (pixels.new_tensor(start.rgb_stats[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
-        return (pixels - mean) / std, batch.tokens.to(device, non_blocking=True)
+        return model_input(batch.pixels, start.rgb_stats, device), batch.tokens.to(device, non_blocking=True)
 
     def encode(numbered: tuple[int, ClipBatch, ClipBatch | None]) -> list[Pair]:
         number, batch, replayed = numbered

@@ -96,19 +96,28 @@ class Start:
         return ClipTokenizer(self.clip.text.context_length)
 
 
-def start_of(model: str | None, init: str | Path | None, text: TextSize | None = None, *, seed: int = 0) -> Start:
+def start_of(
+    model: str | None,
+    init: str | Path | None,
+    text: TextSize | None = None,
+    *,
+    default: str = DEFAULT_NETWORK,
+    seed: int = 0,
+) -> Start:
     """What a training begins with.
 
     Parameters
     ----------
     model
-        The registered network of the image encoder (default: that of `init`, else vit_b16_pn).
+        The registered network of the image encoder; None for that of `init`, else `default`.
     init
         A CLIP: a folder or a hub repository in OpenCLIP's layout, a file of OpenCLIP's tensors, registered weights with
         a text encoder. Or an image encoder alone: other registered weights, or a checkpoint; then its projection and
         the text encoder are new. None: everything is.
     text
         The size of a new text encoder (default: the standard's for the network).
+    default
+        The network where neither `model` nor `init` says it: of all new weights, and of a file of OpenCLIP's tensors.
     seed
         Of new weights.
 
@@ -121,13 +130,13 @@ def start_of(model: str | None, init: str | Path | None, text: TextSize | None =
     """
     torch.manual_seed(seed)
     if init is None or str(init) == "none":
-        network = model or DEFAULT_NETWORK
+        network = model or default
         config = {"head_bias": False} if network_spec(network).config.get("pre_norm") else {}
         size = text or _STANDARD.get(network, SMALL_TEXT)
         image = create_network(network, size.embedding, config=config)
         return _with_new_text(network, image, size, OPENAI_RGB, None, None)
     path = Path(init)
-    if path.suffix in _CHECKPOINTS and path.is_file() and (bare := _bare(path, model or DEFAULT_NETWORK)) is not None:
+    if path.suffix in _CHECKPOINTS and path.is_file() and (bare := _bare(path, model or default)) is not None:
         return _of_openclip(bare, path.name, model)
     found = resolve(init)
     if found.has_text_encoder:
