@@ -1,10 +1,10 @@
-"""One training of a CLIP by open_clip_train, and the same by Birder: run by the interpreter of .venv-peers, which has both.
+"""A CLIP that open_clip_train trains, and Birder: run by the interpreter of .venv-peers, which has both.
 
     clip_training_theirs.py gradients|steps JOB.json        (gradients: alone, or under torchrun)
 
-JOB.json: {"model": a folder in OpenCLIP's layout, "batches": a .npz with `images`, float32 (B, 3, H, W), and `tokens`,
-int64 (B, L), "batch": images a process and micro-batch, "outputs": a folder, and for steps "accumulate", "lr",
-"warmup", "decay"}.
+JOB.json: {"model": a folder in OpenCLIP's layout, "batch": images of each batch, "outputs": a folder}; for gradients
+also "batches", a .npz with `images`, float32 (N, 3, H, W), and `tokens`, int64 (N, L); for steps "shards", "updates",
+"accumulate", "lr", "warmup".
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ import torch
 from open_clip.loss import ClipLoss
 from torch.nn.parallel import DistributedDataParallel
 
+from birder.learning.clip import BETAS, EPS, ClipData, ClipRecipe, ClipTold, parameter_groups, train_clip
+from birder.learning.clip_checkpoint import ClipFolder
+from birder.learning.clip_data import ClipBatches, text_of_step
 from birder.learning.clip_loss import Pair, add_gradients, clip_loss
+from birder.learning.clip_model import Start, start_of
 from birder.learning.parallel import Parallel
 from birder.weights.loaded_clip import build_clip
 from birder.weights.openclip import read_openclip
@@ -61,7 +65,7 @@ class Recorder(torch.optim.SGD):
 
     gradients: list[torch.Tensor]
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         self.gradients = [each.grad.clone() for group in self.param_groups for each in group["params"]]
 
 
@@ -79,7 +83,7 @@ class Log:
 def read_batches(job: dict[str, Any]) -> list[Batch]:
     given = np.load(job["batches"])
     images, tokens = torch.from_numpy(given["images"]), torch.from_numpy(given["tokens"])
-    return list(zip(images.split(job["batch"]), tokens.split(job["batch"]), strict=True))
+    return list(zip(torch.split(images, job["batch"]), torch.split(tokens, job["batch"]), strict=True))
 
 
 def their_gradients(job: dict[str, Any], mine: list[Batch], accumulate: int, rank: int, world: int) -> Arrays:
@@ -187,33 +191,81 @@ def their_steps(job: dict[str, Any], batches: list[Batch]) -> dict[str, Any]:
         model: torch.nn.Module, data: Any, loss: Any, epoch: int, optimizer: Any, *rest: Any, **_: Any
     ) -> None:
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        seen["decay"] = {
-            names[id(parameter)]: group["weight_decay"] for group in optimizer.param_groups
+        decays = {
+            names[id(parameter)]: np.full(tuple(parameter.shape), group["weight_decay"])
+            for group in optimizer.param_groups
             for parameter in group["params"]
-        }  # fmt: skip
+        }
+        seen["decay"] = {name: float(each.max()) for name, each in by_our_names(decays).items()}
         seen["optimizer"] = {key: optimizer.defaults[key] for key in ("betas", "eps")}
         train_one_epoch(model, data, loss, epoch, optimizer, *rest, tb_writer=log)
-        seen["weights"] = {name: value.detach().numpy().copy() for name, value in model.state_dict().items()}
+        weights = {name: value.detach().numpy().copy() for name, value in model.state_dict().items()}
+        seen["weights"] = by_our_names(weights)
 
     open_clip_train.main.get_data = lambda *_, **__: {"train": Data(batches)}
     open_clip_train.main.train_one_epoch = recorded
     open_clip_train.main.main([
         "--model", f"local-dir:{job['model']}", "--dataset-type", "synthetic", "--device", "cpu", "--precision", "fp32",
-        "--batch-size", str(job["batch"]), "--accum-freq", str(job["accumulate"]), "--epochs", "1", "--lr", str(job["lr"]),
-        "--beta1", "0.9", "--beta2", "0.98", "--eps", "1e-6", "--wd", str(job["decay"]), "--warmup", str(job["warmup"]),
-        "--local-loss", "--gather-with-grad", "--log-every-n-steps", "1", "--logs", job["outputs"], "--name", "theirs",
-        "--save-frequency", "0", "--workers", "0",
+        "--batch-size", str(job["batch"]), "--accum-freq", str(job["accumulate"]), "--epochs", "1",
+        "--lr", str(job["lr"]), "--beta1", "0.9", "--beta2", "0.98", "--eps", "1e-6", "--wd", "0.2",
+        "--warmup", str(job["warmup"]), "--local-loss", "--gather-with-grad", "--log-every-n-steps", "1",
+        "--logs", job["outputs"], "--name", "theirs", "--save-frequency", "0", "--workers", "0",
     ])  # fmt: skip
-    return seen | {"log": log.values}
+    return seen | {name: log.values[f"train/{name}"] for name in ("loss", "lr", "scale")}
+
+
+def our_steps(job: dict[str, Any], start: Start, data: ClipData, recipe: ClipRecipe, alone: Parallel) -> dict[str, Any]:
+    """The same training by `train_clip`."""
+    names = {id(parameter): name for name, parameter in start.clip.named_parameters()}
+    groups = parameter_groups(start.clip)
+    told: list[ClipTold] = []
+    trained = train_clip(start, data, recipe, ClipFolder(Path(job["outputs"]) / "ours"), alone, tell=told.append)
+    assert trained is not None
+    return {
+        "decay": {
+            names[id(parameter)].replace("log_logit_scale", "scale"): group["weight_decay"]
+            for group in groups
+            for parameter in group["params"]
+        },
+        "optimizer": {"betas": BETAS, "eps": EPS},
+        "loss": [each.loss for each in told],
+        "lr": [each.lr for each in told],
+        "scale": [each.scale for each in told],
+        "weights": by_our_names({name: each.numpy() for name, each in trained.state.items()}),
+    }
+
+
+def drawn_batches(job: dict[str, Any], start: Start, data: ClipData, recipe: ClipRecipe, alone: Parallel) -> list[Any]:
+    """The batches that `train_clip` draws, which follow from its arguments."""
+    found = []
+    with ClipBatches(
+        data.shards, start.card, start.tokenizer, recipe.batch_size,
+        lambda number: [text_of_step(recipe.texts, number // recipe.accumulate)],
+        alone, workers=data.workers, seed=recipe.seed, resample=recipe.resample,
+    ) as batches:  # fmt: skip
+        for _, batch in zip(range(job["updates"] * recipe.accumulate), batches, strict=False):
+            found.append(batch)
+    return found
 
 
 def steps(job: dict[str, Any]) -> None:
-    """Both codes' losses, learning rates, scales and parameter groups over the same batches."""
-    batches = read_batches(job)
-    theirs = their_steps(job, batches)
-    folder = Path(job["outputs"])
-    np.savez(folder / "their weights.npz", **theirs.pop("weights"))
-    (folder / "theirs.json").write_text(json.dumps(theirs))
+    """Both codes' losses, learning rates, scales and parameter groups over the same batches, and the final weights."""
+    alone, folder = Parallel.join("cpu"), Path(job["outputs"])
+    start = start_of(None, job["model"])
+    recipe = ClipRecipe(
+        batch_size=job["batch"], accumulate=job["accumulate"], lr=job["lr"], warmup=job["warmup"], epochs=1,
+        precision="fp32",
+    )  # fmt: skip
+    data = ClipData(job["shards"], job["updates"] * job["batch"] * job["accumulate"])
+    drawn = drawn_batches(job, start, data, recipe, alone)
+    mean, std = (torch.tensor(start.rgb_stats[name]).view(3, 1, 1) for name in ("mean", "std"))
+    theirs = their_steps(
+        job, [((batch.pixels.permute(0, 3, 1, 2) / 255 - mean) / std, batch.tokens) for batch in drawn]
+    )
+    for name, found in (("theirs", theirs), ("ours", our_steps(job, start, data, recipe, alone))):
+        np.savez(folder / f"{name}.npz", **found.pop("weights"))
+        (folder / f"{name}.json").write_text(json.dumps(found))
+    (folder / "drawn.json").write_text(json.dumps([[batch.keys, batch.texts] for batch in drawn]))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ Both run in .venv-peers, by clip_training_theirs.py; what they found is compared
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import random
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +25,39 @@ MODEL = ROOT / "tests" / "data" / "openclip"
 KINDS = ("owl", "fox", "hare", "beetle", "moss", "fern", "gull", "trout", "newt", "wasp")
 
 
-def make_job(folder: Path, rows: int, **job: Any) -> Path:
-    """A job with random images, each with a text about two organisms."""
-    random = np.random.default_rng(0)
-    texts = [f"a photo of {KINDS[i % 10]} and {KINDS[i // 10 % 10]}." for i in random.permutation(rows).tolist()]
-    images = random.standard_normal((rows, 3, 224, 224), dtype=np.float32)
-    np.savez(folder / "batches.npz", images=images, tokens=ClipTokenizer()(texts).numpy())
+def write_job(folder: Path, **job: Any) -> Path:
     path = folder / "job.json"
-    job |= {"model": str(MODEL), "batches": str(folder / "batches.npz"), "outputs": str(folder)}
-    path.write_text(json.dumps(job))
+    path.write_text(json.dumps(job | {"model": str(MODEL), "outputs": str(folder)}))
     return path
+
+
+def write_batches(folder: Path, rows: int) -> Path:
+    """Random images, each with a text about two organisms."""
+    draw = np.random.default_rng(0)
+    texts = [f"a photo of {KINDS[i % 10]} and {KINDS[i // 10 % 10]}." for i in draw.permutation(rows).tolist()]
+    images = draw.standard_normal((rows, 3, 224, 224), dtype=np.float32)
+    path = folder / "batches.npz"
+    np.savez(path, images=images, tokens=ClipTokenizer()(texts).numpy())
+    return path
+
+
+def write_shards(folder: Path, photos: Path) -> dict[str, dict[str, str]]:
+    """Two shards of the example images with five texts each; the texts by key and name."""
+    texts = {}
+    files = sorted(photos.rglob("*.jpg"))
+    for number in range(2):
+        with tarfile.open(folder / f"shard-{number:06}.tar", "w") as shard:
+            for file in files[number::2]:
+                label, group = file.stem.replace("-", " "), file.parent.name
+                key = f"{group}-{file.stem}".replace(".", "-")
+                texts[key] = {"sci": label, "com": f"the {label}", "taxon": f"{group} {label}"}
+                texts[key] |= {"sci_com": f"{label}, the {label}", "taxon_com": f"{group} {label}, the {label}"}
+                named = {f"{key}.{name}.txt": text.encode() for name, text in texts[key].items()}
+                for name, data in ({f"{key}.jpg": file.read_bytes()} | named).items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    shard.addfile(member, io.BytesIO(data))
+    return texts
 
 
 def run(what: str, job: Path, *, processes: int = 1) -> None:
@@ -53,7 +79,7 @@ def compare(ours: Results, theirs: Results) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_loss_and_all_gradients_are_those_of_open_clip(processes: int, tmp_path: Path) -> None:
-    run("gradients", make_job(tmp_path, 24, batch=4), processes=processes)
+    run("gradients", write_job(tmp_path, batches=str(write_batches(tmp_path, 24)), batch=4), processes=processes)
     for rank in range(processes):
         found = {file.stem.removesuffix(f" {rank}"): dict(np.load(file)) for file in tmp_path.glob(f"* {rank}.npz")}
         for how in ("features", "at once", "accumulated"):
@@ -62,3 +88,24 @@ def test_loss_and_all_gradients_are_those_of_open_clip(processes: int, tmp_path:
                 found["accumulated theirs"]["scale"] /= 24 / 4 / processes
             compare(found[f"{how} ours"], found[f"{how} theirs"])
         compare(found["accumulated ours"], found["at once theirs"])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_fifty_updates_are_those_of_open_clip_train(accumulate: int, tmp_path: Path, photos: Path) -> None:
+    """Its main program makes the model, the parameter groups and the schedule; both see the same batches."""
+    texts = write_shards(tmp_path, photos)
+    shards = [str(tmp_path / f"shard-{number:06}.tar") for number in range(2)]
+    run("steps", write_job(tmp_path, shards=shards, updates=50, batch=16, accumulate=accumulate, lr=2e-3, warmup=5))
+    ours, theirs = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("ours", "theirs"))
+    assert len(ours["loss"]) == 50
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
+    assert ours["lr"] == pytest.approx(theirs["lr"], rel=1e-12)
+    assert ours["decay"] == theirs["decay"] and set(ours["decay"].values()) == {0.0, 0.2}
+    assert ours["optimizer"] == theirs["optimizer"]
+    np.testing.assert_allclose(ours["scale"][:-1], theirs["scale"][1:], rtol=1e-5)  # after an update, and before one
+    assert min(ours["loss"][-10:]) < 0.9 * ours["loss"][0]
+    # BioCLIP's loop seeds Python's generator with the number of the update, and chooses from the texts in this order.
+    for number, (keys, taken) in enumerate(json.loads((tmp_path / "drawn.json").read_text())):
+        random.seed(number // accumulate)
+        name = random.choice(["sci", "com", "taxon", "sci_com", "taxon_com"])
+        assert taken == [texts[key][name] for key in keys]
