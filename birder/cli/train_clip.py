@@ -64,7 +64,7 @@ def train_clip(
     ] = None,
     mix: Annotated[
         Literal["per-batch", "per-sample"] | None,
-        typer.Option("--mix", help="Draw one of the texts for each batch (BioCLIP), or for each sample."), or for each sample."),
+        typer.Option("--mix", help="Draw one of the texts for each batch (BioCLIP), or for each sample."),
     ] = None,
     batch_size: Annotated[
         int | None,
