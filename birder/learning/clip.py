@@ -64,7 +64,7 @@ class ClipRecipe:
     batch_size
         Images on each device at once.
     accumulate
-        Batches on each device that an update is computed from.
+        Batches on each device that an update is computed from: BioCLIP's 4,096 images need not fit in memory at once.
     lr, warmup
         The peak learning rate, and the number of updates until then.
     epochs
@@ -86,8 +86,8 @@ class ClipRecipe:
     model: str | None = None
     texts: tuple[str, ...] = TEXTS
     mix: Mix = "per-batch"
-    batch_size: int = 4096
-    accumulate: int = 1
+    batch_size: int = 512
+    accumulate: int = 8
     lr: float = 1e-4
     warmup: int = 1000
     epochs: int = 100
@@ -95,20 +95,35 @@ class ClipRecipe:
     resample: bool = True
     lock_image: bool = False
     crop: bool = True
-    replay_batch_size: int = 320
+    replay_batch_size: int = 64
     seed: int = 0
 
 
 RECIPES: dict[str, ClipRecipe] = {
     "bioclip-v1": ClipRecipe(model="vit_b16_pn"),
     "bioclip-v2": ClipRecipe(
-        model="vit_l14_pn", batch_size=2816, warmup=1875, epochs=30, precision="bf16", replay_batch_size=320
+        model="vit_l14_pn",
+        batch_size=176,
+        accumulate=16,
+        warmup=1875,
+        epochs=30,
+        precision="bf16",
+        replay_batch_size=20,
     ),
     "small": ClipRecipe(
-        batch_size=128, lr=1e-3, warmup=50, epochs=20, mix="per-sample", resample=False, lock_image=True, crop=False
+        batch_size=128,
+        accumulate=1,
+        lr=1e-3,
+        warmup=50,
+        epochs=20,
+        mix="per-sample",
+        resample=False,
+        lock_image=True,
+        crop=False,
     ),
 }
-"""Recipes by name: of BioCLIP on 8 GPUs, of BioCLIP 2 on 32, and for some thousand images on a CPU."""
+"""Recipes by name: BioCLIP's on 8 GPUs, with updates of 32,768 images; BioCLIP 2's on 32, with updates of 90,112 images
+and 10,240 that are replayed; and one for some thousand images on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -412,9 +427,7 @@ def train_clip(
                     "scale": float(log_scale.detach().exp()),
                 }
                 if judge is not None:
-                    start.clip.eval()
-                    with torch.inference_mode():
-                        found |= judge(start.clip)
+                    found |= judge(start.clip.eval())
                     training_mode(trainee, locked=recipe.lock_image)
                 at.history.append(found)
                 at.losses, at.updates = 0.0, 0
