@@ -165,6 +165,8 @@ def train_clip(
     UnknownNameError, WeightsError, HubError
         The recipe, the network or `init` is not known, cannot be loaded, or is out of reach.
     """
+    import torch
+
     from birder.learning.clip import ClipData, chosen_precision
     from birder.learning.clip import train_clip as train
     from birder.learning.clip_checkpoint import ClipFolder
@@ -233,18 +235,24 @@ def train_clip(
             if shown is not None:
                 shown(in_words(state), state.update / state.updates)
 
-        trained = train(
-            start,
-            data,
-            chosen,
-            folder,
-            parallel,
-            resumed=resume,
-            judge=judges,
-            estimated=estimated,
-            tell=told,
-            stop=stop,
-        )
+        try:
+            trained = train(
+                start,
+                data,
+                chosen,
+                folder,
+                parallel,
+                resumed=resume,
+                judge=judges,
+                estimated=estimated,
+                tell=told,
+                stop=stop,
+            )
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"{chosen.batch_size:,} images at once do not fit into the device's memory: lower --batch-size and "
+                "raise --accumulate, which gives the same updates."
+            ) from error
         if trained is None:
             return ClipTraining(to, stopped=True)
         record = record_of(

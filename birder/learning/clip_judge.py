@@ -71,6 +71,7 @@ class ClipJudge:
         self._block = min(block, 4096)
         self._tokenizer = start.tokenizer
 
+    @torch.no_grad()
     def __call__(self, clip: CLIP) -> dict[str, Any]:
         """What it is worth: `val`, as `retrieval` gives it, and `zero_shot`, a share of right names."""
         found: dict[str, Any] = {}

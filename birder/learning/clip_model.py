@@ -13,6 +13,7 @@ from birder.errors import ConfigError, WeightsError
 from birder.net.base import Backbone
 from birder.net.clip import CLIP, TextEncoder
 from birder.net.tokenizer import CONTEXT_LENGTH, ClipTokenizer
+from birder.net.vit import Block
 from birder.registry import create_network, network_spec
 from birder.weights.checkpoint import RgbStats
 from birder.weights.loaded_clip import build_clip
@@ -134,7 +135,7 @@ def start_of(
         config = {"head_bias": False} if network_spec(network).config.get("pre_norm") else {}
         size = text or _STANDARD.get(network, SMALL_TEXT)
         image = create_network(network, size.embedding, config=config)
-        return _with_new_text(network, image, size, OPENAI_RGB, None, None)
+        return with_new_text(network, image, size, OPENAI_RGB, None, None)
     path = Path(init)
     if path.suffix in _CHECKPOINTS and path.is_file() and (bare := _bare(path, model or default)) is not None:
         return _of_openclip(bare, path.name, model)
@@ -145,7 +146,7 @@ def start_of(
     _check_network(loaded.network, model, found.name)
     size = text or _STANDARD.get(loaded.network, SMALL_TEXT)
     loaded.net.reset_classifier(size.embedding)
-    return _with_new_text(loaded.network, loaded.net, size, loaded.info.rgb_stats, found.name, loaded.sha256)
+    return with_new_text(loaded.network, loaded.net, size, loaded.info.rgb_stats, found.name, loaded.sha256)
 
 
 def _of_openclip(openclip: OpenClip, name: str, model: str | None) -> Start:
@@ -186,9 +187,23 @@ def _bare(path: Path, network: str) -> OpenClip | None:
     return replace(openclip, config=config)
 
 
-def _with_new_text(
+def text_size(text: TextEncoder) -> TextSize:
+    """The size of a text encoder."""
+    block = text.block[0]
+    assert isinstance(block, Block)
+    return TextSize(
+        text.projection.out_features,
+        text.token_embedding.embedding_dim,
+        block.attn.num_heads,
+        len(text.block),
+        text.context_length,
+    )
+
+
+def with_new_text(
     network: str, image: Backbone, size: TextSize, rgb_stats: RgbStats, name: str | None, sha256: str | None
 ) -> Start:
+    """An image encoder, its linear classifier made CLIP's projection, with a text encoder of new weights."""
     quick = (network_spec(network).config | image.config).get("act_layer_type") == "quick_gelu"
     text = TextEncoder(
         size.embedding,
@@ -220,11 +235,13 @@ def _reset_text(text: TextEncoder) -> None:
     nn.init.normal_(text.projection.weight, std=width**-0.5)
     out = width**-0.5 * (2 * layers) ** -0.5
     for block in text.block:
+        assert isinstance(block, Block)
         for linear, std in (
-            (block.attn.qkv, width**-0.5),  # type: ignore[union-attr]
-            (block.attn.proj, out),  # type: ignore[union-attr]
-            (block.mlp[0], (2 * width) ** -0.5),  # type: ignore[index]
-            (block.mlp[3], out),  # type: ignore[index]
+            (block.attn.qkv, width**-0.5),
+            (block.attn.proj, out),
+            (block.mlp[0], (2 * width) ** -0.5),
+            (block.mlp[3], out),
         ):
-            nn.init.normal_(linear.weight, std=std)  # type: ignore[union-attr, arg-type]
-            nn.init.zeros_(linear.bias)  # type: ignore[union-attr, arg-type]
+            assert isinstance(linear, nn.Linear)
+            nn.init.normal_(linear.weight, std=std)
+            nn.init.zeros_(linear.bias)

@@ -242,7 +242,7 @@ def own_network(config: Config) -> str | None:
     WeightsError
         This Birder does not have it.
     """
-    network = config["model_cfg"]["vision_cfg"].get(_OWN)
+    network: str | None = config["model_cfg"]["vision_cfg"].get(_OWN)
     if network is not None and network not in list_networks():
         raise WeightsError(f"The image encoder is a {network}, which this Birder does not have: get a newer one.")
     return network
