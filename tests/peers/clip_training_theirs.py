@@ -1,10 +1,10 @@
 """A CLIP that open_clip_train trains, and Birder: run by the interpreter of .venv-peers, which has both.
 
-    clip_training_theirs.py gradients|steps JOB.json        (gradients: alone, or under torchrun)
+    clip_training_theirs.py gradients|steps|features JOB.json        (gradients: alone, or under torchrun)
 
 JOB.json: {"model": a folder in OpenCLIP's layout, "batch": images of each batch, "outputs": a folder}; for gradients
-also "batches", a .npz with `images`, float32 (N, 3, H, W), and `tokens`, int64 (N, L); for steps "shards", "updates",
-"accumulate", "lr", "warmup".
+and features also "batches", a .npz with `images`, float32 (N, 3, H, W), and `tokens`, int64 (N, L); for steps "shards",
+"updates", "accumulate", "lr", "warmup".
 """
 
 from __future__ import annotations
@@ -268,6 +268,17 @@ def steps(job: dict[str, Any]) -> None:
     (folder / "drawn.json").write_text(json.dumps([[batch.keys, batch.texts] for batch in drawn]))
 
 
+def features(job: dict[str, Any]) -> None:
+    """Features by open_clip of a folder that Birder wrote."""
+    model = open_clip.create_model(f"local-dir:{job['model']}", output_dict=True).eval()
+    ((images, tokens),) = read_batches(job)
+    with torch.no_grad():
+        found = model(images, tokens)
+    np.savez(Path(job["outputs"]) / "features.npz", **{name: each.numpy() for name, each in found.items()})
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
-    {"gradients": gradients, "steps": steps}[sys.argv[1]](json.loads(Path(sys.argv[2]).read_text()))
+    {"gradients": gradients, "steps": steps, "features": features}[sys.argv[1]](
+        json.loads(Path(sys.argv[2]).read_text())
+    )

@@ -16,9 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from birder.collection.clip_training import train_clip
 from birder.net.tokenizer import ClipTokenizer
-from tests.peers.comparing import THEIR_PYTHON, Results, relative_error
+from birder.weights.clip import load_clip
+from tests.peers.comparing import THEIR_PYTHON, TOLERANCE, Results, relative_error, run_theirs
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "tests" / "data" / "openclip"
@@ -27,7 +30,7 @@ KINDS = ("owl", "fox", "hare", "beetle", "moss", "fern", "gull", "trout", "newt"
 
 def write_job(folder: Path, **job: Any) -> Path:
     path = folder / "job.json"
-    path.write_text(json.dumps(job | {"model": str(MODEL), "outputs": str(folder)}))
+    path.write_text(json.dumps({"model": str(MODEL), "outputs": str(folder)} | job))
     return path
 
 
@@ -74,7 +77,7 @@ def run(what: str, job: Path, *, processes: int = 1) -> None:
 def compare(ours: Results, theirs: Results) -> None:
     assert ours.keys() == theirs.keys()
     errors = {name: relative_error(ours[name], theirs[name]) for name in theirs}
-    assert max(errors.values()) <= 1e-5, errors
+    assert max(errors.values()) <= TOLERANCE, errors
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -109,3 +112,34 @@ def test_fifty_updates_are_those_of_open_clip_train(accumulate: int, tmp_path: P
         random.seed(number // accumulate)
         name = random.choice(["sci", "com", "taxon", "sci_com", "taxon_com"])
         assert taken == [texts[key][name] for key in keys]
+
+
+def test_the_published_packages_load_a_trained_clip(tmp_path: Path, photos: Path) -> None:
+    write_shards(tmp_path, photos)
+    trained = train_clip(
+        str(tmp_path / "shard-*.tar"), tmp_path / "run", init=MODEL, batch_size=16, epochs=1, samples=48, lr=1e-3,
+        warmup=2, workers=1, device="cpu", progress=None,
+    )  # fmt: skip
+    batches = write_batches(tmp_path, 8)
+    run("features", write_job(tmp_path, model=str(trained.path), batches=str(batches), batch=8))
+    theirs, before, clip = np.load(tmp_path / "features.npz"), load_clip(MODEL), load_clip(trained.path)
+    images, tokens = (torch.from_numpy(each) for each in np.load(batches).values())
+    with torch.inference_mode():
+        for name, ours, first in (
+            ("image_features", clip.encode_image(images, normalize=True), before.encode_image(images, normalize=True)),
+            ("text_features", clip.encode_text(tokens, normalize=True), before.encode_text(tokens, normalize=True)),
+        ):
+            assert relative_error(ours.numpy(), theirs[name]) <= TOLERANCE
+            assert relative_error(first.numpy(), theirs[name]) > 1e-3
+    assert float(theirs["logit_scale"]) == pytest.approx(float(clip.logit_scale), rel=1e-6)
+    assert trained.image_encoder is not None
+    network = trained.image_encoder.stem.removesuffix("_clip")
+    np.savez(tmp_path / "inputs.npz", x=images.numpy()[:2])
+    read = run_theirs(
+        do="read", network=network, path=str(trained.image_encoder), inputs=str(tmp_path / "inputs.npz"), image=None
+    )
+    with torch.inference_mode():
+        embedding = clip.net.image.embedding(images[:2]).numpy()
+        features = clip.encode_image(images[:2]).numpy()
+    assert relative_error(embedding, read["embedding"]) <= TOLERANCE
+    assert relative_error(features, read["logits"]) <= TOLERANCE
