@@ -18,10 +18,21 @@ import torch
 
 from birder.errors import WeightsError
 from birder.files import replacing_folder
+from birder.net.clip import CLIP
+from birder.net.vit import Block, QuickGELU
 from birder.registry import create_network, list_networks, network_spec
-from birder.weights.checkpoint import Checkpoint, get_size_from_signature, make_signature
+from birder.weights.checkpoint import Checkpoint, RgbStats, get_size_from_signature, make_signature
 from birder.weights.openclip import OpenClip, State, check_image_encoder
 from birder.weights.openclip_files import CONFIG_FILE, SAFETENSORS_FILE, Config
+from birder.weights.openclip_timm import (
+    TRUNKS,
+    check_trunk,
+    trunk_of,
+    trunk_size,
+    trunk_to_birder,
+    trunk_to_openclip,
+    vision_config,
+)
 
 _SIZES = ("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
 _BLOCK_NAMES = {
@@ -79,6 +90,8 @@ def to_birder(clip: OpenClip, network: str | None = None) -> tuple[str, Checkpoi
         The encoder is of a kind that Birder does not support, or its tensors contradict its configuration.
     """
     check_image_encoder(clip)
+    if clip.config is not None and (trunk := trunk_of(clip.model_config)) is not None:
+        return trunk, _trunk_checkpoint(clip, trunk)
     state = image_state_to_birder(clip.state, clip.source)
     shapes = _from_shapes(state)
     if clip.config is None:
@@ -102,10 +115,23 @@ def to_birder(clip: OpenClip, network: str | None = None) -> tuple[str, Checkpoi
         config = {key: wanted[key] for key in _SIZES} | {"drop_path_rate": 0.0} | config
         config |= {key: v for key, v in wanted.items() if key not in _SIZES and registered.get(key) != v}
     outputs = state["classifier.weight"].shape[0]
+    return network, _checked(clip, state, network, outputs, size, config)
+
+
+def _trunk_checkpoint(clip: OpenClip, network: str) -> Checkpoint:
+    """The same of an image encoder with a trunk of timm's."""
+    state = trunk_to_birder(clip.state, f"The image encoder of {clip.source}")
+    size = trunk_size(clip.model_config)
+    return _checked(clip, state, network, clip.model_config["embed_dim"], size, {"head_bias": False})
+
+
+def _checked(
+    clip: OpenClip, state: State, network: str, outputs: int, size: tuple[int, int], config: Config
+) -> Checkpoint:
     with torch.device("meta"):
         expected = create_network(network, outputs, size=size, config=config).state_dict()
     _check_shapes(state, expected, clip.source, network)
-    return network, Checkpoint(state, make_signature(size, outputs), {}, clip.rgb_stats, config, network=network)
+    return Checkpoint(state, make_signature(size, outputs), {}, clip.rgb_stats, config, network=network)
 
 
 _DISTINGUISHING: Config = {
@@ -219,8 +245,11 @@ def network_of_config(config: Config) -> str:
     Raises
     ------
     WeightsError
-        The configuration does not describe a vision transformer.
+        The configuration describes neither a vision transformer nor a trunk of timm's that Birder supports.
     """
+    if trunk_of(config["model_cfg"]) is not None:
+        check_trunk(config["model_cfg"], "The image encoder")
+        return str(trunk_of(config["model_cfg"]))
     try:
         return nearest_network(_network_config(config["model_cfg"]))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
@@ -286,21 +315,21 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
     WeightsError
         The checkpoint is not a CLIP image encoder, or the two encoders do not belong to the same model.
     """
-    spec = network_spec(network)
-    config = spec.config | (checkpoint.config or {})
+    config = network_spec(network).config | (checkpoint.config or {})
     model = text_from.model_config
+    is_trunk = network in TRUNKS
     if (
-        not config.get("pre_norm")
+        not (is_trunk or config.get("pre_norm"))
         or "classifier.weight" not in checkpoint.state
         or "classifier.bias" in checkpoint.state
     ):
         raise WeightsError(
-            f"This {network} is not a CLIP image encoder, which has a LayerNorm before its blocks and a classifier "
-            "without bias, CLIP's projection."
+            f"This {network} is not a CLIP image encoder, which is an EfficientNet-Lite0 or has a LayerNorm before its "
+            "blocks, and has a classifier without bias, CLIP's projection."
         )
     embed_dim = int(checkpoint.state["classifier.weight"].shape[0])
-    act = config.get("act_layer_type", "gelu")
     text_act = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    act = text_act if is_trunk else config.get("act_layer_type", "gelu")
     if embed_dim != model["embed_dim"] or act != text_act:
         raise WeightsError(
             f"The image encoder ({embed_dim}-dimensional, {act}) and the text encoder of {text_from.source} "
@@ -308,34 +337,112 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
             f"--text-from the model "
             "that the image encoder came from."
         )
-    height, width = get_size_from_signature(checkpoint.signature)
-    dim, mlp_dim = config["hidden_dim"], config["mlp_dim"]
-    vision: Config = {
+    size = get_size_from_signature(checkpoint.signature)
+    vision = _vision_config(network, config, size)
+    preprocess = text_from.preprocess_config | {k: list(checkpoint.rgb_stats[k]) for k in ("mean", "std")}
+    if "size" in preprocess:
+        preprocess["size"] = vision["image_size"]
+    text = {key: value for key, value in text_from.state.items() if not key.startswith("visual.")}
+    image = _image_state_to_openclip(network, checkpoint.state)
+    return {"model_cfg": model | {"vision_cfg": vision}, "preprocess_cfg": preprocess}, image | text
+
+
+def clip_to_openclip(network: str, net: CLIP, rgb_stats: RgbStats) -> tuple[Config, State]:
+    """A model that was trained here as an OpenCLIP model.
+
+    OpenCLIP squashes images for it as Birder does: the configuration's `resize_mode` is "squash".
+
+    Parameters
+    ----------
+    network
+        The registered network of the image encoder.
+    net
+        The model.
+    rgb_stats
+        Mean and standard deviation of pixel values in [0, 1] that its images are normalised with.
+
+    Returns
+    -------
+    The configuration and the tensors by OpenCLIP's names, on the CPU.
+
+    Raises
+    ------
+    WeightsError
+        OpenCLIP does not have such an image encoder, or not together with this text encoder.
+    """
+    text, first = net.text, net.text.block[0]
+    assert isinstance(first, Block)
+    width, mlp_dim = text.projection.in_features, first.mlp[3].in_features
+    assert isinstance(mlp_dim, int)
+    encoder = {
+        "context_length": text.context_length,
+        "vocab_size": text.token_embedding.num_embeddings,
+        "width": width,
+        "heads": first.attn.num_heads,
+        "layers": len(text.block),
+        "mlp_ratio": _ratio(mlp_dim, width),
+    }
+    model: Config = {"embed_dim": text.projection.out_features, "text_cfg": encoder}
+    if isinstance(first.mlp[1], QuickGELU):
+        model["quick_gelu"] = True
+    preprocess: Config = {"resize_mode": "squash", "interpolation": "bicubic"}
+    size = (net.image.size[0], net.image.size[1])
+    state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    image = {name.removeprefix("image."): each for name, each in state.items() if name.startswith("image.")}
+    texts = {name.removeprefix("text."): each for name, each in state.items() if name.startswith("text.")}
+    text_from = OpenClip(
+        "this model",
+        Path(),
+        {"model_cfg": model | {"vision_cfg": {}}, "preprocess_cfg": preprocess},
+        _text_state_to_openclip(texts) | {"logit_scale": state["log_logit_scale"]},
+    )
+    checkpoint = Checkpoint(image, make_signature(size, text.projection.out_features), {}, rgb_stats, net.image.config)
+    return to_openclip(network, checkpoint, text_from)
+
+
+def _vision_config(network: str, config: Config, size: tuple[int, int]) -> Config:
+    """OpenCLIP's `vision_cfg` of a network with a configuration."""
+    if network in TRUNKS:
+        return vision_config(network, size)
+    height, width = size
+    dim = config["hidden_dim"]
+    return {
         "image_size": height if height == width else [height, width],
         "layers": config["num_layers"],
         "width": dim,
         "head_width": dim // config["num_heads"],
         "patch_size": config["patch_size"],
-        # OpenCLIP truncates width * mlp_ratio: half a unit above is safe from rounding.
-        "mlp_ratio": mlp_dim / dim if mlp_dim % dim == 0 else (mlp_dim + 0.5) / dim,
+        "mlp_ratio": _ratio(config["mlp_dim"], dim),
     }
-    preprocess = text_from.preprocess_config | {k: list(checkpoint.rgb_stats[k]) for k in ("mean", "std")}
-    if "size" in preprocess:
-        preprocess["size"] = vision["image_size"]
-    text = {key: value for key, value in text_from.state.items() if not key.startswith("visual.")}
-    image = {f"visual.{key}": value for key, value in _image_state_to_openclip(checkpoint.state).items()}
-    return {"model_cfg": model | {"vision_cfg": vision}, "preprocess_cfg": preprocess}, image | text
 
 
-def _image_state_to_openclip(state: State) -> State:
-    names = {new: old for old, new in _IMAGE_NAMES.items()}
+def _ratio(mlp_dim: int, width: int) -> float:
+    """OpenCLIP's `mlp_ratio`: it truncates width * mlp_ratio, so that half a unit above is safe from rounding."""
+    return mlp_dim / width if mlp_dim % width == 0 else (mlp_dim + 0.5) / width
+
+
+def _image_state_to_openclip(network: str, state: State) -> State:
+    if network in TRUNKS:
+        return trunk_to_openclip(state)
+    renamed = _renamed_back(state, _IMAGE_NAMES, "encoder.block.", _layout_back)
+    return {f"visual.{key}": value for key, value in renamed.items()}
+
+
+def _text_state_to_openclip(state: State) -> State:
+    return _renamed_back(state, _TEXT_NAMES, "block.", _text_layout)
+
+
+def _renamed_back(
+    state: State, names: dict[str, str], block: str, back: Callable[[str, torch.Tensor], torch.Tensor]
+) -> State:
+    names = {new: old for old, new in names.items()}
     block_names = {new: old for old, new in _BLOCK_NAMES.items()}
     renamed: State = {}
     for key, value in state.items():
         if key in names:
-            renamed[names[key]] = _layout_back(names[key], value)
+            renamed[names[key]] = back(names[key], value)
         else:
-            index, name = key.removeprefix("encoder.block.").split(".", 1)
+            index, name = key.removeprefix(block).split(".", 1)
             renamed[f"transformer.resblocks.{index}.{block_names[name]}"] = value
     return renamed
 
