@@ -18,10 +18,8 @@ import torch
 
 from birder.errors import WeightsError
 from birder.files import replacing_folder
-from birder.net.clip import CLIP
-from birder.net.vit import Block, QuickGELU
 from birder.registry import create_network, list_networks, network_spec
-from birder.weights.checkpoint import Checkpoint, RgbStats, get_size_from_signature, make_signature
+from birder.weights.checkpoint import Checkpoint, get_size_from_signature, make_signature
 from birder.weights.openclip import OpenClip, State, check_image_encoder
 from birder.weights.openclip_files import CONFIG_FILE, SAFETENSORS_FILE, Config
 from birder.weights.openclip_timm import (
@@ -247,9 +245,9 @@ def network_of_config(config: Config) -> str:
     WeightsError
         The configuration describes neither a vision transformer nor a trunk of timm's that Birder supports.
     """
-    if trunk_of(config["model_cfg"]) is not None:
+    if (trunk := trunk_of(config["model_cfg"])) is not None:
         check_trunk(config["model_cfg"], "The image encoder")
-        return str(trunk_of(config["model_cfg"]))
+        return trunk
     try:
         return nearest_network(_network_config(config["model_cfg"]))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
@@ -317,9 +315,8 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
     """
     config = network_spec(network).config | (checkpoint.config or {})
     model = text_from.model_config
-    is_trunk = network in TRUNKS
     if (
-        not (is_trunk or config.get("pre_norm"))
+        not is_of_openclip(network)
         or "classifier.weight" not in checkpoint.state
         or "classifier.bias" in checkpoint.state
     ):
@@ -329,7 +326,7 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
         )
     embed_dim = int(checkpoint.state["classifier.weight"].shape[0])
     text_act = "quick_gelu" if model.get("quick_gelu") else "gelu"
-    act = text_act if is_trunk else config.get("act_layer_type", "gelu")
+    act = text_act if network in TRUNKS else config.get("act_layer_type", "gelu")
     if embed_dim != model["embed_dim"] or act != text_act:
         raise WeightsError(
             f"The image encoder ({embed_dim}-dimensional, {act}) and the text encoder of {text_from.source} "
@@ -337,8 +334,7 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
             f"--text-from the model "
             "that the image encoder came from."
         )
-    size = get_size_from_signature(checkpoint.signature)
-    vision = _vision_config(network, config, size)
+    vision = _vision_config(network, config, get_size_from_signature(checkpoint.signature))
     preprocess = text_from.preprocess_config | {k: list(checkpoint.rgb_stats[k]) for k in ("mean", "std")}
     if "size" in preprocess:
         preprocess["size"] = vision["image_size"]
@@ -347,78 +343,54 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
     return {"model_cfg": model | {"vision_cfg": vision}, "preprocess_cfg": preprocess}, image | text
 
 
-def clip_to_openclip(network: str, net: CLIP, rgb_stats: RgbStats) -> tuple[Config, State]:
-    """A model that was trained here as an OpenCLIP model.
-
-    OpenCLIP squashes images for it as Birder does: the configuration's `resize_mode` is "squash".
-
-    Parameters
-    ----------
-    network
-        The registered network of the image encoder.
-    net
-        The model.
-    rgb_stats
-        Mean and standard deviation of pixel values in [0, 1] that its images are normalised with.
-
-    Returns
-    -------
-    The configuration and the tensors by OpenCLIP's names, on the CPU.
-
-    Raises
-    ------
-    WeightsError
-        OpenCLIP does not have such an image encoder, or not together with this text encoder.
-    """
-    text, first = net.text, net.text.block[0]
-    assert isinstance(first, Block)
-    width, mlp_dim = text.projection.in_features, first.mlp[3].in_features
-    assert isinstance(mlp_dim, int)
-    encoder = {
-        "context_length": text.context_length,
-        "vocab_size": text.token_embedding.num_embeddings,
-        "width": width,
-        "heads": first.attn.num_heads,
-        "layers": len(text.block),
-        "mlp_ratio": _ratio(mlp_dim, width),
-    }
-    model: Config = {"embed_dim": text.projection.out_features, "text_cfg": encoder}
-    if isinstance(first.mlp[1], QuickGELU):
-        model["quick_gelu"] = True
-    preprocess: Config = {"resize_mode": "squash", "interpolation": "bicubic"}
-    size = (net.image.size[0], net.image.size[1])
-    state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    image = {name.removeprefix("image."): each for name, each in state.items() if name.startswith("image.")}
-    texts = {name.removeprefix("text."): each for name, each in state.items() if name.startswith("text.")}
-    text_from = OpenClip(
-        "this model",
-        Path(),
-        {"model_cfg": model | {"vision_cfg": {}}, "preprocess_cfg": preprocess},
-        _text_state_to_openclip(texts) | {"logit_scale": state["log_logit_scale"]},
-    )
-    checkpoint = Checkpoint(image, make_signature(size, text.projection.out_features), {}, rgb_stats, net.image.config)
-    return to_openclip(network, checkpoint, text_from)
+def is_of_openclip(network: str) -> bool:
+    """Whether OpenCLIP has such an image encoder: a pre-norm ViT, or one that it takes from timm."""
+    return network in TRUNKS or bool(network_spec(network).config.get("pre_norm"))
 
 
 def _vision_config(network: str, config: Config, size: tuple[int, int]) -> Config:
-    """OpenCLIP's `vision_cfg` of a network with a configuration."""
+    """OpenCLIP's `vision_cfg` of a network with a configuration and an input (height, width)."""
     if network in TRUNKS:
         return vision_config(network, size)
-    height, width = size
-    dim = config["hidden_dim"]
+    dim, mlp_dim = config["hidden_dim"], config["mlp_dim"]
     return {
-        "image_size": height if height == width else [height, width],
+        "image_size": size[0] if size[0] == size[1] else list(size),
         "layers": config["num_layers"],
         "width": dim,
         "head_width": dim // config["num_heads"],
         "patch_size": config["patch_size"],
-        "mlp_ratio": _ratio(config["mlp_dim"], dim),
+        # OpenCLIP truncates width * mlp_ratio: half a unit above is safe from rounding.
+        "mlp_ratio": mlp_dim / dim if mlp_dim % dim == 0 else (mlp_dim + 0.5) / dim,
     }
 
 
-def _ratio(mlp_dim: int, width: int) -> float:
-    """OpenCLIP's `mlp_ratio`: it truncates width * mlp_ratio, so that half a unit above is safe from rounding."""
-    return mlp_dim / width if mlp_dim % width == 0 else (mlp_dim + 0.5) / width
+def clip_config(network: str, config: Config, size: tuple[int, int], embed_dim: int, text: Config) -> Config:
+    """`open_clip_config.json` of a CLIP, without what is said of the preparation of images.
+
+    Parameters
+    ----------
+    network, config
+        The registered network of the image encoder, and what differs from its registered configuration.
+    size
+        Its input (height, width).
+    embed_dim
+        The dimension that both encoders share.
+    text
+        OpenCLIP's `text_cfg`.
+    """
+    merged = network_spec(network).config | config
+    vision = _vision_config(network, merged, size)
+    quick = {"quick_gelu": True} if merged.get("act_layer_type") == "quick_gelu" else {}
+    return {"model_cfg": {"embed_dim": embed_dim, **quick, "vision_cfg": vision, "text_cfg": text}}
+
+
+def clip_state(network: str, image: State, text: State, log_scale: torch.Tensor) -> State:
+    """The tensors of a CLIP by OpenCLIP's names, from Birder's for both encoders; the inverse of reading them."""
+    return {
+        **_image_state_to_openclip(network, image),
+        **_text_state_to_openclip(text),
+        "logit_scale": log_scale.reshape(()),
+    }
 
 
 def _image_state_to_openclip(network: str, state: State) -> State:

@@ -15,8 +15,8 @@ from birder.images.open import open_image
 from birder.net.clip import CLIP, TextEncoder
 from birder.registry import create_network
 from birder.weights.clip import load_clip
-from birder.weights.openclip_convert import clip_to_openclip, write_openclip
-from birder.weights.openclip_files import OPENAI_RGB
+from birder.weights.openclip_convert import write_openclip
+from tests.weights.test_openclip import as_openclip
 
 PHOTO = Path(__file__).parents[1] / "data" / "chelsea.png"
 CODE = """
@@ -42,7 +42,7 @@ def test_open_clip_computes_the_same_features(network: str, tmp_path: Path) -> N
     for layer in net.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):  # as a trained network's: features neither vanish nor explode
             layer.running_var.fill_(0.1)
-    folder = write_openclip(tmp_path / "model", *clip_to_openclip(network, net.eval(), OPENAI_RGB))
+    folder = write_openclip(tmp_path / "model", *as_openclip(network, net.eval()))
     done = subprocess.run(
         [Path(os.environ["BIRDER_PEERS"]).absolute(), "-c", CODE, folder, PHOTO],
         env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,

@@ -30,7 +30,8 @@ from birder.weights.convert import Converted, compare_features
 from birder.weights.load import load_model
 from birder.weights.openclip import OpenClip, read_openclip
 from birder.weights.openclip_convert import (
-    clip_to_openclip,
+    clip_config,
+    clip_state,
     nearest_network,
     to_birder,
     to_openclip,
@@ -209,6 +210,15 @@ def test_any_image_encoder_survives_the_round_trip(mlp_dim: int, heads: int, pat
     assert all(same_bits(again.state[key], checkpoint.state[key]) for key in checkpoint.state)
 
 
+def as_openclip(network: str, net: CLIP) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """A CLIP with a text encoder of width 12, written as one of OpenCLIP."""
+    text = {"context_length": 16, "width": 12, "heads": 2, "layers": 2, "mlp_ratio": 31.5 / 12}
+    config = clip_config(network, net.image.config, (224, 224), 8, text)
+    preprocess = {"resize_mode": "squash", "interpolation": "bicubic", **OPENAI_RGB}
+    state = clip_state(network, net.image.state_dict(), net.text.state_dict(), net.log_logit_scale.detach())
+    return config | {"preprocess_cfg": preprocess}, state
+
+
 @pytest.mark.parametrize("network", ["tf_efficientnet_lite0", "efficientnet_lite0", "vit_s16_pn"])
 def test_a_model_made_here_is_one_of_openclip(network: str, tmp_path: Path) -> None:
     """`tests/peers/test_openclip_trunk.py` gives such folders to open_clip."""
@@ -217,7 +227,7 @@ def test_a_model_made_here_is_one_of_openclip(network: str, tmp_path: Path) -> N
     image = create_network(network, 8, config=config)
     text = TextEncoder(8, vocabulary_size=49408, context_length=16, width=12, num_heads=2, num_layers=2, mlp_dim=31)
     net = CLIP(image, text).eval()
-    folder = write_openclip(tmp_path / "model", *clip_to_openclip(network, net, OPENAI_RGB))
+    folder = write_openclip(tmp_path / "model", *as_openclip(network, net))
     loaded = resolve(folder).load_clip()
     assert (loaded.network, loaded.context_length, loaded.transform.simple_crop) == (network, 16, False)
     assert all(same_bits(loaded.net.state_dict()[key], value) for key, value in net.state_dict().items())
