@@ -26,6 +26,7 @@ from birder.errors import ConfigError
 from birder.learning.clip_checkpoint import ClipFolder, ClipPosition
 from birder.learning.clip_data import ClipBatch, ClipBatches, DataReport, text_of_step
 from birder.learning.clip_judge import model_input
+from birder.learning.clip_locked import LockedEncoder
 from birder.learning.clip_loss import Pair, add_gradients
 from birder.learning.clip_model import Start
 from birder.learning.layers import train_mode
@@ -207,11 +208,14 @@ class Trainee(nn.Module):
     def forward(
         self, images: torch.Tensor, tokens: torch.Tensor, replayed: tuple[torch.Tensor, torch.Tensor] | None
     ) -> list[Pair]:
-        """Features of length 1, float32: of the images (B, 3, H, W) and their tokens, then of the replayed ones."""
+        """Features of length 1, float32: of the images and their tokens, then of the replayed ones.
+
+        The images are (B, 3, H, W), or the embeddings (B, D) of a locked image encoder.
+        """
         count = len(images)
         if replayed is not None:
             images, tokens = torch.cat([images, replayed[0]]), torch.cat([tokens, replayed[1]])
-        embedding = self.clip.image.embedding(images)
+        embedding = images if images.ndim == 2 else self.clip.image.embedding(images)
         texts = F.normalize(self.clip.text(tokens).float(), dim=-1)
         pairs = [(F.normalize(self.clip.project(embedding[:count]).float(), dim=-1), texts[:count])]
         if self.replay is not None:
@@ -226,6 +230,7 @@ def train_clip(
     folder: ClipFolder,
     parallel: Parallel,
     *,
+    locked: LockedEncoder | None = None,
     resumed: bool = False,
     judge: Callable[[CLIP], dict[str, Any]] | None = None,
     estimated: Callable[[float], None] | None = None,
@@ -247,6 +252,8 @@ def train_clip(
         there: on one device, to the same final weights bit for bit.
     parallel
         The processes that train together.
+    locked
+        What embeds the images, where the recipe leaves the image encoder as it is.
     resumed
         Whether to go on from the folder's last checkpoint.
     judge
@@ -265,7 +272,8 @@ def train_clip(
     device = parallel.device
     precision = recipe.precision or chosen_precision(device)
     trainee = Trainee(start.clip, replay=bool(data.replay)).to(device)
-    if recipe.lock_image:
+    assert recipe.lock_image == (locked is not None)
+    if locked is not None:
         lock_image(start.clip)
     parallel.share_from_first(trainee.state_dict().values())
     optimizer = torch.optim.AdamW(parameter_groups(trainee), lr=recipe.lr, betas=BETAS, eps=EPS)
@@ -290,6 +298,8 @@ def train_clip(
         return [text_of_step(recipe.texts, batch // recipe.accumulate)] if per_batch else recipe.texts
 
     def prepared(batch: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        if locked is not None:
+            return locked(batch.pixels), batch.tokens.to(device, non_blocking=True)
         return model_input(batch.pixels, start.rgb_stats, device), batch.tokens.to(device, non_blocking=True)
 
     def encode(numbered: tuple[int, ClipBatch, ClipBatch | None]) -> list[Pair]:

@@ -19,7 +19,7 @@ from birder.weights.loaded_clip import build_clip
 from birder.weights.openclip import OpenClip, read_openclip
 from birder.weights.openclip_convert import clip_config, is_of_openclip
 from birder.weights.openclip_files import OPENAI_RGB
-from birder.weights.resolve import resolve
+from birder.weights.resolve import Model, resolve
 
 DEFAULT_NETWORK = "vit_b16_pn"
 _CHECKPOINTS = (".bin", ".pt", ".pth", ".safetensors")
@@ -75,6 +75,8 @@ class Start:
         How OpenCLIP prepares images for it, without these statistics.
     name, sha256
         Of the weights; None of new ones.
+    encoder
+        The model that the image encoder is of; None of new weights, and of a bare file of OpenCLIP's.
     """
 
     network: str
@@ -83,6 +85,7 @@ class Start:
     preprocess: dict[str, Any]
     name: str | None
     sha256: str | None
+    encoder: Model | None = None
 
     @property
     def card(self) -> dict[str, Any]:
@@ -96,19 +99,28 @@ class Start:
         return ClipTokenizer(self.clip.text.context_length)
 
 
-def start_of(model: str | None, init: str | Path | None, text: TextSize | None = None, *, seed: int = 0) -> Start:
+def start_of(
+    model: str | None,
+    init: str | Path | None,
+    text: TextSize | None = None,
+    *,
+    default: str = DEFAULT_NETWORK,
+    seed: int = 0,
+) -> Start:
     """What a training begins with.
 
     Parameters
     ----------
     model
-        The registered network of the image encoder (default: that of `init`, else vit_b16_pn).
+        The registered network of the image encoder; None for that of `init`, else `default`.
     init
         A CLIP: a folder or a hub repository in OpenCLIP's layout, a file of OpenCLIP's tensors, registered weights with
         a text encoder. Or an image encoder alone: other registered weights, or a checkpoint; then its projection and
         the text encoder are new. None: everything is.
     text
         The size of a new text encoder (default: the standard's for the network).
+    default
+        The network where neither `model` nor `init` says it: of all new weights, and of a file of OpenCLIP's tensors.
     seed
         Of new weights.
 
@@ -121,24 +133,25 @@ def start_of(model: str | None, init: str | Path | None, text: TextSize | None =
     """
     torch.manual_seed(seed)
     if init is None or str(init) == "none":
-        network = model or DEFAULT_NETWORK
+        network = model or default
         _check_of_openclip(network)
         size = text or _STANDARD.get(network, SMALL_TEXT)
         image = create_network(network, size.embedding, config={"head_bias": False})
         return _with_new_text(network, image, size, OPENAI_RGB, None, None)
     path = Path(init)
-    if path.suffix in _CHECKPOINTS and path.is_file() and (bare := _bare(path, model or DEFAULT_NETWORK)) is not None:
+    if path.suffix in _CHECKPOINTS and path.is_file() and (bare := _bare(path, model or default)) is not None:
         return _of_openclip(bare, path.name, model)
     found = resolve(init)
     if found.has_text_encoder:
-        return _of_openclip(read_openclip(found.text_encoder()), found.name, model)
+        return replace(_of_openclip(read_openclip(found.text_encoder()), found.name, model), encoder=found)
     loaded = found.load_image_encoder()
     _check_network(loaded.network, model, found.name)
     _check_of_openclip(loaded.network)
     size = text or _STANDARD.get(loaded.network, SMALL_TEXT)
     loaded.net.config["head_bias"] = False
     loaded.net.reset_classifier(size.embedding)
-    return _with_new_text(loaded.network, loaded.net, size, loaded.info.rgb_stats, found.name, loaded.sha256)
+    new = _with_new_text(loaded.network, loaded.net, size, loaded.info.rgb_stats, found.name, loaded.sha256)
+    return replace(new, encoder=found)
 
 
 def _of_openclip(openclip: OpenClip, name: str, model: str | None) -> Start:
