@@ -6,9 +6,8 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,30 +21,6 @@ from birder.cli.stopping import stopping
 if TYPE_CHECKING:
     from birder.collection.clip_training import ClipTraining
     from birder.learning.clip import ClipTold
-
-
-class RecipeName(StrEnum):
-    """Sets of defaults."""
-
-    bioclip_v1 = "bioclip-v1"
-    bioclip_v2 = "bioclip-v2"
-    small = "small"
-
-
-class Mix(StrEnum):
-    """What a text is drawn for."""
-
-    per_batch = "per-batch"
-    per_sample = "per-sample"
-
-
-class Precision(StrEnum):
-    """What is computed with."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-    auto = "auto"
 
 
 def train_clip(
@@ -66,8 +41,9 @@ def train_clip(
         ),
     ] = None,
     recipe: Annotated[
-        RecipeName, typer.Option("--recipe", help="Whose settings to use where no option says otherwise.")
-    ] = RecipeName.bioclip_v1,
+        Literal["bioclip-v1", "bioclip-v2", "small"],
+        typer.Option("--recipe", help="Whose settings to use where no option says otherwise."),
+    ] = "bioclip-v1",
     model: Annotated[
         str | None,
         typer.Option("--model", metavar="NETWORK", help="Image encoder (default: that of --init or the recipe)."),
@@ -87,7 +63,8 @@ def train_clip(
         ),
     ] = None,
     mix: Annotated[
-        Mix | None, typer.Option("--mix", help="Draw one of the texts for each batch (BioCLIP), or for each sample.")
+        Literal["per-batch", "per-sample"] | None,
+        typer.Option("--mix", help="Draw one of the texts for each batch (BioCLIP), or for each sample."),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -111,7 +88,7 @@ def train_clip(
         ),
     ] = None,
     precision: Annotated[
-        Precision | None,
+        Literal["fp32", "bf16", "fp16", "auto"] | None,
         typer.Option("--precision", help="Mixed precision (default: the recipe's, or bf16 on a GPU that has it)."),
     ] = None,
     lock_image: Annotated[
@@ -180,17 +157,17 @@ def train_clip(
             to,
             val=val,
             replay=replay,
-            recipe=recipe.value,
+            recipe=recipe,
             model=model,
             init=init,
             texts=None if texts is None else options.names_in(texts),
-            mix=None if mix is None else mix.value,
+            mix=mix,
             batch_size=batch_size,
             accumulate=accumulate,
             lr=lr,
             warmup=warmup,
             epochs=epochs,
-            precision=None if precision is None or precision == Precision.auto else precision.value,
+            precision=None if precision == "auto" else precision,
             lock_image=lock_image,
             samples=samples,
             judge=judge,

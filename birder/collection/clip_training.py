@@ -165,6 +165,8 @@ def train_clip(
     UnknownNameError, WeightsError, HubError
         The recipe, the network or `init` is not known, cannot be loaded, or is out of reach.
     """
+    import torch
+
     from birder.learning.clip import ClipData, chosen_precision
     from birder.learning.clip import train_clip as train
     from birder.learning.clip_checkpoint import ClipFolder
@@ -207,6 +209,8 @@ def train_clip(
     parallel = Parallel.join(device)
     with stages_shown(progress if parallel.rank == 0 and tell is None else None) as shown, parallel:
         start = start_of(model, init, default=default, seed=chosen.seed)
+        if chosen.lock_image and start.name is None:
+            raise ConfigError("An image encoder that stays as it is needs weights: name them with --init.")
         precision = chosen.precision or chosen_precision(parallel.device)
         locked = LockedEncoder(start, parallel.device, precision) if chosen.lock_image else None
         if workers is None and resume:
@@ -234,19 +238,25 @@ def train_clip(
             if shown is not None:
                 shown(in_words(state), state.update / state.updates)
 
-        trained = train(
-            start,
-            data,
-            chosen,
-            folder,
-            parallel,
-            locked=locked,
-            resumed=resume,
-            judge=judges,
-            estimated=estimated,
-            tell=told,
-            stop=stop,
-        )
+        try:
+            trained = train(
+                start,
+                data,
+                chosen,
+                folder,
+                parallel,
+                locked=locked,
+                resumed=resume,
+                judge=judges,
+                estimated=estimated,
+                tell=told,
+                stop=stop,
+            )
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"{chosen.batch_size:,} images at once do not fit into the device's memory: lower --batch-size and "
+                "raise --accumulate, which gives the same updates."
+            ) from error
         if trained is None:
             return ClipTraining(to, stopped=True)
         record = record_of(

@@ -8,6 +8,7 @@ warm-up, one text of each sample, crops that show nearly all of an image.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import random
 import threading
@@ -25,10 +26,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from birder.errors import ConfigError
 from birder.learning.clip_checkpoint import ClipFolder, ClipPosition
 from birder.learning.clip_data import ClipBatch, ClipBatches, DataReport, text_of_step
-from birder.learning.clip_judge import model_input
 from birder.learning.clip_locked import LockedEncoder
 from birder.learning.clip_loss import Pair, add_gradients
-from birder.learning.clip_model import Start
+from birder.learning.clip_model import Start, model_input
 from birder.learning.layers import train_mode
 from birder.learning.parallel import Parallel
 from birder.learning.schedule import warmed_cosine
@@ -45,6 +45,7 @@ LARGEST_LOG_SCALE = math.log(100)
 REPLAYED_TEXT = "text"
 SECONDS_BETWEEN_SAVES = 600.0
 _MEASURED = 3  # updates, before it is told how long all of them take
+_MOST_EMBEDDINGS = 2 << 30  # bytes
 _ROLLING = 20  # updates, from which the rate is told
 
 
@@ -63,7 +64,7 @@ class ClipRecipe:
     batch_size
         Images on each device at once.
     accumulate
-        Batches on each device that an update is computed from.
+        Batches on each device that an update is computed from: BioCLIP's 4,096 images need not fit in memory at once.
     lr, warmup
         The peak learning rate, and the number of updates until then.
     epochs
@@ -74,6 +75,8 @@ class ClipRecipe:
         Draw shards with replacement, as BioCLIP does, instead of going through all of them in each epoch.
     lock_image
         Leave the image encoder as it is, but for its projection (LiT: Zhai et al., arXiv 2111.07991).
+    crop
+        Crop images at random, as BioCLIP does. An image encoder that is locked sees each image once if they are not.
     replay_batch_size
         Images of the shards that are replayed on each device at once, in addition.
     seed
@@ -83,28 +86,44 @@ class ClipRecipe:
     model: str | None = None
     texts: tuple[str, ...] = TEXTS
     mix: Mix = "per-batch"
-    batch_size: int = 4096
-    accumulate: int = 1
+    batch_size: int = 512
+    accumulate: int = 8
     lr: float = 1e-4
     warmup: int = 1000
     epochs: int = 100
     precision: Precision | None = None
     resample: bool = True
     lock_image: bool = False
-    replay_batch_size: int = 320
+    crop: bool = True
+    replay_batch_size: int = 64
     seed: int = 0
 
 
 RECIPES: dict[str, ClipRecipe] = {
     "bioclip-v1": ClipRecipe(model="vit_b16_pn"),
     "bioclip-v2": ClipRecipe(
-        model="vit_l14_pn", batch_size=2816, warmup=1875, epochs=30, precision="bf16", replay_batch_size=320
+        model="vit_l14_pn",
+        batch_size=176,
+        accumulate=16,
+        warmup=1875,
+        epochs=30,
+        precision="bf16",
+        replay_batch_size=20,
     ),
     "small": ClipRecipe(
-        batch_size=128, lr=1e-3, warmup=50, epochs=20, mix="per-sample", resample=False, lock_image=True
+        batch_size=128,
+        accumulate=1,
+        lr=1e-3,
+        warmup=50,
+        epochs=20,
+        mix="per-sample",
+        resample=False,
+        lock_image=True,
+        crop=False,
     ),
 }
-"""Recipes by name: of BioCLIP on 8 GPUs, of BioCLIP 2 on 32, and for some thousand images on a CPU."""
+"""Recipes by name: BioCLIP's on 8 GPUs, with updates of 32,768 images; BioCLIP 2's on 32, with updates of 90,112 images
+and 10,240 that are replayed; and one for some thousand images on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -205,16 +224,18 @@ class Trainee(nn.Module):
             with torch.no_grad():
                 self.replay.weight.copy_(projection.weight)  # what its captions were learned with
 
-    def forward(
-        self, images: torch.Tensor, tokens: torch.Tensor, replayed: tuple[torch.Tensor, torch.Tensor] | None
-    ) -> list[Pair]:
-        """Features of length 1, float32: of the images and their tokens, then of the replayed ones.
+    def forward(self, images: torch.Tensor, tokens: torch.Tensor, count: int) -> list[Pair]:
+        """Features of length 1, float32, of the first `count` samples, and of the replayed ones that follow them.
 
-        The images are (B, 3, H, W), or the embeddings (B, D) of a locked image encoder.
+        Parameters
+        ----------
+        images
+            float (B, 3, H, W), or embeddings, (B, D).
+        tokens
+            int64 (B, L).
+        count
+            How many are not replayed.
         """
-        count = len(images)
-        if replayed is not None:
-            images, tokens = torch.cat([images, replayed[0]]), torch.cat([tokens, replayed[1]])
         embedding = images if images.ndim == 2 else self.clip.image.embedding(images)
         texts = F.normalize(self.clip.text(tokens).float(), dim=-1)
         pairs = [(F.normalize(self.clip.project(embedding[:count]).float(), dim=-1), texts[:count])]
@@ -253,7 +274,7 @@ def train_clip(
     parallel
         The processes that train together.
     locked
-        What embeds the images, where the recipe leaves the image encoder as it is.
+        What embeds the images; exactly where the recipe leaves the image encoder as it is.
     resumed
         Whether to go on from the folder's last checkpoint.
     judge
@@ -272,8 +293,7 @@ def train_clip(
     device = parallel.device
     precision = recipe.precision or chosen_precision(device)
     trainee = Trainee(start.clip, replay=bool(data.replay)).to(device)
-    assert recipe.lock_image == (locked is not None)
-    if locked is not None:
+    if recipe.lock_image:
         lock_image(start.clip)
     parallel.share_from_first(trainee.state_dict().values())
     optimizer = torch.optim.AdamW(parameter_groups(trainee), lr=recipe.lr, betas=BETAS, eps=EPS)
@@ -281,6 +301,7 @@ def train_clip(
     learning = [each for group in optimizer.param_groups for each in group["params"]]
     statistics = [each for each in trainee.buffers() if each.is_floating_point()]
     log_scale = start.clip.log_logit_scale
+    known = _Embeddings() if locked is not None and not recipe.crop and not data.replay else None
 
     in_update = recipe.batch_size * recipe.accumulate * parallel.processes
     in_epoch = math.ceil(data.samples / in_update)
@@ -297,17 +318,25 @@ def train_clip(
         per_batch = recipe.mix == "per-batch"
         return [text_of_step(recipe.texts, batch // recipe.accumulate)] if per_batch else recipe.texts
 
-    def prepared(batch: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        if locked is not None:
-            return locked(batch.pixels), batch.tokens.to(device, non_blocking=True)
-        return model_input(batch.pixels, start.rgb_stats, device), batch.tokens.to(device, non_blocking=True)
+    def inputs(pixels: torch.Tensor) -> torch.Tensor:
+        return model_input(pixels, start.rgb_stats, device) if locked is None else locked(pixels)
 
     def encode(numbered: tuple[int, ClipBatch, ClipBatch | None]) -> list[Pair]:
         number, batch, replayed = numbered
+        both = [batch] if replayed is None else [batch, replayed]
+        tokens = torch.cat([each.tokens for each in both]).to(device, non_blocking=True)
         torch.manual_seed(seed_of(recipe.seed, number, parallel.rank))  # of what the network drops
         held = contextlib.nullcontext() if torch.is_grad_enabled() else statistics_held(trainee)
         with held, torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32"):
-            return trainee(*prepared(batch), None if replayed is None else prepared(replayed))  # type: ignore[no-any-return]
+            images = None if known is None else known.of(batch.pixels)
+            if images is None:
+                images = torch.cat([inputs(each.pixels) for each in both])
+                if known is not None:
+                    known.keep(batch.pixels, images)
+            return trainee(images, tokens, len(batch.keys))  # type: ignore[no-any-return]
+
+    def backward(loss: torch.Tensor) -> None:
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def save() -> None:
         done = at.update * recipe.accumulate - 1
@@ -327,6 +356,7 @@ def train_clip(
             "parallel": parallel,
             "seed": recipe.seed,
             "resample": recipe.resample,
+            "crop": recipe.crop,
             "first": at.update * recipe.accumulate,
             "pinned": device.type == "cuda",
         }
@@ -371,7 +401,7 @@ def train_clip(
                             None if captions is None else next(captions),
                         )
                     )
-            losses = add_gradients(taken, encode, log_scale, parallel, lambda loss: scaler.scale(loss).backward())
+            losses = add_gradients(taken, encode, log_scale, parallel, backward)
             parallel.average([_gradient(each) for each in learning])
             scaler.step(optimizer)
             scaler.update()
@@ -403,9 +433,7 @@ def train_clip(
                     "scale": float(log_scale.detach().exp()),
                 }
                 if judge is not None:
-                    start.clip.eval()
-                    with torch.inference_mode():
-                        found |= judge(start.clip)
+                    found |= judge(start.clip.eval())
                     training_mode(trainee, locked=recipe.lock_image)
                 at.history.append(found)
                 at.losses, at.updates = 0.0, 0
@@ -478,6 +506,33 @@ def statistics_held(net: nn.Module) -> Iterator[None]:
 def seed_of(seed: int, batch: int, rank: int) -> int:
     """The seed of what the network drops while it sees a batch."""
     return random.Random(f"{seed} {batch} {rank}").getrandbits(63)
+
+
+class _Embeddings:
+    """Embeddings of images, by the digests of their pixels."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, torch.Tensor] = {}
+        self._bytes = 0
+
+    def of(self, pixels: torch.Tensor) -> torch.Tensor | None:
+        """The embeddings of a batch, (B, D); None if one of them is not known.
+
+        Then all are computed: of batches of the same size, an image's are the same bit for bit, whatever is beside it.
+        """
+        found = [self._known.get(_digest(image)) for image in pixels]
+        return None if any(each is None for each in found) else torch.stack(found)  # type: ignore[arg-type]
+
+    def keep(self, pixels: torch.Tensor, embeddings: torch.Tensor) -> None:
+        """Keep the embeddings of a batch, up to 2 GB."""
+        for image, row in zip(pixels, embeddings, strict=True):
+            if self._bytes < _MOST_EMBEDDINGS:
+                self._known[_digest(image)] = row.clone()
+                self._bytes += row.nbytes
+
+
+def _digest(pixels: torch.Tensor) -> bytes:
+    return hashlib.blake2b(pixels.numpy().data, digest_size=16).digest()
 
 
 def _gradient(parameter: nn.Parameter) -> torch.Tensor:

@@ -261,7 +261,7 @@ class _Worker:
 
     def next(self) -> _Share:
         """The next share."""
-        share = _get(self._shares, self._end)
+        share: _Share | BaseException = _get(self._shares, self._end)
         if isinstance(share, BaseException):
             raise share
         return share
@@ -294,10 +294,9 @@ class _Worker:
         told = self._answer()
         if "error" in told:
             raise ConfigError(told["error"])
-        stdout = self._process.stdout
-        assert stdout is not None
+        assert self._process.stdout is not None
         pixels = np.empty((len(told["texts"]), *self._shape), np.uint8)
-        if pixels.size and stdout.readinto(memoryview(pixels).cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
+        if self._process.stdout.readinto(pixels.reshape(-1)) != pixels.nbytes:  # type: ignore[attr-defined]
             raise self._lost()
         return _Share(told["keys"], told["texts"], pixels)
 

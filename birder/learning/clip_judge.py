@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from birder.errors import ConfigError
 from birder.images.transform import ClassificationTransform
 from birder.learning.clip_data import ClipBatches
 from birder.learning.clip_locked import LockedEncoder
-from birder.learning.clip_model import Start
+from birder.learning.clip_model import Start, model_input
 from birder.learning.parallel import Parallel
 from birder.learning.training_data import TrainingImages, Views
 from birder.naming.text_embeddings import encode_labels
@@ -82,6 +82,7 @@ class ClipJudge:
         self._block = min(block, 4096)
         self._tokenizer = start.tokenizer
 
+    @torch.no_grad()
     def __call__(self, clip: CLIP) -> dict[str, Any]:
         """What it is worth: `val`, as `retrieval` gives it, and `zero_shot`, a share of right names."""
         found: dict[str, Any] = {}
@@ -159,13 +160,6 @@ class ClipJudge:
                     read += len(batch.rows)
         right, read = (int(each) for each in parallel.add(torch.tensor([right, read])))
         return {"collection": judged.name, "classes": len(judged.classes), "n": read, "top1": right / max(read, 1)}
-
-
-def model_input(pixels: torch.Tensor, rgb_stats: Mapping[str, Any], device: torch.device) -> torch.Tensor:
-    """The input of an image encoder, float32 (N, 3, H, W) on a device, of pixels uint8 (N, H, W, 3)."""
-    x = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
-    mean, std = (x.new_tensor(rgb_stats[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
-    return (x - mean) / std
 
 
 def retrieval(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from birder.errors import ConfigError
-from birder.inference.engine import open_engine
-from birder.learning.clip_model import Start
+from birder.learning.clip_model import Start, model_input
+
+if TYPE_CHECKING:
+    from birder.inference.engine import Engine
 
 
 class LockedEncoder:
-    """Embeds images as a collection's are embedded, before the projection, which is learned.
+    """Embeds images, before the projection, which is learned.
 
-    On a CPU OpenVINO does it, for an EfficientNet-Lite0 in a tenth of PyTorch's time.
+    What embeds a collection's images does it: on a CPU OpenVINO, for an EfficientNet-Lite0 in a tenth of PyTorch's
+    time. PyTorch does it where the image encoder is not of a model that has a name.
 
     Parameters
     ----------
@@ -21,25 +25,22 @@ class LockedEncoder:
     device
         Where it learns.
     precision
-        "bf16" for an engine that may compute in it; else float32.
-
-    Raises
-    ------
-    ConfigError
-        The image encoder has new weights, or is in a file that does not say what it is.
+        "bf16" lets the engine compute in it, if the network is precise enough in it; else it computes in float32.
     """
 
     def __init__(self, start: Start, device: torch.device, precision: str) -> None:
-        if start.encoder is None:
-            raise ConfigError(
-                "An image encoder that stays as it is needs weights: name with --init a model, or a folder in "
-                "OpenCLIP's layout."
-            )
-        self._device = device
-        self._engine = open_engine(
-            start.encoder, precision="bf16" if precision == "bf16" else "fp32", device=str(device)
-        ).engine
+        self._start, self._device = start, device
+        self._engine: Engine | None = None
+        if start.encoder is not None:
+            from birder.inference.engine import open_engine
+
+            computed_in = "auto" if precision == "bf16" else "fp32"
+            self._engine = open_engine(start.encoder, precision=computed_in, device=str(device)).engine
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embeddings, float32 (B, D) on the device, of uint8 (B, H, W, 3)."""
-        return torch.from_numpy(self._engine.embed(pixels.numpy())).to(self._device)
+        if self._engine is not None:
+            return torch.from_numpy(self._engine.embed(pixels.numpy())).to(self._device)
+        with torch.no_grad():
+            inputs = model_input(pixels, self._start.rgb_stats, self._device)
+            return self._start.clip.image.embedding(inputs).float()

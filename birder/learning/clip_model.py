@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from birder.errors import ConfigError, WeightsError
 from birder.net.base import Backbone
 from birder.net.clip import CLIP, TextEncoder
 from birder.net.tokenizer import CONTEXT_LENGTH, ClipTokenizer
+from birder.net.vit import Block
 from birder.registry import create_network, network_spec
 from birder.weights.checkpoint import RgbStats
 from birder.weights.loaded_clip import build_clip
@@ -99,6 +101,13 @@ class Start:
         return ClipTokenizer(self.clip.text.context_length)
 
 
+def model_input(pixels: torch.Tensor, rgb_stats: Mapping[str, Any], device: torch.device) -> torch.Tensor:
+    """The input of an image encoder, float32 (N, 3, H, W) on a device, of pixels uint8 (N, H, W, 3)."""
+    x = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
+    mean, std = (x.new_tensor(rgb_stats[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    return (x - mean) / std
+
+
 def start_of(
     model: str | None,
     init: str | Path | None,
@@ -137,7 +146,7 @@ def start_of(
         _check_of_openclip(network)
         size = text or _STANDARD.get(network, SMALL_TEXT)
         image = create_network(network, size.embedding, config={"head_bias": False})
-        return _with_new_text(network, image, size, OPENAI_RGB, None, None)
+        return with_new_text(network, image, size, OPENAI_RGB, None, None)
     path = Path(init)
     if path.suffix in _CHECKPOINTS and path.is_file() and (bare := _bare(path, model or default)) is not None:
         return _of_openclip(bare, path.name, model)
@@ -150,7 +159,7 @@ def start_of(
     size = text or _STANDARD.get(loaded.network, SMALL_TEXT)
     loaded.net.config["head_bias"] = False
     loaded.net.reset_classifier(size.embedding)
-    new = _with_new_text(loaded.network, loaded.net, size, loaded.info.rgb_stats, found.name, loaded.sha256)
+    new = with_new_text(loaded.network, loaded.net, size, loaded.info.rgb_stats, found.name, loaded.sha256)
     return replace(new, encoder=found)
 
 
@@ -201,9 +210,23 @@ def _bare(path: Path, network: str) -> OpenClip | None:
     return replace(openclip, config=config)
 
 
-def _with_new_text(
+def text_size(text: TextEncoder) -> TextSize:
+    """The size of a text encoder."""
+    block = text.block[0]
+    assert isinstance(block, Block)
+    return TextSize(
+        text.projection.out_features,
+        text.token_embedding.embedding_dim,
+        block.attn.num_heads,
+        len(text.block),
+        text.context_length,
+    )
+
+
+def with_new_text(
     network: str, image: Backbone, size: TextSize, rgb_stats: RgbStats, name: str | None, sha256: str | None
 ) -> Start:
+    """An image encoder, its linear classifier made CLIP's projection, with a text encoder of new weights."""
     quick = (network_spec(network).config | image.config).get("act_layer_type") == "quick_gelu"
     text = TextEncoder(
         size.embedding,
@@ -232,11 +255,13 @@ def _reset_text(text: TextEncoder) -> None:
     nn.init.normal_(text.projection.weight, std=width**-0.5)
     out = width**-0.5 * (2 * layers) ** -0.5
     for block in text.block:
+        assert isinstance(block, Block)
         for linear, std in (
-            (block.attn.qkv, width**-0.5),  # type: ignore[union-attr]
-            (block.attn.proj, out),  # type: ignore[union-attr]
-            (block.mlp[0], (2 * width) ** -0.5),  # type: ignore[index]
-            (block.mlp[3], out),  # type: ignore[index]
+            (block.attn.qkv, width**-0.5),
+            (block.attn.proj, out),
+            (block.mlp[0], (2 * width) ** -0.5),
+            (block.mlp[3], out),
         ):
-            nn.init.normal_(linear.weight, std=std)  # type: ignore[union-attr, arg-type]
-            nn.init.zeros_(linear.bias)  # type: ignore[union-attr, arg-type]
+            assert isinstance(linear, nn.Linear)
+            nn.init.normal_(linear.weight, std=std)
+            nn.init.zeros_(linear.bias)

@@ -7,12 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from birder.errors import write_error
 from birder.evaluation.provenance import versions
 from birder.files import replacing
 from birder.learning.clip import BETAS, EPS, WEIGHT_DECAY, ClipData, ClipRecipe, TrainedClip
 from birder.learning.clip_data import DataReport
-from birder.learning.clip_model import Start
+from birder.learning.clip_model import Start, text_size
+from birder.net.clip import TextEncoder
+from birder.net.vit import Block
 from birder.weights.checkpoint import write_checkpoint, write_safetensors
 from birder.weights.openclip import read_openclip
 from birder.weights.openclip_convert import clip_config, clip_state, to_birder
@@ -43,19 +47,19 @@ def write_clip(folder: Path, start: Start) -> Path:
         The folder cannot be written.
     """
     clip, text = start.clip, start.clip.text
-    width = text.token_embedding.embedding_dim
+    size = text_size(text)
     config = clip_config(
         start.network,
         clip.image.config,
         (clip.image.size[0], clip.image.size[1]),
         text.projection.out_features,
         {
-            "context_length": text.context_length,
+            "context_length": size.context,
             "vocab_size": text.token_embedding.num_embeddings,
-            "width": width,
-            "heads": text.block[0].attn.num_heads,
-            "layers": len(text.block),
-            "mlp_ratio": text.block[0].mlp[0].out_features / width,
+            "width": size.width,
+            "heads": size.heads,
+            "layers": size.layers,
+            **_mlp_ratio(text),
         },
     )
     config["preprocess_cfg"] = start.preprocess | {name: list(start.rgb_stats[name]) for name in ("mean", "std")}
@@ -72,6 +76,14 @@ def write_clip(folder: Path, start: Start) -> Path:
         return write_checkpoint(folder / f"{network}_clip.pt", checkpoint)
     except OSError as error:
         raise write_error(folder, error) from error
+
+
+def _mlp_ratio(text: TextEncoder) -> dict[str, float]:
+    """OpenCLIP's mlp_ratio, where it is not the usual 4."""
+    block = text.block[0]
+    assert isinstance(block, Block) and isinstance(block.mlp[0], nn.Linear)
+    wide, hidden = text.token_embedding.embedding_dim, block.mlp[0].out_features
+    return {} if hidden == 4 * wide else {"mlp_ratio": hidden / wide}
 
 
 def record_of(
@@ -93,13 +105,7 @@ def record_of(
         "model": {
             "network": start.network,
             "size": list(clip.image.size),
-            "embedding": clip.text.projection.out_features,
-            "text": {
-                "width": clip.text.token_embedding.embedding_dim,
-                "heads": clip.text.block[0].attn.num_heads,
-                "layers": len(clip.text.block),
-                "context": clip.text.context_length,
-            },
+            "text": asdict(text_size(clip.text)),
             "parameters": sum(each.numel() for each in clip.parameters()),
             "learning": sum(each.numel() for each in clip.parameters() if each.requires_grad),
         },

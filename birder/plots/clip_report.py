@@ -63,7 +63,7 @@ def _training(record: Mapping[str, Any]) -> str:
         "Image encoder": f"{model['network']}, {model['size'][0]} x {model['size'][1]} pixels"
         + ", locked but for its projection" * recipe["lock_image"],
         "Text encoder": "{layers} blocks, {width} wide, {heads} heads, {context} tokens".format_map(model["text"]),
-        "Embedding dimension": f"{model['embedding']:,}",
+        "Embedding dimension": f"{model['text']['embedding']:,}",
         "Texts": f"{', '.join(recipe['texts'])}; one drawn {recipe['mix'].replace('-', ' ')}",
         "Batches": f"{recipe['batch_size']:,} images, {recipe['accumulate']:,} a device and update, "
         f"{record['processes']:,} devices ({record['device']}), {recipe['precision']}",
