@@ -177,7 +177,6 @@ def test_learns_images_by_heart(tmp_path: Path, shards: list[str]) -> None:
     recipe = ClipRecipe(
         batch_size=32, accumulate=1, epochs=2, warmup=5, lr=3e-3, crop=False, texts=("sci", "taxon_com")
     )
-    recipe = replace(recipe, resample=False)
     _, trained = run(tmp_path / "run", shards, recipe, start=start, judge=judge, tell=told.append, samples=32 * 40)
     assert trained is not None
     last = trained.history[-1]["val"]
@@ -307,7 +306,7 @@ def test_killed_training_ends_in_the_same_weights(
 def killed_recipe(locked: bool) -> ClipRecipe:
     return ClipRecipe(
         batch_size=6, accumulate=2, epochs=4, warmup=2, lr=1e-3, mix="per-sample", resample=not locked,
-        lock_image=locked, crop=not locked,
+        lock_image=locked,
     )  # fmt: skip
 
 
@@ -345,7 +344,7 @@ def together(folder: Path, shards: list[str], parallel: Parallel) -> TrainedClip
     if parallel.rank == 0:
         state.begin({}, resume=False, force=False)
     recipe = ClipRecipe(
-        batch_size=8 // parallel.processes, accumulate=2, epochs=3, warmup=2, lr=1e-3, crop=False, resample=False
+        batch_size=8 // parallel.processes, accumulate=2, epochs=3, warmup=2, lr=1e-3, resample=False
     )
     judge = ClipJudge(start, shards, "sci", 32, None, parallel)
     trained = train(start, ClipData(shards, 32, workers=2 // parallel.processes), recipe, state, parallel, judge=judge)
