@@ -56,7 +56,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("birder.registry",),
     ("birder.net",),
     ("birder.taxonomy",),
-    ("birder.errors", "birder.version", "birder.extras", "birder.files", "birder.vectors"),
+    ("birder.errors", "birder.version", "birder.extras", "birder.files", "birder.vectors", "birder.words"),
 ]
 """From top to bottom; modules of one line may import one another."""
 STORES = {"lancedb", "lance"}

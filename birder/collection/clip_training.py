@@ -172,6 +172,7 @@ def train_clip(
     from birder.learning.clip_checkpoint import ClipFolder
     from birder.learning.clip_data import workers_here
     from birder.learning.clip_judge import ClipJudge
+    from birder.learning.clip_locked import LockedEncoder
     from birder.learning.clip_model import start_of
     from birder.learning.clip_result import record_of, write_clip, write_record
     from birder.learning.parallel import Parallel
@@ -208,8 +209,8 @@ def train_clip(
     parallel = Parallel.join(device)
     with stages_shown(progress if parallel.rank == 0 and tell is None else None) as shown, parallel:
         start = start_of(model, init, default=default, seed=chosen.seed)
-        if chosen.lock_image and start.name is None:
-            raise ConfigError("An image encoder that stays as it is needs weights: name them with --init.")
+        precision = chosen.precision or chosen_precision(parallel.device)
+        locked = LockedEncoder(start, parallel.device, precision) if chosen.lock_image else None
         if workers is None and resume:
             workers = int(folder.asked()["workers"])
         workers = workers or workers_here(parallel, chosen.batch_size)
@@ -223,7 +224,7 @@ def train_clip(
         judges = None
         if val_names or judged is not None:
             text = JUDGED_TEXT if JUDGED_TEXT in chosen.texts else chosen.texts[0]
-            judges = ClipJudge(start, val_names, text, in_update, judged, parallel)
+            judges = ClipJudge(start, val_names, text, in_update, judged, parallel, locked)
         start.clip.to(parallel.device)
         if begun is not None and parallel.rank == 0:
             for sentence in _sentences(start, data, chosen, parallel.processes, in_update):
@@ -242,6 +243,7 @@ def train_clip(
                 chosen,
                 folder,
                 parallel,
+                locked=locked,
                 resumed=resume,
                 judge=judges,
                 estimated=estimated,
@@ -260,7 +262,7 @@ def train_clip(
             data,
             chosen,
             trained,
-            precision=chosen.precision or chosen_precision(parallel.device),
+            precision=precision,
             device=parallel.device.type,
             processes=parallel.processes,
         )

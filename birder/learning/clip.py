@@ -26,6 +26,7 @@ from birder.errors import ConfigError
 from birder.learning.clip_checkpoint import ClipFolder, ClipPosition
 from birder.learning.clip_data import ClipBatch, ClipBatches, DataReport, text_of_step
 from birder.learning.clip_judge import model_input
+from birder.learning.clip_locked import LockedEncoder
 from birder.learning.clip_loss import Pair, add_gradients
 from birder.learning.clip_model import Start
 from birder.learning.layers import train_mode
@@ -245,6 +246,7 @@ def train_clip(
     folder: ClipFolder,
     parallel: Parallel,
     *,
+    locked: LockedEncoder | None = None,
     resumed: bool = False,
     judge: Callable[[CLIP], dict[str, Any]] | None = None,
     estimated: Callable[[float], None] | None = None,
@@ -266,6 +268,8 @@ def train_clip(
         there: on one device, to the same final weights bit for bit.
     parallel
         The processes that train together.
+    locked
+        What embeds the images, where the recipe leaves the image encoder as it is.
     resumed
         Whether to go on from the folder's last checkpoint.
     judge
@@ -284,7 +288,8 @@ def train_clip(
     device = parallel.device
     precision = recipe.precision or chosen_precision(device)
     trainee = Trainee(start.clip, replay=bool(data.replay)).to(device)
-    if recipe.lock_image:
+    assert recipe.lock_image == (locked is not None)
+    if locked is not None:
         lock_image(start.clip)
     parallel.share_from_first(trainee.state_dict().values())
     optimizer = torch.optim.AdamW(parameter_groups(trainee), lr=recipe.lr, betas=BETAS, eps=EPS)
@@ -491,7 +496,6 @@ def statistics_held(net: nn.Module) -> Iterator[None]:
 def seed_of(seed: int, batch: int, rank: int) -> int:
     """The seed of what the network drops while it sees a batch."""
     return random.Random(f"{seed} {batch} {rank}").getrandbits(63)
-
 
 
 def _gradient(parameter: nn.Parameter) -> torch.Tensor:
