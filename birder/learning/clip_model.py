@@ -48,7 +48,7 @@ class TextSize:
     context: int = CONTEXT_LENGTH
 
 
-SMALL_TEXT = TextSize(embedding=256, width=256, heads=4, layers=4)
+SMALL_TEXT = TextSize(embedding=128, width=128, heads=2, layers=2)
 """For image encoders that CLIP has no standard for."""
 _STANDARD = {
     "vit_s16_pn": TextSize(384, 384, 6, 12),
