@@ -24,6 +24,7 @@ ROOMS: list[tuple[str, ...]] = [
         for name in (
             "adapting",
             "api",
+            "clip_training",
             "detecting",
             "detector_training",
             "drawing",

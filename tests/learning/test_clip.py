@@ -36,7 +36,7 @@ from birder.learning.clip_data import ClipBatches, text_of_step
 from birder.learning.clip_judge import ClipJudge, retrieval
 from birder.learning.clip_locked import LockedEncoder
 from birder.learning.clip_loss import add_gradients, clip_loss
-from birder.learning.clip_model import Start, TextSize, with_new_text
+from birder.learning.clip_model import Start, TextSize, start_of, with_new_text
 from birder.learning.clip_process import random_crop
 from birder.learning.parallel import Parallel
 from birder.net.tokenizer import ClipTokenizer

@@ -51,14 +51,11 @@ def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: st
     ]  # fmt: skip
     assert record["updates"] == 2 and record["images_per_update"] == 16 and record["recipe"]["precision"] == "fp32"
     assert [each["epoch"] for each in record["history"]] == [1, 2]
-    assert record["history"][1]["zero_shot"] | {"top1": 0} == {
-        "collection": "c.birder",
-        "classes": 3,
-        "n": 9,
-        "top1": 0,
-    }
+    zero_shot = record["history"][1]["zero_shot"]
+    assert (zero_shot["collection"], zero_shot["classes"], zero_shot["n"]) == ("c.birder", 3, 9)
+    assert zero_shot["top1"] * 9 == pytest.approx(round(zero_shot["top1"] * 9))
     assert record["recipe"]["texts"] == ["sci", "taxonTag"] and record["recipe"]["seed"] == 3
-    assert len(record["data"]["failed"]) == 2
+    assert set(record["data"]["failed"].values()) == {"truncated image data"}  # those that were drawn
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Images that find their text" in page and "truncated image data" in page and "taxonTag" in page
 
