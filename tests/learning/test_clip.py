@@ -176,9 +176,7 @@ def test_learns_images_by_heart(tmp_path: Path, shards: list[str]) -> None:
     told: list[ClipTold] = []
     judge = ClipJudge(start, shards, "taxon_com", 32, None, ALONE)
     before = judge(start.clip.eval())["val"]
-    recipe = ClipRecipe(
-        batch_size=32, accumulate=1, epochs=2, warmup=5, lr=3e-3, resample=False, texts=("sci", "taxon_com")
-    )
+    recipe = ClipRecipe(batch_size=32, accumulate=1, epochs=2, warmup=5, lr=3e-3, resample=False, texts=("taxon_com",))
     _, trained = run(tmp_path / "run", shards, recipe, start=start, judge=judge, tell=told.append, samples=32 * 40)
     assert trained is not None
     last = trained.history[-1]["val"]
