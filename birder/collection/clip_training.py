@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from birder.collection.progress import StageProgress, stages_shown
 from birder.errors import ConfigError, unknown_name
+from birder.extras import need
 from birder.learning.clip_shards import count_samples
 from birder.sources.shard_names import expand_shards
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from birder.learning.clip import ClipRecipe, ClipTold
     from birder.learning.clip_judge import Judged
     from birder.learning.clip_model import Start
+    from birder.net.clip import CLIP
 
 JUDGED_TEXT = "taxon_com"
 """The text that validation images are compared with, if it is among those that are learned; else the first of them."""
@@ -71,6 +73,7 @@ def train_clip(
     samples: int | None = None,
     judge: str | Path | None = None,
     judge_column: str = "label",
+    tensorboard: bool = False,
     device: str | None = None,
     workers: int | None = None,
     seed: int | None = None,
@@ -131,6 +134,8 @@ def train_clip(
         A collection with labels: the share of its images that are named right by texts, after each epoch.
     judge_column
         The column of its labels.
+    tensorboard
+        Also write the curves for TensorBoard while it trains, into the folder `tensorboard` there.
     device
         Where to compute (default: a GPU if there is one).
     workers
@@ -164,11 +169,14 @@ def train_clip(
         Birder's own: the folder is not empty, and neither `force` nor `resume` is set.
     UnknownNameError, WeightsError, HubError
         The recipe, the network or `init` is not known, cannot be loaded, or is out of reach.
+    MissingExtraError
+        TensorBoard is asked for and not installed.
     """
     import torch
 
     from birder.learning.clip import ClipData, chosen_precision
     from birder.learning.clip import train_clip as train
+    from birder.learning.clip_board import Board
     from birder.learning.clip_checkpoint import ClipFolder
     from birder.learning.clip_data import workers_here
     from birder.learning.clip_judge import ClipJudge
@@ -178,6 +186,8 @@ def train_clip(
     from birder.learning.parallel import Parallel
     from birder.plots.clip_report import write_clip_report
 
+    if tensorboard:
+        need("tensorboard", "--tensorboard")
     to = Path(to)
     if resume and force:
         raise ConfigError("Go on with a training (--resume) or begin anew (--force), not both.")
@@ -232,11 +242,24 @@ def train_clip(
             for sentence in _sentences(start, data, chosen, parallel.processes, in_update):
                 begun(sentence)
 
+        board = Board(to / "tensorboard", folder.update) if tensorboard and parallel.rank == 0 else None
+        done = 0
+
         def told(state: ClipTold) -> None:
+            nonlocal done
+            done = state.update
+            if board is not None:
+                board.update(state)
             if tell is not None:
                 tell(state)
             if shown is not None:
                 shown(in_words(state), state.update / state.updates)
+
+        def worth(clip: CLIP) -> dict[str, Any]:
+            found = {} if judges is None else judges(clip)
+            if board is not None:
+                board.judged(found, done)
+            return found
 
         try:
             trained = train(
@@ -247,7 +270,7 @@ def train_clip(
                 parallel,
                 locked=locked,
                 resumed=resume,
-                judge=judges,
+                judge=worth,
                 estimated=estimated,
                 tell=told,
                 stop=stop,
@@ -257,6 +280,9 @@ def train_clip(
                 f"{chosen.batch_size:,} images at once do not fit into the device's memory: lower --batch-size and "
                 "raise --accumulate, which gives the same updates."
             ) from error
+        finally:
+            if board is not None:
+                board.close()
         if trained is None:
             return ClipTraining(to, stopped=True)
         record = record_of(

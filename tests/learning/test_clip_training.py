@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
 import birder
@@ -32,7 +33,7 @@ def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: st
     labelled = collection(tmp_path, each=3)
     asked = ["train-clip", "--shards", shards, "--to", str(tmp_path / "run"), "--init", str(TINY), "--val", shards]
     asked += ["--batch-size", "8", "--accumulate", "2", "--epochs", "2", "--warmup", "1", "--texts", "sci,taxonTag"]
-    asked += ["--judge", str(labelled.path), "--device", "cpu", "--precision", "auto", "--seed", "3"]
+    asked += ["--judge", str(labelled.path), "--device", "cpu", "--precision", "auto", "--seed", "3", "--tensorboard"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 1, done.output  # two samples are damaged
     for said in (
@@ -46,9 +47,10 @@ def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: st
     ):
         assert said in done.output, done.output
     record = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "metrics.json", "open_clip_config.json", "open_clip_model.safetensors", "report.html", "vit_s16_pn_clip.pt"
-    ]  # fmt: skip
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "metrics.json", "open_clip_config.json", "open_clip_model.safetensors", "report.html", "vit_s16_pn_clip.pt",
+        "tensorboard",
+    }  # fmt: skip
     assert record["updates"] == 2 and record["images_per_update"] == 16 and record["recipe"]["precision"] == "fp32"
     assert [each["epoch"] for each in record["history"]] == [1, 2]
     zero_shot = record["history"][1]["zero_shot"]
@@ -59,13 +61,18 @@ def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: st
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Images that find their text" in page and "truncated image data" in page and "taxonTag" in page
 
+    curves = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [each.step for each in curves.Scalars("train/loss")] == [1, 2]
+    losses = [each.value for each in curves.Scalars("val/loss")]
+    assert losses == pytest.approx([each["val"]["loss"] for each in record["history"]])
+
     folder = tmp_path / "run"
     clip = birder.load_clip(folder)
     before = birder.load_clip(TINY)
     assert clip.context_length == before.context_length and clip.transform.size == before.transform.size
     assert not torch.equal(clip.net.text.projection.weight, before.net.text.projection.weight)
     x = torch.randn(2, 3, 224, 224)
-    theirs = openclip_image_features(read_openclip(folder).state, x, num_heads=2, quick_gelu=False)
+    theirs = openclip_image_features(read_openclip(folder).state, x, num_heads=3, quick_gelu=False)
     torch.testing.assert_close(clip.encode_image(x), theirs, rtol=1e-4, atol=1e-5)
     net, info = birder.load_model("vit_s16_pn", folder / "vit_s16_pn_clip.pt", inference=True)
     torch.testing.assert_close(net(x), theirs, rtol=1e-4, atol=1e-5)
