@@ -368,6 +368,6 @@ def _sentences(start: Start, data: Any, recipe: ClipRecipe, processes: int, in_u
     weights = "new weights" if start.name is None else f"the weights of {start.name}"
     return [
         f"The image encoder is a {start.network}{locked}; the training begins with {weights}.",
-        f"{counted(data.samples, 'sample')} in {counted(len(data.shards), 'shard')}, {counted(recipe.epochs, 'epoch')}, "
-        f"updates of {in_update:,} images on {counted(processes, 'device')}.",
+        f"{counted(data.samples, 'sample')} in {counted(len(data.shards), 'shard')}, "
+        f"{counted(recipe.epochs, 'epoch')}, updates of {in_update:,} images on {counted(processes, 'device')}.",
     ]
