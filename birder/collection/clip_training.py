@@ -228,7 +228,7 @@ def train_clip(
             workers = int(folder.asked()["workers"])
         workers = workers or workers_here(parallel, chosen.batch_size)
         data = ClipData(names, samples, replay_names, workers)
-        asked = _asked(start, data, chosen, parallel.processes)
+        asked = _asked(start, data, chosen, parallel.processes) | {"precision": precision}
         if parallel.rank == 0:
             folder.begin(asked, resume=resume, force=force)
         parallel.any(False)  # all processes go on when the folder is as it should be
