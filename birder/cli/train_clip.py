@@ -108,6 +108,9 @@ def train_clip(
     judge_column: Annotated[
         str, typer.Option("--judge-column", metavar="COLUMN", help="The column with its labels.")
     ] = "label",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write the curves for TensorBoard while it trains.")
+    ] = False,
     device: options.Device = None,
     workers: Annotated[
         int | None,
@@ -132,11 +135,7 @@ def train_clip(
 
     For example:
 
-    birder train-clip --shards 'shards/train/*.tar' --val 'shards/val/*.tar' --to run/ --recipe small
-    --init efficientnet_lite0_in1k
-
-    torchrun --nproc-per-node 8 -m birder train-clip --shards 'train/shard-{000000..000159}.tar' --to run/
-    --init timm/vit_base_patch16_clip_224.openai
+    birder train-clip --shards 'shards/train/*.tar' --to clip/ --recipe small --init vit_b16_pn_bioclip-v1
     """
     import birder
     from birder.collection.clip_training import in_words
@@ -172,6 +171,7 @@ def train_clip(
             samples=samples,
             judge=judge,
             judge_column=judge_column,
+            tensorboard=tensorboard,
             device=device,
             workers=workers,
             seed=seed,
@@ -191,7 +191,8 @@ def train_clip(
         say(line)
     if trained.failures:
         tell_failures(sorted(trained.failures.items()), f"see {trained.path / 'metrics.json'}")
-        raise typer.Exit(FAILED)
+        if trained.record["processes"] == 1:  # torchrun would take the training for lost
+            raise typer.Exit(FAILED)
 
 
 def _duration(seconds: float) -> str:

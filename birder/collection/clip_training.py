@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from birder.collection.progress import StageProgress, stages_shown
 from birder.errors import ConfigError, unknown_name
+from birder.extras import need
 from birder.learning.clip_shards import count_samples
 from birder.sources.shard_names import expand_shards
+from birder.words import counted
 
 if TYPE_CHECKING:
     from birder.learning.clip import ClipRecipe, ClipTold
     from birder.learning.clip_judge import Judged
     from birder.learning.clip_model import Start
+    from birder.net.clip import CLIP
 
 JUDGED_TEXT = "taxon_com"
 """The text that validation images are compared with, if it is among those that are learned; else the first of them."""
@@ -71,6 +74,7 @@ def train_clip(
     samples: int | None = None,
     judge: str | Path | None = None,
     judge_column: str = "label",
+    tensorboard: bool = False,
     device: str | None = None,
     workers: int | None = None,
     seed: int | None = None,
@@ -131,6 +135,8 @@ def train_clip(
         A collection with labels: the share of its images that are named right by texts, after each epoch.
     judge_column
         The column of its labels.
+    tensorboard
+        Also write the curves for TensorBoard while it trains, into the folder `tensorboard` there.
     device
         Where to compute (default: a GPU if there is one).
     workers
@@ -164,19 +170,25 @@ def train_clip(
         Birder's own: the folder is not empty, and neither `force` nor `resume` is set.
     UnknownNameError, WeightsError, HubError
         The recipe, the network or `init` is not known, cannot be loaded, or is out of reach.
+    MissingExtraError
+        TensorBoard is asked for and not installed.
     """
     import torch
 
     from birder.learning.clip import ClipData, chosen_precision
     from birder.learning.clip import train_clip as train
+    from birder.learning.clip_board import Board
     from birder.learning.clip_checkpoint import ClipFolder
     from birder.learning.clip_data import workers_here
     from birder.learning.clip_judge import ClipJudge
+    from birder.learning.clip_locked import LockedEncoder
     from birder.learning.clip_model import start_of
     from birder.learning.clip_result import record_of, write_clip, write_record
     from birder.learning.parallel import Parallel
     from birder.plots.clip_report import write_clip_report
 
+    if tensorboard:
+        need("tensorboard", "--tensorboard")
     to = Path(to)
     if resume and force:
         raise ConfigError("Go on with a training (--resume) or begin anew (--force), not both.")
@@ -210,11 +222,13 @@ def train_clip(
         start = start_of(model, init, default=default, seed=chosen.seed)
         if chosen.lock_image and start.name is None:
             raise ConfigError("An image encoder that stays as it is needs weights: name them with --init.")
+        precision = chosen.precision or chosen_precision(parallel.device)
+        locked = LockedEncoder(start, parallel.device, precision) if chosen.lock_image else None
         if workers is None and resume:
             workers = int(folder.asked()["workers"])
         workers = workers or workers_here(parallel, chosen.batch_size)
         data = ClipData(names, samples, replay_names, workers)
-        asked = _asked(start, data, chosen, parallel.processes)
+        asked = _asked(start, data, chosen, parallel.processes) | {"precision": precision}
         if parallel.rank == 0:
             folder.begin(asked, resume=resume, force=force)
         parallel.any(False)  # all processes go on when the folder is as it should be
@@ -223,17 +237,30 @@ def train_clip(
         judges = None
         if val_names or judged is not None:
             text = JUDGED_TEXT if JUDGED_TEXT in chosen.texts else chosen.texts[0]
-            judges = ClipJudge(start, val_names, text, in_update, judged, parallel)
+            judges = ClipJudge(start, val_names, text, in_update, judged, parallel, locked)
         start.clip.to(parallel.device)
         if begun is not None and parallel.rank == 0:
             for sentence in _sentences(start, data, chosen, parallel.processes, in_update):
                 begun(sentence)
 
+        board = Board(to / "tensorboard", folder.update) if tensorboard and parallel.rank == 0 else None
+        done = 0
+
         def told(state: ClipTold) -> None:
+            nonlocal done
+            done = state.update
+            if board is not None:
+                board.update(state)
             if tell is not None:
                 tell(state)
             if shown is not None:
                 shown(in_words(state), state.update / state.updates)
+
+        def worth(clip: CLIP) -> dict[str, Any]:
+            found = {} if judges is None else judges(clip)
+            if board is not None:
+                board.judged(found, done)
+            return found
 
         try:
             trained = train(
@@ -242,8 +269,9 @@ def train_clip(
                 chosen,
                 folder,
                 parallel,
+                locked=locked,
                 resumed=resume,
-                judge=judges,
+                judge=worth,
                 estimated=estimated,
                 tell=told,
                 stop=stop,
@@ -253,6 +281,9 @@ def train_clip(
                 f"{chosen.batch_size:,} images at once do not fit into the device's memory: lower --batch-size and "
                 "raise --accumulate, which gives the same updates."
             ) from error
+        finally:
+            if board is not None:
+                board.close()
         if trained is None:
             return ClipTraining(to, stopped=True)
         record = record_of(
@@ -260,7 +291,7 @@ def train_clip(
             data,
             chosen,
             trained,
-            precision=chosen.precision or chosen_precision(parallel.device),
+            precision=precision,
             device=parallel.device.type,
             processes=parallel.processes,
         )
@@ -333,11 +364,10 @@ def _judged(collection: str | Path, column: str) -> Judged:
 
 def _sentences(start: Start, data: Any, recipe: ClipRecipe, processes: int, in_update: int) -> list[str]:
     """What is about to be trained, for people."""
-    devices = f"{processes} devices" if processes > 1 else "1 device"
     locked = ", which stays as it is but for its projection" * recipe.lock_image
     weights = "new weights" if start.name is None else f"the weights of {start.name}"
     return [
         f"The image encoder is a {start.network}{locked}; the training begins with {weights}.",
-        f"{data.samples:,} samples in {len(data.shards):,} shards, {recipe.epochs:,} epochs, updates of {in_update:,} "
-        f"images on {devices}.",
+        f"{counted(data.samples, 'sample')} in {counted(len(data.shards), 'shard')}, "
+        f"{counted(recipe.epochs, 'epoch')}, updates of {in_update:,} images on {counted(processes, 'device')}.",
     ]

@@ -8,7 +8,6 @@ warm-up, one text of each sample, crops that show nearly all of an image.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import random
 import threading
@@ -26,9 +25,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from birder.errors import ConfigError
 from birder.learning.clip_checkpoint import ClipFolder, ClipPosition
 from birder.learning.clip_data import ClipBatch, ClipBatches, DataReport, text_of_step
-from birder.learning.clip_judge import model_input
+from birder.learning.clip_locked import LockedEncoder
 from birder.learning.clip_loss import Pair, add_gradients
-from birder.learning.clip_model import Start
+from birder.learning.clip_model import Start, model_input
 from birder.learning.layers import train_mode
 from birder.learning.parallel import Parallel
 from birder.learning.schedule import warmed_cosine
@@ -45,7 +44,6 @@ LARGEST_LOG_SCALE = math.log(100)
 REPLAYED_TEXT = "text"
 SECONDS_BETWEEN_SAVES = 600.0
 _MEASURED = 3  # updates, before it is told how long all of them take
-_MOST_EMBEDDINGS = 2 << 30  # bytes
 _ROLLING = 20  # updates, from which the rate is told
 
 
@@ -75,8 +73,6 @@ class ClipRecipe:
         Draw shards with replacement, as BioCLIP does, instead of going through all of them in each epoch.
     lock_image
         Leave the image encoder as it is, but for its projection (LiT: Zhai et al., arXiv 2111.07991).
-    crop
-        Crop images at random, as BioCLIP does. An image encoder that is locked sees each image once if they are not.
     replay_batch_size
         Images of the shards that are replayed on each device at once, in addition.
     seed
@@ -94,7 +90,6 @@ class ClipRecipe:
     precision: Precision | None = None
     resample: bool = True
     lock_image: bool = False
-    crop: bool = True
     replay_batch_size: int = 64
     seed: int = 0
 
@@ -115,11 +110,10 @@ RECIPES: dict[str, ClipRecipe] = {
         accumulate=1,
         lr=1e-3,
         warmup=50,
-        epochs=20,
+        epochs=12,
         mix="per-sample",
         resample=False,
         lock_image=True,
-        crop=False,
     ),
 }
 """Recipes by name: BioCLIP's on 8 GPUs, with updates of 32,768 images; BioCLIP 2's on 32, with updates of 90,112 images
@@ -251,6 +245,7 @@ def train_clip(
     folder: ClipFolder,
     parallel: Parallel,
     *,
+    locked: LockedEncoder | None = None,
     resumed: bool = False,
     judge: Callable[[CLIP], dict[str, Any]] | None = None,
     estimated: Callable[[float], None] | None = None,
@@ -272,6 +267,8 @@ def train_clip(
         there: on one device, to the same final weights bit for bit.
     parallel
         The processes that train together.
+    locked
+        What embeds the images; exactly where the recipe leaves the image encoder as it is.
     resumed
         Whether to go on from the folder's last checkpoint.
     judge
@@ -298,7 +295,6 @@ def train_clip(
     learning = [each for group in optimizer.param_groups for each in group["params"]]
     statistics = [each for each in trainee.buffers() if each.is_floating_point()]
     log_scale = start.clip.log_logit_scale
-    known = _Embeddings() if recipe.lock_image and not recipe.crop and not data.replay else None
 
     in_update = recipe.batch_size * recipe.accumulate * parallel.processes
     in_epoch = math.ceil(data.samples / in_update)
@@ -315,6 +311,9 @@ def train_clip(
         per_batch = recipe.mix == "per-batch"
         return [text_of_step(recipe.texts, batch // recipe.accumulate)] if per_batch else recipe.texts
 
+    def input_of(pixels: torch.Tensor) -> torch.Tensor:
+        return model_input(pixels, start.rgb_stats, device) if locked is None else locked(pixels)
+
     def encode(numbered: tuple[int, ClipBatch, ClipBatch | None]) -> list[Pair]:
         number, batch, replayed = numbered
         both = [batch] if replayed is None else [batch, replayed]
@@ -322,11 +321,7 @@ def train_clip(
         torch.manual_seed(seed_of(recipe.seed, number, parallel.rank))  # of what the network drops
         held = contextlib.nullcontext() if torch.is_grad_enabled() else statistics_held(trainee)
         with held, torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32"):
-            images = None if known is None else known.of(batch.pixels)
-            if images is None:
-                images = torch.cat([model_input(each.pixels, start.rgb_stats, device) for each in both])
-                if known is not None:
-                    images = known.keep(batch.pixels, start.clip.image.embedding(images))
+            images = torch.cat([input_of(each.pixels) for each in both])
             return trainee(images, tokens, len(batch.keys))  # type: ignore[no-any-return]
 
     def backward(loss: torch.Tensor) -> None:
@@ -350,7 +345,6 @@ def train_clip(
             "parallel": parallel,
             "seed": recipe.seed,
             "resample": recipe.resample,
-            "crop": recipe.crop,
             "first": at.update * recipe.accumulate,
             "pinned": device.type == "cuda",
         }
@@ -500,34 +494,6 @@ def statistics_held(net: nn.Module) -> Iterator[None]:
 def seed_of(seed: int, batch: int, rank: int) -> int:
     """The seed of what the network drops while it sees a batch."""
     return random.Random(f"{seed} {batch} {rank}").getrandbits(63)
-
-
-class _Embeddings:
-    """Embeddings of images, by the digests of their pixels."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, torch.Tensor] = {}
-        self._bytes = 0
-
-    def of(self, pixels: torch.Tensor) -> torch.Tensor | None:
-        """The embeddings of a batch, (B, D); None if one of them is not known.
-
-        Then all are computed: of batches of the same size, an image's are the same bit for bit, whatever is beside it.
-        """
-        found = [self._known.get(_digest(image)) for image in pixels]
-        return None if any(each is None for each in found) else torch.stack(found)  # type: ignore[arg-type]
-
-    def keep(self, pixels: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """Keep the embeddings of a batch, up to 2 GB, and give them back."""
-        for image, row in zip(pixels, embeddings.detach(), strict=True):
-            if self._bytes < _MOST_EMBEDDINGS:
-                self._known[_digest(image)] = row.clone()
-                self._bytes += row.nbytes
-        return embeddings
-
-
-def _digest(pixels: torch.Tensor) -> bytes:
-    return hashlib.blake2b(pixels.numpy().data, digest_size=16).digest()
 
 
 def _gradient(parameter: nn.Parameter) -> torch.Tensor:

@@ -75,6 +75,11 @@ class ClipFolder:
         """Its checkpoints, the oldest first."""
         return sorted((self.path / _CHECKPOINTS).glob("step-*.safetensors"))
 
+    @property
+    def update(self) -> int:
+        """The updates that were made before the last checkpoint."""
+        return max((int(path.stem.removeprefix("step-")) for path in self.checkpoints()), default=0)
+
     def begin(self, asked: Mapping[str, Any], *, resume: bool, force: bool) -> None:
         """Begin a training, or make sure that the one here is the one that is asked for.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from birder.errors import ConfigError
 from birder.images.transform import ClassificationTransform
 from birder.learning.clip_data import ClipBatches
-from birder.learning.clip_model import Start
+from birder.learning.clip_locked import LockedEncoder
+from birder.learning.clip_model import Start, model_input
 from birder.learning.parallel import Parallel
 from birder.learning.training_data import TrainingImages, Views
 from birder.naming.text_embeddings import encode_labels
@@ -62,11 +63,21 @@ class ClipJudge:
         Labelled images; None for none.
     parallel
         The processes; each does its share.
+    locked
+        What embeds the images, where the training leaves the image encoder as it is.
     """
 
     def __init__(
-        self, start: Start, val: Sequence[str], text: str, block: int, judged: Judged | None, parallel: Parallel
+        self,
+        start: Start,
+        val: Sequence[str],
+        text: str,
+        block: int,
+        judged: Judged | None,
+        parallel: Parallel,
+        locked: LockedEncoder | None = None,
     ) -> None:
+        self._locked = locked
         self._start, self._val, self._text, self._judged, self._parallel = start, val, text, judged, parallel
         self._block = min(block, 4096)
         self._tokenizer = start.tokenizer
@@ -131,6 +142,8 @@ class ClipJudge:
         return {"text": self._text} | retrieval(features, text_features, codes, clip.logit_scale, self._block)
 
     def _features(self, clip: CLIP, pixels: torch.Tensor) -> np.ndarray[Any, Any]:
+        if self._locked is not None:
+            return clip.project(self._locked(pixels), normalize=True).float().cpu().numpy()
         x = model_input(pixels, self._start.rgb_stats, self._parallel.device)
         return clip.encode_image(x, normalize=True).float().cpu().numpy()
 
@@ -147,13 +160,6 @@ class ClipJudge:
                     read += len(batch.rows)
         right, read = (int(each) for each in parallel.add(torch.tensor([right, read])))
         return {"collection": judged.name, "classes": len(judged.classes), "n": read, "top1": right / max(read, 1)}
-
-
-def model_input(pixels: torch.Tensor, rgb_stats: Mapping[str, Any], device: torch.device) -> torch.Tensor:
-    """The input of an image encoder, float32 (N, 3, H, W) on a device, of pixels uint8 (N, H, W, 3)."""
-    x = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
-    mean, std = (x.new_tensor(rgb_stats[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
-    return (x - mean) / std
 
 
 def retrieval(

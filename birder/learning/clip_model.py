@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from birder.registry import create_network, network_spec
 from birder.weights.checkpoint import RgbStats
 from birder.weights.loaded_clip import build_clip
 from birder.weights.openclip import OpenClip, read_openclip
-from birder.weights.openclip_convert import clip_config
+from birder.weights.openclip_convert import clip_config, is_of_openclip
 from birder.weights.openclip_files import OPENAI_RGB
-from birder.weights.resolve import resolve
+from birder.weights.resolve import Model, resolve
 
 DEFAULT_NETWORK = "vit_b16_pn"
 _CHECKPOINTS = (".bin", ".pt", ".pth", ".safetensors")
@@ -47,7 +48,7 @@ class TextSize:
     context: int = CONTEXT_LENGTH
 
 
-SMALL_TEXT = TextSize(embedding=256, width=256, heads=4, layers=4)
+SMALL_TEXT = TextSize(embedding=128, width=128, heads=2, layers=2)
 """For image encoders that CLIP has no standard for."""
 _STANDARD = {
     "vit_s16_pn": TextSize(384, 384, 6, 12),
@@ -76,6 +77,8 @@ class Start:
         How OpenCLIP prepares images for it, without these statistics.
     name, sha256
         Of the weights; None of new ones.
+    encoder
+        The model that the image encoder is of; None of new weights, and of a bare file of OpenCLIP's.
     """
 
     network: str
@@ -84,6 +87,7 @@ class Start:
     preprocess: dict[str, Any]
     name: str | None
     sha256: str | None
+    encoder: Model | None = None
 
     @property
     def card(self) -> dict[str, Any]:
@@ -95,6 +99,13 @@ class Start:
     def tokenizer(self) -> ClipTokenizer:
         """That of the text encoder."""
         return ClipTokenizer(self.clip.text.context_length)
+
+
+def model_input(pixels: torch.Tensor, rgb_stats: Mapping[str, Any], device: torch.device) -> torch.Tensor:
+    """The input of an image encoder, float32 (N, 3, H, W) on a device, of pixels uint8 (N, H, W, 3)."""
+    x = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
+    mean, std = (x.new_tensor(rgb_stats[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    return (x - mean) / std
 
 
 def start_of(
@@ -132,21 +143,24 @@ def start_of(
     torch.manual_seed(seed)
     if init is None or str(init) == "none":
         network = model or default
-        config = {"head_bias": False} if network_spec(network).config.get("pre_norm") else {}
+        _check_of_openclip(network)
         size = text or _STANDARD.get(network, SMALL_TEXT)
-        image = create_network(network, size.embedding, config=config)
+        image = create_network(network, size.embedding, config={"head_bias": False})
         return with_new_text(network, image, size, OPENAI_RGB, None, None)
     path = Path(init)
     if path.suffix in _CHECKPOINTS and path.is_file() and (bare := _bare(path, model or default)) is not None:
         return _of_openclip(bare, path.name, model)
     found = resolve(init)
     if found.has_text_encoder:
-        return _of_openclip(read_openclip(found.text_encoder()), found.name, model)
+        return replace(_of_openclip(read_openclip(found.text_encoder()), found.name, model), encoder=found)
     loaded = found.load_image_encoder()
     _check_network(loaded.network, model, found.name)
+    _check_of_openclip(loaded.network)
     size = text or _STANDARD.get(loaded.network, SMALL_TEXT)
+    loaded.net.config["head_bias"] = False
     loaded.net.reset_classifier(size.embedding)
-    return with_new_text(loaded.network, loaded.net, size, loaded.info.rgb_stats, found.name, loaded.sha256)
+    new = with_new_text(loaded.network, loaded.net, size, loaded.info.rgb_stats, found.name, loaded.sha256)
+    return replace(new, encoder=found)
 
 
 def _of_openclip(openclip: OpenClip, name: str, model: str | None) -> Start:
@@ -157,6 +171,15 @@ def _of_openclip(openclip: OpenClip, name: str, model: str | None) -> Start:
     clip.train().requires_grad_(True)
     preprocess = {key: value for key, value in openclip.preprocess_config.items() if key not in ("mean", "std")}
     return Start(network, clip, openclip.rgb_stats, preprocess, name, sha256_of(openclip.weights_path))
+
+
+def _check_of_openclip(network: str) -> None:
+    if not is_of_openclip(network):
+        raise ConfigError(
+            f"OpenCLIP has no image encoder {network}, so that what came of the training could not be written: choose "
+            f"a vision transformer with a LayerNorm before its blocks, such as {DEFAULT_NETWORK}, or an "
+            "EfficientNet-Lite0."
+        )
 
 
 def _check_network(found: str, asked: str | None, name: str) -> None:
@@ -221,9 +244,6 @@ def with_new_text(
         raise ConfigError(f"The classifier of {network} is not linear, so it cannot become CLIP's projection.")
     nn.init.normal_(projection.weight, std=image.embedding_size**-0.5)
     clip = CLIP(image, text).train().requires_grad_(True)
-    if projection.bias is not None:
-        nn.init.zeros_(projection.bias)
-        projection.bias.requires_grad_(False)  # CLIP's projection is one without bias
     return Start(network, clip, rgb_stats, {"interpolation": "bicubic", "resize_mode": "squash"}, name, sha256)
 
 

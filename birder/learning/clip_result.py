@@ -30,9 +30,6 @@ _LISTED = 1000  # failures in metrics.json
 def write_clip(folder: Path, start: Start) -> Path:
     """Write a CLIP in OpenCLIP's layout, and its image encoder in the Birder format.
 
-    OpenCLIP loads a vision transformer with them. Of another image encoder the tensors stand under Birder's names, and
-    Birder alone loads the folder.
-
     Parameters
     ----------
     folder

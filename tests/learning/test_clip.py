@@ -34,8 +34,9 @@ from birder.learning.clip import train_clip as train
 from birder.learning.clip_checkpoint import ClipFolder
 from birder.learning.clip_data import ClipBatches, text_of_step
 from birder.learning.clip_judge import ClipJudge, retrieval
+from birder.learning.clip_locked import LockedEncoder
 from birder.learning.clip_loss import add_gradients, clip_loss
-from birder.learning.clip_model import Start, TextSize, with_new_text
+from birder.learning.clip_model import Start, TextSize, start_of, with_new_text
 from birder.learning.clip_process import random_crop
 from birder.learning.parallel import Parallel
 from birder.net.tokenizer import ClipTokenizer
@@ -98,7 +99,8 @@ def run(
     state = ClipFolder(folder)
     state.begin({}, resume=resumed, force=False)
     data = ClipData(shards, also.pop("samples", 32), also.pop("replay", ()), also.pop("workers", 1))
-    return start, train(start, data, recipe, state, ALONE, resumed=resumed, **also)
+    locked = LockedEncoder(start, ALONE.device, "fp32") if recipe.lock_image else None
+    return start, train(start, data, recipe, state, ALONE, locked=locked, resumed=resumed, **also)
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -174,10 +176,7 @@ def test_learns_images_by_heart(tmp_path: Path, shards: list[str]) -> None:
     told: list[ClipTold] = []
     judge = ClipJudge(start, shards, "taxon_com", 32, None, ALONE)
     before = judge(start.clip.eval())["val"]
-    recipe = ClipRecipe(
-        batch_size=32, accumulate=1, epochs=2, warmup=5, lr=3e-3, crop=False, texts=("sci", "taxon_com")
-    )
-    recipe = replace(recipe, resample=False)
+    recipe = ClipRecipe(batch_size=32, accumulate=1, epochs=2, warmup=5, lr=3e-3, resample=False, texts=("taxon_com",))
     _, trained = run(tmp_path / "run", shards, recipe, start=start, judge=judge, tell=told.append, samples=32 * 40)
     assert trained is not None
     last = trained.history[-1]["val"]
@@ -280,9 +279,9 @@ def test_killed_training_ends_in_the_same_weights(
         "from birder.learning import clip\nclip.SECONDS_BETWEEN_SAVES = 0.0\n"
         "recipe = t.killed_recipe(sys.argv[2] == 'locked')\n"
         "t.run(Path(sys.argv[1]), sys.argv[3:], recipe, resumed=t.ClipFolder(Path(sys.argv[1])).checkpoints() != [], "
-        "start=t.tiny_start(drop=0.3), workers=2, tell=lambda told: print(told.update, flush=True))\n"
+        "start=t.killed_start(sys.argv[2] == 'locked'), workers=2, tell=lambda told: print(told.update, flush=True))\n"
     )
-    recipe = killed_recipe(kind == "locked")
+    recipe, locked = killed_recipe(kind == "locked"), kind == "locked"
     for kill_at in kills:
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path / "run"), kind, *shards], stdout=subprocess.PIPE, text=True
@@ -296,18 +295,22 @@ def test_killed_training_ends_in_the_same_weights(
         process.stdout.close()
         assert process.returncode == -signal.SIGKILL
     assert ClipFolder(tmp_path / "run").checkpoints()
-    _, resumed = run(tmp_path / "run", shards, recipe, resumed=True, start=tiny_start(drop=0.3), workers=2)
-    _, whole = run(tmp_path / "whole", shards, recipe, start=tiny_start(drop=0.3), workers=2)
+    _, resumed = run(tmp_path / "run", shards, recipe, resumed=True, start=killed_start(locked), workers=2)
+    _, whole = run(tmp_path / "whole", shards, recipe, start=killed_start(locked), workers=2)
     assert resumed is not None and whole is not None
     assert same(resumed.state, whole.state)
     assert [each["loss"] for each in resumed.history] == [each["loss"] for each in whole.history]
     assert resumed.report == whole.report
 
 
+def killed_start(locked: bool) -> Start:
+    return start_of(None, TINY) if locked else tiny_start(drop=0.3)
+
+
 def killed_recipe(locked: bool) -> ClipRecipe:
     return ClipRecipe(
         batch_size=6, accumulate=2, epochs=4, warmup=2, lr=1e-3, mix="per-sample", resample=not locked,
-        lock_image=locked, crop=not locked,
+        lock_image=locked,
     )  # fmt: skip
 
 
@@ -344,9 +347,7 @@ def together(folder: Path, shards: list[str], parallel: Parallel) -> TrainedClip
     start, state = tiny_start(parallel.rank), ClipFolder(folder)
     if parallel.rank == 0:
         state.begin({}, resume=False, force=False)
-    recipe = ClipRecipe(
-        batch_size=8 // parallel.processes, accumulate=2, epochs=3, warmup=2, lr=1e-3, crop=False, resample=False
-    )
+    recipe = ClipRecipe(batch_size=8 // parallel.processes, accumulate=2, epochs=3, warmup=2, lr=1e-3, resample=False)
     judge = ClipJudge(start, shards, "sci", 32, None, parallel)
     trained = train(start, ClipData(shards, 32, workers=2 // parallel.processes), recipe, state, parallel, judge=judge)
     assert trained is not None
