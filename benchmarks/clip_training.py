@@ -174,7 +174,7 @@ def ours(folder: Path, asked: argparse.Namespace) -> dict[str, float]:
                 waits.append(time.perf_counter() - began)
                 yield batch
 
-    clip.ClipBatches = Timed  # type: ignore[misc]
+    clip.ClipBatches = Timed  # type: ignore[attr-defined]
     recipe = clip.ClipRecipe(
         texts=("taxon",), batch_size=asked.batch_size, accumulate=1, epochs=1, warmup=2,
         precision="bf16" if asked.precision == "amp_bf16" else "fp32",

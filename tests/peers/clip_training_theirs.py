@@ -179,12 +179,13 @@ def gradients(job: dict[str, Any]) -> None:
             "accumulated ours": our_gradients(job, mine, parallel),
         }
         for name, arrays in found.items():
-            np.savez(Path(job["outputs"]) / f"{name} {rank}.npz", **arrays)
+            np.savez(Path(job["outputs"]) / f"{name} {rank}.npz", allow_pickle=False, **arrays)
 
 
 def their_steps(job: dict[str, Any], batches: list[Batch]) -> dict[str, Any]:
     """A training by its main program, which makes the model, the parameter groups and the schedule."""
-    log, seen = Log(), {}
+    log = Log()
+    seen: dict[str, Any] = {}
     train_one_epoch = open_clip_train.train.train_one_epoch
 
     def recorded(

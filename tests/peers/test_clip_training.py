@@ -117,8 +117,8 @@ def test_fifty_updates_are_those_of_open_clip_train(accumulate: int, tmp_path: P
 def test_the_published_packages_load_a_trained_clip(tmp_path: Path, photos: Path) -> None:
     write_shards(tmp_path, photos)
     trained = train_clip(
-        str(tmp_path / "shard-*.tar"), tmp_path / "run", init=MODEL, batch_size=16, accumulate=1, epochs=1, samples=48, lr=1e-3,
-        warmup=2, workers=1, device="cpu", progress=None,
+        str(tmp_path / "shard-*.tar"), tmp_path / "run", init=MODEL, batch_size=16, accumulate=1, epochs=1,
+        samples=48, lr=1e-3, warmup=2, workers=1, device="cpu", progress=None,
     )  # fmt: skip
     batches = write_batches(tmp_path, 8)
     run("features", write_job(tmp_path, model=str(trained.path), batches=str(batches), batch=8))
