@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         open_collection,
     )
     from birder.collection.backup import Backup
+    from birder.collection.clip_training import ClipTraining, train_clip
     from birder.collection.detecting import Detected
     from birder.collection.detector_training import TrainedDetector, train_detector
     from birder.collection.evaluating import Evaluation
@@ -117,6 +118,7 @@ _HOMES = {
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
     "birder.collection.detecting": ["Detected"],
+    "birder.collection.clip_training": ["ClipTraining", "train_clip"],
     "birder.collection.detector_training": ["TrainedDetector", "train_detector"],
     "birder.collection.functions": [
         "classify",
@@ -201,6 +203,7 @@ __all__ = [
     "Backup",
     "BirderError",
     "Change",
+    "ClipTraining",
     "Collection",
     "CollectionBusyError",
     "CollectionError",
@@ -290,6 +293,7 @@ __all__ = [
     "predict",
     "register_weights",
     "save_model",
+    "train_clip",
     "train_detector",
 ]
 

@@ -167,7 +167,7 @@ def in_essence(text: str) -> set[str]:
         ("learn.md", "report/report.html"),
         ("evaluate.md", "report/report.html"),
         ("train.md", "groups.report/report.html"),
-        ("train-clip.md", "shards/manifest.json"),
+        ("train-clip.md", "clip/report.html"),
         ("train-detector.md", "again.json"),
         ("camera-traps.md", "camtrap-dp/datapackage.json"),
         ("export-model.md", "lite0/lite0.onnx"),

@@ -25,6 +25,7 @@ ROOMS: list[tuple[str, ...]] = [
         for name in (
             "adapting",
             "api",
+            "clip_training",
             "detecting",
             "detector_training",
             "drawing",
@@ -57,7 +58,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("birder.registry",),
     ("birder.net",),
     ("birder.taxonomy",),
-    ("birder.errors", "birder.version", "birder.extras", "birder.files", "birder.vectors"),
+    ("birder.errors", "birder.version", "birder.extras", "birder.files", "birder.vectors", "birder.words"),
 ]
 """From top to bottom; modules of one line may import one another."""
 STORES = {"lancedb", "lance"}

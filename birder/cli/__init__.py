@@ -49,6 +49,7 @@ from birder.cli.stats import stats
 from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
 from birder.cli.train import train
+from birder.cli.train_clip import train_clip
 from birder.cli.train_detector import train_detector
 
 _COLUMNS = shutil.get_terminal_size().columns
@@ -117,6 +118,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "evaluate": evaluate,
         "train-detector": train_detector,
         "shards": shards,
+        "train-clip": train_clip,
     },
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats, "activity": activity},
     "Exchange": {"export": export, "import": import_, "features": features},

@@ -36,6 +36,7 @@ from birder.naming.method import DEFAULT_METHOD
 from birder.naming.prompts import OPENAI_TEMPLATES, TextType
 from birder.weights.clip import LoadedClip
 from birder.weights.resolve import resolve
+from birder.words import counted
 
 FIRST = 5
 """Names among which the right one is looked for in a check on held-out examples."""
@@ -159,7 +160,7 @@ def by_texts(
         progress=progress,
     )
     groups = f" in {names.groups.names.num_rows:,} groups" if names.groups else ""
-    choice = f"{names.labels.names.num_rows:,} labels{groups}"
+    choice = f"{counted(names.labels.names.num_rows, 'label')}{groups}"
     if collection is None:
         return Namer(names, image_features(images, clip, on_unreadable, batch_size), clip.name, clip.sha256, choice)
     batches = stored_features(collection, clip, where=where)

@@ -96,7 +96,7 @@ def test_a_page_shows_duplicates_side_by_side(tmp_path: Path) -> None:
     assert "1. same content" in page
     assert "2. similar" in page
     assert page.count("data:image/jpeg") == 3
-    assert "1 images are missing" in done.stderr
+    assert "1 image is missing" in done.stderr
 
 
 def test_stats_agree_with_the_collection(collection: Storage, tmp_path: Path) -> None:

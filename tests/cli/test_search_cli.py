@@ -159,7 +159,7 @@ def test_a_page_contains_its_images_and_runs_nothing(home: Path, tmp_path: Path)
     finally:
         (tmp_path / "away.png").rename(moved)
     assert out == ""
-    assert "1 images are shown as missing" in notes
+    assert "1 image can no longer be read: shown as missing" in notes
     page = (tmp_path / "out" / "page.html").read_text()
     assert "<script" not in page
     assert html.escape(BAD) in page
@@ -222,4 +222,4 @@ def test_an_index_is_built_and_reported(home: Path, tmp_path: Path) -> None:
         run("index", large.path, "--column", "labl")
     with large.writing():
         large.write([Row("file:///new.png", "aa" * 32, Stamp(1, 1), None)])
-    assert "1 rows are not in it yet" in run("index", large.path, "--status")[1]
+    assert "1 row is not in it yet" in run("index", large.path, "--status")[1]

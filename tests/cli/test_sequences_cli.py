@@ -38,14 +38,12 @@ def test_sequences_are_listed_shifted_and_shifted_back(session: Session, path: P
     assert (first["deployment"], first["images"], first["labels"]) == ("A4", "3", "fox")
     assert (first["start"], first["end"]) == ("2024-05-01T12:00:00", "2024-05-01T12:01:40")
     assert (alone["start"], alone["images"]) == ("", "1")
-    assert (
-        "2 sequences, with gaps of at most 60 seconds; 1 rows have no time, and their images stay alone." in done.stderr
-    )
+    assert "2 sequences, with gaps of at most 60 seconds; 1 row has no time: each image stays alone." in done.stderr
     assert "4 rows are in other sequences than before." in done.stderr
     shifted = session.run("shift-time", path, "--where", "uri LIKE '%2.jpg'", "--by", "-1d")
-    assert "the times of 1 rows shifted by -1 day, 0:00:00; 1 are in other sequences." in shifted.stderr
+    assert "the times of 1 row shifted by -1 day, 0:00:00; 1 are in other sequences." in shifted.stderr
     act = shifted.stderr.split("--act ")[1].strip()
-    assert "1 rows restored" in session.run("undo", path, "--act", act).stderr
+    assert "1 row restored" in session.run("undo", path, "--act", act).stderr
 
 
 @pytest.mark.parametrize(
