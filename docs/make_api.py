@@ -26,6 +26,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "image_features",
         "list_taxa",
         "open_image",
+        "train_clip",
         "train_detector",
     ),
     "Models": (
@@ -48,6 +49,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
             "Evaluation",
             "ShardsMade",
             "Detected",
+            "ClipTraining",
             "TrainedDetector",
             "Suggestions",
             "Suggestion",

@@ -14,6 +14,7 @@ from birder.errors import ConfigError, unknown_name
 from birder.extras import need
 from birder.learning.clip_shards import count_samples
 from birder.sources.shard_names import expand_shards
+from birder.words import counted
 
 if TYPE_CHECKING:
     from birder.learning.clip import ClipRecipe, ClipTold
@@ -227,7 +228,7 @@ def train_clip(
             workers = int(folder.asked()["workers"])
         workers = workers or workers_here(parallel, chosen.batch_size)
         data = ClipData(names, samples, replay_names, workers)
-        asked = _asked(start, data, chosen, parallel.processes)
+        asked = _asked(start, data, chosen, parallel.processes) | {"precision": precision}
         if parallel.rank == 0:
             folder.begin(asked, resume=resume, force=force)
         parallel.any(False)  # all processes go on when the folder is as it should be
@@ -363,11 +364,10 @@ def _judged(collection: str | Path, column: str) -> Judged:
 
 def _sentences(start: Start, data: Any, recipe: ClipRecipe, processes: int, in_update: int) -> list[str]:
     """What is about to be trained, for people."""
-    devices = f"{processes} devices" if processes > 1 else "1 device"
     locked = ", which stays as it is but for its projection" * recipe.lock_image
     weights = "new weights" if start.name is None else f"the weights of {start.name}"
     return [
         f"The image encoder is a {start.network}{locked}; the training begins with {weights}.",
-        f"{data.samples:,} samples in {len(data.shards):,} shards, {recipe.epochs:,} epochs, updates of {in_update:,} "
-        f"images on {devices}.",
+        f"{counted(data.samples, 'sample')} in {counted(len(data.shards), 'shard')}, "
+        f"{counted(recipe.epochs, 'epoch')}, updates of {in_update:,} images on {counted(processes, 'device')}.",
     ]

@@ -77,11 +77,14 @@ def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: st
     net, info = birder.load_model("vit_s16_pn", folder / "vit_s16_pn_clip.pt", inference=True)
     torch.testing.assert_close(net(x), theirs, rtol=1e-4, atol=1e-5)
     assert info.rgb_stats == {"mean": list(clip.transform.mean), "std": list(clip.transform.std)}
-    assert read_openclip(folder).config == read_openclip(TINY).config  # of a CLIP that was trained on, it stays
+    config = read_openclip(folder).config
+    assert config is not None and config["model_cfg"]["vision_cfg"].pop("mlp_ratio") == 4.0
+    assert config == read_openclip(TINY).config  # of a CLIP that was trained on, the rest stays
 
     again = CliRunner().invoke(app, asked)
-    assert again.exit_code == 1 and "is not empty: name another folder, or replace it with --force" in again.output
-    assert CliRunner().invoke(app, [*asked, "--resume"]).output.endswith("leave out --resume.\n")
+    assert "is not empty: name another folder, or replace it with --force." in str(again.exception)
+    resumed = CliRunner().invoke(app, [*asked, "--resume"])
+    assert "There is no training to go on with" in str(resumed.exception)
 
 
 def test_stopped_training_goes_on_with_the_same_options_alone(tmp_path: Path, shards: str) -> None:
@@ -122,12 +125,12 @@ def test_new_text_encoder_for_an_image_encoder_that_is_locked(tmp_path: Path, sh
     made = birder.train_clip(
         shards, tmp_path / "run", recipe="small", **(FAST | {"init": "efficientnet_lite0_in1k", "epochs": 1})
     )
-    assert made.record["model"]["text"]["width"] == 256 and made.record["recipe"]["lock_image"]
+    assert made.record["model"]["text"]["width"] == 128 and made.record["recipe"]["lock_image"]
     clip = birder.load_clip(tmp_path / "run")
     published, _ = birder.load_pretrained_model("efficientnet_lite0_in1k", inference=True)
     x = torch.randn(1, 3, 224, 224)
     torch.testing.assert_close(clip.visual.embedding(x), published.embedding(x))
-    assert clip.encode_image(x).shape == clip.encode_text(["owl"]).shape == (1, 256)
+    assert clip.encode_image(x).shape == clip.encode_text(["owl"]).shape == (1, 128)
 
 
 def test_what_cannot_be_trained_is_refused_before_it_begins(tmp_path: Path, shards: str) -> None:
@@ -140,7 +143,7 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(tmp_path: Path, shar
     refused(ConfigError, "at least 1", epochs=0)
     refused(ConfigError, "compares at least two samples", batch_size=1)
     refused(ConfigError, "has the image encoder vit_s16_pn, not vit_b16_pn", model="vit_b16_pn")
-    refused(ConfigError, "needs weights: name with --init", init=None, model="vit_s16_pn", lock_image=True)
+    refused(ConfigError, "needs weights: name them with --init", init=None, model="vit_s16_pn", lock_image=True)
     lone = write_shards(tmp_path / "lone", 4, 1)
     (tmp_path / "lone" / "sizes.json").unlink()
     with pytest.raises(ConfigError, match="say it with --samples"):
