@@ -257,7 +257,8 @@ def _tell_end(found: Predictions, min_score: float) -> None:
 
     if found.nameless:
         note(
-            f"{found.nameless:,} of {counted(found.images, _unit(found))} have no name with a score of at least {min_score}."
+            f"{found.nameless:,} of {counted(found.images, _unit(found))} have no name with a score of at least "
+            f"{min_score}."
         )
     if "unknown" in found.table.column_names:
         unknown = len({row["uri"] for row in found if row["unknown"]})
