@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from birder.collection.sequencing import Shifted
     from birder.collection.training import Trained
     from birder.errors import (
+        BenchmarkFolderError,
         BirderError,
         CollectionBusyError,
         CollectionError,
@@ -145,6 +146,7 @@ _HOMES = {
     "birder.collection.sequencing": ["Shifted"],
     "birder.collection.training": ["Trained"],
     "birder.errors": [
+        "BenchmarkFolderError",
         "BirderError",
         "CollectionBusyError",
         "CollectionError",
@@ -199,6 +201,7 @@ __all__ = [
     "Adapted",
     "Agreement",
     "Backup",
+    "BenchmarkFolderError",
     "BirderError",
     "Change",
     "Collection",
