@@ -1,12 +1,12 @@
-"""BioCLIP's own evaluation code: run by the interpreter of .venv-peers in a checkout of Imageomics' bioclip or bioclip-2.
+"""BioCLIP's own evaluation code: run by the interpreter of .venv-peers in a checkout of its repository, or BioCLIP 2's.
 
 Nothing of theirs is replaced; the only thing added is the configuration of a small model. Reads a JSON job from
 standard input:
     {folders: {name: [folder with metadata.csv, text type]}, clip: folder in OpenCLIP's layout, data: folder with
      metadata.csv and images, text_types: [text type], outputs: file.npz}
-and writes JSON: for each folder the class names in their order and the class of each row; for each text type the same of
-`data` and the most probable class of each image. To the file go the templates, features of texts (E, C) for each text
-type, and of images (N, E). Accuracies are not asked for: what counts them needs an older numpy.
+and writes JSON: for each folder the class names in their order and the class of each row; for each text type the same
+of `data`, and the most probable class of each image. To the file go the templates, features of texts (E, C) for each
+text type, and those of images (N, E). Accuracies are not asked for: what counts them needs an older numpy.
 """
 
 from __future__ import annotations

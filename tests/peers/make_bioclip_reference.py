@@ -2,11 +2,10 @@
 
     python tests/peers/make_bioclip_reference.py BIOCLIP BIOCLIP2 tests/data/bioclip-evaluation
 
-BIOCLIP and BIOCLIP2 are checkouts of Imageomics/bioclip (at 4ea3247) and Imageomics/bioclip-2 (at 49e1cf5), and
-BIRDER_PEERS is the interpreter of .venv-peers (`make peers` makes it). What is judged is examples/photos as
-metadata.csv has it, by the small CLIP of tests/data/openclip; class names are those of the annotations of each benchmark
-in the checkouts. `reference.json` has class names,
-the class of each row, and what each image is named; `reference.npz` has features.
+BIOCLIP and BIOCLIP2 are checkouts of github.com/Imageomics/bioclip (4ea3247) and bioclip-2 (49e1cf5), and BIRDER_PEERS
+is the interpreter of .venv-peers (`make peers` makes it). What is judged is examples/photos as metadata.csv has it, by
+the small CLIP of tests/data/openclip; benchmarks' classes come from the annotations in the checkouts. `reference.json`
+has class names, the class of each row, and what each image is named; `reference.npz` has features.
 """
 
 from __future__ import annotations
