@@ -24,6 +24,7 @@ ROOMS: list[tuple[str, ...]] = [
         for name in (
             "adapting",
             "api",
+            "benchmarking",
             "detecting",
             "detector_training",
             "drawing",
