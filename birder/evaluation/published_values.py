@@ -48,28 +48,45 @@ def beside_published(
             "inside": None,
             "source": value.source,
         }
-        if model is not None and value.model == model:
+        if model is not None and model_of(value) == model:
             row["here"] = 100 * figure["estimate"]
             if figure["low"] is not None:
                 row["low"], row["high"] = 100 * figure["low"], 100 * figure["high"]
-                row["inside"] = row["low"] - _ROUNDED <= value.percent <= row["high"] + _ROUNDED
+                row["inside"] = lies_inside(value.percent, row["low"], row["high"])
         found.append(row)
     return found
 
 
-def _place(value: Published, protocols: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """The protocol and metric here that a published value is compared with; None if that was not run."""
+def compared_with(value: Published) -> tuple[str, str] | None:
+    """The protocol and metric here that a published value is compared with; None if there is none.
+
+    One-shot and five-shot are those of `as_="bioclip-v1"`.
+    """
     if value.protocol.startswith("zero-shot"):
-        place = ("zero-shot", "top1")
-    elif value.protocol.startswith(("one-shot", "five-shot")):
-        shots = 1 if value.protocol.startswith("one-shot") else 5
-        if "(v1)" not in value.protocol or protocols.get("few-shot", {}).get("as") != "bioclip-v1":
-            return None
-        place = ("few-shot", f"top1_{shots}_shot")
-    else:
-        place = _BEYOND_SPECIES.get(value.benchmark, ("", ""))
-    protocol, metric = place
-    return place if metric in protocols.get(protocol, {}).get("metrics", {}) else None
+        return "zero-shot", "top1"
+    if value.protocol.startswith(("one-shot", "five-shot")):
+        return ("few-shot", f"top1_{1 if value.protocol.startswith('one-shot') else 5}_shot")
+    return _BEYOND_SPECIES.get(value.benchmark)
+
+
+def lies_inside(percent: float, low: float, high: float) -> bool:
+    """Whether a published value, which is rounded, lies in an interval; all in percent."""
+    return low - _ROUNDED <= percent <= high + _ROUNDED
+
+
+def model_of(value: Published) -> str:
+    """The model that a published value is of: some have several versions of their figures, "BioCLIP (older card)"."""
+    return value.model.partition(" (")[0]
+
+
+def _place(value: Published, protocols: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
+    """`compared_with`, or None if that was not run."""
+    place = compared_with(value)
+    if place is None or place[1] not in protocols.get(place[0], {}).get("metrics", {}):
+        return None
+    if place[0] == "few-shot" and protocols["few-shot"].get("as") != "bioclip-v1":
+        return None
+    return place
 
 
 _BEYOND_SPECIES = {
