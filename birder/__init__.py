@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         open_collection,
     )
     from birder.collection.backup import Backup
+    from birder.collection.benchmarking import evaluate_benchmark
     from birder.collection.detecting import Detected
     from birder.collection.detector_training import TrainedDetector, train_detector
     from birder.collection.evaluating import Evaluation
@@ -117,6 +118,7 @@ _HOMES = {
     "birder.collection.evaluating": ["Evaluation"],
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
+    "birder.collection.benchmarking": ["evaluate_benchmark"],
     "birder.collection.detecting": ["Detected"],
     "birder.collection.detector_training": ["TrainedDetector", "train_detector"],
     "birder.collection.functions": [
@@ -268,6 +270,7 @@ __all__ = [
     "create_network",
     "detect",
     "embed",
+    "evaluate_benchmark",
     "export_model",
     "export_to_web",
     "get_channels_from_signature",

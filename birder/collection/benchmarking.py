@@ -56,8 +56,8 @@ def evaluate_benchmark(
     """Judge a model by a published benchmark; what `birder evaluate --benchmark` does.
 
     Images are embedded as published: decoded exactly, the shorter side resized (bicubic) to the network's input,
-    cropped at the centre, with the statistics that belong to the weights. An image that cannot be read is left out, and the
-    result says that the benchmark is incomplete.
+    cropped at the centre, with the statistics that belong to the weights. An image that cannot be read is left out, and
+    the result says that the benchmark is incomplete.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def test_every_command_belongs_to_one_kind() -> None:
 @pytest.mark.parametrize("command", sorted(ON_A_COLLECTION))
 def test_command_on_a_collection_takes_it_as_first_argument(command: str) -> None:
     first = arguments(command)[0]
-    required = command != "train"  # which takes --data instead
+    required = command not in ("evaluate", "train")  # which take --data instead
     assert (first.metavar, first.required, first.help) == ("COLLECTION", required, "The collection, a folder.")
     assert "--in" not in options(command)
 
