@@ -327,12 +327,14 @@ def _named(rows: BenchmarkRows) -> pa.Table:
     """The zero-shot names of the judged images with their probabilities, one row for each."""
     from birder.evaluation.predictions import predictions_table
     from birder.naming.by_texts import name_by_texts
+    from birder.naming.prompts import BIOCLIP_TEMPLATES
 
     assert rows.clip is not None
     assert rows.features is not None
     texts = rows.folder.texts
     judged = rows.judged
-    logs = name_by_texts(rows.clip, source=list(texts)).all_scores(rows.features[judged])
+    names = name_by_texts(rows.clip, source=list(texts), templates=BIOCLIP_TEMPLATES)
+    logs = names.all_scores(rows.features[judged])
     files = [rows.folder.files[place] for place in rows.places[judged]]
     return predictions_table(
         [os.fspath(file.relative_to(rows.folder.root)) for file in files],

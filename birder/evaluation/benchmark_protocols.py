@@ -28,7 +28,7 @@ from birder.evaluation.trait_probe import EPOCHS, FIRST_TRAITS, macro_f1_of_trai
 from birder.evaluation.trait_probe import RUNS as TRAIT_RUNS
 from birder.evaluation.zero_shot import zero_shot
 from birder.naming.by_examples import NEIGHBOURS, TEMPERATURE, NearestNeighbours, SimpleShot, vote
-from birder.naming.prompts import OPENAI_TEMPLATES
+from birder.naming.prompts import BIOCLIP_TEMPLATES
 from birder.vectors import unit
 
 if TYPE_CHECKING:
@@ -163,13 +163,13 @@ def _zero_shot(rows: BenchmarkRows, seed: int, progress: Callable[[float], None]
         raise NoTextEncoderError("The protocol zero-shot needs a model with a text encoder.")
     texts = rows.folder.texts
     codes = rows.codes[rows.judged]
-    top = zero_shot(rows.features[rows.judged], texts, rows.clip)
+    top = zero_shot(rows.features[rows.judged], texts, rows.clip, BIOCLIP_TEMPLATES)
     return {
         "metrics": zero_shot_figures(top, codes, seed),
-        "how": f"The texts of the {len(texts)} classes, in {len(OPENAI_TEMPLATES)} templates each, name every image; "
+        "how": f"The texts of the {len(texts)} classes, in {len(BIOCLIP_TEMPLATES)} templates each, name every image; "
         "no label was used.",
         "model": rows.clip.name,
-        "templates": len(OPENAI_TEMPLATES),
+        "templates": len(BIOCLIP_TEMPLATES),
     }
 
 

@@ -19,7 +19,7 @@ from birder.evaluation.benchmark_protocols import zero_shot_figures
 from birder.evaluation.benchmarks import TEST
 from birder.images.open import open_image
 from birder.images.transform import ClassificationTransform
-from birder.naming.prompts import OPENAI_TEMPLATES
+from birder.naming.prompts import BIOCLIP_TEMPLATES
 from birder.naming.text_embeddings import TextEncoder, encode_labels
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def zero_shot_accuracy(
     clip: ClipEncoder,
     folder: BenchmarkFolder,
     *,
-    templates: Sequence[str] = OPENAI_TEMPLATES,
+    templates: Sequence[str] = BIOCLIP_TEMPLATES,
     batch_size: int = 64,
     threads: int = 2,
     progress: Callable[[float], None] | None = None,
