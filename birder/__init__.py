@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from birder.collection.labels import HistoryPage, PastAct, Undone
     from birder.collection.maintenance import Tidied
     from birder.collection.relocate import Relocated
+    from birder.collection.reproducing import Reproduction, reproduce
     from birder.collection.results import (
         Duplicates,
         HeldOut,
@@ -135,6 +136,7 @@ _HOMES = {
     "birder.collection.labels": ["HistoryPage", "PastAct", "Undone"],
     "birder.collection.maintenance": ["Tidied"],
     "birder.collection.relocate": ["Relocated"],
+    "birder.collection.reproducing": ["Reproduction", "reproduce"],
     "birder.collection.results": [
         "Duplicates",
         "HeldOut",
@@ -242,6 +244,7 @@ __all__ = [
     "Progress",
     "Project",
     "Relocated",
+    "Reproduction",
     "RowNotFoundError",
     "Rows",
     "SearchResults",
@@ -295,6 +298,7 @@ __all__ = [
     "parse_filter",
     "predict",
     "register_weights",
+    "reproduce",
     "save_model",
     "train_detector",
 ]
