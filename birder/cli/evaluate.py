@@ -57,7 +57,7 @@ def evaluate(
         typer.Option(
             "--as",
             metavar="VARIANT",
-            help="With few-shot: as published, bioclip-v1 or bioclip-v2 (with --benchmark: always, default bioclip-v2).",
+            help="With few-shot: as published, bioclip-v1 or bioclip-v2 (the default with --benchmark).",
         ),
     ] = None,
     benchmark: Annotated[

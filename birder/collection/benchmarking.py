@@ -31,6 +31,7 @@ from birder.evaluation.few_shot import VARIANTS, Variant
 from birder.pipeline.run import Progress, encoder_spec, run_embed
 from birder.sources import path_to_uri
 from birder.weights.hub import cache_folder
+from birder.weights.resolve import resolve
 
 if TYPE_CHECKING:
     from birder.evaluation.benchmark_protocols import BenchmarkRows
@@ -107,6 +108,9 @@ def evaluate_benchmark(
             raise unknown_name(f"protocol of {name}", each, protocols_of(entry))
     if as_ not in VARIANTS:
         raise unknown_name("few-shot protocol", as_, VARIANTS)
+    known = None if model is None else resolve(model)
+    if "zero-shot" in protocols and known is not None and not known.has_text_encoder:
+        raise NoTextEncoderError(f"{known.name} has no text encoder, which zero-shot needs: name another model.")
     folder = read_benchmark(entry, data)
     with stages_shown(progress) as given, _kept(collection, folder, model) as path:
         show: Show = given or (lambda stage, done: None)
