@@ -36,6 +36,7 @@ ROOMS: list[tuple[str, ...]] = [
             "notebook",
             "predicting",
             "progress",
+            "reproducing",
             "results",
             "searching",
             "sequencing",

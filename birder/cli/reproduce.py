@@ -55,9 +55,7 @@ def reproduce(
 
     For example:
 
-    birder reproduce bioclip --data benchmarks/ --to reproduced/
-
-    birder reproduce bioclip --data benchmarks/ --model imageomics/bioclip --to reproduced/
+    birder reproduce bioclip --data benchmarks/ --model vit_b16_pn_bioclip-v1 --to reproduced/
     """
     import birder
 

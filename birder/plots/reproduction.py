@@ -41,7 +41,8 @@ def as_html(filled: Filled, missing: Missing) -> str:
     if missing:
         items = "".join(f"<li><b>{text(name)}</b>: {text(why)}</li>" for name, why in missing)
         sections.append(Section("missing", "Not run: their folders are not there", f"<ul>{items}</ul>"))
-    head = f"<h1>{text(TITLE)}</h1>" + "".join(f"<p>{text(each)}</p>" for each in INTRODUCTION)
+    said = "".join(f"<p>{text(each)}</p>" for each in INTRODUCTION)
+    head = f"<header><h1>{text(TITLE)}</h1>{said}</header>"
     return page(TITLE, head, sections, style=_STYLE)
 
 

@@ -18,7 +18,7 @@ ON_A_COLLECTION = {
     "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "train",
     "undo",
 }  # fmt: skip
-ON_MODELS = {"convert", "export-model", "fetch", "info", "models", "taxa", "train-detector"}
+ON_MODELS = {"convert", "export-model", "fetch", "info", "models", "reproduce", "taxa", "train-detector"}
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
 SAME_BEGINNING = {
     "--format": "Format of the output: ",
@@ -27,11 +27,11 @@ SAME_BEGINNING = {
 }
 AS_THE_ISSUE_WRITES_IT = {
     ("relocate", "--to"), ("evaluate", "--to"), ("shards", "--to"), ("backup", "DEST"), ("detect", "--model"),
-    ("export-model", "DEST"), ("export-model", "--output"),
+    ("reproduce", "--to"), ("export-model", "DEST"), ("export-model", "--output"),
 }  # fmt: skip
-"""`evaluate --to FOLDER` and `shards --to FOLDER` write several files, `relocate --from OLD --to NEW` names no file,
-`backup COLLECTION DEST` and `export-model MODEL DEST` name their destination by position, `export-model --output` says
-which output of the network, and the model of `detect` is a detector."""
+"""`evaluate`, `shards` and `reproduce` write several files with `--to FOLDER`, `relocate --from OLD --to NEW` names no
+file, `backup COLLECTION DEST` and `export-model MODEL DEST` name their destination by position, `export-model
+--output` says which output of the network, and the model of `detect` is a detector."""
 NOT_OUR_WORDS = re.compile(
     r"photograph|picture|text half|image half|without it\b|\bcondition\b|\bhopeless|\bnumbers each", re.IGNORECASE
 )
