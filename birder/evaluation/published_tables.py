@@ -219,7 +219,7 @@ def fill(table: PublishedTable, judged: Sequence[JudgedModel]) -> list[Row]:
     there = {model_of(value) for value in table.values.values()}
     for model in table.models:
         of = next(model_of(value) for (name, _), value in table.values.items() if name == model)
-        own = [each for each in judged if each.published == of]
+        own: list[JudgedModel | None] = [each for each in judged if each.published == of]
         rows += [_row(table, model, of, each) for each in own or [None]]
     rows += [_row(table, each.word, None, each) for each in judged if each.published not in there]
     return rows
