@@ -19,6 +19,7 @@ from birder.collection.benchmarking import evaluate_benchmark
 from birder.collection.progress import Show, StageProgress, stages_shown
 from birder.errors import BirderError, ConfigError
 from birder.evaluation.benchmarks import Benchmark, benchmark, published_model
+from birder.evaluation.few_shot import Variant
 from birder.evaluation.published_tables import (
     Cell,
     Judged,
@@ -39,7 +40,7 @@ from birder.weights.resolve import Model, resolve
 CELLS, RESULTS, PAGE, TEXT = "cells", "results.json", "tables.html", "tables.md"
 SCHEMA = 1
 """Of results.json and of the files in cells/; docs/reproduce.md describes both."""
-_FEW_SHOT = "bioclip-v1"  # what the published one-shot and five-shot figures are by
+_FEW_SHOT: Variant = "bioclip-v1"  # what the published one-shot and five-shot figures are by
 _SEED = 0
 
 

@@ -53,7 +53,7 @@ def theirs(code: Path, **job: Any) -> dict[str, Any]:
 def make(codes: dict[str, Path], to: Path) -> None:
     """Write reference.json and reference.npz."""
     told: dict[str, Any] = {}
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, code in codes.items():
         folders = {
             benchmark.replace("rare_species", "rare-species"): (str(code / "data/annotation" / benchmark), text_type)
