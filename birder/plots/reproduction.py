@@ -25,7 +25,7 @@ INTRODUCTION = (
 _HEADS = ("Model", "Benchmark", "Protocol", "Published", "Here", "95 % interval", "Images", "Verdict", "Source")
 _NUMBERS = ("Published", "Here", "95 % interval", "Images")
 _SHORT = {"mean": "Mean", "idle-oo": "IDLE-OO", "herbarium19": "Herbarium19"}
-_STYLE = ".inside { color: var(--right); } .outside { color: var(--wrong); } td.why { min-width: 16rem; }"
+_STYLE = ".inside { color: var(--right); } .outside { color: var(--wrong); } td.why { min-width: 16rem; } tbody th { min-width: 13rem; }"
 
 
 def as_html(filled: Filled, missing: Missing) -> str:
@@ -161,7 +161,9 @@ def _head(column: tuple[str, str]) -> str:
 
 def _title(benchmark: str) -> str:
     known = benchmarks()
-    return known[benchmark].title if benchmark in known else _SHORT.get(benchmark, benchmark)
+    if benchmark not in known:
+        return _SHORT.get(benchmark, benchmark)
+    return known[benchmark].title.removeprefix("Meta-Album ").removesuffix(" (Mini)").removesuffix(" (test)")
 
 
 def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
