@@ -25,7 +25,12 @@ INTRODUCTION = (
 _HEADS = ("Model", "Benchmark", "Protocol", "Published", "Here", "95 % interval", "Images", "Verdict", "Source")
 _NUMBERS = ("Published", "Here", "95 % interval", "Images")
 _SHORT = {"mean": "Mean", "idle-oo": "IDLE-OO", "herbarium19": "Herbarium19"}
-_STYLE = ".inside { color: var(--right); } .outside { color: var(--wrong); } td.why { min-width: 16rem; } tbody th { min-width: 13rem; }"
+_STYLE = """
+.inside { color: var(--right); }
+.outside { color: var(--wrong); }
+td.why { min-width: 16rem; }
+tbody th { min-width: 13rem; }
+"""
 
 
 def as_html(filled: Filled, missing: Missing) -> str:

@@ -118,6 +118,18 @@ def test_a_second_run_does_only_what_is_missing(
     assert (again.run, again.kept, cell.read_bytes()) == (1, 1, kept)
 
 
+def test_a_benchmark_with_a_broken_image_is_not_compared_and_is_run_again(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "plantdoc", tmp_path / "data" / "plantdoc")
+    (tmp_path / "data" / "plantdoc" / "test" / "Corn rust" / "0.png").write_bytes(b"\x89PNG")
+    done = birder.reproduce("bioclip", tmp_path / "data", tmp_path / "to", models=[CLIP], device="cpu")
+    cell = next(cell for cell in done.cells if cell.benchmark == "plantdoc" and cell.model == str(CLIP))
+    assert (cell.n, cell.inside) == (5, None)
+    assert cell.why is not None
+    assert cell.why.startswith("not compared: 1 of 12 images could not be read")
+    assert (done.run, done.kept, [what for what, _ in done.failed]) == (1, 0, [f"plantdoc by {CLIP}"])
+    assert not (tmp_path / "to" / "cells").exists()
+
+
 def test_pages_show_every_published_value(first: birder.Reproduction) -> None:
     page, text = ((first.folder / name).read_text("utf-8") for name in ("tables.html", "tables.md"))
     for table in published_tables():
