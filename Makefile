@@ -47,6 +47,8 @@ demo: .venv/.installed ## embed the example images, find similar ones, name them
 	$(BIRDER) classify $(PHOTOS)/birds/owl.jpg $(PHOTOS)/insects/mantis.jpg $(PHOTOS)/mammals/badger.jpg --model $(MODEL) -k 3
 	@echo "== The images most similar to a flamingo"
 	$(BIRDER) similar $(PHOTOS)/birds/pink-flamingo.jpg --in $(COLLECTION) -k 6
+	@echo "== Images that a word finds: the model has no text encoder, but names for its classes, and WordNet above them"
+	$(BIRDER) search $(COLLECTION) --text bird -k 6
 	@echo "== Naming images by labelled examples of their groups; a quarter is left out to measure how often that is right"
 	$(BIRDER) predict --like $(COLLECTION) --column group --hold-out 0.25 -k 1
 	@$(PY) examples/contact_sheet.py $(COLLECTION) demo/contact-sheet.jpg
