@@ -22,6 +22,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Images without a collection": (
         "detect",
         "predict",
+        "evaluate_benchmark",
+        "reproduce",
         "classify",
         "image_features",
         "list_taxa",
@@ -47,6 +49,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
             "FieldApp",
             "Trained",
             "Evaluation",
+            "Reproduction",
             "ShardsMade",
             "Detected",
             "ClipTraining",

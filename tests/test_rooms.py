@@ -25,6 +25,7 @@ ROOMS: list[tuple[str, ...]] = [
         for name in (
             "adapting",
             "api",
+            "benchmarking",
             "clip_training",
             "detecting",
             "detector_training",
@@ -37,6 +38,7 @@ ROOMS: list[tuple[str, ...]] = [
             "notebook",
             "predicting",
             "progress",
+            "reproducing",
             "results",
             "searching",
             "sequencing",

@@ -39,6 +39,7 @@ from birder.cli.output import note, prepare_streams, say
 from birder.cli.predict import predict
 from birder.cli.quantize import quantize
 from birder.cli.relocate import relocate
+from birder.cli.reproduce import reproduce
 from birder.cli.search import search
 from birder.cli.sequences import sequences
 from birder.cli.serve import serve
@@ -116,6 +117,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "adapt": adapt,
         "train": train,
         "evaluate": evaluate,
+        "reproduce": reproduce,
         "train-detector": train_detector,
         "shards": shards,
         "train-clip": train_clip,
