@@ -33,7 +33,8 @@ def predict(
             "--labels",
             metavar="LABELS",
             help="a,b,c; a text file, one label a line; a table of taxa (.csv, .parquet) with columns named by rank; "
-            "or text embeddings (.npy beside their .json) (default: TreeOfLife's, from the hub).",
+            "or text embeddings (.npy beside their .json) (default: TreeOfLife's, from the hub). A model with class "
+            "names and no text encoder takes words for its classes.",
         ),
     ] = None,
     bins: Annotated[

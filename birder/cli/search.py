@@ -25,7 +25,10 @@ def search(
     text: Annotated[
         list[str] | None,
         typer.Option(
-            "--text", metavar="TEXT", help="Text that describes the image (needs a text encoder); repeatable."
+            "--text",
+            metavar="TEXT",
+            help="Text that describes the image, or without a text encoder words for the model's classes (owl, bird); "
+            "repeatable.",
         ),
     ] = None,
     id: Annotated[

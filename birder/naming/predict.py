@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -20,6 +20,7 @@ from birder.inference.engine_torch import find_device
 from birder.naming.by_classifier import ClassifierNames, backbone_told
 from birder.naming.by_examples import ExampleNames, hold_out, name_by_examples
 from birder.naming.by_texts import TextNames, name_by_texts
+from birder.naming.by_words import WordNames
 from birder.naming.default_model import default_clip
 from birder.naming.inputs import (
     IMAGES_AT_ONCE,
@@ -78,7 +79,7 @@ class Namer:
         Uris of rows of the collection that are not named: they are the examples.
     """
 
-    names: TextNames | ExampleNames | ClassifierNames
+    names: TextNames | ExampleNames | ClassifierNames | WordNames
     batches: Batches
     model: str
     sha256: str
@@ -277,6 +278,32 @@ def by_classifier(
         )
     batches = image_embeddings(images, encoder.embed_one, on_unreadable)
     return Namer(names, batches, names.name, names.sha256, names.description, notes)
+
+
+def by_words(
+    names: WordNames,
+    collection: Storage | None,
+    images: Sequence[str],
+    on_unreadable: OnUnreadable,
+    *,
+    where: Filter | None = None,
+    encoder: Encoder | None = None,
+    device: str | None = None,
+) -> Namer:
+    """Name the rows of a collection, or image files, by words for a model's classes; as `by_classifier`.
+
+    Parameters
+    ----------
+    names
+        The words, from `birder.naming.by_words.name_by_words`.
+    collection, images, on_unreadable, where, encoder, device
+        As for `by_classifier`.
+    """
+    words = names.words
+    classifier = ClassifierNames(words.classifier, words.model, words.sha256, words.source)
+    namer = by_classifier(classifier, collection, images, on_unreadable, where=where, encoder=encoder, device=device)
+    choice = f"{len(names.places):,} labels, among {namer.choice}"
+    return replace(namer, names=names, choice=choice, notes=(*namer.notes, names.note))
 
 
 @dataclass(frozen=True)
