@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from birder.cli import _with_values, app
 from birder.cli.errors import examples_of
+from birder.evaluation.benchmark_rows import published_rows
 from tests.cli.running import COMMAND, Session, run_birder, with_path
 from tests.hub import Hub
 from tests.sources.videos import write_video
@@ -116,6 +117,10 @@ def make_files(folder: Path, photos: Path) -> None:
         for name in ("Apple leaf", "Corn rust"):
             (folder / "benchmarks" / "plantdoc" / part / name).mkdir(parents=True)
             shutil.copy(names[len(part) - len(name)], folder / "benchmarks" / "plantdoc" / part / name)
+    for row in published_rows("idle-oo/island", "taxon_com"):
+        to = folder / "camera-traps" / row.path
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(names[0], to)
     (folder / "judged.txt").write_text(f"{names[0].stem}\n")
     files = sorted((folder / "photos").rglob("*.jpg"))
     with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as text:
