@@ -169,9 +169,8 @@ class _Work:
         except BirderError as error:
             self.failed.append((word, _said(error)))
             self.begun += len(self.folders)
-            return JudgedModel(
-                word, _published(model), None, dict.fromkeys(self.needed, Judged(why=f"not run: {error}"))
-            )
+            why = Judged(why=f"not run: {_said(error)}")
+            return JudgedModel(word, _published(model), None, dict.fromkeys(self.needed, why))
         found = {name: Judged(why=f"not run: {how}") for name, how in self.missing.items()}
         found |= {name: self._on(name, folder, word, model, sha256) for name, folder in self.folders.items()}
         return JudgedModel(word, _published(model), sha256, found)
