@@ -114,9 +114,9 @@ def make_files(folder: Path, photos: Path) -> None:
     write_video(folder / "card" / "owl.mp4", 50)
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
     make_boxes(folder / "raccoon", names[:3])
-    for part, name in itertools.product(("train", "test"), ("Apple leaf", "Corn rust")):
-        (folder / "benchmarks" / "plantdoc" / part / name).mkdir(parents=True)
-        shutil.copy(names[len(part + name) % 9], folder / "benchmarks" / "plantdoc" / part / name)
+    for part, leaf in itertools.product(("train", "test"), ("Apple leaf", "Corn rust")):
+        (folder / "benchmarks" / "plantdoc" / part / leaf).mkdir(parents=True)
+        shutil.copy(names[len(part + leaf) % 9], folder / "benchmarks" / "plantdoc" / part / leaf)
     for row in published_rows("idle-oo/island", "taxon_com"):
         to = folder / "camera-traps" / row.path
         to.parent.mkdir(parents=True, exist_ok=True)
