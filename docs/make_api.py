@@ -22,7 +22,6 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Images without a collection": (
         "detect",
         "predict",
-        "evaluate_benchmark",
         "reproduce",
         "classify",
         "image_features",

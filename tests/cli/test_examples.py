@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import shlex
@@ -113,10 +114,9 @@ def make_files(folder: Path, photos: Path) -> None:
     write_video(folder / "card" / "owl.mp4", 50)
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
     make_boxes(folder / "raccoon", names[:3])
-    for part in ("train", "test"):
-        for name in ("Apple leaf", "Corn rust"):
-            (folder / "benchmarks" / "plantdoc" / part / name).mkdir(parents=True)
-            shutil.copy(names[len(part) - len(name)], folder / "benchmarks" / "plantdoc" / part / name)
+    for part, leaf in itertools.product(("train", "test"), ("Apple leaf", "Corn rust")):
+        (folder / "benchmarks" / "plantdoc" / part / leaf).mkdir(parents=True)
+        shutil.copy(names[len(part + leaf) % 9], folder / "benchmarks" / "plantdoc" / part / leaf)
     for row in published_rows("idle-oo/island", "taxon_com"):
         to = folder / "camera-traps" / row.path
         to.parent.mkdir(parents=True, exist_ok=True)
