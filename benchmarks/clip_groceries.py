@@ -51,7 +51,7 @@ def judge(table: Path, taxa: Path, model: Path) -> dict[str, float]:
         rows = [(truth[row["image"]], row) for row in csv.DictReader(file)]
     assert len(rows) == len(truth)
     return {
-        "fine": figures["protocols"][0]["metrics"]["top1"]["estimate"],
+        "fine": figures["protocols"]["zero-shot"]["metrics"]["top1"]["estimate"],
         "taxa, fine": sum(true["fine"] == row["common_name"] for true, row in rows) / len(rows),
         "taxa, coarse": sum(true["coarse"] == row["genus"] for true, row in rows) / len(rows),
     }

@@ -6,6 +6,7 @@ Every import counts: those within functions and those for type checkers alone ar
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -62,6 +63,7 @@ ROOMS: list[tuple[str, ...]] = [
 """From top to bottom; modules of one line may import one another."""
 STORES = {"lancedb", "lance"}
 OWNER = "birder.collection"
+parsed = functools.cache(ast.parse)
 Sources = Mapping[str, str]
 """The source of each module by its name."""
 
@@ -78,7 +80,7 @@ def imported(source: str, module: str, known: Iterable[str] = ()) -> set[str]:
     """The modules that a source imports, anywhere in it; of `from a import b`, a.b if that is known to be a module."""
     known = set(known)
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -151,7 +153,7 @@ def table_uses(sources: Sources) -> list[str]:
         f"{module}, line {node.lineno}"
         for module, source in sources.items()
         if not module.startswith(OWNER)
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if isinstance(node, ast.Attribute)
         and node.attr in private
         and isinstance(node.value, ast.Name)

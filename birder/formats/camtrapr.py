@@ -146,13 +146,13 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool, folder
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(table_lines(records[key] for key in sorted(records)))
-    found = list(records.values())
-    others = {kind: sum(each.kind == kind for each in found) for kind in ("human", "vehicle", "unknown")}
+    written = list(records.values())
+    others = {kind: sum(each.kind == kind for each in written) for kind in ("human", "vehicle", "unknown")}
     said = (
-        f"{counted(len(found), 'record')} of {len({each.species for each in found if each.kind == 'animal'}):,} "
+        f"{counted(len(written), 'record')} of {len({each.species for each in written if each.kind == 'animal'}):,} "
         "species "
     )
-    said += f"at {counted(len({each.station for each in found}), 'station')} in {to}."
+    said += f"at {counted(len({each.station for each in written}), 'station')} in {to}."
     if any(others.values()):
         kinds = ", ".join(f"{count:,} of {kind}" for kind, count in others.items() if count)
         said += f"\nAmong the records, {kinds}: camtrapR leaves them out with exclude."

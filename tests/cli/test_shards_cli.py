@@ -14,6 +14,7 @@ from tests.cli.running import COMMAND, Session, with_path
 from tests.factory import collection_of_images
 
 
+@pytest.mark.slow
 def test_failures_are_listed_and_the_rest_is_written(tmp_path: Path) -> None:
     collection: Storage = collection_of_images(tmp_path, 8, labelled=8)
     (tmp_path / "photos" / "0000 owl.jpg").write_bytes(b"")

@@ -30,6 +30,8 @@ from birder.weights.resolve import resolve
 from tests.cli.running import COMMAND, run_birder, with_path
 from tests.learning.tiny import KINDS, collection, write_images
 
+pytestmark = pytest.mark.slow  # trainings
+
 OPTIONS: dict[str, Any] = {
     "epochs": 4,
     "batch_size": 8,
@@ -198,7 +200,6 @@ def test_on_the_command_line(home: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "o.training").exists()
 
 
-@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(home: Path, trained: birder.Trained) -> None:
     to = home / "killed.pt"
     asked = ["train", home / "c.birder", "--to", to, "--batch-size", "8", *ASKED]
@@ -215,7 +216,6 @@ def test_a_killed_training_goes_on_to_the_same_weights(home: Path, trained: bird
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.slow
 def test_two_processes_learn_what_one_does(home: Path, trained: birder.Trained) -> None:
     (home / "images" / "owl" / "003.png").write_bytes((home / "images" / "owl" / "004.png").read_bytes())
     opened = birder.open_collection(home / "c.birder")

@@ -126,6 +126,7 @@ def duplicates(client: httpx.Client, **asked: object) -> dict[str, Any]:
     raise AssertionError(told)
 
 
+@pytest.mark.slow
 def test_duplicates_are_grouped(tmp_path: Path) -> None:
     from tests.factory import card, jpeg, row_of_file
 
