@@ -224,7 +224,7 @@ def train_clip(
             raise ConfigError("An image encoder that stays as it is needs weights: name them with --init.")
         precision = chosen.precision or chosen_precision(parallel.device)
         locked = LockedEncoder(start, parallel.device, precision) if chosen.lock_image else None
-        if workers is None and resume:
+        if workers is None and resume and folder.checkpoints():
             workers = int(folder.asked()["workers"])
         workers = workers or workers_here(parallel, chosen.batch_size)
         data = ClipData(names, samples, replay_names, workers)

@@ -189,6 +189,7 @@ def test_learns_images_by_heart(tmp_path: Path, shards: list[str]) -> None:
     assert (trained.report.failed, trained.report.replaced) == ({}, {})
 
 
+@pytest.mark.slow
 def test_scale_stays_below_100_and_replay_has_a_projection_of_its_own(tmp_path: Path, shards: list[str]) -> None:
     captions = write_shards(tmp_path / "replay", 12, 1, first=100)
     start = tiny_start()

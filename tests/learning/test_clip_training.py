@@ -87,6 +87,7 @@ def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: st
     assert "There is no training to go on with" in str(resumed.exception)
 
 
+@pytest.mark.slow
 def test_stopped_training_goes_on_with_the_same_options_alone(tmp_path: Path, shards: str) -> None:
     stop = threading.Event()
     told: list[int] = []
@@ -121,6 +122,7 @@ def test_stopped_training_goes_on_with_the_same_options_alone(tmp_path: Path, sh
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_new_text_encoder_for_an_image_encoder_that_is_locked(tmp_path: Path, shards: str) -> None:
     made = birder.train_clip(
         shards, tmp_path / "run", recipe="small", **(FAST | {"init": "efficientnet_lite0_in1k", "epochs": 1})
