@@ -43,35 +43,11 @@ from birder.net.tokenizer import ClipTokenizer
 from birder.registry import create_network
 
 ALONE = Parallel(0, 1, 1, torch.device("cpu"))
-TINY = Path(__file__).parents[1] / "data" / "openclip"
 NAMES = ("sci", "com", "taxon", "sci_com", "taxon_com")
 CONFIG: dict[str, Any] = {
     "patch_size": 16, "num_layers": 2, "num_heads": 2, "hidden_dim": 64, "mlp_dim": 128, "head_bias": False
 }  # fmt: skip
 RGB = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
-
-
-def write_shards(folder: Path, images: int, shards: int, *, first: int = 0, damaged: bool = False) -> list[str]:
-    """Shards of images in colours and stripes of their own, each with texts of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"shard-{number}.tar" for number in range(shards)]
-    for shard, path in enumerate(paths):
-        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-            for number in range(first + shard, first + images, shards):
-                random = np.random.default_rng(number)
-                pixels = random.integers(0, 255, (4, 4, 3), dtype=np.uint8).repeat(12, axis=0).repeat(12, axis=1)
-                buffer = io.BytesIO()
-                Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
-                data = buffer.getvalue()[:100] if damaged and number % 8 == 3 else buffer.getvalue()
-                name = f"Genus{number // 4} species{number}"
-                texts = {"sci": name, "com": f"bird {number}", "taxon": f"Animalia Aves {name}", "text": name}
-                texts |= {"sci_com": f"{name} or bird {number}", "taxon_com": f"Animalia {name} or bird {number}"}
-                for ending, content in [("jpg", data), *((f"{k}.txt", v.encode()) for k, v in texts.items())]:
-                    info = tarfile.TarInfo(f"{number:04d}.{ending}")
-                    info.size = len(content)
-                    archive.addfile(info, io.BytesIO(content))
-    (folder / "sizes.json").write_text(json.dumps({path.name: images // shards for path in paths}))
-    return [str(path) for path in paths]
 
 
 def tiny_start(seed: int = 0, *, drop: float = 0.0) -> Start:
@@ -276,7 +252,8 @@ def test_killed_training_ends_in_the_same_weights(
 ) -> None:
     """SIGKILL after some updates, at no special place; also with an image encoder that is locked."""
     code = (
-        "import sys\nfrom pathlib import Path\nfrom tests.learning import test_clip as t\n"
+        "import sys\nfrom pathlib import Path\nfrom tests.learning.clip_samples import TINY, write_shards
+from tests.learning import test_clip as t\n"
         "from birder.learning import clip\nclip.SECONDS_BETWEEN_SAVES = 0.0\n"
         "recipe = t.killed_recipe(sys.argv[2] == 'locked')\n"
         "t.run(Path(sys.argv[1]), sys.argv[3:], recipe, resumed=t.ClipFolder(Path(sys.argv[1])).checkpoints() != [], "
