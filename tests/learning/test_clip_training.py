@@ -18,7 +18,7 @@ from birder.errors import ConfigError, FileExistsError, UnknownNameError, Weight
 from birder.learning.clip_checkpoint import ClipFolder
 from birder.weights.openclip import read_openclip
 from birder.weights.openclip_verify import openclip_image_features
-from tests.learning.clip_samples import TINY, write_shards
+from tests.learning.clip_runs import TINY, write_shards
 from tests.learning.tiny import collection
 
 FAST: dict[str, Any] = {"init": TINY, "batch_size": 8, "accumulate": 1, "warmup": 2, "device": "cpu", "progress": None}
