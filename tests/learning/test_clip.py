@@ -192,9 +192,11 @@ def test_retrieval_counts_equal_texts_as_one() -> None:
     texts = torch.eye(4)[[0, 1, 2, 2]] + torch.tensor([[0.0] * 4, [0.0] * 4, [0.0] * 4, [0, 0, 0, -0.1]])
     found = retrieval(images, texts, torch.tensor([0, 0, 1, 2, 3, 3]), 10.0, 6)
     assert (found["n"], found["texts"]) == (6, 4)
-    assert found["image_to_text_r1"] == pytest.approx(4 / 6)  # nothing speaks for the last text
+    assert found["image_to_text_r1"] == pytest.approx(3 / 6)  # nothing speaks for the last text; the third ties with it
     assert found["text_to_image_r1"] == pytest.approx(3 / 4)
     assert (found["image_to_text_r5"], found["text_to_image_r5"]) == (1.0, 1.0)
+    same = retrieval(torch.ones(6, 4) / 2, torch.ones(4, 4) / 2, torch.tensor([0, 0, 1, 2, 3, 3]), 10.0, 6)
+    assert same["image_to_text_r1"] == same["text_to_image_r1"] == 0.0  # features that are all the same find nothing
     with pytest.raises(ConfigError, match="not finite"):
         retrieval(images * torch.nan, texts, torch.tensor([0, 0, 1, 2, 3, 3]), 10.0, 6)
 

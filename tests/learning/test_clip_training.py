@@ -54,7 +54,7 @@ def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: st
     assert record["updates"] == 2 and record["images_per_update"] == 16 and record["recipe"]["precision"] == "fp32"
     assert [each["epoch"] for each in record["history"]] == [1, 2]
     zero_shot = record["history"][1]["zero_shot"]
-    assert (zero_shot["collection"], zero_shot["classes"], zero_shot["n"]) == ("c.birder", 3, 9)
+    assert (zero_shot["images_of"], zero_shot["classes"], zero_shot["n"]) == ("c.birder", 3, 9)
     assert zero_shot["top1"] * 9 == pytest.approx(round(zero_shot["top1"] * 9))
     assert record["recipe"]["texts"] == ["sci", "taxonTag"] and record["recipe"]["seed"] == 3
     assert set(record["data"]["failed"].values()) == {"truncated image data"}  # those that were drawn
