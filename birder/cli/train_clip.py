@@ -147,7 +147,7 @@ def train_clip(
 
     For example:
 
-    birder train-clip --shards 'shards/train/*.tar' --to clip/ --recipe small --init vit_b16_pn_bioclip-v1
+    birder train-clip --shards 'shards/train/*.tar' --to trees/ --recipe small --init vit_b16_pn_bioclip-v1
     """
     if (benchmark is None) != (data is None):
         options.wrong_use("A benchmark has a name and a folder: --benchmark NAME --data FOLDER.")
