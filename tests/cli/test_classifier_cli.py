@@ -94,7 +94,7 @@ def test_classify_gives_the_same_classes(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--in", "c.birder", "--model", "owls.safetensors", "--rank", "genus"], 2, "leave out rank"),
+        (
             ["--in", "c.birder", "--model", "owls.safetensors", "--labels", "owl", "--rank", "genus"],
             2,
             "leave out labels",
