@@ -115,7 +115,7 @@ def reproduce(
     ConfigError
         The date is not one, or no folder of a benchmark is there.
     UnknownNameError
-        There is no such model.
+        No model has that name.
     """
     tables = published_tables(paper)
     data, to = Path(data), Path(to)
