@@ -100,7 +100,8 @@ def tell_search(found: SearchResults, collection: Path) -> None:
     for each in found.notes:
         note(f"birder: {each}")
     if found.matching is None:
-        note(f"Searched {found.searched:,} rows of {collection} with {found.model}.")
+        how = "" if found.exact else ", by the index (--exact compares all)"
+        note(f"Searched {found.searched:,} rows of {collection} with {found.model}{how}.")
     else:
         more = "" if found.matching <= len(found) else f"; the first {len(found):,} are shown, -k shows more"
         note(f"{found.matching:,} rows of {collection} match the filter{more}.")

@@ -17,6 +17,7 @@ from birder.collection.disk import connect, has_table, images_folder, open_image
 from birder.collection.filter import Filter, as_filter
 from birder.collection.inventory import COLUMNS, FAILURE_COLUMNS, Index, Shard, index_of, read_shards
 from birder.collection.journal import Journal
+from birder.collection.nearest import Nearest
 from birder.collection.reading import RowReader
 from birder.collection.schema import ModelCard
 from birder.errors import CollectionError
@@ -183,6 +184,11 @@ class Committed:
     def _async_rows(self) -> AsyncRows:
         """The rows, kept open for finding what is nearest."""
         return AsyncRows(images_folder(self.path))
+
+    @functools.cached_property
+    def _nearest(self) -> Nearest:
+        """What makes the nearest rows fast to find, kept open."""
+        return Nearest(self.path, self.model.embedding_size)
 
     @functools.cached_property
     def _newest(self) -> Table:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering
 
 from birder.collection.filter import Filter, as_filter, filter_errors, quoted
-from birder.collection.index import AUTOMATIC, index_status, nearest_rows
+from birder.collection.index import AUTOMATIC, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
 from birder.collection.storage import Storage
@@ -40,7 +40,7 @@ Vector = npt.NDArray[np.float32]
 Unlike = str | Path | Vector
 
 _TEXT_CANDIDATES = 8_000
-"""Rows that the index finds for a text, whatever k; see docs/search.md for how often the right ones are among them."""
+"""Rows that are found for a text, whatever k; see docs/search.md for how often the right ones are among them."""
 _ROWS_AT_ONCE = 16_384
 
 
@@ -77,11 +77,14 @@ class Found:
         Warnings about the search.
     matching
         Without a query, how many rows match the filter; else None.
+    exact
+        Whether all rows were compared, rather than those that the graph of the embeddings led to.
     """
 
     table: pa.Table
     notes: tuple[str, ...] = ()
     matching: int | None = None
+    exact: bool = True
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -193,17 +196,17 @@ def search(
     wanted = k + len(query.left_out)
     needed = list(dict.fromkeys([*selected, "uri"]))
     if query.in_shared_space:
-        table, note = _in_shared_space(collection, query, wanted, chosen, needed, exact)
+        table, compared = _in_shared_space(collection, query, wanted, chosen, needed, exact)
     else:
         direction = query.direction(query.stored)
-        table, note = nearest_rows(collection, direction, wanted, where=chosen, columns=needed, exact=exact)
+        found = nearest_rows(collection, direction, wanted, where=chosen, columns=needed, exact=exact)
         length = float(np.linalg.norm(direction.astype(np.float64)))
-        cosines = 1.0 - table["_distance"].to_numpy().astype(np.float64)
-        table = table.drop_columns(["_distance"]).add_column(0, "similarity", pa.array(length * cosines))
+        scores = length * found.table["similarity"].to_numpy()
+        table, compared = _with_similarity(found.table.select(needed), scores), found.exact
     keep = [uri not in query.left_out for uri in table["uri"].to_pylist()]
     table = table.filter(pa.array(keep, pa.bool_())).slice(0, k)
-    notes = tuple(each for each in (query.note, note) if each is not None)
-    return Found(table.select(["similarity", *selected]), notes)
+    notes = () if query.note is None else (query.note,)
+    return Found(table.select(["similarity", *selected]), notes, exact=compared)
 
 
 class _Query:
@@ -361,24 +364,24 @@ def _matching(collection: Storage, where: Filter, k: int, columns: list[str]) ->
 
 def _in_shared_space(
     collection: Storage, query: _Query, k: int, where: Filter | None, columns: list[str], exact: bool
-) -> tuple[pa.Table, str | None]:
-    """The nearest rows in the shared space, with `similarity` first.
+) -> tuple[pa.Table, bool]:
+    """The nearest rows in the shared space, with `similarity` first; and whether all rows were projected.
 
-    The inner product of a text's feature q with a projected row P x is that of P^T q with x itself: by that the index
-    finds candidates, which are then compared as the projection wants it. Small collections are compared as a whole.
+    The inner product of a text's feature q with a projected row P x is that of P^T q with x itself: by that candidates
+    are found, which are then compared as the projection wants it. Small collections are projected as a whole.
     """
     images = collection._images
     direction = query.direction(query.features())
     with filter_errors(where, collection.path):
         matching = int(images.count_rows(where.sql if where else None))
-    if not exact and matching > AUTOMATIC and index_status(collection).indexed:
+    if not exact and matching > AUTOMATIC:
         back = _back(query, direction)
         needed = list(dict.fromkeys([*columns, "embedding"]))
         count = max(_TEXT_CANDIDATES, 20 * k)
-        found, note = nearest_rows(collection, back, count, where=where, columns=needed, probes=0, refine=1)
+        found = nearest_rows(collection, back, count, where=where, columns=needed, exact=True).table
         scores = query.project(_embeddings(found)) @ direction
         order = np.argsort(-scores, kind="stable")[:k]
-        return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), note
+        return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), False
     numbers, best = np.zeros(0, np.int64), np.zeros(0, np.float32)
     scan = images.search().select(["embedding"]).with_row_id(True)
     if where is not None:
@@ -394,7 +397,7 @@ def _in_shared_space(
             numbers, best = rows[order], scores[order]
         taken = images.take_row_ids(numbers.tolist()).select(columns).with_row_id().to_arrow()
     places = pc.index_in(pa.array(numbers), taken["_rowid"].cast(pa.int64()).combine_chunks())
-    return _with_similarity(taken.take(places).select(columns), best), None
+    return _with_similarity(taken.take(places).select(columns), best), True
 
 
 def _back(query: _Query, direction: Vector) -> Vector:

@@ -79,6 +79,7 @@ def search_rows(
         collection=storage.path.name,
         model=storage.model.name,
         notes=found.notes,
+        exact=found.exact,
     )
 
 
