@@ -10,7 +10,8 @@ MODEL := efficientnet_lite0_in1k
 COLLECTION := demo/photos.birder
 PHOTOS := examples/photos
 # A file's tests stay together: they share servers, browsers and models. tests/conftest.py puts the longest files first.
-# PyTorch has one thread in each of two processes: with more they wait for one another.
+# PyTorch has one thread in each of two processes: with more they wait for one another. Children find compiled code.
+SINGLE := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
 TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # pip's own lines, thinned to one a file: a first installation takes minutes and must not look stuck.
@@ -47,6 +48,8 @@ demo: .venv/.installed ## embed the example images, find similar ones, name them
 	$(BIRDER) classify $(PHOTOS)/birds/owl.jpg $(PHOTOS)/insects/mantis.jpg $(PHOTOS)/mammals/badger.jpg --model $(MODEL) -k 3
 	@echo "== The images most similar to a flamingo"
 	$(BIRDER) similar $(PHOTOS)/birds/pink-flamingo.jpg --in $(COLLECTION) -k 6
+	@echo "== Images that a word finds: the model has no text encoder, but names for its classes, and WordNet above them"
+	$(BIRDER) search $(COLLECTION) --text bird -k 6
 	@echo "== Naming images by labelled examples of their groups; a quarter is left out to measure how often that is right"
 	$(BIRDER) predict --like $(COLLECTION) --column group --hold-out 0.25 -k 1
 	@$(PY) examples/contact_sheet.py $(COLLECTION) demo/contact-sheet.jpg
@@ -56,10 +59,10 @@ demo: .venv/.installed ## embed the example images, find similar ones, name them
 	@echo "   Look at the collection in a browser (search, filter, map, label): $(BIRDER) serve $(COLLECTION)"
 
 test: .venv/.tools test-js ## every test, in two processes
-	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO)
+	@$(SINGLE) $(PY) -m pytest $(TWO)
 
 fast: .venv/.tools ## the tests that take seconds
-	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO) -m fast
+	@$(SINGLE) $(PY) -m pytest $(TWO) -m fast
 
 lint: .venv/.tools lint-js ## ruff and mypy --strict; Biome and tsc on the page's JavaScript where Node.js is installed
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         open_collection,
     )
     from birder.collection.backup import Backup
+    from birder.collection.benchmarking import evaluate_benchmark
+    from birder.collection.clip_training import ClipTraining, train_clip
     from birder.collection.detecting import Detected
     from birder.collection.detector_training import TrainedDetector, train_detector
     from birder.collection.evaluating import Evaluation
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from birder.collection.labels import HistoryPage, PastAct, Undone
     from birder.collection.maintenance import Tidied
     from birder.collection.relocate import Relocated
+    from birder.collection.reproducing import Reproduction, reproduce
     from birder.collection.results import (
         Duplicates,
         HeldOut,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from birder.collection.sequencing import Shifted
     from birder.collection.training import Trained
     from birder.errors import (
+        BenchmarkFolderError,
         BirderError,
         CollectionBusyError,
         CollectionError,
@@ -116,7 +120,9 @@ _HOMES = {
     "birder.collection.evaluating": ["Evaluation"],
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
+    "birder.collection.benchmarking": ["evaluate_benchmark"],
     "birder.collection.detecting": ["Detected"],
+    "birder.collection.clip_training": ["ClipTraining", "train_clip"],
     "birder.collection.detector_training": ["TrainedDetector", "train_detector"],
     "birder.collection.functions": [
         "classify",
@@ -132,6 +138,7 @@ _HOMES = {
     "birder.collection.labels": ["HistoryPage", "PastAct", "Undone"],
     "birder.collection.maintenance": ["Tidied"],
     "birder.collection.relocate": ["Relocated"],
+    "birder.collection.reproducing": ["Reproduction", "reproduce"],
     "birder.collection.results": [
         "Duplicates",
         "HeldOut",
@@ -145,6 +152,7 @@ _HOMES = {
     "birder.collection.sequencing": ["Shifted"],
     "birder.collection.training": ["Trained"],
     "birder.errors": [
+        "BenchmarkFolderError",
         "BirderError",
         "CollectionBusyError",
         "CollectionError",
@@ -199,8 +207,10 @@ __all__ = [
     "Adapted",
     "Agreement",
     "Backup",
+    "BenchmarkFolderError",
     "BirderError",
     "Change",
+    "ClipTraining",
     "Collection",
     "CollectionBusyError",
     "CollectionError",
@@ -237,6 +247,7 @@ __all__ = [
     "Progress",
     "Project",
     "Relocated",
+    "Reproduction",
     "RowNotFoundError",
     "Rows",
     "SearchResults",
@@ -265,6 +276,7 @@ __all__ = [
     "create_network",
     "detect",
     "embed",
+    "evaluate_benchmark",
     "export_model",
     "export_to_web",
     "get_channels_from_signature",
@@ -289,7 +301,9 @@ __all__ = [
     "parse_filter",
     "predict",
     "register_weights",
+    "reproduce",
     "save_model",
+    "train_clip",
     "train_detector",
 ]
 

@@ -27,6 +27,10 @@ class ConfigError(BirderError, ValueError):
     """A network configuration, size or argument that cannot be used."""
 
 
+class BenchmarkFolderError(ConfigError):
+    """A folder that does not hold the whole of a benchmark, as it is published."""
+
+
 class FilterError(ConfigError):
     """A filter that cannot be parsed, names an unknown column, or uses an expression that is not allowed."""
 

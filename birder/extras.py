@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "video": ("av",),
     "detector": ("faster_coco_eval",),
     "cluster": ("lance", "ray"),
+    "tensorboard": ("tensorboard",),
 }
 """Extra -> the modules that it installs."""
 

@@ -5,24 +5,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.hub import Hub
+
+# How long an example takes says more of what else the machine does.
+settings.register_profile("birder", deadline=None)
+settings.load_profile("birder")
 
 # The agreement with the published packages needs their environment, which `make peers` builds.
 collect_ignore = [] if os.environ.get("BIRDER_PEERS") else ["peers"]
 
 
 LONGEST = [
-    "robustness/test_memory.py",
-    "test_docs.py",
     "pipeline/test_distributed.py",
+    "test_docs.py",
+    "cli/test_examples.py",
+    "robustness/test_memory.py",
+    "learning/test_training.py",
+    "robustness/test_pillow_images.py",
+    "learning/test_train_detector.py",
     "robustness/test_promises.py",
+    "cli/test_endings.py",
     "robustness/test_hostile.py",
     "test_api.py",
+    "inference/test_export.py",
     "server/test_load.py",
     "collection/test_backup.py",
-    "cli/test_examples.py",
-    "cli/test_endings.py",
     "cli/test_embed_cli.py",
     "server/test_openapi.py",
     "server/test_page_looks.py",

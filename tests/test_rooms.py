@@ -6,6 +6,7 @@ Every import counts: those within functions and those for type checkers alone ar
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -24,6 +25,8 @@ ROOMS: list[tuple[str, ...]] = [
         for name in (
             "adapting",
             "api",
+            "benchmarking",
+            "clip_training",
             "detecting",
             "detector_training",
             "drawing",
@@ -35,6 +38,7 @@ ROOMS: list[tuple[str, ...]] = [
             "notebook",
             "predicting",
             "progress",
+            "reproducing",
             "results",
             "searching",
             "sequencing",
@@ -56,11 +60,12 @@ ROOMS: list[tuple[str, ...]] = [
     ("birder.registry",),
     ("birder.net",),
     ("birder.taxonomy",),
-    ("birder.errors", "birder.version", "birder.extras", "birder.files", "birder.vectors"),
+    ("birder.errors", "birder.version", "birder.extras", "birder.files", "birder.vectors", "birder.words"),
 ]
 """From top to bottom; modules of one line may import one another."""
 STORES = {"lancedb", "lance"}
 OWNER = "birder.collection"
+parsed = functools.cache(ast.parse)
 Sources = Mapping[str, str]
 """The source of each module by its name."""
 
@@ -77,7 +82,7 @@ def imported(source: str, module: str, known: Iterable[str] = ()) -> set[str]:
     """The modules that a source imports, anywhere in it; of `from a import b`, a.b if that is known to be a module."""
     known = set(known)
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -150,7 +155,7 @@ def table_uses(sources: Sources) -> list[str]:
         f"{module}, line {node.lineno}"
         for module, source in sources.items()
         if not module.startswith(OWNER)
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if isinstance(node, ast.Attribute)
         and node.attr in private
         and isinstance(node.value, ast.Name)

@@ -18,6 +18,7 @@ from birder.analysis.circular import Curve, Overlap, activity_curve, count_minut
 from birder.collection.filter import Filter
 from birder.collection.reading import RowReader
 from birder.errors import CollectionError, unknown_name
+from birder.words import counted
 
 LEAST = 10
 """Events with a time from which a species gets a curve."""
@@ -116,13 +117,9 @@ class Activity:
         named = sum(bool(each.name) for each in self.deployments)
         captures = sum(each.captures for each in self.species)
         return (
-            f"{_of(self.events, 'event')}, {_of(captures, 'capture')} of {len(self.species):,} species, "
-            f"{_of(named, 'deployment')}, {self.nights:,.1f} trap nights"
+            f"{counted(self.events, 'event')}, {counted(captures, 'capture')} of {len(self.species):,} species, "
+            f"{counted(named, 'deployment')}, {self.nights:,.1f} trap nights"
         )
-
-
-def _of(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def find_activity(
@@ -278,4 +275,7 @@ def _notes(found: Captures, outside: int) -> Iterator[str]:
     if outside:
         yield f"{outside:,} captures lie outside of the dates of their deployments."
     if found.by_folder:
-        yield f"{found.by_folder:,} rows have the name of their folder as label: nobody has named them one by one."
+        yield (
+            f"{counted(found.by_folder, 'row has', 'rows have')} the name of the folder as label: nobody has named "
+            f"{'it' if found.by_folder == 1 else 'them one by one'}."
+        )

@@ -20,11 +20,12 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from birder.analysis.neighbours import Vectors, nearest_rows, principal
 from birder.collection.storage import Storage
@@ -136,26 +137,50 @@ def read_map(collection: Storage) -> MapPoints | None:
     CollectionError
         It is damaged.
     """
+    stored = stored_map(collection)
+    if stored is None:
+        return None
+    rows = collection.snapshot().to_table(["id", "sha256"])
+    at = pc.index_in(stored.ids, rows["id"])
+    there = at.is_valid()
+    same = pc.sum(pc.equal(rows["sha256"].take(at), stored.sha256)).as_py() or 0
+    kept = stored.ids.filter(there).to_pylist()
+    return MapPoints(kept, np.ascontiguousarray(stored.xy[there.to_numpy()]), len(rows) - same, stored.made)
+
+
+class StoredMap(NamedTuple):
+    """A map as it was computed.
+
+    Attributes
+    ----------
+    ids, sha256
+        The row that each of N points stands for, texts, and the content that it had.
+    xy
+        (N, 2) float32.
+    made
+        As in `MapPoints`.
+    """
+
+    ids: pa.ChunkedArray
+    sha256: pa.ChunkedArray
+    xy: npt.NDArray[np.float32]
+    made: dict[str, Any]
+
+
+def stored_map(collection: Storage) -> StoredMap | None:
+    """The map of a collection with the points of rows that are gone; raises as `read_map`."""
     try:
         stored = collection.side_table(_TABLE)
         if stored is None:
             return None
         made = json.loads((stored.schema.metadata or {})[_KEY])
         xy = np.stack([stored["x"].to_numpy(), stored["y"].to_numpy()], axis=1).astype(np.float32, copy=False)
+        return StoredMap(stored["id"], stored["sha256"], xy, made)
     except (ValueError, KeyError, CollectionError) as error:
         raise CollectionError(
             f"The map of {collection.path} is damaged ({error}). Compute it again: birder map {collection.path} "
             "--recompute"
         ) from error
-    now: dict[str, str] = {}
-    for batch in collection.snapshot().scan(["id", "sha256"]):
-        now.update(zip(batch["id"].to_pylist(), batch["sha256"].to_pylist(), strict=True))
-    ids: list[str] = stored["id"].to_pylist()
-    contents = stored["sha256"].to_pylist()
-    there = np.fromiter((id_ in now for id_ in ids), bool, len(ids))
-    same = sum(now.get(id_) == sha256 for id_, sha256 in zip(ids, contents, strict=True))
-    kept = [id_ for id_, is_there in zip(ids, there, strict=True) if is_there]
-    return MapPoints(kept, np.ascontiguousarray(xy[there]), len(now) - same, made)
 
 
 def _lay_out(vectors: Vectors, start: Vectors, seed: int, say: Progress) -> Vectors:

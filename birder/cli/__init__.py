@@ -39,6 +39,7 @@ from birder.cli.output import note, prepare_streams, say
 from birder.cli.predict import predict
 from birder.cli.quantize import quantize
 from birder.cli.relocate import relocate
+from birder.cli.reproduce import reproduce
 from birder.cli.search import search
 from birder.cli.sequences import sequences
 from birder.cli.serve import serve
@@ -49,6 +50,7 @@ from birder.cli.stats import stats
 from birder.cli.taxa import taxa
 from birder.cli.tidy import tidy
 from birder.cli.train import train
+from birder.cli.train_clip import train_clip
 from birder.cli.train_detector import train_detector
 
 _COLUMNS = shutil.get_terminal_size().columns
@@ -115,8 +117,10 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "adapt": adapt,
         "train": train,
         "evaluate": evaluate,
+        "reproduce": reproduce,
         "train-detector": train_detector,
         "shards": shards,
+        "train-clip": train_clip,
     },
     "Look": {"serve": serve, "map": map_, "duplicates": duplicates, "stats": stats, "activity": activity},
     "Exchange": {"export": export, "import": import_, "features": features},

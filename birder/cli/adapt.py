@@ -12,6 +12,7 @@ import typer
 from birder.cli import options
 from birder.cli.output import note, one_line, say
 from birder.cli.progress import stage_progress
+from birder.words import counted
 
 if TYPE_CHECKING:
     from birder.learning.adapt import Adapted
@@ -149,8 +150,9 @@ def _summary(adapted: Adapted) -> Iterator[str]:
     yield from made["groups"]["how"]
     counts: Mapping[str, int] = made["counts"]
     yield (
-        f"Learned {made['column']}: {len(counts):,} classes from {sum(counts.values()):,} images in "
-        f"{made['groups']['count']:,} groups."
+        f"Learned {made['column']}: {counted(len(counts), 'class', 'classes')} from "
+        f"{counted(sum(counts.values()), 'image')} in "
+        f"{counted(made['groups']['count'], 'group')}."
     )
     yield f"On images that it had not seen ({made['folds']}-fold cross-validation, 95% intervals):"
     for key, name in _FIGURES.items():

@@ -10,6 +10,7 @@ import typer
 from birder.cli import options
 from birder.cli.output import note, size
 from birder.cli.progress import stage_progress
+from birder.words import counted
 
 
 def backup(
@@ -29,4 +30,4 @@ def backup(
     import birder
 
     done = birder.open_collection(collection).backup(dest, progress=stage_progress())
-    note(f"{dest}: {done.rows:,} rows of {collection}; {size(done.copied_bytes)} were new.")
+    note(f"{dest}: {counted(done.rows, 'row')} of {collection}; {size(done.copied_bytes)} were new.")

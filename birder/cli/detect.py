@@ -14,6 +14,7 @@ from birder.cli.outcomes import tell_failures
 from birder.cli.output import note
 from birder.cli.progress import image_progress
 from birder.cli.stopping import stopping
+from birder.words import counted
 
 
 def detect(
@@ -90,7 +91,7 @@ def detect(
         f"{len(found.with_category(category, 0.2)):,} with {article} {category}"
         for category, article in (("animal", "an"), ("person", "a"), ("vehicle", "a"))
     )
-    note(f"{len(found.images):,} images: {categories} (confidence 0.2 or more), {len(found.failed):,} failed.")
+    note(f"{counted(len(found.images), 'image')}: {categories} (confidence 0.2 or more), {len(found.failed):,} failed.")
     if found.stopped:
         note("Stopped. To continue, run the same command again.")
         raise typer.Exit(INTERRUPTED)
@@ -100,7 +101,10 @@ def detect(
     )
     rate = (len(found.images) - found.before) / found.seconds if found.seconds else 0.0
     if collection is not None:
-        note(f"{collection}: {found.updated:,} rows have another category or confidence than before.")
+        note(
+            f"{collection}: {counted(found.updated, 'row has', 'rows have')} another category or confidence than "
+            "before."
+        )
     if to is not None:
         place = f" File names are relative to {found.folder}." if collection is not None and found.folder else ""
         note(f"Wrote {to}.{place}")

@@ -10,6 +10,7 @@ from birder.cli import options
 from birder.cli.options import Format
 from birder.cli.output import image_name, note, write_rows
 from birder.cli.progress import stage_progress
+from birder.words import counted
 
 
 def duplicates(
@@ -44,7 +45,10 @@ def duplicates(
         missing = found.save_page(to)
         note(f"Wrote {to}.")
         if missing:
-            note(f"{len(missing):,} images are missing on the page, such as {image_name(next(iter(missing)))}.")
+            note(
+                f"{counted(len(missing), 'image is', 'images are')} missing on the page, such as "
+                f"{image_name(next(iter(missing)))}."
+            )
     elif found or form is not Format.table:
         names = ("group", "kind", "image", "width", "height", "similarity")
         rows = [row | {"image": image_name(row["uri"])} for row in found.to_arrow().to_pylist()]
@@ -52,10 +56,6 @@ def duplicates(
     same = sum(group.kind == SAME for group in found)
     extra = sum(len(group.photos) - 1 for group in found if group.kind == SAME)
     note(
-        f"{_number(same, 'group')} of the same content ({extra:,} more than needed), "
-        f"{_number(len(found) - same, 'group')} with a cosine of {found.threshold:g} or more."
+        f"{counted(same, 'group')} of the same content ({extra:,} more than needed), "
+        f"{counted(len(found) - same, 'group')} with a cosine of {found.threshold:g} or more."
     )
-
-
-def _number(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -20,6 +20,7 @@ from birder.cli.progress import image_progress
 from birder.cli.stopping import stopping
 from birder.inference.names import EngineName, Features, Precision
 from birder.registry import DEFAULT_WEIGHTS
+from birder.words import counted
 
 if TYPE_CHECKING:
     from birder.collection.api import Collection
@@ -215,30 +216,40 @@ def _tell_report(
     if table is not None:
         _tell_table(report, table)
     if report.skipped_boxes:
-        note(f"{report.skipped_boxes:,} boxes failed too; to retry these, give IMAGE and --crops as before.")
+        note(
+            f"{counted(report.skipped_boxes, 'box', 'boxes')} failed too; to retry these, give IMAGE and "
+            "--crops as before."
+        )
     if report.updated:
-        note(f"Updated the columns of {report.updated:,} existing rows.")
+        note(f"Updated the columns of {counted(report.updated, 'existing row')}.")
     if report.sequenced:
-        alone = f" ({report.untimed:,} rows have no time: each image alone)" if report.untimed else ""
-        note(f"{report.sequenced:,} rows are in other sequences than before{alone}.")
+        alone = (
+            f" ({counted(report.untimed, 'row has no time: its', 'rows have no time: each')} image alone)"
+            if report.untimed
+            else ""
+        )
+        note(
+            f"{counted(report.sequenced, 'row is in another sequence', 'rows are in other sequences')} than "
+            f"before{alone}."
+        )
     card = collection.model
     if report.seconds:
         again = f" ({report.reused:,} with the embedding of a file with the same content)" if report.reused else ""
         note(f"Embedded {report.embedded:,}{again}, already there {report.already:,}, failed {len(report.failed):,}.")
         if report.without_animal:
             what = "have a row of the whole image" if empty == "keep" else f"are in: birder failures {collection.path}"
-            note(f"{report.without_animal:,} images without an animal {what}.")
+            note(f"{counted(report.without_animal, 'image')} without an animal {what}.")
         if report.off_earth:
-            note(f"{report.off_earth:,} rows have invalid coordinates, which are left empty.")
+            note(f"{counted(report.off_earth, 'row has', 'rows have')} invalid coordinates, which are left empty.")
         tell_failures(report.failed, f"birder failures {collection.path}")
         rate = (report.total - report.already - report.failed_before - report.left) / report.seconds
         note(
-            f"{collection.path}: {len(collection):,} rows, model {card.name} "
+            f"{collection.path}: {counted(len(collection), 'row')}, model {card.name} "
             f"({card.embedding_size}-dimensional embeddings), engine {card.engine} {card.precision}; "
             f"{report.seconds:.1f} s, {rate:.1f} images/s."
         )
     else:
-        note(f"Nothing to do ({len(collection):,} rows, model {card.name}).")
+        note(f"Nothing to do ({counted(len(collection), 'row')}, model {card.name}).")
     if report.failed_before:
         note(
             f"{report.failed_before:,} failed before; see: birder failures {collection.path}; to retry: --retry-failed"

@@ -1,4 +1,4 @@
-"""`birder evaluate`: how good the names in a collection, a classifier, or the embeddings are, against labels."""
+"""`birder evaluate`: how good names, a classifier, or the embeddings are against labels, or a model in a benchmark."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from birder.cli import options
+from birder.cli.benchmark_table import beside_published
+from birder.cli.errors import FAILED
 from birder.cli.options import Format
 from birder.cli.output import note, say, write_rows
 from birder.cli.progress import stage_progress
@@ -24,8 +26,10 @@ _LIMIT = re.compile(r"([\w.@-]+)=([0-9.eE+-]+)")
 
 
 def evaluate(
-    collection: options.Collection,
-    column: Annotated[str, typer.Option("--column", metavar="COLUMN", help="The column with the labels.")] = "label",
+    collection: options.MaybeCollection = None,
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="COLUMN", help="The column with the labels (default: label).")
+    ] = None,
     predictions: Annotated[
         str | None,
         typer.Option("--predictions", metavar="COLUMN", help="Judge the names in this column, against the labels."),
@@ -44,13 +48,32 @@ def evaluate(
         typer.Option(
             "--protocol",
             metavar="NAME[,NAME]",
-            help="Judge the embeddings: few-shot, knn, linear, retrieval, clusters, zero-shot.",
+            help="Judge the embeddings: few-shot, knn, linear, retrieval, clusters, zero-shot. With --benchmark, judge "
+            "by these alone (default: as published).",
         ),
     ] = None,
     as_: Annotated[
         Literal["bioclip-v1", "bioclip-v2"] | None,
-        typer.Option("--as", metavar="VARIANT", help="With few-shot: as published, bioclip-v1 or bioclip-v2."),
+        typer.Option(
+            "--as",
+            metavar="VARIANT",
+            help="With few-shot: as published, bioclip-v1 or bioclip-v2 (the default with --benchmark).",
+        ),
     ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            "--benchmark",
+            metavar="NAME",
+            help="Judge a model by a published benchmark: rare-species, nabirds, meta-album/PLK_Mini, ... COLLECTION "
+            "then keeps the embeddings, and may be left out.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="With --benchmark: the folder that holds it, all of it."),
+    ] = None,
+    device: options.Device = None,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -107,36 +130,67 @@ def evaluate(
     --group-by which columns tell them apart, and intervals are as wide as they have to be. Nothing in the collection is
     changed. With --to, a report shows what is taken for what, with the images.
 
+    With --benchmark, a model is judged by a published benchmark, as published, and each published value of the same
+    model stands beside the figure here. Run it again after Ctrl-C: what was embedded is kept.
+
     For example:
 
     birder evaluate photos.birder --column label --predictions predicted_label --to evaluation/
 
     birder evaluate photos.birder --column label --protocol clusters --format json
+
+    birder evaluate --benchmark idle-oo/island --data camera-traps/ --model imageomics/bioclip
     """
     limits = [_limit(each) for each in fail_under or ()]
     if to is not None:
         for name in _FILES:
             options.check_to(to / name, force)
-    if predictions is None and model is None and protocol is None and against is None:
-        options.wrong_use("Say what to evaluate: --predictions, --model, --protocol or --against.")
+    if benchmark is None:
+        if data is not None:
+            options.wrong_use("--data is the folder of a benchmark: name it, as in --benchmark rare-species.")
+        if collection is None:
+            options.wrong_use("Name the collection to evaluate; or a benchmark, with --benchmark and --data.")
+        if predictions is None and model is None and protocol is None and against is None:
+            options.wrong_use("Say what to evaluate: --predictions, --model, --protocol or --against.")
+    else:
+        if data is None:
+            options.wrong_use(f"Name the folder of {benchmark} with --data.")
+        others = {"--column": column, "--predictions": predictions, "--against": against, "--where": where}
+        others |= {"--group-by": group_by, "--by": by, "--taxonomy": taxonomy}
+        if given := [name for name, value in others.items() if value is not None]:
+            options.wrong_use(f"--benchmark says what is judged, and by what: leave out {', '.join(given)}.")
 
     import birder
 
-    found = birder.open_collection(collection).evaluate(
-        column,
-        predictions=predictions,
-        model=model,
-        protocols=options_of(protocol),
-        as_=as_,
-        against=against,
-        where=where,
-        group_by=options_of(group_by),
-        split=split,
-        by=options_of(by),
-        seed=seed,
-        taxonomy=taxonomy,
-        progress=stage_progress(every_stage=True),
-    )
+    found: Evaluation
+    if benchmark is not None and data is not None:
+        found = birder.evaluate_benchmark(
+            benchmark,
+            data,
+            model,
+            collection=collection,
+            protocols=options_of(protocol),
+            as_=as_ or "bioclip-v2",
+            seed=seed,
+            device=device,
+            progress=stage_progress(every_stage=True),
+        )
+    elif collection is not None:
+        found = birder.open_collection(collection, device=device).evaluate(
+            column or "label",
+            predictions=predictions,
+            model=model,
+            protocols=options_of(protocol),
+            as_=as_,
+            against=against,
+            where=where,
+            group_by=options_of(group_by),
+            split=split,
+            by=options_of(by),
+            seed=seed,
+            taxonomy=taxonomy,
+            progress=stage_progress(every_stage=True),
+        )
     command = shlex.join(["birder", *sys.argv[1:]])
     if to is not None:
         page = found.save(to, command=command)
@@ -147,12 +201,12 @@ def evaluate(
     else:
         for each in found.results["notes"]:
             note(each)
-        write_rows(_rows(found), Format(format))
+        write_rows(_rows(found) if benchmark is None else beside_published(found), Format(format))
         if format == "table":
             for line in _told(found):
                 say(line)
-    if _fails(found, limits):
-        raise typer.Exit(1)
+    if _fails(found, limits) or not found.results.get("benchmark", {}).get("complete", True):
+        raise typer.Exit(FAILED)
 
 
 def options_of(text: str | None) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from birder.cli import options
 from birder.cli.errors import FAILED
 from birder.cli.output import note
 from birder.cli.progress import stage_progress
+from birder.words import counted
 
 
 def import_(
@@ -60,18 +61,26 @@ def import_(
         file, collection, model=model, embedding=embedding, uri=uri, table=table, progress=stage_progress()
     )
     if done.predicted is not None:
-        note(f"{done.predicted:,} rows of {collection} now have a prediction, in columns predicted_...")
+        note(
+            f"{counted(done.predicted, 'row')} of {collection} now {'has' if done.predicted == 1 else 'have'} a "
+            "prediction, in columns predicted_..."
+        )
         if done.nameless:
-            note(f"{done.nameless:,} images have no prediction in {file}.")
+            note(f"{counted(done.nameless, 'image has', 'images have')} no prediction in {file}.")
         if done.unknown:
-            note(f"{done.unknown:,} images in {file} are not in {collection}.")
+            note(
+                f"{counted(done.unknown, 'image')} in {file} {'is' if done.unknown == 1 else 'are'} not in "
+                f"{collection}."
+            )
         return
     card = done.collection.model
     changed = f", {done.changed:,} changed" if done.changed else ""
     there = f", {done.already:,} already there" if done.already else ""
-    note(f"{done.new:,} new rows{changed}{there}; {card.embedding_size}-dimensional embeddings of {card.name}.")
+    note(
+        f"{counted(done.new, 'new row')}{changed}{there}; {card.embedding_size}-dimensional embeddings of {card.name}."
+    )
     if done.off_earth:
-        note(f"{done.off_earth:,} rows have invalid coordinates, which are left empty.")
+        note(f"{counted(done.off_earth, 'row has', 'rows have')} invalid coordinates, which are left empty.")
     if done.failed:
-        note(f"{done.failed:,} rows have no usable embedding; see: birder failures {collection}")
+        note(f"{counted(done.failed, 'row has', 'rows have')} no usable embedding; see: birder failures {collection}")
         raise typer.Exit(FAILED)

@@ -9,6 +9,7 @@ import typer
 
 from birder.cli import options
 from birder.cli.output import note, write_rows
+from birder.words import counted
 
 
 def index(
@@ -43,7 +44,7 @@ def index(
     if status:
         now = opened.index_status()
     else:
-        note(f"Indexing {len(opened):,} rows of {collection}.")
+        note(f"Indexing {counted(len(opened), 'row')} of {collection}.")
         begun = time.perf_counter()
         now = opened.index(column or ())
         note(f"Done in {time.perf_counter() - begun:.1f} s.")
@@ -54,4 +55,4 @@ def index(
     if now.indexed is None:
         note(f"The embeddings have no index: all {now.rows:,} are compared. To build it: birder index {collection}")
     elif now.indexed < now.rows:
-        note(f"{now.rows - now.indexed:,} rows are not in it yet; they are compared one by one.")
+        note(f"{counted(now.rows - now.indexed, 'row is', 'rows are')} not in it yet, and compared one by one.")

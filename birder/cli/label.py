@@ -8,6 +8,7 @@ import typer
 
 from birder.cli import options
 from birder.cli.output import note
+from birder.words import counted
 
 
 def label(
@@ -42,7 +43,7 @@ def label(
     opened = birder.open_collection(collection)
     done = opened.label(opened.ids(where), value or None, column=column, author=by)
     what = f"cleared {column} of" if clear is not None else f"set {column} of"
-    note(f"{collection}: {what} {done.count:,} rows. To undo: birder undo {collection} --act {done.act}")
+    note(f"{collection}: {what} {counted(done.count, 'row')}. To undo: birder undo {collection} --act {done.act}")
 
 
 def undo(
@@ -61,4 +62,6 @@ def undo(
 
     done = birder.open_collection(collection).undo(act)
     since = f"; {done.skipped:,} were changed since and stay as they are" if done.skipped else ""
-    note(f"{collection}: {done.restored:,} rows restored to their former value{since}.")
+    note(
+        f"{collection}: {counted(done.restored, 'row restored to its', 'rows restored to their')} former value{since}."
+    )

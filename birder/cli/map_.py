@@ -10,6 +10,7 @@ import typer
 from birder.cli import options
 from birder.cli.output import note
 from birder.cli.progress import stage_progress
+from birder.words import counted
 
 
 def map_(
@@ -53,10 +54,13 @@ def map_(
     made = points.made
     reduced = f", {made['directions']} principal directions" if made["directions"] else ""
     note(
-        f"{collection}: a map of {len(points.ids):,} images (UMAP {made['umap']}, cosine, "
+        f"{collection}: a map of {counted(len(points.ids), 'image')} (UMAP {made['umap']}, cosine, "
         f"{made['neighbours']} neighbours{reduced}, seed {made['seed']})."
     )
     if points.missing:
-        note(f"{points.missing:,} images added or changed since are not on it: birder map {collection} --recompute")
+        note(
+            f"{counted(points.missing, 'image')} added or changed since {'is' if points.missing == 1 else 'are'} not "
+            f"on it: birder map {collection} --recompute"
+        )
     if to is not None:
         note(f"Wrote {to}.")

@@ -29,6 +29,9 @@ class Format(StrEnum):
 
 
 Collection: TypeAlias = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The collection, a folder.")]
+MaybeCollection: TypeAlias = Annotated[
+    Path | None, typer.Argument(metavar="COLLECTION", help="The collection, a folder.", show_default=False)
+]
 In: TypeAlias = Annotated[Path, typer.Option("--in", metavar="COLLECTION", help="The collection, a folder.")]
 MaybeIn: TypeAlias = Annotated[
     Path | None, typer.Option("--in", metavar="COLLECTION", help="The collection, a folder.")

@@ -15,6 +15,7 @@ from birder.cli.output import note, write_rows
 from birder.cli.progress import stage_progress
 from birder.naming.method import DEFAULT_METHOD, Method
 from birder.taxonomy import Rank
+from birder.words import counted
 
 if TYPE_CHECKING:
     from birder.collection.results import Predictions
@@ -33,7 +34,8 @@ def predict(
             "--labels",
             metavar="LABELS",
             help="a,b,c; a text file, one label a line; a table of taxa (.csv, .parquet) with columns named by rank; "
-            "or text embeddings (.npy beside their .json) (default: TreeOfLife's, from the hub).",
+            "or text embeddings (.npy beside their .json) (default: TreeOfLife's, from the hub). A model with class "
+            "names and no text encoder takes words for its classes.",
         ),
     ] = None,
     bins: Annotated[
@@ -243,11 +245,11 @@ def _check_use(
 def _tell(found: Predictions) -> None:
     for each in found.notes:
         note(f"birder: {each}")
-    note(f"Named {found.images:,} {_units(found)} with {found.model} among {found.choice}.")
+    note(f"Named {counted(found.images, _unit(found))} with {found.model} among {found.choice}.")
 
 
-def _units(found: Predictions) -> str:
-    return "sequences" if "sequence" in found.table.column_names else "images"
+def _unit(found: Predictions) -> str:
+    return "sequence" if "sequence" in found.table.column_names else "image"
 
 
 def _tell_end(found: Predictions, min_score: float) -> None:
@@ -255,7 +257,8 @@ def _tell_end(found: Predictions, min_score: float) -> None:
 
     if found.nameless:
         note(
-            f"{found.nameless:,} of {found.images:,} {_units(found)} have no name with a score of at least {min_score}."
+            f"{found.nameless:,} of {counted(found.images, _unit(found))} have no name with a score of at least "
+            f"{min_score}."
         )
     if "unknown" in found.table.column_names:
         unknown = len({row["uri"] for row in found if row["unknown"]})

@@ -9,6 +9,7 @@ import typer
 from birder.cli import options
 from birder.cli.output import note
 from birder.cli.progress import stage_progress
+from birder.words import counted
 
 
 def relocate(
@@ -31,5 +32,8 @@ def relocate(
     import birder
 
     done = birder.open_collection(collection).relocate(from_, to, check=check, progress=stage_progress())
-    note(f"{collection}: {done.rows:,} rows relocated from {from_} to {to}; {done.checked:,} images compared.")
+    note(
+        f"{collection}: {counted(done.rows, 'row')} relocated from {from_} to {to}; "
+        f"{counted(done.checked, 'image')} compared."
+    )
     note(f"To undo: birder undo {collection} --act {done.act}")

@@ -10,6 +10,7 @@ import typer
 from birder.cli import options
 from birder.cli.options import Format, format_of
 from birder.cli.output import note, write_rows
+from birder.words import counted
 
 if TYPE_CHECKING:
     from birder.collection.results import SearchResults
@@ -25,7 +26,10 @@ def search(
     text: Annotated[
         list[str] | None,
         typer.Option(
-            "--text", metavar="TEXT", help="Text that describes the image (needs a text encoder); repeatable."
+            "--text",
+            metavar="TEXT",
+            help="Text that describes the image, or without a text encoder words for the model's classes (owl, bird); "
+            "repeatable.",
         ),
     ] = None,
     id: Annotated[
@@ -83,7 +87,7 @@ def search(
         missing = found.save_page(to)
         note(f"Wrote {to}.")
         if missing:
-            note(f"{len(missing):,} images are shown as missing because they can no longer be read.")
+            note(f"{counted(len(missing), 'image')} can no longer be read: shown as missing.")
     else:
         write_results(found, form, to)
 
@@ -101,10 +105,13 @@ def tell_search(found: SearchResults, collection: Path) -> None:
         note(f"birder: {each}")
     if found.matching is None:
         how = "" if found.exact else ", by the index (--exact compares all)"
-        note(f"Searched {found.searched:,} rows of {collection} with {found.model}{how}.")
+        note(f"Searched {counted(found.searched, 'row')} of {collection} with {found.model}{how}.")
     else:
         more = "" if found.matching <= len(found) else f"; the first {len(found):,} are shown, -k shows more"
-        note(f"{found.matching:,} rows of {collection} match the filter{more}.")
+        note(
+            f"{counted(found.matching, 'row')} of {collection} {'matches' if found.matching == 1 else 'match'} the "
+            f"filter{more}."
+        )
 
 
 def write_results(found: SearchResults, form: Format, to: Path | None) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from birder.cli import options
 from birder.cli.output import note, write_rows
+from birder.words import counted
 
 
 def sequences(
@@ -43,7 +44,8 @@ def sequences(
 
     found = birder.open_collection(collection).sequences(gap)
     write_rows(found.to_list(), form, to, columns=found.table.column_names)
-    alone = f"; {found.untimed:,} rows have no time, and their images stay alone" if found.untimed else ""
-    note(f"{collection}: {len(found):,} sequences, with gaps of at most {found.gap:g} seconds{alone}.")
+    untimed = counted(found.untimed, "row has", "rows have")
+    alone = f"; {untimed} no time: each image stays alone" if found.untimed else ""
+    note(f"{collection}: {counted(len(found), 'sequence')}, with gaps of at most {found.gap:g} seconds{alone}.")
     if found.changed:
-        note(f"{found.changed:,} rows are in other sequences than before.")
+        note(f"{counted(found.changed, 'row is in another sequence', 'rows are in other sequences')} than before.")

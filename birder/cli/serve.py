@@ -13,6 +13,7 @@ import typer
 
 from birder.cli import options
 from birder.cli.output import note
+from birder.words import counted
 
 if TYPE_CHECKING:
     import uvicorn
@@ -83,7 +84,7 @@ def serve(
         scheme = "http" if tls_cert is None else "https"
         address = f"{scheme}://{shown}:{listener.getsockname()[1]}/{f'?token={token}' if token else ''}"
         rows = app.state.site.catalogue.current()
-        note(f"{collection}: {len(rows):,} images. Open {address}")
+        note(f"{collection}: {counted(len(rows), 'image')}. Open {address}")
         if not is_loopback(host) and tls_cert is None:
             note(
                 "Warning: the connection is not encrypted. Others on the network can read the token and the images: "

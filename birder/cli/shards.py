@@ -13,6 +13,7 @@ from birder.cli.errors import FAILED
 from birder.cli.outcomes import tell_failures
 from birder.cli.output import image_name, note, one_line, say
 from birder.cli.progress import stage_progress
+from birder.words import counted
 
 
 def shards(
@@ -75,7 +76,7 @@ def shards(
         say(one_line(sentence))
     say(one_line(str(done)))
     if done.failed:
-        say(f"{len(done.failed):,} images could not be read, and were left out.")
+        say(f"Left out: {counted(len(done.failed), 'image that cannot', 'images that cannot')} be read.")
         tell_failures(
             [(image_name(uri), reason) for uri, reason in done.failed],
             f'python -m json.tool {shlex.quote(str(to / "manifest.json"))}, under "failed"',

@@ -8,6 +8,7 @@ import typer
 
 from birder.cli import options
 from birder.cli.output import note
+from birder.words import counted
 
 
 def shift_time(
@@ -46,5 +47,5 @@ def shift_time(
     done = birder.open_collection(collection).shift_time(by, where=where, true=true, shown=shown)
     untimed = f"; {done.untimed:,} that match have no time" if done.untimed else ""
     moved = f"; {done.sequences:,} are in other sequences" if done.sequences else ""
-    note(f"{collection}: the times of {done.rows:,} rows shifted by {done.by}{untimed}{moved}.")
+    note(f"{collection}: the times of {counted(done.rows, 'row')} shifted by {done.by}{untimed}{moved}.")
     note(f"To undo: birder undo {collection} --act {done.act}")

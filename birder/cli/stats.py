@@ -13,6 +13,7 @@ import typer
 from birder.cli import options
 from birder.cli.options import Format
 from birder.cli.output import note, write_rows
+from birder.words import counted
 
 if TYPE_CHECKING:
     from birder.collection.api import Collection
@@ -79,7 +80,8 @@ def _overview(opened: Collection, show: Show, form: Format, chart: Path | None) 
 
     found = opened.stats(to=chart)
     note(
-        f"{opened.path}: {found.rows:,} rows with {found.contents:,} different contents, {found.failures:,} failures; "
+        f"{opened.path}: {counted(found.rows, 'row')} with "
+        f"{counted(found.contents, 'different content')}, {counted(found.failures, 'failure')}; "
         f"{found.model}, {found.engine}, {found.precision}, {found.embedding_size:,}-dimensional embeddings."
     )
     columns = [

@@ -9,6 +9,7 @@ import typer
 
 from birder.cli import options
 from birder.cli.output import note, size
+from birder.words import counted
 
 
 def tidy(
@@ -38,7 +39,8 @@ def tidy(
     change = f"{size(saved)} saved" if saved >= 0 else f"{size(-saved)} more: the former versions are kept for now"
     note(
         f"{collection}: {size(done.bytes_before)} before, {size(done.bytes_after)} now ({change}); "
-        f"{done.versions_removed:,} former versions and {done.thumbnails_removed:,} thumbnails removed."
+        f"{counted(done.versions_removed, 'former version')} and {counted(done.thumbnails_removed, 'thumbnail')} "
+        "removed."
     )
     if not now:
         note("Versions of the last hour are kept for other processes; --now removes them too.")

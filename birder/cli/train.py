@@ -17,6 +17,7 @@ from birder.cli.outcomes import tell_failures
 from birder.cli.output import note, one_line, say
 from birder.cli.progress import stage_progress
 from birder.cli.stopping import stopping
+from birder.words import counted
 
 if TYPE_CHECKING:
     from birder.collection.training import Trained
@@ -155,7 +156,7 @@ def train(
     for line in _summary(trained):
         say(line)
     if trained.failures:
-        note(f"{len(trained.failures):,} images could not be read and took no part.")
+        note(f"{counted(len(trained.failures), 'image')} could not be read and took no part.")
         tell_failures(trained.failures.items(), f"see the failures in {trained.report / 'metrics.json'}")
         raise typer.Exit(FAILED)
 

@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from birder.learning.adapt import Adapted
     from birder.learning.make_shards import ShardsMade
     from birder.learning.splits import Split
+    from birder.naming.class_words import ClassWords
     from birder.weights.clip import LoadedClip
 
 Paths = str | Path | Sequence[str | Path]
@@ -164,6 +165,8 @@ class Collection:
         self._compile = compile
         self._encoders: dict[str | None, Encoder] = {} if encoder is None else {None: encoder}
         self._text_models: dict[str | None, LoadedClip] = {}
+        self._words: ClassWords | None = None
+        self._words_are_read = False
 
     @property
     def path(self) -> Path:
@@ -620,7 +623,9 @@ class Collection:
         images
             Files of images.
         texts
-            Descriptions of what they should show; the model needs a text encoder.
+            Descriptions of what they should show, for the model's text encoder. Of a model without one that has class
+            names: words for classes and what classes have in common ("owl", "bird -owl", "hawk, eagle"); similarity
+            is then their summed probability.
         ids
             Rows of the collection: their id, uri or file name.
         unlike
@@ -655,7 +660,9 @@ class Collection:
         ImageError
             An image cannot be read.
         NoTextEncoderError
-            Texts were given, and the model has no text encoder.
+            Texts were given, and the model has neither a text encoder nor class names.
+        UnknownNameError
+            No class is known by a word.
 
         Examples
         --------
@@ -681,6 +688,7 @@ class Collection:
             exact=exact,
             load_encoder=lambda: self._encoder(model),
             load_clip=lambda: self._text_model(model),
+            load_words=lambda: self._class_words() if model is None else None,
         )
 
     def duplicates(
@@ -758,7 +766,9 @@ class Collection:
             Files, folders and patterns (default: the rows of the collection, which are not embedded again).
         labels
             What to choose from: a list; "a,b,c"; a text file, one a line; a table of taxa (.csv, .parquet) with columns
-            named by rank; or TreeOfLife's embeddings (.npy beside their .json). Default: TreeOfLife's, from the hub.
+            named by rank; or TreeOfLife's embeddings (.npy beside their .json). Default: TreeOfLife's, from the hub. A
+            model with class names and no text encoder takes a list of words for its classes and what they have in
+            common; a word's score is the summed probability of its classes.
         bins
             A table of two columns: labels and their bins.
         subset
@@ -832,6 +842,7 @@ class Collection:
             None if images is None else paths_of(images),
             load_examples=None if examples is None and column is None else labelled_rows,
             load_clip=lambda: self._text_model(None if model is None else str(model)),
+            load_words=self._class_words,
             load_encoder=self._encoder,
             method=method,
             model=model,
@@ -1783,6 +1794,13 @@ class Collection:
 
             self._text_models[model] = load_text_model(self._storage, model, self._device)
         return self._text_models[model]
+
+    def _class_words(self) -> ClassWords | None:
+        if not self._words_are_read:
+            from birder.naming.class_words import class_words_of_rows
+
+            self._words, self._words_are_read = class_words_of_rows(self._storage), True
+        return self._words
 
     def _known(self, columns: Sequence[str] | None) -> list[str]:
         own = self.columns

@@ -18,7 +18,7 @@ from birder.collection.filter import Filter, as_filter
 from birder.collection.inventory import COLUMNS, FAILURE_COLUMNS, Index, Shard, index_of, read_shards
 from birder.collection.journal import Journal
 from birder.collection.nearest import Nearest
-from birder.collection.reading import RowReader
+from birder.collection.reading import ROWS_IN_MEMORY, RowReader
 from birder.collection.schema import ModelCard
 from birder.errors import CollectionError
 
@@ -163,7 +163,7 @@ class Committed:
         if not has_table(self.path, name):
             return None
         try:
-            return connect(self.path).open_table(name).to_arrow()
+            return connect(self.path).open_table(name).search().to_batches(ROWS_IN_MEMORY).read_all()
         except (ValueError, RuntimeError, OSError) as error:
             raise CollectionError(
                 f"The table {name} of {self.path} is damaged ({error}). Recreate it, or restore it from a copy."

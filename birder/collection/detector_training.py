@@ -24,6 +24,7 @@ from birder.plots.detector_report import BOXES, METRICS, MOST, PAGE, BoxPicture,
 from birder.registry import DEFAULT_WEIGHTS
 from birder.weights.detector import new_detector, resolve_detector, save_detector
 from birder.weights.resolve import resolve
+from birder.words import counted
 
 FOLDER_ENDING = ".training"
 """What is added to the name of a detector's file for the folder of its training while that is under way."""
@@ -266,7 +267,10 @@ def _failed(failures: dict[str, str]) -> list[str]:
     if not failures:
         return []
     name, reason = next(iter(sorted(failures.items())))
-    return [f"{len(failures):,} images could not be read and were left out, {name} for one: {reason}."]
+    return [
+        f"{counted(len(failures), 'image could not be read and was', 'images could not be read and were')} left out, "
+        f"{name} for one: {reason}."
+    ]
 
 
 def _beside(

@@ -28,6 +28,7 @@ from birder.collection.schema import DEPLOYMENT
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError, unknown_name
 from birder.taxonomy import RANKS, ranks_in
+from birder.words import counted
 
 if TYPE_CHECKING:
     from birder.collection.filter import Filter
@@ -200,7 +201,10 @@ def evaluate_collection(
             show("comparing the two collections", 0.0)
             results["comparison"] = _compared(storage, against, rows, groups, names, predictions, seed)
     if rows.unlabelled:
-        notes.append(f"{rows.unlabelled:,} images without a label in {column} were not judged.")
+        notes.append(
+            f"{counted(rows.unlabelled, 'image')} without a label in {column} "
+            f"{'was' if rows.unlabelled == 1 else 'were'} not judged."
+        )
     asked = {
         "collection": str(storage.path),
         "column": column,

@@ -231,7 +231,8 @@ def predict(
     model
         A model with a text encoder: registered weights, a hub repository such as imageomics/bioclip, or a folder in
         OpenCLIP's layout (default: BioCLIP 2, where it is on this machine). Or the file of a classifier, which
-        `birder adapt` wrote, or another checkpoint with class names: its network embeds the images.
+        `birder adapt` wrote, or another checkpoint with class names: its network embeds the images. With `labels`, a
+        model that has class names and no text encoder names by those: see `Collection.predict`.
     deepest
         With a classifier that has ranks: also name the deepest rank that can be trusted, as for `Collection.predict`.
     device
@@ -251,7 +252,10 @@ def predict(
         The model has no text encoder.
     """
     from birder.collection.predicting import classifier_of, collect_predictions  # torch comes with these
-    from birder.naming.predict import by_classifier, by_texts, load_text_model
+    from birder.naming.by_words import are_words, name_by_words
+    from birder.naming.class_words import load_class_words
+    from birder.naming.predict import by_classifier, by_texts, by_words, load_text_model
+    from birder.weights.resolve import resolve
 
     files = [os.fspath(image) for image in paths_of(images)]
     unreadable: list[tuple[str, str]] = []
@@ -261,6 +265,11 @@ def predict(
 
     choices = {"labels": labels, "bins": bins, "subset": subset, "rank": rank}
     choices |= {"text_type": text_type, "templates": templates}
+    if model is not None and are_words(labels) and not any((bins, subset, rank, text_type, templates, deepest)):
+        words = load_class_words(resolve(model))
+        if words is not None and labels is not None:
+            namer = by_words(name_by_words(words, labels), None, files, on_unreadable, device=device)
+            return collect_predictions(namer, k, min_score, unreadable)
     if (classifier := classifier_of(model, deepest, choices)) is not None:
         return collect_predictions(
             by_classifier(classifier, None, files, on_unreadable, device=device), k, min_score, unreadable

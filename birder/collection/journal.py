@@ -5,7 +5,8 @@ is pending, and readers apply the pending values to the rows. There are three ki
 
     {"act", "at", "by", "changes": [{"change", "column", "value", "was": [[former value, [id, ...]], ...]}, ...]}
     {"undo": act, "at", "by", "changes": [{"change", "column", "to": [[restored value, [id, ...]], ...]}, ...]}
-    {"fold": offset, "version"}      what precedes that offset is in the rows, from that version of `images` on
+    {"fold": offset, "version", "since"}    what precedes that offset is in the rows, from that version of `images` on;
+                                            since another, which may be absent, they have changed in labels alone
 
 The file only grows, so a reader goes on where it stopped. Writers take turns by the lock `labels.lock`, which is held
 for milliseconds and is not the one that guards the rows: labels can be given while others embed. An incomplete last
@@ -118,7 +119,7 @@ class Journal:
         self.changes: list[Change] = []
         self.acts: list[Act] = []
         self.given: dict[str, dict[str, tuple[int, ...]]] = {}
-        self._folds: list[tuple[int, int]] = []
+        self._folds: list[tuple[int, int, int]] = []
         self._folds_until = 0
         self._change_of: dict[str, int] = {}
         self._act_of: dict[str, int] = {}
@@ -177,11 +178,16 @@ class Journal:
                         said.setdefault(id_, {})[column] = self.changes[numbers[-1]].value
         return said
 
-    def is_fold(self, version: int) -> bool:
-        """Whether a version of the rows differs from the one before in labels alone."""
+    def only_labels(self, former: int, version: int) -> bool:
+        """Whether a version of the rows differs from a former one in labels alone."""
         with self.lock:
             self._read_folds()
-            return any(version == each for _, each in self._folds)
+            began: dict[int, int] = {}
+            for _, until, since in self._folds:
+                began[until] = min(since, began.get(until, until))
+            while former < version > began.get(version, version):
+                version = began[version]
+            return version == former
 
     def pending(self, version: int) -> tuple[Cells, int]:
         """The labels that a version of the rows does not have yet, and the offset up to which they were read."""
@@ -189,7 +195,7 @@ class Journal:
             if (end := self._folded_until(version)) is not None:
                 return {}, end
             self._read_folds()
-            return self.since(next((offset for offset, at in reversed(self._folds) if at <= version), 0))
+            return self.since(next((offset for offset, at, _ in reversed(self._folds) if at <= version), 0))
 
     def _read_folds(self) -> None:
         """Read what has been folded, without keeping who labelled what: that takes memory."""
@@ -197,7 +203,9 @@ class Journal:
         for _, line in lines:
             if "fold" in line:
                 self._folds = [each for each in self._folds if each[0] <= line["fold"]]
-                self._folds.append((line["fold"], line["version"]))
+                self._folds.append(
+                    (line["fold"], line["version"], line["since"] if "since" in line else line["version"])
+                )
 
     def size(self) -> int:
         """The size in bytes, including a last line that is being written."""
@@ -265,15 +273,15 @@ class Journal:
                     self._forget()  # and read again: what was added above is not in the file
                 raise
 
-    def folded(self, offset: int, version: int) -> None:
-        """Note that everything before an offset is in the rows from a version on."""
+    def folded(self, offset: int, version: int, since: int) -> None:
+        """Note that everything before an offset is in the rows from a version on, which are else as of `since`."""
         with self.writing() as append:
-            append({"fold": offset, "version": version})
+            append({"fold": offset, "version": version, "since": since})
 
     def unfold(self) -> None:
         """Note that the rows have been restored to an earlier state: all labels must be checked again."""
         if self.exists():
-            self.folded(0, 0)
+            self.folded(0, 0, 0)
 
     def exists(self) -> bool:
         """Whether labels have been given."""

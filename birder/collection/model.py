@@ -52,6 +52,7 @@ class EncoderSpec:
     precision: str = "auto"
     compile: bool = False
     patches: bool = False
+    centre_crop: bool = False
 
     def load(self, draft: bool) -> Encoder:
         """Load it on this machine."""
@@ -63,6 +64,7 @@ class EncoderSpec:
             precision=self.precision,
             compile=self.compile,
             patches=self.patches,
+            centre_crop=self.centre_crop,
         )
 
 
@@ -75,14 +77,16 @@ def load_encoder(
     precision: str = "auto",
     compile: bool = False,
     patches: bool = False,
+    centre_crop: bool = False,
 ) -> Encoder:
     """Load the image encoder of a model for a collection; `model` as in `resolve`, `draft` as in `embed_images`.
 
-    `engine, precision, device, compile, patches` are as in `birder.inference.engine.open_engine`.
+    `engine, precision, device, compile, patches` are as in `birder.inference.engine.open_engine`. With `centre_crop`,
+    images keep their aspect ratio and lose their edges, as published benchmarks have it.
     """
     found = resolve(model).encoder()
     opened = open_engine(found, engine=engine, precision=precision, device=device, compile=compile, patches=patches)
-    transform = classification_transform(opened.engine.size, opened.rgb_stats)
+    transform = classification_transform(opened.engine.size, opened.rgb_stats, simple_crop=centre_crop)
     card = model_card(found.name, found.source, opened.sha256, transform, opened.engine, draft=draft)
     return Encoder(opened.engine, transform, card)
 
@@ -117,6 +121,7 @@ def load_encoder_of(
         engine=engine,
         precision=precision_for(card),
         compile=compile,
+        centre_crop=card.transform["simple_crop"],
     )
     if encoder.card.sha256 != card.sha256:
         raise WrongModelError(

@@ -19,6 +19,7 @@ from birder.collection.disk import connect
 from birder.collection.journal import Cells
 from birder.collection.reading import RowReader
 
+_ROWS_AT_ONCE = 65_536
 _copies: list[Path] = []
 
 
@@ -27,8 +28,8 @@ def relabelled(rows: RowReader, cells: Cells) -> pa.Table:
     names = [name for name in cells if name in rows.columns]
     ids = pa.array({id_ for name in names for id_ in cells[name]}, pa.string())
     changed: dict[str, list[str | None]] = {name: [] for name in ("uri", *names)}
-    for batch in rows.scan(["id", "uri", *names]):
-        for row in batch.filter(pc.is_in(batch["id"], ids)).to_pylist():
+    for some in rows.tables(["id", "uri", *names], rows=_ROWS_AT_ONCE):
+        for row in some.filter(pc.is_in(some["id"], ids)).to_pylist():
             new = {name: cells[name].get(row["id"], row[name]) for name in names}
             if any(new[name] != row[name] for name in names):
                 for name, value in {"uri": row["uri"], **new}.items():

@@ -22,11 +22,14 @@ from birder.errors import CollectionError, ConfigError, ImageError, unknown_name
 from birder.formats.features import write_features
 from birder.naming.by_classifier import ClassifierNames, is_classifier, names_by_classifier
 from birder.naming.by_sequence import NamedSequence, SequencePool
+from birder.naming.by_words import are_words, name_by_words
+from birder.naming.class_words import ClassWords, load_class_words
 from birder.naming.inputs import image_features, stored_features
 from birder.naming.method import DEFAULT_METHOD
-from birder.naming.predict import HeldOutNames, Namer, by_classifier, by_examples, by_texts, imported_note
+from birder.naming.predict import HeldOutNames, Namer, by_classifier, by_examples, by_texts, by_words, imported_note
 from birder.sources import is_url, path_to_uri, readable, uri_to_name
 from birder.weights.clip import LoadedClip
+from birder.weights.resolve import resolve
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ def predict_names(
     *,
     load_examples: Callable[[], LabelledRows] | None,
     load_clip: Callable[[], LoadedClip],
+    load_words: Callable[[], ClassWords | None],
     load_encoder: Callable[[], Encoder],
     method: str | None,
     model: str | Path | None,
@@ -62,7 +66,7 @@ def predict_names(
     text_type: str | None,
     templates: Sequence[str] | None,
 ) -> Predictions:
-    """What `Collection.predict` gives: names by examples where they can be loaded, by a classifier, or by texts."""
+    """What `Collection.predict` gives: names by examples where they can be loaded, by a classifier, words, or texts."""
     choices = {"labels": labels, "bins": bins, "subset": subset, "rank": rank}
     choices |= {"text_type": text_type, "templates": templates, "model": model}
     given = [name for name, value in choices.items() if value is not None]
@@ -78,7 +82,11 @@ def predict_names(
         raise unknown_name("unit", by, ["sequence"])
     if by is not None and images is not None:
         raise ConfigError("Sequences are those of the collection's rows: leave out images or by.")
-    classifier = None if load_examples is not None else classifier_of(model, deepest, choices)
+    words = None
+    if load_examples is None and set(given) <= {"labels", "model"} and are_words(labels) and deepest is None:
+        found = load_words() if model is None else load_class_words(resolve(model))
+        words = None if found is None or labels is None else name_by_words(found, labels)
+    classifier = None if load_examples is not None or words is not None else classifier_of(model, deepest, choices)
     if deepest is not None and classifier is None:
         raise ConfigError("The deepest rank is told by a classifier: name its file as the model.")
     filter = as_filter(where, storage.columns)
@@ -105,6 +113,15 @@ def predict_names(
         elif classifier is not None:
             namer = by_classifier(
                 classifier,
+                storage,
+                files,
+                on_unreadable,
+                where=filter,
+                encoder=None if named is not None else load_encoder(),
+            )
+        elif words is not None:
+            namer = by_words(
+                words,
                 storage,
                 files,
                 on_unreadable,

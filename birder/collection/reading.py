@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 _ROWS_AT_ONCE = 1024
+ROWS_IN_MEMORY = 65_536
+"""Rows that LanceDB gives at once where all are wanted: its own 1,024 take seven times as long for a million."""
 
 
 class RowReader:
@@ -82,7 +84,15 @@ class RowReader:
         """The rows, in memory; see `scan`."""
         query = self._query(columns, where)
         with self._explained(where):
-            return query.to_arrow()
+            return query.to_batches(ROWS_IN_MEMORY).read_all()
+
+    def addresses(self, where: Filter | None = None) -> npt.NDArray[np.uint64]:
+        """Where rows are stored, a number each: for rows of this version alone; see `scan`."""
+        query: Any = self._images.search().select(["_rowid"])
+        with self._explained(where):
+            found = (query if where is None else query.where(where.sql)).to_batches(ROWS_IN_MEMORY).read_all()
+        addresses: npt.NDArray[np.uint64] = found["_rowid"].to_numpy()
+        return addresses
 
     def tables(
         self, columns: Sequence[str] | None = None, where: Filter | None = None, *, rows: int = _ROWS_AT_ONCE

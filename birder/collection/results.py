@@ -18,6 +18,7 @@ from birder.collection.notebook import CARDS, Card, escaped, gallery_html, more_
 from birder.errors import MissingPackageError
 from birder.plots.image_page import Tile, write_page
 from birder.sources import path_to_uri, uri_to_name
+from birder.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -278,7 +279,7 @@ class Predictions(Rows):
             Card(uri, str(rows[0][name]), [f"{row['score']:.3f} {row[name]}" for row in rows])
             for uri, rows in by_image.items()
         ]
-        about = f"{self.images:,} images named by {escaped(self.model)} among {escaped(self.choice)}"
+        about = f"{counted(self.images, 'image')} named by {escaped(self.model)} among {escaped(self.choice)}"
         return f"<div>{about}</div>{gallery_html(cards, self.images - self.nameless)}"
 
 

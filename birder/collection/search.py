@@ -2,6 +2,8 @@
 
 What is compared. Images and rows are compared in the space of the stored embeddings. As soon as a text is among the
 queries, all are compared in the space that the model's two encoders share, into which stored embeddings are projected.
+A model without a text encoder may have class names; then texts are words for classes, and rows are compared by the
+probabilities of these.
 A row's similarity is the mean of its cosines with what is wanted less the mean of its cosines with what is not; with
 one query it is the cosine. For unit vectors that is the inner product with (mean of the wanted - mean of the unwanted).
 
@@ -11,7 +13,7 @@ D is the embedding dimension, E that of the shared space, N a number of rows.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -63,6 +65,13 @@ class TextEncoder(Protocol):
 
     def project(self, embedding: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         """Features (N, E) of embeddings (N, D)."""
+
+
+class WordScorer(Protocol):
+    """What scores embeddings by words without a text encoder, such as `birder.naming.class_words.ClassWords`."""
+
+    def scorer(self, texts: Sequence[tuple[str, bool]]) -> tuple[Callable[[Vector], Vector], str]:
+        """What gives float32 (N,) of embeddings (N, D), for texts, each with whether it is wanted; and what that is."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,7 @@ def search(
     exact: bool = False,
     encoder: ImageEncoder | None = None,
     clip: TextEncoder | None = None,
+    words: WordScorer | None = None,
 ) -> Found:
     """Find the rows most similar to what is wanted, and dissimilar to what is not.
 
@@ -156,6 +166,8 @@ def search(
         Compare all rows even if there is an index.
     encoder, clip
         The loaded models that encode images and texts; default: the collection's model, loaded when it is needed.
+    words
+        What scores rows by texts, in place of a text encoder.
 
     Returns
     -------
@@ -194,8 +206,18 @@ def search(
             raise ConfigError("Nothing to search by: give an image, a text, an id, a vector or a filter.")
         return _matching(collection, chosen, k, selected)
     wanted = k + len(query.left_out)
+    note: str | None = None
     needed = list(dict.fromkeys([*selected, "uri"]))
-    if query.in_shared_space:
+    if query.texts and words is not None:
+        if query.stored:
+            raise ConfigError(
+                "This model has no text encoder: words search by its class names, and images by embeddings, which "
+                "cannot be put together. Search by one, and filter by the other's results."
+            )
+        score, note = words.scorer(query.texts)
+        compared = True
+        table = _best_rows(collection, score, wanted, chosen, needed)
+    elif query.in_shared_space:
         table, compared = _in_shared_space(collection, query, wanted, chosen, needed, exact)
     else:
         direction = query.direction(query.stored)
@@ -205,7 +227,7 @@ def search(
         table, compared = _with_similarity(found.table.select(needed), scores), found.exact
     keep = [uri not in query.left_out for uri in table["uri"].to_pylist()]
     table = table.filter(pa.array(keep, pa.bool_())).slice(0, k)
-    notes = () if query.note is None else (query.note,)
+    notes = tuple(each for each in (query.note, note) if each is not None)
     return Found(table.select(["similarity", *selected]), notes, exact=compared)
 
 
@@ -382,6 +404,17 @@ def _in_shared_space(
         scores = query.project(_embeddings(found)) @ direction
         order = np.argsort(-scores, kind="stable")[:k]
         return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), False
+    return _best_rows(collection, lambda vectors: query.project(vectors) @ direction, k, where, columns), True
+
+
+def _best_rows(
+    collection: Storage, score: Callable[[Vector], Vector], k: int, where: Filter | None, columns: list[str]
+) -> pa.Table:
+    """The k rows with the highest scores among all that match a filter, with `similarity` first.
+
+    `score` gives float32 (N,) for stored embeddings (N, D); all are scored, 16,384 at a time.
+    """
+    images = collection._images
     numbers, best = np.zeros(0, np.int64), np.zeros(0, np.float32)
     scan = images.search().select(["embedding"]).with_row_id(True)
     if where is not None:
@@ -391,13 +424,13 @@ def _in_shared_space(
             if not batch.num_rows:
                 continue
             table = pa.Table.from_batches([batch])
-            scores = np.concatenate([best, query.project(_embeddings(table)) @ direction])
+            scores = np.concatenate([best, score(_embeddings(table))])
             rows = np.concatenate([numbers, table["_rowid"].to_numpy().astype(np.int64)])
             order = np.argsort(-scores, kind="stable")[:k]
             numbers, best = rows[order], scores[order]
         taken = images.take_row_ids(numbers.tolist()).select(columns).with_row_id().to_arrow()
     places = pc.index_in(pa.array(numbers), taken["_rowid"].cast(pa.int64()).combine_chunks())
-    return _with_similarity(taken.take(places).select(columns), best), True
+    return _with_similarity(taken.take(places).select(columns), best)
 
 
 def _back(query: _Query, direction: Vector) -> Vector:

@@ -14,6 +14,7 @@ from birder.collection.model import Encoder
 from birder.collection.results import SearchResults
 from birder.collection.search import find_row, search
 from birder.collection.storage import Storage
+from birder.naming.class_words import ClassWords
 from birder.weights.clip import LoadedClip
 
 Vector = npt.NDArray[np.float32]
@@ -50,12 +51,14 @@ def search_rows(
     exact: bool,
     load_encoder: Callable[[], Encoder],
     load_clip: Callable[[], LoadedClip],
+    load_words: Callable[[], ClassWords | None],
 ) -> SearchResults:
     """What `Collection.search` gives; the models are loaded only for a query that needs them."""
     filter = as_filter(where, storage.columns)
     needs_texts = bool(query.texts) or any(
         isinstance(each, str) and find_row(storage, each) is None for each in query.unlike
     )
+    words = load_words() if needs_texts else None
     found = search(
         storage,
         images=query.images,
@@ -68,7 +71,8 @@ def search_rows(
         columns=columns,
         exact=exact,
         encoder=_LazyEncoder(load_encoder),
-        clip=load_clip() if needs_texts else None,
+        clip=load_clip() if needs_texts and words is None else None,
+        words=words,
     )
     return SearchResults(
         found.table,

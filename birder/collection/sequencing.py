@@ -21,6 +21,7 @@ from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE
 from birder.collection.storage import Storage
 from birder.collection.times import Shift, Times, make_shift, read_times, shifted_rows, write_times
 from birder.errors import CollectionError, ConfigError
+from birder.words import counted
 
 _FIRST, _LAST = (
     int((each - datetime(1970, 1, 1)) / timedelta(microseconds=1))
@@ -178,7 +179,8 @@ def shift_time(
         moving = mine & timed
         if not moving.any():
             raise CollectionError(
-                f"Nothing was changed: of {int(mine.sum()):,} rows that match, none has a time. Check the filter."
+                f"Nothing was changed: of {counted(int(mine.sum()), 'row that matches', 'rows that match')}, none has "
+                "a time. Check the filter."
             )
         micros = delta // timedelta(microseconds=1)
         before = _micros(table)

@@ -36,6 +36,7 @@ from birder.collection.disk import (
     storing,
 )
 from birder.collection.flush import flushing
+from birder.collection.in_place import change_columns
 from birder.collection.inventory import Index, Shard, add_shards, forget_shards
 from birder.collection.moving import finish
 from birder.collection.pending import copy_with_labels, relabelled
@@ -76,11 +77,15 @@ __all__ = [
 
 
 class _Folded(NamedTuple):
-    """How many rows got labels, up to which offset of the journal, and which version of the rows has them."""
+    """How many rows got labels, up to which offset of the journal, and which version of the rows has them.
+
+    From the version `since` to that one, the rows changed in labels alone.
+    """
 
     rows: int
     offset: int
     version: int
+    since: int
 
 
 class Storage(Committed):
@@ -220,7 +225,7 @@ class Storage(Committed):
             folded = self._fold()
         if folded is None:
             return 0
-        self.journal.folded(folded.offset, folded.version)
+        self.journal.folded(folded.offset, folded.version, folded.since)
         return folded.rows
 
     @contextlib.contextmanager
@@ -248,7 +253,7 @@ class Storage(Committed):
                     if folded is None:
                         yield self.journal.offset
                         return
-                    append({"fold": folded.offset, "version": folded.version})
+                    append({"fold": folded.offset, "version": folded.version, "since": folded.since})
 
     def write(self, rows: Sequence[Row], failures: Sequence[Failure] = (), former: Former = NOTHING_FORMER) -> None:
         """Commit rows and failures; within `writing` only. Each uri comes once.
@@ -279,9 +284,8 @@ class Storage(Committed):
         rows
             `uri` or `id`, by which the rows are found, and the columns to write, which must be there.
         """
-        key = "uri" if "uri" in rows.column_names else "id"
         with storing(self.path):
-            self._images.merge_insert(key).when_matched_update_all().execute(rows)
+            self._images.merge_insert(_key(rows)).when_matched_update_all().execute(rows)
 
     def update_uris(self, rows: pa.Table) -> None:
         """Give rows other uris, in one commit; `rows` has `id` and `uri`. Within `writing` only."""
@@ -305,7 +309,7 @@ class Storage(Committed):
         """
         with self.writing():
             self.add_columns({field.name: field.type for field in rows.schema if field.name not in ("uri", "id")})
-            self.update(rows)
+            self._change(rows)
 
     def save_predictions(
         self,
@@ -409,10 +413,16 @@ class Storage(Committed):
         if not cells:
             return None
         self.add_columns(dict.fromkeys((name for name in cells if name not in self.columns), pa.string()))
+        since = self.version
         changed = relabelled(self._rows, cells)
         if changed.num_rows:
-            self.update(changed)
-        return _Folded(int(changed.num_rows), end, self.version)
+            self._change(changed)
+        return _Folded(int(changed.num_rows), end, self.version, since)
+
+    def _change(self, rows: pa.Table) -> None:
+        """Change columns of existing rows as `update` does, in several commits, of which one changes them."""
+        with storing(self.path):
+            change_columns(self._images, rows, _key(rows))
 
     @contextlib.contextmanager
     def _holding(self) -> Iterator[None]:
@@ -443,3 +453,8 @@ class Storage(Committed):
         """Read the rows from where `open_images` finds them from now on."""
         self._table = open_images(self.path)
         self.__dict__.pop("_async_rows", None)
+
+
+def _key(rows: pa.Table) -> str:
+    """The column by which rows to change are found."""
+    return "uri" if "uri" in rows.column_names else "id"

@@ -27,10 +27,13 @@ Codes = npt.NDArray[np.int64]
 Progress = Callable[[float], None]
 
 STRENGTHS: tuple[float, ...] = tuple(float(f"{10 ** (power / 2):.6g}") for power in range(-8, 5))
-"""The strengths to choose from: 13 values from 1e-4 to 1e2, two for each power of ten."""
+"""The strengths to choose from: 13 values from 1e-4 to 1e2, two for each power of ten, these at even places."""
 LOOSE, JUDGED, TIGHT = 5e-4, 5e-5, 1e-6
 """Where the solver stops: the largest part of the scaled gradient, divided by the square root of N. Loose fits compare
 strengths, judged ones name the held-out rows, and the tight one is kept."""
+_FIRST = 4
+"""Where the search begins: the place of 0.01."""
+_USUALLY_TRIED = 6
 _CLEARLY_HIGHER = 1.02
 _CELLS_TO_CHOOSE = 2**33
 _CELLS_IN_DOUBLE = 2**30
@@ -65,9 +68,10 @@ class Chosen:
     strength
         The one with the lowest log loss on held-out rows.
     losses
-        Strength -> mean log loss of the held-out rows after the best temperature, for those that were tried: in
-        ascending order until the loss had risen by 2 % above its minimum. After the temperature, because the classifier
-        gets one; before it, weak penalties look better merely because their logits are larger.
+        Strength -> mean log loss of the held-out rows after the best temperature, for those that were tried, in
+        ascending order: powers of ten from 0.01 on, up and down until the loss has risen by 2 % above its minimum, and
+        the two values beside the best. After the temperature, because the classifier gets one; before it, weak
+        penalties look better merely because their logits are larger.
     rows
         How many rows the strength was chosen on: all, or a part drawn alike from each class and fold where N x D x C is
         above 2^33.
@@ -285,26 +289,42 @@ def choose(
     for fold in range(int(folds.max()) + 1):
         problems.append(_Problem(X, y, some[apart[some] != fold], classes, double=False))
         held_out.append(some[folds[some] == fold])
-    layers: list[Layer | None] = [None] * len(problems)
-    best: list[Layer | None] = []
-    losses: dict[float, float] = {}
     judged = np.concatenate(held_out)
-    for number, strength in enumerate(STRENGTHS):
-        logits = []
-        for fold, (problem, rows) in enumerate(zip(problems, held_out, strict=True)):
-            layer = layers[fold] = problem.fit(strength, tolerance=LOOSE, start=layers[fold])
-            logits.append(layer.logits(X[rows]))
-        together = np.concatenate(logits)
-        losses[strength] = log_loss(together, y[judged], temperature(together, y[judged]))
-        if losses[strength] <= min(losses.values()):
-            best = list(layers)
-        told(0.6 * (number + 1) / len(STRENGTHS))
-        if losses[strength] > _CLEARLY_HIGHER * min(losses.values()):
-            break
-    strength = min(losses, key=lambda each: losses[each])
+    losses: dict[float, float] = {}
+    fitted: dict[int, list[Layer]] = {}
+
+    def loss_at(place: int) -> float:
+        """The loss of a strength, its fits begun at the nearest ones that are kept."""
+        strength = STRENGTHS[place]
+        if strength not in losses:
+            starts = fitted[min(fitted, key=lambda kept: abs(kept - place))] if fitted else None
+            fitted[place] = [
+                problem.fit(strength, tolerance=LOOSE, start=starts[fold] if starts else None)
+                for fold, problem in enumerate(problems)
+            ]
+            pairs = zip(fitted[place], held_out, strict=True)
+            logits = np.concatenate([layer.logits(X[rows]) for layer, rows in pairs])
+            losses[strength] = log_loss(logits, y[judged], temperature(logits, y[judged]))
+            best = min(fitted, key=lambda kept: losses[STRENGTHS[kept]])
+            for kept in set(fitted) - {best, place, _FIRST}:
+                del fitted[kept]
+            told(0.6 * min(len(losses) / _USUALLY_TRIED, 1.0))
+        return losses[strength]
+
+    for places in (range(_FIRST, len(STRENGTHS), 2), range(_FIRST, -1, -2)):  # powers of ten, up and down
+        for place in places:
+            if loss_at(place) > _CLEARLY_HIGHER * min(losses.values()):
+                break
+    best = min(fitted, key=lambda kept: losses[STRENGTHS[kept]])
+    for place in (best - 1, best + 1):
+        if 0 <= place < len(STRENGTHS):
+            loss_at(place)
+    best = min(fitted, key=lambda kept: losses[STRENGTHS[kept]])
+    strength, starts = STRENGTHS[best], fitted[best]
+    fitted.clear()
     everything = len(some) == len(X)
     out_of_fold = np.zeros((len(X), classes), np.float32)
-    for fold, start in enumerate(best):
+    for fold, start in enumerate(starts):
         rows = np.flatnonzero(folds == fold)
         if everything:
             problem = problems[fold]
@@ -313,8 +333,8 @@ def choose(
             problem = _Problem(X, y, np.flatnonzero(apart != fold), classes, double=False)
         layer = problem.fit(strength, tolerance=JUDGED, start=start)
         out_of_fold[rows] = layer.logits(X[rows])
-        told(0.6 + 0.4 * (fold + 1) / len(best))
-    return Chosen(strength, losses, len(some), out_of_fold, layer)
+        told(0.6 + 0.4 * (fold + 1) / len(starts))
+    return Chosen(strength, dict(sorted(losses.items())), len(some), out_of_fold, layer)
 
 
 def temperature(logits: Floats, y: Codes) -> float:

@@ -19,6 +19,7 @@ from birder.formats.names import LABEL, namer
 from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
 from birder.sources import uri_to_name
+from birder.words import counted
 
 NO_LABEL = -1
 CLASSES = b"class_to_idx"
@@ -59,11 +60,15 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool, by: st
             count += table.num_rows
             unnamed += labels.count(NO_LABEL)
             stems.update(PurePosixPath(sample).stem for sample in samples)
-    summary = f"{count:,} rows of {len(positions):,} classes in {to}."
+    summary = f"{counted(count, 'row')} of {counted(len(positions), 'class', 'classes')} in {to}."
     if unnamed:
-        summary += f"\n{unnamed:,} rows have no {by}: their label is {NO_LABEL}."
+        summary += (
+            f"\n{counted(unnamed, 'row has', 'rows have')} no {by}: {'its' if unnamed == 1 else 'their'} label is "
+            f"{NO_LABEL}."
+        )
     if len(stems) < count:
         summary += (
-            f"\n{count - len(stems):,} rows have the file name of another: birder.eval tells images apart by file name."
+            f"\n{counted(count - len(stems), 'row has', 'rows have')} the file name of another: "
+            "birder.eval tells images apart by file name."
         )
     return ExportReport(summary)

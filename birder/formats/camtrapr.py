@@ -28,6 +28,7 @@ from birder.formats.names import classifier_of
 from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
 from birder.sources import image_of, readable, uri_to_path
+from birder.words import counted
 
 _DELTAS = ("delta.time.secs", "delta.time.mins", "delta.time.hours", "delta.time.days")
 COLUMNS = (
@@ -51,8 +52,12 @@ class Record:
 
     Attributes
     ----------
-    station, species
-        The deployment, and the scientific name, else the label or prediction; "human" and "vehicle", too.
+    station
+        The deployment.
+    kind
+        "animal", "human", "vehicle" or "unknown", as in Camtrap DP: only those of animals are of a species.
+    species
+        The scientific name, else the label or prediction; "human" and "vehicle", too.
     moment
         When the first of its images was taken, in whole seconds.
     directory, file
@@ -64,6 +69,7 @@ class Record:
     """
 
     station: str
+    kind: str
     species: str
     moment: datetime
     directory: str
@@ -115,6 +121,7 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool, folder
                 continue
             record = Record(
                 station,
+                line["observationType"],
                 line.get("scientificName") or line["observationType"],
                 first[TIME_OF_IMAGE].replace(microsecond=0),
                 *_place(first["uri"]),
@@ -125,7 +132,8 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool, folder
             records[key] = _joined(records[key], record) if key in records else record
     if homeless:
         raise ConfigError(
-            f"{homeless:,} records have no deployment, so that their station is not known. Embed with "
+            f"{counted(homeless, 'record has', 'records have')} no deployment, so that the station is not known. "
+            "Embed with "
             "--deployment-from, give it with birder label --set deployment=NAME, or leave these rows out with --where "
             "'deployment IS NOT NULL'."
         )
@@ -138,10 +146,25 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool, folder
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(table_lines(records[key] for key in sorted(records)))
-    said = f"{len(records):,} records of {len({each.species for each in records.values()}):,} species "
-    said += f"at {len({each.station for each in records.values()}):,} stations in {to}."
-    said += f"\n{blank:,} blank sequences or images were left out." if blank else ""
-    said += f"\n{len(untimed):,} images with a name but without a time were left out." if untimed else ""
+    written = list(records.values())
+    others = {kind: sum(each.kind == kind for each in written) for kind in ("human", "vehicle", "unknown")}
+    said = (
+        f"{counted(len(written), 'record')} of {len({each.species for each in written if each.kind == 'animal'}):,} "
+        "species "
+    )
+    said += f"at {counted(len({each.station for each in written}), 'station')} in {to}."
+    if any(others.values()):
+        kinds = ", ".join(f"{count:,} of {kind}" for kind, count in others.items() if count)
+        said += f"\nAmong the records, {kinds}: camtrapR leaves them out with exclude."
+    said += (
+        f"\n{counted(blank, 'blank sequence or image was', 'blank sequences or images were')} left out."
+        if blank
+        else ""
+    )
+    named = counted(
+        len(untimed), "image with a name but without a time was", "images with a name but without a time were"
+    )
+    said += f"\n{named} left out." if untimed else ""
     return ExportReport(said)
 
 

@@ -12,6 +12,7 @@ from birder.collection.storage import Storage
 from birder.files import replacing
 from birder.formats.snapshot import Snapshot, as_text
 from birder.formats.table import ExportReport
+from birder.words import counted
 
 
 def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool) -> ExportReport:
@@ -24,7 +25,7 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool) -> Exp
         for table in rows.batches(names):
             writer.write_table(pa.table([_plain(column) for column in table.columns], schema=schema))
             count += table.num_rows
-    return ExportReport(f"{count:,} rows in {to}.")
+    return ExportReport(f"{counted(count, 'row')} in {to}.")
 
 
 def _csv_type(type_: pa.DataType) -> pa.DataType:

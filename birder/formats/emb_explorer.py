@@ -21,6 +21,7 @@ from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
 from birder.sources import is_url, uri_to_name
 from birder.taxonomy import RANKS
+from birder.words import counted
 
 _NOT_EXPORTED = (*VECTORS, "id", "uri", "sha256", "bytes", "modified", "etag", LABEL_SOURCE)
 
@@ -61,7 +62,7 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool, images
                 places = _locations(table, columns["identifier"], images_at)
                 arrays[list(columns).index("identifier")] = pa.chunked_array([pa.array(places, pa.string())])
             writer.write_table(pa.table(arrays, schema=schema))
-    return ExportReport(f"{count:,} rows in {to}.")
+    return ExportReport(f"{counted(count, 'row')} in {to}.")
 
 
 def _locations(table: pa.Table, column: str, images_at: str | None) -> list[str | None]:

@@ -21,6 +21,7 @@ from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
 from birder.sources import uri_to_name
 from birder.sources.thumbnails import thumbnails
+from birder.words import counted
 
 Points = Mapping[str, tuple[float, float]]
 """The points of a map, x and y by id."""
@@ -65,7 +66,9 @@ def export(
         f"; {done.off_map:,} are not on the map (birder map DIR --recompute) and were left out" if done.off_map else ""
     )
     bare = f"; {done.without_image:,} have no thumbnail, as the image cannot be read" if done.without_image else ""
-    return ExportReport(f"{done.rows:,} rows in {to}{left_out}{bare}. Open it with: embedding-atlas {to} --x x --y y")
+    return ExportReport(
+        f"{counted(done.rows, 'row')} in {to}{left_out}{bare}. Open it with: embedding-atlas {to} --x x --y y"
+    )
 
 
 @dataclass

@@ -28,6 +28,7 @@ from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
 from birder.sources import Box, Source, as_number, read_json, readable
 from birder.sources.manifest import resolve
+from birder.words import counted
 
 _OPTIONAL = ("classification_categories", "classification_category_descriptions")
 _BOX = ("box_x", "box_y", "box_width", "box_height")
@@ -122,8 +123,8 @@ def export(
     info["classification_completion_time"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     with replacing(to, force=force) as draft:
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    left = f"; {unmatched:,} predictions match no detection" if unmatched else ""
-    return ExportReport(f"{merged:,} detections have a classification in {to}{left}.")
+    left = f"; {counted(unmatched, 'prediction matches', 'predictions match')} no detection" if unmatched else ""
+    return ExportReport(f"{counted(merged, 'detection has', 'detections have')} a classification in {to}{left}.")
 
 
 def _read(path: str | Path) -> dict[str, Any]:

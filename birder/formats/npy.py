@@ -10,6 +10,7 @@ import pyarrow as pa
 from birder.errors import ConfigError
 from birder.formats.embeddings import TableInMemory
 from birder.sources.table import NAME_COLUMNS, URL_COLUMNS, read_table
+from birder.words import counted
 
 _NAMES = (*NAME_COLUMNS, *URL_COLUMNS, "filepath", "image_path", "sample")
 
@@ -46,7 +47,8 @@ def read_embeddings(file: Path, table: Path | None = None, names: str | None = N
         described = read_table(table, (names,) if names else _NAMES)
         if len(described.names) != len(array):
             raise ConfigError(
-                f"{table} has {len(described.names):,} rows, but {file} has {len(array):,} embeddings. The table needs "
+                f"{table} has {counted(len(described.names), 'row')}, but {file} has "
+                f"{counted(len(array), 'embedding')}. The table needs "
                 "a row for each, in the same order."
             )
         columns["file_name"] = pa.array(described.names, pa.string())

@@ -17,6 +17,7 @@ from birder.collection.storage import Storage
 from birder.files import replacing
 from birder.formats.snapshot import Snapshot, as_text
 from birder.formats.table import ExportReport
+from birder.words import counted
 
 CARD = "birder.model"
 _EPOCH = "datetime64[us]"
@@ -41,7 +42,7 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool) -> Exp
                 _write_vectors(archive, rows, column, count)
             else:
                 _write_column(archive, rows, column.name, count)
-    return ExportReport(f"{count:,} rows in {to}.")
+    return ExportReport(f"{counted(count, 'row')} in {to}.")
 
 
 def _write_vectors(archive: zipfile.ZipFile, rows: Snapshot, column: pa.Field, count: int) -> None:

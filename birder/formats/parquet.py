@@ -16,6 +16,7 @@ from birder.formats.embeddings import UnreadableFile
 from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
 from birder.sources import Source, stamp_of
+from birder.words import counted
 
 
 def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool) -> ExportReport:
@@ -30,7 +31,7 @@ def export(collection: Storage, rows: Snapshot, to: Path, *, force: bool) -> Exp
         for table in rows.batches():
             writer.write_table(table.cast(schema))
             count += table.num_rows
-    return ExportReport(f"{count:,} rows in {to}.")
+    return ExportReport(f"{counted(count, 'row')} in {to}.")
 
 
 def read_embeddings(file: Path) -> ParquetFiles:

@@ -31,13 +31,15 @@ _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 class JpegHeader(NamedTuple):
     """What stands before a JPEG's first scan: width and height as stored, components, whether all scans are kept.
 
-    `scans` is where the first begins. Where there are several, the decoder keeps the coefficients of the whole image.
+    `frame` and `scans` are where its frame header and its first scan begin. Where there are several scans, the decoder
+    keeps the coefficients of the whole image.
     """
 
     width: int
     height: int
     components: int
     several: bool
+    frame: int
     scans: int
 
 
@@ -62,7 +64,7 @@ def is_bounded(data: bytes) -> bool:
 
 def jpeg_header(data: bytes) -> JpegHeader | None:
     """Read the markers up to the first scan; None if no camera or program writes such markers."""
-    frame: tuple[int, int, int, bool] | None = None
+    frame: tuple[int, int, int, bool, int] | None = None
     place, exifs = 2, 0
     for _ in range(_MOST_MARKERS):
         head = data[place : place + 4]
@@ -80,13 +82,13 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
             if frame is not None or length < 8:
                 return None
             height, width, components = struct.unpack_from(">HHB", data[place + 5 : place + 10].ljust(5, b"\0"))
-            frame = width, height, components, marker in _PROGRESSIVE
+            frame = width, height, components, marker in _PROGRESSIVE, place
         elif marker == _SCAN:
             if frame is None or exifs > 1:
                 return None
-            width, height, components, progressive = frame
+            width, height, components, progressive, begin = frame
             several = progressive or data[place + 4 : place + 5] != bytes([components])
-            return JpegHeader(width, height, components, several, place)
+            return JpegHeader(width, height, components, several, begin, place)
         place += 2 + length
     return None
 

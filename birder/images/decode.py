@@ -13,9 +13,10 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from birder.errors import ImageError
-from birder.images.bounded import count_scans, jpeg_header
+from birder.images.bounded import JpegHeader, count_scans, jpeg_header
 from birder.images.guard import MAX_PIXELS, decoding, formats, pillow_guard
 from birder.images.reasons import MEANINGLESS, why_undecodable, why_unidentified
+from birder.images.scans import for_an_eighth
 
 try:
     import pillow_heif
@@ -96,9 +97,17 @@ def _decode(data: bytes, draft: tuple[int, int] | None, take: Callable[[int, int
         # A PNG's EXIF may come after its pixels, so that asking for it decodes them: that has to wait, for the memory
         # and because an error that asking hides is one that decoding shows no more.
         told = None if image.format == "PNG" else (read_exif(image), _orientation(image))
-        amount = _coefficients(data, image) if jpeg else 0
+        header = jpeg_header(data) if jpeg else None
+        amount = _coefficients(data, image, header) if jpeg else 0
         if draft is not None and jpeg and image.mode in ("RGB", "L"):
-            image.draft(None, _as_stored(draft, _orientation(image)))
+            needed = _as_stored(draft, _orientation(image))
+            image.draft(None, needed)
+            if header is not None and image.format == "JPEG" and _is_an_eighth(image.width, width):
+                less = for_an_eighth(data, header)
+                if less is not None:
+                    amount += len(less)
+                    image = Image.open(io.BytesIO(less), formats=["JPEG"])
+                    image.draft(None, needed)
         amount += _memory(image)
     take(amount, width * height)
     with pillow_guard:
@@ -122,12 +131,16 @@ def _check_pixels(width: int, height: int) -> None:
         raise ImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}: refused as a decompression bomb")
 
 
-def _coefficients(data: bytes, image: Image.Image) -> int:
+def _is_an_eighth(drafted: int, width: int) -> bool:
+    """Whether an image is drafted to 1/8 of its width, and certainly not to 1/4."""
+    return drafted == -(-width // 8) < -(-width // 4)
+
+
+def _coefficients(data: bytes, image: Image.Image, header: JpegHeader | None) -> int:
     """The bytes that a JPEG's decoder takes for the scans that it must see before it can give a pixel.
 
     Too many of them are refused, for an empty scan takes ten bytes of the file and costs a pass over the whole image.
     """
-    header = jpeg_header(data)
     if header is None:
         return 8 * image.width * image.height
     if (header.width, header.height) != image.size:

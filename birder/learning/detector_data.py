@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from birder.errors import ConfigError
 from birder.images.open import IMAGE_EXTENSIONS
+from birder.words import counted
 
 MAX_JSON, MAX_XML = 4 * 2**30, 16 * 2**20  # bytes
 Corners = npt.NDArray[np.float32]
@@ -235,7 +236,10 @@ class _Notes:
     def lines(self) -> tuple[str, ...]:
         if not self.left_out:
             return ()
-        return (f"{self.left_out:,} boxes without area on their image were left out, the first on {self.first}.",)
+        return (
+            f"{counted(self.left_out, 'box without area on its image was', 'boxes without area on their image were')} "
+            f"left out, the first on {self.first}.",
+        )
 
 
 def _boxed(

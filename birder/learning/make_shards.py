@@ -36,6 +36,7 @@ from birder.pipeline.decode import UNREADABLE, cut, why_unreadable
 from birder.sources import Box, is_url, read_source
 from birder.sources.row_images import RowImages, place_of
 from birder.sources.source import box_of
+from birder.words import counted
 
 Progress = Callable[[str, float], None]
 
@@ -75,7 +76,7 @@ class ShardsMade:
     def __str__(self) -> str:
         counts = Counter(each["split"] for each in self.manifest["shards"])
         written = " and ".join(
-            f"{self.records(split):,} samples for {use} in {counts[split]} shard{'' if counts[split] == 1 else 's'}"
+            f"{counted(self.records(split), 'sample')} for {use} in {counted(counts[split], 'shard')}"
             for split, use in zip(_SPLITS, ("training", "validation"), strict=True)
         )
         left_out = "".join(f" Left out: {count:,} with {why}." for why, count in self.manifest["left_out"].items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -103,10 +104,14 @@ class Parallel:
         """Whether a flag is set in any process."""
         return flag if self.processes == 1 else bool(self.add(torch.tensor([float(flag)])).item())
 
+    def gathered(self, found: Any) -> list[Any]:
+        """What each process found, as JSON holds it, in the order of the processes."""
+        if self.processes == 1:
+            return [found]
+        all_found: list[Any] = [None] * self.processes
+        dist.all_gather_object(all_found, found)
+        return all_found
+
     def together(self, found: Mapping[str, str]) -> dict[str, str]:
         """What all processes found."""
-        if self.processes == 1:
-            return dict(found)
-        all_found: list[dict[str, str]] = [{} for _ in range(self.processes)]
-        dist.all_gather_object(all_found, dict(found))
-        return {key: value for each in all_found for key, value in each.items()}
+        return {key: value for each in self.gathered(dict(found)) for key, value in each.items()}

@@ -26,6 +26,7 @@ from birder.learning.ranks import taxonomy_of_file
 from birder.learning.splits import columns_for_groups, find_groups, make_folds
 from birder.naming.taxon_texts import clean_taxon, taxon_texts
 from birder.taxonomy import COMMON_NAME, RANKS, ranks_in, species_name
+from birder.words import counted
 
 Mask = npt.NDArray[np.bool_]
 
@@ -271,5 +272,5 @@ def _held_out(
     alone = len(set(folds.unjudged) - set(taxa[held_out].tolist()))
     if not folds.count or not alone:
         return held_out, (*groups.how, sentence)
-    taxa_alone = f"{alone:,} taxon has" if alone == 1 else f"{alone:,} taxa have"
+    taxa_alone = counted(alone, "taxon has", "taxa have")
     return held_out, (*groups.how, sentence, f"{taxa_alone} all images in one group, and stay in training.")

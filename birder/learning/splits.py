@@ -25,6 +25,7 @@ from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
 from birder.vectors import unit
+from birder.words import counted
 
 Kind = Literal["columns", "deployment", "sequences", "duplicates", "random"]
 Split = Literal["groups", "random"]
@@ -161,7 +162,7 @@ def find_groups(
     before = _number(codes)
     joined, through = _joined(storage, rows, embeddings, codes)
     groups = int(joined.max()) + 1 if count else 0
-    how = [sentence.replace("{count}", _of(groups, "group")) for sentence in sentences]
+    how = [sentence.replace("{count}", counted(groups, "group")) for sentence in sentences]
     if kind != "duplicates" and groups < before:
         how.append(
             f"Groups that share identical or nearly identical images (cosine {NEAR} or more) are joined: "
@@ -227,7 +228,7 @@ def _first_groups(rows: pa.Table, column: str, group_by: Sequence[str]) -> tuple
         codes, missing = _combined(rows, group_by)
         sentences = [f"Images are grouped by {_listed(group_by)}: {{count}}."]
         if missing:
-            sentences.append(f"{_of(missing, 'image')} without a value there: each is a group of its own.")
+            sentences.append(f"{counted(missing, 'image')} without a value there: each is a group of its own.")
         return codes, "columns", sentences
     sequence, untimed, place = _sequences(rows, column)
     deployment = _first_with_values(rows, DEPLOYMENT)
@@ -238,7 +239,7 @@ def _first_groups(rows: pa.Table, column: str, group_by: Sequence[str]) -> tuple
             known = _values(rows, deployment) >= 0
             codes = np.where(known, codes, sequence + count)
             sentences.append(
-                f"{_of(missing, 'image')} without a deployment: grouped by sequences, {SECONDS} seconds apart."
+                f"{counted(missing, 'image')} without a deployment: grouped by sequences, {SECONDS} seconds apart."
             )
         return _renumbered(codes), "deployment", sentences
     if untimed < count:
@@ -248,7 +249,7 @@ def _first_groups(rows: pa.Table, column: str, group_by: Sequence[str]) -> tuple
         ]
         if untimed:
             sentences.append(
-                f"{_of(untimed, 'image')} without a time: each is a group of its own, unless it has a duplicate."
+                f"{counted(untimed, 'image')} without a time: each is a group of its own, unless it has a duplicate."
             )
         return sequence, "sequences", sentences
     return (
@@ -260,7 +261,7 @@ def _first_groups(rows: pa.Table, column: str, group_by: Sequence[str]) -> tuple
             "figures look better than they are. If a column says what belongs together (a site, an individual), use "
             "--group-by COLUMN.",
             f"Identical and nearly identical images (cosine {NEAR} or more) are one group: {{count}} of "
-            f"{_of(count, 'image')}.",
+            f"{counted(count, 'image')}.",
         ],
     )
 
@@ -443,10 +444,6 @@ def _parted(fold_of: Codes, pairs: npt.NDArray[np.int64]) -> Codes:
 
 def _number(codes: Codes) -> int:
     return int(codes.max()) + 1 if len(codes) else 0
-
-
-def _of(count: int, thing: str) -> str:
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _listed(names: Sequence[str]) -> str:

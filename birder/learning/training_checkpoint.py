@@ -114,18 +114,14 @@ class TrainingFolder:
             Its record is damaged.
         """
         if resume:
-            before = _read_json(self.path / _ASKED)
-            differ = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
-            if differ:
-                told = ", ".join(f"{key} (then {_shown(before.get(key))})" for key in differ)
+            if differ := differences(read_asked(self.path / _ASKED), asked):
                 raise ConfigError(
-                    f"The training in {self.path} was begun with another {told}. Ask for the same again, or begin anew "
-                    "with --force."
+                    f"The training in {self.path} was begun with another {differ}. Ask for the same again, or begin "
+                    "anew with --force."
                 )
             return True
         self.forget()
-        with replacing(self.path / _ASKED, durable=True) as draft:
-            draft.write_text(json.dumps(asked, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        write_asked(self.path / _ASKED, asked)
         return False
 
     def forget(self) -> None:
@@ -208,7 +204,20 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, kept: Tensors) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """The names of what is asked for otherwise than before, each with what it was then; empty if nothing is."""
+    differ = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
+    return ", ".join(f"{key} (then {_shown(before.get(key))})" for key in differ)
+
+
+def write_asked(file: Path, asked: Mapping[str, Any]) -> None:
+    """Keep what was asked for."""
+    with replacing(file, durable=True) as draft:
+        draft.write_text(json.dumps(asked, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_asked(file: Path) -> dict[str, Any]:
+    """Read it again; `WeightsError` if it is damaged."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

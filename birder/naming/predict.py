@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -20,6 +20,7 @@ from birder.inference.engine_torch import find_device
 from birder.naming.by_classifier import ClassifierNames, backbone_told
 from birder.naming.by_examples import ExampleNames, hold_out, name_by_examples
 from birder.naming.by_texts import TextNames, name_by_texts
+from birder.naming.by_words import WordNames
 from birder.naming.default_model import default_clip
 from birder.naming.inputs import (
     IMAGES_AT_ONCE,
@@ -35,6 +36,7 @@ from birder.naming.method import DEFAULT_METHOD
 from birder.naming.prompts import OPENAI_TEMPLATES, TextType
 from birder.weights.clip import LoadedClip
 from birder.weights.resolve import resolve
+from birder.words import counted
 
 FIRST = 5
 """Names among which the right one is looked for in a check on held-out examples."""
@@ -78,7 +80,7 @@ class Namer:
         Uris of rows of the collection that are not named: they are the examples.
     """
 
-    names: TextNames | ExampleNames | ClassifierNames
+    names: TextNames | ExampleNames | ClassifierNames | WordNames
     batches: Batches
     model: str
     sha256: str
@@ -158,7 +160,7 @@ def by_texts(
         progress=progress,
     )
     groups = f" in {names.groups.names.num_rows:,} groups" if names.groups else ""
-    choice = f"{names.labels.names.num_rows:,} labels{groups}"
+    choice = f"{counted(names.labels.names.num_rows, 'label')}{groups}"
     if collection is None:
         return Namer(names, image_features(images, clip, on_unreadable, batch_size), clip.name, clip.sha256, choice)
     batches = stored_features(collection, clip, where=where)
@@ -277,6 +279,32 @@ def by_classifier(
         )
     batches = image_embeddings(images, encoder.embed_one, on_unreadable)
     return Namer(names, batches, names.name, names.sha256, names.description, notes)
+
+
+def by_words(
+    names: WordNames,
+    collection: Storage | None,
+    images: Sequence[str],
+    on_unreadable: OnUnreadable,
+    *,
+    where: Filter | None = None,
+    encoder: Encoder | None = None,
+    device: str | None = None,
+) -> Namer:
+    """Name the rows of a collection, or image files, by words for a model's classes; as `by_classifier`.
+
+    Parameters
+    ----------
+    names
+        The words, from `birder.naming.by_words.name_by_words`.
+    collection, images, on_unreadable, where, encoder, device
+        As for `by_classifier`.
+    """
+    words = names.words
+    classifier = ClassifierNames(words.classifier, words.model, words.sha256, words.source)
+    namer = by_classifier(classifier, collection, images, on_unreadable, where=where, encoder=encoder, device=device)
+    choice = f"{len(names.places):,} labels, among {namer.choice}"
+    return replace(namer, names=names, choice=choice, notes=(*namer.notes, names.note))
 
 
 @dataclass(frozen=True)

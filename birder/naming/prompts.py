@@ -9,8 +9,8 @@ from birder.errors import ConfigError, UnknownNameError
 from birder.taxonomy import COMMON_NAME, RANKS, taxon_of
 
 # OpenAI's 80 templates for ImageNet (Radford et al., arXiv 2103.00020, section 3.1.4), as published with CLIP in
-# notebooks/Prompt_Engineering_for_ImageNet.ipynb of github.com/openai/CLIP (MIT). BioCLIP's zero-shot evaluation and
-# TreeOfLife's published text embeddings use them too.
+# notebooks/Prompt_Engineering_for_ImageNet.ipynb of github.com/openai/CLIP (MIT). pybioclip and TreeOfLife's published
+# text embeddings use them too.
 OPENAI_TEMPLATES: tuple[str, ...] = (
     "a bad photo of a {}.",
     "a photo of many {}.",
@@ -93,6 +93,8 @@ OPENAI_TEMPLATES: tuple[str, ...] = (
     "a photo of a small {}.",
     "a tattoo of the {}.",
 )
+BIOCLIP_TEMPLATES: tuple[str, ...] = ("a photo of {}.", *OPENAI_TEMPLATES)
+"""The 81 templates by which BioCLIP and BioCLIP 2 were evaluated (src/training/imagenet_zeroshot_data.py of both)."""
 
 
 class TextType(StrEnum):

@@ -253,6 +253,19 @@ def rename_published_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Te
     return renamed
 
 
+def timm_modules() -> dict[str, str]:
+    """The modules with parameters, but for the classifier, by Birder's names -> timm's names."""
+    found = {"stem.0": "conv_stem", "stem.1": "bn1", "features.0.0": "conv_head", "features.0.1": "bn2"}
+    places = iter(_block_places())
+    for group, (_, blocks, _, _, expansion, _) in enumerate(_GROUPS):
+        convolutions = ("conv_pw", "conv_dw", "conv_pwl") if expansion > 1 else ("conv_dw", "conv_pw")
+        for i, (stage, place) in zip(range(blocks), places, strict=False):
+            for layer, convolution in enumerate(convolutions):
+                ours, theirs = f"body.{stage}.{place}.block.{layer}", f"blocks.{group}.{i}"
+                found |= {f"{ours}.0": f"{theirs}.{convolution}", f"{ours}.1": f"{theirs}.bn{layer + 1}"}
+    return found
+
+
 def _block_places() -> list[tuple[str, int]]:
     """Stage and index within it of each block, in order."""
     places: list[tuple[str, int]] = []

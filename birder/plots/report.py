@@ -15,11 +15,13 @@ from birder.plots import report_opening as opening
 from birder.plots import report_sections as sections
 from birder.plots.document import Section, page
 from birder.plots.report_pictures import Pictures, Thumbnails
+from birder.plots.report_published import published
 from birder.plots.report_training import training
 
 METRICS, PREDICTIONS, UNKNOWN, PAGE = "metrics.json", "predictions.parquet", "unknown.parquet", "report.html"
 _SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], pa.Table, Pictures], str]], ...] = (
     ("figures", "The figures", sections.figures),
+    ("published", "Beside what was published", published),
     ("training", "How it learned", training),
     ("comparison", "Two models on the same images", sections.comparison),
     ("protocols", "What the embeddings can tell apart", sections.protocols),

@@ -19,6 +19,8 @@ def title(evaluation: Mapping[str, Any]) -> str:
     """The question that the report answers."""
     asked = evaluation.get("asked", {})
     column = asked.get("column", "label")
+    if judged := evaluation.get("benchmark"):
+        return f"How good is {evaluation['model']['name']} on {judged['title']}?"
     if asked.get("predictions"):
         return f"How good are the names in {asked['predictions']}?"
     if asked.get("classifier"):
@@ -36,7 +38,9 @@ def head(evaluation: Mapping[str, Any]) -> str:
     aside = f'<aside aria-label="Notes"><h2>Before you use this figure</h2><ul>{shown}</ul></aside>' if notes else ""
     where = f", rows where <code>{text(asked['where'])}</code>" if asked.get("where") else ""
     sources = f"Judged against the labels in <b>{name(asked.get('column', 'label'))}</b>"
-    if asked.get("collection"):
+    if judged := evaluation.get("benchmark"):
+        sources = f"The benchmark <b>{name(judged['name'])}</b>, {int(judged['images']):,} images"
+    elif asked.get("collection"):
         sources += f" of {name(asked['collection'])}"
     return (
         f'<header><h1>{text(title(evaluation))}</h1><p class="asked">{sources}{where}.</p>'
@@ -46,7 +50,7 @@ def head(evaluation: Mapping[str, Any]) -> str:
 
 def _answer(evaluation: Mapping[str, Any]) -> str:
     found = evaluation.get("metrics", {}).get("top1")
-    if found is None:
+    if found is None or ("benchmark" in evaluation and "zero-shot" not in evaluation["protocols"]):
         return _first_protocol(evaluation)
     n, value = int(found["n"]), float(found["estimate"])
     classes = sum(each["n"] > 0 for each in evaluation.get("classes", ()))

@@ -50,6 +50,10 @@ FIGURES: dict[str, Figure] = {
     ),
     "accuracy": Figure("Right name (accuracy)", "images whose name is the label"),
     "coverage": Figure("Images with a name", "the others have no prediction, and count as wrong"),
+    "mean_over_tasks": Figure("Mean over tasks", "each task counts the same, however many images it has"),
+    "all_traits": Figure("All traits right", "images of which every trait is told right"),
+    "mean_accuracy_of_traits": Figure("Traits told right", "of all images and traits together"),
+    "macro_f1_as_published": Figure("Macro F1 as published", "the mean over the first two traits alone"),
     "map": Figure("Retrieval mAP", "mean average precision of a search by each image"),
     "ami": Figure("Cluster AMI", "agreement of clusters with labels, corrected for chance; 0 is chance", False),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
+import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from birder.server.routes import ROUTERS
 from birder.server.security import LOOPBACK_NAMES, Guard, check_token
 from birder.server.site import Site
 from birder.version import __version__
+
+_PAGE_FIRST = 2.0  # seconds in which nothing else takes the processor from the first page
 
 
 def create_app(
@@ -67,7 +70,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=_warm_up, daemon=True).start()
+        threading.Thread(target=_warm_up, args=(site,), daemon=True).start()
         yield
         site.stop()
 
@@ -94,8 +97,10 @@ def create_app(
     return app
 
 
-def _warm_up() -> None:
-    """Import what the first search needs, while the page shows its first images."""
+def _warm_up(site: Site) -> None:
+    """Prepare finding images by their ids, then import what the first search needs, while the page shows the first."""
+    site.catalogue.current().position("")
+    time.sleep(_PAGE_FIRST)
     importlib.import_module("birder.collection.search")
 
 

@@ -7,10 +7,12 @@ are applied to the columns; a filter is applied to them in a small table of thei
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +24,17 @@ import pyarrow.compute as pc
 from birder.collection.filter import Filter, as_filter, quoted
 from birder.collection.in_memory import rows_in_memory
 from birder.collection.journal import Cells, Journal
-from birder.collection.reading import RowReader
-from birder.collection.schema import LABEL_SOURCE
+from birder.collection.schema import LABEL_SOURCE, VECTORS
 from birder.collection.storage import Storage
 from birder.errors import BirderError, unknown_name
-
-Positions = npt.NDArray[np.int64]
-"""Rows of a snapshot, as numbers."""
+from birder.server.encoded import Positions, decoded, encoded, replaced, sorted_positions, value_type
+from birder.server.id_index import IdIndex
 
 _CHECK_EVERY = 0.5  # seconds between checks for a new version
 _MOST_NAMED = 2000  # rows with pending labels that a filter names by their ids
 _FILTERS = 64  # results of filters that a snapshot remembers
+_FIRST = ("id", "uri")
+_COLUMNS_AT_ONCE = 4
 
 
 class Snapshot:
@@ -45,38 +47,73 @@ class Snapshot:
     labels_until
         The bytes of the journal of labels that are in this.
     table
-        All columns but the embedding, one row an image, sorted by uri; frames of a video in the order of time.
+        All columns but the embedding, one row an image, sorted by uri; frames of a video in the order of time. Texts
+        that repeat are numbers of a dictionary: `birder.server.encoded`.
+    ids
+        Their ids, to find rows by; the same object for as long as the rows are the same.
     collection
         For searches among the embeddings. Its rows lack pending labels: see `with_labels`.
     """
 
     def __init__(self, path: Path, journal: Journal) -> None:
-        self.collection = Storage.open(path, labels=False)
-        self._rows = self.collection.stored_rows()
-        self.rows_version = self._rows.version
-        table = self._rows.to_table()
-        self.table: pa.Table = table.take(_by_uri(table)).combine_chunks()
-        self._position = {id_: position for position, id_ in enumerate(self.table["id"].to_pylist())}
         self._lock = threading.Lock()
-        self._filtered: OrderedDict[Filter, Positions] = OrderedDict()
-        self._start()
+        self._read_from(path)
+        sequence, columns = None, dict[str, pa.Array]()
+        names = sorted(
+            (name for name in self._rows.columns if name not in VECTORS), key=lambda name: name not in _FIRST
+        )
+        for start in range(0, len(names), _COLUMNS_AT_ONCE):  # what LanceDB gives is let go before the next are read
+            read = self._rows.to_table(names[start : start + _COLUMNS_AT_ONCE])
+            if not start:
+                sequence = _by_uri(read)
+            for name in read.schema.names:
+                column = combined(read[name])
+                columns[name] = encoded(column if sequence is None else column.take(sequence))
+        self.table: pa.Table = pa.table({name: columns[name] for name in self._rows.columns if name in columns})
+        addresses = self._rows.addresses()
+        self._addresses = addresses if sequence is None else addresses[sequence.to_numpy()]
+        self.ids = IdIndex(self.table["id"].chunk(0) if len(self) else pa.array([], pa.string()))
+        self._orders: dict[str, Positions] = {}
+        self._filled: dict[str, int] = {}
         cells, self.labels_until = journal.pending(self.rows_version)
         self._lay_over(cells)
 
-    def _start(self) -> None:
+    def _read_from(self, path: Path) -> None:
+        """Read rows as they are now, none of whose labels are pending."""
+        self.collection = Storage.open(path, labels=False)
+        self._rows = self.collection.stored_rows()
+        self.rows_version = self._rows.version
+        self._filtered: OrderedDict[Filter, Positions] = OrderedDict()
+        self._filtered_pending: dict[Filter, Positions] = {}
+        self._sorted_addresses: tuple[npt.NDArray[np.uint64], Positions] | None = None
         self._pending: Positions = np.zeros(0, np.int64)
-        self._pending_rows: RowReader | None = None
-        self._orders: dict[str, Positions] = {}
-        self._filled: dict[str, int] = {}
 
     def labelled(self, cells: Cells, until: int) -> Snapshot:
         """The same rows with more labels, up to an offset of the journal."""
         other = copy.copy(self)
-        other._start()
-        other._pending = self._pending
-        other._orders = {name: found for name, found in self._orders.items() if name.lstrip("-") not in cells}
-        other._filled = {name: count for name, count in self._filled.items() if name not in cells}
+        other._filtered_pending = {}
         other.labels_until = until
+        other._lay_over(cells)
+        return other
+
+    def folded(self, journal: Journal) -> Snapshot | None:
+        """The rows as they are now, if they differ from these in labels alone, and the journal says so; else None."""
+        other = copy.copy(self)
+        other._lock = threading.Lock()
+        other._read_from(self.collection.path)
+        if not journal.only_labels(self.rows_version, other.rows_version):
+            return None
+        addresses = other._rows.addresses()
+        if len(addresses) != len(self):
+            return None
+        if not np.array_equal(addresses, np.sort(self._addresses)):  # rows that changed have moved
+            rows = self.positions(other._rows.to_table(["id"])["id"].to_pylist())
+            other._addresses = np.empty_like(self._addresses)
+            other._addresses[rows] = addresses
+        cells, _ = journal.since(self.labels_until)  # of others, who have folded them since
+        other._lay_over(cells)
+        other._pending = np.zeros(0, np.int64)
+        cells, other.labels_until = journal.pending(other.rows_version)
         other._lay_over(cells)
         return other
 
@@ -92,12 +129,15 @@ class Snapshot:
             new = pa.array(
                 [value for value, is_there in zip(values.values(), there, strict=True) if is_there], pa.string()
             )
-            mask = np.zeros(len(self), np.bool_)
-            mask[positions] = True
-            column = pc.replace_with_mask(self.column(name), pa.array(mask), new.take(pa.array(order)))
+            column = replaced(self._kept(name), positions, new.take(pa.array(order)))
             self.table = self.table.set_column(self.table.schema.get_field_index(name), name, column)
             touched.append(positions)
+        self._orders = {order: found for order, found in self._orders.items() if order.lstrip("-") not in cells}
+        self._filled = {name: count for name, count in self._filled.items() if name not in cells}
         self._pending = np.unique(np.concatenate(touched))
+
+    def _kept(self, name: str) -> pa.Array:
+        return combined(self.table[name])
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -118,7 +158,7 @@ class Snapshot:
         return {
             field.name: kind
             for field in self.table.schema
-            if (kind := kind_of(field.type)) is not None and field.name != LABEL_SOURCE
+            if (kind := kind_of(value_type(field.type))) is not None and field.name != LABEL_SOURCE
         }
 
     @property
@@ -130,11 +170,11 @@ class Snapshot:
 
     def position(self, id_: str) -> int | None:
         """The row of an id; None if there is none."""
-        return self._position.get(id_)
+        return self.ids.position(id_)
 
     def positions(self, ids: list[str]) -> Positions:
         """The rows of ids, -1 where there is none."""
-        return np.fromiter((self._position.get(id_, -1) for id_ in ids), np.int64, len(ids))
+        return self.ids.positions(ids)
 
     def rows(self, positions: Positions, columns: list[str]) -> list[dict[str, Any]]:
         """Values of some rows."""
@@ -149,10 +189,13 @@ class Snapshot:
         UnknownNameError
             The column does not exist or cannot be shown.
         """
+        return decoded(self.encoded(name, positions))
+
+    def encoded(self, name: str, positions: Positions | None = None) -> pa.Array:
+        """As `column`, in the form in which it is kept: see `birder.server.encoded`."""
         if name not in self.types:
             raise unknown_name("column", name, self.types)
-        column = self.table[name].combine_chunks()
-        column = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
+        column = self._kept(name)
         return column if positions is None else column.take(pa.array(positions))
 
     def filter(self, where: str | None) -> Filter | None:
@@ -204,25 +247,34 @@ class Snapshot:
             if where in self._filtered:
                 self._filtered.move_to_end(where)
                 return self._filtered[where]
-        found = self._matching(self._rows, where)
+        found = np.sort(self._places[1][np.searchsorted(self._places[0], self._rows.addresses(where))])
         with self._lock:
             self._filtered[where] = found
             if len(self._filtered) > _FILTERS:
                 self._filtered.popitem(last=False)
         return found
 
+    @property
+    def _places(self) -> tuple[npt.NDArray[np.uint64], Positions]:
+        """Where rows are stored, ascending, and the row of each."""
+        if self._sorted_addresses is None:
+            order = np.argsort(self._addresses, kind="stable")
+            self._sorted_addresses = self._addresses[order], order
+        return self._sorted_addresses
+
     def _matching_labelled(self, where: Filter) -> Positions:
         """The rows with pending labels that match a filter."""
-        with self._lock:
-            if self._pending_rows is None:
-                rows = self.table.take(pa.array(self._pending))
-                self._pending_rows = rows_in_memory(self.collection.path, rows, self._rows.schema)
-            pending = self._pending_rows
-        return self._matching(pending, where)
-
-    def _matching(self, rows: RowReader, where: Filter) -> Positions:
-        """Where the rows that match a filter are, in ascending order."""
-        return np.sort(self.positions(rows.to_table(["id"], where)["id"].to_pylist()))
+        found = self._filtered_pending.get(where)
+        if found is None:
+            rows = self.table.select(sorted({"id", *where.columns} - set(VECTORS))).take(pa.array(self._pending))
+            rows = pa.table({name: decoded(combined(rows[name])) for name in rows.schema.names})
+            read = rows_in_memory(self.collection.path, rows, where, self._rows.schema)
+            inside = pc.index_in(read.to_table(["id"], where)["id"], rows["id"]).to_numpy()
+            found = self._pending[np.sort(inside)]
+            if len(self._filtered_pending) >= _FILTERS:
+                self._filtered_pending = {}
+            self._filtered_pending[where] = found
+        return found
 
     def with_labels(self, where: Filter | None) -> Filter | None:
         """A filter that matches the same rows of `collection`, which lack pending labels.
@@ -248,18 +300,22 @@ class Snapshot:
     def _order(self, order: str) -> Positions:
         if order not in self._orders:
             name = order.removeprefix("-") if order.startswith("-") and order not in self.types else order
-            column = self.column(name)
-            descending = name != order
-            sequence = pc.array_sort_indices(column, order="descending" if descending else "ascending")
-            self._orders[order] = sequence.to_numpy().astype(np.int64)
+            self._orders[order] = sorted_positions(self.encoded(name), descending=name != order)
         return self._orders[order]
 
 
-def _by_uri(table: pa.Table) -> pa.Array:
-    """The order of the uris; as text, the tenth second of a video would come before the second one."""
-    uri = table["uri"]
-    if "video_seconds" not in table.schema.names:
-        return pc.sort_indices(uri)
+def combined(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    whole = column.combine_chunks()
+    return whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)
+
+
+def _by_uri(table: pa.Table) -> pa.Array | None:
+    """The order of the uris, None if rows are in it; as text, the tenth second of a video would precede the second."""
+    uri = combined(table["uri"])
+    if not pc.any(pc.match_substring(uri, "#t=npt:")).as_py():
+        in_order = pc.all(pc.less_equal(uri[:-1], uri[1:])).as_py()
+        return None if in_order else pc.sort_indices(uri)
     times = pc.extract_regex(uri, r"#t=npt:(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,3})?)")
     keys = {
         "file": pc.replace_substring_regex(uri, "#t=npt:.*", "#"),
@@ -287,6 +343,7 @@ class Catalogue:
         self.path = path
         self.journal = Journal(path)  # for reading; writers have another, so that neither waits for the other
         self._lock = threading.RLock()
+        self._rows = threading.RLock()  # held while rows are looked at, and while this server folds labels into them
         self._snapshot = Snapshot(path, self.journal)
         self._storage = Storage.open(path, labels=False)
         self._next_look = 0.0
@@ -294,20 +351,26 @@ class Catalogue:
 
     def current(self) -> Snapshot:
         """The latest snapshot; one that is being read meanwhile is not waited for."""
-        if time.monotonic() >= self._next_look and self._lock.acquire(blocking=False):
+        if time.monotonic() >= self._next_look and self._rows.acquire(blocking=False):
             try:
                 self._look()
             finally:
-                self._lock.release()
+                self._rows.release()
         return self._snapshot
 
     def refresh(self) -> Snapshot:
         """The snapshot of all that was committed before the call; calls that wait at the same time share one check."""
         asked = time.monotonic()
-        with self._lock:
+        with self._rows:
             if self._looked <= asked:
                 self._look()
         return self._snapshot
+
+    @contextlib.contextmanager
+    def folding(self) -> Iterator[None]:
+        """Hold off looking at the rows until labels have been folded: the journal says at last what was written."""
+        with self._rows:
+            yield
 
     def labelled(self) -> Snapshot:
         """The current rows with all labels that are in the journal by now."""
@@ -322,9 +385,11 @@ class Catalogue:
         self._looked = begin = time.monotonic()
         try:
             if self._storage.newest_version() != self._snapshot.rows_version:
-                self._snapshot = Snapshot(self.path, self.journal)
-            else:
-                self.labelled()
+                snapshot = self._snapshot.folded(self.journal) or Snapshot(self.path, self.journal)
+                with self._lock:  # what has been labelled meanwhile stays visible
+                    cells, until = self.journal.since(snapshot.labels_until)
+                    self._snapshot = snapshot.labelled(cells, until)
+            self.labelled()
         except (BirderError, RuntimeError, ValueError, OSError):
             # Someone is moving or cleaning it up: what is in memory still holds, and the next look may succeed.
             pass

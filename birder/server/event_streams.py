@@ -104,7 +104,7 @@ class Events:
             news += [_event("label", data) for data in map(_label_data, lines) if data is not None]
             if snapshot.rows_version != version:
                 # folding labels writes rows without news in them
-                if len(snapshot) != rows or not self._catalogue.journal.is_fold(snapshot.rows_version):
+                if len(snapshot) != rows or not self._catalogue.journal.only_labels(version, snapshot.rows_version):
                     news.append(_event("rows", {"version": snapshot.version, "rows": len(snapshot)}))
                 version, rows = snapshot.rows_version, len(snapshot)
             for stream in streams:

@@ -14,7 +14,8 @@ from birder.collection.filter import quoted
 from birder.errors import unknown_name
 from birder.naming.by_examples import ExampleNames, draw_examples, name_by_examples
 from birder.naming.method import Method
-from birder.server.catalogue import Positions, Snapshot
+from birder.server.catalogue import Snapshot
+from birder.server.encoded import Positions
 
 MOST_EXAMPLES = 5_000
 """The most labelled images to learn from, balanced over the classes."""

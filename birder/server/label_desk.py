@@ -142,7 +142,8 @@ class LabelDesk:
     def _fold(self) -> bool:
         """Whether pending labels are in the rows now; they are as safe in the journal, and can be folded later."""
         try:
-            Storage.open(self._path, labels=False).fold_labels()
+            with self._catalogue.folding():
+                Storage.open(self._path, labels=False).fold_labels()
         except BirderError:
             return False
         self._catalogue.refresh()
@@ -162,5 +163,5 @@ class _Values:
         unique = list(dict.fromkeys(ids))
         positions = self._snapshot.positions(unique)
         there = positions >= 0
-        values = self._snapshot.column(column, positions[there]).to_pylist()
+        values = self._snapshot.encoded(column, positions[there]).to_pylist()
         return dict(zip((id_ for id_, is_there in zip(unique, there, strict=True) if is_there), values, strict=True))

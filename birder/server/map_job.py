@@ -9,19 +9,36 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from birder.analysis.projection import FEWEST, read_map
+from birder.analysis.projection import FEWEST, stored_map
 from birder.server.catalogue import Catalogue, Snapshot
+from birder.server.encoded import Positions
+from birder.server.id_index import IdIndex
 from birder.server.job import Job
 
 
 @dataclass(frozen=True)
 class Map:
-    """The points of a map: ids, x and y of each, float32 (N, 2), and how many rows are not on it."""
+    """The points of a map: the rows that they stand for, x and y of each, and how many rows are not on it.
 
-    ids: list[str]
+    Attributes
+    ----------
+    positions
+        The row of each of N points in snapshots with the rows `of`.
+    xy
+        (N, 2) float32, little-endian.
+    missing
+        How many rows have no point, or one of a former content.
+    of
+        Those ids, in the order of rows.
+    """
+
+    positions: Positions
     xy: npt.NDArray[np.float32]
     missing: int
+    of: IdIndex
 
 
 class MapJob:
@@ -37,10 +54,9 @@ class MapJob:
     def current(self) -> Map | None:
         """The map that the collection has."""
         snapshot = self._catalogue.current()
-        stored = _stamp(self._catalogue.path)
-        stamp = None if stored is None else (stored, snapshot.rows_version)
+        stamp = _stamp(self._catalogue.path)
         with self._lock:
-            if stamp != self._stamp:
+            if stamp != self._stamp or (self._map is not None and self._map.of is not snapshot.ids):
                 self._map = None if stamp is None else _read(snapshot)
                 self._stamp = stamp
             return self._map
@@ -55,7 +71,7 @@ class MapJob:
             "state": "computing" if running else "absent" if found is None else "ready",
             "progress": self._job.progress if running else 0.0 if found is None else 1.0,
             "stage": self._job.stage if running else "",
-            "points": 0 if found is None else len(found.ids),
+            "points": 0 if found is None else len(found.positions),
             "missing": len(snapshot) if found is None else found.missing,
             "can_compute": not few and not running,
             "why": why,
@@ -71,8 +87,14 @@ class MapJob:
 
 
 def _read(snapshot: Snapshot) -> Map | None:
-    found = read_map(snapshot.collection)
-    return None if found is None else Map(list(found.ids), np.ascontiguousarray(found.xy, "<f4"), found.missing)
+    found = stored_map(snapshot.collection)
+    if found is None:
+        return None
+    positions = snapshot.ids.positions(found.ids)
+    there = positions >= 0
+    same = pc.equal(snapshot.table["sha256"].take(pa.array(positions[there])), found.sha256.filter(pa.array(there)))
+    missing = len(snapshot) - (pc.sum(same).as_py() or 0)
+    return Map(positions[there], np.ascontiguousarray(found.xy[there], "<f4"), missing, snapshot.ids)
 
 
 def _stamp(path: Path) -> object:

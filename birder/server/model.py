@@ -12,10 +12,11 @@ from birder.collection.schema import IMPORTED
 from birder.errors import ConfigError
 from birder.server.catalogue import Catalogue
 from birder.server.limits.work import Workers
-from birder.weights.resolve import resolve
+from birder.weights.resolve import Model, resolve
 
 if TYPE_CHECKING:
     from birder.collection.model import Encoder
+    from birder.naming.class_words import ClassWords
     from birder.weights.clip import LoadedClip
     from birder.weights.load import LoadedModel
 
@@ -31,6 +32,8 @@ class ModelWorker:
         self._encoder: Encoder | None = None
         self._clip: LoadedClip | None = None
         self._head: LoadedModel | None = None
+        self._words: ClassWords | None = None
+        self._knows_words: bool | None = None
 
     def abilities(self) -> dict[str, Any]:
         """What this machine can do without fetching anything, and why it cannot do the rest."""
@@ -38,7 +41,9 @@ class ModelWorker:
         card = collection.model
         imported = card.engine == IMPORTED
         model = resolved(card.source)
-        text = self._clip is not None or (model is not None and model.text_encoder_is_here())
+        encoder = self._clip is not None or (model is not None and model.text_encoder_is_here())
+        by_words = not encoder and not imported and model is not None and self._has_words(model)
+        text = encoder or by_words
         # Image features that were imported need the CLIP model, not the image encoder alone.
         here = model is not None and model.image_encoder_is_here()
         image = self._encoder is not None or here or (imported and text)
@@ -52,7 +57,8 @@ class ModelWorker:
             why = made_elsewhere(collection)
         elif not text:
             why = f"{card.name} has no text encoder on this machine, so texts cannot be searched for."
-        return {"search_text": text, "search_image": image, "predict": image, "why": why}
+        text_by = "encoder" if encoder else "class names" if by_words else None
+        return {"search_text": text, "text_by": text_by, "search_image": image, "predict": image, "why": why}
 
     def encoder(self) -> Encoder:
         """The image encoder; in the model's thread only."""
@@ -73,6 +79,23 @@ class ModelWorker:
 
             self._clip = load_text_encoder(self._catalogue.current().collection)
         return self._clip
+
+    def words(self) -> ClassWords:
+        """The words of the model's classes, where `abilities` tells that there are some; in the model's thread only."""
+        if self._words is None:
+            from birder.naming.class_words import class_words_of_rows
+
+            self._words = class_words_of_rows(self._catalogue.current().collection)
+        if self._words is None:
+            raise ConfigError("The model has no class names any more: restart the server.")
+        return self._words
+
+    def _has_words(self, model: Model) -> bool:
+        if self._knows_words is None:
+            from birder.naming.class_words import has_class_words
+
+            self._knows_words = model.image_encoder_is_here() and has_class_words(model)
+        return self._knows_words
 
     def check_can_embed(self) -> None:
         """Raise `ConfigError` if images cannot be embedded here; nothing is fetched because of a request."""

@@ -24,6 +24,7 @@ def nearest(
     vectors: Sequence[Vector] = (),
     where: str | None = None,
     clip: Any = None,
+    words: Any = None,
 ) -> list[dict[str, Any]]:
     """Search, and give the images as a list shows them; arguments as for `birder.collection.search.search`."""
     from birder.collection.search import search  # it brings torch, for which the page's first view need not wait
@@ -38,6 +39,7 @@ def nearest(
         k=k,
         columns=["id"],
         clip=clip,
+        words=words,
     ).to_arrow()
     positions = snapshot.positions(found["id"].to_pylist())
     there = positions >= 0  # what was added since the catalogue was read shows with the next one

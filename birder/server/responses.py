@@ -39,6 +39,9 @@ class Abilities(BaseModel):
     """What can be asked for on this machine, and why something cannot."""
 
     search_text: bool
+    text_by: Literal["encoder", "class names"] | None = Field(
+        description="What texts are understood by; of a model without a text encoder, by the names of its classes."
+    )
     search_image: bool
     predict: bool
     why: str | None = None
@@ -156,6 +159,21 @@ class SearchHits(Hits):
     """Images, nearest first, and what was searched for."""
 
     query: dict[str, Any]
+    note: str | None = Field(None, description="What the similarities are, where they are not of embeddings.")
+
+
+class KnownWord(BaseModel):
+    """A text of words that classes are known by, and how many classes its last word stands for."""
+
+    text: str
+    classes: int
+
+
+class KnownWords(BaseModel):
+    """What a text may become, and why it cannot be searched for as it is."""
+
+    words: list[KnownWord]
+    problem: str | None
 
 
 class ValueCount(BaseModel):

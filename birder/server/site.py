@@ -6,16 +6,21 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException, Query, Request
+import pyarrow as pa
+import pyarrow.compute as pc
+from fastapi import Depends, HTTPException, Query, Request, Response
+from pydantic_core import to_json
 
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
 from birder.server.accuracy_job import AccuracyJob
-from birder.server.catalogue import Catalogue, Positions, Snapshot
+from birder.server.catalogue import Catalogue, Snapshot
 from birder.server.classifier import served_classifier
 from birder.server.duplicates_job import DuplicatesJob
+from birder.server.encoded import Positions
 from birder.server.event_streams import Events
 from birder.server.examples import Examples
+from birder.server.id_index import IdIndex
 from birder.server.label_desk import LabelDesk
 from birder.server.limits.work import Workers
 from birder.server.map_job import MapJob
@@ -49,6 +54,7 @@ Order = Annotated[
 ]
 
 
+_JSON = "application/json"
 _DECODERS = 2  # processes for uploads
 
 
@@ -117,3 +123,13 @@ def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
     """Images as a list shows them."""
     rows = snapshot.rows(positions, ["id", "uri", "label", "width", "height", "sha256"])
     return [{**row, "name": uri_to_name(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
+
+
+def listed_ids(index: IdIndex, positions: Positions, version: int) -> Response:
+    """The answer `Ids`, written without an object for each of a million ids."""
+    ids = index.ids.take(pa.array(positions))
+    if not len(ids) or not index.need_no_escape:
+        return Response(to_json({"total": len(ids), "version": version, "ids": ids.to_pylist()}), media_type=_JSON)
+    joined = pc.binary_join(pa.ListArray.from_arrays([0, len(ids)], ids), '","')[0].as_buffer()
+    head = f'{{"total":{len(ids)},"version":{version},"ids":["'
+    return Response(b"".join((head.encode(), joined, b'"]}')), media_type=_JSON)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from birder.sources.source import RESERVED
 from birder.taxonomy import RANKS
+from birder.words import counted
 
 PLAIN = (pa.bool_(), pa.int64(), pa.float64(), pa.timestamp("us"), pa.string())
 """The types that columns have."""
@@ -156,7 +157,8 @@ def without_odd_places(table: pa.Table, path: str) -> pa.Table:
     table, odd = places_on_earth(table)
     if odd:
         warnings.warn(
-            f"{path}: {odd:,} rows have a latitude beyond 90 or a longitude beyond 180 degrees; their "
+            f"{path}: {counted(odd, 'row has', 'rows have')} a latitude beyond 90 or a longitude beyond 180 degrees; "
+            "their "
             f"coordinates are left empty.",
             PlaceWarning,
             stacklevel=2,

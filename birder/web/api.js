@@ -3,7 +3,7 @@
 
 /**
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
+ *   Collection, ColumnValues, Duplicates, Failure, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
  *   Photo, PhotoDetails, Predictions, SearchBody, Suggestions,
  * } from "./types.js"
  */
@@ -174,9 +174,14 @@ export const api = {
   /**
    * @param {SearchBody} body
    * @param {AbortSignal} [signal]
-   * @returns {Promise<{photos: Photo[]}>}
+   * @returns {Promise<{photos: Photo[], note: string | null}>}
    */
   search: (body, signal) => post("/search", body, signal),
+  /**
+   * @param {string} text
+   * @returns {Promise<KnownWords>}
+   */
+  words: (text) => get("/words", { text }),
   /**
    * @param {File} file
    * @returns {Promise<{embedding: number[]}>}

@@ -16,6 +16,8 @@ import { idsOf } from "./subset.js";
 
 /** @import {Collection, Photo, Source, State} from "./types.js" */
 
+/** @type {string | null} what the similarities of the images shown are, if they are not of embeddings */
+let how = null;
 const NEAREST = 500;
 const SIZE = 180; // CSS pixels
 const SIZE_ON_PHONES = 150;
@@ -296,7 +298,9 @@ async function nearest(now, signal) {
     );
     return null;
   }
-  return new List((await api.search(body, signal)).photos);
+  const { photos, note } = await api.search(body, signal);
+  how = note;
+  return new List(photos);
 }
 
 /**
@@ -310,14 +314,15 @@ function drawCount(now, total) {
   const near = searching(now);
   const text =
     near && total === NEAREST
-      ? `The ${count(total)} nearest of ${images(all)}`
+      ? `The ${count(total)} nearest of ${images(all)}${how ? ", by class names" : ""}`
       : near
-        ? `${images(total)}, nearest first`
+        ? `${images(total)}, ${how ? "by class names" : "nearest first"}`
         : now.filters.length || now.subset
           ? `${count(total)} of ${images(all)}`
           : images(total);
   if (counter.textContent !== text) say(text);
   counter.textContent = text;
+  counter.title = (near && how) || "";
   const added = all - rowsShown;
   newRows.hidden = added <= 0 || near;
   newRows.textContent = `Show ${count(added)} new`;

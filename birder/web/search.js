@@ -8,7 +8,7 @@ import { toast } from "./layers.js";
 import { keepQueryImages } from "./queryimages.js";
 import { go, resultsView, state } from "./state.js";
 
-/** @import {Collection, Filter} from "./types.js" */
+/** @import {Collection, Filter, KnownWords} from "./types.js" */
 
 const COLUMNS = 6; // of text that are looked through while someone types
 const MOST = 200; // images of the collection in one search
@@ -76,8 +76,10 @@ export function startSearch(of) {
 export const focusSearch = () => input.select();
 
 function placeholder() {
-  const { search_text: words, search_image: files } = collection.can;
-  return (words ? "Describe what to look for" : "Find in labels and columns") + (files ? ", or drop an image" : "");
+  const { text_by: by, search_image: files } = collection.can;
+  const words =
+    by === "encoder" ? "Describe what to look for" : by ? "A word: owl, bird -owl" : "Find in labels and columns";
+  return words + (files ? ", or drop an image" : "");
 }
 
 /**
@@ -152,13 +154,9 @@ async function suggest() {
       return { column, values };
     }),
   );
+  const known = collection.can.text_by === "class names" ? await api.words(text).catch(() => null) : null;
   if (turn !== asked || input.value.trim() !== text) return;
-  const title = `Images that show “${text}”`;
-  ways = [
-    collection.can.search_text
-      ? way("more", title, "", () => searchText(text))
-      : way("more", title, whyNoWords(), null),
-  ];
+  ways = known ? byClassNames(text, known) : [byWords(text)];
   for (const { column, values } of found) {
     for (const { value, count } of values) {
       const detail = `${column.name}, ${count}`;
@@ -177,7 +175,33 @@ async function suggest() {
   );
   options.hidden = false;
   input.setAttribute("aria-expanded", "true");
-  choose(collection.can.search_text || ways.length === 1 ? 0 : 1);
+  choose(ways[0].act || ways.length === 1 ? 0 : 1);
+}
+
+/** @param {string} text */
+function byWords(text) {
+  const title = `Images that show “${text}”`;
+  return collection.can.search_text
+    ? way("more", title, "", () => searchText(text))
+    : way("more", title, whyNoWords(), null);
+}
+
+/**
+ * The text as it is, if all its words are known, and what it may become.
+ * @param {string} text
+ * @param {KnownWords} known
+ */
+function byClassNames(text, { words, problem }) {
+  const becomes = words
+    .filter((word) => word.text !== text.toLowerCase())
+    .map((word) =>
+      way("more", `Images that show “${word.text}”`, `${word.classes} class${word.classes === 1 ? "" : "es"}`, () =>
+        searchText(word.text),
+      ),
+    );
+  const title = `Images that show “${text}”`;
+  if (!problem) return [way("more", title, "by class names", () => searchText(text)), ...becomes];
+  return becomes.length ? becomes : [way("more", title, problem, null)];
 }
 
 /**

@@ -14,6 +14,7 @@ export interface Column {
 
 export interface Abilities {
   search_text: boolean;
+  text_by: "encoder" | "class names" | null;
   search_image: boolean;
   predict: boolean;
   why: string | null;
@@ -115,6 +116,12 @@ export interface SearchBody {
   embedding?: number[];
   where?: string;
   k: number;
+}
+
+/** What a text may become: of a model that understands words by the names of its classes. */
+export interface KnownWords {
+  words: { text: string; classes: number }[];
+  problem: string | null;
 }
 
 export interface Suggestions {

@@ -17,6 +17,7 @@ from birder.weights.load import load_model
 from birder.weights.openclip import State, read_openclip, read_state
 from birder.weights.openclip_convert import to_birder, to_openclip, write_openclip
 from birder.weights.openclip_files import OPENAI_RGB, SAFETENSORS_FILE
+from birder.weights.openclip_timm import TRUNKS
 from birder.weights.openclip_verify import openclip_image_features
 from birder.weights.resolve import network_of_checkpoint
 
@@ -153,7 +154,14 @@ def compare_features(converted: Converted, image: Path) -> Difference:
     ------
     WeightsError
         The two differ by more than rounding: the conversion is wrong.
+    ConfigError
+        The network is one that open_clip takes from timm: its arithmetic is not written down here a second time.
     """
+    if converted.network in TRUNKS:
+        raise ConfigError(
+            f"The features of {converted.network} cannot be verified here, only those of vision transformers: compare "
+            f"them with open_clip's, which loads {converted.weights.parent}."
+        )
     net, info = load_model(converted.network, converted.checkpoint, inference=True, dtype=torch.float32)
     transform = classification_transform(get_size_from_signature(info.signature), info.rgb_stats)
     x = transform(open_image(image)).unsqueeze(0)

@@ -324,18 +324,22 @@ def _read_spec(spec: WeightsSpec, path: Path) -> Checkpoint:
         return read_checkpoint(path)
     module, _, function = str(spec.state_names).partition(":")
     state = getattr(importlib.import_module(module), function)(read_pickle(path))
-    names = resources.files("birder.data").joinpath(str(spec.classes)).read_text("utf-8").splitlines()
+    class_to_idx = class_names(str(spec.classes))
     return Checkpoint(
         state=state,
-        signature=make_signature(spec.resolution or (224, 224), len(names)),
-        class_to_idx=_class_to_idx(names),
+        signature=make_signature(spec.resolution or (224, 224), len(class_to_idx)),
+        class_to_idx=class_to_idx,
         rgb_stats={"mean": spec.rgb_mean, "std": spec.rgb_std},
         network=spec.network,
     )
 
 
-def _class_to_idx(lines: list[str]) -> dict[str, int]:
-    """Class name -> index of lines "SYNSET NAMES"; a name that two classes share (crane) gets its synset behind it."""
+def class_names(file: str) -> dict[str, int]:
+    """Class name -> index, of a file of Birder's with lines "SYNSET NAMES".
+
+    A name that two classes share (crane) gets its synset behind it.
+    """
+    lines = resources.files("birder.data").joinpath(file).read_text("utf-8").splitlines()
     pairs = [tuple(line.split(" ", 1)) for line in lines]
     shared = Counter(name for _, name in pairs)
     return {name if shared[name] == 1 else f"{name} ({synset})": i for i, (synset, name) in enumerate(pairs)}

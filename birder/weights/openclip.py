@@ -18,6 +18,7 @@ from birder.registry import HUB_PREFIX
 from birder.weights.checkpoint import RgbStats, read_pickle
 from birder.weights.hub import check_is_file
 from birder.weights.openclip_files import CONFIG_FILE, OPENAI_RGB, Config, fetch_files, read_config
+from birder.weights.openclip_timm import check_trunk, trunk_of
 
 State = dict[str, torch.Tensor]
 
@@ -173,8 +174,11 @@ def read_state(path: Path) -> State:
 
 
 def check_image_encoder(clip: OpenClip) -> None:
-    """Raise `WeightsError`, naming what differs, unless Birder's ViT computes what this image encoder does."""
+    """Raise `WeightsError`, naming what differs, unless Birder computes what this image encoder does."""
     who = f"The image encoder of {clip.source}"
+    if clip.config is not None and trunk_of(clip.model_config) is not None:
+        check_trunk(clip.model_config, who)
+        return
     for prefix, part in (
         ("visual.trunk.", "a timm trunk"),
         ("visual.layer1.", "a ResNet"),

@@ -22,6 +22,15 @@ from birder.registry import create_network, list_networks, network_spec
 from birder.weights.checkpoint import Checkpoint, get_size_from_signature, make_signature
 from birder.weights.openclip import OpenClip, State, check_image_encoder
 from birder.weights.openclip_files import CONFIG_FILE, SAFETENSORS_FILE, Config
+from birder.weights.openclip_timm import (
+    TRUNKS,
+    check_trunk,
+    trunk_of,
+    trunk_size,
+    trunk_to_birder,
+    trunk_to_openclip,
+    vision_config,
+)
 
 _SIZES = ("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
 _BLOCK_NAMES = {
@@ -79,6 +88,8 @@ def to_birder(clip: OpenClip, network: str | None = None) -> tuple[str, Checkpoi
         The encoder is of a kind that Birder does not support, or its tensors contradict its configuration.
     """
     check_image_encoder(clip)
+    if clip.config is not None and (trunk := trunk_of(clip.model_config)) is not None:
+        return trunk, _trunk_checkpoint(clip, trunk)
     state = image_state_to_birder(clip.state, clip.source)
     shapes = _from_shapes(state)
     if clip.config is None:
@@ -102,10 +113,23 @@ def to_birder(clip: OpenClip, network: str | None = None) -> tuple[str, Checkpoi
         config = {key: wanted[key] for key in _SIZES} | {"drop_path_rate": 0.0} | config
         config |= {key: v for key, v in wanted.items() if key not in _SIZES and registered.get(key) != v}
     outputs = state["classifier.weight"].shape[0]
+    return network, _checked(clip, state, network, outputs, size, config)
+
+
+def _trunk_checkpoint(clip: OpenClip, network: str) -> Checkpoint:
+    """The same of an image encoder with a trunk of timm's."""
+    state = trunk_to_birder(clip.state, f"The image encoder of {clip.source}")
+    size = trunk_size(clip.model_config)
+    return _checked(clip, state, network, clip.model_config["embed_dim"], size, {"head_bias": False})
+
+
+def _checked(
+    clip: OpenClip, state: State, network: str, outputs: int, size: tuple[int, int], config: Config
+) -> Checkpoint:
     with torch.device("meta"):
         expected = create_network(network, outputs, size=size, config=config).state_dict()
     _check_shapes(state, expected, clip.source, network)
-    return network, Checkpoint(state, make_signature(size, outputs), {}, clip.rgb_stats, config, network=network)
+    return Checkpoint(state, make_signature(size, outputs), {}, clip.rgb_stats, config, network=network)
 
 
 _DISTINGUISHING: Config = {
@@ -219,8 +243,11 @@ def network_of_config(config: Config) -> str:
     Raises
     ------
     WeightsError
-        The configuration does not describe a vision transformer.
+        The configuration describes neither a vision transformer nor a trunk of timm's that Birder supports.
     """
+    if (trunk := trunk_of(config["model_cfg"])) is not None:
+        check_trunk(config["model_cfg"], "The image encoder")
+        return trunk
     try:
         return nearest_network(_network_config(config["model_cfg"]))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
@@ -286,21 +313,20 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
     WeightsError
         The checkpoint is not a CLIP image encoder, or the two encoders do not belong to the same model.
     """
-    spec = network_spec(network)
-    config = spec.config | (checkpoint.config or {})
+    config = network_spec(network).config | (checkpoint.config or {})
     model = text_from.model_config
     if (
-        not config.get("pre_norm")
+        not is_of_openclip(network)
         or "classifier.weight" not in checkpoint.state
         or "classifier.bias" in checkpoint.state
     ):
         raise WeightsError(
-            f"This {network} is not a CLIP image encoder, which has a LayerNorm before its blocks and a classifier "
-            "without bias, CLIP's projection."
+            f"This {network} is not a CLIP image encoder, which is an EfficientNet-Lite0 or has a LayerNorm before its "
+            "blocks, and has a classifier without bias, CLIP's projection."
         )
     embed_dim = int(checkpoint.state["classifier.weight"].shape[0])
-    act = config.get("act_layer_type", "gelu")
     text_act = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    act = text_act if network in TRUNKS else config.get("act_layer_type", "gelu")
     if embed_dim != model["embed_dim"] or act != text_act:
         raise WeightsError(
             f"The image encoder ({embed_dim}-dimensional, {act}) and the text encoder of {text_from.source} "
@@ -308,10 +334,27 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
             f"--text-from the model "
             "that the image encoder came from."
         )
-    height, width = get_size_from_signature(checkpoint.signature)
+    vision = _vision_config(network, config, get_size_from_signature(checkpoint.signature))
+    preprocess = text_from.preprocess_config | {k: list(checkpoint.rgb_stats[k]) for k in ("mean", "std")}
+    if "size" in preprocess:
+        preprocess["size"] = vision["image_size"]
+    text = {key: value for key, value in text_from.state.items() if not key.startswith("visual.")}
+    image = _image_state_to_openclip(network, checkpoint.state)
+    return {"model_cfg": model | {"vision_cfg": vision}, "preprocess_cfg": preprocess}, image | text
+
+
+def is_of_openclip(network: str) -> bool:
+    """Whether OpenCLIP has such an image encoder: a pre-norm ViT, or one that it takes from timm."""
+    return network in TRUNKS or bool(network_spec(network).config.get("pre_norm"))
+
+
+def _vision_config(network: str, config: Config, size: tuple[int, int]) -> Config:
+    """OpenCLIP's `vision_cfg` of a network with a configuration and an input (height, width)."""
+    if network in TRUNKS:
+        return vision_config(network, size)
     dim, mlp_dim = config["hidden_dim"], config["mlp_dim"]
-    vision: Config = {
-        "image_size": height if height == width else [height, width],
+    return {
+        "image_size": size[0] if size[0] == size[1] else list(size),
         "layers": config["num_layers"],
         "width": dim,
         "head_width": dim // config["num_heads"],
@@ -319,23 +362,59 @@ def to_openclip(network: str, checkpoint: Checkpoint, text_from: OpenClip) -> tu
         # OpenCLIP truncates width * mlp_ratio: half a unit above is safe from rounding.
         "mlp_ratio": mlp_dim / dim if mlp_dim % dim == 0 else (mlp_dim + 0.5) / dim,
     }
-    preprocess = text_from.preprocess_config | {k: list(checkpoint.rgb_stats[k]) for k in ("mean", "std")}
-    if "size" in preprocess:
-        preprocess["size"] = vision["image_size"]
-    text = {key: value for key, value in text_from.state.items() if not key.startswith("visual.")}
-    image = {f"visual.{key}": value for key, value in _image_state_to_openclip(checkpoint.state).items()}
-    return {"model_cfg": model | {"vision_cfg": vision}, "preprocess_cfg": preprocess}, image | text
 
 
-def _image_state_to_openclip(state: State) -> State:
-    names = {new: old for old, new in _IMAGE_NAMES.items()}
+def clip_config(network: str, config: Config, size: tuple[int, int], embed_dim: int, text: Config) -> Config:
+    """`open_clip_config.json` of a CLIP, without what is said of the preparation of images.
+
+    Parameters
+    ----------
+    network, config
+        The registered network of the image encoder, and what differs from its registered configuration.
+    size
+        Its input (height, width).
+    embed_dim
+        The dimension that both encoders share.
+    text
+        OpenCLIP's `text_cfg`.
+    """
+    merged = network_spec(network).config | config
+    vision = _vision_config(network, merged, size)
+    quick = {"quick_gelu": True} if merged.get("act_layer_type") == "quick_gelu" else {}
+    return {"model_cfg": {"embed_dim": embed_dim, **quick, "vision_cfg": vision, "text_cfg": text}}
+
+
+def clip_state(network: str, image: State, text: State, log_scale: torch.Tensor) -> State:
+    """The tensors of a CLIP by OpenCLIP's names, from Birder's for both encoders; the inverse of reading them."""
+    return {
+        **_image_state_to_openclip(network, image),
+        **_text_state_to_openclip(text),
+        "logit_scale": log_scale.reshape(()),
+    }
+
+
+def _image_state_to_openclip(network: str, state: State) -> State:
+    if network in TRUNKS:
+        return trunk_to_openclip(state)
+    renamed = _renamed_back(state, _IMAGE_NAMES, "encoder.block.", _layout_back)
+    return {f"visual.{key}": value for key, value in renamed.items()}
+
+
+def _text_state_to_openclip(state: State) -> State:
+    return _renamed_back(state, _TEXT_NAMES, "block.", _text_layout)
+
+
+def _renamed_back(
+    state: State, names: dict[str, str], block: str, back: Callable[[str, torch.Tensor], torch.Tensor]
+) -> State:
+    names = {new: old for old, new in names.items()}
     block_names = {new: old for old, new in _BLOCK_NAMES.items()}
     renamed: State = {}
     for key, value in state.items():
         if key in names:
-            renamed[names[key]] = _layout_back(names[key], value)
+            renamed[names[key]] = back(names[key], value)
         else:
-            index, name = key.removeprefix("encoder.block.").split(".", 1)
+            index, name = key.removeprefix(block).split(".", 1)
             renamed[f"transformer.resblocks.{index}.{block_names[name]}"] = value
     return renamed
 

@@ -67,7 +67,8 @@ _SESSION = """if True:
     import json, os, sys
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        sys.argv, out, err = json.loads(line)
+        sys.argv, folder, out, err = json.loads(line)
+        os.chdir(folder)
         for number, file in ((1, out), (2, err)):
             opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY)
             os.dup2(opened, number)
@@ -79,8 +80,11 @@ _SESSION = """if True:
         )
         code = 0
         try:
-            from birder.cli import run
-            run()
+            if sys.argv[0] == "-c":
+                exec(sys.argv[1], {"__name__": "__main__"})
+            else:
+                from birder.cli import run
+                run()
         except SystemExit as end:
             code = end.code or 0
         except BaseException:
@@ -99,18 +103,19 @@ _SESSION = """if True:
 
 
 class Session:
-    """An interpreter that runs one `birder` command after another: what they import is loaded once.
+    """An interpreter that runs one command after another, or other code: what they import is loaded once.
 
     Parameters
     ----------
     before
         Code that it runs first.
     cwd, env
-        Its folder and environment.
+        Its folder, unless a call names another one, and its environment.
     """
 
     def __init__(self, before: str = "", *, cwd: Path, env: Mapping[str, str] | None = None) -> None:
         self._folder = TemporaryDirectory()
+        self._cwd = cwd
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"{before}\n{_SESSION}"],
             stdin=subprocess.PIPE,
@@ -120,27 +125,36 @@ class Session:
             text=True,
         )
 
-    def run(self, *arguments: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: object, code: int | None = 0, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command; as `run_birder`."""
+        return self._run(["birder", *map(str, arguments)], code, cwd)
+
+    def run_python(self, lines: str, *, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run lines of Python as those of a file of their own."""
+        return self._run(["-c", lines], 0, cwd)
+
+    def _run(self, argv: list[str], code: int | None, cwd: Path | None) -> subprocess.CompletedProcess[str]:
         out, err = (Path(self._folder.name) / name for name in ("out", "err"))
-        ended = self._end(arguments, out, err)
+        ended = self._end(argv, out, err, cwd)
         stdout, stderr = (path.read_text("utf-8", "surrogateescape") for path in (out, err))
         assert "Traceback" not in stderr, stderr
         assert code is None or ended == code, (stdout, stderr)
-        return subprocess.CompletedProcess(["birder", *map(str, arguments)], ended, stdout, stderr)
+        return subprocess.CompletedProcess(argv, ended, stdout, stderr)
 
     def run_on_a_terminal(self, *arguments: object, code: int = 0, columns: int = 80) -> str:
         """What a command writes to a terminal of so many columns, on standard output and standard error."""
         with terminal(columns) as (theirs, written):
             name = Path(os.ttyname(theirs))
-            ended = self._end(arguments, name, name)
+            ended = self._end(["birder", *map(str, arguments)], name, name)
         assert ended == code, written
         return b"".join(written).decode()
 
-    def _end(self, arguments: Sequence[object], out: Path, err: Path) -> int:
+    def _end(self, argv: Sequence[str], out: Path, err: Path, cwd: Path | None = None) -> int:
         """Run a command; its exit code."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps([["birder", *map(str, arguments)], str(out), str(err)]) + "\n")
+        self._process.stdin.write(json.dumps([argv, str(cwd or self._cwd), str(out), str(err)]) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 

@@ -112,6 +112,10 @@ def make_files(folder: Path, photos: Path) -> None:
     write_video(folder / "card" / "owl.mp4", 50)
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
     make_boxes(folder / "raccoon", names[:3])
+    for part in ("train", "test"):
+        for name in ("Apple leaf", "Corn rust"):
+            (folder / "benchmarks" / "plantdoc" / part / name).mkdir(parents=True)
+            shutil.copy(names[len(part) - len(name)], folder / "benchmarks" / "plantdoc" / part / name)
     (folder / "judged.txt").write_text(f"{names[0].stem}\n")
     files = sorted((folder / "photos").rglob("*.jpg"))
     with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as text:

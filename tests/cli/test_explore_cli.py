@@ -96,7 +96,7 @@ def test_a_page_shows_duplicates_side_by_side(tmp_path: Path) -> None:
     assert "1. same content" in page
     assert "2. similar" in page
     assert page.count("data:image/jpeg") == 3
-    assert "1 images are missing" in done.stderr
+    assert "1 image is missing" in done.stderr
 
 
 def test_stats_agree_with_the_collection(collection: Storage, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_stats_agree_with_the_collection(collection: Storage, tmp_path: Path) ->
     assert [each.share for each in counts] == pytest.approx([1 / 3, 2 / 3])
     overview = run("stats", collection.path)
     assert overview.exit_code == 0, overview.output
-    assert "30 rows with 30 different contents, 1 failures" in overview.stderr
+    assert "30 rows with 30 different contents, 1 failure" in overview.stderr
     assert "Empty:" in overview.stderr
     assert "Strix" in overview.stdout
     rows = list(csv.DictReader(io.StringIO(run("stats", collection.path, "--format", "csv").stdout)))

@@ -18,7 +18,9 @@ ON_A_COLLECTION = {
     "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "train",
     "undo",
 }  # fmt: skip
-ON_MODELS = {"convert", "export-model", "fetch", "info", "models", "taxa", "train-detector"}
+ON_MODELS = {
+    "convert", "export-model", "fetch", "info", "models", "reproduce", "taxa", "train-clip", "train-detector",
+}  # fmt: skip
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
 SAME_BEGINNING = {
     "--format": "Format of the output: ",
@@ -27,11 +29,13 @@ SAME_BEGINNING = {
 }
 AS_THE_ISSUE_WRITES_IT = {
     ("relocate", "--to"), ("evaluate", "--to"), ("shards", "--to"), ("backup", "DEST"), ("detect", "--model"),
-    ("export-model", "DEST"), ("export-model", "--output"),
+    ("reproduce", "--to"), ("export-model", "DEST"), ("export-model", "--output"), ("train-clip", "--to"),
+    ("train-clip", "--model"),
 }  # fmt: skip
-"""`evaluate --to FOLDER` and `shards --to FOLDER` write several files, `relocate --from OLD --to NEW` names no file,
-`backup COLLECTION DEST` and `export-model MODEL DEST` name their destination by position, `export-model --output` says
-which output of the network, and the model of `detect` is a detector."""
+"""`evaluate`, `shards`, `reproduce` and `train-clip` write several files with `--to FOLDER`, `relocate --from OLD --to
+NEW` names no file, `backup COLLECTION DEST` and `export-model MODEL DEST` name their destination by position,
+`export-model --output` says which output of the network, the model of `detect` is a detector, and that of `train-clip`
+is a network without weights."""
 NOT_OUR_WORDS = re.compile(
     r"photograph|picture|text half|image half|without it\b|\bcondition\b|\bhopeless|\bnumbers each", re.IGNORECASE
 )
@@ -55,7 +59,7 @@ def test_every_command_belongs_to_one_kind() -> None:
 @pytest.mark.parametrize("command", sorted(ON_A_COLLECTION))
 def test_command_on_a_collection_takes_it_as_first_argument(command: str) -> None:
     first = arguments(command)[0]
-    required = command != "train"  # which takes --data instead
+    required = command not in ("evaluate", "train")  # which take --data instead
     assert (first.metavar, first.required, first.help) == ("COLLECTION", required, "The collection, a folder.")
     assert "--in" not in options(command)
 

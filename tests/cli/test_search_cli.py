@@ -24,6 +24,7 @@ from birder.collection.storage import Content, Row, Stamp, Storage
 from birder.errors import (
     BirderError,
     CollectionError,
+    ConfigError,
     FilterError,
     NoTextEncoderError,
     RowNotFoundError,
@@ -106,7 +107,17 @@ def test_texts_need_a_text_encoder(home: Path, tmp_path: Path) -> None:
     assert [row["similarity"] for row in rows] == sorted((row["similarity"] for row in rows), reverse=True)
     run("embed", home / "photos" / "cats", "--in", tmp_path / "d.birder")
     with pytest.raises(NoTextEncoderError, match="no text encoder.*--image, --id"):
-        run("search", tmp_path / "d.birder", "--text", "a cat")
+        run("search", tmp_path / "d.birder", "--text", "a cat", "--model", "efficientnet_lite0_in1k")
+
+
+def test_without_a_text_encoder_class_names_are_searched(home: Path, tmp_path: Path) -> None:
+    run("embed", home / "photos" / "cats", "--in", tmp_path / "d.birder")
+    _, notes = run("search", tmp_path / "d.birder", "--text", "a feline -dog", "-k", "3")
+    assert "Found by the class names of efficientnet_lite0_in1k (a feline: 13 classes, dog: 118 classes)" in notes
+    with pytest.raises(UnknownNameError, match=r"is called 'zebra finch'; nearest: finch\."):
+        run("search", tmp_path / "d.birder", "--text", "zebra finch")
+    with pytest.raises(ConfigError, match="cannot be put together"):
+        run("search", tmp_path / "d.birder", "--text", "cat", "--image", next((home / "photos" / "cats").iterdir()))
 
 
 def test_filter_alone_lists_what_matches(home: Path) -> None:
@@ -148,7 +159,7 @@ def test_a_page_contains_its_images_and_runs_nothing(home: Path, tmp_path: Path)
     finally:
         (tmp_path / "away.png").rename(moved)
     assert out == ""
-    assert "1 images are shown as missing" in notes
+    assert "1 image can no longer be read: shown as missing" in notes
     page = (tmp_path / "out" / "page.html").read_text()
     assert "<script" not in page
     assert html.escape(BAD) in page
@@ -211,4 +222,4 @@ def test_an_index_is_built_and_reported(home: Path, tmp_path: Path) -> None:
         run("index", large.path, "--column", "labl")
     with large.writing():
         large.write([Row("file:///new.png", "aa" * 32, Stamp(1, 1), None)])
-    assert "1 rows are not in it yet" in run("index", large.path, "--status")[1]
+    assert "1 row is not in it yet" in run("index", large.path, "--status")[1]

@@ -14,6 +14,7 @@ from tests.cli.running import COMMAND, Session, with_path
 from tests.factory import collection_of_images
 
 
+@pytest.mark.slow
 def test_failures_are_listed_and_the_rest_is_written(tmp_path: Path) -> None:
     collection: Storage = collection_of_images(tmp_path, 8, labelled=8)
     (tmp_path / "photos" / "0000 owl.jpg").write_bytes(b"")
@@ -21,7 +22,7 @@ def test_failures_are_listed_and_the_rest_is_written(tmp_path: Path) -> None:
     command = ["shards", collection.path, "--to", tmp_path / "s", "--taxonomy", tmp_path / "taxa.csv", "--size", "16"]
     session = Session(cwd=tmp_path)
     done = session.run(*command, "--val-share", "0.5", "--group-by", "Temp C", code=1)
-    assert "1 images could not be read, and were left out." in done.stdout
+    assert "Left out: 1 image that cannot be read." in done.stdout
     assert "1 x the file is empty" in done.stderr and "manifest.json" in done.stderr
     assert "Left out: 4 with no taxon" in done.stdout
     refused = session.run(*command, "--size", "32", code=2)

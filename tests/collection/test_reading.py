@@ -116,7 +116,6 @@ def test_a_side_table_is_replaced_as_a_whole(collection: Storage) -> None:
 
 def test_rows_in_memory_are_filtered_as_stored_ones(collection: Storage) -> None:
     rows = collection.snapshot().to_table()
-    held = rows_in_memory(collection.path, rows, collection.schema)
     for where in (
         "label = 'kind 1'",
         "label IS NULL",
@@ -124,7 +123,8 @@ def test_rows_in_memory_are_filtered_as_stored_ones(collection: Storage) -> None
         "embedding IS NULL OR width = 40",
     ):
         parsed = parse_filter(where, collection.columns)
-        found = held.to_table(["id"], parsed)
+        needed = rows.select(["id", *(name for name in rows.column_names if name in parsed.columns)])
+        found = rows_in_memory(collection.path, needed, parsed, collection.schema).to_table(["id"], parsed)
         assert found.num_rows and found.equals(collection.snapshot().to_table(["id"], parsed))
 
 
@@ -162,7 +162,7 @@ def test_a_forked_process_searches_a_collection_that_its_parent_had_open(collect
     assert expected[0].endswith("00007.jpg")
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    children = [context.Process(target=ask_in_a_child, args=(collection, answers)) for _ in range(3)]
+    children = [context.Process(target=ask_in_a_child, args=(collection, answers), daemon=True) for _ in range(3)]
     for child in children:
         child.start()
     assert [answers.get(timeout=60) for _ in children] == [expected] * 3

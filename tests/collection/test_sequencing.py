@@ -133,7 +133,7 @@ def test_nothing_changes_where_a_shift_is_refused(collection: birder.Collection)
     before = state(collection)
     for by, where, message in (
         ("+1h", "deployment = 'C'", "of 0 rows that match, none has a time"),
-        ("+1h", "taken_at IS NULL", "of 1 rows that match, none has a time"),
+        ("+1h", "taken_at IS NULL", "of 1 row that matches, none has a time"),
         ("+450000w", None, "out of the years"),
         ("0s", None, "changes nothing"),
     ):

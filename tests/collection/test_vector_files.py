@@ -209,7 +209,7 @@ vector_files.GRAPH_FROM, vector_files._UNGRAPHED = 300, 40
 collection = Storage.open(Path(sys.argv[1]))
 print("ready", flush=True)
 for number in range(200):
-    append(collection, clustered(50, number), int(sys.argv[2]) + 50 * number)
+    append(collection, clustered(50, int(sys.argv[2]) + number), int(sys.argv[2]) + 50 * number)
     with collection.writing():
         ensure_index(collection)
     print(number, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -134,16 +135,45 @@ def test_the_strength_with_the_lowest_loss_is_chosen(orders: tuple[Floats, Codes
     x, y = orders
     folds = np.random.default_rng(0).integers(0, 3, len(y))
     chosen = choose(x, y, folds)
-    assert list(chosen.losses) == list(STRENGTHS[: len(chosen.losses)])
-    assert chosen.losses[chosen.strength] == min(chosen.losses.values())
+    assert list(chosen.losses) == sorted(chosen.losses)
     assert len(STRENGTHS) >= 9 and STRENGTHS[0] == 1e-4 and STRENGTHS[-1] == 100
+
+    def loss(strength: float) -> float:
+        logits = np.empty((len(y), 12), np.float32)
+        for fold in range(3):
+            layer = fit(x[folds != fold], y[folds != fold], strength, classes=12, exact=False)
+            logits[folds == fold] = layer.logits(x[folds == fold])
+        return log_loss(logits, y, temperature(logits, y))
+
+    every = {strength: loss(strength) for strength in STRENGTHS}  # those that were not tried, too
+    assert chosen.strength == min(every, key=lambda each: every[each])
+
+
+@pytest.mark.parametrize("best", [1e-4, 1e-2, 0.316228, 100.0])
+def test_the_search_finds_a_strength_at_either_end(best: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+
+    def fitted(self: object, strength: float, **_: object) -> linear_fit.Layer:
+        tried.append(strength)
+        return linear_fit.Layer(np.full((2, 3), strength), np.zeros(2))
+
+    monkeypatch.setattr(linear_fit._Problem, "fit", fitted)
+    monkeypatch.setattr(linear_fit, "temperature", lambda logits, y: 1.0)
+    monkeypatch.setattr(
+        linear_fit, "log_loss", lambda logits, y, temperature: 1 + abs(math.log10(abs(float(logits[0, 0])) / best))
+    )
+    x = np.full((40, 3), 1 / 3, np.float32)
+    chosen = choose(x, np.tile([0, 1], 20), np.arange(40) // 4 % 2)
+    assert chosen.strength == pytest.approx(best)
+    assert len(chosen.losses) <= len(STRENGTHS) // 2 + 2
+    assert len(tried) == 2 * len(chosen.losses) + 2  # and once more each, for the held-out rows
 
 
 def test_the_losses_of_strengths_are_those_of_scikit_learn(orders: tuple[Floats, Codes]) -> None:
     x, y = orders
     folds = np.random.default_rng(0).integers(0, 3, len(y))
     chosen = choose(x, y, folds)
-    for strength in (1e-4, 1e-3, 1e-2):
+    for strength in list(chosen.losses)[:3]:
         logits = np.empty((len(y), 12), np.float32)
         for fold in range(3):
             scaler = StandardScaler().fit(x[folds != fold])

@@ -30,7 +30,7 @@ def test_samples_labels_and_embeddings_are_as_the_published_package_writes_them(
     assert table["label"].to_pylist() == [1, 0, 1, -1]
     assert table["embedding"].to_pylist() == collection.to_arrow()["embedding"].to_pylist()
     assert json.loads(table.schema.metadata[b"class_to_idx"]) == {"ant": 0, "owl": 1}
-    assert str(report).splitlines()[1:] == ["1 rows have no label: their label is -1."]
+    assert str(report).splitlines()[1:] == ["1 row has no label: its label is -1."]
 
 
 def test_any_column_of_text_names_the_classes(make: Make, tmp_path: Path) -> None:
@@ -48,4 +48,4 @@ def test_any_column_of_text_names_the_classes(make: Make, tmp_path: Path) -> Non
 def test_images_that_their_file_name_does_not_tell_apart_are_counted(make: Make, tmp_path: Path) -> None:
     collection = make({"file:///a/1.jpg": {"label": "x"}, "file:///b/1.png": {"label": "y"}, "file:///b/2.png": {}})
     report = export(collection, tmp_path / "e.parquet", "birder-eval")
-    assert "1 rows have the file name of another" in str(report)
+    assert "1 row has the file name of another" in str(report)

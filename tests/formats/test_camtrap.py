@@ -247,7 +247,7 @@ def test_images_without_a_time_are_listed(tmp_path: Path, make: Make) -> None:
     with collection.writing():
         row = {"uri": [path_to_uri("/photos/a.jpg")], "taken_at": pa.nulls(1, pa.timestamp("us"))}
         collection.update(pa.table(row))
-    with pytest.raises(ConfigError, match=r"the time of 1 images, such as file:///photos/a\.jpg"):
+    with pytest.raises(ConfigError, match=r"the time of 1 image, such as file:///photos/a\.jpg"):
         export(collection, tmp_path / "out", format="camtrap-dp", project=PROJECT)
 
 

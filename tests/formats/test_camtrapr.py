@@ -90,9 +90,10 @@ def test_a_visit_is_one_record_a_species(make: Make, tmp_path: Path) -> None:
         collection.update(pa.table({"uri": [uri], "taken_at": pa.nulls(1, pa.timestamp("us"))}))
     said = str(export(collection, tmp_path / "records.csv", "camtrapR"))
     assert said.splitlines() == [
-        f"4 records of 3 species at 1 stations in {tmp_path / 'records.csv'}.",
-        "1 blank sequences or images were left out.",
-        "1 images with a name but without a time were left out.",
+        f"4 records of 2 species at 1 station in {tmp_path / 'records.csv'}.",
+        "Among the records, 1 of human: camtrapR leaves them out with exclude.",
+        "1 blank sequence or image was left out.",
+        "1 image with a name but without a time was left out.",
     ]
     table = read(tmp_path / "records.csv")
     facts = table[["Species", "Time", "delta.time.secs", "FileName", "n_images"]]
@@ -109,7 +110,7 @@ def test_a_visit_is_one_record_a_species(make: Make, tmp_path: Path) -> None:
     )
     assert run.exit_code == 0 and (tmp_path / "r.csv").read_bytes() == (tmp_path / "records.csv").read_bytes()
     nowhere = make({path_to_uri("/card/a.jpg"): {"label": "fox", "label_source": "table"}}, name="d.birder")
-    with pytest.raises(ConfigError, match=r"1 records have no deployment.*--deployment-from"):
+    with pytest.raises(ConfigError, match=r"1 record has no deployment.*--deployment-from"):
         export(nowhere, tmp_path / "none.csv", "camtrapR")
     folder = make(
         {path_to_uri("/card/fox/a.jpg"): {"label": "fox", "label_source": "folder", "deployment": "A4"}}, name="e"
@@ -117,7 +118,9 @@ def test_a_visit_is_one_record_a_species(make: Make, tmp_path: Path) -> None:
     with pytest.raises(CollectionError, match="--folder-labels"):
         export(folder, tmp_path / "none.csv", "camtrapR")
     assert not (tmp_path / "none.csv").exists()
-    assert str(export(folder, tmp_path / "folder.csv", "camtrapR", folder_labels=True)).startswith("1 records of 1")
+    assert str(export(folder, tmp_path / "folder.csv", "camtrapR", folder_labels=True)).startswith(
+        "1 record of 1 species at 1 station in"
+    )
 
 
 @settings(max_examples=100, deadline=None)
@@ -125,7 +128,10 @@ def test_a_visit_is_one_record_a_species(make: Make, tmp_path: Path) -> None:
     st.lists(st.tuples(st.sampled_from("AB"), st.sampled_from("xy"), st.integers(0, 10**7)), unique=True, max_size=20)
 )
 def test_differences_add_up_to_the_time_between_first_and_last(drawn: list[tuple[str, str, int]]) -> None:
-    records = [Record(place, name, NOON + timedelta(seconds=at), "", "", 1, None) for place, name, at in sorted(drawn)]
+    records = [
+        Record(place, "animal", name, NOON + timedelta(seconds=at), "", "", 1, None)
+        for place, name, at in sorted(drawn)
+    ]
     total: dict[tuple[str, str], int] = defaultdict(int)
     for line in table_lines(iter(records)):
         total[str(line[0]), str(line[1])] += int(str(line[5]))

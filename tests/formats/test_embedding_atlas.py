@@ -70,7 +70,9 @@ def test_rows_that_are_not_on_the_map_are_reported(collection: Storage, tmp_path
         "embedding-atlas",
         points={ids[0]: (1.0, 2.0)},
     ).summary
-    assert said.startswith("1 rows") and f"{len(ids) - 1} are not on the map" in said and "1 have no thumbnail" in said
+    assert (
+        said.startswith("1 row in") and f"{len(ids) - 1} are not on the map" in said and "1 have no thumbnail" in said
+    )
     with pytest.raises(CollectionError, match="--recompute"):
         write(collection, tmp_path / "b.parquet", "embedding-atlas", points={})
     assert not (tmp_path / "b.parquet").exists()

@@ -107,7 +107,7 @@ def test_arrays_that_are_not_embeddings_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "flat.npy", np.zeros(4, "f4"))
     np.save(tmp_path / "code.npy", np.array([{"a": 1}], object), allow_pickle=True)
     (tmp_path / "no.npy").write_bytes(b"\x93NUMPY\x01\x00")
-    for name, message in [("two", "1 rows, but"), ("flat", r"\(4,\)"), ("code", "NumPy array"), ("no", "NumPy array")]:
+    for name, message in [("two", "1 row, but"), ("flat", r"\(4,\)"), ("code", "NumPy array"), ("no", "NumPy array")]:
         with pytest.raises(ConfigError, match=message):
             import_embeddings(tmp_path / f"{name}.npy", tmp_path / "c.birder", model="m", table=tmp_path / "t.csv")
     file = parquet(tmp_path / "a.parquet", uri=["a"], emb=[[1.0]])

@@ -49,7 +49,7 @@ def test_speciesnet_predictions_are_imported_with_their_taxonomy(make: Make, tmp
     given += [entry("C:\\data\\trap\\camA\\IMG_2.JPG", BLANK, 1), entry("C:\\data\\trap\\camB\\IMG_2.JPG")]
     given += [entry("C:\\data\\trap\\camC\\IMG_1.JPG", LION)]  # whose folder is not here: none of the others
     result = CliRunner().invoke(app, [str(collection.path), str(speciesnet(tmp_path / "p.json", *given))])
-    for said in ("4 rows of", "1 images have no prediction", "1 images in"):
+    for said in ("4 rows of", "1 image has no prediction", "1 image in"):
         assert said in result.output, result.output
     rows = rows_of(collection)
     lion = rows[uris[0]]
@@ -74,7 +74,7 @@ def test_output_of_bioclip_predict_is_imported(make: Make, tmp_path: Path) -> No
     (tmp_path / "species.csv").write_text("\n".join([f"file_name,{ranks},score", *lines]))
     arguments = [str(collection.path), str(tmp_path / "species.csv"), "--model", "bioclip"]
     result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0 and "1 rows of" in result.output, result.output
+    assert result.exit_code == 0 and "1 row of" in result.output, result.output
     row = rows_of(collection)[(tmp_path / "a.jpg").as_uri()]
     assert (row["predicted_species"], row["predicted_common_name"], row["predicted_by"]) == (
         "Bubo bubo",

@@ -82,7 +82,7 @@ def test_an_option_of_another_format_is_refused_with_the_formats_it_belongs_to(
     with pytest.raises(ConfigError, match="csv has no option by; it is one of: birder-eval, xmp, folders"):
         export(collection, tmp_path / "a.csv", by="label")
     assert list(tmp_path.glob("a.*")) == []
-    assert str(export(collection, tmp_path / "a.csv", link=False, by=None)).startswith("1 rows")
+    assert str(export(collection, tmp_path / "a.csv", link=False, by=None)).startswith("1 row in")
 
 
 def test_an_unknown_format_and_an_ending_of_another_are_refused(collection: Storage, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def relative(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", RUNTIMES)
 def test_a_classifier_gives_the_network_s_outputs_for_batches_of_any_size(
     ending: str, adapted: Path, tmp_path: Path
@@ -178,6 +179,7 @@ def odd_images() -> list[Image.Image]:
     return [*images, Image.open(ROOT / "tests" / "data" / "chelsea.png").convert("RGB"), *check.check_images()[:4]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", RUNTIMES)
 def test_the_transform_in_the_graph_is_pillow_s(ending: str, odd_images: Sequence[Image.Image], tmp_path: Path) -> None:
     transform = ClassificationTransform((32, 48), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
@@ -220,6 +222,7 @@ def test_images_of_any_size_go_in_with_the_transform(ending: str, adapted: Path,
     assert max(done.agreement.differences.values()) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_compute_what_its_network_does_is_not_kept(
     adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

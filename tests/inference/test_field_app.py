@@ -78,6 +78,7 @@ def test_a_page_on_a_disk_names_images_as_python_does(tmp_path: Path) -> None:
 
 
 @needs_runtime
+@pytest.mark.slow
 def test_a_page_needs_names_and_a_place(tmp_path: Path) -> None:
     network = network_file(tmp_path / "vit_b16_pn_tiny.pt")
     with pytest.raises(ConfigError, match="has no class names"):

@@ -29,6 +29,8 @@ from birder.weights.checkpoint import make_signature, read_checkpoint, save_mode
 from birder.weights.detector import load_detector
 from tests.cli.running import COMMAND, run_birder, with_path
 
+pytestmark = pytest.mark.slow  # trainings
+
 COLOURS = {"fox": (220, 90, 20), "owl": (40, 60, 200)}
 QUICK: dict[str, Any] = {"size": 64, "width": 64, "epochs": 3, "batch_size": 4, "progress": None}
 VIT: dict[str, Any] = {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64}
@@ -146,7 +148,6 @@ def test_the_detector_runs_as_any_other_and_finds_what_the_network_finds(
     assert set(backbone.detection_features(x)) == {"stage1", "stage2", "stage3", "stage4"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".onnx", ".xml"])
 def test_it_is_exported_with_its_suppression(trained: TrainedDetector, tmp_path: Path, ending: str) -> None:
     # what is written was compared with `birder detect`, on images on which both find something
@@ -193,7 +194,6 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
         assert changed == {"body.stage4.4"}
 
 
-@pytest.mark.slow
 def test_a_killed_training_loses_no_more_than_an_epoch(boxes: Path, tmp_path: Path) -> None:
     options = QUICK | {"coco": str(boxes), "progress": "PROGRESS"}
     text = repr(options).replace("'PROGRESS'", "show")
@@ -214,7 +214,6 @@ def test_a_killed_training_loses_no_more_than_an_epoch(boxes: Path, tmp_path: Pa
     assert_equal(tmp_path / "whole.pt", tmp_path / "killed.pt")
 
 
-@pytest.mark.slow
 def test_ctrl_c_keeps_the_state_and_says_how_to_go_on(boxes: Path, tmp_path: Path) -> None:
     command = [
         *COMMAND, "train-detector", "--coco", str(boxes), "--to", "a.pt", "--size", "64", "--epochs", "500",
@@ -252,7 +251,6 @@ def test_images_that_cannot_be_used_are_failures_and_never_the_end(tmp_path: Pat
             train_detector(tmp_path / "b.pt", val=folder / "judged.txt", **options)
 
 
-@pytest.mark.slow
 def test_a_vit_has_a_simple_pyramid_over_the_map_before_its_final_norm(boxes: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = birder.create_network("vit_b16_pn", 0, size=(64, 64), config=VIT)
@@ -304,7 +302,6 @@ def test_the_learning_rate_rises_in_a_line_and_falls_to_nothing() -> None:
     assert rates[-1] < 1e-3 and 0 < WARM_UP < 0.5
 
 
-@pytest.mark.slow
 def test_the_command_says_how_good_it_is_and_how_to_use_it(boxes: Path, tmp_path: Path) -> None:
     done = run_birder(
         "train-detector", "--coco", boxes, "--val", boxes.with_name("judged.txt"), "--to", tmp_path / "a.pt",

@@ -272,7 +272,7 @@ def test_imported_embeddings_are_told_by_the_name_of_their_model(home: Path, tmp
 def test_options_that_do_not_go_with_a_classifier(home: Path, collection: birder.Collection, tmp_path: Path) -> None:
     path = home / "owls.pt"
     for refused, match in (
-        ({"labels": ["owl"]}, "classes of its own: leave out labels"),
+        ({"labels": ["owl"], "rank": "genus"}, "classes of its own: leave out labels"),
         ({"rank": "genus"}, "leave out rank"),
         ({"column": "label"}, "leave out model"),
         ({"deepest": 0.2}, "between 0.5 and 0.999"),

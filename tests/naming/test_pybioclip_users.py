@@ -94,7 +94,7 @@ def test_without_a_model_predict_says_which_and_how_to_fetch_it(cache: Path, pho
 @pytest.mark.usefixtures("with_bioclip2")
 def test_without_a_model_predict_takes_bioclip_2_where_it_is(photo: Path) -> None:
     out, said = run("predict", photo, "-k", "3", "--format", "json")
-    assert "Named 1 images with vit_l14_pn_bioclip-v2 among 3 labels" in said
+    assert "Named 1 image with vit_l14_pn_bioclip-v2 among 3 labels" in said
     assert {row["species"] for row in json.loads(out)} == {"Pica pica", "Corvus corax", "Quercus robur"}
     assert out == run("predict", photo, "-k", "3", "--format", "json", "--model", "hf-hub:imageomics/bioclip-2")[0]
 

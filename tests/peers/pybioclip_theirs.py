@@ -3,6 +3,7 @@
 Reads one JSON job from standard input:
     {"do": "write", folder}: write a small, randomly filled CLIP in OpenCLIP's layout
     {"do": "predict", folder, embeddings, names, images, subset, labels, bins, k}: predict; JSON on standard output
+    {"do": "texts", folder, labels, outputs}: the templates, the classes and their text embeddings (E, C), to file.npz
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from bioclip import predict
@@ -64,10 +66,19 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     return results
 
 
+def texts(job: dict[str, Any]) -> None:
+    classifier = CustomLabelsClassifier(job["labels"], model_str=f"local-dir:{job['folder']}")
+    templates = [template("NAME") for template in predict.OPENA_AI_IMAGENET_TEMPLATE]
+    embeddings = classifier.txt_embeddings.numpy()
+    np.savez(job["outputs"], templates=np.array(templates), classes=np.array(classifier.classes), texts=embeddings)
+
+
 def main() -> None:
     job = json.load(sys.stdin)
     if job["do"] == "write":
         write(Path(job["folder"]))
+    elif job["do"] == "texts":
+        texts(job)
     else:
         json.dump(run(job), sys.stdout)
 

@@ -72,6 +72,7 @@ def test_coco_results_are_read_by_pycocotools(folder: Path, tmp_path: Path, caps
     assert [each["file_name"] for each in coco.dataset["failures"]] == ["broken.jpg"]
 
 
+@pytest.mark.slow
 def test_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -88,6 +89,7 @@ def test_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
     assert birder.detect(images, progress=None).images == second.images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut short", "another run", "not JSON"])
 def test_what_an_earlier_run_has_kept_is_used_only_where_it_is_whole(tmp_path: Path, damage: str) -> None:
     images = tmp_path / "images"

@@ -61,6 +61,7 @@ def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "a.png").size == (1690, 1300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_image_is_the_same_each_time(tmp_path: Path, ending: str) -> None:
     collection = made(tmp_path / "c.birder")

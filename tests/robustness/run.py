@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import re
 import subprocess
@@ -11,16 +13,29 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from birder.collection.storage import Storage
+from tests.cli.running import Session
 
 
-def birder(
-    *arguments: str | Path, code: int = 0, prefix: Sequence[str] = (), timeout: float = 300, **options: object
-) -> str:
-    """What a command says on standard error, after a check that it ended as it should; no run may say much."""
-    command = [*prefix, sys.executable, "-m", "birder", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, timeout=timeout, **options)  # type: ignore[call-overload]
-    said: str = done.stderr.decode()
-    assert done.returncode == code, said
+@functools.cache
+def _session() -> Session:
+    """An interpreter for commands that need no process of their own."""
+    session = Session(cwd=Path.cwd())
+    atexit.register(session.close)
+    return session
+
+
+def birder(*arguments: str | Path, code: int = 0, prefix: Sequence[str] = (), **options: object) -> str:
+    """What a command says on standard error, after a check that it ended as it should; no run may say much.
+
+    With a prefix or options for `subprocess.run`, in a process of its own.
+    """
+    if prefix or options:
+        command = [*prefix, sys.executable, "-m", "birder", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, timeout=300, **options)  # type: ignore[call-overload]
+        said: str = done.stderr.decode()
+        assert done.returncode == code, said
+    else:
+        said = _session().run(*arguments, code=code).stderr
     assert "Traceback" not in said
     assert not re.search(r"\w+Warning\b", said)
     assert len(said) < 10_000, said[:20_000]
@@ -38,8 +53,7 @@ def rows_of(collection: Path) -> dict[str, dict[str, object]]:
 def failures_of(collection: Path) -> dict[str, str]:
     """The reasons by the file's path, from the table; `birder failures` must list the same."""
     failures = Storage.open(collection).failures()
-    command = [sys.executable, "-m", "birder", "failures", str(collection), "--format", "json"]
-    listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    listed = json.loads(_session().run("failures", collection, "--format", "json").stdout)
     assert sorted(row["reason"] for row in listed) == sorted(failure["reason"] for failure in failures)
     return {_path(failure["uri"]): failure["reason"] for failure in failures}
 

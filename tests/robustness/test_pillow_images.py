@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from birder.errors import ImageError
+from birder.images import decode
+from birder.images.bounded import jpeg_header
 from birder.images.guard import formats
+from birder.images.scans import for_an_eighth
 from tests.robustness.run import birder, failures_of, rows_of
 
 VERSION = "13.0.0"
@@ -50,7 +54,7 @@ def images() -> Path:
 def done(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection after one run over all of them, whatever their extension."""
     collection = tmp_path_factory.mktemp("pillow") / "c"
-    said = birder("embed", f"{images}/**/*", "--in", collection, code=1, timeout=600)
+    said = birder("embed", f"{images}/**/*", "--in", collection, code=1)
     assert "Embedded" in said
     return collection
 
@@ -86,6 +90,29 @@ def test_a_file_is_a_row_just_where_pillow_alone_decodes_it(images: Path, done: 
             except Exception:
                 decodes = False
         assert (str(path) in rows) == decodes, path
+
+
+def test_progressive_jpegs_have_the_same_pixels_at_an_eighth_without_what_no_pixel_needs(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_out = 0
+    for path in files(images):
+        data = path.read_bytes()
+        header = jpeg_header(data) if data.startswith(b"\xff\xd8\xff") else None
+        if header is None or not header.several:
+            continue
+        less = for_an_eighth(data, header)
+        left_out += less is not None
+        outcomes: list[object] = []
+        for leave_out in (for_an_eighth, lambda *_: None):
+            monkeypatch.setattr(decode, "for_an_eighth", leave_out)
+            try:
+                image = decode.decode(data, (1, 1), lambda *_: None).image
+                outcomes.append((image.size, image.tobytes()))
+            except ImageError as error:
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1], path
+    assert left_out == 2
 
 
 def test_a_second_run_on_pillows_images_does_nothing(images: Path, done: Path) -> None:

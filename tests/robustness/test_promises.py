@@ -148,7 +148,7 @@ def folder(told: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) -> P
     (folder / "photos").mkdir()
     for name, case in told.items():
         (folder / "photos" / name).write_bytes(case.data)
-    birder("embed", folder / "photos", "--in", folder / "c", code=1, timeout=120)
+    birder("embed", folder / "photos", "--in", folder / "c", code=1)
     return folder
 
 

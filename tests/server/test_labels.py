@@ -334,6 +334,7 @@ def follow(client: httpx.Client, told: list[tuple[str, dict[str, Any]]], ready: 
                     return
 
 
+@pytest.mark.slow
 def test_open_pages_learn_of_labels_from_this_and_other_processes(client: httpx.Client, collection: Storage) -> None:
     ids = list(labels(collection))
     told: list[tuple[str, dict[str, Any]]] = []

@@ -116,12 +116,17 @@ def test_more_like_this_and_unlike(page: Any) -> None:
     assert before
 
 
-def test_words_without_a_text_encoder_are_explained_and_offer_filters(page: Any) -> None:
+def test_words_without_a_text_encoder_are_completed_and_offer_filters(page: Any) -> None:
     page.locator("#search-input").fill("flow")
-    off = page.locator(".option.off")
-    expect(off).to_contain_text("no text encoder")
+    expect(page.locator(".option").first).to_have_text(re.compile(r"Images that show “flower”\d+ class"))
+    page.locator("#search-input").fill("zebra finch")
+    expect(page.locator(".option.off")).to_contain_text("nearest: finch")
+    page.locator("#search-input").fill("bird")
+    page.locator("#search-input").press("Enter")
+    expect(page.locator("#view-gallery .count")).to_contain_text("by class names")
+    page.locator("#search-input").fill("flow")
     page.locator(".option", has_text="flowers").first.click()
-    expect(page.locator("#chips .chip")).to_contain_text("flowers")
+    expect(page.locator("#chips")).to_contain_text("flowers")
 
 
 def test_the_image_view_shows_row_and_predictions_and_moves_to_the_next(page: Any) -> None:

@@ -126,6 +126,7 @@ def duplicates(client: httpx.Client, **asked: object) -> dict[str, Any]:
     raise AssertionError(told)
 
 
+@pytest.mark.slow
 def test_duplicates_are_grouped(tmp_path: Path) -> None:
     from tests.factory import card, jpeg, row_of_file
 
@@ -268,3 +269,20 @@ def test_words_find_what_the_text_encoder_finds(tmp_path: Path, photos: Path) ->
         )
     assert [photo["name"] for photo in found] == [str(files[i]) for i in np.argsort(-cosines)]
     np.testing.assert_allclose([photo["similarity"] for photo in found], np.sort(cosines)[::-1], atol=1e-5)
+
+
+def test_words_are_searched_by_class_names_and_completed(tmp_path: Path, photos: Path) -> None:
+    files = [photos / "birds" / "hen.jpg", photos / "mammals" / "cats" / "tiger-sumatran.jpg"]
+    with serving(collection_by_model(tmp_path, files)) as client:
+        can = client.get("collection").json()["can"]
+        assert (can["search_text"], can["text_by"]) == (True, "class names")
+        told = client.post("search", json={"texts": ["feline"], "k": 2}).json()
+        assert [Path(photo["name"]).name for photo in told["photos"]] == ["tiger-sumatran.jpg", "hen.jpg"]
+        assert told["note"].startswith("Found by the class names of efficientnet_lite0_in1k (feline: 13 classes)")
+        unlike = client.post("search", json={"unlike": ["feline"], "k": 1}).json()
+        assert Path(unlike["photos"][0]["name"]).name == "hen.jpg"
+        known = client.get("words", params={"text": "bird -ow"}).json()
+        assert known["words"][0] == {"text": "bird -owl", "classes": 1}
+        assert "'ow'" in known["problem"]
+        unknown = client.post("search", json={"texts": ["zebra finch"]})
+        assert unknown.status_code == 404 and "nearest: finch" in unknown.json()["detail"]

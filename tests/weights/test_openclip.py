@@ -23,12 +23,20 @@ from typer.testing import CliRunner, Result
 
 from birder.cli.convert import convert
 from birder.errors import ConfigError, WeightsError
+from birder.net.clip import CLIP, TextEncoder
 from birder.registry import create_network, network_spec
 from birder.weights.checkpoint import Checkpoint, make_signature, read_checkpoint, write_checkpoint
 from birder.weights.convert import Converted, compare_features
 from birder.weights.load import load_model
 from birder.weights.openclip import OpenClip, read_openclip
-from birder.weights.openclip_convert import nearest_network, to_birder, to_openclip, write_openclip
+from birder.weights.openclip_convert import (
+    clip_config,
+    clip_state,
+    nearest_network,
+    to_birder,
+    to_openclip,
+    write_openclip,
+)
 from birder.weights.openclip_files import OPENAI_RGB
 from birder.weights.openclip_verify import openclip_image_features
 from birder.weights.resolve import resolve
@@ -202,6 +210,48 @@ def test_any_image_encoder_survives_the_round_trip(mlp_dim: int, heads: int, pat
     assert all(same_bits(again.state[key], checkpoint.state[key]) for key in checkpoint.state)
 
 
+def as_openclip(network: str, net: CLIP) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """A CLIP with a text encoder of width 12, written as one of OpenCLIP."""
+    text = {"context_length": 16, "width": 12, "heads": 2, "layers": 2, "mlp_ratio": 31.5 / 12}
+    config = clip_config(network, net.image.config, (224, 224), 8, text)
+    preprocess = {"resize_mode": "squash", "interpolation": "bicubic", **OPENAI_RGB}
+    state = clip_state(network, net.image.state_dict(), net.text.state_dict(), net.log_logit_scale.detach())
+    return config | {"preprocess_cfg": preprocess}, state
+
+
+@pytest.mark.parametrize("network", ["tf_efficientnet_lite0", "efficientnet_lite0", "vit_s16_pn"])
+def test_a_model_made_here_is_one_of_openclip(network: str, tmp_path: Path) -> None:
+    """`tests/peers/test_openclip_trunk.py` gives such folders to open_clip."""
+    torch.manual_seed(0)
+    config = {"head_bias": False} | ({"num_layers": 1} if network == "vit_s16_pn" else {})
+    image = create_network(network, 8, config=config)
+    text = TextEncoder(8, vocabulary_size=49408, context_length=16, width=12, num_heads=2, num_layers=2, mlp_dim=31)
+    net = CLIP(image, text).eval()
+    folder = write_openclip(tmp_path / "model", *as_openclip(network, net))
+    loaded = resolve(folder).load_clip()
+    assert (loaded.network, loaded.context_length, loaded.transform.simple_crop) == (network, 16, False)
+    assert all(same_bits(loaded.net.state_dict()[key], value) for key, value in net.state_dict().items())
+    again = read_checkpoint(write_checkpoint(tmp_path / "image.pt", to_birder(read_openclip(folder))[1]))
+    back, state = to_openclip(network, again, read_openclip(folder))
+    assert back == json.loads((folder / CONFIG).read_text())
+    assert all(same_bits(state[key], value) for key, value in safetensors.torch.load_file(folder / SAFETENSORS).items())
+    if network != "vit_s16_pn":
+        with pytest.raises(ConfigError, match="compare them with open_clip's"):
+            compare_features(Converted(network, tmp_path / "image.pt", folder / SAFETENSORS, state, ""), PHOTO)
+        for key, value in (("timm_pool", "max"), ("timm_proj", "mlp"), ("timm_proj_bias", True)):
+            change(folder, "vision_cfg", **{key: value})
+            with pytest.raises(WeightsError, match=key):
+                resolve(folder).load_clip()
+            change(folder, "vision_cfg", **{key: back["model_cfg"]["vision_cfg"][key]})
+        for key in ("visual.trunk.conv_mystery.weight", "visual.head.proj.bias"):
+            rewrite(folder, state | {key: torch.zeros(8)})
+            with pytest.raises(WeightsError, match=f"{key}, which does not belong"):
+                resolve(folder).load_clip()
+        rewrite(folder, {key: value for key, value in state.items() if key != "visual.trunk.blocks.3.1.bn2.weight"})
+        with pytest.raises(WeightsError, match=r"missing body\.stage3\.1\.block\.1\.1\.weight"):
+            resolve(folder).load_clip()
+
+
 def test_encoders_of_two_models_are_refused() -> None:
     checkpoint, network = random_encoder("vit_s16_pn", 1)
     with pytest.raises(WeightsError, match="not belong to the same model"):
@@ -228,7 +278,6 @@ def test_a_checkpoint_of_another_image_encoder_than_clips_is_refused() -> None:
     ("values", "part"),
     [
         ({"layers": [3, 4, 6, 3]}, "ResNet"),
-        ({"timm_model_name": "convnext_base"}, "timm trunk"),
         ({"attentional_pool": True}, "attentional pooling"),
         ({"no_ln_pre": True}, "no LayerNorm before the blocks"),
         ({"pool_type": "avg"}, "pool_type = 'avg'"),
@@ -243,6 +292,14 @@ def test_an_image_encoder_of_another_kind_is_named(folder: Path, values: dict[st
     change(folder, "vision_cfg", **values)
     with pytest.raises(WeightsError, match=rf"({part}).*Birder supports"):
         to_birder(read_openclip(folder))
+
+
+def test_another_trunk_of_timm_is_named(folder: Path) -> None:
+    change(folder, "vision_cfg", timm_model_name="convnext_base")
+    with pytest.raises(WeightsError, match=r"timm trunk, convnext_base.*efficientnet_lite0"):
+        to_birder(read_openclip(folder))
+    with pytest.raises(WeightsError, match="convnext_base"):
+        resolve(folder).fetch()
 
 
 @pytest.mark.parametrize(

@@ -257,4 +257,4 @@ def test_hf_hub_before_a_repository_is_understood_everywhere(hub: Hub, tmp_path:
     assert lines[1] == "someone/tiny tiny_image tiny_image"
     assert lines[2] == network
     assert "tiny_image" in lines[3:]  # the collection's model is known by its registered name
-    assert "Nothing to do (1 rows, model tiny_image)" in done.stderr
+    assert "Nothing to do (1 row, model tiny_image)" in done.stderr

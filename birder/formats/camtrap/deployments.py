@@ -16,6 +16,7 @@ from birder.collection.schema import DEPLOYMENT
 from birder.errors import ConfigError
 from birder.images.video import MEDIA_TYPES
 from birder.sources import image_of, time_in_video, uri_to_path
+from birder.words import counted
 
 COLUMNS = ("uri", "mediaID", *DEPLOYMENT, "captureMethod", "fileName", "taken_at", "latitude", "longitude")
 """Columns of a collection that media and deployments are made of, where it has them."""
@@ -115,7 +116,8 @@ class Deployments:
         missing = []
         if self._untimed_count:
             missing.append(
-                f"the time of {self._untimed_count:,} images, such as {self._untimed[0]} (column taken_at: fill "
+                f"the time of {counted(self._untimed_count, 'image')}, such as {self._untimed[0]} (column taken_at: "
+                "fill "
                 "it with birder embed --table, or leave them out with --where 'taken_at IS NOT NULL')"
             )
         if self._zoneless:
@@ -128,7 +130,7 @@ class Deployments:
             named = ", ".join(sorted(map(self._shown, unplaced))[:_EXAMPLES])
             more = ", ..." if len(unplaced) > _EXAMPLES else ""
             missing.append(
-                f"latitude and longitude of {len(unplaced):,} deployments, {named}{more} "
+                f"latitude and longitude of {counted(len(unplaced), 'deployment')}, {named}{more} "
                 "(--latitude and --longitude, or columns with these names)"
             )
         return missing

@@ -34,6 +34,7 @@ from birder.formats.names import classifier_of
 from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
 from birder.sources import time_in_video
+from birder.words import counted
 
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2"
 TABLES = ("deployments", "media", "observations")
@@ -142,7 +143,7 @@ def export(
             written = _write(collection, rows, draft, project, by)
     events = f" ({written.events:,} of events)" if written.events else ""
     return ExportReport(
-        f"{written.observations:,} observations{events} of {written.media:,} media in {written.deployments:,} "
+        f"{counted(written.observations, 'observation')}{events} of {written.media:,} media in {written.deployments:,} "
         f"deployments in {to}.{_doubts(written.doubtful)}"
     )
 

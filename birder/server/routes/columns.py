@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from fastapi import APIRouter, Query
 
 from birder.server.catalogue import kind_of
+from birder.server.encoded import counted, value_type
 from birder.server.responses import ColumnValues, plain
 from birder.server.site import PROBLEMS, CurrentSite, Where
 
@@ -33,7 +34,7 @@ def values(
     """
     snapshot = site.catalogue.current()
     # Unfiltered is the common case, and needs no list of all rows.
-    column = snapshot.column(name, snapshot.select(snapshot.filter(where)) if where else None)
+    column = snapshot.encoded(name, snapshot.select(snapshot.filter(where)) if where else None)
     return count_values(column, limit, contains)
 
 
@@ -43,19 +44,18 @@ def count_values(column: pa.Array, limit: int, contains: str | None = None) -> d
     Parameters
     ----------
     column
-        Text, numbers, times or booleans.
+        Text, numbers, times or booleans, as `Snapshot.encoded` gives them.
     limit
         How many values, the most frequent first and among equals by value.
     contains
         Only values whose text has this in it, in upper or lower case.
     """
-    kind = kind_of(column.type)
+    kind = kind_of(value_type(column.type))
     assert kind is not None  # the catalogue gives no others
     present = column.drop_null()
     if pa.types.is_floating(column.type):
         present = present.filter(pc.is_finite(present))
-    counted = pc.value_counts(present)
-    distinct, counts = counted.field("values"), counted.field("counts")
+    distinct, counts = counted(present)
     if contains:
         fits = pc.match_substring(distinct.cast(pa.string()), contains, ignore_case=True)
         distinct, counts = distinct.filter(fits), counts.filter(fits)

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from birder.server.map_job import Map
 from birder.server.responses import Ids, MapColumn, MapState
-from birder.server.site import CONFLICT, PROBLEMS, CurrentSite, Site
+from birder.server.site import CONFLICT, PROBLEMS, CurrentSite, Site, listed_ids
 
 router = APIRouter(tags=["map"], responses=PROBLEMS)
 
@@ -54,8 +54,7 @@ def points(site: CurrentSite) -> Response:
 def ids(site: CurrentSite) -> Response:
     """The ids of the images that the points stand for."""
     found = _ready(site)
-    answer = {"total": len(found.ids), "version": site.catalogue.current().version, "ids": found.ids}
-    return Response(to_json(answer), media_type="application/json")
+    return listed_ids(found.of, found.positions, site.catalogue.current().version)
 
 
 @router.get("/map/column/{name}", response_model=MapColumn)
@@ -63,10 +62,11 @@ def column(site: CurrentSite, name: str) -> Response:
     """A column's values, one a point: categories, the most frequent 40 by name; or numbers."""
     found = _ready(site)
     snapshot = site.catalogue.current()
-    positions = snapshot.positions(found.ids)
-    # An image may have gone since the map was made: its point has no value.
-    rows = pa.array(positions, mask=positions < 0)
-    values = snapshot.column(name).take(rows)
+    if found.of is snapshot.ids:
+        positions = found.positions
+    else:  # rows have come or gone meanwhile: the point of one that is gone has no value
+        positions = snapshot.ids.positions(found.of.ids.take(pa.array(found.positions)))
+    values = snapshot.encoded(name).take(pa.array(positions, mask=positions < 0))
     answer = _numbers(values) if snapshot.types[name] in ("number", "time") else _categories(values)
     return Response(to_json(answer), media_type="application/json")
 
@@ -94,11 +94,11 @@ def _numbers(values: pa.Array) -> dict[str, Any]:
 def _categories(values: pa.Array) -> dict[str, Any]:
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.string())
-    encoded = values.dictionary_encode()
+    encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     names = encoded.dictionary.to_pylist()
     counts = np.bincount(codes[codes >= 0], minlength=len(names))
-    order = sorted(range(len(names)), key=lambda code: (-counts[code], names[code]))
+    order = sorted(np.flatnonzero(counts).tolist(), key=lambda code: (-counts[code], names[code]))
     shown = order[:_CATEGORIES]
     new = np.full(len(names) + 1, len(shown), np.int64)  # the last place is that of -1
     new[shown] = np.arange(len(shown))

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
+from birder.errors import ConfigError, UnknownNameError
 from birder.server.nearest import nearest
-from birder.server.responses import Hits, SearchHits
+from birder.server.responses import Hits, KnownWords, SearchHits
 from birder.server.site import PROBLEMS, CurrentSite, Where, row_of
 
 router = APIRouter(tags=["search"], responses=PROBLEMS)
@@ -24,7 +25,9 @@ class SearchRequest(BaseModel):
     """What to search for; at least one of ids, texts, embedding, unlike and where."""
 
     ids: list[Key] = Field([], max_length=1000, description="Images of the collection, by id.")
-    texts: list[Key] = Field([], max_length=20, description="Words; the model needs a text encoder.")
+    texts: list[Key] = Field(
+        [], max_length=20, description="Descriptions, for the model's text encoder; without one, words for its classes."
+    )
     unlike: list[Key] = Field([], max_length=1000, description="Ids or words that it should be unlike.")
     embedding: list[Number] | None = Field(
         None, min_length=1, max_length=16_384, description="As POST /embed gives it."
@@ -40,9 +43,15 @@ async def find(site: CurrentSite, asked: SearchRequest) -> dict[str, Any]:
     vectors = [] if asked.embedding is None else [np.array(asked.embedding, np.float32)]
     unlike_texts = [each for each in asked.unlike if snapshot.position(each) is None]
 
-    def found() -> list[dict[str, Any]]:
-        with_texts = bool(asked.texts or unlike_texts)
-        return nearest(
+    can = site.model.abilities()
+    with_texts = bool(asked.texts or unlike_texts)
+    by_words = with_texts and can["text_by"] == "class names"
+
+    def found() -> tuple[list[dict[str, Any]], str | None]:
+        words = site.model.words() if by_words else None
+        texts = [*((text, True) for text in asked.texts), *((text, False) for text in unlike_texts)]
+        note = None if words is None else words.scorer(texts)[1]
+        photos = nearest(
             snapshot,
             ids=asked.ids,
             texts=asked.texts,
@@ -50,17 +59,39 @@ async def find(site: CurrentSite, asked: SearchRequest) -> dict[str, Any]:
             vectors=vectors,
             where=asked.where,
             k=asked.k,
-            clip=site.model.clip() if with_texts else None,
+            clip=site.model.clip() if with_texts and not by_words else None,
+            words=words,
         )
+        return photos, note
 
-    if asked.texts or unlike_texts:
-        can = site.model.abilities()
-        if not can["search_text"]:
-            raise HTTPException(400, str(can["why"]))
-        photos = await site.model.workers.run(found)
-    else:
-        photos = await site.searches.run(found)
-    return {"photos": photos, "query": asked.model_dump(exclude={"embedding"}, exclude_none=True)}
+    if with_texts and not can["search_text"]:
+        raise HTTPException(400, str(can["why"]))
+    photos, note = await (site.model.workers if with_texts else site.searches).run(found)
+    return {"photos": photos, "query": asked.model_dump(exclude={"embedding"}, exclude_none=True), "note": note}
+
+
+@router.get("/words", response_model=KnownWords)
+async def known_words(
+    site: CurrentSite,
+    text: Annotated[str, Query(max_length=1000, description="What was typed so far.")],
+    limit: Annotated[int, Query(ge=1, le=100)] = 8,
+) -> dict[str, Any]:
+    """The words that the model's classes are known by, for what was typed; of a model without a text encoder."""
+    can = site.model.abilities()
+    if can["text_by"] != "class names":
+        raise HTTPException(400, "Texts are not looked up among class names here: the model understands any, or none.")
+
+    def completed() -> dict[str, Any]:
+        words = site.model.words()
+        problem = None
+        try:
+            words.parse(text)
+        except (UnknownNameError, ConfigError) as error:
+            problem = str(error)
+        found = [{"text": each, "classes": count} for each, count in words.complete(text, limit)]
+        return {"words": found, "problem": problem}
+
+    return await site.model.workers.run(completed)
 
 
 @router.get("/photos/{id}/neighbours", response_model=Hits)

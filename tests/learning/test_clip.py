@@ -1,0 +1,361 @@
+"""Training CLIP: what it learns, that a killed training ends as if it had not been, and what is written."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import birder
+from birder.errors import ConfigError
+from birder.learning.clip import (
+    LARGEST_LOG_SCALE,
+    ClipData,
+    ClipRecipe,
+    ClipTold,
+    TrainedClip,
+    parameter_groups,
+    statistics_held,
+)
+from birder.learning.clip import train_clip as train
+from birder.learning.clip_checkpoint import ClipFolder
+from birder.learning.clip_data import ClipBatches, text_of_step
+from birder.learning.clip_judge import ClipJudge, retrieval
+from birder.learning.clip_locked import LockedEncoder
+from birder.learning.clip_loss import add_gradients, clip_loss
+from birder.learning.clip_model import Start, TextSize, start_of, with_new_text
+from birder.learning.clip_process import random_crop
+from birder.learning.parallel import Parallel
+from birder.net.tokenizer import ClipTokenizer
+from birder.registry import create_network
+
+ALONE = Parallel(0, 1, 1, torch.device("cpu"))
+TINY = Path(__file__).parents[1] / "data" / "openclip"
+NAMES = ("sci", "com", "taxon", "sci_com", "taxon_com")
+CONFIG: dict[str, Any] = {
+    "patch_size": 16, "num_layers": 2, "num_heads": 2, "hidden_dim": 64, "mlp_dim": 128, "head_bias": False
+}  # fmt: skip
+RGB = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+
+
+def write_shards(folder: Path, images: int, shards: int, *, first: int = 0, damaged: bool = False) -> list[str]:
+    """Shards of images in colours and stripes of their own, each with texts of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"shard-{number}.tar" for number in range(shards)]
+    for shard, path in enumerate(paths):
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for number in range(first + shard, first + images, shards):
+                random = np.random.default_rng(number)
+                pixels = random.integers(0, 255, (4, 4, 3), dtype=np.uint8).repeat(12, axis=0).repeat(12, axis=1)
+                buffer = io.BytesIO()
+                Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+                data = buffer.getvalue()[:100] if damaged and number % 8 == 3 else buffer.getvalue()
+                name = f"Genus{number // 4} species{number}"
+                texts = {"sci": name, "com": f"bird {number}", "taxon": f"Animalia Aves {name}", "text": name}
+                texts |= {"sci_com": f"{name} or bird {number}", "taxon_com": f"Animalia {name} or bird {number}"}
+                for ending, content in [("jpg", data), *((f"{k}.txt", v.encode()) for k, v in texts.items())]:
+                    info = tarfile.TarInfo(f"{number:04d}.{ending}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+    (folder / "sizes.json").write_text(json.dumps({path.name: images // shards for path in paths}))
+    return [str(path) for path in paths]
+
+
+def tiny_start(seed: int = 0, *, drop: float = 0.0) -> Start:
+    """A tiny CLIP of new weights."""
+    torch.manual_seed(seed)
+    image = create_network("vit_b16_pn", 32, size=(48, 48), config=CONFIG | {"drop_path_rate": drop})
+    return with_new_text("vit_b16_pn", image, TextSize(32, 32, 2, 1, context=16), RGB, None, None)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return write_shards(tmp_path_factory.mktemp("shards"), 32, 2)
+
+
+def run(
+    folder: Path,
+    shards: list[str],
+    recipe: ClipRecipe,
+    *,
+    start: Start | None = None,
+    resumed: bool = False,
+    **also: Any,
+) -> tuple[Start, TrainedClip | None]:
+    start = start or tiny_start()
+    state = ClipFolder(folder)
+    state.begin({}, resume=resumed, force=False)
+    data = ClipData(shards, also.pop("samples", 32), also.pop("replay", ()), also.pop("workers", 1))
+    locked = LockedEncoder(start, ALONE.device, "fp32") if recipe.lock_image else None
+    return start, train(start, data, recipe, state, ALONE, locked=locked, resumed=resumed, **also)
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_text_of_a_step_is_that_of_bioclips_training() -> None:
+    import random
+
+    for step in range(200):
+        random.seed(step)
+        assert text_of_step(NAMES, step) == random.choice(list(NAMES))
+    assert {text_of_step(NAMES, step) for step in range(30)} == set(NAMES)
+
+
+def test_parameters_that_do_not_decay_are_norms_biases_class_token_and_scale() -> None:
+    net = tiny_start().clip
+    rows, others = parameter_groups(net)
+    names = {id(each): name for name, each in net.named_parameters()}
+    told = [names[id(each)] for each in rows["params"]]
+    assert {"log_logit_scale", "image.class_token", "text.norm.weight", "image.encoder.block.0.mlp.0.bias"} <= set(told)
+    assert all("norm" in name or name.endswith(("bias", "pre_block.0.weight", "class_token", "scale")) for name in told)
+    kept = [names[id(each)] for each in others["params"]]
+    assert {"image.pos_embedding", "text.pos_embedding", "image.conv_proj.weight", "image.classifier.weight"} <= set(
+        kept
+    )
+    assert len(told) + len(kept) == len(names)
+    assert (rows["weight_decay"], others["weight_decay"]) == (0.0, 0.2)
+
+
+def test_gradients_of_several_batches_are_those_of_one(shards: list[str]) -> None:
+    """With what the network drops, too: the second look at a batch drops the same."""
+    start = tiny_start(drop=0.5)
+    net = start.clip.train()
+    pixels = torch.randn(12, 3, 48, 48)
+    tokens = start.tokenizer([f"bird {number}" for number in range(12)])
+
+    def encode(rows: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        torch.manual_seed(int(rows[0]))
+        return [(net.encode_image(pixels[rows], normalize=True), net.encode_text(tokens[rows], normalize=True))]
+
+    def gradients(batches: list[torch.Tensor], *, whole: bool) -> tuple[float, list[torch.Tensor]]:
+        net.zero_grad()
+        if whole:
+            parts = [encode(rows)[0] for rows in batches]
+            images, texts = (torch.cat([part[side] for part in parts]) for side in (0, 1))
+            loss = clip_loss(images, texts, net.log_logit_scale.exp(), ALONE)
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            (loss,) = add_gradients(batches, encode, net.log_logit_scale, ALONE, lambda each: each.backward())  # type: ignore[no-untyped-call]
+        return float(loss.detach()), [each.grad.clone() for each in net.parameters() if each.grad is not None]
+
+    batches = [torch.arange(first, first + 4) for first in (0, 4, 8)]
+    loss, found = gradients(batches, whole=False)
+    wanted_loss, wanted = gradients(batches, whole=True)
+    assert loss == pytest.approx(wanted_loss, abs=1e-6)
+    assert len(found) == len(wanted) == len(list(net.parameters()))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_batch_norms_count_a_batch_once() -> None:
+    net = nn.Sequential(nn.BatchNorm1d(3))
+    with statistics_held(net):
+        net(torch.randn(8, 3) + 5)
+    assert torch.equal(net[0].running_mean, torch.zeros(3))  # type: ignore[arg-type]
+    net(torch.randn(8, 3) + 5)
+    assert net[0].running_mean.min() > 0.3  # type: ignore[operator]
+
+
+def test_learns_images_by_heart(tmp_path: Path, shards: list[str]) -> None:
+    start = tiny_start()
+    told: list[ClipTold] = []
+    judge = ClipJudge(start, shards, "taxon_com", 32, None, ALONE)
+    before = judge(start.clip.eval())["val"]
+    recipe = ClipRecipe(batch_size=32, accumulate=1, epochs=2, warmup=5, lr=3e-3, resample=False, texts=("taxon_com",))
+    _, trained = run(tmp_path / "run", shards, recipe, start=start, judge=judge, tell=told.append, samples=32 * 40)
+    assert trained is not None
+    last = trained.history[-1]["val"]
+    assert (last["image_to_text_r1"], last["text_to_image_r1"], last["n"], last["texts"]) == (1.0, 1.0, 32, 32)
+    assert before["image_to_text_r1"] < 0.2 and before["loss"] > 3.0 > 0.5 > last["loss"]
+    assert [each.update for each in told] == list(range(1, 81))
+    assert told[-1].left == 0.0 and told[5].rate > 0 and 0 <= told[-1].waited < 1
+    assert told[4].lr == pytest.approx(3e-3) and told[-1].lr < 1e-4
+    assert len(ClipFolder(tmp_path / "run").checkpoints()) == 2
+    assert (trained.report.failed, trained.report.replaced) == ({}, {})
+
+
+def test_scale_stays_below_100_and_replay_has_a_projection_of_its_own(tmp_path: Path, shards: list[str]) -> None:
+    captions = write_shards(tmp_path / "replay", 12, 1, first=100)
+    start = tiny_start()
+    with torch.no_grad():
+        start.clip.log_logit_scale.fill_(LARGEST_LOG_SCALE)
+    recipe = ClipRecipe(batch_size=8, accumulate=2, epochs=3, warmup=1, lr=1e-3, replay_batch_size=4)
+    _, trained = run(tmp_path / "run", shards, recipe, start=start, replay=captions)
+    assert trained is not None
+    assert float(trained.state["log_logit_scale"]) <= LARGEST_LOG_SCALE
+    _, saved = ClipFolder(tmp_path / "run").read()
+    first, second = saved["net"]["clip.image.classifier.weight"], saved["net"]["replay.weight"]
+    assert first.shape == second.shape and 1e-4 < (first - second).abs().max() < 0.1  # both began alike
+    assert not any(name.startswith("replay") for name in trained.state)
+    _, without = run(tmp_path / "without", shards, recipe)
+    assert without is not None and without.history[0]["loss"] != trained.history[0]["loss"]
+
+
+def test_what_is_damaged_or_missing_is_counted(tmp_path: Path) -> None:
+    broken = write_shards(tmp_path / "broken", 32, 2, damaged=True)
+    recipe = ClipRecipe(batch_size=10, accumulate=1, epochs=1, warmup=0, texts=("sci", "scientific_name"))
+    _, trained = run(tmp_path / "run", broken, replace(recipe, resample=False), samples=100, workers=2)
+    assert trained is not None
+    places = {name.rsplit(" ", 1)[1] for name in trained.report.failed}
+    assert places == {"0003", "0011", "0019", "0027"}
+    assert set(trained.report.replaced) == {("scientific_name", "taxon")}
+    drawn = [text_of_step(("sci", "scientific_name"), step) for step in range(10)]
+    assert trained.report.replaced["scientific_name", "taxon"] == 10 * drawn.count("scientific_name")
+
+
+def test_batches_that_are_closed_or_lost_do_not_hang(shards: list[str]) -> None:
+    card = tiny_start().card
+    with ClipBatches(shards, card, ClipTokenizer(16), 4, lambda _: ["sci"], ALONE, workers=2) as batches:
+        first = next(iter(batches))
+        assert first.pixels.shape == (4, 48, 48, 3) and first.tokens.shape == (4, 16)
+    with ClipBatches(shards, card, ClipTokenizer(16), 4, lambda _: ["sci"], ALONE, workers=2) as batches:
+        next(iter(batches))
+        os.kill(batches._workers[0]._process.pid, signal.SIGKILL)
+        with pytest.raises(birder.BirderError, match="has ended, perhaps for lack of memory"):
+            for _ in batches:
+                pass
+
+
+def test_validation_sees_each_sample_once(shards: list[str]) -> None:
+    card = tiny_start().card
+    with ClipBatches(
+        shards, card, ClipTokenizer(16), 5, lambda _: ["sci"], ALONE, workers=2, crop=False, once=True
+    ) as batches:
+        keys = [key for batch in batches for key in batch.keys]
+    assert sorted(keys) == [f"{number:04d}" for number in range(32)]
+
+
+def test_retrieval_counts_equal_texts_as_one() -> None:
+    images = torch.eye(4)[[0, 0, 1, 2, 3, 3]]
+    texts = torch.eye(4)[[0, 1, 2, 2]] + torch.tensor([[0.0] * 4, [0.0] * 4, [0.0] * 4, [0, 0, 0, -0.1]])
+    found = retrieval(images, texts, torch.tensor([0, 0, 1, 2, 3, 3]), 10.0, 6)
+    assert (found["n"], found["texts"]) == (6, 4)
+    assert found["image_to_text_r1"] == pytest.approx(4 / 6)  # nothing speaks for the last text
+    assert found["text_to_image_r1"] == pytest.approx(3 / 4)
+    assert (found["image_to_text_r5"], found["text_to_image_r5"]) == (1.0, 1.0)
+    with pytest.raises(ConfigError, match="not finite"):
+        retrieval(images * torch.nan, texts, torch.tensor([0, 0, 1, 2, 3, 3]), 10.0, 6)
+
+
+def test_crops_show_nearly_all_of_an_image() -> None:
+    """As torchvision's RandomResizedCrop(scale=(0.9, 1)): area and aspect ratio by what the crop's ramps show."""
+    ramp = np.stack(np.broadcast_arrays(*np.meshgrid(np.arange(200), np.arange(180)), 0), axis=2).astype(np.uint8)
+    image = Image.fromarray(ramp)
+    areas, lefts = [], []
+    for seed in range(200):
+        seen = random_crop(image, (32, 48), np.random.default_rng(seed)).astype(float)
+        assert seen.shape == (32, 48, 3)
+        width = (seen[:, -1, 0] - seen[:, 0, 0]).mean() * 48 / 47
+        height = (seen[-1, :, 1] - seen[0, :, 1]).mean() * 32 / 31
+        areas.append(width * height / (200 * 180))
+        lefts.append(seen[:, 0, 0].mean())
+    assert min(areas) > 0.87 and max(areas) < 1.02 and np.std(areas) > 0.02
+    assert np.std(lefts) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "kills"), [("free", (3, 7)), ("locked", (5,))])
+def test_killed_training_ends_in_the_same_weights(
+    tmp_path: Path, shards: list[str], kind: str, kills: tuple[int, ...]
+) -> None:
+    """SIGKILL after some updates, at no special place; also with an image encoder that is locked."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.learning import test_clip as t\n"
+        "from birder.learning import clip\nclip.SECONDS_BETWEEN_SAVES = 0.0\n"
+        "recipe = t.killed_recipe(sys.argv[2] == 'locked')\n"
+        "t.run(Path(sys.argv[1]), sys.argv[3:], recipe, resumed=t.ClipFolder(Path(sys.argv[1])).checkpoints() != [], "
+        "start=t.killed_start(sys.argv[2] == 'locked'), workers=2, tell=lambda told: print(told.update, flush=True))\n"
+    )
+    recipe, locked = killed_recipe(kind == "locked"), kind == "locked"
+    for kill_at in kills:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "run"), kind, *shards], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) == kill_at:
+                process.send_signal(signal.SIGKILL)
+                break
+        process.wait()
+        process.stdout.close()
+        assert process.returncode == -signal.SIGKILL
+    assert ClipFolder(tmp_path / "run").checkpoints()
+    _, resumed = run(tmp_path / "run", shards, recipe, resumed=True, start=killed_start(locked), workers=2)
+    _, whole = run(tmp_path / "whole", shards, recipe, start=killed_start(locked), workers=2)
+    assert resumed is not None and whole is not None
+    assert same(resumed.state, whole.state)
+    assert [each["loss"] for each in resumed.history] == [each["loss"] for each in whole.history]
+    assert resumed.report == whole.report
+
+
+def killed_start(locked: bool) -> Start:
+    return start_of(None, TINY) if locked else tiny_start(drop=0.3)
+
+
+def killed_recipe(locked: bool) -> ClipRecipe:
+    return ClipRecipe(
+        batch_size=6, accumulate=2, epochs=4, warmup=2, lr=1e-3, mix="per-sample", resample=not locked,
+        lock_image=locked,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path: Path, shards: list[str]) -> None:
+    """The same samples, as both have two streams; and the same gradients, up to rounding."""
+    code = tmp_path / "two.py"
+    code.write_text(
+        "import sys\nfrom pathlib import Path\nimport torch\nfrom tests.learning import test_clip as t\n"
+        "with t.Parallel.join('cpu') as parallel:\n"
+        "    t.together(Path(sys.argv[1]), sys.argv[2:], parallel)\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(code)]
+    root = Path(__file__).parents[2]
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "two"), *shards],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one = together(tmp_path / "one", shards, ALONE)
+    two = json.loads((tmp_path / "two.json").read_text())
+    assert two["processes"] == 2
+    assert two["loss"] == pytest.approx([each["loss"] for each in one.history], rel=1e-5)
+    assert two["val"] == pytest.approx(one.history[-1]["val"]["loss"], rel=1e-4)
+    _, saved = ClipFolder(tmp_path / "two").read()
+    for name, value in one.state.items():
+        torch.testing.assert_close(saved["net"][f"clip.{name}"], value, rtol=1e-3, atol=1e-4)
+
+
+def together(folder: Path, shards: list[str], parallel: Parallel) -> TrainedClip:
+    """Six updates of 16 images, however many processes share them."""
+    start, state = tiny_start(parallel.rank), ClipFolder(folder)
+    if parallel.rank == 0:
+        state.begin({}, resume=False, force=False)
+    recipe = ClipRecipe(batch_size=8 // parallel.processes, accumulate=2, epochs=3, warmup=2, lr=1e-3, resample=False)
+    judge = ClipJudge(start, shards, "sci", 32, None, parallel)
+    trained = train(start, ClipData(shards, 32, workers=2 // parallel.processes), recipe, state, parallel, judge=judge)
+    assert trained is not None
+    if parallel.rank == 0 and parallel.processes == 2:
+        told = {
+            "loss": [each["loss"] for each in trained.history],
+            "val": trained.history[-1]["val"]["loss"],
+            "processes": parallel.processes,
+        }
+        folder.with_name("two.json").write_text(json.dumps(told))
+    return trained
