@@ -18,11 +18,10 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "api.md"
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Collections": ("open_collection", "create_collection", "embed", "import_file", "Collection"),
+    "Collections": ("open_collection", "create_collection", "embed", "evaluate_benchmark", "import_file", "Collection"),
     "Images without a collection": (
         "detect",
         "predict",
-        "evaluate_benchmark",
         "reproduce",
         "classify",
         "image_features",

@@ -318,9 +318,11 @@ def test_search_takes_one_or_many_of_each(collection: birder.Collection, owl: Pa
     assert owl.as_uri() not in [row["uri"] for row in collection.search(vectors=[vector], unlike="frog.jpg", k=129)][1:]
 
 
-def test_search_by_words_needs_a_text_encoder(collection: birder.Collection) -> None:
-    with pytest.raises(BirderError, match="text"):
-        collection.search(texts="an owl")
+def test_search_by_words_needs_a_text_encoder_or_class_names(collection: birder.Collection) -> None:
+    with pytest.raises(BirderError, match="no class of|No class of .* is called 'xylophonist of doom'"):
+        collection.search(texts="xylophonist of doom")
+    with pytest.raises(BirderError, match="text encoder"):
+        collection.search(texts="an owl", model="efficientnet_lite0_in1k")
 
 
 def test_a_search_without_a_query_is_refused(collection: birder.Collection) -> None:

@@ -108,6 +108,18 @@ def train_clip(
     judge_column: Annotated[
         str, typer.Option("--judge-column", metavar="COLUMN", help="The column with its labels.")
     ] = "label",
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            "--benchmark",
+            metavar="NAME",
+            help="Name the images of a published benchmark after each epoch: rare-species, nabirds, ...",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="With --benchmark: the folder that holds it, all of it."),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write the curves for TensorBoard while it trains.")
     ] = False,
@@ -135,8 +147,13 @@ def train_clip(
 
     For example:
 
-    birder train-clip --shards 'shards/train/*.tar' --to clip/ --recipe small --init vit_b16_pn_bioclip-v1
+    birder train-clip --shards 'shards/train/*.tar' --to trees/ --recipe small --init vit_b16_pn_bioclip-v1
     """
+    if (benchmark is None) != (data is None):
+        options.wrong_use("A benchmark has a name and a folder: --benchmark NAME --data FOLDER.")
+    if benchmark is not None and judge is not None:
+        options.wrong_use("One set of images is named after each epoch: leave out --judge or --benchmark.")
+
     import birder
     from birder.collection.clip_training import in_words
     from birder.learning.parallel import is_first
@@ -171,6 +188,8 @@ def train_clip(
             samples=samples,
             judge=judge,
             judge_column=judge_column,
+            benchmark=benchmark,
+            data=data,
             tensorboard=tensorboard,
             device=device,
             workers=workers,
@@ -219,7 +238,7 @@ def _summary(trained: ClipTraining) -> Iterator[str]:
         )
     if "zero_shot" in last:
         found = last["zero_shot"]
-        yield f"Named right by texts in {found['collection']}: {found['top1']:.1%} of {found['n']:,} images."
+        yield f"Named right by texts in {found['images_of']}: {found['top1']:.1%} of {found['n']:,} images."
     assert trained.image_encoder is not None
     yield f"Wrote {trained.path}: the model, {trained.image_encoder.name}, report.html and metrics.json."
     model = shlex.quote(str(trained.path))

@@ -74,6 +74,8 @@ def train_clip(
     samples: int | None = None,
     judge: str | Path | None = None,
     judge_column: str = "label",
+    benchmark: str | None = None,
+    data: str | Path | None = None,
     tensorboard: bool = False,
     device: str | None = None,
     workers: int | None = None,
@@ -135,6 +137,8 @@ def train_clip(
         A collection with labels: the share of its images that are named right by texts, after each epoch.
     judge_column
         The column of its labels.
+    benchmark, data
+        In place of `judge`: a benchmark by name and the folder that holds it; its images are named by its own texts.
     tensorboard
         Also write the curves for TensorBoard while it trains, into the folder `tensorboard` there.
     device
@@ -189,6 +193,11 @@ def train_clip(
 
     if tensorboard:
         need("tensorboard", "--tensorboard")
+    if (benchmark is None) != (data is None) or (benchmark is not None and judge is not None):
+        raise ConfigError("Name a benchmark and its folder together (benchmark, data), and leave out judge.")
+    judged = None if judge is None else _judged(judge, judge_column)
+    if benchmark is not None and data is not None:
+        judged = judged_benchmark(benchmark, data)
     to = Path(to)
     if resume and force:
         raise ConfigError("Go on with a training (--resume) or begin anew (--force), not both.")
@@ -224,23 +233,22 @@ def train_clip(
             raise ConfigError("An image encoder that stays as it is needs weights: name them with --init.")
         precision = chosen.precision or chosen_precision(parallel.device)
         locked = LockedEncoder(start, parallel.device, precision) if chosen.lock_image else None
-        if workers is None and resume:
+        if workers is None and resume and folder.checkpoints():
             workers = int(folder.asked()["workers"])
         workers = workers or workers_here(parallel, chosen.batch_size)
-        data = ClipData(names, samples, replay_names, workers)
-        asked = _asked(start, data, chosen, parallel.processes) | {"precision": precision}
+        sampled = ClipData(names, samples, replay_names, workers)
+        asked = _asked(start, sampled, chosen, parallel.processes) | {"precision": precision}
         if parallel.rank == 0:
             folder.begin(asked, resume=resume, force=force)
         parallel.any(False)  # all processes go on when the folder is as it should be
         in_update = chosen.batch_size * chosen.accumulate * parallel.processes
-        judged = None if judge is None else _judged(judge, judge_column)
         judges = None
         if val_names or judged is not None:
             text = JUDGED_TEXT if JUDGED_TEXT in chosen.texts else chosen.texts[0]
             judges = ClipJudge(start, val_names, text, in_update, judged, parallel, locked)
         start.clip.to(parallel.device)
         if begun is not None and parallel.rank == 0:
-            for sentence in _sentences(start, data, chosen, parallel.processes, in_update):
+            for sentence in _sentences(start, sampled, chosen, parallel.processes, in_update):
                 begun(sentence)
 
         board = Board(to / "tensorboard", folder.update) if tensorboard and parallel.rank == 0 else None
@@ -265,7 +273,7 @@ def train_clip(
         try:
             trained = train(
                 start,
-                data,
+                sampled,
                 chosen,
                 folder,
                 parallel,
@@ -288,7 +296,7 @@ def train_clip(
             return ClipTraining(to, stopped=True)
         record = record_of(
             start,
-            data,
+            sampled,
             chosen,
             trained,
             precision=precision,
@@ -360,6 +368,33 @@ def _judged(collection: str | Path, column: str) -> Judged:
 
     rows = labelled_rows(Storage.open(collection), column)
     return Judged(Path(collection).name, TrainingImages(rows.table["uri"].to_pylist(), rows.codes), rows.classes)
+
+
+def judged_benchmark(name: str, data: str | Path) -> Judged:
+    """What a CLIP is judged by while it is trained: the images of a benchmark that others would be judged by.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such benchmark.
+    BenchmarkFolderError
+        Its folder is not whole.
+    ConfigError
+        It has no classes.
+    """
+    from birder.evaluation.benchmark_folder import read_benchmark
+    from birder.evaluation.benchmarks import TEST, benchmark
+    from birder.learning.clip_judge import Judged
+    from birder.learning.training_data import TrainingImages
+    from birder.naming.prompts import BIOCLIP_TEMPLATES
+    from birder.sources import path_to_uri
+
+    folder = read_benchmark(benchmark(name), data)
+    if folder.benchmark.task != "classes":
+        raise ConfigError(f"{name} has no classes that texts could name.")
+    places = [place for place, part in enumerate(folder.parts) if part == TEST]
+    uris = [path_to_uri(folder.files[place]) for place in places]
+    return Judged(name, TrainingImages(uris, folder.codes[places]), folder.texts, BIOCLIP_TEMPLATES, centre_crop=True)
 
 
 def _sentences(start: Start, data: Any, recipe: ClipRecipe, processes: int, in_update: int) -> list[str]:

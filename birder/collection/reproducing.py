@@ -115,7 +115,7 @@ def reproduce(
     ConfigError
         The date is not one, or no folder of a benchmark is there.
     UnknownNameError
-        There is no such model.
+        No model has that name.
     """
     tables = published_tables(paper)
     data, to = Path(data), Path(to)
@@ -167,11 +167,10 @@ class _Work:
             if model.openclip is not None:
                 fetch_files(model.openclip)  # now, and not after many images
         except BirderError as error:
-            self.failed.append((word, str(error)))
+            self.failed.append((word, _said(error)))
             self.begun += len(self.folders)
-            return JudgedModel(
-                word, _published(model), None, dict.fromkeys(self.needed, Judged(why=f"not run: {error}"))
-            )
+            why = Judged(why=f"not run: {_said(error)}")
+            return JudgedModel(word, _published(model), None, dict.fromkeys(self.needed, why))
         found = {name: Judged(why=f"not run: {how}") for name, how in self.missing.items()}
         found |= {name: self._on(name, folder, word, model, sha256) for name, folder in self.folders.items()}
         return JudgedModel(word, _published(model), sha256, found)
@@ -203,8 +202,8 @@ class _Work:
                 progress=lambda stage, done: self.show(f"{before}: {stage}", done),
             ).results
         except BirderError as error:
-            self.failed.append((f"{name} by {word}", str(error)))
-            return Judged(why=f"not run: {error}")
+            self.failed.append((f"{name} by {word}", _said(error)))
+            return Judged(why=f"not run: {_said(error)}")
         self.run += 1
         if results["benchmark"]["complete"]:
             _write(file, {"schema": SCHEMA, "asked": question, "results": _kept(results)})
@@ -232,6 +231,11 @@ def find_folder(entry: Benchmark, data: Path) -> Path | None:
 
 def _how_to_get(entry: Benchmark, data: Path) -> str:
     return f"no folder {entry.name} in {data}. {entry.get} Its page: {entry.page}"
+
+
+def _said(error: BirderError) -> str:
+    """The message of an error in one line."""
+    return " ".join(str(error).split())
 
 
 def _published(model: Model) -> str | None:

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from birder.evaluation.benchmarks import TextType
+from birder.taxonomy import RANKS
 
-_ABOVE = ("kingdom", "phylum", "cls", "order", "family")
+_ABOVE = tuple({"class": "cls"}.get(rank, str(rank)) for rank in RANKS[: RANKS.index("genus")])
 
 
 class Row(NamedTuple):

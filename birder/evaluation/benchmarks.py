@@ -50,7 +50,7 @@ class Benchmark:
     group
         The published average that it is a part of.
     protocols
-        Those that it is judged by, the published ones first (`birder.evaluation.benchmark_protocols`).
+        Those that it is judged by if no others are asked for (`birder.evaluation.benchmark_protocols`).
     learning_rate
         Of the published classifier of traits.
     note
@@ -82,7 +82,7 @@ class Benchmark:
     tasks: int | None = None
     sha256: str | None = None
     group: str | None = None
-    protocols: tuple[str, ...] = ("zero-shot", "few-shot", "knn", "linear")
+    protocols: tuple[str, ...] = ("zero-shot", "few-shot")
     learning_rate: float | None = None
     note: str | None = None
     split: str | None = None

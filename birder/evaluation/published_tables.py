@@ -63,7 +63,7 @@ class Judged:
     protocols
         What `birder.evaluation.benchmark_protocols.judge` gave, by the protocol's name.
     why
-        Why there are no figures; or, where there are some, why they are not compared with published ones.
+        Why there are no figures, or why those that there are cannot be compared with published ones.
     """
 
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

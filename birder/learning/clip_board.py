@@ -17,7 +17,7 @@ class Board:
     folder
         The folder.
     update
-        The updates that were made before; what is there of later ones is not shown any more.
+        The number of updates that were made before. Curves in the folder that go beyond it are cut there.
     """
 
     def __init__(self, folder: Path, update: int) -> None:

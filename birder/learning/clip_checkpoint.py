@@ -16,9 +16,16 @@ from typing import Any
 
 import safetensors
 
-from birder.errors import ConfigError, FileExistsError, WeightsError
+from birder.errors import FileExistsError, WeightsError
 from birder.files import replacing
-from birder.learning.training_checkpoint import Tensors, differences, read_asked, write_asked
+from birder.learning.training_checkpoint import (
+    Tensors,
+    check_asked,
+    not_ended,
+    nothing_to_resume,
+    read_asked,
+    write_asked,
+)
 from birder.weights.checkpoint import write_safetensors
 
 KEPT = 2
@@ -101,18 +108,12 @@ class ClipFolder:
         """
         if resume:
             if not self.checkpoints():
-                raise ConfigError(f"There is no training to go on with in {self.path}: leave out --resume.")
-            if differ := differences(read_asked(self.path / _ASKED), asked):
-                raise ConfigError(
-                    f"The training in {self.path} was begun with another {differ}. Ask for the same again, or begin "
-                    "anew with --force."
-                )
+                raise nothing_to_resume(self.path)
+            check_asked(self.path / _ASKED, asked)
             return
         if not force:
             if self.checkpoints():
-                raise FileExistsError(
-                    f"A training that has not ended is in {self.path}: go on with --resume, or begin anew with --force."
-                )
+                raise not_ended(self.path)
             if self.path.exists() and any(self.path.iterdir()):
                 raise FileExistsError(f"{self.path} is not empty: name another folder, or replace it with --force.")
         self.forget()

@@ -17,6 +17,7 @@ from birder.learning.clip_locked import LockedEncoder
 from birder.learning.clip_model import Start, model_input
 from birder.learning.parallel import Parallel
 from birder.learning.training_data import TrainingImages, Views
+from birder.naming.prompts import OPENAI_TEMPLATES
 from birder.naming.text_embeddings import encode_labels
 from birder.net.clip import CLIP
 from birder.weights.loaded_clip import LoadedClip
@@ -34,16 +35,23 @@ class Judged:
     Attributes
     ----------
     name
-        Of the collection.
+        Of the collection, or of the benchmark.
     images
         The images and their classes.
     classes
         Names of the C classes.
+    templates
+        Texts with one {} each, where the name goes.
+    centre_crop
+        Whether the shorter side of an image is resized and its centre cut out, as benchmarks ask, not all of it
+        squashed.
     """
 
     name: str
     images: TrainingImages
     classes: Sequence[str]
+    templates: Sequence[str] = OPENAI_TEMPLATES
+    centre_crop: bool = False
 
 
 class ClipJudge:
@@ -149,17 +157,18 @@ class ClipJudge:
 
     def _zero_shot(self, clip: CLIP, judged: Judged) -> dict[str, Any]:
         parallel = self._parallel
-        texts = torch.from_numpy(encode_labels(self.loaded(clip), judged.classes))
+        texts = torch.from_numpy(encode_labels(self.loaded(clip), judged.classes, judged.templates))
         own = np.arange(parallel.rank, len(judged.images), parallel.processes)
         right = read = 0
-        with Views(judged.images, self._start.card, 0, share=parallel.on_machine) as views:
+        card = self._start.card | {"simple_crop": judged.centre_crop}
+        with Views(judged.images, card, 0, share=parallel.on_machine) as views:
             for batch in views.whole([own[first : first + _BATCH] for first in range(0, len(own), _BATCH)]):
                 if len(batch.rows):
                     logits = torch.from_numpy(self._features(clip, torch.from_numpy(batch.pixels))) @ texts
                     right += int((logits.argmax(dim=1).numpy() == judged.images.codes[batch.rows]).sum())
                     read += len(batch.rows)
         right, read = (int(each) for each in parallel.add(torch.tensor([right, read])))
-        return {"collection": judged.name, "classes": len(judged.classes), "n": read, "top1": right / max(read, 1)}
+        return {"images_of": judged.name, "classes": len(judged.classes), "n": read, "top1": right / max(read, 1)}
 
 
 def retrieval(
@@ -199,12 +208,12 @@ def retrieval(
     for first in range(0, len(images), _AT_ONCE):
         similar = images[first : first + _AT_ONCE] @ texts.T
         right = similar.gather(1, codes[first : first + _AT_ONCE, None])
-        before_text.append((similar > right).sum(dim=1))
+        before_text.append((similar >= right).sum(dim=1) - 1)  # less the text itself; a tie is not a find
     for first in range(0, len(texts), _AT_ONCE):
         similar = texts[first : first + _AT_ONCE] @ images.T
         other = codes[None] != torch.arange(first, first + len(similar))[:, None]
         best = similar.masked_fill(other, -torch.inf).max(dim=1, keepdim=True).values
-        before_image.append((similar > best).sum(dim=1))
+        before_image.append((similar.masked_fill(~other, -torch.inf) >= best).sum(dim=1))
     shares = {"image_to_text": torch.cat(before_text), "text_to_image": torch.cat(before_image)}
     return {
         "n": len(images),

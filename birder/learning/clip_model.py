@@ -176,8 +176,8 @@ def _of_openclip(openclip: OpenClip, name: str, model: str | None) -> Start:
 def _check_of_openclip(network: str) -> None:
     if not is_of_openclip(network):
         raise ConfigError(
-            f"OpenCLIP has no image encoder {network}, so that what came of the training could not be written: choose "
-            f"a vision transformer with a LayerNorm before its blocks, such as {DEFAULT_NETWORK}, or an "
+            f"OpenCLIP has no image encoder {network}, so the trained model could not be written: choose a vision "
+            f"transformer with a LayerNorm before its blocks, such as {DEFAULT_NETWORK}, or an "
             "EfficientNet-Lite0."
         )
 

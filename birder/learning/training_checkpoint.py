@@ -86,11 +86,9 @@ class TrainingFolder:
             There is none, and `resume` is set.
         """
         if self.begun and not resume and not force:
-            raise FileExistsError(
-                f"A training that has not ended is in {self.path}: go on with --resume, or begin anew with --force."
-            )
+            raise not_ended(self.path)
         if resume and not self.begun:
-            raise ConfigError(f"There is no training to go on with in {self.path}: leave out --resume.")
+            raise nothing_to_resume(self.path)
 
     def begin(self, asked: Mapping[str, Any], *, resume: bool) -> bool:
         """Begin a training anew, or make sure that the one here is the one that is asked for.
@@ -114,11 +112,7 @@ class TrainingFolder:
             Its record is damaged.
         """
         if resume:
-            if differ := differences(read_asked(self.path / _ASKED), asked):
-                raise ConfigError(
-                    f"The training in {self.path} was begun with another {differ}. Ask for the same again, or begin "
-                    "anew with --force."
-                )
+            check_asked(self.path / _ASKED, asked)
             return True
         self.forget()
         write_asked(self.path / _ASKED, asked)
@@ -204,7 +198,28 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, kept: Tensors) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+def not_ended(path: Path) -> FileExistsError:
+    """The error where a training is to begin in the folder of one that has not ended."""
+    return FileExistsError(
+        f"A training that has not ended is in {path}: go on with --resume, or begin anew with --force."
+    )
+
+
+def nothing_to_resume(path: Path) -> ConfigError:
+    """The error where a training is to go on, and the folder has none."""
+    return ConfigError(f"There is no training to go on with in {path}: leave out --resume.")
+
+
+def check_asked(file: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse (`ConfigError`) to go on with a training that was begun with other options than those asked for now."""
+    if differ := _differences(read_asked(file), asked):
+        raise ConfigError(
+            f"The training in {file.parent} was begun with another {differ}. Ask for the same again, or begin anew "
+            "with --force."
+        )
+
+
+def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """The names of what is asked for otherwise than before, each with what it was then; empty if nothing is."""
     differ = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
     return ", ".join(f"{key} (then {_shown(before.get(key))})" for key in differ)

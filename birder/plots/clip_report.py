@@ -30,7 +30,7 @@ def write_clip_report(folder: Path, record: Mapping[str, Any]) -> Path:
     model, last = record["model"], record["history"][-1]
     zero_shot = last.get("zero_shot")
     named = (
-        f"<p>It names {percent(zero_shot['top1'])} of the {zero_shot['n']:,} images of {text(zero_shot['collection'])} "
+        f"<p>It names {percent(zero_shot['top1'])} of the {zero_shot['n']:,} images of {text(zero_shot['images_of'])} "
         f"right by texts, among {zero_shot['classes']:,} classes.</p>"
         if zero_shot
         else ""

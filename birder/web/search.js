@@ -24,6 +24,7 @@ let chooser;
 /** @type {{element: HTMLElement, act: (() => void) | null}[]} */
 let ways = [];
 let chosen = -1;
+let suggestedFor = ""; // the text that the ways shown are for
 
 /** @param {Collection} of */
 export function startSearch(of) {
@@ -156,6 +157,7 @@ async function suggest() {
   );
   const known = collection.can.text_by === "class names" ? await api.words(text).catch(() => null) : null;
   if (turn !== asked || input.value.trim() !== text) return;
+  suggestedFor = text;
   ways = known ? byClassNames(text, known) : [byWords(text)];
   for (const { column, values } of found) {
     for (const { value, count } of values) {
@@ -264,8 +266,9 @@ async function key(event) {
     input.value = "";
   } else if (event.key === "Enter" && text) {
     event.preventDefault();
-    if (collection.can.search_text && options.hidden) searchText(text);
-    else if (options.hidden) await suggest();
+    const late = options.hidden || suggestedFor !== text;
+    if (collection.can.search_text && late) searchText(text);
+    else if (late) await suggest();
     else ways[chosen]?.act?.();
     return;
   } else return;

@@ -94,7 +94,11 @@ def test_classify_gives_the_same_classes(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--in", "c.birder", "--model", "owls.safetensors", "--labels", "owl"], 2, "leave out labels"),
+        (
+            ["--in", "c.birder", "--model", "owls.safetensors", "--labels", "owl", "--rank", "genus"],
+            2,
+            "leave out labels",
+        ),
         (["--in", "c.birder", "--model", "owls.safetensors", "--deepest", "2"], 2, "between 0.5 and 0.999"),
         (["--in", "c.birder", "--deepest", "0.9", "--labels", "owl"], 2, "name its file as the model"),
         (["--in", "c.birder", "--like", "c.birder", "--deepest", "0.9"], 2, "leave out --deepest"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import shlex
@@ -21,6 +22,7 @@ from typer.main import get_command
 
 from birder.cli import _with_values, app
 from birder.cli.errors import examples_of
+from birder.evaluation.benchmark_rows import published_rows
 from tests.cli.running import COMMAND, Session, run_birder, with_path
 from tests.hub import Hub
 from tests.sources.videos import write_video
@@ -112,10 +114,13 @@ def make_files(folder: Path, photos: Path) -> None:
     write_video(folder / "card" / "owl.mp4", 50)
     shutil.copytree(folder / "photos", folder / "archive" / "photos")
     make_boxes(folder / "raccoon", names[:3])
-    for part in ("train", "test"):
-        for name in ("Apple leaf", "Corn rust"):
-            (folder / "benchmarks" / "plantdoc" / part / name).mkdir(parents=True)
-            shutil.copy(names[len(part) - len(name)], folder / "benchmarks" / "plantdoc" / part / name)
+    for part, leaf in itertools.product(("train", "test"), ("Apple leaf", "Corn rust")):
+        (folder / "benchmarks" / "plantdoc" / part / leaf).mkdir(parents=True)
+        shutil.copy(names[len(part + leaf) % 9], folder / "benchmarks" / "plantdoc" / part / leaf)
+    for row in published_rows("idle-oo/island", "taxon_com"):
+        to = folder / "camera-traps" / row.path
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(names[0], to)
     (folder / "judged.txt").write_text(f"{names[0].stem}\n")
     files = sorted((folder / "photos").rglob("*.jpg"))
     with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as text:

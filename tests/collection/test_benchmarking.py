@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
 import birder
 from birder.collection import benchmarking
+from birder.collection.clip_training import judged_benchmark
 from birder.errors import CollectionError, ConfigError, NoTextEncoderError, UnknownNameError
 from birder.evaluation import benchmark_folder, binary_tasks, trait_probe
+from birder.evaluation import benchmarks as benchmarks_module
 from birder.evaluation.benchmark_folder import read_benchmark
 from birder.evaluation.benchmarks import Benchmark, benchmark, benchmarks
 from birder.evaluation.trait_probe import macro_f1_of_traits
-from birder.evaluation.zero_shot_accuracy import zero_shot_accuracy
-from birder.weights.clip import load_clip
+from birder.learning.clip_judge import ClipJudge
+from birder.learning.clip_model import start_of
+from birder.learning.parallel import Parallel
 from tests.evaluation import made_benchmarks
 from tests.evaluation.made_benchmarks import CLASSES, CLIP, EACH, draw, make, model_that_knows
 
@@ -143,19 +147,20 @@ def benchmarking_values(name: str, model: str) -> list[Any]:
 
 
 @pytest.mark.usefixtures("prepared")
-def test_zero_shot_without_a_collection_is_the_same_and_copes_with_a_broken_image(
+def test_a_clip_in_training_is_judged_by_a_benchmark_and_copes_with_a_broken_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = make("cub200", tmp_path / "data", Mistaken())
+    monkeypatch.setattr(benchmarks_module, "benchmark", lambda name: entry)
     folder = read_benchmark(entry, tmp_path / "data")
-    clip = load_clip(model_that_knows(folder.texts, tmp_path / "clip"))
-    found = zero_shot_accuracy(clip, folder, batch_size=7)
-    assert found["images"] == CLASSES * EACH and found["failed"] == 0
-    judged = [file for file, part in zip(folder.files, folder.parts, strict=True) if part == "test"]
-    assert found["top1"] == found["mean_recall"] == pytest.approx(1 - MISTAKEN / EACH) and found["top5"] == 1
-    judged[0].write_bytes(b"no image")
-    found = zero_shot_accuracy(clip, folder, templates=["{}"])
-    assert (found["images"], found["failed"]) == (CLASSES * EACH - 1, 1)
+    start = start_of(None, model_that_knows(folder.texts, tmp_path / "clip"))
+    judged = judged_benchmark("cub200", tmp_path / "data")
+    judge = ClipJudge(start, (), "sci", 8, judged, Parallel(0, 1, 1, torch.device("cpu")))
+    found = judge(start.clip.eval())["zero_shot"]
+    assert (found["images_of"], found["n"]) == ("cub200", CLASSES * EACH)
+    assert found["top1"] == pytest.approx(1 - MISTAKEN / EACH)
+    next(f for f, part in zip(folder.files, folder.parts, strict=True) if part == "test").write_bytes(b"no image")
+    assert judge(start.clip.eval())["zero_shot"]["n"] == CLASSES * EACH - 1
 
 
 @pytest.mark.usefixtures("prepared")

@@ -103,7 +103,7 @@ def test_a_prediction_of_a_whole_image_is_written_to_its_highest_confidence_dete
     named = [["classifications" in each for each in image["detections"] or ()] for image in out["images"]]
     assert named == [[True, True, False], [False], [], []]
     assert out["images"][0]["detections"][1]["classifications"] == [["3", 0.5]]
-    assert "1 predictions match no detection" in said
+    assert "1 prediction matches no detection" in said
 
 
 def test_ranks_become_a_name_and_a_description_where_the_results_have_them(

@@ -18,7 +18,7 @@ from birder.errors import ConfigError, FileExistsError, UnknownNameError, Weight
 from birder.learning.clip_checkpoint import ClipFolder
 from birder.weights.openclip import read_openclip
 from birder.weights.openclip_verify import openclip_image_features
-from tests.learning.test_clip import TINY, write_shards
+from tests.learning.clip_runs import TINY, write_shards
 from tests.learning.tiny import collection
 
 FAST: dict[str, Any] = {"init": TINY, "batch_size": 8, "accumulate": 1, "warmup": 2, "device": "cpu", "progress": None}
@@ -54,7 +54,7 @@ def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: st
     assert record["updates"] == 2 and record["images_per_update"] == 16 and record["recipe"]["precision"] == "fp32"
     assert [each["epoch"] for each in record["history"]] == [1, 2]
     zero_shot = record["history"][1]["zero_shot"]
-    assert (zero_shot["collection"], zero_shot["classes"], zero_shot["n"]) == ("c.birder", 3, 9)
+    assert (zero_shot["images_of"], zero_shot["classes"], zero_shot["n"]) == ("c.birder", 3, 9)
     assert zero_shot["top1"] * 9 == pytest.approx(round(zero_shot["top1"] * 9))
     assert record["recipe"]["texts"] == ["sci", "taxonTag"] and record["recipe"]["seed"] == 3
     assert set(record["data"]["failed"].values()) == {"truncated image data"}  # those that were drawn
@@ -87,6 +87,7 @@ def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: st
     assert "There is no training to go on with" in str(resumed.exception)
 
 
+@pytest.mark.slow
 def test_stopped_training_goes_on_with_the_same_options_alone(tmp_path: Path, shards: str) -> None:
     stop = threading.Event()
     told: list[int] = []
@@ -121,6 +122,7 @@ def test_stopped_training_goes_on_with_the_same_options_alone(tmp_path: Path, sh
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_new_text_encoder_for_an_image_encoder_that_is_locked(tmp_path: Path, shards: str) -> None:
     made = birder.train_clip(
         shards, tmp_path / "run", recipe="small", **(FAST | {"init": "efficientnet_lite0_in1k", "epochs": 1})

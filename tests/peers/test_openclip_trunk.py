@@ -16,7 +16,7 @@ from birder.net.clip import CLIP, TextEncoder
 from birder.registry import create_network
 from birder.weights.clip import load_clip
 from birder.weights.openclip_convert import write_openclip
-from tests.weights.test_openclip import as_openclip
+from tests.weights.made_clip import as_openclip
 
 PHOTO = Path(__file__).parents[1] / "data" / "chelsea.png"
 CODE = """
@@ -40,8 +40,9 @@ def test_open_clip_computes_the_same_features(network: str, tmp_path: Path) -> N
     text = TextEncoder(8, vocabulary_size=49408, context_length=16, width=12, num_heads=2, num_layers=2, mlp_dim=31)
     net = CLIP(create_network(network, 8, config={"head_bias": False}), text)
     for layer in net.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):  # as a trained network's: features neither vanish nor explode
-            layer.running_var.fill_(0.1)
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            assert layer.running_var is not None
+            layer.running_var.fill_(0.1)  # as a trained network's: features neither vanish nor explode
     folder = write_openclip(tmp_path / "model", *as_openclip(network, net.eval()))
     done = subprocess.run(
         [Path(os.environ["BIRDER_PEERS"]).absolute(), "-c", CODE, folder, PHOTO],

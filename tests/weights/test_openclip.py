@@ -30,8 +30,6 @@ from birder.weights.convert import Converted, compare_features
 from birder.weights.load import load_model
 from birder.weights.openclip import OpenClip, read_openclip
 from birder.weights.openclip_convert import (
-    clip_config,
-    clip_state,
     nearest_network,
     to_birder,
     to_openclip,
@@ -41,6 +39,7 @@ from birder.weights.openclip_files import OPENAI_RGB
 from birder.weights.openclip_verify import openclip_image_features
 from birder.weights.resolve import resolve
 from tests.hub import Hub
+from tests.weights.made_clip import as_openclip
 
 DATA = Path(__file__).parents[1] / "data" / "openclip"
 PHOTO = DATA.parent / "chelsea.png"
@@ -208,15 +207,6 @@ def test_any_image_encoder_survives_the_round_trip(mlp_dim: int, heads: int, pat
     merged = network_spec(found).config | (again.config or {})
     assert (merged["mlp_dim"], merged["num_heads"], merged["patch_size"]) == (mlp_dim, heads, patch)
     assert all(same_bits(again.state[key], checkpoint.state[key]) for key in checkpoint.state)
-
-
-def as_openclip(network: str, net: CLIP) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """A CLIP with a text encoder of width 12, written as one of OpenCLIP."""
-    text = {"context_length": 16, "width": 12, "heads": 2, "layers": 2, "mlp_ratio": 31.5 / 12}
-    config = clip_config(network, net.image.config, (224, 224), 8, text)
-    preprocess = {"resize_mode": "squash", "interpolation": "bicubic", **OPENAI_RGB}
-    state = clip_state(network, net.image.state_dict(), net.text.state_dict(), net.log_logit_scale.detach())
-    return config | {"preprocess_cfg": preprocess}, state
 
 
 @pytest.mark.parametrize("network", ["tf_efficientnet_lite0", "efficientnet_lite0", "vit_s16_pn"])
