@@ -46,22 +46,31 @@ class Committed:
         self._failures = failures
         self._before: Table | None = None
         self._held = False
+        self._changes = 0  # times that the version of the rows may have changed
+        self._known: tuple[int, Table, int, pa.Schema] | None = None  # at which change, of what; version, and schema
         self.labelled = False
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
         """Names and Arrow types of the columns."""
-        return {column.name: column.type for column in self._table.schema}
+        return {column.name: column.type for column in self.schema}
 
     @property
     def schema(self) -> pa.Schema:
         """All columns, with the model's card in the metadata."""
-        return self._table.schema
+        return self._version_and_schema(self._table)[1]
 
     @property
     def version(self) -> int:
         """The number of the version of the rows, as of the last `see_latest`."""
-        return int(self._images.version)
+        return self._version_and_schema(self._images)[0]
+
+    def _version_and_schema(self, table: Table) -> tuple[int, pa.Schema]:
+        """Of the rows; LanceDB is not asked twice (0.1 ms each), unless this object is writing."""
+        known, changes = self._known, self._changes
+        if known is None or known[0] != changes or known[1] is not table or self._held:
+            known = self._known = changes, table, int(table.version), table.schema
+        return known[2], known[3]
 
     def newest_version(self) -> int:
         """The number of the newest version of the rows on the disk; what this object reads stays as it is."""
@@ -91,6 +100,7 @@ class Committed:
     def see_latest(self) -> None:
         """Reload what others have committed since."""
         self._images.checkout_latest()  # type: ignore[no-untyped-call]
+        self._changes += 1
         self._failures.checkout_latest()  # type: ignore[no-untyped-call]
 
     def count(self, where: str | Filter | None = None) -> int:

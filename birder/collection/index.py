@@ -19,9 +19,19 @@ import pyarrow.compute as pc
 
 from birder.collection.disk import images_folder, optimize, storing
 from birder.collection.filter import Filter, filter_errors
-from birder.collection.manifest import Fragment, fragments
+from birder.collection.manifest import Fragment, column_files, fragments
+from birder.collection.row_files import in_order
 from birder.collection.storage import Storage
-from birder.collection.vector_files import FOLDER, GONE, live_addresses, open_files, row_addresses, write_files
+from birder.collection.vector_files import (
+    FOLDER,
+    GONE,
+    Addresses,
+    VectorFiles,
+    live_addresses,
+    open_files,
+    row_addresses,
+    write_files,
+)
 from birder.errors import CollectionError, unknown_name
 from birder.sources import RESERVED
 from birder.vectors import unit
@@ -29,7 +39,6 @@ from birder.vectors import unit
 AUTOMATIC = 20_000
 """Rows from which a collection is indexed automatically: LanceDB compares so many in about 0.1 s."""
 _UNINDEXED = 5_000  # rows that filters look at one by one before they are added to the indexes of columns
-_MARGIN = 16  # rows by which the order of float16 may differ from that of float32 at the end of what is wanted
 _MANY_VALUES = 1_000  # a bitmap for each value up to here, a tree for more
 _LEFT_OUT = RESERVED - {"id", "uri"}
 
@@ -109,7 +118,7 @@ def ensure_index(collection: Storage) -> IndexReport | None:
         with storing(collection.path):
             optimize(collection.path, collection._images)
     parts = _fragments(collection)
-    if parts is None or (not lagging and parts == files.fragments):
+    if parts is None or (not lagging and parts == files.fragments and _columns_fit(collection, files)):
         return None
     return IndexReport(_write(collection), columns, time.perf_counter() - begun)
 
@@ -138,7 +147,8 @@ class NearestRows:
     Attributes
     ----------
     table
-        The columns and `similarity`, the cosine (float64, of the float32 embeddings); nearest first.
+        The columns and `similarity`, the cosine (float64); nearest first. If not all rows were compared, it is the
+        cosine with the embedding as float16, which is off by less than 1e-4.
     exact
         Whether all rows were compared, rather than those that the graph led to.
     """
@@ -173,8 +183,7 @@ def nearest_rows(
     exact
         Compare all rows.
     """
-    images = collection._images
-    version = int(images.version)
+    images, version = collection._images, collection.version
     rows = collection._nearest.at(images, version)
     if rows is None:
         with filter_errors(where, collection.path):
@@ -184,16 +193,29 @@ def nearest_rows(
     if where is not None:
         with filter_errors(where, collection.path):
             chosen = rows.places(where.sql, images)
-    addresses, _, compared = rows.nearest(asked, k + _MARGIN, chosen, exact=exact)
-    wanted = list(dict.fromkeys([*columns, "embedding"]))
-    table = collection._async_rows.run(
-        version, lambda table: table.take_row_ids(addresses.tolist()).select(wanted).with_row_id()
+    addresses, near, compared = rows.nearest(asked, k, chosen, exact=exact)
+    cosines = near.astype(np.float64)
+    if compared:
+        embeddings = _of_table(collection, version, addresses, ["embedding"])["embedding"].combine_chunks()
+        known = unit(embeddings.flatten().to_numpy().reshape(-1, len(vector)).astype(np.float64))
+        cosines = known @ unit(vector.astype(np.float64))
+        order = np.lexsort((addresses, -cosines))[:k]
+        addresses, cosines = addresses[order], cosines[order]
+    found, rest = rows.columns.take(addresses, columns)
+    if rest:
+        more = _of_table(collection, version, addresses, rest)
+        for name in rest:
+            found = more.select([name]) if not found.num_columns else found.append_column(name, more[name])
+        found = found.select(list(columns))
+    return NearestRows(found.append_column("similarity", pa.array(cosines)), compared)
+
+
+def _of_table(collection: Storage, version: int, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
+    """Columns of rows of the table itself, in the order of their addresses."""
+    found = collection._async_rows.run(
+        version, lambda table: table.take_row_ids(addresses.tolist()).select(list(columns)).with_row_id()
     )
-    embeddings = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, len(vector))
-    cosines = unit(embeddings.astype(np.float64)) @ unit(vector.astype(np.float64))
-    order = np.lexsort((table["_rowid"].to_numpy(), -cosines))[:k]
-    found = table.select(list(columns)).take(pa.array(order))
-    return NearestRows(found.append_column("similarity", pa.array(cosines[order])), compared)
+    return in_order(found, addresses).select(list(columns))
 
 
 def _compared_by_lancedb(
@@ -216,6 +238,11 @@ def _compared_by_lancedb(
 
 def _fragments(collection: Storage) -> list[Fragment] | None:
     return fragments(images_folder(collection.path) / "images.lance", int(collection._images.version), "embedding")
+
+
+def _columns_fit(collection: Storage, files: VectorFiles) -> bool:
+    held = column_files(images_folder(collection.path) / "images.lance", int(collection._images.version))
+    return held is None or files.rows.fitting(held).complete
 
 
 def _write(collection: Storage) -> int:

@@ -57,19 +57,52 @@ def fragments(table: Path, version: int, column: str) -> list[Fragment] | None:
     The fragments in their order; None if the manifest cannot be read, or does not say where the column is.
     """
     try:
-        data = next(file for number, file in manifests(table) if number == version).read_bytes()
-        if not data.endswith(_MAGIC):
-            return None
-        start = int.from_bytes(data[-16:-8], "little")
-        size = int.from_bytes(data[start : start + 4], "little")
-        message = list(_parts(data[start + 4 : start + 4 + size]))
+        message = _manifest(table, version)
         field = next(_number(each, 3) for each in _messages(message, 1) if _text(each, 2) == column)
         return [_fragment(each, field) for each in _messages(message, 2)]
     except (OSError, StopIteration, ValueError, IndexError):
         return None
 
 
+def column_files(table: Path, version: int) -> dict[int, dict[str, str]] | None:
+    """What holds each column of each fragment of a version of a table.
+
+    Returns
+    -------
+    Number of the fragment -> name of the column -> a text that is another one as soon as any of its values there is;
+    None if the manifest cannot be read.
+    """
+    try:
+        message = _manifest(table, version)
+        tops: dict[int, tuple[str, int]] = {}  # of each field, nested ones too: the column, and its own number
+        for each in _messages(message, 1):
+            number, parent = _number(each, 3), _number(each, 4)
+            tops[number] = tops.get(parent, (_text(each, 2), number))
+        found = {}
+        for fragment in _messages(message, 2):
+            files: dict[tuple[str, int], set[str]] = {top: set() for top in tops.values()}
+            for file in _messages(fragment, 2):
+                for number in _numbers(file, 2):
+                    if number in tops:
+                        files[tops[number]].add(_text(file, 1))
+            found[_number(fragment, 1)] = {
+                name: " ".join([str(number), *sorted(names)]) for (name, number), names in files.items()
+            }
+        return found
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
 Part = tuple[int, int | bytes]
+
+
+def _manifest(table: Path, version: int) -> list[Part]:
+    data = next(file for number, file in manifests(table) if number == version).read_bytes()
+    if not data.endswith(_MAGIC):
+        raise ValueError("not a manifest")
+    start = int.from_bytes(data[-16:-8], "little")
+    size = int.from_bytes(data[start : start + 4], "little")
+    return list(_parts(data[start + 4 : start + 4 + size]))
 
 
 def _fragment(parts: list[Part], field: int) -> Fragment:

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from birder.collection.disk import images_folder
-from birder.collection.manifest import fragments
+from birder.collection.manifest import column_files, fragments
+from birder.collection.row_files import FittingRows
 from birder.collection.vector_files import (
     GONE,
     Addresses,
@@ -47,14 +48,17 @@ _READ_AT_ONCE = 20_000
 """Rows that the files lack and that a search reads from the table; with more, LanceDB compares all."""
 _BLOCK = 4_096  # fits into a core's cache
 _LARGE = 50_000  # rows from which two threads compare
-_FILTERS = 16
+_PLACES_OF_FILTERS = 4_000_000  # of the last filters, 8 bytes each
+MARGIN = 16
+"""Rows by which the order of float16 may differ from that of float32 at the end of what is wanted."""
 
 
 class Rows:
     """The rows of one version of the table, as the files have them; several threads may ask."""
 
-    def __init__(self, files: VectorFiles, addresses: Addresses, more: Half) -> None:
+    def __init__(self, files: VectorFiles, addresses: Addresses, more: Half, columns: FittingRows) -> None:
         self.files = files
+        self.columns = columns
         self._more = more
         self.addresses = addresses  # of the places, and then of `more`
         self.live: Places = np.flatnonzero(addresses != GONE)
@@ -63,11 +67,12 @@ class Rows:
         self._live_bits = np.packbits(addresses != GONE, bitorder="little")
         self._order = np.argsort(addresses, kind="stable")
         self._filters: dict[str, Places] = {}
+        self._lock = threading.Lock()
 
     @property
     def up_to_date(self) -> bool:
-        """Whether no row had to be read from the table."""
-        return not len(self._more)
+        """Whether no row had to be read from the table, and no column has to be."""
+        return not len(self._more) and self.columns.complete
 
     def places(self, key: str, images: Table) -> Places:
         """The places of the rows that match a filter, given as SQL; the last ones asked for are kept."""
@@ -75,15 +80,18 @@ class Rows:
         if known is None:
             found = images.search().where(key).select(["_rowid"]).to_arrow()["_rowid"].to_numpy()
             known = np.sort(self._order[np.searchsorted(self.addresses, found, sorter=self._order)])
-            if len(self._filters) >= _FILTERS:
-                self._filters.pop(next(iter(self._filters)), None)
-            self._filters[key] = known
+            with self._lock:
+                self._filters[key] = known
+                while len(self._filters) > 1 and sum(map(len, self._filters.values())) > _PLACES_OF_FILTERS:
+                    self._filters.pop(next(iter(self._filters)))
         return known
 
     def nearest(
         self, vector: Single, k: int, chosen: Places | None, *, exact: bool
     ) -> tuple[Addresses, npt.NDArray[np.float32], bool]:
         """The nearest rows: their addresses, their cosines by float16, and whether all were compared.
+
+        If all were compared, there are `MARGIN` rows more, from which float32 is to choose.
 
         Parameters
         ----------
@@ -103,7 +111,7 @@ class Rows:
             if len(places) >= k:
                 return self.addresses[places], scores, False
         everything = chosen is None and self._all
-        places, scores = self._compare(vector, k, None if everything else rows)
+        places, scores = self._compare(vector, k + MARGIN, None if everything else rows)
         return self.addresses[places], scores, True
 
     def _by_graph(self, vector: Single, k: int, chosen: Places | None, share: float) -> tuple[Places, Single]:
@@ -125,10 +133,11 @@ class Rows:
         rows = self.live if chosen is None else chosen
         later = rows[np.searchsorted(rows, files.graphed) :]
         candidates = np.sort(found)
-        scores = self._at(candidates).astype(np.float32) @ vector
+        scores = _cosines(self._at(candidates), vector)
         if len(later):
-            places, more = self._compare(vector, k, later)
-            candidates, scores = np.concatenate([candidates, places]), np.concatenate([scores, more])
+            places = np.sort(self._compare(vector, k, later)[0])
+            candidates = np.concatenate([candidates, places])
+            scores = np.concatenate([scores, _cosines(self._at(places), vector)])
         order = np.argsort(-scores, kind="stable")[:k]
         return candidates[order], scores[order]
 
@@ -147,6 +156,7 @@ class Rows:
         def work(own: range) -> list[tuple[Places, Single]]:
             import faiss
 
+            faiss.omp_set_num_threads(1)  # of this thread: see `birder.collection.vector_files._with_threads`
             scanner: Any = faiss.IndexScalarQuantizer(
                 len(vector), faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
             )
@@ -161,11 +171,9 @@ class Rows:
                 found.append((at if chosen is None else chosen[at], scores))
             return found
 
-        if count > _LARGE and (os.cpu_count() or 1) > 1:
-            with ThreadPoolExecutor(2) as pool:
-                parts = [part for some in pool.map(work, (starts[::2], starts[1::2])) for part in some]
-        else:
-            parts = work(starts)
+        threads = 2 if count > _LARGE and (os.cpu_count() or 1) > 1 else 1
+        with ThreadPoolExecutor(threads) as pool:
+            parts = [part for some in pool.map(work, (starts[n::threads] for n in range(threads))) for part in some]
         if not parts:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
         places = np.concatenate([part[0] for part in parts])
@@ -223,10 +231,12 @@ class Nearest:
 def _rows_of(path: Path, images: Table, version: int, dimension: int) -> Rows | None:
     files = open_files(path, dimension)
     parts = fragments(images_folder(path) / "images.lance", version, "embedding")
-    if files is None or parts is None:
+    held = column_files(images_folder(path) / "images.lance", version)
+    if files is None or parts is None or held is None:
         return None
+    columns = files.rows.fitting(held)
     if parts == files.fragments:
-        return Rows(files, files.addresses, np.zeros((0, dimension), np.float16))
+        return Rows(files, files.addresses, np.zeros((0, dimension), np.float16), columns)
     living = row_addresses(images)
     addresses = live_addresses(files, parts, living)
     missing = np.setdiff1d(living, addresses)
@@ -234,4 +244,12 @@ def _rows_of(path: Path, images: Table, version: int, dimension: int) -> Rows | 
         return None
     found = list(embeddings_at(images, missing))
     more = [half(vectors) for _, vectors in found] or [np.zeros((0, dimension), np.float16)]
-    return Rows(files, np.concatenate([addresses, *(each for each, _ in found)]), np.concatenate(more))
+    return Rows(files, np.concatenate([addresses, *(each for each, _ in found)]), np.concatenate(more), columns)
+
+
+def _cosines(vectors: Half, asked: Single) -> Single:
+    """Of vectors (N, D), by the length that rounding to float16 has left them, with one of length 1."""
+    known = vectors.astype(np.float32)
+    lengths = np.sqrt(np.einsum("nd,nd->n", known, known))
+    cosines: Single = (known @ asked) / np.maximum(lengths, np.float32(1e-12))
+    return cosines

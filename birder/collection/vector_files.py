@@ -2,8 +2,9 @@
 
 In the folder `vectors` of a collection, `state.json` names the others and the version of the table that they were made
 of: the embeddings as float16 vectors of length 1, one after the other in numbered places (memory-mapped, only appended
-to); the address in the table of each place's row; and, if there are many rows, a graph of the places, an HNSW of faiss
-over 8-bit codes (Malkov and Yashunin 2016, arXiv:1603.09320) in fewer dimensions where that finds as much.
+to); the address in the table of each place's row; if there are many rows, a graph of the places, an HNSW of faiss over
+8-bit codes (Malkov and Yashunin 2016, arXiv:1603.09320) in fewer dimensions where that finds as much; and the columns
+that a search shows (`birder.collection.row_files`).
 
 `state.json` is replaced last, by a writer that holds the collection's lock. So a process that dies in between leaves
 the former files, which are brought up to date again, or none. A reader never writes: rows that the files lack it reads
@@ -16,15 +17,18 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from birder.collection.manifest import Fragment
+from birder.collection.disk import images_folder
+from birder.collection.manifest import Fragment, column_files
+from birder.collection.row_files import RowFiles, rows_at, write_row_files
 from birder.files import flush, replacing
 from birder.vectors import unit
 
@@ -38,7 +42,7 @@ GONE = np.uint64(2**64 - 1)
 GRAPH_FROM = 20_000
 """Rows from which there is a graph: comparing so many takes 2 ms, and the graph a third of one."""
 _STATE = "state.json"
-_FORMAT = 1
+_FORMAT = 2
 _UNGRAPHED = 5_000  # places that every search compares one by one before they are added to the graph
 _GROWN = 4  # times the places that the graph's axes were fitted to, until it is rebuilt
 _NEIGHBOURS, _BREADTH = 16, 60  # of the graph; twice the breadth took twice as long to build and found as much
@@ -47,6 +51,7 @@ _SAMPLE, _ASKED, _WANTED, _COMPARED = 20_000, 200, 10, 40
 _ENOUGH = 0.99
 _ROWS_AT_ONCE = 16_384
 
+T = TypeVar("T")
 Half = npt.NDArray[np.float16]
 Addresses = npt.NDArray[np.uint64]
 Single = npt.NDArray[np.float32]
@@ -65,6 +70,7 @@ class _State:
     addresses: str
     graph: str | None
     axes: str | None
+    rows: list[str]
     sizes: dict[str, int]
     fragments: list[Fragment]
 
@@ -88,6 +94,8 @@ class VectorFiles:
         (D,) and (D, d) float32: the graph compares (vector - mean) @ axes.
     trained_on
         The number of places when the graph was built.
+    rows
+        The columns that a search shows.
     """
 
     def __init__(self, folder: Path, state: _State) -> None:
@@ -97,6 +105,7 @@ class VectorFiles:
         shape = (state.places, state.dimension)
         self.vectors: Half = np.memmap(folder / state.vectors, np.float16, "r", shape=shape)
         self.addresses: Addresses = np.load(folder / state.addresses)
+        self.rows = RowFiles(folder, state.rows)
         self.graph: Any = None
         if state.graph is not None and state.axes is not None:
             import faiss  # some of the start of every command
@@ -174,7 +183,11 @@ def write_files(
     addresses_name = f"addresses-{secrets.token_hex(4)}.npy"
     with replacing(folder / addresses_name, durable=True) as draft, draft.open("wb") as file:
         np.save(file, addresses)
-    sizes = {each: (folder / each).stat().st_size for each in (addresses_name, graph[0], graph[1]) if each is not None}
+    held = column_files(images_folder(collection) / "images.lance", version)
+    former_rows = None if former is None else former.rows
+    rows = [] if held is None else write_row_files(folder, former_rows, images, held, living)
+    named = [each for each in (addresses_name, graph[0], graph[1], *rows) if each is not None]
+    sizes = {each: (folder / each).stat().st_size for each in named}
     sizes[name] = 2 * dimension * len(addresses)
     state = _State(
         version,
@@ -186,6 +199,7 @@ def write_files(
         addresses_name,
         graph[0],
         graph[1],
+        rows,
         sizes,
         fragments,
     )
@@ -227,25 +241,10 @@ def half(embeddings: Single) -> Half:
 
 
 def embeddings_at(images: Table, addresses: Addresses) -> Iterator[tuple[Addresses, Single]]:
-    """The embeddings of rows, a block at a time, in the order of the table."""
-    if not len(addresses):
-        return
-    if len(addresses) <= 2 * _ROWS_AT_ONCE:
-        for start in range(0, len(addresses), _ROWS_AT_ONCE):
-            some = addresses[start : start + _ROWS_AT_ONCE].tolist()
-            yield _embeddings(images.take_row_ids(some).select(["embedding"]).with_row_id().to_arrow())
-        return
-    for batch in images.search().select(["embedding"]).with_row_id(True).to_batches(_ROWS_AT_ONCE):
-        found, vectors = _embeddings(batch)
-        wanted = np.isin(found, addresses)
-        if wanted.any():
-            yield found[wanted], vectors[wanted]
-
-
-def _embeddings(rows: Any) -> tuple[Addresses, Single]:
-    column = rows["embedding"]
-    column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    return rows["_rowid"].to_numpy(), column.flatten().to_numpy().reshape(-1, column.type.list_size)
+    """The addresses and embeddings (N, D) of rows, whose addresses ascend; a block at a time, as `rows_at` has them."""
+    for block in rows_at(images, addresses, ["embedding"]):
+        column = block["embedding"].combine_chunks()
+        yield block["_rowid"].to_numpy(), column.flatten().to_numpy().reshape(-1, column.type.list_size)
 
 
 def _fill(
@@ -294,9 +293,25 @@ def _graph_files(
     kept = former is not None and former.graph is not None and places < _GROWN * former.trained_on
     if kept and former is not None and places - former.graphed <= _UNGRAPHED:
         return former._state.graph, former._state.axes, former.graphed, former.trained_on
+    return _with_threads(lambda: _built(folder, former if kept else None, vectors))
+
+
+def _with_threads(work: Callable[[], T]) -> T:
+    """Let faiss work in a thread of Python's own.
+
+    Its threads (OpenMP) belong to the thread that asked for them and do not outlive it. If that were the main thread, a
+    process forked from it would wait for threads that it does not have.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str, str, int, int]:
+    """A graph that has grown, or a new one; as `_graph_files` says."""
     import faiss
 
-    if kept and former is not None:
+    places = len(vectors)
+    if former is not None:
         graph = faiss.read_index(str(folder / str(former._state.graph)))  # not mapped: it grows
         mean, axes, begin, trained_on = former.mean, former.axes, former.graphed, former.trained_on
     else:
