@@ -15,7 +15,8 @@ Every contestant builds in one process and answers in another; the first five qu
 Resident memory is what `smaps_rollup` says after the queries: pages of files, which the system may drop, and the rest.
 Writes search.json into the working folder (BIRDER_BENCH, or demo/bench), which also holds the vectors and the
 collection: about 9 GB for a million rows of 768 numbers, and 4 GB more while a peer's index is there. faiss and usearch
-are run by the interpreter that BIRDER_PEERS names; benchmarks/RESULTS.md quotes it.
+are run by the interpreter that BIRDER_PEERS names; usearch, which builds for long, only if it is asked for.
+benchmarks/RESULTS.md quotes the table.
 """
 
 from __future__ import annotations
@@ -367,7 +368,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=768)
     parser.add_argument("--real", type=Path, help="embeddings to blow up, Parquet or .npy")
     parser.add_argument("--noise", type=float, default=0.3, help="with --real: of the length of each")
-    parser.add_argument("--only", default="index,exact,lancedb,hnsw,ivf,usearch", help="comma-separated")
+    parser.add_argument("--only", default="index,exact,lancedb,hnsw,ivf", help="comma-separated; also usearch")
     parser.add_argument("--stage", nargs=2, metavar=("STAGE", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:

@@ -186,7 +186,11 @@ def write_row_files(folder: Path, former: RowFiles | None, images: Table, held: 
     if len(kept) >= _FILES:
         kept = []
     covered = {fragment for file in kept for fragment in file.held}
-    new = {fragment: dict(of) for fragment, of in held.items() if fragment not in covered}
+    new = {
+        fragment: {name: of[name] for name in names if name in of}
+        for fragment, of in held.items()
+        if fragment not in covered
+    }
     missing = living[np.isin((living >> np.uint64(32)).astype(np.int64), np.array(sorted(new), np.int64))]
     result = [file.name for file in kept]
     if not len(missing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,12 +163,13 @@ def _cut(folder: Path, kind: str) -> None:
         lambda folder: _cut(folder, "graph"),
         lambda folder: _cut(folder, "addresses"),
         lambda folder: _cut(folder, "axes"),
+        lambda folder: _cut(folder, "rows"),
         lambda folder: _cut(folder, "state"),
         lambda folder: (folder / "state.json").write_text("[1]"),
         lambda folder: next(folder.glob("graph*")).unlink(),
         shutil.rmtree,
     ],
-    ids=["vectors", "graph", "addresses", "axes", "state", "other state", "no graph", "nothing"],
+    ids=["vectors", "graph", "addresses", "axes", "rows", "state", "other state", "no graph", "nothing"],
 )
 def test_without_whole_files_the_table_answers_and_they_are_made_again(
     tmp_path: Path, damage: Callable[[Path], None]
@@ -263,3 +266,65 @@ def test_a_folder_that_cannot_be_written_to_is_searched_all_the_same(tmp_path: P
     assert not rows.up_to_date
     assert kept == sorted((each.name, each.stat().st_mtime_ns) for each in (collection.path / FOLDER).iterdir())
     assert json.loads((collection.path / FOLDER / "state.json").read_text())["places"] == 400
+
+
+def test_columns_come_from_the_files_only_as_long_as_the_table_has_the_same(tmp_path: Path) -> None:
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(400))
+    make_index(collection)
+    every = [name for name in collection.columns if name != "embedding"]
+    addresses = vector_files.row_addresses(collection._images)[[7, 3, 399]]
+
+    def read() -> tuple[pa.Table, list[str]]:
+        rows = collection._nearest.at(collection._images, collection.version)
+        assert rows is not None
+        found, rest = rows.columns.take(addresses, every)
+        taken = images_of(collection.path).take_row_ids(addresses.tolist()).with_row_id().to_arrow()
+        theirs = {row.pop("_rowid"): row for row in taken.to_pylist()}
+        for at, row in zip(addresses.tolist(), found.to_pylist(), strict=True):
+            assert row.items() <= theirs[at].items()
+        return found, rest
+
+    assert read()[1] == []
+    assert collection._nearest.at(collection._images, collection.version) is not None
+    label(collection, range(5), "owl")
+    assert read()[1] == ["uri", "label"]  # LanceDB writes the column anew by which it finds the rows
+    with collection.writing():
+        collection.add_columns({"note": pa.string()})
+    every.append("note")
+    assert read()[1] == ["uri", "label", "note"]
+    with collection.writing():
+        assert ensure_index(collection) is not None
+        assert ensure_index(collection) is None
+    assert read()[1] == []
+    for number in range(12):  # many small additions do not make many files
+        append(collection, clustered(5, number), 1000 * (number + 1))
+        with collection.writing():
+            ensure_index(collection)
+        assert 1 <= len(list((collection.path / FOLDER).glob("rows-*"))) <= 8
+    assert read()[1] == []
+    check(collection)
+
+
+@pytest.mark.filterwarnings("ignore")  # that forking while threads run is not safe in general
+def test_a_forked_process_asks_the_files_that_its_parent_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "_LARGE", 100)  # by two threads
+    torch.randn(300, 300) @ torch.randn(300, 300)  # it has threads of its own
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(2_000))
+    make_index(collection)
+
+    def ask() -> list[list[int]]:
+        rows = collection._nearest.at(collection._images, collection.version)
+        assert rows is not None
+        by_graph = search(collection, vectors=[ASKED[0]], k=5, columns=["width"])
+        assert not by_graph.exact
+        asked = ASKED[0] / np.linalg.norm(ASKED[0])
+        return [by_graph.to_arrow()["width"].to_pylist(), rows.nearest(asked, 5, None, exact=True)[0].tolist()]
+
+    expected = ask()
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            signal.alarm(20)  # it must not wait for threads that it does not have
+            os._exit(0 if ask() == expected else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert ask() == expected
