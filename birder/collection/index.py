@@ -148,7 +148,7 @@ class NearestRows:
     ----------
     table
         The columns and `similarity`, the cosine (float64); nearest first. If not all rows were compared, it is the
-        cosine with the embedding as float16, which is off by less than 1e-4.
+        cosine with the embedding as float16, which is off by less than 5e-4.
     exact
         Whether all rows were compared, rather than those that the graph led to.
     """
