@@ -1736,7 +1736,7 @@ class Collection:
     def index(self, columns: Sequence[str] = ()) -> IndexStatus:
         """Build the index of the embeddings and those of the columns that filters use, replacing existing ones.
 
-        Collections of 50,000 rows and more are indexed automatically. Without an index, all rows are compared.
+        Collections of 20,000 rows and more are indexed automatically. Without an index, all rows are compared.
 
         Parameters
         ----------

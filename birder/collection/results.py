@@ -177,6 +177,8 @@ class SearchResults(Rows, _SavesPage):
         The model of the embeddings.
     notes
         Warnings about the comparison.
+    exact
+        Whether all rows were compared, rather than those that the graph of the embeddings led to.
     """
 
     query: str = ""
@@ -186,6 +188,7 @@ class SearchResults(Rows, _SavesPage):
     collection: str = ""
     model: str = ""
     notes: tuple[str, ...] = ()
+    exact: bool = True
 
     @property
     def searched(self) -> int:
