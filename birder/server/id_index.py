@@ -7,11 +7,11 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.server.encoded import Positions
+from birder.server.text_order import text_order
 
 _FEW = 1000
 """Ids up to which looking each up takes less than hashing all that there are."""
@@ -51,7 +51,6 @@ class IdIndex:
         return not pc.any(pc.match_substring_regex(self.ids, r'[\x00-\x1f"\\]')).as_py()
 
     @functools.cached_property
-    def order(self) -> npt.NDArray[np.uint64]:
+    def order(self) -> Positions:
         """The rows in the order of their ids."""
-        order: npt.NDArray[np.uint64] = pc.array_sort_indices(self.ids).to_numpy()
-        return order
+        return text_order(self.ids)
