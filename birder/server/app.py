@@ -98,9 +98,11 @@ def create_app(
 
 
 def _warm_up(site: Site) -> None:
-    """Prepare finding images by their ids, then import what the first search needs, while the page shows the first."""
-    site.catalogue.current().position("")
+    """Read the map; once the page shows, prepare finding images by ids, and import what the first search needs."""
+    with contextlib.suppress(BirderError):  # who asks for the map is told why
+        site.map.current()
     time.sleep(_PAGE_FIRST)
+    site.catalogue.current().position("")
     importlib.import_module("birder.collection.search")
 
 

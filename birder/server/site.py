@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
 from birder.server.accuracy_job import AccuracyJob
-from birder.server.catalogue import Catalogue, Snapshot
+from birder.server.catalogue import LISTED, Catalogue, Snapshot
 from birder.server.classifier import served_classifier
 from birder.server.duplicates_job import DuplicatesJob
 from birder.server.encoded import Positions
@@ -121,7 +121,7 @@ def row_of(snapshot: Snapshot, id_: str) -> dict[str, Any]:
 
 def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
     """Images as a list shows them."""
-    rows = snapshot.rows(positions, ["id", "uri", "label", "width", "height", "sha256"])
+    rows = snapshot.rows(positions, list(LISTED))
     return [{**row, "name": uri_to_name(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
 
 

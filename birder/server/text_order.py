@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _FEW = 50_000  # texts that Arrow sorts as fast
-_PARTS = 256
-_SAMPLE = 4096
+_PARTS = 1024
+_SAMPLE = 16384
 _THREADS = 2
 
 
