@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,11 @@ def test_a_column_that_could_not_be_read_is_read_again(path: Path, monkeypatch: 
     monkeypatch.undo()
     again = catalogue.refresh()
     assert not again.failed and again.column("site").null_count == again.table["site"].null_count > 0
+
+
+def test_ids_are_bytes_where_all_are_uuids() -> None:
+    texts = [str(uuid.uuid5(uuid.NAMESPACE_URL, str(n))) for n in range(300)]
+    index = IdIndex(pa.array(["row 0", *texts])[1:])
+    assert index.uuids is not None and index.uuids.tobytes() == b"".join(uuid.UUID(text).bytes for text in texts)
+    for other in (texts[0].upper(), texts[0].replace("-", "x"), "g" + texts[0][1:], "row 0", "é" * 18, None):
+        assert IdIndex(pa.array([*texts, other])).uuids is None, other
