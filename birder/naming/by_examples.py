@@ -18,7 +18,6 @@ N is the number of examples, C of classes, B of images to be named, D the embedd
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,11 +30,10 @@ from birder.errors import ConfigError, unknown_name
 from birder.naming.label_sets import LABEL
 from birder.naming.method import DEFAULT_METHOD, Method
 from birder.naming.predictions import Predictions, Top, rows_of
-from birder.vectors import unit
+from birder.vectors import room, unit
 
 _AT_ONCE = 4096
 _CELLS = 2**24  # cosines at once: 64 MB
-_IN_MEMORY = 2**28  # numbers of the examples of nearest neighbours, 1 GB: more are kept in a temporary file
 _PER_BLOCK = 128  # images whose candidates are compared exactly at once
 _TO_COMPARE = 8  # further candidates, beside those that vote, whose cosines are computed exactly
 NEIGHBOURS = 24
@@ -366,19 +364,11 @@ def _fit_nearest_neighbours(embeddings: Stream, codes: npt.NDArray[np.int64], cl
     done = 0
     for part in _blocks(embeddings()):
         if units is None:
-            units = _room(len(codes), part.shape[1])
+            units = room(len(codes), part.shape[1])
         units[done : done + len(part)] = unit(part.astype(np.float64))
         done += len(part)
     assert units is not None
     return NearestNeighbours(classes, codes, units)
-
-
-def _room(rows: int, width: int) -> Features:
-    """An array (rows, width) to be filled; a large one in a file without a name, which goes with the array."""
-    if rows * width <= _IN_MEMORY:
-        return np.empty((rows, width), np.float32)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=(rows, width))
 
 
 def hold_out(labels: Sequence[str], share: float, seed: int = 0) -> npt.NDArray[np.bool_]:

@@ -90,7 +90,7 @@ def test_examples_of_simpleshot_need_no_memory_and_those_of_neighbours_a_file(mo
             rows = np.arange(first, first + 1_000)
             yield np.random.default_rng(first).normal(centres[rows % 7], 0.5).astype(np.float32)
 
-    monkeypatch.setattr(by_examples, "_IN_MEMORY", 1_000_000)
+    monkeypatch.setattr("birder.vectors._IN_MEMORY", 1_000_000)
     monkeypatch.setattr(by_examples, "_CELLS", 250_000)
     queries = next(stream())[:50]
     for method in Method:
