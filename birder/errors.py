@@ -128,7 +128,7 @@ class MissingExtraError(BirderError, ImportError):
     """
 
     def __init__(self, extra: str, what: str) -> None:
-        super().__init__(f'{what} needs an optional dependency: pip install "birder[{extra}]"')
+        super().__init__(f"{what} needs an optional dependency: {install_extra(extra)}")
         self.extra = extra
         self.what = what
 
@@ -148,6 +148,14 @@ class MissingPackageError(BirderError, ImportError):
         super().__init__(f"{what} needs {package}, which is not installed: pip install {package}")
         self.package = package
         self.what = what
+
+
+def install_extra(extra: str) -> str:
+    """What installs an extra, for messages; documents say the same.
+
+    On the package index the name birder is that of another package, so it is installed from where this one came from.
+    """
+    return f'pip install ".[{extra}]" in Birder\'s repository, or pip install "WHEEL[{extra}]" with its wheel'
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -172,8 +172,9 @@ def write_errors(path: Path, draft: Path) -> Iterator[None]:
     except BirderError:
         raise
     except OSError as error:
-        if isinstance(error.filename, str | Path):
-            named = Path(error.filename)
-            if named not in (path, draft, *path.parents) and draft not in named.parents:
-                raise
+        # Of a copy that failed halfway, the system names both files, first the one that was read.
+        names = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, str | Path)]
+        ours = [name in (path, draft, *path.parents) or draft in name.parents for name in names]
+        if names and not any(ours):
+            raise
         raise write_error(path, error) from error

@@ -6,14 +6,17 @@ Birder adds the checksum, and errors that say what to do.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import importlib.util
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from birder.errors import HubError, WeightsError
+from birder.errors import HubError, WeightsError, WriteError
 from birder.files import replacing
 from birder.registry import DEFAULT_WEIGHTS, WeightsSpec
 
@@ -26,7 +29,8 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
     spec
         The registry's entry for the weights.
     dst
-        Where to put the file; a file already there is used if its checksum is right. Default: the hub's cache.
+        Where to put the file, or the folder for it, under its own name; a file already there is used if its checksum
+        is right. Default: the hub's cache.
     progress_bar
         Show the progress of a download on standard error.
 
@@ -37,8 +41,12 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
     WeightsError
         The checksum is wrong (the file is removed), or an installed package lacks the file.
     """
-    if dst is not None and Path(dst).exists():
-        return _verified(Path(dst), spec, remove=[])
+    if dst is not None:
+        dst = Path(dst)
+        if dst.is_dir():
+            dst /= Path(spec.file or str(spec.path)).name
+        if dst.exists():
+            return _verified(dst, spec, remove=[])
     if spec.path is not None:
         source = _verified(Path(spec.path), spec, remove=[])
     elif spec.module is not None:
@@ -51,7 +59,6 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
         source = _verified(source, spec, remove=[source, source.resolve()])
     if dst is None:
         return source
-    dst = Path(dst)
     with replacing(dst) as draft:
         shutil.copyfile(source, draft)
     return dst
@@ -160,11 +167,13 @@ def _packaged_file(spec: WeightsSpec) -> Path:
 
 def _verified(path: Path, spec: WeightsSpec, remove: list[Path]) -> Path:
     """The path, once its sha256 is right; a checked file is remembered by path, size and time."""
+    if not path.exists():
+        raise WeightsError(
+            f"There is no file {path}, which the registry names for {spec.name}: put it back, or name another path."
+        )
+    check_is_file(path)
     if spec.sha256 is None:
         return path
-    if not path.exists():
-        raise WeightsError(f"There is no file {path}, which the registry names for {spec.name}.")
-    check_is_file(path)
     found = path.stat()
     note = cache_folder() / "verified" / f"{spec.sha256}.txt"
     mark = f"{path.resolve()}\n{found.st_size}\n{found.st_mtime_ns}\n"
@@ -176,8 +185,9 @@ def _verified(path: Path, spec: WeightsSpec, remove: list[Path]) -> Path:
             each.unlink(missing_ok=True)
         done = "The file was removed; fetch it again." if remove else "Delete it and fetch it again."
         raise WeightsError(f"{path} is not {spec.name}: its sha256 is {actual}, it should be {spec.sha256}. {done}")
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(mark, "utf-8", "surrogateescape")
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs only time
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(mark, "utf-8", "surrogateescape")
     return path
 
 
@@ -210,3 +220,17 @@ def cache_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("birder", appauthor=False)
+
+
+@contextlib.contextmanager
+def writing_cache() -> Iterator[None]:
+    """Turn the failure to write what a run needs in the cache into a `WriteError` that says how to name another one."""
+    try:
+        yield
+    except OSError as error:
+        built = WriteError(
+            f"Birder's cache, {cache_folder()}, cannot be written ({os.strerror(error.errno or errno.EIO)}). Free some "
+            "space or make it writable, or set the environment variable BIRDER_CACHE to another folder."
+        )
+        built.errno = error.errno
+        raise built from error

@@ -353,7 +353,7 @@ def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found["b.png"].members is None
     assert found["a.mp4"].members is not None
     (told,) = found["a.mp4"].members.sources()
-    assert 'pip install "birder[video]"' in str(told.problem)
+    assert 'pip install ".[video]"' in str(told.problem)
 
 
 def test_urls_of_videos_are_refused_with_what_to_do() -> None:
