@@ -11,15 +11,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from birder import registry
 from birder.cli import run
+from birder.errors import ConfigError
 from birder.files import DRAFT_ENDING
+from birder.sources.table import TableWarning, read_table
 from birder.weights.checkpoint import save_model
 from birder.weights.hub import sha256_of
 from birder.weights.load import load_model, load_pretrained_model
@@ -182,3 +187,33 @@ def test_network_with_another_classifier_can_be_saved_and_loaded(
     )
     again, _ = load_model("vit_b16_pn", saved)
     assert again.state_dict().keys() == net.state_dict().keys()
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_tables_as_spreadsheets_and_gbif_write_them(tmp_path: Path, separator: str, encoding: str) -> None:
+    number = "52,5" if separator == ";" else "52.5"
+    lines = [["file", "decimalLatitude", "eventDate", "Ort"], ["owl.jpg", number, "2024-05-01", "Köln"]]
+    table = tmp_path / "table.csv"
+    table.write_bytes("\n".join(separator.join(line) for line in lines).encode(encoding))
+    with contextlib.nullcontext() if encoding == "utf-8" else pytest.warns(TableWarning, match="Windows-1252"):
+        read = read_table(table)
+    assert read.names == ["owl.jpg"]
+    told = [{"latitude": 52.5, "taken_at": datetime(2024, 5, 1), "Ort": "Köln"}]
+    assert read.columns.select(["latitude", "taken_at", "Ort"]).to_pylist() == told
+    table.write_bytes(separator.join(lines[0]).encode() + b"\nowl.jpg" + separator.encode() + b"1")
+    with pytest.raises(ConfigError, match="2 values for 4 columns, which (commas|semicolons|tabs) separate"):
+        read_table(table)
+
+
+def test_flags_take_no_value_in_help(birder_here: Run) -> None:
+    done = birder_here("search", "--help")
+    assert "--exact" in done.out and "<bool>" not in done.out
+
+
+def test_import_lists_a_few_of_very_many_columns(birder_here: Run, tmp_path: Path) -> None:
+    names = [f"feature_{number}" for number in range(1280)]
+    pq.write_table(pa.table({name: [0.5] for name in names}), tmp_path / "wide.parquet")
+    for more in ((), ("--embedding", "zzz")):
+        done = birder_here("import", tmp_path / "c.birder", tmp_path / "wide.parquet", "--model", "m", *more)
+        assert done.code == 2 and "more" in done.err and len(done.err) < 1500, done.err
