@@ -116,6 +116,16 @@ def replacing_folder(folder: str | Path, *, force: bool = True) -> Iterator[Path
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise `WriteError` unless a file or folder of this name could be made: before the work, not after it."""
+    path = Path(path)
+    above = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if above != path and not above.is_dir():
+        raise write_error(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(above, os.W_OK):
+        raise write_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def flush(file: str | Path) -> None:
     """Flush a file, or the names in a folder, to the disk; `OSError` if it cannot be."""
     handle = os.open(file, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)

@@ -22,6 +22,8 @@ import torch
 
 from birder import registry
 from birder.cli import run
+from birder.collection.model import EncoderSpec
+from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.files import DRAFT_ENDING
 from birder.sources.table import TableWarning, read_table
@@ -217,3 +219,19 @@ def test_import_lists_a_few_of_very_many_columns(birder_here: Run, tmp_path: Pat
     for more in ((), ("--embedding", "zzz")):
         done = birder_here("import", tmp_path / "c.birder", tmp_path / "wide.parquet", "--model", "m", *more)
         assert done.code == 2 and "more" in done.err and len(done.err) < 1500, done.err
+
+
+def test_what_would_fail_at_the_end_fails_before_the_model_is_loaded(
+    birder_here: Run, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    shutil.copy(DATA / "chelsea.png", tmp_path / "cat.png")
+    loaded: list[str] = []
+    monkeypatch.setattr(EncoderSpec, "load", lambda spec, *_: loaded.append(spec.model))
+    nowhere = birder_here("embed", tmp_path / "cat.png", "--in", tmp_path / "file" / "c.birder")
+    assert nowhere.code == 1 and "Cannot write" in nowhere.err and "Not a directory" in nowhere.err
+    with Storage.open(collection).running():
+        busy = birder_here("embed", tmp_path / "cat.png", "--in", collection, "--model", CHECKPOINT)
+    assert busy.code in (1, 2) and loaded == [], busy.err
+    told = birder_here("predict", tmp_path / "cat.png", "--labels", "a,b", "--to", tmp_path / "file" / "names.csv")
+    assert told.code == 1 and "Not a directory" in told.err
