@@ -12,7 +12,10 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import socket
 import stat
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,7 +102,7 @@ def fetch_repository_file(
     HubError
         The hub is out of reach, the repository or the file is not there, or access to it needs a token.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -110,6 +113,11 @@ def fetch_repository_file(
     )
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
+    if not _hub_answers():  # its client would try for half a minute, with a line each time
+        found = try_to_load_from_cache(repository, filename, repo_type=repo_type)
+        if isinstance(found, str):
+            return Path(found)
+        raise HubError(_out_of_reach(repository, filename, weights))
     quiet = not progress_bar and not are_progress_bars_disabled()
     if quiet:
         disable_progress_bars()
@@ -136,6 +144,21 @@ def fetch_repository_file(
     finally:
         if quiet:
             enable_progress_bars()
+
+
+def _hub_answers() -> bool:
+    """Whether something listens where the hub is; True where a proxy stands before it, or nothing is asked at all."""
+    from huggingface_hub import constants
+
+    address = urllib.parse.urlsplit(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE or urllib.request.getproxies() or address.hostname is None:
+        return True
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname, port), timeout=10).close()
+    except OSError:
+        return False
+    return True
 
 
 def _out_of_reach(repository: str, filename: str, weights: WeightsSpec | None) -> str:

@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub import constants
 
 from birder import registry
 from birder.cli import run
@@ -235,3 +237,32 @@ def test_what_would_fail_at_the_end_fails_before_the_model_is_loaded(
     assert busy.code in (1, 2) and loaded == [], busy.err
     told = birder_here("predict", tmp_path / "cat.png", "--labels", "a,b", "--to", tmp_path / "file" / "names.csv")
     assert told.code == 1 and "Not a directory" in told.err
+
+
+def test_hub_out_of_reach_is_said_at_once(birder_here: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    begun = time.monotonic()
+    done = birder_here("fetch", "vit_b16_pn_bioclip-v1")
+    assert done.code == 1 and done.err.startswith("birder: Cannot fetch "), done.err
+    assert time.monotonic() - begun < 5 and "thrown while requesting" not in done.err
+
+
+def test_ray_is_given_the_token_of_the_user(tmp_path: Path) -> None:
+    """`ray start` has locked the cluster with it; given an address, Ray's client leaves it out."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("a" * 64)
+    lines = "import os; from birder.pipeline.cluster import running_ray\n"
+    lines += "try:\n    running_ray('127.0.0.1:1').__enter__()\nexcept Exception as error: print(error)\n"
+    lines += "print(os.environ.get('RAY_AUTH_MODE'))"
+    plain = {name: value for name, value in with_path(None).items() if not name.startswith("RAY_AUTH")}
+    command = [sys.executable, "-c", lines]
+    done = subprocess.run(command, capture_output=True, text=True, env={**plain, "HOME": str(tmp_path)})
+    assert done.stdout.startswith("No Ray at 127.0.0.1:1") and done.stdout.endswith("\ntoken\n"), done.stderr
+
+
+@pytest.mark.parametrize("name", ["file", "path"])
+def test_filter_on_the_shown_path_is_told_where_it_is(birder_here: Run, collection: Path, name: str) -> None:
+    done = birder_here("search", collection, "--where", f"{name} LIKE '%owl%'")
+    assert done.code == 2 and "in the column uri, where" in done.err
