@@ -347,7 +347,7 @@ def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = write_video(tmp_path / "a.mp4", 5)
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtraError, match=r"birder\[video\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[video\]"):
         find_sources([path])
     found = {Path(each.path).name: each for each in find_sources([tmp_path])}
     assert found["b.png"].members is None
