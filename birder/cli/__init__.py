@@ -73,6 +73,13 @@ class _Context(_TyperContext):  # type: ignore[misc]
 class _Command(TyperCommand):
     context_class = _Context
 
+    def get_params(self, ctx: Any) -> Any:
+        params = super().get_params(ctx)
+        for each in params:
+            if getattr(each, "is_flag", False):
+                each.metavar = ""  # typer would show <bool>, as if a flag took a value
+        return params
+
 
 class _Commands(TyperGroup):
     """The group of commands, which exits cleanly whatever the command was doing."""
