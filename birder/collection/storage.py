@@ -411,6 +411,7 @@ class Storage(Committed):
         if new:
             with storing(self.path):
                 self._images.add_columns(pa.schema(new))
+            self._changes += 1
 
     def _fold(self) -> _Folded | None:
         """Write pending labels into the rows; within `writing`. None: there were none."""

@@ -253,7 +253,7 @@ def test_without_the_extra_it_says_what_to_install(storage: Storage, monkeypatch
 
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mapie" else found(name))
-    with pytest.raises(MissingExtraError, match=r"birder adapt needs .*birder\[learn\]"):
+    with pytest.raises(MissingExtraError, match=r"birder adapt needs .*\.\[learn\]"):
         adapt(storage, "species")
 
 
