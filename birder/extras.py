@@ -7,7 +7,7 @@ import importlib.util
 from birder.errors import MissingExtraError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "serve": ("fastapi", "python_multipart", "starlette", "uvicorn"),
+    "serve": ("fastapi", "python_multipart", "uvicorn"),
     "map": ("matplotlib", "umap"),
     "learn": ("cleanlab", "mapie"),
     "heic": ("pillow_heif",),
