@@ -98,7 +98,7 @@ class Rows:
         vector
             (D,), of length 1.
         k
-            How many; fewer if there are no more.
+            How many rows; fewer are found if fewer match.
         chosen
             The places to choose from; default: all.
         exact

@@ -167,7 +167,7 @@ def write_row_files(folder: Path, former: RowFiles | None, images: Table, held: 
 
     Returns
     -------
-    The names of the files that fit and of the new one; the others are no longer needed.
+    The names of the files to keep: those that fit, and the new one.
     """
     names = [
         field.name for field in images.schema if field.name not in VECTORS and not pa.types.is_dictionary(field.type)
