@@ -8,6 +8,7 @@ N is the number of rows, D the embedding dimension, d the number of principal di
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birder.analysis.neighbours import Vectors, axes_of
+from birder.faiss_threads import apart
 
 Stream = Callable[[], Iterable[Vectors]]
 """Gives N unit vectors from the first on, float32 (B, D) at a time, as often as it is called."""
@@ -71,16 +73,16 @@ def near_pairs(
         rests[own] = np.sqrt(np.maximum((block**2).sum(axis=1) - (projected**2).sum(axis=1), 0))
         done += len(block)
     tell(0.2)
-    with one_thread():
-        graph.train(parts[chosen, :width].astype(np.float32))
-        for start in range(0, rows, _AT_ONCE):
-            graph.add(parts[start : start + _AT_ONCE, :width].astype(np.float32))
-            tell(0.2 + 0.6 * min(1.0, (start + _AT_ONCE) / rows))
+    apart(lambda: graph.train(parts[chosen, :width].astype(np.float32)), threads=1)
+    for start in range(0, rows, _AT_ONCE):
+        added = parts[start : start + _AT_ONCE, :width].astype(np.float32)
+        apart(functools.partial(graph.add, added), threads=1)
+        tell(0.2 + 0.6 * min(1.0, (start + _AT_ONCE) / rows))
     found = [np.empty((0, 2), np.int64)]
     k = min(_NEIGHBOURS + 1, rows)
     for start in range(0, rows, _AT_ONCE):
         asked = parts[start : start + _AT_ONCE].astype(np.float32)
-        near = graph.search(np.ascontiguousarray(asked[:, :width]), k)[1]
+        near = apart(functools.partial(graph.search, np.ascontiguousarray(asked[:, :width]), k))[1]
         for column in near.T:
             here = np.flatnonzero((column >= 0) & (column != np.arange(start, start + len(asked))))
             other = column[here]
@@ -105,18 +107,3 @@ def some_of(vectors: Iterable[Vectors], chosen: Rows) -> Iterator[Vectors]:
         if last > first:
             yield block[chosen[first:last] - done]
         done += len(block)
-
-
-class one_thread:
-    """Let faiss use one thread within: in several it builds another graph each time."""
-
-    def __enter__(self) -> None:
-        import faiss
-
-        self._before = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        import faiss
-
-        faiss.omp_set_num_threads(self._before)

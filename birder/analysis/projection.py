@@ -19,6 +19,7 @@ new one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,12 +31,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.analysis.approximate import one_thread, some_of
+from birder.analysis.approximate import some_of
 from birder.analysis.neighbours import Vectors, axes_of, nearest_rows, principal
 from birder.collection.storage import Storage
 from birder.collection.vectors import unit_vectors
 from birder.errors import CollectionError, ConfigError
 from birder.extras import need
+from birder.faiss_threads import apart
 from birder.vectors import unit
 
 FEWEST = 5
@@ -277,11 +279,11 @@ def _place(
 
     graph = faiss.IndexHNSWFlat(sample.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction, graph.hnsw.efSearch = _BREADTH, _BREADTH
-    with one_thread():
-        graph.add(sample)
+    for begin in range(0, len(sample), _AT_ONCE):
+        apart(functools.partial(graph.add, sample[begin : begin + _AT_ONCE]), threads=1)
     for begin in range(0, len(others), _AT_ONCE):
         some = others[begin : begin + _AT_ONCE]
-        cosines, near = graph.search(vectors[some], min(_NEIGHBOURS, len(sample)))
+        cosines, near = apart(functools.partial(graph.search, vectors[some], min(_NEIGHBOURS, len(sample))))
         weights = np.where(near >= 0, np.exp((cosines - cosines[:, :1]) / _TEMPERATURE), 0)
         weights /= weights.sum(axis=1, keepdims=True)
         xy[some] = np.einsum("nk,nkx->nx", weights, places[near])

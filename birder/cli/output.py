@@ -153,7 +153,7 @@ def _print_table(rows: Sequence[Row], title: str | None) -> None:
         justify: Literal["left", "right"] = "right" if numeric else "left"
         table.add_column(Text(one_line(column)), justify=justify, overflow="fold", no_wrap=is_name)
     for row in rows:
-        table.add_row(*(Text(one_line(_cell(row.get(column)))) for column in _columns(rows)))
+        table.add_row(*(Text(one_line(_cell(row.get(column)))) for column in columns))
     # A pipe has no width: let the longest line decide instead of folding at 80 characters.
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
     console.print(table)

@@ -156,7 +156,7 @@ class Rows:
         def work(own: range) -> list[tuple[Places, Single]]:
             import faiss
 
-            faiss.omp_set_num_threads(1)  # of this thread: see `birder.collection.vector_files._with_threads`
+            faiss.omp_set_num_threads(1)  # of this thread: see `birder.faiss_threads`
             scanner: Any = faiss.IndexScalarQuantizer(
                 len(vector), faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
             )

@@ -15,13 +15,13 @@ columns are written anew in place: a place counts for a row only while the table
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ import numpy.typing as npt
 from birder.collection.disk import images_folder
 from birder.collection.manifest import Fragment, column_files
 from birder.collection.row_files import RowFiles, rows_at, write_row_files
+from birder.faiss_threads import apart
 from birder.files import flush, replacing
 from birder.vectors import unit
 
@@ -51,7 +52,6 @@ _SAMPLE, _ASKED, _WANTED, _COMPARED = 20_000, 200, 10, 40
 _ENOUGH = 0.99
 _ROWS_AT_ONCE = 16_384
 
-T = TypeVar("T")
 Half = npt.NDArray[np.float16]
 Addresses = npt.NDArray[np.uint64]
 Single = npt.NDArray[np.float32]
@@ -293,17 +293,7 @@ def _graph_files(
     kept = former is not None and former.graph is not None and places < _GROWN * former.trained_on
     if kept and former is not None and places - former.graphed <= _UNGRAPHED:
         return former._state.graph, former._state.axes, former.graphed, former.trained_on
-    return _with_threads(lambda: _built(folder, former if kept else None, vectors))
-
-
-def _with_threads(work: Callable[[], T]) -> T:
-    """Let faiss work in a thread of Python's own.
-
-    Its threads (OpenMP) belong to the thread that asked for them and do not outlive it. If that were the main thread, a
-    process forked from it would wait for threads that it does not have.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result()
+    return _built(folder, former if kept else None, vectors)
 
 
 def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str, str, int, int]:
@@ -320,10 +310,12 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
         mean, axes = _axes(known)
         graph = faiss.IndexHNSWSQ(axes.shape[1], faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS, faiss.METRIC_L2)
         graph.hnsw.efConstruction = _BREADTH
-        graph.train(np.ascontiguousarray((known - mean) @ axes))
+        learned = np.ascontiguousarray((known - mean) @ axes)
+        apart(lambda: graph.train(learned))
         begin, trained_on = 0, places
     for start in range(begin, places, _ROWS_AT_ONCE):
-        graph.add(np.ascontiguousarray((vectors[start : start + _ROWS_AT_ONCE].astype(np.float32) - mean) @ axes))
+        block = np.ascontiguousarray((vectors[start : start + _ROWS_AT_ONCE].astype(np.float32) - mean) @ axes)
+        apart(functools.partial(graph.add, block))
     token = secrets.token_hex(4)
     names = f"graph-{token}.faiss", f"axes-{token}.npz"
     with replacing(folder / names[0], durable=True) as draft:

@@ -2,8 +2,9 @@
 
 The objective is scikit-learn's: the sum of the log losses, plus the squares of the weights divided by twice the
 strength; biases are not penalised. PyTorch's L-BFGS minimises it. Embeddings are standardised and turned to their
-principal axes, and each weight is scaled by the curvature to be expected along its axis: a change of variables that
-leaves the minimum where it is. The axes of embeddings differ in variance by orders of magnitude, and with it the solver
+principal axes, and each weight is scaled by the curvature to be expected along its axis (in a fit that begins at
+another, by the geometric mean of that and the one measured there): a change of variables that leaves the minimum where
+it is. The axes of embeddings differ in variance by orders of magnitude, and with it the solver
 needs a third of the steps or fewer.
 
 N is the number of rows, D the embedding dimension, C the number of classes.

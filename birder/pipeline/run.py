@@ -20,10 +20,10 @@ from birder.extras import need
 from birder.files import check_writable
 from birder.formats.megadetector import read_boxes
 from birder.formats.sources import find_sources
+from birder.many_objects import many_objects
 from birder.pipeline.boxes import Detecting
 from birder.pipeline.embed import Plan, Summary, begin_run, embed_images, plan
 from birder.pipeline.moved import refuse_moved
-from birder.pipeline.plan import many_objects
 from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import Source, image_of, sources_again
 from birder.sources.deployment import name_deployments

@@ -19,6 +19,7 @@ class _Finding:
     content: int  # of the collection that was compared
     groups: list[Any]
     total: int
+    by_graph: bool
     reported: bool = False
 
 
@@ -49,7 +50,8 @@ class DuplicatesJob:
             # While rows are being added, each finding is of a collection that has grown since: it is still reported.
             if found is not None and (found.content == content or not found.reported):
                 found.reported = True
-                return {"state": "ready", "progress": 1.0, "stage": "", "groups": found.groups, "total": found.total}
+                told = {"groups": found.groups, "total": found.total, "by_graph": found.by_graph}
+                return {"state": "ready", "progress": 1.0, "stage": "", **told}
             if threshold in self._failed:
                 raise BirderError(self._failed.pop(threshold))
             if not self._job.running:
@@ -57,7 +59,14 @@ class DuplicatesJob:
                 self._job.start("duplicates", str(self._catalogue.path), repr(threshold))
             own = self._under_way is not None and self._under_way[0] == threshold
             progress, stage = (self._job.progress, self._job.stage) if own else (0.0, "waiting for another threshold")
-            return {"state": "computing", "progress": progress, "stage": stage, "groups": [], "total": 0}
+            return {
+                "state": "computing",
+                "progress": progress,
+                "stage": stage,
+                "groups": [],
+                "total": 0,
+                "by_graph": False,
+            }
 
     def _collect(self) -> None:
         """Keep what a finished run has found."""
@@ -69,7 +78,7 @@ class DuplicatesJob:
             self._failed[threshold] = self._job.error
             return
         result = self._job.result
-        self._found[threshold] = _Finding(content, result["groups"], result["total"])
+        self._found[threshold] = _Finding(content, result["groups"], result["total"], result["by_graph"])
         self._found.move_to_end(threshold)
         if len(self._found) > _KEPT:
             self._found.popitem(last=False)

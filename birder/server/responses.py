@@ -394,6 +394,7 @@ class Duplicates(BaseModel):
     stage: str
     groups: list[DuplicateGroup]
     total: int
+    by_graph: bool = Field(description="Whether a graph proposed which images to compare: some pairs may be missing.")
 
 
 class ValueShare(ValueCount):

@@ -10,7 +10,7 @@ import { listen } from "./signals.js";
 import { List } from "./sources.js";
 import { go, state, watch } from "./state.js";
 
-/** @import {DuplicateGroup, Photo} from "./types.js" */
+/** @import {DuplicateGroup, Duplicates, Photo} from "./types.js" */
 
 const LIMIT = 200;
 const POLL = 400; // milliseconds between two questions how far comparing is
@@ -76,7 +76,7 @@ async function load() {
       if (signal.aborted) return;
       found = await api.duplicates(threshold, LIMIT, signal);
     }
-    if (!signal.aborted) draw(found.groups, found.total, threshold);
+    if (!signal.aborted) draw(found, threshold);
   } catch (error) {
     if (isAbort(error)) return;
     shown = 0;
@@ -85,13 +85,13 @@ async function load() {
 }
 
 /**
- * @param {DuplicateGroup[]} groups
- * @param {number} total
+ * @param {Duplicates} found
  * @param {number} threshold
  */
-function draw(groups, total, threshold) {
+function draw({ groups, total, by_graph: byGraph }, threshold) {
   const all = `${count(total)} group${total === 1 ? "" : "s"}`;
-  counter.textContent = groups.length < total ? `${all}, the first ${count(groups.length)} shown` : all;
+  const shownOf = groups.length < total ? `${all}, the first ${count(groups.length)} shown` : all;
+  counter.textContent = byGraph ? `${shownOf}; a graph proposed which to compare, some may be missing` : shownOf;
   copies = [];
   if (groups.length) fill(scroller, groups.map(groupOf));
   else

@@ -149,6 +149,7 @@ export interface Duplicates {
   stage: string;
   groups: DuplicateGroup[];
   total: number;
+  by_graph: boolean;
 }
 
 export interface Failure {

@@ -265,4 +265,4 @@ def test_ray_is_given_the_token_of_the_user(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["file", "path"])
 def test_filter_on_the_shown_path_is_told_where_it_is(birder_here: Run, collection: Path, name: str) -> None:
     done = birder_here("search", collection, "--where", f"{name} LIKE '%owl%'")
-    assert done.code == 2 and "in the column uri, where" in done.err
+    assert done.code == 2 and "in the column uri, percent-encoded" in done.err
