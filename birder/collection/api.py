@@ -65,6 +65,7 @@ from birder.collection.sequencing import (
 )
 from birder.collection.storage import Storage, exists
 from birder.errors import ConfigError, file_exists, unknown_name
+from birder.files import at_home
 from birder.formats.boxes import BoxFormat
 from birder.formats.camtrap import Project
 from birder.formats.export import export
@@ -1880,7 +1881,7 @@ def create_collection(
     WeightsError
         The model cannot be loaded.
     """
-    path = Path(path)
+    path = at_home(path)
     if exists(path):
         raise file_exists(path, "birder.open_collection, which adds to it, or another folder")
     spec = encoder_spec(

@@ -9,6 +9,7 @@ import csv
 import functools
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -256,7 +257,11 @@ def _events(
 def _zip(folder: Path, file: Path) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for each in sorted(folder.iterdir()):
-            archive.write(each, each.name)
+            entry = zipfile.ZipInfo(each.name)  # with a fixed time: of the same rows the same bytes
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with each.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target)
 
 
 class _Table:
