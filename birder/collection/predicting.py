@@ -297,6 +297,8 @@ def _save(
     """
     now = datetime.now(UTC)
     names = namer.names
+    # the predictions of one run replace those before: examples have none, and keep no name of a former model
+    best = best + [(uri, None) for uri in sorted(namer.left_out)]
     more: dict[str, pa.DataType] = {}
     if of_sequence is not None:
         more = {f"sequence_{name}": pa.string() for name in names.columns} | {"sequence_score": pa.float32()}
