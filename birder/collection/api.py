@@ -698,8 +698,9 @@ class Collection:
     ) -> Duplicates:
         """Find images with the same content, and ones whose embeddings are nearly the same.
 
-        All pairs are compared. Two images are in one group of the kind "similar" if a chain of pairs at or above the
-        threshold joins them.
+        A group of the kind "similar" is made around its largest image: all others are at least as similar to it as the
+        threshold. Up to 200,000 images, all pairs are compared; of more, each is compared with those that a graph of
+        neighbours proposes, which may miss some, and the result says so.
 
         Parameters
         ----------
@@ -717,7 +718,7 @@ class Collection:
         Raises
         ------
         ConfigError
-            The threshold is outside (0, 1], or so low that there are too many pairs to list.
+            The threshold is outside (0, 1].
 
         Examples
         --------
@@ -727,8 +728,8 @@ class Collection:
         """
         with stages_shown(progress) as show:
             tell = None if show is None else functools.partial(show, "comparing")
-            groups = find_duplicates(self._rows, threshold=threshold, where=where, progress=tell)
-        return Duplicates(tuple(groups), threshold, str(self.path))
+            groups, by_graph = find_duplicates(self._rows, threshold=threshold, where=where, progress=tell)
+        return Duplicates(tuple(groups), threshold, str(self.path), by_graph)
 
     # Names and labels
 
@@ -1770,7 +1771,7 @@ class Collection:
     def index(self, columns: Sequence[str] = ()) -> IndexStatus:
         """Build the index of the embeddings and those of the columns that filters use, replacing existing ones.
 
-        Collections of 50,000 rows and more are indexed automatically. Without an index, all rows are compared.
+        Collections of 20,000 rows and more are indexed automatically. Without an index, all rows are compared.
 
         Parameters
         ----------

@@ -83,6 +83,7 @@ def search_rows(
         collection=storage.path.name,
         model=storage.model.name,
         notes=found.notes,
+        exact=found.exact,
     )
 
 

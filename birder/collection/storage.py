@@ -434,6 +434,7 @@ class Storage(Committed):
         try:
             yield
         finally:
+            self._changes += 1
             self._held = False
 
     def _show_labels(self) -> None:

@@ -74,7 +74,7 @@ def labelled_rows(
     where: str | Filter | None = None,
     min_examples: int = 1,
 ) -> LabelledRows:
-    """Read the rows that have a label; twice their embeddings are in memory while they are sorted.
+    """Read the rows that have a label: their columns, and then their embeddings, each to its place.
 
     Parameters
     ----------
@@ -103,15 +103,14 @@ def labelled_rows(
         raise ConfigError(f"At least one example of each class is needed, not {min_examples}.")
     chosen = as_filter(where, reader.columns)
     wanted = list(dict.fromkeys(["id", *columns, column]))
-    embeddings = np.empty((reader.count_filled(column, chosen), storage.model.embedding_size), np.float32)
-    parts, labels, filled = [], [], 0
-    for table, vectors in reader.embedding_batches(wanted, chosen):
+    parts, labels, places = [], [], []
+    for table in reader.tables(wanted, chosen):
         has = np.array([bool(value and value.strip()) for value in table[column].to_pylist()], dtype=np.bool_)
         kept = table.filter(pa.array(has))
-        embeddings[filled : filled + kept.num_rows] = vectors[has]
-        filled += kept.num_rows
         labels += kept[column].to_pylist()
         parts.append(kept)
+        places.append(has)
+    filled = len(labels)
     if not filled:
         asked = " among the rows of the filter" if where is not None else ""
         raise ConfigError(
@@ -129,7 +128,15 @@ def labelled_rows(
     ids = np.array(rows["id"].to_pylist(), dtype=object)
     order = np.argsort(ids, kind="stable")
     order = order[codes[order] >= 0]
-    embeddings, codes = embeddings[order], codes[order]
+    codes = codes[order]
+    embeddings = np.empty((len(order), storage.model.embedding_size), np.float32)
+    place = np.full(sum(map(len, places)), -1, np.int64)  # of each row that was read among those that are kept
+    place[np.flatnonzero(np.concatenate(places))[order]] = np.arange(len(order))
+    read = 0
+    for table, vectors in reader.embedding_batches(["id"], chosen):
+        at = place[read : read + table.num_rows]
+        embeddings[at[at >= 0]] = vectors[at >= 0]
+        read += table.num_rows
     _check_finite(embeddings)
     return LabelledRows(
         rows.take(pa.array(order)), embeddings, classes, codes, dropped, tuple(_warnings(counts, classes, dropped))

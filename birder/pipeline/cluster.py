@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from birder.errors import BirderError, ConfigError
 
 _LOOPBACK = "127.0.0.1"
+_KEEP_PROCESSES = {"num_workers_soft_limit": 8, "idle_worker_killing_time_threshold_ms": 60_000}
+"""By default, Ray ends a process that has waited for a second; the next task starts one anew, which takes seconds."""
 
 
 @contextlib.contextmanager
@@ -34,7 +36,7 @@ def running_ray(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         options |= {"address": "local", "num_cpus": max(2, os.cpu_count() or 1), "object_store_memory": 1 << 30}
-        options |= {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
+        options |= {"include_dashboard": False, "_node_ip_address": _LOOPBACK, "_system_config": _KEEP_PROCESSES}
     try:
         if address is not None:
             _check_listening(address)

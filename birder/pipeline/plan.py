@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +22,18 @@ from birder.sources import Rows, Source, Stamp, TableRow, common_type, is_url, s
 from birder.sources.video import VideoFrame
 
 _REMOTE_AT_ONCE = 32
+
+
+@contextlib.contextmanager
+def many_objects() -> Iterator[None]:
+    """Make many objects that stay and are in no cycles, without Python's search for cycles: a third of the time."""
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searching:
+            gc.enable()
 
 
 @dataclass

@@ -22,6 +22,7 @@ from birder.formats.sources import find_sources
 from birder.pipeline.boxes import Detecting
 from birder.pipeline.embed import Plan, Summary, begin_run, embed_images, plan
 from birder.pipeline.moved import refuse_moved
+from birder.pipeline.plan import many_objects
 from birder.registry import DEFAULT_WEIGHTS
 from birder.sources import Source, image_of, sources_again
 from birder.sources.deployment import name_deployments
@@ -237,14 +238,16 @@ def run_embed(
         need("cluster", "Embedding on Ray")
     tell = on_progress or (lambda progress: None)
     detecting = _detecting(collection, images, options)
-    sources, skipped = _sources(collection, images, options, detecting)
+    with many_objects():
+        sources, skipped = _sources(collection, images, options, detecting)
     if (level := options.get("deployment_from")) is not None:
         if not images:
             raise ConfigError("Name the folder that deployments are counted from: deployment_from needs images.")
         name_deployments(sources, images, level)
     table = options.get("table")
     joined = join_table(sources, read_table(table)) if table is not None else None
-    todo = plan(collection, sources, retry_failed=options.get("retry_failed", False), detecting=detecting)
+    with many_objects():
+        todo = plan(collection, sources, retry_failed=options.get("retry_failed", False), detecting=detecting)
     todo.roots = [os.fspath(image) for image in images]
     if collection is not None and not options.get("as_new", False):
         refuse_moved(collection, todo)

@@ -49,11 +49,11 @@ def _duplicates(collection: Storage, threshold: float) -> None:
     def report(done: float) -> None:
         _report(stage="comparing the images with each other", progress=done)
 
-    groups = find_duplicates(collection, threshold=threshold, progress=report)
+    groups, by_graph = find_duplicates(collection, threshold=threshold, progress=report)
     reported = [
         [group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups[:MOST_GROUPS]
     ]
-    _report(result={"total": len(groups), "groups": reported})
+    _report(result={"total": len(groups), "groups": reported, "by_graph": by_graph})
 
 
 def _accuracy(collection: Storage, column: str) -> None:

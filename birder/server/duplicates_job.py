@@ -77,7 +77,7 @@ class DuplicatesJob:
     def _content_of(self, snapshot: Snapshot) -> int:
         """A value that changes with the images, but not with labels."""
         if self._content[0] != snapshot.version:
-            self._content = snapshot.version, hash(tuple(snapshot.table["sha256"].to_pylist()))
+            self._content = snapshot.version, hash(tuple(snapshot.column("sha256").to_pylist()))
         return self._content[1]
 
     def stop(self) -> None:

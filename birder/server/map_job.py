@@ -92,8 +92,10 @@ def _read(snapshot: Snapshot) -> Map | None:
         return None
     positions = snapshot.ids.positions(found.ids)
     there = positions >= 0
-    same = pc.equal(snapshot.table["sha256"].take(pa.array(positions[there])), found.sha256.filter(pa.array(there)))
-    missing = len(snapshot) - (pc.sum(same).as_py() or 0)
+    now, then = snapshot.column("sha256"), found.sha256
+    if not np.array_equal(positions, np.arange(len(snapshot))):  # else nothing need be copied
+        now, then = now.take(pa.array(positions[there])), then.filter(pa.array(there))
+    missing = len(snapshot) - (pc.sum(pc.equal(now, then)).as_py() or 0)
     return Map(positions[there], np.ascontiguousarray(found.xy[there], "<f4"), missing, snapshot.ids)
 
 

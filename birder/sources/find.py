@@ -121,8 +121,9 @@ def _as_video(source: Source, frames: FrameChoice) -> None:
     """Give a source that names a whole video its frames; a list may have said what these show."""
     if isinstance(source.members, VideoShard):
         source.members.choice = frames
-    inside = source.part or source.box or source.members
-    if inside is not None or source.problem is not None or not is_video(source.path):
+    if not is_video(source.path) or source.problem is not None:
+        return
+    if source.part is not None or source.box is not None or source.members is not None:
         return
     if is_url(source.path):
         source.problem = "video is read from files of this machine only: download it first"

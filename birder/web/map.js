@@ -6,6 +6,7 @@ import { parseColour, rgba } from "./colours.js";
 import { busy, byId, el, emptyState, failed, fill, icon, iconButton, say, toolbar } from "./dom.js";
 import { where } from "./filter.js";
 import { count, fileName, images, percent } from "./format.js";
+import { TextList } from "./idlist.js";
 import { drawLegend } from "./maplegend.js";
 import { openPhoto } from "./opening.js";
 import { searchBody } from "./query.js";
@@ -15,7 +16,10 @@ import { listen, tellAll } from "./signals.js";
 import { List } from "./sources.js";
 import { go, searching, state, watch } from "./state.js";
 
-/** @import {Collection, Colour, MapState, PhotoDetails, State, Timer} from "./types.js" */
+/**
+ * @import {Ids} from "./idlist.js"
+ * @import {Collection, Colour, MapState, PhotoDetails, State, Timer} from "./types.js"
+ */
 
 const NEAREST = 500;
 const HOVER = 60; // milliseconds before a point's image is asked for
@@ -44,11 +48,9 @@ let modes;
 let colours;
 /** @type {Scatter | undefined} */
 let scatter;
-/** @type {string[]} of the points, in their order */
-let ids = [];
-/** @type {Map<string, number>} id -> index */
-let places = new Map();
-/** @type {Set<string> | null} the ids that the filters or the search keep in colour; null for all */
+/** @type {Ids} of the points, in their order */
+let ids = new TextList([]);
+/** @type {Ids | null} those that the filters or the search keep in colour; null for all */
 let bright = null;
 /** @type {string | undefined} what is drawn already */
 let colouredBy;
@@ -75,7 +77,7 @@ export function startMap(of) {
   listen("labels", drawAgain);
   listen("undone", drawAgain);
   listen("theirs", drawAgain);
-  showsSelected("map", (some) => some.filter((id) => scatter && places.has(id) && (!bright || bright.has(id))));
+  showsSelected("map", (some) => some.filter((id) => scatter && isShown(id)));
   listen("columns", drawColumns);
   if (state().view === "map") check();
 }
@@ -139,7 +141,13 @@ function drawColumns() {
  * The points of some images.
  * @param {string[]} some
  */
-const indicesOf = (some) => some.map((id) => places.get(id)).filter((index) => index !== undefined);
+const indicesOf = (some) => ids.indicesOf(new TextList(some));
+
+/**
+ * Whether an image is a point, and in colour.
+ * @param {string} id
+ */
+const isShown = (id) => ids.indexOf(id) >= 0 && (!bright || bright.indexOf(id) >= 0);
 
 /** The column that colours: as chosen, or else the label where there are any. */
 function colourColumn() {
@@ -276,9 +284,8 @@ function drawMissing(map) {
 }
 
 async function build() {
-  const [points, answer] = await Promise.all([api.mapPoints(), api.mapIds()]);
-  ids = answer.ids;
-  places = new Map(ids.map((id, index) => [id, index]));
+  const [points, found] = await Promise.all([api.mapPoints(), api.mapIds()]);
+  ids = found;
   colouredBy = filteredBy = undefined;
   section.classList.add("ready");
   const canvas = el("canvas", {
@@ -293,10 +300,10 @@ async function build() {
       canvas.style.cursor = plot.mode === "lasso" ? "crosshair" : index < 0 ? "" : "pointer";
       hover(card, index, at);
     },
-    onOpen: (index) => openPhoto(ids[index], { source: alone(ids[index]), index: 0 }),
+    onOpen: (index) => openPhoto(ids.at(index), { source: alone(ids.at(index)), index: 0 }),
     onSelect: (indices) => {
       selecting = true;
-      selection.set(indices.map((index) => ids[index]));
+      selection.set(indices.map((index) => ids.at(index)));
       selecting = false;
     },
   });
@@ -349,9 +356,9 @@ async function drawFilter(plot) {
   try {
     const kept = await keptBy(now);
     if (filteredBy !== key) return;
-    const indices = kept && indicesOf(kept);
+    const indices = kept && ids.indicesOf(kept);
     plot.setHighlighted(indices);
-    bright = kept && new Set(kept);
+    bright = kept;
     tellAll("shown");
     const near = searching(now);
     const text = indices
@@ -375,9 +382,9 @@ async function drawFilter(plot) {
 async function keptBy(now) {
   if (searching(now)) {
     const body = searchBody(now, NEAREST);
-    return body ? (await api.search(body)).photos.map((photo) => photo.id) : [];
+    return new TextList(body ? (await api.search(body)).photos.map((photo) => photo.id) : []);
   }
-  return now.filters.length ? (await api.ids({ where: where(now.filters) })).ids : null;
+  return now.filters.length ? api.ids({ where: where(now.filters) }) : null;
 }
 
 let hovering = -1;
@@ -397,7 +404,7 @@ function hover(card, index, at) {
     return;
   }
   placeCard(card, at);
-  const id = ids[index];
+  const id = ids.at(index);
   const known = seen.get(id);
   if (known) {
     drawCard(card, known);

@@ -39,7 +39,7 @@ export function drawLegend(legend, name, column, { palette, timed }) {
   const counts = new Array(column.categories.length).fill(0);
   let missing = 0;
   for (const code of column.codes) {
-    if (code < 0) missing++;
+    if (code === 255) missing++;
     else counts[code]++;
   }
   const categories = column.categories.map((category, index) =>

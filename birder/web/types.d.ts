@@ -106,8 +106,8 @@ export interface MapState {
 
 /** A column's values, one a point of the map. */
 export type MapColumn =
-  | { type: "category"; categories: string[]; codes: number[] }
-  | { type: "number"; values: (number | null)[]; min: number | null; max: number | null };
+  | { type: "category"; categories: string[]; codes: Uint8Array } // 255 for none
+  | { type: "number"; shares: Float32Array; min: number | null; max: number | null }; // from min (0) to max (1), or NaN
 
 export interface SearchBody {
   ids?: string[];

@@ -255,3 +255,16 @@ def test_without_the_extra_it_says_what_to_install(storage: Storage, monkeypatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mapie" else found(name))
     with pytest.raises(MissingExtraError, match=r"birder adapt needs .*birder\[learn\]"):
         adapt(storage, "species")
+
+
+def test_labelled_rows_keep_their_embeddings_in_the_order_of_ids(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    labels = [(None, "owl", "fox", "rare" if row < 10 else "owl", " ")[row % 5] for row in range(60)]
+    collection = collection_of_vectors(tmp_path / "c.birder", vectors, columns={"label": labels})
+    found = labelled_rows(collection, "label", min_examples=3, where="uri > 'file:///p/00004.jpg'")
+    known = [row for row in collection.to_arrow().sort_by("id").to_pylist() if row["label"] in ("owl", "fox")]
+    expected = [row for row in known if row["uri"] > "file:///p/00004.jpg"]
+    assert found.table["id"].to_pylist() == [row["id"] for row in expected]
+    assert found.labels == [row["label"] for row in expected]
+    np.testing.assert_array_equal(found.embeddings, np.array([row["embedding"] for row in expected], np.float32))
+    assert found.dropped == {"rare": 1}

@@ -111,3 +111,21 @@ def test_the_collection_provides_the_lists_that_the_page_shows(client: httpx.Cli
     assert set(described["technical_columns"]) <= {column["name"] for column in described["columns"]}
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in [*described["palette"], described["missing_colour"]])
     assert len(set(described["palette"])) == len(described["palette"]) >= 12
+
+
+def test_answers_are_compressed_where_that_makes_them_shorter(client: httpx.Client) -> None:
+    """Starlette does it; what is ours is what it does it for."""
+    page = str(client.base_url).removesuffix("/api/v1/")
+    image = client.get("photos").json()["photos"][0]["id"]
+    compressed = {"photos", "openapi.json", f"{page}/page/main.js", f"{page}/page/style.css", f"{page}/"}
+    for address in (*sorted(compressed), "columns/site/values", f"photos/{image}/thumbnail", "ids"):
+        as_bytes = {"Accept": "application/octet-stream"} if address == "ids" else {}
+        plain = client.get(address, headers={"Accept-Encoding": "identity"} | as_bytes)
+        answer = client.get(address, headers={"Accept-Encoding": "gzip"} | as_bytes)
+        assert plain.status_code == answer.status_code == 200 and plain.content == answer.content
+        assert (answer.headers.get("content-encoding") == "gzip") == (address in compressed), address
+        if address in compressed:
+            assert answer.num_bytes_downloaded < len(plain.content)
+    tag = client.get(f"{page}/page/main.js").headers["etag"]
+    again = client.get(f"{page}/page/main.js", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
