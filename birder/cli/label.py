@@ -44,11 +44,9 @@ def label(
 
     birder label photos.birder --where "uri LIKE '%/owl%'" --set label=owl --by Ada
 
-    birder label photos.birder --where "label = 'owl'" --clear label
-
     birder label photos.birder --accept predicted_label --above 0.9 --by Ada
 
-    birder label photos.birder --undo
+    birder label photos.birder --where "label = 'owl'" --clear label
     """
     if undo:
         if where is not None or set_ is not None or clear is not None or accept is not None:
@@ -96,8 +94,8 @@ def _accept(collection: Path, predicted: str, above: float, where: str | None, b
 
     done = birder.open_collection(collection).accept(predicted, above=above, where=where, author=by)
     kept = f"; {counted(done.kept, 'row keeps its label', 'rows keep their labels')}" if done.kept else ""
-    back = f" To undo: birder undo {collection} --act {done.act}" if done.count else ""
-    note(f"{collection}: accepted {predicted} of {counted(done.count, 'row')}{kept}.{back}")
+    back = f" To undo: birder undo {collection} --act {done.act}" if done.accepted else ""
+    note(f"{collection}: accepted {predicted} of {counted(done.accepted, 'row')}{kept}.{back}")
 
 
 def _undo(collection: Path, act: str | None) -> None:

@@ -17,10 +17,10 @@ from birder.errors import ConfigError, unknown_name
 
 
 class Accepted(NamedTuple):
-    """What was accepted: the act, how many rows it labelled, and how many kept the label of a person or table."""
+    """The act, how many rows it labelled (of 0 there is no act), and how many kept the label of a person or table."""
 
     act: str
-    count: int
+    accepted: int
     kept: int
 
 

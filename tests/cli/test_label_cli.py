@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,10 +18,11 @@ from tests.cli.running import Session
 from tests.factory import collection_of_columns
 
 PREDICTED = {"predicted_label": pa.string(), "predicted_score": pa.float32(), "predicted_by": pa.string()}
-FOLDER, TABLE = {"label": "birds", "label_source": "folder"}, {"label": "Strix aluco", "label_source": "table"}
+FOLDER: dict[str, Any] = {"label": "birds", "label_source": "folder"}
+TABLE: dict[str, Any] = {"label": "Strix aluco", "label_source": "table"}
 
 
-def predicted(name: str, score: float) -> dict[str, object]:
+def predicted(name: str, score: float) -> dict[str, Any]:
     return {"predicted_label": name, "predicted_score": score, "predicted_by": "net 1"}
 
 
