@@ -126,6 +126,16 @@ def replacing_folder(folder: str | Path, *, force: bool = True) -> Iterator[Path
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise `WriteError` unless a file or folder of this name could be made: before the work, not after it."""
+    path = Path(path)
+    above = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if above != path and not above.is_dir():
+        raise write_error(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(above, os.W_OK):
+        raise write_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def flush(file: str | Path) -> None:
     """Flush a file, or the names in a folder, to the disk; `OSError` if it cannot be."""
     handle = os.open(file, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
@@ -182,8 +192,9 @@ def write_errors(path: Path, draft: Path) -> Iterator[None]:
     except BirderError:
         raise
     except OSError as error:
-        if isinstance(error.filename, str | Path):
-            named = Path(error.filename)
-            if named not in (path, draft, *path.parents) and draft not in named.parents:
-                raise
+        # Of a copy that failed halfway, the system names both files, first the one that was read.
+        names = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, str | Path)]
+        ours = [name in (path, draft, *path.parents) or draft in name.parents for name in names]
+        if names and not any(ours):
+            raise
         raise write_error(path, error) from error

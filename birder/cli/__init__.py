@@ -80,6 +80,13 @@ class _Command(TyperCommand):
 
     context_class = _Context
 
+    def get_params(self, ctx: Any) -> Any:
+        params = super().get_params(ctx)
+        for each in params:
+            if getattr(each, "is_flag", False):
+                each.metavar = ""  # typer would show <bool>, as if a flag took a value
+        return params
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
         for name, value in ctx.params.items():

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 import typer
 
 from birder.errors import file_exists
+from birder.files import check_writable
 
 _SPREADSHEETS = ("xlsx", "xlsm", "xls", "ods")
 
@@ -134,15 +135,20 @@ def format_of(format: str | None, to: Path | None, *, page: bool = False, drawn:
 
 
 def check_to(to: Path | None, force: bool) -> None:
-    """Refuse a destination that exists, before any work is done for it.
+    """Refuse a destination that exists or cannot be written, before any work is done for it.
 
     Raises
     ------
     FileExistsError
         There is such a file, and `force` is not set.
+    WriteError
+        No file can be made there.
     """
-    if to is not None and not force and to.exists():
+    if to is None:
+        return
+    if not force and to.exists():
         raise file_exists(to)
+    check_writable(to)
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

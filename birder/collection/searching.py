@@ -55,6 +55,7 @@ def search_rows(
 ) -> SearchResults:
     """What `Collection.search` gives; the models are loaded only for a query that needs them."""
     filter = as_filter(where, storage.columns)
+    k = min(k, max(1, storage.count()))  # LanceDB takes no number that 32 bits do not hold
     needs_texts = bool(query.texts) or any(
         isinstance(each, str) and find_row(storage, each) is None for each in query.unlike
     )

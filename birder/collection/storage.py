@@ -166,6 +166,11 @@ class Storage(Committed):
                     delete_failures(self._failures, [uri for uri in index.failures if uri in index.rows])
             yield
 
+    def check_free(self) -> None:
+        """Raise `CollectionBusyError` if another process is adding images: before a model is loaded for nothing."""
+        with running(self.path):
+            pass
+
     @contextlib.contextmanager
     def writing(self, *, patience: float | None = None) -> Iterator[None]:
         """Hold the exclusive right to commit, for a moment; others wait. Commits within are on disk afterwards.

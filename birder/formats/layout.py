@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.storage import USERS
-from birder.errors import ConfigError, unknown_name
+from birder.errors import ConfigError, listed, unknown_name
 from birder.formats.embeddings import EmbeddingFile
 from birder.sources import RESERVED
 
@@ -95,7 +95,7 @@ def _embedding_column(schema: pa.Schema, name: Path) -> str:
         return found[0]
     if found:
         raise ConfigError(f"{name} has several lists of floats ({', '.join(found)}). Choose one with --embedding.")
-    raise ConfigError(f"{name} has no column of embeddings (lists of floats), only {', '.join(schema.names)}.")
+    raise ConfigError(f"{name} has no column of embeddings (lists of floats), only {listed(schema.names, 12)}.")
 
 
 def _is_list_of_floats(type_: pa.DataType) -> bool:

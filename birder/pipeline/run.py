@@ -17,6 +17,7 @@ from birder.collection.schema import ModelCard, other_model
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.extras import need
+from birder.files import check_writable
 from birder.formats.megadetector import read_boxes
 from birder.formats.sources import find_sources
 from birder.pipeline.boxes import Detecting
@@ -262,6 +263,10 @@ def run_embed(
     tell(state)
     if detecting is not None:
         detecting.load()  # refused here if it cannot be run
+    if collection is None:
+        check_writable(path)
+    else:
+        collection.check_free()
     encoder = encoder or spec.load(draft)
     if collection is None:
         collection = Storage.create_or_open(path, with_backbone(encoder.card))

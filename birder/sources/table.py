@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,13 @@ URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier"
 """Columns that may name the images of a manifest as well."""
 LAST_COLUMNS = ("sample",)
 """The published birder's name for the path, which may be anything elsewhere: used if none of those exists."""
+
+
+_DARWIN_CORE = {"decimalLatitude": "latitude", "decimalLongitude": "longitude", "eventDate": "taken_at"}
+
+
+class TableWarning(UserWarning):
+    """A table that was read otherwise than it should have been written."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,11 @@ def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUM
 
 def _read_csv(path: str) -> dict[str, Any]:
     try:
-        delimiter = "\t" if path.lower().endswith(".tsv") else ","
-        lines = list(csv_lines(path, delimiter=delimiter, strict=True))
+        try:
+            delimiter, lines = _lines(path, "utf-8-sig")
+        except UnicodeDecodeError:
+            delimiter, lines = _lines(path, "cp1252")
+            warnings.warn(f"{path} is not in UTF-8: read as Windows-1252 (Latin-1).", TableWarning, stacklevel=4)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"Cannot read the table {path}: {error}. It must be a CSV file in UTF-8.") from error
     if not lines:
@@ -95,8 +106,31 @@ def _read_csv(path: str) -> dict[str, Any]:
         raise ConfigError(f"The table {path} needs a distinct name for each column, not: {', '.join(lines[0])}.")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
-            raise ConfigError(f"The table {path}, row {number}: {len(line)} values for {len(header)} columns.")
-    return {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
+            apart = {",": "commas", ";": "semicolons", "\t": "tabs"}[delimiter]
+            raise ConfigError(
+                f"The table {path}, row {number}: {len(line)} values for {len(header)} columns, which {apart} separate."
+            )
+    columns = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
+    for dwc, ours in _DARWIN_CORE.items():
+        if dwc in columns and ours not in columns:
+            columns[ours] = columns.pop(dwc)
+    if delimiter == ";":  # which spreadsheets write where the comma is the decimal point
+        columns = {name: _with_points(values) for name, values in columns.items()}
+    return columns
+
+
+def _lines(path: str, encoding: str) -> tuple[str, list[list[str]]]:
+    """What separates the columns, which the line of their names tells, and the lines."""
+    if path.lower().endswith(".tsv"):
+        return "\t", list(csv_lines(path, delimiter="\t", strict=True, encoding=encoding))
+    first = next(iter(csv_lines(path, delimiter="\0", encoding=encoding)), [""])[0]
+    delimiter = max(",;\t", key=re.sub(r'"[^"]*"', "", first).count)
+    return delimiter, list(csv_lines(path, delimiter=delimiter, strict=True, encoding=encoding))
+
+
+def _with_points(values: list[str]) -> list[str]:
+    numbers = all(re.fullmatch(r"-?\d+(,\d+)?", value, re.ASCII) for value in values if value)
+    return [value.replace(",", ".") for value in values] if numbers else values
 
 
 def _read_parquet(path: str) -> dict[str, Any]:

@@ -362,7 +362,9 @@ HEIC = b"\0\0\0\x18ftypheic" + bytes(500)
 
 
 def test_heic_is_read_or_its_extra_is_named() -> None:
-    with pytest.raises(ImageError, match="birder\\[heic\\]" if "HEIF" not in formats() else "corrupt|truncated|HEIC"):
+    with pytest.raises(
+        ImageError, match='pip install "\\.\\[heic\\]"' if "HEIF" not in formats() else "corrupt|truncated|HEIC"
+    ):
         open_image(HEIC)
 
 
