@@ -18,6 +18,16 @@ DRAFT_ENDING = ".part"
 """How the names of drafts end; one that is left over belonged to a process that was killed."""
 
 
+def at_home(path: str | Path) -> Path:
+    """The path, in the user's folder where it is ~ or begins with ~/.
+
+    LanceDB and pyarrow understand these paths so, Python's own functions do not: left as it is, what both write would
+    lie in two places.
+    """
+    path = Path(path)
+    return Path.home().joinpath(*path.parts[1:]) if path.parts[:1] == ("~",) else path
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path, *, force: bool = True, durable: bool = False) -> Iterator[Path]:
     """Yield the path of a draft beside `path`, and move the draft there at the end of the block.
@@ -43,7 +53,7 @@ def replacing(path: str | Path, *, force: bool = True, durable: bool = False) ->
     WriteError
         The file cannot be written. An `OSError` about another file, which the block may read, is passed on as it is.
     """
-    path = Path(path)
+    path = at_home(path)
     draft = _beside(path)
     try:
         with write_errors(path, draft):
@@ -93,7 +103,7 @@ def replacing_folder(folder: str | Path, *, force: bool = True) -> Iterator[Path
     WriteError
         The folder cannot be written; see `replacing`.
     """
-    folder = Path(folder)
+    folder = at_home(folder)
     draft = _beside(folder)
     try:
         with write_errors(folder, draft):

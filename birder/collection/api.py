@@ -20,10 +20,11 @@ from birder.analysis.duplicates import THRESHOLD, find_duplicates
 from birder.analysis.projection import MapPoints, read_map
 from birder.analysis.sequences import summarise_sequences
 from birder.analysis.stats import Stats, ValueCount, stats, value_counts
+from birder.collection.accepting import Accepted, accept
 from birder.collection.backbone import with_backbone
 from birder.collection.backup import Backup, backup
 from birder.collection.detection import Empty
-from birder.collection.filter import Filter
+from birder.collection.filter import Filter, as_filter
 from birder.collection.index import IndexStatus, index_status, make_index
 from birder.collection.journal import Change
 from birder.collection.keys import ids_of_keys, ids_of_rows
@@ -65,6 +66,7 @@ from birder.collection.sequencing import (
 )
 from birder.collection.storage import Storage, exists
 from birder.errors import ConfigError, file_exists, unknown_name
+from birder.files import at_home
 from birder.formats.boxes import BoxFormat
 from birder.formats.camtrap import Project
 from birder.formats.export import export
@@ -1305,6 +1307,38 @@ class Collection:
         """
         return give_label(self._storage, ids_of_rows(self._rows, rows), column, value, by=author)
 
+    def accept(
+        self,
+        predicted: str = "predicted_label",
+        *,
+        above: float,
+        where: str | Filter | None = None,
+        author: str | None = None,
+    ) -> Accepted:
+        """Accept predictions: they become labels of the author's, in one act that `undo` takes back.
+
+        Rows that a person or a table has given a value keep it; the name of a folder is replaced.
+
+        Parameters
+        ----------
+        predicted
+            The column with the predictions: "predicted_label" becomes `label`, "predicted_species" `species`.
+        above
+            The least score of a prediction that is accepted.
+        where
+            A filter: only these rows.
+        author
+            Who accepts.
+
+        Raises
+        ------
+        UnknownNameError
+            The collection has no such column.
+        ConfigError
+            It does not hold names that a model predicted.
+        """
+        return accept(self._storage, predicted, above=above, where=as_filter(where, self.columns), by=author)
+
     def undo(self, act: Change | Relocated | Shifted | str | None = None) -> Undone:
         """Undo an act of labelling; rows that have been changed since stay as they are.
 
@@ -1881,7 +1915,7 @@ def create_collection(
     WeightsError
         The model cannot be loaded.
     """
-    path = Path(path)
+    path = at_home(path)
     if exists(path):
         raise file_exists(path, "birder.open_collection, which adds to it, or another folder")
     spec = encoder_spec(

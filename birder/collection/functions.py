@@ -23,6 +23,7 @@ from birder.collection.progress import (
 from birder.collection.results import ImageFeatures, Predictions
 from birder.collection.storage import Storage, exists
 from birder.errors import ConfigError, ImageError
+from birder.files import at_home
 from birder.formats.boxes import BoxFormat
 from birder.formats.import_embeddings import import_embeddings
 from birder.formats.import_predictions import has_predictions
@@ -69,7 +70,7 @@ def embed(
     WrongModelError
         The collection belongs to another model.
     """
-    path = Path(into)
+    path = at_home(into)
     storage = Storage.open(path) if exists(path) else None
     spec = encoder_spec(
         storage, model, device=device, engine=engine, precision=precision, compile=compile, patches=patches

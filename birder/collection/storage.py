@@ -59,6 +59,7 @@ from birder.collection.schema import (
 from birder.collection.times import finish_shift
 from birder.collection.whole import make_whole, refuse_unfinished_backup
 from birder.errors import CollectionError
+from birder.files import at_home
 from birder.sources import Stamp
 
 __all__ = [
@@ -116,7 +117,7 @@ class Storage(Committed):
         TornCopyWarning
             It is a copy that was taken while the collection was written: its newest whole version is opened.
         """
-        path = Path(path)
+        path = at_home(path)
         if exists(path):
             make_whole(path)
         else:
@@ -137,7 +138,7 @@ class Storage(Committed):
         CollectionError
             It is damaged, or cannot be created there.
         """
-        path = Path(path)
+        path = at_home(path)
         if not exists(path):
             create_tables(path, model)
         collection = cls.open(path)

@@ -77,7 +77,7 @@ class Namer:
     notes
         Warnings for the user.
     left_out
-        Uris of rows of the collection that are not named: they are the examples.
+        Uris of rows that match the filter and are not named: they are the examples.
     """
 
     names: TextNames | ExampleNames | ClassifierNames | WordNames
@@ -221,6 +221,8 @@ def by_examples(
             )
         notes = (f"The rows that have no {column} are named; the others are the examples.",)
         left_out = frozenset(labelled.uris)
+        if where is not None:
+            left_out &= {uri for batch in collection.scan(["uri"], where=where) for uri in batch["uri"].to_pylist()}
         batches = stored_embeddings(collection, leave_out=left_out, where=where)
     else:
         batches = stored_embeddings(collection, where=where)

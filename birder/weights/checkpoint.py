@@ -421,11 +421,12 @@ def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: di
     """
     path.touch()
     mode = path.stat().st_mode
-    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    safetensors.torch.save_file(tensors, path, metadata=metadata or None)
     with path.open("r+b") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        if metadata:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         assert len(text) <= length, "the same JSON, in another order"
         file.seek(8)
