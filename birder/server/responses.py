@@ -107,6 +107,14 @@ class Photo(BaseModel):
     v: str = Field(description="Identifies its content: a thumbnail's address with ?v= and this may be cached forever.")
 
 
+class PredictedPhoto(Photo):
+    """An image in a list, with what a model names it; without these fields where the collection has none."""
+
+    predicted: str | None = None
+    predicted_score: float | None = None
+    rejected: str | None = Field(None, description="What somebody said that it does not show; ' | ' separates names.")
+
+
 class Hit(Photo):
     """An image that was found, and the cosine of its embedding with the query's."""
 
@@ -119,7 +127,7 @@ class Photos(BaseModel):
     total: int
     offset: int
     version: int
-    photos: list[Photo]
+    photos: list[PredictedPhoto]
 
 
 class Ids(BaseModel):
@@ -377,6 +385,27 @@ class LabelAccuracy(BaseModel):
     accuracy: Interval | None = Field(description="What was measured last; null where it cannot be measured.")
     note: str = Field(description="The same as a sentence, or why it cannot be measured.")
     how: str = Field(description="How the images were divided.")
+
+
+class ToReview(Photo):
+    """An image whose name awaits a decision."""
+
+    predicted: str
+    predicted_score: float
+    rejected: str | None
+    sequence: str | None
+
+
+class Review(BaseModel):
+    """The first images whose names await a decision, and what people have said so far."""
+
+    photos: list[ToReview]
+    total: int = Field(description="How many await a decision.")
+    classes: list[ClassCount] = Field(description="Their names, the most frequent first.")
+    agreement: Interval | None = Field(
+        description="How often people agreed with predictions so far; null before the first decision."
+    )
+    note: str
 
 
 class DuplicateGroup(BaseModel):

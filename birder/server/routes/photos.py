@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
 from birder.errors import ImageError
 from birder.server.responses import Ids, PhotoDetails, Photos, plain
-from birder.server.site import PROBLEMS, CurrentSite, Order, Site, Where, listed, listed_ids, row_of
+from birder.server.review import with_predictions
+from birder.server.site import PROBLEMS, CurrentSite, Order, Site, Where, listed_ids, row_of
 from birder.sources import uri_to_name
 from birder.sources.row_images import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
 from birder.sources.row_videos import video_of
@@ -47,7 +48,7 @@ def _row(site: CurrentSite, id: str) -> _Row:
 RowOfImage = Annotated[_Row, Depends(_row)]
 
 
-@router.get("/photos", response_model=Photos)
+@router.get("/photos", response_model=Photos, response_model_exclude_unset=True)
 def photos(
     site: CurrentSite,
     where: Where = None,
@@ -62,7 +63,7 @@ def photos(
         "total": len(found),
         "offset": offset,
         "version": snapshot.version,
-        "photos": listed(snapshot, found[offset : offset + limit]),
+        "photos": with_predictions(snapshot, found[offset : offset + limit]),
     }
 
 
