@@ -4,7 +4,7 @@
 /**
  * @import {
  *   Collection, ColumnValues, Duplicates, Failure, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
- *   Photo, PhotoDetails, Predictions, SearchBody, Suggestions,
+ *   Photo, PhotoDetails, Predictions, Review, SearchBody, Suggestions,
  * } from "./types.js"
  */
 
@@ -243,6 +243,12 @@ export const api = {
    */
   suggest: (values, signal) => get("/suggest", values, signal),
   /**
+   * @param {Query} values
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Review>}
+   */
+  review: (values, signal) => get("/review", values, signal),
+  /**
    * @param {string} column
    * @param {AbortSignal} [signal]
    * @returns {Promise<LabelAccuracy>}
@@ -275,6 +281,12 @@ export function thumbnailUrl(photo, pixels) {
 
 /** @param {string} id */
 export const imageUrl = (id) => `${BASE}${photoPath(id)}/image`;
+
+/**
+ * An image with every pixel that its file has.
+ * @param {string} id
+ */
+export const fullImageUrl = (id) => `${imageUrl(id)}?full=true`;
 
 /** @param {string} id */
 export const videoUrl = (id) => `${BASE}${photoPath(id)}/video`;

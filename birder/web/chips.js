@@ -30,15 +30,16 @@ const chipsTitle = (title) => el("span", { class: "chips-title" }, title);
 function draw() {
   const now = state();
   const chips = [];
-  if (searching(now)) chips.push(chipsTitle("Near to"));
-  for (const text of now.texts) {
+  const near = now.view !== "review"; // which knows filters alone
+  if (near && searching(now)) chips.push(chipsTitle("Near to"));
+  for (const text of near ? now.texts : []) {
     const without = () => go({ texts: now.texts.filter((each) => each !== text) });
     chips.push(queryChip("", `“${text}”`, `Do not search for “${text}”`, without));
   }
-  if (now.queryImage) chips.push(queryImageChip(now.queryImage));
-  if (now.like.length) chips.push(photosChip("like", now.like, "more like"));
-  if (now.unlike.length) chips.push(photosChip("unlike", now.unlike, "unlike"));
-  if (now.subset)
+  if (near && now.queryImage) chips.push(queryImageChip(now.queryImage));
+  if (near && now.like.length) chips.push(photosChip("like", now.like, "more like"));
+  if (near && now.unlike.length) chips.push(photosChip("unlike", now.unlike, "unlike"));
+  if (near && now.subset)
     chips.push(
       chipsTitle("Only"),
       queryChip("", nameOf(now.subset), "Show all images again", () => go({ subset: "" })),
@@ -46,7 +47,7 @@ function draw() {
   const filters = filterChips();
   if (filters.length) chips.push(chipsTitle("Where"), ...filters);
   if (chips.length) chips.push(el("button", { type: "button", class: "link", onclick: clearAll }, "Clear all"));
-  fill(byId("chips"), chips).hidden = !chips.length || resultsView() !== now.view;
+  fill(byId("chips"), chips).hidden = !chips.length || (near && resultsView() !== now.view);
 }
 
 /** @param {string} key */

@@ -4,6 +4,7 @@
 import { VIEWS } from "./address.js";
 import { api } from "./api.js";
 import { startChips } from "./chips.js";
+import { startDeciding } from "./deciding.js";
 import { busy, byId, failed, fill, icon } from "./dom.js";
 import { startDuplicates } from "./duplicates.js";
 import { startFailures } from "./failures.js";
@@ -18,6 +19,7 @@ import { startLabels } from "./labels.js";
 import { startLayers } from "./layers.js";
 import { startLive } from "./live.js";
 import { startMap } from "./map.js";
+import { startReview } from "./review.js";
 import { startSearch } from "./search.js";
 import { startSelectionBar } from "./selectionbar.js";
 import { listen } from "./signals.js";
@@ -30,7 +32,7 @@ import { startViewer } from "./viewer.js";
 /** @import {Collection} from "./types.js" */
 
 /** @type {Record<string, string>} */
-const ICONS = { gallery: "grid", map: "map", help: "tag", duplicates: "copies", failures: "warning" };
+const ICONS = { gallery: "grid", map: "map", review: "check", help: "tag", duplicates: "copies", failures: "warning" };
 
 async function start() {
   const waiting = byId("waiting");
@@ -66,11 +68,13 @@ function build(collection) {
   startChips();
   startFilters(collection);
   startLabels(collection);
+  startDeciding(collection);
   startLabelBoxes(collection);
   startSelectionBar(collection);
   startGallery(collection);
   startViewer(collection);
   startMap(collection);
+  startReview(collection);
   startLabelHelp(collection);
   startDuplicates();
   startFailures(collection);

@@ -60,6 +60,12 @@ export interface Photo {
   similarity?: number | null;
   /** The probability of its suggested label. */
   score?: number;
+  /** What a model names it, and how probable that is. */
+  predicted?: string | null;
+  predicted_score?: number | null;
+  /** What a person said that it does not show. */
+  rejected?: string | null;
+  sequence?: string | null;
 }
 
 export interface PhotoDetails {
@@ -127,6 +133,22 @@ export interface KnownWords {
 export interface Suggestions {
   classes: { name: string; count: number }[];
   photos: Photo[];
+  note: string;
+}
+
+export interface Interval {
+  estimate: number;
+  low: number | null;
+  high: number | null;
+  n: number;
+  interval: string;
+}
+
+export interface Review {
+  photos: Photo[];
+  total: number;
+  classes: { name: string; count: number }[];
+  agreement: Interval | null;
   note: string;
 }
 
@@ -249,6 +271,10 @@ export interface State {
   helpColumn: string;
   helpClass: string;
   helpOrder: string;
+  reviewSource: string;
+  reviewName: string;
+  reviewOrder: string;
+  stacks: string;
   threshold: number;
 }
 
@@ -274,6 +300,8 @@ export interface Signals {
 export interface Context {
   source: Source;
   index: number;
+  /** The column that a decision goes into there. */
+  column?: string;
 }
 
 /** Where a grid takes its images from; sources.js has two of them. */

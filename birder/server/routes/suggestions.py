@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import pyarrow as pa
 from fastapi import APIRouter, Query
 
 from birder.learning.suggest import suggest
 from birder.server.responses import LabelAccuracy, Suggestions
+from birder.server.review import Named, rejects
 from birder.server.site import PROBLEMS, CurrentSite, Site, listed
 
 router = APIRouter(tags=["whole collection"], responses=PROBLEMS)
@@ -44,8 +47,13 @@ def _suggest(
     labels = dict(zip(snapshot.table["id"].to_pylist(), snapshot.column(column).to_pylist(), strict=True))
     found = suggest(snapshot.collection, column, label=label, order=order, limit=limit, labels=labels)
     positions = snapshot.positions([row.id for row in found.rows])
-    rows = [row for row, position in zip(found.rows, positions, strict=True) if position >= 0]
-    photos = listed(snapshot, positions[positions >= 0])
+    suggested = Named(
+        positions, pa.array([row.label for row in found.rows], pa.string()), np.array([row.score for row in found.rows])
+    )
+    there = positions >= 0  # what was rejected stays away: somebody said that it does not show this
+    there[there] = ~rejects(snapshot, suggested.take(there))
+    rows = [row for row, is_there in zip(found.rows, there, strict=True) if is_there]
+    photos = listed(snapshot, positions[there])
     return {
         "classes": [{"name": name, "count": count} for name, count in found.classes],
         "photos": [{**photo, "label": row.label, "score": row.score} for photo, row in zip(photos, rows, strict=True)],
