@@ -23,7 +23,7 @@ import {
 } from "./dom.js";
 import { where } from "./filter.js";
 import { count, fileName, images, percent } from "./format.js";
-import { giveAll, labelColumns } from "./labels.js";
+import { giveAll } from "./labels.js";
 import { objection } from "./labeltext.js";
 import { isLayered } from "./layers.js";
 import { openPhoto } from "./opening.js";
@@ -248,7 +248,7 @@ function drawTools() {
   const sequences = collection.columns.some(({ name, filled }) => name === "sequence" && filled > 0);
   const label = /** @type {HTMLElement} */ (parts.fold.parentElement);
   label.hidden = !sequences;
-  parts.form.hidden = !collection.writable || !labelColumns().includes(target());
+  parts.form.hidden = parts.buttons.element.hidden = !collection.writable;
   parts.buttons.draw(target());
 }
 

@@ -182,7 +182,8 @@ function leave() {
  * @param {KeyboardEvent} event
  */
 function key(of, event) {
-  if (closest(event, "input, select, textarea")) return;
+  if (closest(event, "input:not([type=range]), select, textarea")) return;
+  if (closest(event, "input") && event.key.startsWith("Arrow")) return; // the slider's own
   if (closest(event, "video") && (event.key.startsWith("Arrow") || event.key === " ")) return; // the player's own
   if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "ArrowRight") step(1);
