@@ -211,6 +211,33 @@ class ColumnValues(BaseModel):
     histogram: list[Bin] | None = None
 
 
+class SavedFilter(BaseModel):
+    """A filter that somebody kept under a name."""
+
+    name: str
+    where: str
+    shown: list[dict[str, Any]]
+
+
+class SavedFilters(BaseModel):
+    """The filters that are kept in the collection."""
+
+    filters: list[SavedFilter]
+
+
+class ExportFormat(BaseModel):
+    """A format, and what is written in it."""
+
+    name: str
+    writes: str
+
+
+class ExportFormats(BaseModel):
+    """What the rows can be exported as."""
+
+    formats: list[ExportFormat]
+
+
 class Failure(BaseModel):
     """A file that could not be read."""
 

@@ -4,7 +4,7 @@
 /**
  * @import {
  *   Collection, ColumnValues, Duplicates, Failure, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
- *   Photo, PhotoDetails, Predictions, Review, SearchBody, Suggestions,
+ *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions,
  * } from "./types.js"
  */
 
@@ -261,6 +261,30 @@ export const api = {
    * @returns {Promise<Duplicates>}
    */
   duplicates: (threshold, limit, signal) => get("/duplicates", { threshold, limit }, signal),
+  /** @returns {Promise<{filters: SavedFilter[]}>} */
+  filters: () => get("/filters"),
+  /**
+   * @param {SavedFilter} filter
+   * @returns {Promise<{filters: SavedFilter[]}>}
+   */
+  keepFilter: (filter) => post("/filters", filter),
+  /**
+   * @param {string} name
+   * @returns {Promise<{filters: SavedFilter[]}>}
+   */
+  removeFilter: (name) => post("/filters/remove", { name }),
+  /** @returns {Promise<{formats: {name: string, writes: string}[]}>} */
+  exportFormats: () => get("/export/formats"),
+  /**
+   * The file, and its name.
+   * @param {{format: string, where?: string, ids?: string[]}} body
+   */
+  async export(body) {
+    const headers = { "Content-Type": "application/json" };
+    const response = await request("/export", { method: "POST", headers, body: JSON.stringify(body) });
+    const name = /filename\*?="?(?:utf-8'')?([^"]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1];
+    return { file: await response.blob(), name: decodeURIComponent(name ?? "export") };
+  },
   /**
    * @param {number} offset
    * @param {number} limit

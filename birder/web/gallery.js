@@ -5,6 +5,7 @@ import { api, isAbort } from "./api.js";
 import { decide } from "./deciding.js";
 import { decisionOf, REJECTED } from "./decisions.js";
 import { busy, byId, closest, debounced, el, emptyState, failed, fill, icon, iconButton, say, toolbar } from "./dom.js";
+import { exportRows } from "./exporting.js";
 import { where } from "./filter.js";
 import { cosine, count, fileName, images, percent, quoted } from "./format.js";
 import { Grid } from "./grid.js";
@@ -196,6 +197,7 @@ function galleryTools() {
       icon("select"),
       el("span", {}, "Select all"),
     ),
+    el("button", { type: "button", class: "quiet", onclick: exportShown }, el("span", { class: "always" }, "Export")),
   );
 }
 
@@ -387,6 +389,13 @@ function drawCount(now, total) {
 function reload() {
   shown = "";
   if (state().view === "gallery") load({ keep: true });
+}
+
+/** Export what is shown: all that match the filters, or the images themselves where something else chose them. */
+async function exportShown() {
+  const now = state();
+  const ids = grid.source && (searching(now) || now.subset) ? await grid.source.ids() : undefined;
+  exportRows({ where: ids ? undefined : where(now.filters), ids, total: grid.source?.total ?? 0 });
 }
 
 async function selectAll() {

@@ -20,6 +20,7 @@ import { startLayers } from "./layers.js";
 import { startLive } from "./live.js";
 import { startMap } from "./map.js";
 import { startReview } from "./review.js";
+import { startSavedFilters } from "./savedfilters.js";
 import { startSearch } from "./search.js";
 import { startSelectionBar } from "./selectionbar.js";
 import { listen } from "./signals.js";
@@ -67,6 +68,7 @@ function build(collection) {
   startSearch(collection);
   startChips();
   startFilters(collection);
+  startSavedFilters(collection);
   startLabels(collection);
   startDeciding(collection);
   startLabelBoxes(collection);

@@ -134,7 +134,7 @@ function build() {
   const counter = el("p", { class: "count" });
   const agreement = el("p", { class: "hint note" });
   const notice = el("div", { class: "notice", hidden: true });
-  const stage = el("div", { class: "stage", "aria-label": "The image", role: "group" });
+  const stage = el("div", { class: "stage", "aria-label": "The image to decide", role: "group", tabindex: "0" });
   const stageSide = el(
     "div",
     { class: "stage-side" },
@@ -301,6 +301,7 @@ function show(now, answer) {
     return;
   }
   move(0);
+  parts.stage.focus({ preventScroll: true }); // and not what led here, which has keys of its own
 }
 
 /**

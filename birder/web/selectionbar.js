@@ -4,6 +4,7 @@
 import { api } from "./api.js";
 import { wanted } from "./deciding.js";
 import { byId, el, fill, iconButton, messageOf, say } from "./dom.js";
+import { exportRows } from "./exporting.js";
 import { count, images } from "./format.js";
 import { currentColumn, labelBox } from "./labelbox.js";
 import { give, giveAll } from "./labels.js";
@@ -65,6 +66,7 @@ export function startSelectionBar(collection) {
       "div",
       { class: "bar-actions" },
       el("button", { type: "button", onclick: () => showIds(selection.ids()) }, "Only these"),
+      el("button", { type: "button", class: "quiet", onclick: exportSelected }, "Export"),
       action("More like", "", () => searchLike(selection.ids())),
       action("Unlike", "quiet", () => searchUnlike(selection.ids())),
     ),
@@ -73,6 +75,8 @@ export function startSelectionBar(collection) {
   listen("shown", drawHidden);
   watch((now, before) => now.view !== before.view && drawHidden());
 }
+
+const exportSelected = () => exportRows({ ids: selection.ids(), total: selection.size });
 
 /** Focus the text of the box and select it, so that typing replaces it. */
 export const focusLabel = () => {

@@ -136,6 +136,12 @@ export interface Suggestions {
   note: string;
 }
 
+export interface SavedFilter {
+  name: string;
+  where: string;
+  shown: Filter[];
+}
+
 export interface Interval {
   estimate: number;
   low: number | null;

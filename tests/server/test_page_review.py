@@ -46,7 +46,7 @@ def page(browser: Any, collection: Path, tmp_path: Path) -> Iterator[Any]:
     import shutil
 
     with serving(shutil.copytree(collection, tmp_path / "c.birder")) as client:
-        for page in opened(browser, str(client.base_url).removesuffix("/api/v1/")):
+        for page in opened(browser, str(client.base_url).removesuffix("/api/v1/"), expected="net::ERR_FAILED"):
             page.api = client
             page.ids = client.get("ids").json()["ids"]
             total(page)
@@ -229,3 +229,35 @@ def test_twenty_decisions_take_less_than_a_minute(page: Any) -> None:
         page.keyboard.press("axub"[turn % 4])
     expect(page.locator("#view-review .count")).to_have_text("4 images to decide")
     assert time.monotonic() - begin < 60
+
+
+def test_filters_are_saved_for_all_and_what_is_shown_or_selected_is_exported(page: Any) -> None:
+    page.goto(page.url.split("#")[0] + '#gallery?filter={"column":"sequence","values":["s1","s2"]}')
+    expect(page.locator("#view-gallery .count")).to_have_text("6 of 24 images")
+    page.get_by_label("Name of these filters").fill(HOSTILE)
+    page.get_by_label("Name of these filters").press("Enter")
+    saved = page.locator("#saved-filters").get_by_role("button", name=HOSTILE, exact=True)
+    expect(saved).to_be_visible()
+    assert page.api.get("filters").json()["filters"][0]["where"] == "`sequence` IN ('s1', 's2')"
+    with page.expect_download() as download:
+        page.locator("#view-gallery").get_by_role("button", name="Export").click()
+        page.get_by_label("Format").select_option("paths")
+        assert audit(page) == []
+        page.get_by_role("button", name="Export 6 images").click()
+    assert download.value.suggested_filename == "c.txt"
+    assert [line[-6:-4] for line in download.value.path().read_text().splitlines()] == [f"{n:02d}" for n in range(3, 9)]
+    tile(page, 0).click()
+    with page.expect_download() as download:
+        page.locator("#selection-bar").get_by_role("button", name="Export").click()
+        page.get_by_label("Format").select_option("csv")
+        page.get_by_role("button", name="Export 1 image").click()
+    assert len(download.value.path().read_text().splitlines()) == 2
+    page.goto(page.url.split("#")[0])
+    page.reload()
+    expect(page.locator("#view-gallery .count")).to_have_text("24 images")
+    saved.click()
+    expect(page.locator("#view-gallery .count")).to_have_text("6 of 24 images")
+    expect(saved).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name=f"Remove the saved filter {HOSTILE}").click()
+    expect(saved).to_have_count(0)
+    assert page.title() != "owned"

@@ -5,7 +5,9 @@ from birder.server.routes import (
     columns,
     duplicates,
     events,
+    export,
     failures,
+    filters,
     labels,
     map,
     photos,
@@ -26,6 +28,7 @@ ROUTERS = tuple(
         photos,
         videos,
         columns,
+        filters,
         search,
         predictions,
         review,
@@ -37,6 +40,7 @@ ROUTERS = tuple(
         statistics,
         suggestions,
         map,
+        export,
         failures,
     )
 )
