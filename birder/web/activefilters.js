@@ -2,7 +2,7 @@
 // The filters that are on: changing them, and their chips.
 
 import { el, iconButton } from "./dom.js";
-import { describe } from "./filter.js";
+import { describe, keyOf } from "./filter.js";
 import { go, state } from "./state.js";
 
 /** @import {Filter} from "./types.js" */
@@ -11,7 +11,7 @@ import { go, state } from "./state.js";
  * The filter of a column, if there is one.
  * @param {string} column
  */
-export const filterOf = (column) => state().filters.find((filter) => filter.column === column);
+export const filterOf = (column) => state().filters.find((filter) => keyOf(filter) === column);
 
 /**
  * Put a filter of one column in place of what was there; null takes it away.
@@ -19,7 +19,7 @@ export const filterOf = (column) => state().filters.find((filter) => filter.colu
  * @param {Omit<Filter, "column"> | null} filter
  */
 export function setFilter(column, filter) {
-  const others = state().filters.filter((each) => each.column !== column);
+  const others = state().filters.filter((each) => keyOf(each) !== column);
   go({ filters: filter ? [...others, { ...filter, column }] : others });
 }
 
@@ -29,10 +29,10 @@ export function filterChips() {
     el(
       "span",
       { class: "chip" },
-      el("b", {}, filter.column),
+      el("b", {}, keyOf(filter)),
       " ",
       describe(filter),
-      iconButton("x", `Remove the filter on ${filter.column}`, () => setFilter(filter.column, null)),
+      iconButton("x", `Remove the filter on ${keyOf(filter)}`, () => setFilter(keyOf(filter), null)),
     ),
   );
 }

@@ -77,11 +77,12 @@ export function read(hash) {
  */
 function readFilter(json) {
   try {
-    const { column, type, values, none, contains, from, to } = JSON.parse(json);
+    const { column, type, part, values, none, contains, from, to } = JSON.parse(json);
     if (typeof column !== "string") return null;
     /** @type {Filter} */
     const filter = { column };
     if (type === "time" || type === "number") filter.type = type;
+    if (part === "hour" || part === "month") filter.part = part;
     if (Array.isArray(values))
       filter.values = values.filter((value) => ["string", "number", "boolean"].includes(typeof value));
     if (none === true) filter.none = true;

@@ -24,6 +24,12 @@ export function startDeciding(collection) {
 }
 
 /**
+ * A label that is about to be given, so that its key means it at once.
+ * @param {Label} label
+ */
+export const noteLabel = (label) => latest.note(label);
+
+/**
  * The labels of a decision; null, said to the person, where it cannot be made.
  * @param {Decision} decision
  * @param {Photo[]} photos

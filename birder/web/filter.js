@@ -2,9 +2,25 @@
 // What a filter of the page means: as the SQL expression that the server takes, and in words.
 //
 // A filter is of one column: {column, values: [...], none: true} keeps the rows with one of the values, or with none;
+// {column, part: "hour", values: [5, 6]} keeps times of these hours, whatever the day, and "month" those of months;
 // {column, contains: "owl"} keeps texts that contain it; {column, type: "number" | "time", from, to} keeps a range.
 
-/** @import {Filter, Value} from "./types.js" */
+/** @import {DatePart, Filter, Value} from "./types.js" */
+
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/**
+ * A filter's column, and the part of its times: there is one filter of each.
+ * @param {Pick<Filter, "column" | "part">} filter
+ */
+export const keyOf = ({ column, part }) => (part ? `${column} by ${part}` : column);
+
+/**
+ * An hour or a month as text.
+ * @param {DatePart} part
+ * @param {number} value
+ */
+export const partText = (part, value) => (part === "month" ? MONTHS[value - 1] : `${String(value).padStart(2, "0")} h`);
 
 /** @param {string} column */
 const quotedName = (column) => `\`${column.replaceAll("`", "``")}\``;
@@ -18,7 +34,8 @@ const pattern = (value) => `'%${value.replace(/[\\%_]/g, "\\$&").replaceAll("'",
  * @param {Filter} filter
  */
 export function sqlOf(filter) {
-  const column = quotedName(filter.column);
+  const name = quotedName(filter.column);
+  const column = filter.part ? `date_part('${filter.part}', ${name})` : name;
   const parts = [];
   if (filter.contains) parts.push(containing(filter.column, filter.contains));
   const choices = [];
@@ -36,11 +53,11 @@ export function sqlOf(filter) {
 /**
  * Filters together as SQL; undefined if they keep everything.
  * @param {Filter[]} filters
- * @param {string} [except] a column whose own filter is left out, for its counts
+ * @param {string} [except] the key of the filter that is left out, for its counts
  */
 export function where(filters, except = undefined) {
   const parts = filters
-    .filter((filter) => filter.column !== except)
+    .filter((filter) => keyOf(filter) !== except)
     .map(sqlOf)
     .filter(Boolean);
   return parts.length ? parts.map((part) => (parts.length > 1 ? `(${part})` : part)).join(" AND ") : undefined;
@@ -75,8 +92,9 @@ const bound = ({ type }, value) =>
 export function describe(filter) {
   const parts = [];
   if (filter.contains) parts.push(`contains “${filter.contains}”`);
+  const { part } = filter;
   const values = (filter.values ?? []).map((value) =>
-    value === true ? "yes" : value === false ? "no" : String(value),
+    part ? partText(part, Number(value)) : value === true ? "yes" : value === false ? "no" : String(value),
   );
   if (filter.none) values.push("no value");
   if (values.length > 3) parts.push(`${values.slice(0, 2).join(", ")} and ${values.length - 2} more`);

@@ -3,14 +3,18 @@
 
 import { filterOf } from "./activefilters.js";
 import { isAbort } from "./api.js";
+import { datePartFacet } from "./datepartfacet.js";
 import { byId, debounced, el, failed, fill, icon } from "./dom.js";
+import { keyOf } from "./filter.js";
 import { rangeFacet } from "./rangefacet.js";
 import { listen } from "./signals.js";
 import { watch } from "./state.js";
 import { valuesFacet } from "./valuesfacet.js";
 
-/** @import {Collection, Column} from "./types.js" */
+/** @import {Collection, Column, DatePart} from "./types.js" */
 
+/** @type {DatePart[]} */
+const PARTS = ["hour", "month"];
 const OPEN = 3; // columns whose values are shown from the start
 
 /** @type {Collection} */
@@ -42,7 +46,10 @@ function draw() {
   const empty = columns.filter((column) => column.filled === 0).map((column) => column.name);
   fill(
     byId("filter-list"),
-    own.map((column, index) => facetOf(column, index < OPEN)),
+    own.map((column, index) => [
+      facetOf(column, index < OPEN),
+      column.type === "time" ? PARTS.map((part) => partOf(column, part)) : null,
+    ]),
     files.length ? el("h2", {}, "About the files") : null,
     files.map((column) => facetOf(column, false)),
     empty.length ? el("p", { class: "hint" }, `Columns without values: ${empty.join(", ")}.`) : null,
@@ -60,20 +67,32 @@ function facetOf(column, open) {
   return facet.element;
 }
 
+/**
+ * @param {Column} column
+ * @param {DatePart} part
+ */
+function partOf(column, part) {
+  const key = keyOf({ column: column.name, part });
+  const facet = facets.get(key) ?? newFacet({ ...column, name: key }, false, datePartFacet(column, part));
+  facets.set(key, facet);
+  return facet.element;
+}
+
 function refresh() {
   for (const each of facets.values()) each.refresh();
 }
 
 /**
- * @param {Column} column
+ * @param {Column} column whose name is the key of the filter
  * @param {boolean} open
+ * @param {((body: HTMLElement) => () => Promise<void>) | null} [drawnBy]
  */
-function newFacet(column, open) {
+function newFacet(column, open, drawnBy = null) {
   const body = el("div", { class: "facet-body" });
   const summary = el("summary", {}, el("span", { class: "facet-name" }, column.name), icon("down"));
   const element = el("details", { class: "facet", open: open || Boolean(filterOf(column.name)) }, summary, body);
   const ranged = column.type === "number" || column.type === "time";
-  const draw = ranged ? rangeFacet(column, body) : valuesFacet(column, body);
+  const draw = drawnBy ? drawnBy(body) : ranged ? rangeFacet(column, body) : valuesFacet(column, body);
   let stale = true;
   const refresh = () => {
     element.classList.toggle("on", Boolean(filterOf(column.name)));

@@ -4,7 +4,7 @@
 
 import { Ahead } from "./ahead.js";
 import { api, isAbort, statusOf, thumbnailUrl } from "./api.js";
-import { decide, decisionButtons } from "./deciding.js";
+import { decide, decisionButtons, noteLabel } from "./deciding.js";
 import { decisionOf } from "./decisions.js";
 import {
   busy,
@@ -470,7 +470,10 @@ function act(decision, held = false) {
 function typed(value) {
   const stack = queue[at];
   const ids = stack.photos.map(({ id }) => id);
-  decidedAs(stack, value, giveAll([{ ids, column: target(), value }], { gather: true }));
+  const label = { ids, column: target(), value };
+  noteLabel(label);
+  parts.buttons.draw(target());
+  decidedAs(stack, value, giveAll([label], { gather: true }));
 }
 
 /**

@@ -1,6 +1,7 @@
 // The types that the page's modules share. Those of answers are as the server's OpenAPI description has them.
 
 export type Kind = "text" | "number" | "time" | "boolean";
+export type DatePart = "hour" | "month";
 export type Value = string | number | boolean;
 export type Colour = [red: number, green: number, blue: number];
 export type Timer = ReturnType<typeof setTimeout>;
@@ -255,6 +256,8 @@ export interface LabelBody {
 export interface Filter {
   column: string;
   type?: "number" | "time";
+  /** Of times: values are hours 0 to 23, or months 1 to 12. */
+  part?: DatePart;
   values?: Value[];
   none?: boolean;
   contains?: string;

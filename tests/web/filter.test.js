@@ -58,3 +58,18 @@ test("chips describe filters in words", () => {
   assert.equal(describe({ column: "t", type: "time", from: "2026-01-05T00:00:00" }), "from 2026-01-05");
   assert.equal(describe({ column: "t", type: "time", to: "2026-01-05T13:30:00" }), "up to 2026-01-05 13:30");
 });
+
+test("hours and months are filters of their own, beside one of the times themselves", () => {
+  /** @type {import("../../birder/web/types.js").Filter[]} */
+  const filters = [
+    { column: "taken at", type: "time", part: "hour", values: [23, 0] },
+    { column: "taken at", type: "time", from: "2024-05-01T00:00" },
+    { column: "taken at", type: "time", part: "month", values: [5] },
+  ];
+  assert.equal(sqlOf(filters[0]), "date_part('hour', `taken at`) IN (23, 0)");
+  assert.equal(
+    where(filters, "taken at by hour"),
+    "(`taken at` >= timestamp '2024-05-01 00:00') AND (date_part('month', `taken at`) IN (5))",
+  );
+  assert.deepEqual(filters.map(describe), ["23 h, 00 h", "from 2024-05-01", "May"]);
+});

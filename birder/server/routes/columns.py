@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query
 
 from birder.server.catalogue import kind_of
 from birder.server.encoded import counted, value_type
@@ -27,6 +27,9 @@ def values(
     where: Where = None,
     limit: Annotated[int, Query(ge=0, le=10_000)] = 100,
     contains: Annotated[str | None, Query(max_length=300, description="Only values that contain this text")] = None,
+    part: Annotated[
+        Literal["hour", "month"] | None, Query(description="Of times: count hours of the day, or months")
+    ] = None,
 ) -> dict[str, Any]:
     """The values of a column in the rows that match a filter, and how often each is there.
 
@@ -35,6 +38,10 @@ def values(
     snapshot = site.catalogue.current()
     # Unfiltered is the common case, and needs no list of all rows.
     column = snapshot.encoded(name, snapshot.select(snapshot.filter(where)) if where else None)
+    if part is not None:
+        if not pa.types.is_timestamp(column.type):
+            raise HTTPException(400, f"{name[:100]} has no times of day: only a column of times has hours and months.")
+        column = pc.hour(column) if part == "hour" else pc.month(column)
     return count_values(column, limit, contains)
 
 
