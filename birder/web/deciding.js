@@ -53,6 +53,7 @@ export function wanted(decision, photos, column) {
  */
 export function decide(decision, photos, column) {
   const labels = wanted(decision, photos, column);
+  for (const label of labels ?? []) latest.note(label); // at once: its key may be the next that is pressed
   return labels && { text: inWords(labels), written: giveAll(labels, { gather: true }) };
 }
 
