@@ -192,15 +192,49 @@ class Bin(BaseModel):
 
 
 class ColumnValues(BaseModel):
-    """The values of a column, the most frequent first."""
+    """The values of a column, in the order asked for."""
 
     type: Kind
     values: list[ValueCount]
+    also: list[ValueCount] = Field([], description="The values asked for by name, in how many rows each is.")
     nulls: int
     distinct: int
     min: Value = None
     max: Value = None
     histogram: list[Bin] | None = None
+
+
+Match = Literal["value", "words", "beginnings", "parts"]
+
+
+class ValueByWords(BaseModel):
+    """A value of a text column, in how many images it is, and what of it the words are."""
+
+    column: str
+    value: str
+    count: int
+    match: Match
+
+
+class ColumnByWords(BaseModel):
+    """The values of a column that have the words of a text."""
+
+    column: str
+    distinct: int = Field(description="How many values.")
+    count: int = Field(description="In how many images they are.")
+    match: Match
+    values: list[str] = Field(description="The values; empty if there are more than 100.")
+    text: str
+
+
+class FoundByWords(BaseModel):
+    """What a text may mean: values of text columns that have its words."""
+
+    values: list[ValueByWords] = Field(description="The closest first, then the most frequent.")
+    more: int = Field(description="How many values there are beside them.")
+    columns: list[ColumnByWords]
+    together: list[ColumnByWords] = Field(description="Two columns, each with a part of the text; or none.")
+    together_count: int = Field(description="How many images have both.")
 
 
 class Failure(BaseModel):
