@@ -23,6 +23,15 @@ export function setFilter(column, filter) {
   go({ filters: filter ? [...others, { ...filter, column }] : others });
 }
 
+/**
+ * Put filters in place of those that their columns had.
+ * @param {Filter[]} filters
+ */
+export function setFilters(filters) {
+  const columns = new Set(filters.map(({ column }) => column));
+  go({ filters: [...state().filters.filter(({ column }) => !columns.has(column)), ...filters] });
+}
+
 /** The chips of the filters that are on. */
 export function filterChips() {
   return state().filters.map((filter) =>

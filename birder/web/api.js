@@ -3,7 +3,7 @@
 
 /**
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
+ *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
  *   Photo, PhotoDetails, Predictions, SearchBody, Suggestions,
  * } from "./types.js"
  */
@@ -34,12 +34,13 @@ export const statusOf = (error) => (error instanceof ApiError ? error.status : 0
  */
 export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";
 
-/** @typedef {Record<string, string | number | undefined | null>} Query */
+/** @typedef {Record<string, string | number | string[] | undefined | null>} Query lists give their name several times */
 
 /** @param {Query} values */
 const query = (values) => {
   const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return given.length ? `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}` : "";
+  const pairs = given.flatMap(([name, value]) => [value].flat().map((each) => [name, String(each)]));
+  return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
 };
 
 /**
@@ -171,6 +172,12 @@ export const api = {
    * @returns {Promise<ColumnValues>}
    */
   values: (name, values, signal) => get(`/columns/${encodeURIComponent(name)}/values`, values, signal),
+  /**
+   * @param {string} text
+   * @param {number} limit
+   * @returns {Promise<FoundByWords>}
+   */
+  findValues: (text, limit) => get("/values", { text, limit }),
   /**
    * @param {SearchBody} body
    * @param {AbortSignal} [signal]

@@ -133,16 +133,26 @@ function field(label, column, value, hint, set) {
     type: timed ? "datetime-local" : "number",
     step: "any",
     class: value === undefined ? "small unset" : "small",
-    value: timed ? String(shown).slice(0, 16).replace(" ", "T") : rounded(Number(shown)),
+    value: timed ? inField(shown) : rounded(Number(shown)),
     "aria-label": `${label}: ${column.name}`,
     "data-key": `bound ${label}`,
     onchange: () => {
       if (input.value === "") set(undefined);
-      else set(timed ? `${input.value}:00`.slice(0, 19) : Number(input.value));
+      else set(timed ? input.value : Number(input.value)); // a minute without seconds is all of that minute
     },
   });
   return el("label", {}, el("span", {}, label), input);
 }
+
+/**
+ * A time as its field takes it, with seconds where there are any.
+ * @param {Bound} value
+ */
+const inField = (value) =>
+  String(value)
+    .replace(" ", "T")
+    .slice(0, 19)
+    .replace(/(T\d\d:\d\d):00$/, "$1");
 
 /** @param {number} number */
 const rounded = (number) => String(Number.isInteger(number) ? number : Number(number.toPrecision(8)));
@@ -166,4 +176,4 @@ const fromNumber = (number, { type }) =>
  * @param {Column} column
  */
 const short = (value, { name, type }) =>
-  type === "time" ? time(value).slice(0, 16) : name === "bytes" ? bytes(Number(value)) : decimal(Number(value));
+  type === "time" ? time(value) : name === "bytes" ? bytes(Number(value)) : decimal(Number(value));

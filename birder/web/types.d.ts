@@ -87,11 +87,32 @@ export interface Bin {
 export interface ColumnValues {
   type: Kind;
   values: { value: Value; count: number }[];
+  /** The values asked for by name. */
+  also: { value: Value; count: number }[];
   nulls: number;
   distinct: number;
   min?: number | string | null;
   max?: number | string | null;
   histogram?: Bin[] | null;
+}
+
+/** Values of a column that have the words of a text; none are listed if there are more than 100. */
+export interface ColumnByWords {
+  column: string;
+  distinct: number;
+  count: number;
+  match: "value" | "words" | "beginnings" | "parts";
+  values: string[];
+  text: string;
+}
+
+export interface FoundByWords {
+  values: { column: string; value: string; count: number; match: string }[];
+  more: number;
+  columns: ColumnByWords[];
+  /** Two columns, each with a part of the text. */
+  together: ColumnByWords[];
+  together_count: number;
 }
 
 export interface MapState {
