@@ -416,7 +416,13 @@ class LabelAccuracy(BaseModel):
 class DuplicateGroup(BaseModel):
     """Images that show the same."""
 
+    number: int = Field(description="Names the group in GET /duplicates/ids.")
     kind: Literal["same content", "similar"]
+    count: int = Field(description="How many images; `photos` are at most 24 of them.")
+    largest: str | None = Field(description="The id of the image with the most pixels.")
+    first: str | None = Field(description="When the first of them was taken.")
+    last: str | None = Field(description="When the last of them was taken.")
+    stations: list[str] = Field(description="Up to three different values of the column `station` among them.")
     photos: list[Hit]
 
 
@@ -428,6 +434,8 @@ class Duplicates(BaseModel):
     stage: str
     groups: list[DuplicateGroup]
     total: int
+    images: int = Field(description="How many images are in groups.")
+    station: str | None = Field(description="The column of an image's station, if there is one.")
 
 
 class ValueShare(ValueCount):

@@ -256,12 +256,19 @@ export const api = {
    */
   accuracy: (column, signal) => get("/suggest/accuracy", { column }, signal),
   /**
-   * @param {number} threshold
-   * @param {number} limit
+   * @param {Query} values
    * @param {AbortSignal} [signal]
    * @returns {Promise<Duplicates>}
    */
-  duplicates: (threshold, limit, signal) => get("/duplicates", { threshold, limit }, signal),
+  duplicates: (values, signal) => get("/duplicates", values, signal),
+  /**
+   * The ids in one group, or in all; `others`: all but the largest of each.
+   * @param {Query} values
+   * @returns {Promise<{ids: string[]}>}
+   */
+  duplicateIds: (values) => get("/duplicates/ids", values),
+  /** @param {Query} values */
+  cancelDuplicates: (values) => request(`/duplicates/cancel${query(values)}`, { method: "POST" }),
   /**
    * @param {number} offset
    * @param {number} limit

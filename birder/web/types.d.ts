@@ -160,7 +160,15 @@ export interface LabelAccuracy {
 }
 
 export interface DuplicateGroup {
+  /** Names the group to the server. */
+  number: number;
   kind: "same content" | "similar";
+  count: number;
+  largest: string | null;
+  first: string | null;
+  last: string | null;
+  stations: string[];
+  /** The first of them. */
   photos: Photo[];
 }
 
@@ -170,6 +178,9 @@ export interface Duplicates {
   stage: string;
   groups: DuplicateGroup[];
   total: number;
+  images: number;
+  /** The column of an image's station. */
+  station: string | null;
 }
 
 export interface Failure {

@@ -28,7 +28,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     texts = ["a", "b", "c", "d", "e", "f", "common_name", "station", "plate"]
     collection = collection_of(folder / "c.birder", types=dict.fromkeys(texts, pa.string()) | {"night": pa.bool_()})
     rows = []
-    for n, row in enumerate(crops(folder, 0, ROWS, 16)):
+    for n, row in enumerate(crops(folder, 0, ROWS)):
         assert row.content is not None
         moment = datetime(2026, 3, 1, 6, 30) + timedelta(seconds=13 * n)
         columns = dict.fromkeys("abcdef", f"x{n % 3}") | {
