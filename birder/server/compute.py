@@ -14,6 +14,7 @@ from typing import Any
 from birder.collection.storage import Storage
 from birder.errors import BirderError
 
+
 def main(what: str, folder: str, *arguments: str) -> int:
     """Compute a map, duplicates with a threshold, or the accuracy of label help; returns the exit code."""
     try:

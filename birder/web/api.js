@@ -53,7 +53,11 @@ async function request(path, options = {}) {
     response = await fetch(BASE + path, { credentials: "same-origin", ...options });
   } catch (error) {
     if (isAbort(error)) throw error;
-    throw new ApiError("The server does not answer. Check that `birder serve` is running, then try again.", 0);
+    dispatchEvent(new Event("birder-silent"));
+    throw new ApiError(
+      "The server does not answer. Check that `birder serve` is running: the page goes on by itself when it is back.",
+      0,
+    );
   }
   if (response.ok) return response;
   throw new ApiError(await reasonOf(response), response.status);

@@ -233,7 +233,7 @@ async function fetchPage(page, signal) {
 /** @param {number} index */
 function rowOf(index) {
   const group = groups.get(index);
-  const element = el("article", { class: "group" });
+  const element = el("div", { class: "group" });
   if (group) fillGroup(element, group);
   return element;
 }

@@ -8,7 +8,7 @@ import { where } from "./filter.js";
 import { bytes, count, decimal, time } from "./format.js";
 import { state } from "./state.js";
 
-/** @import {Column, Filter} from "./types.js" */
+/** @import {Column} from "./types.js" */
 
 /** @typedef {number | string} Bound a number, or a time as ISO 8601 */
 /** @typedef {(from: Bound | undefined, to: Bound | undefined) => void} SetRange */
@@ -46,12 +46,12 @@ export function rangeFacet(column, body) {
       fill(
         body,
         histogram(found.histogram ?? [], column, chosen),
-        ends.max > ends.min ? sliders(column, ends, chosen, filter, set) : null,
+        ends.max > ends.min ? sliders(column, ends, chosen, set) : null,
         el(
           "div",
           { class: "bounds" },
-          field("From", column, filter.from, min, (value) => set(value, filter.to)),
-          field("To", column, filter.to, max, (value) => set(filter.from, value)),
+          field("From", column, filter.from, min, (value) => set(value, filterOf(name)?.to)),
+          field("To", column, filter.to, max, (value) => set(filterOf(name)?.from, value)),
         ),
         found.nulls ? el("p", { class: "hint" }, `${count(found.nulls)} without a value`) : null,
       ),
@@ -84,10 +84,9 @@ function histogram(bins, column, { low, high }) {
  * @param {Column} column
  * @param {{min: number, max: number}} ends
  * @param {{low: number, high: number}} chosen
- * @param {Filter} filter
  * @param {SetRange} set
  */
-function sliders(column, { min, max }, { low, high }, filter, set) {
+function sliders(column, { min, max }, { low, high }, set) {
   /** @param {number} value */
   const positionOf = (value) => Math.round((STEPS * (Math.min(Math.max(value, min), max) - min)) / (max - min));
   /** @param {number} at */
@@ -110,11 +109,11 @@ function sliders(column, { min, max }, { low, high }, filter, set) {
     });
   const from = handle("Least", positionOf(low), () => {
     const at = Math.min(Number(from.value), Number(to.value));
-    set(at === 0 ? undefined : valueAt(at), filter.to);
+    set(at === 0 ? undefined : valueAt(at), filterOf(column.name)?.to);
   });
   const to = handle("Most", positionOf(high), () => {
     const at = Math.max(Number(from.value), Number(to.value));
-    set(filter.from, at === STEPS ? undefined : valueAt(at));
+    set(filterOf(column.name)?.from, at === STEPS ? undefined : valueAt(at));
   });
   return el("div", { class: "sliders" }, from, to);
 }

@@ -296,6 +296,8 @@ export interface Signals {
   columns: undefined;
   /** The server described the collection again. */
   collection: undefined;
+  /** The server answers again after it did not. */
+  back: undefined;
   /** The selection has changed. */
   selection: undefined;
   /** A view shows other images. */

@@ -1,7 +1,7 @@
 // @ts-check
 // The filter of a column of texts or booleans: its values to tick or to look for, with how many images have them.
 
-import { filterOf, setFilter } from "./activefilters.js";
+import { choose, filterOf, setFilter } from "./activefilters.js";
 import { api } from "./api.js";
 import { debounced, el, fill, keepingFocus } from "./dom.js";
 import { where } from "./filter.js";
@@ -123,7 +123,7 @@ function choice(column, value, number, checked) {
     type: "checkbox",
     checked,
     "data-key": JSON.stringify(value),
-    onchange: () => choose(column, value, box.checked),
+    onchange: () => choose(column, value),
   });
   return el(
     "label",
@@ -132,19 +132,4 @@ function choice(column, value, number, checked) {
     el("span", { class: value === null ? "value none" : "value" }, title),
     number === null ? null : el("span", { class: "number" }, count(number)),
   );
-}
-
-/**
- * @param {string} column
- * @param {Value | null} value
- * @param {boolean} on
- */
-function choose(column, value, on) {
-  const { values = [], none = false, contains } = filterOf(column) ?? {};
-  const chosen = values.filter((each) => each !== value);
-  if (value !== null && on) chosen.push(value);
-  const withNone = value === null ? on : none;
-  const any = chosen.length > 0 || withNone || Boolean(contains);
-  const filter = { values: chosen, ...(withNone ? { none: true } : {}), ...(contains ? { contains } : {}) };
-  setFilter(column, any ? filter : null);
 }

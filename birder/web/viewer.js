@@ -9,6 +9,7 @@ import { focusGallery, galleryShown, gallerySource } from "./gallery.js";
 import { labelBox } from "./labelbox.js";
 import { give } from "./labels.js";
 import { layer } from "./layers.js";
+import { noImage } from "./noimage.js";
 import { openContext, openPhoto, setContext } from "./opening.js";
 import { searchLike, searchUnlike } from "./search.js";
 import { selection } from "./selection.js";
@@ -131,17 +132,7 @@ function build() {
   });
   image.addEventListener(
     "error",
-    () =>
-      view &&
-      !view.clip?.player?.isConnected &&
-      fill(
-        parts.stage,
-        emptyState(
-          "image",
-          "The image cannot be shown",
-          "Its file is not where it was when it was embedded, or can no longer be read. Its row and its embedding are still here.",
-        ),
-      ),
+    () => view && !view.clip?.player?.isConnected && fill(parts.stage, noImage(view.row?.uri)),
   );
   listenForSwipes(parts.stage);
   return { parts, id: "", row: null, box: null, clip: null, close: layer(element, { onclose: leave, focus: closer }) };
@@ -321,6 +312,7 @@ function drawDetails(of) {
       parts.image.alt = photo.row.label ? `${photo.row.label} (${photo.name})` : photo.name;
       if (video && photo.image && !of.row) drawClip(of, photo, video);
       of.row = photo.row;
+      if (of.parts.stage.querySelector(".empty")) fill(of.parts.stage, noImage(photo.row.uri));
       if (of.box)
         of.box.renew(); // the same image: what is typed stays
       else {

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -37,7 +38,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "plate": f"P{n:04}",
             "label": f"kind {n % 7}",
         }
-        content = Content(row.content.embedding, 200, 200, moment, None, None)
+        twin = np.random.default_rng(n // 2).normal(size=4).astype(np.float32)  # of its neighbour
+        content = Content(twin, 200, 200, moment, None, None)
         rows.append(replace(row, content=content, columns=columns))
     write(collection, rows)
     with live.serving(collection.path) as client:
@@ -65,7 +67,7 @@ def test_words_are_found_in_every_column_whole_words_first(page: Any) -> None:
     expect(page.locator("#chips .chip")).to_have_count(2)
     assert HOSTILE in search(page, "onerror")
     page.get_by_role("option", name=HOSTILE).click()
-    count_is(page, 60)
+    count_is(page, 15)  # of the station that is still asked for
     assert page.title() == "c.birder, Birder"
 
 
@@ -83,14 +85,17 @@ def test_values_are_counted_sorted_and_told_when_there_are_more(page: Any) -> No
     expect(plates.locator(".hint")).to_have_text("The most frequent 200 of 300 values.")
     plates.get_by_role("button", name="Show 100 more").click()
     expect(plates.locator(".choice")).to_have_count(ROWS)
+    page.get_by_role("button", name="Remove the filter on plate").click()
     names = page.locator("details.facet", has=page.locator(".facet-name", has_text="label"))
     names.get_by_label("Order of the values of label").select_option("by name")
     expect(names.locator(".choice .value").first).to_have_text("kind 0")
 
 
 def test_a_minute_from_and_to_finds_all_of_it(page: Any) -> None:
-    page.locator("summary", has_text="taken_at").click()
-    for field in ("From", "To"):
+    times = page.locator("details.facet", has=page.locator(".facet-name", has_text="taken_at"))
+    if times.get_attribute("open") is None:
+        times.locator("summary").click()
+    for field in ("From", "To"):  # one right after the other
         page.get_by_label(f"{field}: taken_at").fill("2026-03-01T06:59")
         page.get_by_label(f"{field}: taken_at").press("Enter")
     count_is(page, sum((6 * 60 + 30) * 60 + 13 * n in range((6 * 60 + 59) * 60, 7 * 3600) for n in range(ROWS)))
@@ -123,3 +128,70 @@ def test_filters_stand_in_the_order_that_a_person_gives_them(page: Any) -> None:
     page.reload()
     expect(page.locator("#filter-list .hint", has_text=f"Hidden: {before[1]}.")).to_be_visible()
     assert shown.all_inner_texts() == expected
+
+
+def test_duplicates_follow_the_filters_and_any_number_of_groups_can_be_seen(page: Any) -> None:
+    page.goto(page.url.split("#")[0] + "#duplicates?threshold=0.9999")
+    groups = page.locator("#view-duplicates .group")
+    expect(page.locator("#view-duplicates .count")).to_have_text("150 groups of 300 images", timeout=60_000)
+    assert groups.count() < 20
+    expect(groups.first.locator(".copy")).to_have_count(2)
+    page.locator("#group-order").select_option("time")
+    expect(groups.first).to_contain_text("2026-03-01 06:30 to 06:30:13")
+    page.locator("#group-order").select_option("station")
+    expect(groups.first).to_contain_text("station A00, A01")
+    assert audit(page) == []
+    page.locator("#view-duplicates .scroller").evaluate("each => each.scrollTo(0, each.scrollHeight)")
+    last = page.locator("#view-duplicates .group[aria-posinset='150']")
+    expect(last.locator(".copy")).to_have_count(2)
+    assert groups.count() < 20
+    last.get_by_role("button", name="Select the others").click()
+    expect(page.locator(".selected-count")).to_have_text("1 selected")
+    page.get_by_role("button", name="Select the others of all").click()
+    expect(page.locator(".selected-count")).to_have_text("150 selected")
+    last.locator(".open").last.press("Enter")
+    expect(page.locator(".photo .position")).to_have_text(re.compile("^2 of 2"))
+    page.keyboard.press("Escape")
+    page.locator("#filter-list .choice", has_text="A03").locator("input").check()
+    expect(page.get_by_role("heading", name="No near-duplicates")).to_be_visible(timeout=60_000)
+    expect(page.locator("#chips .chip")).to_contain_text("A03")
+    page.get_by_role("button", name="Clear the filters").first.click()
+    expect(page.locator("#view-duplicates .count")).to_have_text("150 groups of 300 images", timeout=60_000)
+
+
+def test_comparing_shows_its_progress_and_can_be_cancelled(page: Any) -> None:
+    page.goto(page.url.split("#")[0] + "#duplicates?threshold=0.99")
+    expect(page.get_by_role("progressbar", name="Progress of the comparison")).to_be_visible()
+    page.get_by_role("button", name="Cancel").press("Enter")
+    again = page.get_by_role("button", name="Compare them")
+    expect(again).to_be_focused()
+    again.press("Enter")
+    expect(page.locator("#view-duplicates .count")).to_have_text(re.compile(r"^\d+ groups of "), timeout=60_000)
+
+
+def test_the_images_are_one_key_away_and_the_head_scrolls_out_of_sight_at_400_percent(
+    browser: Any, address: str
+) -> None:
+    for page in opened(browser, address, viewport={"width": 320, "height": 256}):  # 1280 by 1024 pixels at 400 %
+        expect(tiles(page).first).to_be_visible()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the images")).to_be_focused()
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.getAttribute('role')") == "listbox"
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        scroller = page.locator("#view-gallery .scroller").bounding_box()
+        assert scroller["height"] > 100 and scroller["y"] < 150
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        assert audit(page) == []
+
+
+def test_the_page_goes_on_by_itself_after_a_restart_of_the_server(browser: Any, address: str) -> None:
+    for page in opened(browser, address, expected="ERR_FAILED|Failed to load|ERR_CONNECTION"):
+        expect(tiles(page).first).to_be_visible()
+        page.context.set_offline(True)
+        page.locator("#sort").select_option("station")
+        expect(page.get_by_role("heading", name="Request failed")).to_be_visible()
+        page.context.set_offline(False)
+        expect(page.get_by_role("heading", name="Request failed")).to_have_count(0)
+        expect(page.locator("#view-gallery .count")).to_have_text(f"{ROWS} images")
+        expect(tiles(page).first).to_have_class(re.compile("loaded"))

@@ -116,9 +116,7 @@ def _group(snapshot: Snapshot, number: int, group: Group, station: str | None) -
         "first": plain(times["min"].as_py()),
         "last": plain(times["max"].as_py()),
         "stations": sorted(stations)[:3],
-        "photos": [
-            {**photo, "similarity": similarity[photo["id"]]} for photo in listed(snapshot, positions[:_SHOWN])
-        ],
+        "photos": [{**photo, "similarity": similarity[photo["id"]]} for photo in listed(snapshot, positions[:_SHOWN])],
     }
 
 
