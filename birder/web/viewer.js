@@ -3,7 +3,7 @@
 
 import { api, imageUrl, isAbort, thumbnailUrl } from "./api.js";
 import { clip } from "./clip.js";
-import { busy, closest, el, emptyState, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
+import { busy, closest, el, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
 import { bytes, clock, cosine, decimal, fileName, percent, time } from "./format.js";
 import { focusGallery, galleryShown, gallerySource } from "./gallery.js";
 import { labelBox } from "./labelbox.js";
