@@ -4,9 +4,23 @@
 import { choose, filterOf } from "./activefilters.js";
 import { api, thumbnailUrl } from "./api.js";
 import { parseColour, rgba } from "./colours.js";
-import { busy, byId, el, emptyState, failed, fill, icon, iconButton, keepingFocus, say, toolbar } from "./dom.js";
+import {
+  busy,
+  byId,
+  el,
+  emptyState,
+  failed,
+  fill,
+  icon,
+  iconButton,
+  keepingFocus,
+  messageOf,
+  say,
+  toolbar,
+} from "./dom.js";
 import { where } from "./filter.js";
 import { count, fileName, images, percent } from "./format.js";
+import { toast } from "./layers.js";
 import { drawLegend, NO_VALUE } from "./maplegend.js";
 import { openPhoto } from "./opening.js";
 import { searchBody } from "./query.js";
@@ -297,8 +311,7 @@ async function build() {
       canvas.style.cursor = plot.mode === "lasso" ? "crosshair" : index < 0 ? "" : "pointer";
       hover(card, index, at);
     },
-    onOpen: (index) =>
-      openPhoto(ids[index], { source: byIds(around(index, points).map((each) => ids[each])), index: 0 }),
+    onOpen: (index) => openFrom(index, points),
     onSelect: (indices) => {
       selecting = true;
       selection.set(indices.map((index) => ids[index]));
@@ -308,6 +321,19 @@ async function build() {
   plot.setPoints(points);
   plot.setSelected(indicesOf(selection.ids()));
   return plot;
+}
+
+/**
+ * @param {number} index
+ * @param {Float32Array} points
+ */
+async function openFrom(index, points) {
+  const source = byIds(around(index, points).map((each) => ids[each]));
+  try {
+    openPhoto(ids[index], { source: await source.open(), index: 0 });
+  } catch (error) {
+    toast(messageOf(error), { error: true });
+  }
 }
 
 /**
