@@ -200,10 +200,11 @@ class Bin(BaseModel):
 
 
 class ColumnValues(BaseModel):
-    """The values of a column, the most frequent first."""
+    """The values of a column, in the order asked for."""
 
     type: Kind
     values: list[ValueCount]
+    also: list[ValueCount] = Field([], description="The values asked for by name, in how many rows each is.")
     nulls: int
     distinct: int
     min: Value = None
@@ -236,6 +237,39 @@ class ExportFormats(BaseModel):
     """What the rows can be exported as."""
 
     formats: list[ExportFormat]
+
+
+Match = Literal["value", "words", "beginnings", "parts"]
+
+
+class ValueByWords(BaseModel):
+    """A value of a text column, in how many images it is, and what of it the words are."""
+
+    column: str
+    value: str
+    count: int
+    match: Match
+
+
+class ColumnByWords(BaseModel):
+    """The values of a column that have the words of a text."""
+
+    column: str
+    distinct: int = Field(description="How many values.")
+    count: int = Field(description="In how many images they are.")
+    match: Match
+    values: list[str] = Field(description="The values; empty if there are more than 100.")
+    text: str
+
+
+class FoundByWords(BaseModel):
+    """What a text may mean: values of text columns that have its words."""
+
+    values: list[ValueByWords] = Field(description="The closest first, then the most frequent.")
+    more: int = Field(description="How many values there are beside them.")
+    columns: list[ColumnByWords]
+    together: list[ColumnByWords] = Field(description="Two columns, each with a part of the text; or none.")
+    together_count: int = Field(description="How many images have both.")
 
 
 class Failure(BaseModel):
@@ -438,7 +472,13 @@ class Review(BaseModel):
 class DuplicateGroup(BaseModel):
     """Images that show the same."""
 
+    number: int = Field(description="Names the group in GET /duplicates/ids.")
     kind: Literal["same content", "similar"]
+    count: int = Field(description="How many images; `photos` are at most 24 of them.")
+    largest: str | None = Field(description="The id of the image with the most pixels.")
+    first: str | None = Field(description="When the first of them was taken.")
+    last: str | None = Field(description="When the last of them was taken.")
+    stations: list[str] = Field(description="Up to three different values of the column `station` among them.")
     photos: list[Hit]
 
 
@@ -450,6 +490,8 @@ class Duplicates(BaseModel):
     stage: str
     groups: list[DuplicateGroup]
     total: int
+    images: int = Field(description="How many images are in groups.")
+    station: str | None = Field(description="The column of an image's station, if there is one.")
 
 
 class ValueShare(ValueCount):

@@ -3,7 +3,7 @@
 
 /**
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
+ *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
  *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions,
  * } from "./types.js"
  */
@@ -34,12 +34,13 @@ export const statusOf = (error) => (error instanceof ApiError ? error.status : 0
  */
 export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";
 
-/** @typedef {Record<string, string | number | undefined | null>} Query */
+/** @typedef {Record<string, string | number | string[] | undefined | null>} Query lists give their name several times */
 
 /** @param {Query} values */
 const query = (values) => {
   const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return given.length ? `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}` : "";
+  const pairs = given.flatMap(([name, value]) => [value].flat().map((each) => [name, String(each)]));
+  return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
 };
 
 /**
@@ -52,7 +53,11 @@ async function request(path, options = {}) {
     response = await fetch(BASE + path, { credentials: "same-origin", ...options });
   } catch (error) {
     if (isAbort(error)) throw error;
-    throw new ApiError("The server does not answer. Check that `birder serve` is running, then try again.", 0);
+    dispatchEvent(new Event("birder-silent"));
+    throw new ApiError(
+      "The server does not answer. Check that `birder serve` is running: the page goes on by itself when it is back.",
+      0,
+    );
   }
   if (response.ok) return response;
   throw new ApiError(await reasonOf(response), response.status);
@@ -172,6 +177,12 @@ export const api = {
    */
   values: (name, values, signal) => get(`/columns/${encodeURIComponent(name)}/values`, values, signal),
   /**
+   * @param {string} text
+   * @param {number} limit
+   * @returns {Promise<FoundByWords>}
+   */
+  findValues: (text, limit) => get("/values", { text, limit }),
+  /**
    * @param {SearchBody} body
    * @param {AbortSignal} [signal]
    * @returns {Promise<{photos: Photo[], note: string | null}>}
@@ -254,13 +265,6 @@ export const api = {
    * @returns {Promise<LabelAccuracy>}
    */
   accuracy: (column, signal) => get("/suggest/accuracy", { column }, signal),
-  /**
-   * @param {number} threshold
-   * @param {number} limit
-   * @param {AbortSignal} [signal]
-   * @returns {Promise<Duplicates>}
-   */
-  duplicates: (threshold, limit, signal) => get("/duplicates", { threshold, limit }, signal),
   /** @returns {Promise<{filters: SavedFilter[]}>} */
   filters: () => get("/filters"),
   /**
@@ -285,6 +289,20 @@ export const api = {
     const name = /filename\*?="?(?:utf-8'')?([^"]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1];
     return { file: await response.blob(), name: decodeURIComponent(name ?? "export") };
   },
+  /**
+   * @param {Query} values
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Duplicates>}
+   */
+  duplicates: (values, signal) => get("/duplicates", values, signal),
+  /**
+   * The ids in one group, or in all; `others`: all but the largest of each.
+   * @param {Query} values
+   * @returns {Promise<{ids: string[]}>}
+   */
+  duplicateIds: (values) => get("/duplicates/ids", values),
+  /** @param {Query} values */
+  cancelDuplicates: (values) => request(`/duplicates/cancel${query(values)}`, { method: "POST" }),
   /**
    * @param {number} offset
    * @param {number} limit

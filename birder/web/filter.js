@@ -5,6 +5,8 @@
 // {column, part: "hour", values: [5, 6]} keeps times of these hours, whatever the day, and "month" those of months;
 // {column, contains: "owl"} keeps texts that contain it; {column, type: "number" | "time", from, to} keeps a range.
 
+import { time } from "./format.js";
+
 /** @import {DatePart, Filter, Value} from "./types.js" */
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -46,7 +48,7 @@ export function sqlOf(filter) {
   if (filter.none) choices.push(`${column} IS NULL`);
   if (choices.length) parts.push(choices.length === 1 ? choices[0] : `(${choices.join(" OR ")})`);
   if (filter.from !== undefined) parts.push(`${column} >= ${bound(filter, filter.from)}`);
-  if (filter.to !== undefined) parts.push(`${column} <= ${bound(filter, filter.to)}`);
+  if (filter.to !== undefined) parts.push(upTo(column, filter, filter.to));
   return parts.join(" AND ");
 }
 
@@ -83,7 +85,28 @@ const literal = (value) => (typeof value === "number" ? String(value) : quotedTe
  * @param {number | string} value
  */
 const bound = ({ type }, value) =>
-  type === "time" ? `timestamp ${quotedText(String(value).replace("T", " "))}` : String(Number(value));
+  type === "time"
+    ? `timestamp ${quotedText(
+        String(value)
+          .replace(/T(\d\d:\d\d)$/, "T$1:00")
+          .replace("T", " "),
+      )}`
+    : String(Number(value));
+
+/**
+ * Up to a number, or to the end of the minute or second that a time names: "06:59" has all of that minute.
+ * @param {string} column
+ * @param {Filter} filter
+ * @param {number | string} value
+ */
+function upTo(column, filter, value) {
+  const text = String(value);
+  const unit =
+    filter.type !== "time" ? 0 : /T\d\d:\d\d$/.test(text) ? 60_000 : /T\d\d:\d\d:\d\d$/.test(text) ? 1000 : 0;
+  const moment = Date.parse(`${text}Z`);
+  if (!unit || Number.isNaN(moment)) return `${column} <= ${bound(filter, value)}`;
+  return `${column} < ${bound(filter, new Date(moment + unit).toISOString().slice(0, 19))}`;
+}
 
 /**
  * A filter in words, for its chip.
@@ -100,7 +123,8 @@ export function describe(filter) {
   if (values.length > 3) parts.push(`${values.slice(0, 2).join(", ")} and ${values.length - 2} more`);
   else if (values.length) parts.push(values.join(", "));
   const { from, to } = filter;
-  if (from !== undefined && to !== undefined) parts.push(`${short(filter, from)} to ${short(filter, to)}`);
+  if (from !== undefined && from === to) parts.push(short(filter, from));
+  else if (from !== undefined && to !== undefined) parts.push(`${short(filter, from)} to ${short(filter, to)}`);
   else if (from !== undefined) parts.push(`from ${short(filter, from)}`);
   else if (to !== undefined) parts.push(`up to ${short(filter, to)}`);
   return parts.join(", ");
@@ -110,10 +134,4 @@ export function describe(filter) {
  * @param {Filter} filter
  * @param {number | string} value
  */
-const short = ({ type }, value) =>
-  type === "time"
-    ? String(value)
-        .slice(0, 16)
-        .replace("T", " ")
-        .replace(/ 00:00$/, "")
-    : String(value);
+const short = ({ type }, value) => (type === "time" ? time(value).replace(/ 00:00$/, "") : String(value));

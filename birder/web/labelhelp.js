@@ -5,6 +5,7 @@ import { api, isAbort, statusOf } from "./api.js";
 import { decide } from "./deciding.js";
 import { decisionOf } from "./decisions.js";
 import { busy, byId, debounced, el, emptyState, failed, fill, messageOf, say, toolbar } from "./dom.js";
+import { where } from "./filter.js";
 import { count, images, percent } from "./format.js";
 import { Grid } from "./grid.js";
 import { giveAll, labelColumns } from "./labels.js";
@@ -13,7 +14,7 @@ import { openPhoto } from "./opening.js";
 import { selection, showsSelected } from "./selection.js";
 import { listen, tellAll } from "./signals.js";
 import { List } from "./sources.js";
-import { go, state, watch } from "./state.js";
+import { clearAll, go, state, watch } from "./state.js";
 
 /** @import {Decision} from "./decisions.js" */
 /** @import {Collection, Label, Photo, State, Suggestions} from "./types.js" */
@@ -170,7 +171,7 @@ function caption(photo) {
 }
 
 /** @param {State} now */
-const keyOf = (now) => JSON.stringify([now.helpColumn, now.helpClass, now.helpOrder]);
+const keyOf = (now) => JSON.stringify([now.helpColumn, now.helpClass, now.helpOrder, now.filters]);
 
 function drawTools() {
   const now = state();
@@ -201,7 +202,13 @@ async function load() {
   fill(notice, busy("Fitting a classifier to the labels")).hidden = false;
   try {
     const answer = await api.suggest(
-      { column: now.helpColumn, label: now.helpClass, order: now.helpOrder, limit: LIMIT },
+      {
+        column: now.helpColumn,
+        label: now.helpClass,
+        order: now.helpOrder,
+        limit: LIMIT,
+        where: where(now.filters),
+      },
       signal,
     );
     if (signal.aborted) return;
@@ -283,7 +290,14 @@ function draw(now, { classes: all, photos, note: text }) {
       notice,
       all.length < 2
         ? labelsNeeded(text || "There are not yet two classes to tell apart.")
-        : emptyState("check", "Nothing left to label", `Every image has a value in ${now.helpColumn} already.`),
+        : now.filters.length
+          ? emptyState(
+              "filter",
+              "Nothing to suggest",
+              `No image without a value in ${now.helpColumn} that the filters keep is suggested here.`,
+              el("button", { type: "button", class: "primary", onclick: clearAll }, "Clear the filters"),
+            )
+          : emptyState("check", "Nothing left to label", `Every image has a value in ${now.helpColumn} already.`),
     );
     counter.textContent = "";
     return;
@@ -299,7 +313,8 @@ function draw(now, { classes: all, photos, note: text }) {
 
 function drawCount() {
   const mine = [...accepted.values()].filter(({ by }) => !by).length;
-  counter.textContent = `${images(suggested.total)} suggested${mine ? `, ${count(mine)} accepted` : ""}`;
+  const kept = state().filters.length ? " of those that the filters keep" : "";
+  counter.textContent = `${images(suggested.total)} suggested${kept}${mine ? `, ${count(mine)} accepted` : ""}`;
 }
 
 /**

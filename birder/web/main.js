@@ -19,6 +19,7 @@ import { startLabels } from "./labels.js";
 import { startLayers } from "./layers.js";
 import { startLive } from "./live.js";
 import { startMap } from "./map.js";
+import { startRecovery } from "./recovery.js";
 import { startReview } from "./review.js";
 import { startSavedFilters } from "./savedfilters.js";
 import { startSearch } from "./search.js";
@@ -139,5 +140,14 @@ fill(byId("history"), icon("history"));
 fill(byId("keys"), icon("help"));
 fill(byId("filter-toggle"), icon("filter"));
 fill(byId("filter-close"), icon("x"));
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says what is shown
+  const view = byId(`view-${state().view}`);
+  const first = /** @type {HTMLElement | null} */ (
+    view.querySelector("[role=listbox], canvas, .scroller button, [tabindex='0']")
+  );
+  (first ?? byId("main")).focus();
+});
 startTheme();
+startRecovery();
 start();

@@ -94,11 +94,32 @@ export interface Bin {
 export interface ColumnValues {
   type: Kind;
   values: { value: Value; count: number }[];
+  /** The values asked for by name. */
+  also: { value: Value; count: number }[];
   nulls: number;
   distinct: number;
   min?: number | string | null;
   max?: number | string | null;
   histogram?: Bin[] | null;
+}
+
+/** Values of a column that have the words of a text; none are listed if there are more than 100. */
+export interface ColumnByWords {
+  column: string;
+  distinct: number;
+  count: number;
+  match: "value" | "words" | "beginnings" | "parts";
+  values: string[];
+  text: string;
+}
+
+export interface FoundByWords {
+  values: { column: string; value: string; count: number; match: string }[];
+  more: number;
+  columns: ColumnByWords[];
+  /** Two columns, each with a part of the text. */
+  together: ColumnByWords[];
+  together_count: number;
 }
 
 export interface MapState {
@@ -168,7 +189,15 @@ export interface LabelAccuracy {
 }
 
 export interface DuplicateGroup {
+  /** Names the group to the server. */
+  number: number;
   kind: "same content" | "similar";
+  count: number;
+  largest: string | null;
+  first: string | null;
+  last: string | null;
+  stations: string[];
+  /** The first of them. */
   photos: Photo[];
 }
 
@@ -178,6 +207,9 @@ export interface Duplicates {
   stage: string;
   groups: DuplicateGroup[];
   total: number;
+  images: number;
+  /** The column of an image's station. */
+  station: string | null;
 }
 
 export interface Failure {
@@ -299,6 +331,8 @@ export interface Signals {
   columns: undefined;
   /** The server described the collection again. */
   collection: undefined;
+  /** The server answers again after it did not. */
+  back: undefined;
   /** The selection has changed. */
   selection: undefined;
   /** A view shows other images. */

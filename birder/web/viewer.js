@@ -5,12 +5,13 @@ import { api, imageUrl, isAbort, thumbnailUrl } from "./api.js";
 import { clip } from "./clip.js";
 import { decide, decisionButtons } from "./deciding.js";
 import { decisionOf } from "./decisions.js";
-import { busy, closest, el, emptyState, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
+import { busy, closest, el, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
 import { bytes, clock, cosine, decimal, fileName, percent, time } from "./format.js";
 import { focusGallery, galleryShown, gallerySource } from "./gallery.js";
 import { currentColumn, labelBox } from "./labelbox.js";
 import { give } from "./labels.js";
 import { layer } from "./layers.js";
+import { noImage } from "./noimage.js";
 import { openContext, openPhoto, setContext } from "./opening.js";
 import { searchLike, searchUnlike } from "./search.js";
 import { selection } from "./selection.js";
@@ -138,17 +139,7 @@ function build() {
   });
   image.addEventListener(
     "error",
-    () =>
-      view &&
-      !view.clip?.player?.isConnected &&
-      fill(
-        parts.stage,
-        emptyState(
-          "image",
-          "The image cannot be shown",
-          "Its file is not where it was when it was embedded, or can no longer be read. Its row and its embedding are still here.",
-        ),
-      ),
+    () => view && !view.clip?.player?.isConnected && fill(parts.stage, noImage(view.row?.uri)),
   );
   const zoom = new Zoom(parts.stage);
   element.querySelector(".stage-side")?.append(zoom.tools);
@@ -376,6 +367,7 @@ function drawDetails(of) {
       parts.image.alt = photo.row.label ? `${photo.row.label} (${photo.name})` : photo.name;
       if (video && photo.image && !of.row) drawClip(of, photo, video);
       of.row = photo.row;
+      if (of.parts.stage.querySelector(".empty")) fill(of.parts.stage, noImage(photo.row.uri));
       if (of.box)
         of.box.renew(); // the same image: what is typed stays
       else {
