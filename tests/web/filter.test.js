@@ -78,13 +78,13 @@ test("hours and months are filters of their own, beside one of the times themsel
   /** @type {import("../../birder/web/types.js").Filter[]} */
   const filters = [
     { column: "taken at", type: "time", part: "hour", values: [23, 0] },
-    { column: "taken at", type: "time", from: "2024-05-01T00:00" },
+    { column: "taken at", type: "time", from: "2024-05-01T00:00:00" },
     { column: "taken at", type: "time", part: "month", values: [5] },
   ];
   assert.equal(sqlOf(filters[0]), "date_part('hour', `taken at`) IN (23, 0)");
   assert.equal(
     where(filters, "taken at by hour"),
-    "(`taken at` >= timestamp '2024-05-01 00:00') AND (date_part('month', `taken at`) IN (5))",
+    "(`taken at` >= timestamp '2024-05-01 00:00:00') AND (date_part('month', `taken at`) IN (5))",
   );
   assert.deepEqual(filters.map(describe), ["23 h, 00 h", "from 2024-05-01", "May"]);
 });
