@@ -55,6 +55,7 @@ class MapState(BaseModel):
     stage: str
     points: int
     missing: int = Field(description="Rows of the collection that are not on the map.")
+    laid_out: int | None = Field(description="How many images were laid out, if the others were placed by these.")
     can_compute: bool
     why: str | None = Field(description="Why it cannot be computed, or why computing failed.")
 

@@ -72,6 +72,7 @@ let bright = null;
 let colouredBy;
 /** @type {string | undefined} */
 let filteredBy;
+let sampled = ""; // what is said of a map of which a sample was laid out
 /** @type {{name: string, column: MapColumn | null, timed: boolean}} what the legend is of */
 let legendOf = { name: "", column: null, timed: false };
 let selecting = false; // whether a change of the selection comes from the map itself
@@ -203,6 +204,7 @@ async function check() {
       return;
     }
     scatter ??= await build();
+    sampled = map.laid_out ? `, ${count(map.laid_out)} of them laid out, and the others placed by these` : "";
     drawMissing(map);
     draw(scatter);
   } catch (error) {
@@ -425,7 +427,7 @@ async function drawFilter(plot) {
     const near = searching(now);
     const text = indices
       ? `${count(indices.length)} of ${count(ids.length)} points${near ? ", the nearest," : ""} in colour`
-      : images(ids.length);
+      : images(ids.length) + sampled;
     counter.textContent = text;
     say(text);
   } catch (error) {

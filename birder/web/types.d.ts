@@ -128,6 +128,8 @@ export interface MapState {
   stage: string;
   points: number;
   missing: number;
+  /** How many were laid out, if the others were placed by these. */
+  laid_out: number | null;
   can_compute: boolean;
   why: string | null;
 }
