@@ -2,12 +2,13 @@
 
     .venv/bin/python benchmarks/reviewing.py [--images 20000] [--decisions 120]
 
-The images are made (seed 0): 2048 x 1536 pixels with the noise of a night, in bursts of one to four, each with a prediction.
-The first 600 in the order of the review are files of their own, whose thumbnails nobody has made; the others are links to
-these. Chromium opens the review of `birder serve`, and a script presses its keys: A (accept), 1 (the latest label), X (not
-this), U (unknown), B (blank), in turn. First each key is pressed as soon as the next image is there, then twenty keys
-at a person's pace, one every three seconds. A wait is the time from the key until the next image is decoded, as a
-thumbnail or whole, and the browser has drawn a picture. In the end the server is asked whether it has every decision.
+The images are made (seed 0): 2048 x 1536 pixels with the noise of a night, in bursts of one to four, each burst with a
+prediction. The first 600 in the order of the review are files of their own, whose thumbnails nobody has made; the others
+are links to these. Chromium opens the review of `birder serve`, and a script presses its keys: A (accept), 1 (the latest
+label), X (not this), U (unknown), B (blank), in turn. First each key is pressed as soon as the next image is there, then
+twenty keys at a person's pace, one every three seconds. A wait is the time from the key until the next image is decoded, as
+a thumbnail or whole, and the browser has drawn a picture. In the end the server is asked how many images are decided, and
+how many values its history has.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def make(folder: Path, images: int) -> Path:
         vector = rng.normal(size=DIMENSION).astype(np.float32)
         columns = {
             "sequence": f"s{sequences[number]:05d}",
-            "predicted_label": KINDS[kinds[number]],
+            "predicted_label": KINDS[kinds[sequences[number]]],
             "predicted_score": 0.2 + 0.7 * number / images,
         }
         content = Content(vector, *SIZE, first + timedelta(seconds=number % 4), None, None)
@@ -148,8 +149,9 @@ def measured(address: str, decisions: int) -> Iterator[str]:
             waits, seconds = decide(page, number, pace)
             within = sum(wait <= TARGET for wait in waits) / len(waits)
             ranked = sorted(waits)
+            rate = 60 * number / seconds
             yield (
-                f"{what}: {60 * number / seconds:.0f} decisions a minute; waits: median {statistics.median(waits):.0f} ms, "
+                f"{what}: {rate:.0f} decisions a minute; waits: median {statistics.median(waits):.0f} ms, "
                 f"95 % up to {ranked[int(0.95 * (len(ranked) - 1))]:.0f} ms, all up to {ranked[-1]:.0f} ms; "
                 f"{within:.0%} within {TARGET:.0f} ms"
             )
@@ -177,8 +179,8 @@ def main() -> None:
             for line in measured(address, asked.decisions):
                 print(line, flush=True)
             decided = waiting - client.get("review", params={"limit": 1}).json()["total"]
-            given = sum(act["changed"] for act in client.get("labels/history", params={"limit": 1000}).json()["acts"])
-            print(f"{decided} of {waiting} images decided, {given} labels in the history")
+            given = sum(act["count"] for act in client.get("labels/history", params={"limit": 1000}).json()["acts"])
+            print(f"{decided} of {waiting} images decided, {given} values in the history")
         finally:
             server.terminate()
             server.wait(20)
