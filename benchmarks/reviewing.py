@@ -3,12 +3,12 @@
     .venv/bin/python benchmarks/reviewing.py [--images 20000] [--decisions 120]
 
 The images are made (seed 0): 2048 x 1536 pixels with the noise of a night, in bursts of one to four, each burst with a
-prediction. The first 600 in the order of the review are files of their own, whose thumbnails nobody has made; the others
-are links to these. Chromium opens the review of `birder serve`, and a script presses its keys: A (accept), 1 (the latest
-label), X (not this), U (unknown), B (blank), in turn. First each key is pressed as soon as the next image is there, then
-twenty keys at a person's pace, one every three seconds. A wait is the time from the key until the next image is decoded, as
-a thumbnail or whole, and the browser has drawn a picture. In the end the server is asked how many images are decided, and
-how many values its history has.
+prediction. The first 600 in the order of the review are files of their own, whose thumbnails nobody has made; the
+others are links to these. Chromium opens the review of `birder serve`, and a script presses its keys: A (accept), 1
+(the latest label), X (not this), U (unknown), B (blank), in turn. First each key is pressed as soon as the next image
+is there, then twenty keys at a person's pace, one every three seconds. A wait is the time from the key until the next
+image is decoded, as a thumbnail or whole, and the browser has drawn a picture. In the end the server is asked how many
+images are decided, and how many values its history has.
 """
 
 from __future__ import annotations
