@@ -60,7 +60,7 @@ async def review(
         rows = snapshot.select(snapshot.filter(where))
         if source == "predictions":
             named, note, target = predicted(snapshot, rows), "", "label"
-            agreement = _agreement(snapshot, named)
+            agreement = _agreement(site, snapshot, named)
         else:
             named, note = _suggested(site, snapshot, rows, column)
             agreement, target = None, column
@@ -94,10 +94,10 @@ async def review(
         raise HTTPException(400, str(error)) from error
 
 
-def _agreement(snapshot: Snapshot, named: Named) -> dict[str, Any] | None:
+def _agreement(site: Site, snapshot: Snapshot, named: Named) -> dict[str, Any] | None:
     from birder.evaluation.intervals import share_of_groups  # it brings SciPy
 
-    right, sequences = judgements(snapshot, named)
+    right, sequences = judgements(snapshot, named, site.catalogue.journal)
     if not len(right):
         return None
     return share_of_groups(right.astype(np.float64), sequences).as_dict()
