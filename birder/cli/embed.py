@@ -88,9 +88,9 @@ def embed(
         typer.Option(
             "--empty",
             metavar="WHAT",
-            help="With --detect or --crops, images without an animal: keep a row of the whole image (the default), whose "
-            "category says what is on it, so that an animal that the detector missed can still be found; or embed "
-            "nothing, and note them in birder failures (--detect).",
+            help="With --detect or --crops, images without an animal: keep a row of the whole image (the default), "
+            "whose category says what is on it, so that an animal that the detector missed can still be found; or "
+            "note: embed nothing, and list them in birder failures (--detect).",
         ),
     ] = None,
     min_conf: Annotated[

@@ -1,8 +1,8 @@
-"""New images in a collection of imported embeddings: is the model that the import named the one that made them?
+"""New images in a collection of imported embeddings: by the model that made them.
 
-A name cannot tell. Images of imported rows that are on this machine can: embedded again, they must come out as they are
-stored. How an image is decoded and resized moves its embedding by less than 0.01 in cosine; another model, or another
-way to prepare images, by far more.
+The name that an import gives to a model cannot tell whether it made them. Images of imported rows that are on this
+machine can: embedded again, they must come out as they are stored. How an image is decoded and resized moves its
+embedding by less than 0.01 in cosine; another model, or another way to prepare images, by far more.
 """
 
 from __future__ import annotations

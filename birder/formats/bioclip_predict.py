@@ -47,8 +47,8 @@ def _table(file: Path) -> pa.Table:
         raise ConfigError(f"Cannot read {file}: {error}. It must be a list of pybioclip's predictions.") from error
     if isinstance(found, dict) and "pybioclip_version" in found:
         raise ConfigError(
-            f"{file} is a log of bioclip predict (--log), which tells the model and the images, and has no predictions. "
-            "Import what its --output wrote."
+            f"{file} is a log of bioclip predict (--log), which tells the model and the images, and has no "
+            "predictions. Import what its --output wrote."
         )
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found) or not found:
         raise ConfigError(f"{file} is not a list of predictions, as pybioclip's predict returns them.")

@@ -80,9 +80,9 @@ def import_embeddings(
     Parameters
     ----------
     file
-        Parquet or a folder of it, or CSV, with embeddings as lists of floats or with a column for each dimension; NumPy's
-        .npz or .npy; or the JSON of `bioclip embed`. They are kept as float32. A file of a folder that cannot be read
-        is a failure.
+        Parquet or a folder of it, or CSV, with embeddings as lists of floats or with a column for each dimension;
+        NumPy's .npz or .npy; or the JSON of `bioclip embed`. They are kept as float32. A file of a folder that cannot
+        be read is a failure.
     to
         The collection's folder; created if it does not exist.
     model

@@ -183,7 +183,9 @@ def encoder_spec(
     card = collection.model
     if card.engine == IMPORTED:
         if precision not in ("auto", "fp32") or patches:
-            raise ConfigError(f"{collection.path} has imported embeddings: embed into it in fp32, without patch tokens.")
+            raise ConfigError(
+                f"{collection.path} has imported embeddings: embed into it in fp32, without patch tokens."
+            )
         return EncoderSpec(stand_in(collection, model), device, engine, "fp32", compile)
     if found is not None and found.pinned_sha256 not in (None, card.sha256):
         raise other_model(collection.path, card, found.name, str(found.pinned_sha256))

@@ -122,7 +122,9 @@ def _of_rows(path: str, columns: dict[str, Any]) -> PhotoTable:
         raise ConfigError(f"The table {path} does not name its rows: its columns id and uri are empty.")
     _refuse_twice([uri or f"id {id_}" for uri, id_ in zip(uris, ids, strict=True) if uri or id_], path)
     arrays = {
-        name: values if isinstance(values, pa.ChunkedArray) else pa.array([value or None for value in values], pa.string())
+        name: values
+        if isinstance(values, pa.ChunkedArray)
+        else pa.array([value or None for value in values], pa.string())
         for name, values in columns.items()
         if name not in RESERVED
     }

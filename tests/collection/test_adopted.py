@@ -20,7 +20,7 @@ DATA = Path(__file__).parents[1] / "data"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve images, a small model in two forms, and the embeddings of nine by each form, as others would write them."""
+    """Twelve images, a small model, and CSVs of nine images' embeddings: by it, and by the small CLIP."""
     home = tmp_path_factory.mktemp("home")
     (home / "photos").mkdir()
     shutil.copy(DATA / "birder" / "vit_tiny_p16_pn_test.pt", home / "vit_b16_pn_tiny.pt")

@@ -36,7 +36,11 @@ def predicted(collection: Storage) -> list[dict[str, Any]]:
     """The predictions of the rows without a name, without what is empty."""
     rows = Storage.open(collection.path).to_arrow().to_pylist()[18:]
     return [
-        {name.removeprefix("predicted_"): value for name, value in row.items() if name.startswith("predicted_") and value}
+        {
+            name.removeprefix("predicted_"): value
+            for name, value in row.items()
+            if name.startswith("predicted_") and value
+        }
         for row in rows
     ]
 
