@@ -60,6 +60,7 @@ def own_cells(results: dict[str, Any], model: str) -> dict[tuple[str, str], dict
     return {(cell["table"], cell["benchmark"]): cell for cell in results["results"] if cell["model"] == model}
 
 
+@pytest.mark.slow
 def test_cells_have_the_figures_of_evaluate_benchmark(data: Path, first: birder.Reproduction) -> None:
     results = json.loads((first.folder / "results.json").read_text("utf-8"))
     assert (results["schema"], results["date"], results["birder"]) == (1, "2026-01-31", birder.__version__)

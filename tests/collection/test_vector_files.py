@@ -96,6 +96,7 @@ actions = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(actions)
 @settings(max_examples=6, deadline=None)
 def test_after_any_changes_the_answers_are_those_of_the_table(steps: list[tuple[str, int]]) -> None:
@@ -224,6 +225,7 @@ for number in range(200):
 """
 
 
+@pytest.mark.slow
 def test_a_reader_is_right_beside_a_writer_and_after_the_writer_was_killed(tmp_path: Path) -> None:
     collection = collection_in_bulk(tmp_path / "c.birder", clustered(400))
     make_index(collection)

@@ -131,6 +131,7 @@ def test_rows_are_judged_by_fits_that_have_not_seen_them(orders: tuple[Floats, C
     assert 0.5 < right[folds[20:] >= 0].mean() < 1
 
 
+@pytest.mark.slow
 def test_the_strength_with_the_lowest_loss_is_chosen(orders: tuple[Floats, Codes]) -> None:
     x, y = orders
     folds = np.random.default_rng(0).integers(0, 3, len(y))

@@ -42,6 +42,7 @@ def trap(make: Make, tmp_path: Path) -> Storage:
     return make(rows, types | PREDICTED)
 
 
+@pytest.mark.slow
 def test_a_collection_from_a_package_is_exported_with_its_deployments_and_media(trap: Storage, tmp_path: Path) -> None:
     export(
         trap, tmp_path / "out", format="camtrap-dp", project=Project(package=DATA / "camtrap-dp"), classifier="net 1"

@@ -255,6 +255,7 @@ def held_while_decoding(data: bytes, **options: Any) -> int:
         return decoding._held
 
 
+@pytest.mark.slow
 def test_memory_counts_what_is_decoded_until_the_block_ends() -> None:
     image = Image.effect_noise((1600, 800), 50).convert("RGB")
     full = held_while_decoding(encoded(image, "JPEG"))
