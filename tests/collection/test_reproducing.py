@@ -101,6 +101,7 @@ def test_what_was_not_run_says_why(data: Path, first: birder.Reproduction) -> No
     assert (first.run, first.kept) == (2, 0)
 
 
+@pytest.mark.slow
 def test_a_second_run_does_only_what_is_missing(
     data: Path, first: birder.Reproduction, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -194,6 +194,7 @@ def test_the_pixel_limit_is_set_as_pillows_own() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None and MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([PNG, JPEG]), st.data())
 def test_any_damaged_file_is_an_image_or_an_image_error(data: bytes, draw: Any) -> None:

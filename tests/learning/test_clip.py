@@ -181,6 +181,7 @@ def test_batches_that_are_closed_or_lost_do_not_hang(shards: list[str]) -> None:
                 pass
 
 
+@pytest.mark.slow
 def test_validation_sees_each_sample_once(shards: list[str]) -> None:
     card = tiny_start().card
     with ClipBatches(
