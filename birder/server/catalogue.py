@@ -416,7 +416,7 @@ class Catalogue:
         self._next_look = now + max(_CHECK_EVERY, 5 * (now - begin))
 
     def _settled(self) -> bool:
-        """Whether the rows have every label that the snapshot keeps as pending, though none changed: all were undone."""
+        """Whether the rows have every label that the snapshot calls pending, though none changed (all were undone)."""
         snapshot = self._snapshot
         return bool(snapshot.pending) and self.journal.is_folded(snapshot.labels_until, snapshot.rows_version)
 
