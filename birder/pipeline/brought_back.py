@@ -100,8 +100,8 @@ def _converted(table: PhotoTable, known: dict[str, pa.DataType]) -> pa.Table:
         if type_ is None or (pa.types.is_string(column.type) and not pa.types.is_string(type_)):
             if pa.types.is_string(column.type):
                 column = pa.array(typed([value or "" for value in column.to_pylist()]))
-            if pa.types.is_null(column.type):
-                column = column.cast(pa.string())
+            if type_ is None and pa.types.is_null(column.type):
+                continue  # a new column without a value
         try:
             arrays[name] = column if type_ is None else column.cast(type_)
         except pa.ArrowException as error:
