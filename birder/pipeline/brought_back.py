@@ -85,7 +85,9 @@ def bring_back(table: PhotoTable, collection: Storage | None) -> BroughtBack:
         if any(cells[number] is not None for cells in values.values()):
             changed.append(KnownRow(uri, columns=TableRow(new, number), key=uri))
     left = [number for number in range(len(table.names)) if number not in matched]
-    rest = PhotoTable(table.path, [_place(table.names[number]) for number in left], columns.take(pa.array(left, pa.int64())))
+    rest = PhotoTable(
+        table.path, [_place(table.names[number]) for number in left], columns.take(pa.array(left, pa.int64()))
+    )
     there = {uri for each in matched.values() for uri in (each, image_of(each))}
     return BroughtBack(changed, len(matched), there, rest)
 
