@@ -75,8 +75,8 @@ _INTRODUCTION = """\
 # The Python interface
 
 What the commands do, Python does, with the same words: a command is a method of `birder.Collection` or a function,
-and its options are parameters. Everything here is an attribute of `birder`, imported when it is first used: `import
-birder` is enough, and costs next to nothing.
+and its options are parameters. `import birder` is enough, and costs next to nothing: everything here is an
+attribute of `birder` that is imported when it is first used.
 
 ## A first example
 
@@ -96,7 +96,8 @@ table = collection.to_arrow(where="label = 'penguin'")  # to_pandas() and to_pol
 ```
 
 - **A collection** is opened with `birder.open_collection("birds.birder")` the next time. It reads what is on the
-  disk: several programs may have it open, and one at a time writes.
+  disk: several programs may have it open, and one at a time
+  adds images.
 - **Rows** are chosen by `where`, an [SQL filter](search.md#by-filter), or by their ids. What comes back is a sequence
   of dictionaries, a `pyarrow.Table`, or batches where there may be millions.
 - **Embeddings** are float32 arrays (N, D), as the network computes them: not normalised.
