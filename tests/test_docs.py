@@ -63,20 +63,22 @@ def of_the_card(block: str) -> bool:
     return block in blocks(CARD)
 
 
-FIRST = [step.code for step in steps(ROOT / "docs" / "first-collection.md")]
+FIRST = steps(ROOT / "docs" / "first-collection.md")
+OWL = [Step("console", "mkdir -p path/to && cp examples/photos/birds/owl.jpg path/to/image.jpeg", "")]
+FISH = Step("console", "cp -r examples/photos/fish photos", "")
 STANDARD = "birder embed examples/photos --in photos.birder --table examples/photos/photos.csv"
 """How most pages begin: the collection is made once, and the command then has nothing to do."""
-GIVEN: dict[str, list[str]] = {
-    "README.md": ["mkdir -p path/to", "cp examples/photos/birds/owl.jpg path/to/image.jpeg"],
+GIVEN: dict[str, list[Step]] = {
+    "README.md": OWL,
     "broken-files.md": FIRST[:5],
     "collection.md": FIRST[:4],
     "inference.md": [
-        "mkdir -p path/to",
-        "cp examples/photos/birds/owl.jpg path/to/image.jpeg",
-        f"birder embed examples/photos/fish --in photos.birder --model {NAME} --features patches",
+        *OWL,
+        Step("console", f"birder embed examples/photos/fish --in photos.birder --model {NAME} --features patches", ""),
+        *(Step("python", code, "") for code in blocks(CARD)),
     ],
-    "openclip.md": ["cp examples/photos/birds/owl.jpg photo.jpg", "cp -r examples/photos/fish photos"],
-    "weights.md": ["cp -r examples/photos/fish photos"],
+    "openclip.md": [Step("console", "cp examples/photos/birds/owl.jpg photo.jpg", ""), FISH],
+    "weights.md": [FISH],
 }
 """What the reader of a page has, as the page says: images of another page, their own, a collection with patches."""
 NOT_RUN = {
@@ -214,14 +216,9 @@ def follow(page: Path, step: Step, session: Session, here: Path) -> None:
 def test_a_page_runs_from_its_first_line_to_its_last_and_prints_what_it_shows(
     page: Path, here: Path, session: Session
 ) -> None:
-    for code in GIVEN.get(page.name, []):
-        follow(page, Step("console", code, "birder: failures are as the page tells"), session, here)
-    if page.name == "inference.md":  # which goes on from the README's example
-        for code in blocks(CARD):
-            follow(page, Step("python", code, ""), session, here)
-    for step in steps(page):
-        if step.kind == "python" or page.name not in NOT_RUN:
-            follow(page, step, session, here)
+    shown = [step for step in steps(page) if step.kind == "python" or page.name not in NOT_RUN]
+    for step in [*GIVEN.get(page.name, []), *shown]:
+        follow(page, step, session, here)
     assert page.name not in MADE or (here / MADE[page.name]).exists()
 
 
