@@ -45,16 +45,20 @@ def blocks(page: Path, language: str = "python") -> list[str]:
 
 def steps(page: Path) -> list[Step]:
     """What a page shows to be run, in its order: each line after `$` of its consoles, and its Python."""
+    whole = page.read_text("utf-8")
     found: list[Step] = []
-    for kind, text in BLOCK.findall(page.read_text("utf-8")):
+    end = 0
+    for block in BLOCK.finditer(whole):
+        kind, text = block.groups()
         if kind == "python":
             found.append(Step(kind, text, ""))
-        elif kind == "text" and found and found[-1].kind == "python":  # what the Python before it prints
+        elif kind == "text" and not whole[end : block.start()].strip():  # what the Python right before it prints
             found[-1] = found[-1]._replace(printed=text)
         elif kind == "console":
             for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
                 command, _, printed = part.partition("\n")
                 found.append(Step(kind, command, printed))
+        end = block.end()
     return found
 
 
@@ -65,7 +69,6 @@ def of_the_card(block: str) -> bool:
 
 FIRST = steps(ROOT / "docs" / "first-collection.md")
 OWL = [Step("console", "mkdir -p path/to && cp examples/photos/birds/owl.jpg path/to/image.jpeg", "")]
-FISH = Step("console", "cp -r examples/photos/fish photos", "")
 STANDARD = "birder embed examples/photos --in photos.birder --table examples/photos/photos.csv"
 """How most pages begin: the collection is made once, and the command then has nothing to do."""
 GIVEN: dict[str, list[Step]] = {
@@ -77,8 +80,7 @@ GIVEN: dict[str, list[Step]] = {
         Step("console", f"birder embed examples/photos/fish --in photos.birder --model {NAME} --features patches", ""),
         *(Step("python", code, "") for code in blocks(CARD)),
     ],
-    "openclip.md": [Step("console", "cp examples/photos/birds/owl.jpg photo.jpg", ""), FISH],
-    "weights.md": [FISH],
+    "openclip.md": [Step("console", "cp examples/photos/birds/owl.jpg photo.jpg", "")],
 }
 """What the reader of a page has, as the page says: images of another page, their own, a collection with patches."""
 NOT_RUN = {
@@ -171,8 +173,8 @@ def here(home: Path, kept: Path, request: pytest.FixtureRequest) -> Path:
     for entry in home.iterdir():
         if entry.name != "examples":
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    page: Path | None = request.node.callspec.params.get("page") if hasattr(request.node, "callspec") else None
-    if page is None or page.name == "README.md" or steps(page)[0].code == STANDARD:
+    page: Path | None = request.node.callspec.params["page"] if hasattr(request.node, "callspec") else None
+    if page is not None and (page.name == "README.md" or steps(page)[0].code == STANDARD):
         shutil.copytree(kept, home / "photos.birder")
     return home
 
@@ -225,7 +227,8 @@ def test_a_page_runs_from_its_first_line_to_its_last_and_prints_what_it_shows(
 @pytest.mark.slow
 def test_the_python_of_the_http_page_runs(here: Path, session: Session) -> None:
     page = ROOT / "docs" / "http.md"
-    with serving(here / "photos.birder") as client:
+    birder.embed(here / "examples" / "photos" / "birds", here / "birds.birder", progress=None)
+    with serving(here / "birds.birder") as client:
         for step in steps(page):
             if step.kind == "python":
                 code = step.code.replace("http://127.0.0.1:8000/api/v1/", str(client.base_url))
