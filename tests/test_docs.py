@@ -266,7 +266,7 @@ MESSAGES = [
 
 def is_said(message: str) -> bool:
     """Whether the code has a message; `...` stands for anything, and must also where the code fills something in."""
-    parts = message.removeprefix("...").removesuffix("...").split("...")
+    parts = filter(None, message.split("..."))
     return re.search(".*".join(map(re.escape, parts)), texts_of_the_code()) is not None
 
 
