@@ -164,7 +164,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kept(home: Path, session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection of the example images that most pages begin with."""
     session.run(*shlex.split(STANDARD)[1:], cwd=home)
-    return shutil.move(home / "photos.birder", tmp_path_factory.mktemp("kept") / "photos.birder")
+    return Path(shutil.move(home / "photos.birder", tmp_path_factory.mktemp("kept") / "photos.birder"))
 
 
 @pytest.fixture
