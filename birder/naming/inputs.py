@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from birder.collection.filter import Filter
+from birder.collection.filter import Filter, as_filter
 from birder.collection.reading import RowReader
 from birder.collection.storage import Storage
 from birder.collection.text_encoder import shared_features
@@ -48,11 +48,12 @@ class LabelledEmbeddings:
     labels: list[str]
     _rows: RowReader
     _column: str
+    _where: Filter | None = None
 
     def embeddings(self, chosen: npt.NDArray[np.bool_] | None = None) -> Iterator[Vectors]:
         """The embeddings (B, D) of the rows, or of those chosen of N, in their order; each time they are read anew."""
         done = 0
-        for table, vectors in self._rows.embedding_batches((self._column,)):
+        for table, vectors in self._rows.embedding_batches((self._column,), self._where):
             has = np.array([_is_value(value) for value in table[self._column].to_pylist()], bool)
             if chosen is not None:
                 filled = int(has.sum())
@@ -62,8 +63,10 @@ class LabelledEmbeddings:
                 yield vectors[has]
 
 
-def labelled_embeddings(collection: Storage, column: str) -> LabelledEmbeddings:
-    """The rows that have a value in a column, as they are now.
+def labelled_embeddings(
+    collection: Storage, column: str, *, where: str | Filter | None = None
+) -> LabelledEmbeddings:
+    """The rows that match a filter and have a value in a column, as they are now.
 
     Raises
     ------
@@ -73,18 +76,20 @@ def labelled_embeddings(collection: Storage, column: str) -> LabelledEmbeddings:
         No rows have a value in it.
     """
     rows = collection.snapshot()
+    chosen = as_filter(where, rows.columns)
     uris: list[str] = []
     labels: list[str] = []
-    for table in rows.tables(("uri", column)):
+    for table in rows.tables(("uri", column), chosen):
         for uri, value in zip(table["uri"].to_pylist(), table[column].to_pylist(), strict=True):
             if _is_value(value):
                 uris.append(uri)
                 labels.append(sys.intern(str(value)))
     if not labels:
         raise CollectionError(
-            f"No rows of {collection.path} have a value in {column}: name the column with the labels."
+            f"No rows of {collection.path}{'' if where is None else ' that match the filter'} have a value in {column}: "
+            "name the column with the labels."
         )
-    return LabelledEmbeddings(uris, labels, rows, column)
+    return LabelledEmbeddings(uris, labels, rows, column, chosen)
 
 
 def _is_value(value: object) -> bool:
