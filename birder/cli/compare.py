@@ -42,7 +42,9 @@ def compare(
     neighbours: Annotated[
         int, typer.Option("--neighbours", min=1, metavar="N", help="Nearest images of each image to compare.")
     ] = 10,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of what is drawn, and of intervals.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, metavar="N", help="Seed of what is drawn, and of intervals.")
+    ] = 0,
     to: options.ToRows = None,
     format: options.FormatOption = None,
     force: options.Force = False,
@@ -106,8 +108,8 @@ def _tell(found: Mapping[str, Any]) -> None:
     if told := found.get("names"):
         kappa = "" if told["kappa"] is None else f"; Cohen's kappa {told['kappa']:.2f}"
         say(
-            f"Both give {told['same']:,} of {counted(told['n'], 'image')} the same name ({told['agreement']:.1%}{kappa}). "
-            f"{told['how']}"
+            f"Both give {told['same']:,} of {counted(told['n'], 'image')} the same name ({told['agreement']:.1%}{kappa})."
+            f" {told['how']}"
         )
         _tell_differences(told, names)
     if accuracy := found.get("accuracy"):
@@ -117,8 +119,10 @@ def _tell(found: Mapping[str, Any]) -> None:
 def _names(found: Mapping[str, Any]) -> tuple[str, str]:
     """What the two models are called; if that is the same, their collections."""
     first, second = found["models"]
-    key = "collection" if first["name"] == second["name"] else "name"
-    return first[key], second[key]
+    for key in ("name", "collection"):
+        if first[key] != second[key]:
+            return first[key], second[key]
+    return "first", "second"
 
 
 def _only(found: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -154,7 +158,8 @@ def _tell_accuracy(accuracy: Mapping[str, Any], names: tuple[str, str]) -> None:
         Format.table,
     )
     classes = sorted(accuracy["classes"], key=lambda each: (-abs(each["difference"]["estimate"]), each["name"]))
-    say(f"\nRecall of each class, the largest difference first{f' ({_LISTED} of {len(classes):,})' if len(classes) > _LISTED else ''}:")
+    some = f" ({_LISTED} of {len(classes):,})" if len(classes) > _LISTED else ""
+    say(f"\nRecall of each class, the largest difference first{some}:")
     write_rows(
         [
             {
@@ -181,7 +186,9 @@ def _rows(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if told := found.get("names"):
         yield _row("same name", told["column"], told["n"], both=told["agreement"])
         for each in told["classes"]:
-            yield _row("images with the name", each["name"], told["n"], each["first"], each["second"], both=each["both"])
+            yield _row(
+                "images with the name", each["name"], told["n"], each["first"], each["second"], both=each["both"]
+            )
     if accuracy := found.get("accuracy"):
         for name, difference in accuracy["difference"].items():
             values = accuracy["first"][name], accuracy["second"][name]

@@ -43,9 +43,7 @@ def features(
     import birder
 
     if collection is not None:
-        found = birder.open_collection(collection, device=device).features(
-            where=where, to=to, model=model, force=force
-        )
+        found = birder.open_collection(collection, device=device).features(where=where, to=to, model=model, force=force)
     else:
         found = birder.image_features(
             images or (), to=to, model=model, device=device, batch_size=batch_size, force=force

@@ -53,7 +53,9 @@ def map_(
     opened = birder.open_collection(collection)
     points = opened.stored_map() if to is None and not recompute else None
     if points is None and (recompute or to is not None):
-        points = opened.map(to, colour=colour, where=where, recompute=recompute, progress=stage_progress(every_stage=True))
+        points = opened.map(
+            to, colour=colour, where=where, recompute=recompute, progress=stage_progress(every_stage=True)
+        )
     if points is None:
         note(f"{collection} has no map yet. Compute one: birder map {collection} --to map.html")
         return

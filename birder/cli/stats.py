@@ -109,6 +109,8 @@ def _overview(
         say(f"Empty: {', '.join(empty)}.")
     for each in found.columns:
         if each.column in TAXA and each.filled:
-            filled = [asdict(value) for value in opened.value_counts(each.column, where=where) if value.value is not None]
+            filled = [
+                asdict(value) for value in opened.value_counts(each.column, where=where) if value.value is not None
+            ]
             say(f"\n{each.column}, the most frequent of {len(filled):,}:")
             show(filled[:5])

@@ -1612,9 +1612,7 @@ class Collection:
         """
         from birder.collection.drawing import map_of
 
-        return map_of(
-            self._rows, to, colour=colour, where=where, recompute=recompute, seed=seed, progress=progress
-        )
+        return map_of(self._rows, to, colour=colour, where=where, recompute=recompute, seed=seed, progress=progress)
 
     def activity(
         self,

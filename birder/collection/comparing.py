@@ -99,7 +99,9 @@ class _Side:
         """The values of a column; None where there is none, or no such column."""
         if column not in self.table.column_names:
             return [None] * len(self.table)
-        return [str(each) if each is not None and str(each).strip() else None for each in self.table[column].to_pylist()]
+        return [
+            str(each) if each is not None and str(each).strip() else None for each in self.table[column].to_pylist()
+        ]
 
     def embeddings(self, wanted: Bools) -> Floats:
         """The embeddings of some of the rows, in their order: (wanted.sum(), D) float32, and no others in memory."""
@@ -147,12 +149,12 @@ def compare_collections(
             "images": _images(first, second, pairs),
         }
         if not len(pairs.first):
+            which = "" if where is None else " that match the filter"
             raise CollectionError(
-                f"{other.path} has none of the images of {storage.path}{'' if where is None else ' that match the filter'}"
-                ", by id, content (sha256) or uri. Embed the same files into both."
+                f"{other.path} has none of the images of {storage.path}{which}, by id, content (sha256) or uri. Embed "
+                "the same files into both."
             )
         first, second = first.take(pairs.first), second.take(pairs.second)
-        notes: list[str] = []
         predicted = _filled(named, first, second)
         if predictions is not None and predicted is None:
             raise CollectionError(f"No image that both collections have was named by both in {predictions}.")
@@ -161,29 +163,27 @@ def compare_collections(
         sampled = _sample(len(labels), seed)
         show("reading the embeddings", 0.0)
         wanted = sampled | labelled
-        vectors = first.embeddings(wanted), second.embeddings(wanted if predicted is None else sampled)
+        also = wanted if predicted is None else sampled  # of the other model those that name images, too
+        one, other_ones = first.embeddings(wanted), second.embeddings(also)
         show("comparing neighbours", 0.0)
-        one, theirs = vectors[0][sampled[wanted]], vectors[1][(sampled[wanted] if predicted is None else slice(None))]
-        if len(one) > 1:
-            results["neighbours"] = _neighbours(first, sampled, one, theirs, k)
-        del one, theirs
+        if sampled.sum() > 1:
+            results["neighbours"] = _neighbours(first, sampled, one[sampled[wanted]], other_ones[sampled[also]], k)
         show("comparing names", 0.0)
-        judged, groups = _judged_groups(first, labelled, vectors[0][labelled[wanted]], column, group_by, split)
+        notes: list[str] = []
+        groups = _groups(first, labelled, one[labelled[wanted]], column, group_by, split)
         if predicted is not None:
             names = first.texts(predicted), second.texts(predicted)
             how = f"The names in {predicted} of either collection."
             asked = np.ones(len(labels), bool)
         else:
-            names, asked, how = _by_nearest(labels, labelled, vectors, labelled[wanted], groups, notes)
+            vectors = one[labelled[wanted]], other_ones[labelled[also]]
+            names, asked = _by_nearest(labels, vectors, groups, notes)
+            how = "Each labelled image is named by the nearest labelled image of another group, by either's embeddings."
         if asked.any():
             results["names"] = {"column": predicted, "how": how, **_agreement(names, asked)}
         if groups is not None and (asked & labelled).any():
-            show("comparing accuracies", 0.0)
-            results["accuracy"] = {
-                "column": column,
-                "how": how,
-                **_accuracy(first, second, labels, names, asked & labelled, judged, column, seed),
-            }
+            found = _accuracy(first, second, labels, names, asked & labelled, groups, column, seed)
+            results["accuracy"] = {"column": column, "how": how, **found}
             results["groups"] = {"kind": groups.kind, "count": groups.count, "how": list(groups.how)}
             notes = [*groups.how, *notes]
         elif not labelled.any():
@@ -275,58 +275,46 @@ def _neighbours(side: _Side, sampled: Bools, one: Floats, other: Floats, k: int)
     return found
 
 
-def _judged_groups(
+def _groups(
     side: _Side, labelled: Bools, embeddings: Floats, column: str, group_by: Sequence[str], split: Split
-) -> tuple[list[str] | None, Groups | None]:
-    """A name of each labelled row's group, None where rows are independent; and the groups, None without labels."""
+) -> Groups | None:
+    """The groups of the labelled rows; None where there are none."""
     from birder.learning.splits import find_groups
 
     if not labelled.any():
-        return None, None
+        return None
     table = side.table.filter(pa.array(labelled))
-    groups = find_groups(side.storage, table, embeddings, column=column, group_by=tuple(group_by), split=split)
-    if groups.kind == "random" or groups.count == len(table):
-        return None, groups
-    return [str(code) for code in groups.codes.tolist()], groups
+    return find_groups(side.storage, table, embeddings, column=column, group_by=tuple(group_by), split=split)
 
 
 def _by_nearest(
-    labels: Sequence[str | None],
-    labelled: Bools,
-    vectors: tuple[Floats, Floats],
-    of: Bools,
-    groups: Groups | None,
-    notes: list[str],
-) -> tuple[tuple[list[str | None], list[str | None]], Bools, str]:
-    """Names by the nearest labelled image of another group, of each model; which rows can be named so; and how."""
-    how = "Each labelled image is named by the nearest labelled image of another group, with the embeddings of either."
-    nothing: list[str | None] = [None] * len(labels)
+    labels: Sequence[str | None], vectors: tuple[Floats, Floats], groups: Groups | None, notes: list[str]
+) -> tuple[tuple[list[str | None], list[str | None]], Bools]:
+    """Names by the nearest labelled image of another group, by each model; and which images can be named rightly so.
+
+    `vectors` are those of the labelled images, and `notes` gets what must be said.
+    """
+    names: tuple[list[str | None], list[str | None]] = ([None] * len(labels), [None] * len(labels))
     asked = np.zeros(len(labels), bool)
-    told = [each for each in labels if each is not None]
     if groups is None:
-        return (nothing, list(nothing)), asked, how
+        return names, asked
+    places = [place for place, label in enumerate(labels) if label is not None]
+    told = [label for label in labels if label is not None]
     can = nameable(told, groups.codes)
     if len(set(told)) < 2 or not can.any():
         notes.append(
             "Which model is right cannot be told by the embeddings: that needs two labels, and each in two groups. Say "
             "what belongs together (--group-by), or take all images for independent (--split random)."
         )
-        return (nothing, list(nothing)), asked, how
-    places = np.flatnonzero(labelled)
-    found: list[list[str | None]] = []
-    for each in vectors:
-        names = list(nothing)
-        for place, name in zip(places.tolist(), nearest_labels(told, each[of], groups.codes), strict=True):
-            names[place] = name
-        found.append(names)
-    asked[places[can]] = True
+        return names, asked
+    for of, each in zip(names, vectors, strict=True):
+        for place, name in zip(places, nearest_labels(told, each, groups.codes), strict=True):
+            of[place] = name
+    asked[places] = can
     if alone := int((~can).sum()):
-        are = "is" if alone == 1 else "are"
-        notes.append(
-            f"{counted(alone, 'labelled image')} {are} left out: the label is in one group only, so no other group can "
-            "name it."
-        )
-    return (found[0], found[1]), asked, how
+        left = counted(alone, "labelled image is", "labelled images are")
+        notes.append(f"{left} left out: the label is in one group only, so no other group can name them.")
+    return names, asked
 
 
 def _agreement(names: tuple[Sequence[str | None], Sequence[str | None]], asked: Bools) -> dict[str, Any]:
@@ -363,7 +351,7 @@ def _accuracy(
     labels: Sequence[str | None],
     names: tuple[Sequence[str | None], Sequence[str | None]],
     judged: Bools,
-    groups: Sequence[str] | None,
+    groups: Groups,
     column: str,
     seed: int,
 ) -> dict[str, Any]:
@@ -372,19 +360,19 @@ def _accuracy(
     from birder.evaluation.predictions import from_columns
 
     rows = np.flatnonzero(judged).tolist()
-    labelled = [row for row, label in enumerate(labels) if label is not None]
-    group_of = {} if groups is None else dict(zip(labelled, groups, strict=True))
+    of_group = dict(zip((i for i, label in enumerate(labels) if label is not None), groups.codes.tolist(), strict=True))
+    independent = groups.kind == "random" or groups.count == len(of_group)
     table = first.table.take(pa.array(rows, pa.int64()))
     ids, uris = table["id"].to_pylist(), table["uri"].to_pylist()
-    own = second.texts(column)
+    theirs = second.texts(column)
     tables = [
         from_columns(
             ids,
             uris,
-            None if groups is None else [group_of[row] for row in rows],
-            [str(labels[row] if theirs is None else theirs[row] or labels[row]) for row in rows],
+            None if independent else [str(of_group[row]) for row in rows],
+            [str(own[row] or labels[row]) for row in rows],
             [each[row] for row in rows],
         )
-        for each, theirs in zip(names, (None, own), strict=True)
+        for each, own in zip(names, (labels, theirs), strict=True)
     ]
     return compare(tables[0], tables[1], seed=seed)

@@ -197,9 +197,7 @@ def _check_categories(collection: Storage) -> None:
             )
 
 
-def _tell_rows(
-    collection: Storage, where: Filter | None, told: Mapping[str, ImageDetections], min_conf: float
-) -> int:
+def _tell_rows(collection: Storage, where: Filter | None, told: Mapping[str, ImageDetections], min_conf: float) -> int:
     """Write what is on an image into its row, if that matches and is of the whole image; how many rows changed."""
     uris, categories, confidences = [], [], []
     names = [name for name in ("category", "confidence") if name in collection.columns]

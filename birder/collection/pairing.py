@@ -1,7 +1,7 @@
 """Which rows of two collections are of the same image.
 
-An id is derived from the uri under which a file was first embedded, never from the model, so two collections of the same
-files have the same ids. They are not enough where one collection was moved, or was made from a copy of the files.
+An id is derived from the uri under which a file was first embedded, never from the model, so two collections of the
+same files have the same ids. They are not enough where a collection was made from a copy of the files.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Pairs(NamedTuple):
 def pair_rows(first: pa.Table, second: pa.Table) -> Pairs:
     """Pair the rows of two collections that are of the same image or box; each row is in one pair at most.
 
-    A row and one with the same id or uri and the same content come first; then those of the same content; last, those of
-    the same id or uri, whose content has changed or is not known, as of imported embeddings. The sha256 of a box is that
-    of the image and the box together. Some 600 bytes of memory a row.
+    First those with the same id or uri and the same content; then those with the same content; last, those with the
+    same id or uri, whose content has changed or is not known, as of imported embeddings. The sha256 of a box is that of
+    the image and the box together. Some 600 bytes of memory a row.
 
     Parameters
     ----------

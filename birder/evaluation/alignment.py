@@ -51,7 +51,9 @@ def shared_neighbours(
     if len(first) != len(second):
         raise ConfigError(f"Two models are compared on the same images, not on {len(first)} and {len(second)}.")
     if not 1 <= k < len(first):
-        raise ConfigError(f"Among {len(first):,} images, an image has from 1 to {len(first) - 1:,} neighbours, not {k}.")
+        raise ConfigError(
+            f"Among {len(first):,} images, an image has from 1 to {len(first) - 1:,} neighbours, not {k}."
+        )
     one, other = (np.sort(nearest_rows(unit(each), k, apart=apart).indices, axis=1) for each in (first, second))
     shared = np.zeros(len(one), np.int64)
     for column in one.T:  # k times (N, k) comparisons, never (N, k, k) at once

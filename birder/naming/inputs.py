@@ -63,9 +63,7 @@ class LabelledEmbeddings:
                 yield vectors[has]
 
 
-def labelled_embeddings(
-    collection: Storage, column: str, *, where: str | Filter | None = None
-) -> LabelledEmbeddings:
+def labelled_embeddings(collection: Storage, column: str, *, where: str | Filter | None = None) -> LabelledEmbeddings:
     """The rows that match a filter and have a value in a column, as they are now.
 
     Raises
@@ -85,9 +83,9 @@ def labelled_embeddings(
                 uris.append(uri)
                 labels.append(sys.intern(str(value)))
     if not labels:
+        which = "" if where is None else " that match the filter"
         raise CollectionError(
-            f"No rows of {collection.path}{'' if where is None else ' that match the filter'} have a value in {column}: "
-            "name the column with the labels."
+            f"No rows of {collection.path}{which} have a value in {column}: name the column with the labels."
         )
     return LabelledEmbeddings(uris, labels, rows, column, chosen)
 

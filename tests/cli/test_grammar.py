@@ -14,8 +14,8 @@ from birder.cli import _with_values, app
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
-    "activity", "adapt", "backup", "compare", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map",
-    "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "train",
+    "activity", "adapt", "backup", "compare", "duplicates", "evaluate", "export", "failures", "import", "index",
+    "label", "map", "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "train",
     "undo",
 }  # fmt: skip
 ON_MODELS = {

@@ -1,4 +1,4 @@
-"""Two models on the same images: what is compared, against scikit-learn and scipy, and what is said where it cannot be."""
+"""Two models on the same images: what is compared, against scikit-learn and scipy, and what is refused."""
 
 from __future__ import annotations
 

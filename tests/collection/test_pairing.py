@@ -35,8 +35,13 @@ def test_each_row_is_in_one_pair_at_most_and_pairs_have_something_in_common(
     assert not any(a == b for i in left[0] for j in left[1] for a, b in zip(mine[i], theirs[j], strict=True))
 
 
-@given(st.lists(st.tuples(KEYS, KEYS, KEYS), max_size=10, unique_by=(lambda each: each[0], lambda each: each[1])), st.randoms())
-def test_a_collection_is_paired_with_itself_in_any_order(rows: list[tuple[str, str, str]], random: st.DataObject) -> None:
+@given(
+    st.lists(st.tuples(KEYS, KEYS, KEYS), max_size=10, unique_by=(lambda each: each[0], lambda each: each[1])),
+    st.randoms(),
+)
+def test_a_collection_is_paired_with_itself_in_any_order(
+    rows: list[tuple[str, str, str]], random: st.DataObject
+) -> None:
     order = list(range(len(rows)))
     random.shuffle(order)  # type: ignore[attr-defined]
     found = pair_rows(table(rows), table([rows[i] for i in order]))
