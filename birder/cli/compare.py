@@ -107,10 +107,8 @@ def _tell(found: Mapping[str, Any]) -> None:
         )
     if told := found.get("names"):
         kappa = "" if told["kappa"] is None else f"; Cohen's kappa {told['kappa']:.2f}"
-        say(
-            f"Both give {told['same']:,} of {counted(told['n'], 'image')} the same name ({told['agreement']:.1%}{kappa})."
-            f" {told['how']}"
-        )
+        same = f"{told['same']:,} of {counted(told['n'], 'image')} the same name ({told['agreement']:.1%}{kappa})"
+        say(f"Both give {same}. {told['how']}")
         _tell_differences(told, names)
     if accuracy := found.get("accuracy"):
         _tell_accuracy(accuracy, names)

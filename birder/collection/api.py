@@ -1164,6 +1164,8 @@ class Collection:
             The network's weights are out of reach, as of imported embeddings.
         MissingExtraError
             The extra "learn" is not installed.
+        ImageError
+            None of the images to validate on can be read.
         """
         from birder.collection.training import train_collection
         from birder.learning.finetune import Recipe

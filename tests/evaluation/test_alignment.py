@@ -11,7 +11,7 @@ from birder.errors import ConfigError
 from birder.evaluation.alignment import shared_neighbours
 
 PUBLISHED = {1: 0.0, 5: 0.0, 10: 0.0}
-"""`AlignmentMetrics.mutual_knn` of minyoungg/platonic-rep on GitHub (metrics.py, 07ef02ab) on `made()` at unit length."""
+"""`mutual_knn` of minyoungg/platonic-rep on GitHub (metrics.py, 07ef02ab) of `made()` at unit length."""
 
 
 def made(count: int = 60) -> tuple[np.ndarray, np.ndarray]:
