@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from birder.errors import ConfigError
 from birder.evaluation.alignment import shared_neighbours
 
-PUBLISHED = {1: 0.0, 5: 0.0, 10: 0.0}
+PUBLISHED = {1: 0.25, 5: 0.4233333468437195, 10: 0.5616666078567505}
 """`mutual_knn` of minyoungg/platonic-rep on GitHub (metrics.py, 07ef02ab) of `made()` at unit length."""
 
 
