@@ -288,13 +288,20 @@ def test_images_of_a_collection(detector: Path, model: str, tmp_path: Path) -> N
     assert table["confidence"].to_pylist() == [None, 0.9, None, 0.9, 0.9]
     assert table.select(["label", "label_source"]).equals(labels)
     assert collection.detect(**options).updated == 0
-    report = birder.embed(photos, tmp_path / "d.birder", model, crops=tmp_path / "boxes.json", progress=None)[1]
-    assert (report.embedded, len(report.failed)) == (2 + 3, 1)
+    options |= {"crops": tmp_path / "boxes.json"}
+    del options["model"]
+    kept, report = birder.embed(photos, tmp_path / "d.birder", model, **options)
+    assert (report.embedded, len(report.failed)) == (2 + 3 + 2, 1)
+    rows = kept.to_arrow().to_pylist()
+    whole = [(row["category"], row["confidence"]) for row in rows if row["box_x"] is None]
+    assert sorted(whole, key=str) == [("empty", None), ("person", 0.9)]
+    left_out = birder.embed(photos, tmp_path / "f.birder", model, empty="note", **options)[1]
+    assert (left_out.embedded, len(left_out.failed)) == (2 + 3, 1)
     own = tmp_path / "own.csv"
     own.write_text("file_name,category\n000.png,night\n", "utf-8")
     other, _ = birder.embed(photos, tmp_path / "e.birder", model, table=own, progress=None)
     with pytest.raises(ConfigError, match="it has night"):
-        other.detect(**options)
+        other.detect(model=detector, progress=None)
 
 
 @pytest.mark.slow
