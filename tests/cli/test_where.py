@@ -130,7 +130,6 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     session.run("embed", "photos", "--in", "c.birder", "--model", DATA / "openclip", "--engine", "torch")
     yield session
     session.close()
-    del source
 
 
 CATS = ["--in", "c.birder", "--where", "label = 'cats'"]
