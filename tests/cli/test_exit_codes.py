@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow.csv as pc
 import pytest
 from PIL import Image
 
-from tests.cli.running import Session
+from tests.cli.running import Session, shared_session
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
 
@@ -22,7 +21,7 @@ FILES = {"good": "good/cats/1.png", "one": "good/cats/1.png one/broken.png", "al
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """An interpreter in a folder with what the commands below take.
 
     one/ has ten images and a broken file, all/ ten broken files, good/ ten images. one.birder was made of images of
@@ -40,7 +39,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         (home / "all").mkdir(exist_ok=True)
         (home / "all" / f"{number}.png").write_text("no image")
     (home / "one" / "broken.png").write_text("no image")
-    session = Session(cwd=home)
+    session = shared_session().at(home)
     for name, folder in (("good", "good"), ("one", "from-one"), ("all", "from-all")):
         session.run("embed", folder, "--in", f"{name}.birder", *MODEL, "--engine", "torch")
     (home / "from-one" / "cats" / "1.png").unlink()
@@ -52,8 +51,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     np.save(home / "one.npy", vectors)
     np.save(home / "all.npy", np.zeros_like(vectors))
     pc.write_csv(pa.table({"file_name": ["a.jpg", "b.jpg", "c.jpg"]}), home / "rows.csv")
-    yield session
-    session.close()
+    return session
 
 
 COMMANDS = {

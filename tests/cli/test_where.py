@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from birder.cli import app
 from birder.collection.filter import parse_filter
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, FilterError
-from tests.cli.running import Session
+from tests.cli.running import Session, shared_session
 from tests.factory import collection_of_images
 
 DATA = Path(__file__).parents[1] / "data"
@@ -118,7 +117,7 @@ def test_held_out_images_and_examples_are_those_that_match(home: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """An interpreter in a folder with six images, embedded by a tiny CLIP model into c.birder."""
     folder = tmp_path_factory.mktemp("cats and dogs")
     source = Image.open(DATA / "chelsea.png").convert("RGB")
@@ -126,10 +125,9 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         to = folder / "photos" / ("cats" if i % 2 else "dogs") / f"{i}.png"
         to.parent.mkdir(parents=True, exist_ok=True)
         source.crop((30 * i, 20 * i, 30 * i + 90, 20 * i + 90)).save(to)
-    session = Session(cwd=folder)
+    session = shared_session().at(folder)
     session.run("embed", "photos", "--in", "c.birder", "--model", DATA / "openclip", "--engine", "torch")
-    yield session
-    session.close()
+    return session
 
 
 CATS = ["--in", "c.birder", "--where", "label = 'cats'"]
