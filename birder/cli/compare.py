@@ -139,7 +139,7 @@ def _tell_differences(told: Mapping[str, Any], names: tuple[str, str]) -> None:
 def _tell_accuracy(accuracy: Mapping[str, Any], names: tuple[str, str]) -> None:
     from birder.plots.report_words import compared
 
-    say(f"\n{compared(accuracy | {'names': names})}")
+    say(f"\n{compared({**accuracy, 'names': names})}")
     say(
         f"Only {names[0]} is right: {counted(accuracy['only_first_right'], 'image')}; only {names[1]}: "
         f"{accuracy['only_second_right']:,}; both: {accuracy['both_right']:,}; neither: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +61,7 @@ def test_ids_do_not_depend_on_the_model_and_boxes_of_one_image_are_told_apart(tm
     made = [
         collection_of(
             tmp_path / f"{size}.birder",
-            [row(name, np.arange(1, size + 1), sha256=name) for name in order],
+            [row(name, [1.0 + i for i in range(size)], sha256=name) for name in order],
             model=card(size, name=f"model {size}", sha256=f"{size:064}"),
         )
         for size, order in ((4, names), (6, names[::-1]))

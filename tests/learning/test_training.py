@@ -238,7 +238,7 @@ def test_two_processes_learn_what_one_does(home: Path, trained: birder.Trained) 
 
 
 def test_images_that_are_all_gone_end_it_before_it_trains(tmp_path: Path) -> None:
-    made = birder.open_collection(collection(tmp_path, each=8))
+    made = collection(tmp_path, each=8)
     shutil.rmtree(tmp_path / "images")
     with pytest.raises(ImageError, match="None of the .* images to validate on can be read"):
         made.train("label", tmp_path / "t.pt", **OPTIONS)
