@@ -82,9 +82,9 @@ def make(folder: Path, images: int) -> Path:
     bases = []
     for _ in range(BASES):
         light = np.linspace(20, 110, SIZE[1])[:, None, None] + rng.normal(0, 14, (SIZE[1], SIZE[0], 3))
-        data = io.BytesIO()
-        Image.fromarray(light.clip(0, 255).astype(np.uint8)).save(data, "JPEG", quality=80)
-        bases.append(data.getvalue())
+        buffer = io.BytesIO()
+        Image.fromarray(light.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=80)
+        bases.append(buffer.getvalue())
     files, contents = list[Path](), list[str]()
     for number in range(min(images, DISTINCT)):
         file = folder / f"{number:05d}.jpg"

@@ -224,6 +224,7 @@ def test_embed_takes_a_table(collection: birder.Collection, folder: Path) -> Non
     assert collection.count("\"group\" = 'birds'") == 27
 
 
+@pytest.mark.slow
 def test_closing_iter_embed_keeps_what_is_embedded(folder: Path, tmp_path: Path) -> None:
     new = birder.create_collection(tmp_path / "c.birder", MODEL)
     run = new.iter_embed(folder / "photos", batch_size=8)

@@ -52,6 +52,7 @@ def test_wrong_use_is_refused_in_words(home: Home, arguments: list[str], said: s
     assert said in done.stderr and not done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("to", "there"), [("a.head.safetensors", "a.head.safetensors"), ("b.pt", "b.head.safetensors")]
 )
