@@ -97,8 +97,8 @@ def _tell(found: Mapping[str, Any]) -> None:
     images = found["images"]
     only = [f"{images[key]:,} only in {path}" for key, path in _only(found) if key in images]
     say(f"{counted(images['both'], 'image')} in both collections, {', '.join(only)}.")
-    if images.get("content_differs"):
-        say(f"{counted(images['content_differs'], 'of them has', 'of them have')} another content in either.")
+    if differ := images.get("content_differs"):
+        say(f"Of these, {differ:,} {'has' if differ == 1 else 'have'} the same id or uri in both, and another content.")
     if near := found.get("neighbours"):
         among = f" of {near['of']:,}" if near["n"] < near["of"] else ""
         say(
