@@ -48,6 +48,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
             "FieldApp",
             "Trained",
             "Evaluation",
+            "Comparison",
             "Reproduction",
             "ShardsMade",
             "Detected",
