@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from birder.learning.label_accuracy import measure
 
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.learning import label_accuracy
-from birder.learning.label_accuracy import measure
 from tests.factory import collection_of_vectors
 
 SIZE = 12
