@@ -3,8 +3,8 @@
 
 /**
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
- *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions,
+ *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapColumn, MapState, PastAct, PastShift,
+ *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
  * } from "./types.js"
  */
 
@@ -262,9 +262,26 @@ export const api = {
   /**
    * @param {string} column
    * @param {AbortSignal} [signal]
-   * @returns {Promise<LabelAccuracy>}
+   * @returns {Promise<Taught>}
    */
-  accuracy: (column, signal) => get("/suggest/accuracy", { column }, signal),
+  taught: (column, signal) => get("/teach", { column }, signal),
+  /** @returns {Promise<TeachJobs>} */
+  teachJobs: () => get("/teach/jobs"),
+  /**
+   * @param {{column: string, network: boolean}} body
+   * @returns {Promise<TeachJobs>}
+   */
+  saveClassifier: (body) => post("/teach/save", body),
+  /**
+   * @param {{column: string, precision: number | null, unknown: boolean, where?: string}} body
+   * @returns {Promise<TeachJobs>}
+   */
+  nameRest: (body) => post("/teach/name", body),
+  /**
+   * @param {"save" | "name"} job
+   * @returns {Promise<TeachJobs>}
+   */
+  cancelTeaching: (job) => post("/teach/cancel", { job }),
   /** @returns {Promise<{filters: SavedFilter[]}>} */
   filters: () => get("/filters"),
   /**
@@ -320,6 +337,9 @@ export function thumbnailUrl(photo, pixels) {
   const size = [96, 256, 512].find((each) => each >= pixels * 0.9) ?? 512;
   return `${BASE}${photoPath(photo.id)}/thumbnail${query({ size, v: photo.v })}`;
 }
+
+/** The address of the classifier that was saved last. */
+export const CLASSIFIER_URL = `${BASE}/teach/classifier`;
 
 /** @param {string} id */
 export const imageUrl = (id) => `${BASE}${photoPath(id)}/image`;
