@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from birder.words import counted
+
 FEWEST_LABELS = 5
 """The labels that a class needs before it is learned and judged."""
 _NAMED = 4  # classes in a sentence
@@ -27,7 +29,7 @@ def wants(counts: Mapping[str, int]) -> str | None:
     if not short:
         return None if enough > 1 else f"Label images of another class as well, {FEWEST_LABELS} or more."
     names = ", ".join(f"{name} ({FEWEST_LABELS - count} more)" for count, name in reversed(short[-_NAMED:]))
-    more = f" and {len(short) - _NAMED:,} other classes" if len(short) > _NAMED else ""
+    more = f" and {counted(len(short) - _NAMED, 'other class', 'other classes')}" if len(short) > _NAMED else ""
     needed = " Two classes are needed." if enough + len(short) < 2 else ""
     return f"It wants {FEWEST_LABELS} labels of each class. Still missing: {names}{more}.{needed}"
 
