@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/teach.py
 
-The rows are made (seed 0) as benchmarks/learning_adapt.py makes them: 20,000 embeddings of 768 numbers, 40 classes. Some
-are labelled over HTTP; then one more label is given and the suggestions are asked for, five times. Written for each
-number of labels: the median time of that request, and the processor time that the server took for it, which says on a
-busy machine what a quiet one needs.
+The rows are made (seed 0) as benchmarks/learning_adapt.py makes them: 20,000 embeddings of 768 numbers, 40 classes.
+Some are labelled over HTTP; then one more label is given and the suggestions are asked for, five times. Written for
+each number of labels: the median time of that request, and the processor time that the server took for it, which says
+on a busy machine what a quiet one needs.
 """
 
 from __future__ import annotations

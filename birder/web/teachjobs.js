@@ -22,6 +22,7 @@ export class TeachJobsBox {
   #lesson = null;
   /** @type {TeachJobs | null} */
   #jobs = null;
+  #chosen = String(USUAL); // precision, or "all"
   #following = false;
   #problem = el("p", { class: "problem", role: "alert" });
   #rest = el("p", { class: "hint" });
@@ -31,7 +32,13 @@ export class TeachJobsBox {
   /** @param {Collection} collection */
   constructor(collection) {
     this.collection = collection;
-    this.precision = el("select", { id: "teach-precision", onchange: () => this.#draw() });
+    /** @type {HTMLSelectElement} */
+    this.precision = el("select", {
+      id: "teach-precision",
+      onchange: () => {
+        this.#chosen = this.precision.value;
+      },
+    });
     this.unknown = el("input", { type: "checkbox", id: "teach-unknown", checked: true });
     this.network = el("input", { type: "checkbox", id: "teach-network" });
     this.nameButton = el("button", { type: "button", class: "primary", onclick: () => this.#nameRest() });
@@ -74,7 +81,6 @@ export class TeachJobsBox {
   /** @param {Lesson | null} lesson */
   drawLesson(lesson) {
     this.#lesson = lesson;
-    const chosen = this.precision.value || String(USUAL);
     fill(
       this.precision,
       (lesson?.nameable ?? []).map(({ precision, probability, images: number }) =>
@@ -89,7 +95,7 @@ export class TeachJobsBox {
       el("option", { value: "all" }, `all: ${count(lesson?.rest ?? 0)}`),
     );
     const usable = [...this.precision.options].filter(({ disabled }) => !disabled).map(({ value }) => value);
-    this.precision.value = usable.includes(chosen) ? chosen : usable[0];
+    this.precision.value = usable.includes(this.#chosen) ? this.#chosen : usable[0];
     this.#draw();
   }
 
