@@ -168,10 +168,14 @@ function confusionOf({ true: own, predicted, count: number, ids }) {
  */
 function doubtfulOf({ doubtful }, column) {
   if (!doubtful.length) return el("p", { class: "hint" }, "It doubts none of your labels.");
-  const source = new List(doubtful);
+  const source = new List(doubtful.map((photo) => ({ ...photo, predicted: photo.suggested })));
   return [
     el("h3", {}, `Doubtful labels: ${count(doubtful.length)}`),
-    el("p", { class: "hint" }, "It disagrees with these labels. Open an image to keep its label or to give another."),
+    el(
+      "p",
+      { class: "hint" },
+      "It disagrees with these labels. Open an image: A gives the suggested label, X keeps yours.",
+    ),
     el(
       "div",
       { class: "strip doubtful", role: "group", "aria-label": "Images with doubtful labels" },

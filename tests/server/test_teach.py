@@ -182,6 +182,10 @@ def test_it_is_measured_and_again_when_labels_have_changed(tmp_path: Path) -> No
         assert (doubtful["id"], doubtful["label"], doubtful["suggested"]) == (wrong, "fox", "owl")
         assert lesson["rest"] == 40 and lesson["nameable"][1]["images"] > 25
 
+        client.post("labels", json={"ids": [wrong], "column": "rejected", "value": "owl"})  # the person is right
+        assert wrong not in [each["id"] for each in measured(client)["lesson"]["doubtful"]]
+        client.post("labels", json={"ids": [wrong], "column": "rejected", "value": None})
+        assert wrong in [each["id"] for each in measured(client)["lesson"]["doubtful"]]
         give({wrong: "owl"} | {id_: truth[id_] for id_ in unlabelled[:3]})  # too few to measure again
         again = measured(client)
         assert again["lesson"]["note"] == lesson["note"]

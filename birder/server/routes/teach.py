@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse
@@ -14,6 +16,7 @@ from birder.learning.suggest import name_of
 from birder.learning.wanted_labels import FEWEST_LABELS, can_learn, wants
 from birder.server.catalogue import Snapshot
 from birder.server.responses import Taught, TeachJobs
+from birder.server.review import Named, rejects
 from birder.server.site import CONFLICT, PROBLEMS, CurrentSite, listed
 
 router = APIRouter(tags=["whole collection"], responses=PROBLEMS)
@@ -141,16 +144,17 @@ def _counts(snapshot: Snapshot, column: str) -> dict[str, int]:
 
 
 def _still_doubtful(snapshot: Snapshot, column: str, doubtful: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those with the label that was doubted, as a list shows them."""
+    """Those with the label that was doubted, whose suggestion nobody has rejected, as a list shows them."""
     positions = snapshot.positions([each["id"] for each in doubtful])
-    there = [(each, position) for each, position in zip(doubtful, positions, strict=True) if position >= 0]
-    if not there:
-        return []
+    there = [each for each, position in zip(doubtful, positions, strict=True) if position >= 0]
     rows = positions[positions >= 0]
+    suggested = Named(
+        rows, pa.array([each["suggested"] for each in there], pa.string()), np.array([each["score"] for each in there])
+    )
     labels = snapshot.column(column, rows).to_pylist()
-    photos = listed(snapshot, rows)
+    rejected = rejects(snapshot, suggested)
     return [
         {**photo, "label": each["label"], "suggested": each["suggested"], "score": each["score"]}
-        for (each, _), photo, label in zip(there, photos, labels, strict=True)
-        if label == each["label"]
+        for each, photo, label, out in zip(there, listed(snapshot, rows), labels, rejected, strict=True)
+        if label == each["label"] and not out
     ]
