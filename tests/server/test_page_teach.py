@@ -60,20 +60,20 @@ def test_it_shows_how_good_it_is_and_what_it_doubts(teach: Any) -> None:
     expect(page.locator(".measured")).to_contain_text("24 images of 4 classes")
     assert audit(page) == []
     expect(page.locator(".confusions")).to_have_text(re.compile("fox taken for owl: 1 image"))
+    page.get_by_role("button", name="fox taken for owl: 1 image").click()
+    expect(page.locator("#view-gallery .tile")).to_have_count(1)
+    assert tile(page, 0).get_attribute("data-id") == page.wrong
+    page.go_back()
     doubted = page.get_by_role("button", name=re.compile("labelled fox, looks like owl"))
     expect(doubted).to_have_count(1)
     doubted.click()
     assert f"photo={page.wrong}" in page.url
+    expect(page.locator(".photo .large.loaded")).to_be_visible()
+    page.keyboard.press("a")
+    expect(page.locator("#unwritten")).to_be_hidden()
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="fox taken for owl: 1 image").click()
-    expect(page.locator("#view-gallery .tile")).to_have_count(1)
-    assert tile(page, 0).get_attribute("data-id") == page.wrong
-    tile(page, 0).locator(".check").click()
-    label_selected(page, "owl")
-    page.keyboard.press("Escape")
-    page.go_back()
-    page.locator("#tab-teach").click()
     expect(page.get_by_text("It doubts none of your labels.")).to_be_visible(timeout=MEASURED)
+    assert labels_of(page, [page.wrong]) == ["owl"]
 
 
 def test_naming_the_rest_survives_a_reload_and_changes_no_label(teach: Any) -> None:
