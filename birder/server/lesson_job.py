@@ -30,7 +30,7 @@ class _Labels:
 
     def changed_since(self, before: _Labels) -> int:
         """How many labels were given, changed or taken back."""
-        if self.ids is not before.ids:
+        if self.ids is not before.ids and not self.ids.ids.equals(before.ids.ids):  # rows have come or gone
             return abs(len(self) - len(before))
         now, then = (pc.fill_null(each.values, "") for each in (self, before))
         return int(np.count_nonzero(pc.not_equal(now, then).to_numpy(zero_copy_only=False)))
