@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,8 @@ _STAGES = {
 Vectors = npt.NDArray[np.float32]
 
 
-class Confusion(NamedTuple):
+@dataclass(frozen=True)
+class Confusion:
     """How often a class was taken for another, and a few of these images by id."""
 
     true: str
@@ -51,7 +52,8 @@ class Confusion(NamedTuple):
     ids: list[str]
 
 
-class DoubtfulLabel(NamedTuple):
+@dataclass(frozen=True)
+class DoubtfulLabel:
     """A label that the classifier disagrees with: what it suggests, and the probability that it gives the label."""
 
     id: str
@@ -60,7 +62,8 @@ class DoubtfulLabel(NamedTuple):
     score: float
 
 
-class Nameable(NamedTuple):
+@dataclass(frozen=True)
+class Nameable:
     """What can be named at a precision.
 
     Attributes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from birder.collection.storage import Storage
@@ -54,8 +55,7 @@ def _lesson(collection: Storage, column: str) -> None:
     from birder.learning.lesson import lesson
 
     found = lesson(collection, column, progress=_stage)
-    lists = {name: [each._asdict() for each in getattr(found, name)] for name in ("confusions", "doubtful", "nameable")}
-    _report(result={**dataclasses.asdict(found), **lists, "note": found.note})
+    _report(result={**dataclasses.asdict(found), "note": found.note})
 
 
 def _classifier(collection: Storage, column: str, file: str, network: str) -> None:
@@ -83,7 +83,7 @@ def _names(collection: Storage, column: str, precision: str, unknown: str, where
     _report(result={"note": found.note})
 
 
-_COMPUTED = {
+_COMPUTED: dict[str, Callable[..., None]] = {
     "map": _map,
     "duplicates": _duplicates,
     "lesson": _lesson,

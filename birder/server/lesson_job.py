@@ -26,7 +26,7 @@ class _Labels:
     values: pa.Array
 
     def __len__(self) -> int:
-        return len(self.values) - self.values.null_count
+        return int(len(self.values) - self.values.null_count)
 
     def changed_since(self, before: _Labels) -> int:
         """How many labels were given, changed or taken back."""
