@@ -1,13 +1,14 @@
 """How fast the server answers, and how much memory it takes, at a hundred thousand or a million rows.
 
-    .venv/bin/python benchmarks/server.py [--rows 1000000] [--collection c.birder]
+    .venv/bin/python benchmarks/server.py [--rows 1000000] [--collection c.birder] [--map]
 
 The rows are made (seed 0): vectors as benchmarks/search.py makes them, no images, and what a camera-trap project fills
 in: species and family of a long-tailed distribution, deployments, times, places, a sentence of notes, a weight and a
 count; half of the labels. The collection is kept in the working folder (BIRDER_BENCH, or demo/bench; 3.5 GB for a
 million rows), and each run serves a copy that shares its files. What is asked for goes over HTTP to `birder serve` in a
 process of its own; written beside each time are the processor time of that process, its memory before and after, and
-the highest in between.
+the highest in between. What is asked for at a million rows stands beside what was measured, in a second table. With
+--map, the page's map is opened and dragged in Chromium as well (benchmarks/server_map.py).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from search import batches
+from server_map import map_times
 
 ROOT = Path(__file__).parents[1]
 WORK = Path(os.environ.get("BIRDER_BENCH", ROOT / "demo" / "bench"))
@@ -63,6 +65,22 @@ WORDS = [
     "fern",
 ]
 MORE = {"notes": pa.string(), "weight": pa.float64(), "count": pa.int64()}
+
+ASKED = [
+    ("start to the first page", "start", "5 s, 1,200 MB"),
+    ("smallest answer", "the smallest", "5 ms"),
+    ("filter with counts", "filter over", "300 ms"),
+    ("text find", "text find", "300 ms"),
+    ("sort by any column, first time", "sort by", "500 ms"),
+    ("label one", "label one", "100 ms"),
+    ("label 10,000", "label 10,000", "2 s"),
+    ("undo 10,000", "undo 10,000", "2 s"),
+    ("search", "search by", "20 ms"),
+    ("search, four clients", "search, four", "150 a second"),
+    ("map in Chromium", "map in Chromium", "5 s, 30 pictures a second"),
+]
+"""What is measured, how the names of the figures begin, and what is asked for (the worst of them counts)."""
+_WARM = 4.0  # seconds in which the server prepares for what comes after the first page
 
 
 def make(path: Path, rows: int, size: int = SIZE) -> None:
@@ -177,6 +195,10 @@ class Server:
     def get(self, path: str, **values: Any) -> httpx.Response:
         return self.client.get(f"/api/v1/{path}", params=values).raise_for_status()
 
+    def get_bytes(self, path: str, **values: Any) -> httpx.Response:
+        accept = {"Accept": "application/octet-stream"}
+        return self.client.get(f"/api/v1/{path}", params=values, headers=accept).raise_for_status()
+
     def post(self, path: str, body: Any) -> httpx.Response:
         return self.client.post(f"/api/v1/{path}", json=body).raise_for_status()
 
@@ -187,13 +209,14 @@ class Server:
         self.log.close()
 
 
-def measure(path: Path, *, searches: bool) -> Iterator[dict[str, Any]]:
+def measure(path: Path, *, searches: bool, with_map: bool) -> Iterator[dict[str, Any]]:
     """Ask for everything that the page asks for, one after the other."""
     server = Server(path)
     try:
         answers = [server.client.get("/"), server.get("collection"), server.get("photos", limit=200)]
         first = time.perf_counter() - server.begun
         yield figures("start to the first page", [first], server.seconds(), server, 0.0)
+        time.sleep(_WARM)
         ids = server.get("ids").json()["ids"]
         rows = answers[1].json()["rows"]
         assert len(ids) == rows
@@ -210,6 +233,7 @@ def measure(path: Path, *, searches: bool) -> Iterator[dict[str, Any]]:
             time.sleep(settle)
             yield figures(what, taken, (server.seconds() - cpu) / times, server, before) | {"bytes": size}
 
+        yield from timed("the smallest answer", lambda n: server.get("failures", limit=1), 50)
         yield from timed("one image", lambda n: server.get(f"photos/{ids[n * 7]}"), 20)
         yield from timed("a page of 200", lambda n: server.get("photos", offset=200 * n), 20)
         kinds = [f"Genus{n // 4} species{n}" for n in range(40)]
@@ -242,13 +266,20 @@ def measure(path: Path, *, searches: bool) -> Iterator[dict[str, Any]]:
             yield from timed(f"sort by {column}, descending", functools.partial(listed, order=f"-{column}"), 1)
         for column in ("species", "notes", "weight"):
             yield from timed(f"values of {column}", functools.partial(counted, column=column), 3)
-        yield from timed("ids of all", lambda n: server.get("ids"), 3)
-        yield from timed("ids of all, sorted", lambda n: server.get("ids", order="species"), 3)
+        yield from timed("ids of all as JSON", lambda n: server.get("ids"), 3)
+        yield from timed("ids of all", lambda n: server.get_bytes("ids"), 3)
+        yield from timed("ids of all, sorted", lambda n: server.get_bytes("ids", order="species"), 3)
         yield from timed("map points", lambda n: server.get("map/points"), 1)
-        yield from timed("map ids", lambda n: server.get("map/ids"), 1)
-        yield from timed("map column", lambda n: server.get("map/column/species"), 1)
+        yield from timed("map ids", lambda n: server.get_bytes("map/ids"), 1)
+        yield from timed("map column", lambda n: server.get_bytes("map/column/species"), 1)
+        yield from timed("map column of numbers", lambda n: server.get_bytes("map/column/weight"), 1)
+        if with_map:
+            cpu, before = server.seconds(), server.memory("VmRSS")
+            seen = map_times(str(server.client.base_url))
+            what = f"map in Chromium ({seen.by})"
+            yield figures(what, [seen.seconds], server.seconds() - cpu, server, before) | {"frames": seen.frames}
         if searches:
-            yield from timed("search", lambda n: server.post("search", {"ids": [ids[n * 31]], "k": 50}), 20)
+            yield from timed("search by an image", lambda n: server.post("search", {"ids": [ids[n * 31]], "k": 50}), 20)
             yield from searched_by_four(server, ids)
         some = [str(each) for each in np.random.default_rng(9).choice(ids, 10_000, replace=False)]
         settle = 5.0
@@ -315,11 +346,35 @@ def figures(what: str, taken: list[float], cpu: float, server: Server, before: f
 def row(each: dict[str, Any]) -> str:
     """A row of the table."""
     more = f", {each['rate']:.0f} a second" if "rate" in each else ""
+    more += f", {each['frames']:.0f} pictures a second" if "frames" in each else ""
     size = f"{each['bytes'] / 1e6:.2f}" if "bytes" in each else ""
     return (
         f"| {each['what']}{more} | {each['median_ms']:,.1f} | {each['most_ms']:,.1f} | {each['cpu_ms']:,.1f} | {size} "
         f"| {each['before_mb']:,.0f} | {each['after_mb']:,.0f} | {each['peak_mb']:,.0f} |"
     )
+
+
+def judged(done: list[dict[str, Any]]) -> Iterator[str]:
+    """The rows of the table of what is asked for at a million rows; the worst of those that an aim is for."""
+    yield "| | asked | measured |"
+    yield "|---|---|---|"
+    for what, begins, asked in ASKED:
+        some = [each for each in done if each["what"].startswith(begins)]
+        if some:
+            worst = max(some, key=lambda each: float(each["median_ms"]))
+            value = (
+                f"{worst['median_ms']:,.1f} ms" if worst["median_ms"] < 2000 else f"{worst['median_ms'] / 1e3:.1f} s"
+            )
+            value += f", {worst['peak_mb']:,.0f} MB" if what.startswith("start") else ""
+            value += f", {worst['rate']:.0f} a second" if "rate" in worst else ""
+            value += f", {worst['frames']:.0f} pictures a second" if "frames" in worst else ""
+            yield f"| {what} | {asked} | {value} |"
+    labelling = [each for each in done if "label" in each["what"] or "fold" in each["what"] or "undo" in each["what"]]
+    if labelling:
+        before, after = labelling[0]["before_mb"], labelling[-1]["after_mb"]
+        peak = max(each["peak_mb"] for each in labelling)
+        value = f"{after - before:+,.0f} MB, peak {peak - before:+,.0f}"
+        yield f"| memory after labelling and undoing | within 200 MB | {value} |"
 
 
 def main() -> None:
@@ -329,6 +384,7 @@ def main() -> None:
     parser.add_argument("--collection", type=Path, help="where they are kept (default: in the working folder)")
     parser.add_argument("--only-make", action="store_true", help="make the rows, and ask nothing")
     parser.add_argument("--no-search", action="store_true", help="leave searching out")
+    parser.add_argument("--map", action="store_true", help="open the page's map in Chromium as well")
     options = parser.parse_args()
     kept = options.collection or WORK / f"server-{options.rows}.birder"
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -341,9 +397,10 @@ def main() -> None:
         print("| | median, ms | most, ms | processor, ms | MB | resident before, MB | after, MB | peak, MB |")
         print("|---|---|---|---|---|---|---|---|")
         done = []
-        for each in measure(copy, searches=not options.no_search):
+        for each in measure(copy, searches=not options.no_search, with_map=options.map):
             done.append(each)
             print(row(each), flush=True)
+        print("", *judged(done), sep="\n")
         kept.with_suffix(".json").write_text(json.dumps(done, indent=1))
     finally:
         shutil.rmtree(copy)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from birder.analysis.agreement import Agreement
     from birder.analysis.projection import MapPoints
     from birder.analysis.stats import ColumnStats, Stats, ValueCount
+    from birder.collection.accepting import Accepted
     from birder.collection.api import (
         Collection,
         ImportReport,
@@ -135,6 +136,7 @@ _HOMES = {
     ],
     "birder.collection.index": ["IndexStatus"],
     "birder.collection.journal": ["Change"],
+    "birder.collection.accepting": ["Accepted"],
     "birder.collection.labels": ["HistoryPage", "PastAct", "Undone"],
     "birder.collection.maintenance": ["Tidied"],
     "birder.collection.relocate": ["Relocated"],
@@ -203,6 +205,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Accepted",
     "Activity",
     "Adapted",
     "Agreement",

@@ -1,6 +1,18 @@
-"""`python -m birder`: the command line."""
+"""`python -m birder`, and the command `birder`: the command line, and Ctrl-C while it is still being loaded."""
 
-from birder.cli import run
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from birder.cli import run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("birder: interrupted\n")
+        sys.exit(130)
+
 
 if __name__ == "__main__":
-    run()
+    main()

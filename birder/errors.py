@@ -128,7 +128,7 @@ class MissingExtraError(BirderError, ImportError):
     """
 
     def __init__(self, extra: str, what: str) -> None:
-        super().__init__(f'{what} needs an optional dependency: pip install "birder[{extra}]"')
+        super().__init__(f"{what} needs an optional dependency: {install_extra(extra)}")
         self.extra = extra
         self.what = what
 
@@ -150,11 +150,25 @@ class MissingPackageError(BirderError, ImportError):
         self.what = what
 
 
+def install_extra(extra: str) -> str:
+    """What installs an extra, for messages; documents say the same.
+
+    On the package index the name birder is that of another package, so it is installed from where this one came from.
+    """
+    return f'pip install ".[{extra}]" in Birder\'s repository, or pip install "WHEEL[{extra}]" with its wheel'
+
+
+def listed(names: Sequence[str], most: int = 40) -> str:
+    """Names for a message: "a, b, c", or the first of very many and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Build the error for an unknown name, with the closest known ones (all of them where none is close)."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(names) or 'none'}."
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {listed(names) or 'none'}."
     return UnknownNameError(f"Unknown {kind} {name!r}. {hint}")
 
 

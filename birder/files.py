@@ -18,6 +18,16 @@ DRAFT_ENDING = ".part"
 """How the names of drafts end; one that is left over belonged to a process that was killed."""
 
 
+def at_home(path: str | Path) -> Path:
+    """The path, in the user's folder where it is ~ or begins with ~/.
+
+    LanceDB and pyarrow understand these paths so, Python's own functions do not: left as it is, what both write would
+    lie in two places.
+    """
+    path = Path(path)
+    return Path.home().joinpath(*path.parts[1:]) if path.parts[:1] == ("~",) else path
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path, *, force: bool = True, durable: bool = False) -> Iterator[Path]:
     """Yield the path of a draft beside `path`, and move the draft there at the end of the block.
@@ -43,7 +53,7 @@ def replacing(path: str | Path, *, force: bool = True, durable: bool = False) ->
     WriteError
         The file cannot be written. An `OSError` about another file, which the block may read, is passed on as it is.
     """
-    path = Path(path)
+    path = at_home(path)
     draft = _beside(path)
     try:
         with write_errors(path, draft):
@@ -93,7 +103,7 @@ def replacing_folder(folder: str | Path, *, force: bool = True) -> Iterator[Path
     WriteError
         The folder cannot be written; see `replacing`.
     """
-    folder = Path(folder)
+    folder = at_home(folder)
     draft = _beside(folder)
     try:
         with write_errors(folder, draft):
@@ -114,6 +124,16 @@ def replacing_folder(folder: str | Path, *, force: bool = True) -> Iterator[Path
                 file.replace(folder / file.name)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise `WriteError` unless a file or folder of this name could be made: before the work, not after it."""
+    path = Path(path)
+    above = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if above != path and not above.is_dir():
+        raise write_error(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(above, os.W_OK):
+        raise write_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def flush(file: str | Path) -> None:
@@ -172,8 +192,9 @@ def write_errors(path: Path, draft: Path) -> Iterator[None]:
     except BirderError:
         raise
     except OSError as error:
-        if isinstance(error.filename, str | Path):
-            named = Path(error.filename)
-            if named not in (path, draft, *path.parents) and draft not in named.parents:
-                raise
+        # Of a copy that failed halfway, the system names both files, first the one that was read.
+        names = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, str | Path)]
+        ours = [name in (path, draft, *path.parents) or draft in name.parents for name in names]
+        if names and not any(ours):
+            raise
         raise write_error(path, error) from error

@@ -56,6 +56,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
             "Suggestions",
             "Suggestion",
             "Change",
+            "Accepted",
             "Undone",
             "HistoryPage",
             "PastAct",

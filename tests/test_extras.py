@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from birder.errors import MissingExtraError
+from birder.errors import MissingExtraError, install_extra
 from birder.extras import EXTRAS, need
 from tests.cli.running import Session
 
@@ -30,7 +30,7 @@ def test_extras_table_names_the_extras_of_the_package() -> None:
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_missing_extra_is_named_with_its_command(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, EXTRAS[extra][-1], None)
-    with pytest.raises(MissingExtraError, match=rf'^Doing it needs .*: pip install "birder\[{extra}\]"$') as caught:
+    with pytest.raises(MissingExtraError, match=rf'^Doing it needs .*: pip install "\.\[{extra}\]" in ') as caught:
         need(extra, "Doing it")
     assert caught.value.extra == extra
 
@@ -53,5 +53,14 @@ def test_core_commands_run_without_any_extra(tmp_path: Path, photos: Path) -> No
     for arguments in commands:
         without.run(*arguments)
     for command, extra in (("serve", "serve"), ("map", "map")):
-        assert f'pip install "birder[{extra}]"' in without.run(command, collection, code=2).stderr
+        assert f'pip install ".[{extra}]"' in without.run(command, collection, code=2).stderr
     without.close()
+
+
+def test_documents_install_extras_as_the_messages_do() -> None:
+    """By the name birder, pip would install another package, which holds it on the index."""
+    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]:
+        said = re.findall(r'pip install "[^"]*\[(\w+)\]"', page.read_text("utf-8"))
+        for extra in said:
+            command = install_extra(extra).partition(" in ")[0]
+            assert command in page.read_text("utf-8"), page.name

@@ -60,7 +60,16 @@ ROOMS: list[tuple[str, ...]] = [
     ("birder.registry",),
     ("birder.net",),
     ("birder.taxonomy",),
-    ("birder.errors", "birder.version", "birder.extras", "birder.files", "birder.vectors", "birder.words"),
+    (
+        "birder.errors",
+        "birder.version",
+        "birder.extras",
+        "birder.files",
+        "birder.many_objects",
+        "birder.faiss_threads",
+        "birder.vectors",
+        "birder.words",
+    ),
 ]
 """From top to bottom; modules of one line may import one another."""
 STORES = {"lancedb", "lance"}

@@ -1,22 +1,25 @@
 """Duplicates: images with the same content, and images that look nearly the same.
 
-Similar means a cosine of the embeddings at or above a threshold. All pairs are compared exactly: first by an upper
-bound of the cosine from few dimensions, then, where it reaches the threshold, by the embeddings.
+Similar means a cosine of the embeddings at or above a threshold. Up to 200,000 images, all pairs are compared exactly:
+first by an upper bound of the cosine from few dimensions, then, where it reaches the threshold, by the embeddings. Of
+more, each is compared with those that a graph of neighbours proposes, which may miss some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from birder.analysis.approximate import near_pairs, some_of
 from birder.analysis.neighbours import Vectors, blocks_of, principal
-from birder.collection.filter import Filter
+from birder.collection.filter import Filter, as_filter
 from birder.collection.storage import Storage
-from birder.collection.vectors import unit_vectors
 from birder.errors import ConfigError
+from birder.vectors import room, unit
 
 THRESHOLD = 0.97
 """The default cosine at which images count as similar; docs/explore.md explains the choice."""
@@ -27,7 +30,8 @@ SIMILAR = "similar"
 _DIRECTIONS = 64
 _ROUNDING = 1e-5  # of float32 sums: what may reach the threshold is looked at
 _PAIRS = 4_000_000  # pairs compared at once
-_MANY = 200_000_000  # pairs that fit nowhere
+_ALL_PAIRS = 200_000  # images of which all pairs are compared
+_FIRSTS, _REST = 256, 65_536  # images that may begin groups, and others that are compared with them, at once
 _Pairs = npt.NDArray[np.int64]
 
 
@@ -50,23 +54,41 @@ class Group:
     photos: tuple[Photo, ...]
 
 
+class Found(NamedTuple):
+    """What was found.
+
+    Attributes
+    ----------
+    groups
+        Those of the same content first, then the similar ones; large groups first, and by uri. An image may be in one
+        group of each kind.
+    by_graph
+        Whether a graph of neighbours proposed which images were compared, so that some pairs may be missing.
+    """
+
+    groups: list[Group]
+    by_graph: bool
+
+
 def find_duplicates(
     collection: Storage,
     *,
     threshold: float = THRESHOLD,
     where: str | Filter | None = None,
     progress: Callable[[float], None] | None = None,
-) -> list[Group]:
+) -> Found:
     """Find images that a collection has more than once.
 
-    Two images are in one group of the kind "similar" if a chain of pairs at or above the threshold joins them; so
-    the first and the last of a series may be less alike than that. Files with the same content stand in for each
-    other: of them, the first by uri takes part in the groups of similar ones.
+    A group of the kind "similar" is made around its largest image: all others are at least as similar to it as the
+    threshold. The largest image that is in no group yet takes all that are left and similar to it; among images of one
+    size, the first by uri. Files with the same content stand in for each other: of them, the first by uri takes part in
+    the groups of similar ones.
 
     Parameters
     ----------
     collection
-        The collection. The embeddings are held in memory as float32, 4 bytes a number.
+        The collection. Of up to 200,000 images, the embeddings are held in memory as float32, 4 bytes a number; of
+        more, some 2 kB an image.
     threshold
         The minimum cosine of similar images, in (0, 1].
     where
@@ -74,48 +96,65 @@ def find_duplicates(
     progress
         Called with the share of pairs compared so far.
 
-    Returns
-    -------
-    The groups: those of the same content first, then the similar ones; large groups first, and by uri. An image
-    may be in one group of each kind.
-
     Raises
     ------
     ConfigError
-        The threshold is outside (0, 1], or so low that there are too many pairs to list.
+        The threshold is outside (0, 1].
     FilterError
         The filter cannot be used.
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"The threshold must be above 0 and at most 1, not {threshold}; the default is {THRESHOLD}.")
-    table, vectors = unit_vectors(collection, ["id", "uri", "sha256", "width", "height"], where=where)
+    rows = collection.snapshot()
+    chosen = as_filter(where, rows.columns)
+    table = rows.to_table(["id", "uri", "sha256", "width", "height"], chosen)
     ids, uris = table["id"].to_pylist(), table["uri"].to_pylist()
+    widths, heights = table["width"].to_pylist(), table["height"].to_pylist()
     contents = table["sha256"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     by_uri = np.array(sorted(range(len(uris)), key=uris.__getitem__), np.int64)
     different = np.sort(by_uri[np.unique(contents[by_uri], return_index=True)[1]])
-    once = vectors if len(different) == len(vectors) else vectors[different]
-    pairs = different[similar_pairs(once, threshold, progress)]
-    widths, heights = table["width"].to_pylist(), table["height"].to_pylist()
 
-    def group(kind: str, rows: npt.NDArray[np.int64]) -> Group:
-        by_size = sorted(rows.tolist(), key=lambda row: (-(widths[row] or 0) * (heights[row] or 0), uris[row]))
-        cosines = np.clip(vectors[by_size] @ vectors[by_size[0]], -1, 1).tolist()
-        cosines[0] = 1.0
-        return Group(
-            kind,
-            tuple(
-                Photo(ids[row], uris[row], widths[row], heights[row], 1.0 if kind == SAME else cosine)
-                for row, cosine in zip(by_size, cosines, strict=True)
-            ),
-        )
+    def stream() -> Iterator[Vectors]:
+        for _, embeddings in rows.embedding_batches(("id",), chosen):
+            yield unit(embeddings)
 
-    same = [group(SAME, rows) for rows in _grouped(contents)]
-    similar = [group(SIMILAR, rows) for rows in _grouped(_components(len(vectors), pairs))]
-    return [*sorted(same, key=_large_first), *sorted(similar, key=_large_first)]
+    def of_different() -> Iterable[Vectors]:
+        return some_of(stream(), different)
+
+    by_graph = len(different) > _ALL_PAIRS
+    if by_graph:
+        pairs = near_pairs(of_different, len(different), threshold, progress)
+        involved = np.unique(pairs)
+        vectors = _gathered(of_different(), involved, collection.model.embedding_size)
+        numbers = _components_of_pairs(vectors, np.searchsorted(involved, pairs), threshold)
+        involved = different[involved]
+    else:
+        vectors, involved = _gathered(of_different(), None, collection.model.embedding_size, len(different)), different
+        numbers = similar_components(vectors, threshold, progress)
+
+    def key(row: int) -> tuple[int, str]:
+        return -(widths[row] or 0) * (heights[row] or 0), uris[row]
+
+    def group(kind: str, rows: Sequence[int], cosines: Sequence[float]) -> Group:
+        photos = zip(rows, cosines, strict=True)
+        return Group(kind, tuple(Photo(ids[row], uris[row], widths[row], heights[row], like) for row, like in photos))
+
+    same = [group(SAME, sorted(rows.tolist(), key=key), [1.0] * len(rows)) for rows in _grouped(contents)]
+    similar = []
+    for joined in _grouped(numbers):
+        order = np.array(sorted(joined.tolist(), key=lambda place: key(int(involved[place]))), np.int64)
+        for members, cosines in around_representatives(vectors[order], threshold):
+            similar.append(group(SIMILAR, involved[order[members]].tolist(), cosines.tolist()))
+    return Found([*sorted(same, key=_large_first), *sorted(similar, key=_large_first)], by_graph)
 
 
-def similar_pairs(vectors: Vectors, threshold: float, progress: Callable[[float], None] | None = None) -> _Pairs:
-    """All pairs of unit vectors whose cosine is at least a threshold.
+def around_representatives(
+    vectors: Vectors, threshold: float
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """Groups of unit vectors, each around its first: the others' cosines with it are at least a threshold.
+
+    In the order of the vectors, each that is in no group yet is the first of one, and takes all later ones that are in
+    no group and similar enough.
 
     Parameters
     ----------
@@ -123,34 +162,57 @@ def similar_pairs(vectors: Vectors, threshold: float, progress: Callable[[float]
         (N, D) float32, each of length 1 (or 0).
     threshold
         The least cosine.
-    progress
-        Called with the share of pairs compared so far.
 
-    Returns
-    -------
-    (P, 2) int64: indices of both, the smaller first.
-
-    Raises
+    Yields
     ------
-    ConfigError
-        There are more than 200,000,000.
+    The members of a group of two or more, ascending, and their cosines with the first, whose own is 1.
     """
-    found, count = [np.empty((0, 2), np.int64)], 0
-    for left, right, compared in _candidates(_most(vectors), threshold - _ROUNDING):
-        for start in range(0, len(left), _PAIRS // max(vectors.shape[1], 1) + 1):
-            some = slice(start, start + _PAIRS // max(vectors.shape[1], 1) + 1)
-            cosines = np.einsum("nd,nd->n", vectors[left[some]], vectors[right[some]])
-            pairs = np.stack([left[some], right[some]], axis=1)[cosines >= threshold]
-            found.append(pairs)
-            count += len(pairs)
-        if count > _MANY:
-            raise ConfigError(
-                f"More than {_MANY:,} pairs have a cosine of {threshold} or more, too many to list. Use a "
-                f"higher threshold."
-            )
-        if progress is not None:
-            progress(compared)
-    return np.concatenate(found)
+    of, likeness = np.full(len(vectors), -1, np.int64), np.ones(len(vectors), np.float32)
+    left = np.arange(len(vectors))
+    while len(left):
+        block, rest = left[:_FIRSTS], left[_FIRSTS:]
+        similar = vectors[block] @ vectors[block].T
+        firsts = []
+        for place, row in enumerate(block.tolist()):
+            if of[row] >= 0:
+                continue
+            firsts.append(row)
+            own = np.flatnonzero((similar[place] >= threshold) & (of[block] < 0))
+            of[block[own]], likeness[block[own]] = row, similar[place, own]
+            of[row], likeness[row] = row, 1.0
+        known = vectors[firsts].T
+        for start in range(0, len(rest), _REST):
+            rows = rest[start : start + _REST]
+            cosines = vectors[rows] @ known
+            taken = (cosines >= threshold).any(axis=1)
+            which = (cosines[taken] >= threshold).argmax(axis=1)
+            of[rows[taken]] = np.array(firsts)[which]
+            likeness[rows[taken]] = np.take_along_axis(cosines[taken], which[:, None], axis=1)[:, 0]
+        left = rest[of[rest] < 0]
+    for members in _grouped(of):
+        yield members, np.clip(likeness[members], -1, 1)
+
+
+def _gathered(stream: Iterable[Vectors], chosen: npt.NDArray[np.int64] | None, width: int, rows: int = 0) -> Vectors:
+    """The chosen rows of a stream, or all; above 1 GB of chosen ones in a temporary file."""
+    found = np.empty((rows, width), np.float32) if chosen is None else room(len(chosen), width)
+    done = 0
+    for part in stream if chosen is None else some_of(stream, chosen):
+        found[done : done + len(part)] = part
+        done += len(part)
+    return found
+
+
+def _components_of_pairs(vectors: Vectors, pairs: _Pairs, threshold: float) -> npt.NDArray[np.int64]:
+    """Which vectors are joined by a chain of those of some pairs whose cosine is at least a threshold."""
+    similar = np.zeros(len(pairs), bool)
+    step = _PAIRS // max(vectors.shape[1], 1) + 1
+    for start in range(0, len(pairs), step):
+        some = pairs[start : start + step]
+        similar[start : start + step] = (
+            np.einsum("nd,nd->n", vectors[some[:, 0]], vectors[some[:, 1]]) >= threshold - _ROUNDING
+        )
+    return _components(len(vectors), pairs[similar])
 
 
 def similar_components(
@@ -158,8 +220,8 @@ def similar_components(
 ) -> npt.NDArray[np.int64]:
     """Which unit vectors are joined by a chain of pairs whose cosine is at least a threshold.
 
-    Unlike `similar_pairs`, it keeps no pairs, and does not look at those that are joined already: thousands of images
-    that look the same cost no more than others. Beside the vectors it takes some 700 MB at most.
+    It keeps no pairs, and does not look at those that are joined already: thousands of images that look the same cost
+    no more than others. Beside the vectors it takes some 700 MB at most.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import isqrt
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,13 +38,21 @@ def principal(vectors: Vectors, size: int) -> Vectors:
     -------
     (N, size) float32; the direction with the most first. Of each, the sign is that of its largest part.
     """
-    moments = np.zeros((vectors.shape[1],) * 2)
-    for start in range(0, len(vectors), 8192):
-        part = vectors[start : start + 8192]
-        moments += part.T @ part
+    blocks = (vectors[start : start + 8192] for start in range(0, len(vectors), 8192))
+    return (vectors @ axes_of(blocks, size)).astype(np.float32, copy=False)
+
+
+def axes_of(vectors: Iterable[Vectors], size: int) -> Vectors:
+    """The `size` principal directions of vectors that come (B, D) at a time, float32 (D, size); see `principal`."""
+    moments: npt.NDArray[np.float64] | None = None
+    for part in vectors:
+        products = (part.T @ part).astype(np.float64)
+        moments = products if moments is None else moments + products
+    assert moments is not None
     directions = np.linalg.eigh(moments)[1][:, ::-1][:, :size]
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
-    return (vectors @ (directions * np.where(largest < 0, -1, 1)).astype(np.float32)).astype(np.float32, copy=False)
+    axes: Vectors = (directions * np.where(largest < 0, -1, 1)).astype(np.float32)
+    return axes
 
 
 def blocks_of(rows: int) -> Iterator[slice]:

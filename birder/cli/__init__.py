@@ -9,6 +9,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -52,6 +53,7 @@ from birder.cli.tidy import tidy
 from birder.cli.train import train
 from birder.cli.train_clip import train_clip
 from birder.cli.train_detector import train_detector
+from birder.files import at_home
 
 _COLUMNS = shutil.get_terminal_size().columns
 _IS_NARROW = _COLUMNS < 60  # then boxes around help would cut words off
@@ -71,7 +73,29 @@ class _Context(_TyperContext):  # type: ignore[misc]
 
 
 class _Command(TyperCommand):
+    """A command; of what it is given, a path that begins with ~/ is one in the user's folder, wherever it stands.
+
+    The shell leaves the ~ of --to='~/x.csv' and of a path in quotes as it is.
+    """
+
     context_class = _Context
+
+    def get_params(self, ctx: Any) -> Any:
+        params = super().get_params(ctx)
+        for each in params:
+            if getattr(each, "is_flag", False):
+                each.metavar = ""  # typer would show <bool>, as if a flag took a value
+        return params
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            ctx.params[name] = [*map(_whole_path, value)] if isinstance(value, list | tuple) else _whole_path(value)
+        return rest
+
+
+def _whole_path(value: Any) -> Any:
+    return type(value)(at_home(value)) if isinstance(value, str | Path) and str(value).startswith("~") else value
 
 
 class _Commands(TyperGroup):

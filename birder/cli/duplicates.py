@@ -26,7 +26,7 @@ def duplicates(
 ) -> None:
     """Find images with the same content, and ones whose embeddings are nearly the same.
 
-    The first of a group is its largest image; `similarity` is the cosine to it.
+    The first of a group is its largest image; `similarity` is the cosine to it, at least the threshold for all of them.
 
     For example:
 
@@ -37,6 +37,7 @@ def duplicates(
 
     import birder
     from birder.analysis.duplicates import SAME
+    from birder.collection.results import BY_GRAPH
 
     limit = {} if threshold is None else {"threshold": threshold}
     found = birder.open_collection(collection).duplicates(where=where, progress=stage_progress(), **limit)
@@ -59,3 +60,5 @@ def duplicates(
         f"{counted(same, 'group')} of the same content ({extra:,} more than needed), "
         f"{counted(len(found) - same, 'group')} with a cosine of {found.threshold:g} or more."
     )
+    if found.by_graph:
+        note(BY_GRAPH)

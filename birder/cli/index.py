@@ -29,7 +29,7 @@ def index(
 ) -> None:
     """Build the index of a collection's embeddings, and those of the columns that filters use; existing ones anew.
 
-    Collections of 50,000 rows and more get it automatically. Without an index, a search compares all rows.
+    Collections of 20,000 rows and more get it automatically. Without an index, a search compares all rows.
 
     For example:
 

@@ -53,9 +53,10 @@ def map_(
         return
     made = points.made
     reduced = f", {made['directions']} principal directions" if made["directions"] else ""
+    laid_out = f", {made['laid_out']:,} images laid out and the others placed by them" if "laid_out" in made else ""
     note(
         f"{collection}: a map of {counted(len(points.ids), 'image')} (UMAP {made['umap']}, cosine, "
-        f"{made['neighbours']} neighbours{reduced}, seed {made['seed']})."
+        f"{made['neighbours']} neighbours{reduced}{laid_out}, seed {made['seed']})."
     )
     if points.missing:
         note(

@@ -16,6 +16,9 @@ from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 import typer
 
 from birder.errors import file_exists
+from birder.files import check_writable
+
+_SPREADSHEETS = ("xlsx", "xlsm", "xls", "ods")
 
 
 class Format(StrEnum):
@@ -114,28 +117,38 @@ def format_of(format: str | None, to: Path | None, *, page: bool = False, drawn:
     drawn
         Endings of files that the command draws itself, for the message.
     """
+    told = "" if to is None else to.suffix.lower().removeprefix(".")
+    if told in _SPREADSHEETS:
+        wrong_use(f"{to} would be a spreadsheet, which Birder does not write: use .csv, which spreadsheets open.")
     if format is None:
         if to is None:
             return Format.table
-        format = to.suffix.lower().removeprefix(".")
+        format = told
         endings = [".csv", ".json", ".parquet", *([".html"] if page else [])]
         if f".{format}" not in endings:
             wrong_use(f"{to} has no known extension: use {', '.join([*drawn, *endings])}, or give a --format.")
+    elif told in set(Format) - {format}:
+        wrong_use(f"{to} ends like {told}, but --format is {format}: leave out --format, or name it .{format}.")
     elif format in (Format.parquet, Format.html) and to is None:
         wrong_use(f"--format {format} needs a file: --to FILE.{format}")
     return Format(format)
 
 
 def check_to(to: Path | None, force: bool) -> None:
-    """Refuse a destination that exists, before any work is done for it.
+    """Refuse a destination that exists or cannot be written, before any work is done for it.
 
     Raises
     ------
     FileExistsError
         There is such a file, and `force` is not set.
+    WriteError
+        No file can be made there.
     """
-    if to is not None and not force and to.exists():
+    if to is None:
+        return
+    if not force and to.exists():
         raise file_exists(to)
+    check_writable(to)
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -114,8 +114,20 @@ def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
 
 
 def _json(rows: Sequence[Row]) -> str:
-    text = json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2, ensure_ascii=False) + "\n"
-    return _CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _escaped(json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
+    return _CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def write_value(value: Mapping[str, Any], to: Path | None = None) -> None:
+    """Write what is no row but one nested value, as JSON, to standard output or to a file."""
+    text = _escaped(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    if to is None:
+        sys.stdout.write(text)
+    else:
+        write_file(to, text.encode("utf-8", "surrogateescape"))
 
 
 def _print_table(rows: Sequence[Row], title: str | None) -> None:
@@ -133,11 +145,15 @@ def _print_table(rows: Sequence[Row], title: str | None) -> None:
         pad_edge=False,
         header_style="bold",
     )
-    for column in _columns(rows):
+    columns = _columns(rows)
+    for column in columns:
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
-        table.add_column(Text(one_line(column)), justify="right" if numeric else "left", overflow="fold")
+        # Of names and their values, the names are not broken.
+        is_name = column == columns[0] and len(columns) == 2 and max(len(_cell(row.get(column))) for row in rows) < 30
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(Text(one_line(column)), justify=justify, overflow="fold", no_wrap=is_name)
     for row in rows:
-        table.add_row(*(Text(one_line(_cell(row.get(column)))) for column in _columns(rows)))
+        table.add_row(*(Text(one_line(_cell(row.get(column)))) for column in columns))
     # A pipe has no width: let the longest line decide instead of folding at 80 characters.
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
     console.print(table)

@@ -104,7 +104,8 @@ def tell_search(found: SearchResults, collection: Path) -> None:
     for each in found.notes:
         note(f"birder: {each}")
     if found.matching is None:
-        note(f"Searched {counted(found.searched, 'row')} of {collection} with {found.model}.")
+        how = "" if found.exact else ", by the index (--exact compares all)"
+        note(f"Searched {counted(found.searched, 'row')} of {collection} with {found.model}{how}.")
     else:
         more = "" if found.matching <= len(found) else f"; the first {len(found):,} are shown, -k shows more"
         note(

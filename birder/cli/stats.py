@@ -12,7 +12,7 @@ import typer
 
 from birder.cli import options
 from birder.cli.options import Format
-from birder.cli.output import note, write_rows
+from birder.cli.output import note, say, write_rows, write_value
 from birder.words import counted
 
 if TYPE_CHECKING:
@@ -70,16 +70,21 @@ def stats(
             rows = rows[:_LISTED]
         show(rows)
     else:
-        _overview(opened, show, form, chart)
+        _overview(opened, show, form, rows_to, chart)
     if chart is not None:
         note(f"Wrote {chart}.")
 
 
-def _overview(opened: Collection, show: Show, form: Format, chart: Path | None) -> None:
+def _overview(opened: Collection, show: Show, form: Format, to: Path | None, chart: Path | None) -> None:
     from birder.analysis.stats import TAXA
 
     found = opened.stats(to=chart)
-    note(
+    if form is Format.json and chart is None:
+        write_value(asdict(found), to)
+        return
+    to_read = form is Format.table and to is None
+    tell = say if to_read else note
+    tell(
         f"{opened.path}: {counted(found.rows, 'row')} with "
         f"{counted(found.contents, 'different content')}, {counted(found.failures, 'failure')}; "
         f"{found.model}, {found.engine}, {found.precision}, {found.embedding_size:,}-dimensional embeddings."
@@ -94,9 +99,9 @@ def _overview(opened: Collection, show: Show, form: Format, chart: Path | None) 
     if form is not Format.table:
         return
     if columns and (empty := [each.column for each in found.columns if not each.filled]):
-        note(f"Empty: {', '.join(empty)}.")
+        say(f"Empty: {', '.join(empty)}.")
     for each in found.columns:
         if each.column in TAXA and each.filled:
             filled = [asdict(value) for value in opened.value_counts(each.column) if value.value is not None]
-            note(f"\n{each.column}, the most frequent of {len(filled):,}:")
+            say(f"\n{each.column}, the most frequent of {len(filled):,}:")
             show(filled[:5])

@@ -20,10 +20,11 @@ from birder.analysis.duplicates import THRESHOLD, find_duplicates
 from birder.analysis.projection import MapPoints, read_map
 from birder.analysis.sequences import summarise_sequences
 from birder.analysis.stats import Stats, ValueCount, stats, value_counts
+from birder.collection.accepting import Accepted, accept
 from birder.collection.backbone import with_backbone
 from birder.collection.backup import Backup, backup
 from birder.collection.detection import Empty
-from birder.collection.filter import Filter
+from birder.collection.filter import Filter, as_filter
 from birder.collection.index import IndexStatus, index_status, make_index
 from birder.collection.journal import Change
 from birder.collection.keys import ids_of_keys, ids_of_rows
@@ -65,6 +66,7 @@ from birder.collection.sequencing import (
 )
 from birder.collection.storage import Storage, exists
 from birder.errors import ConfigError, file_exists, unknown_name
+from birder.files import at_home
 from birder.formats.boxes import BoxFormat
 from birder.formats.camtrap import Project
 from birder.formats.export import export
@@ -115,6 +117,8 @@ class ImportReport:
         Rows that got a prediction; None for a file of embeddings.
     nameless, unknown
         Images in a file of predictions without one, and images that are not in the collection.
+    notes
+        Whether the model that was named made the embeddings, where images on this machine tell.
     """
 
     collection: Collection
@@ -126,6 +130,7 @@ class ImportReport:
     predicted: int | None = None
     nameless: int = 0
     unknown: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Collection:
@@ -395,7 +400,9 @@ class Collection:
             .mkv, .m4v); tables that name images (.csv, .parquet), shards (.tar, .parquet), Camtrap DP packages.
             None, with `retry_failed`: those that failed before.
         table
-            A CSV or Parquet file with more columns, joined by file_name; existing rows get them too.
+            A CSV or Parquet file with more columns, joined by file_name; existing rows get them too. Or one that
+            `export` wrote, edited: its rows are found by `uri`, else by `id`, with or without images; only what was
+            changed is written, labels by people stay, and Birder's own columns and predictions are not read.
         crops
             MegaDetector's results (JSON): embed each animal's box, not the image. `images` is then the one folder that
             its file names are relative to.
@@ -403,9 +410,9 @@ class Collection:
             Find animals, and embed each animal's box, not the image: True for the detector that is installed with
             Birder, or a registered name or ONNX file as for `birder.detect`. Each image is decoded once, at full size.
         empty
-            With `detect`, for an image without an animal: "keep" a row of the whole image, whose `category` is
-            "empty", "person" or "vehicle", so that an animal that the detector missed can still be found and labelled;
-            or "note" it among the failures ("no animal found") and embed nothing.
+            With `detect` or `crops`, for an image without an animal: "keep" a row of the whole image, whose `category`
+            is "empty", "person" or "vehicle", so that an animal that the detector missed can still be found and
+            labelled; or embed nothing, and with `detect` "note" it among the failures ("no animal found").
         min_confidence
             With `crops` or `detect`: the minimum confidence of a box.
         folder_labels
@@ -696,8 +703,9 @@ class Collection:
     ) -> Duplicates:
         """Find images with the same content, and ones whose embeddings are nearly the same.
 
-        All pairs are compared. Two images are in one group of the kind "similar" if a chain of pairs at or above the
-        threshold joins them.
+        A group of the kind "similar" is made around its largest image: all others are at least as similar to it as the
+        threshold. Up to 200,000 images, all pairs are compared; of more, each is compared with those that a graph of
+        neighbours proposes, which may miss some, and the result says so.
 
         Parameters
         ----------
@@ -715,7 +723,7 @@ class Collection:
         Raises
         ------
         ConfigError
-            The threshold is outside (0, 1], or so low that there are too many pairs to list.
+            The threshold is outside (0, 1].
 
         Examples
         --------
@@ -725,8 +733,8 @@ class Collection:
         """
         with stages_shown(progress) as show:
             tell = None if show is None else functools.partial(show, "comparing")
-            groups = find_duplicates(self._rows, threshold=threshold, where=where, progress=tell)
-        return Duplicates(tuple(groups), threshold, str(self.path))
+            groups, by_graph = find_duplicates(self._rows, threshold=threshold, where=where, progress=tell)
+        return Duplicates(tuple(groups), threshold, str(self.path), by_graph)
 
     # Names and labels
 
@@ -1304,6 +1312,38 @@ class Collection:
         """
         return give_label(self._storage, ids_of_rows(self._rows, rows), column, value, by=author)
 
+    def accept(
+        self,
+        predicted: str = "predicted_label",
+        *,
+        above: float,
+        where: str | Filter | None = None,
+        author: str | None = None,
+    ) -> Accepted:
+        """Accept predictions: they become labels of the author's, in one act that `undo` takes back.
+
+        Rows that a person or a table has given a value keep it; the name of a folder is replaced.
+
+        Parameters
+        ----------
+        predicted
+            The column with the predictions: "predicted_label" becomes `label`, "predicted_species" `species`.
+        above
+            The least score of a prediction that is accepted.
+        where
+            A filter: only these rows.
+        author
+            Who accepts.
+
+        Raises
+        ------
+        UnknownNameError
+            The collection has no such column.
+        ConfigError
+            It does not hold names that a model predicted.
+        """
+        return accept(self._storage, predicted, above=above, where=as_filter(where, self.columns), by=author)
+
     def undo(self, act: Change | Relocated | Shifted | str | None = None) -> Undone:
         """Undo an act of labelling; rows that have been changed since stay as they are.
 
@@ -1736,7 +1776,7 @@ class Collection:
     def index(self, columns: Sequence[str] = ()) -> IndexStatus:
         """Build the index of the embeddings and those of the columns that filters use, replacing existing ones.
 
-        Collections of 50,000 rows and more are indexed automatically. Without an index, all rows are compared.
+        Collections of 20,000 rows and more are indexed automatically. Without an index, all rows are compared.
 
         Parameters
         ----------
@@ -1880,7 +1920,7 @@ def create_collection(
     WeightsError
         The model cannot be loaded.
     """
-    path = Path(path)
+    path = at_home(path)
     if exists(path):
         raise file_exists(path, "birder.open_collection, which adds to it, or another folder")
     spec = encoder_spec(

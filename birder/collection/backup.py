@@ -25,6 +25,7 @@ from pathlib import Path
 from birder.collection.disk import connect, has_table, keeping_versions, storing
 from birder.collection.journal import FILE as JOURNAL
 from birder.collection.storage import Storage
+from birder.collection.vector_files import FOLDER
 from birder.collection.whole import BACKUP_RECORD, is_torn, manifests
 from birder.errors import CollectionError, FileExistsError
 from birder.files import DRAFT_ENDING, flush_folder, replacing
@@ -174,9 +175,10 @@ def _tables(path: Path) -> list[Path]:
 def _files(source: Path, taken: _Snapshot) -> Iterator[tuple[Path, int]]:
     """The files below the folders of a collection that are never changed, with their sizes in bytes.
 
-    They include all that the version of a table needs, and files of versions that are not copied.
+    They include all that the version of a table needs, and files of versions that are not copied; not what is derived
+    from the table to make searching fast.
     """
-    for folder in sorted(each for each in source.iterdir() if each.is_dir()):
+    for folder in sorted(each for each in source.iterdir() if each.is_dir() and each.name != FOLDER):
         is_table = folder.suffix == ".lance"
         if is_table and folder.stem not in taken.tables:
             continue

@@ -30,7 +30,7 @@ from birder.evaluation.benchmarks import benchmark, published_model
 from birder.evaluation.few_shot import VARIANTS, Variant
 from birder.pipeline.run import Progress, encoder_spec, run_embed
 from birder.sources import path_to_uri
-from birder.weights.hub import cache_folder
+from birder.weights.hub import cache_folder, writing_cache
 from birder.weights.resolve import resolve
 
 if TYPE_CHECKING:
@@ -179,7 +179,8 @@ def _kept(collection: str | Path | None, folder: BenchmarkFolder, model: str | P
         return
     told = "\n".join([folder.benchmark.name, os.fspath(folder.root.absolute()), str(model)])
     path = cache_folder() / "benchmarks" / f"{hashlib.sha256(os.fsencode(told)).hexdigest()[:16]}.birder"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing_cache():
+        path.parent.mkdir(parents=True, exist_ok=True)
     yield path
     shutil.rmtree(path, ignore_errors=True)  # kept if there was an error or Ctrl-C: the next run goes on there
 

@@ -17,6 +17,7 @@ from birder.collection.disk import connect, has_table, images_folder, open_image
 from birder.collection.filter import Filter, as_filter
 from birder.collection.inventory import COLUMNS, FAILURE_COLUMNS, Index, Shard, index_of, read_shards
 from birder.collection.journal import Journal
+from birder.collection.nearest import Nearest
 from birder.collection.reading import ROWS_IN_MEMORY, RowReader
 from birder.collection.schema import ModelCard
 from birder.errors import CollectionError
@@ -45,22 +46,31 @@ class Committed:
         self._failures = failures
         self._before: Table | None = None
         self._held = False
+        self._changes = 0  # times that the version of the rows may have changed
+        self._known: tuple[int, Table, int, pa.Schema] | None = None  # at which change, of what; version, and schema
         self.labelled = False
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
         """Names and Arrow types of the columns."""
-        return {column.name: column.type for column in self._table.schema}
+        return {column.name: column.type for column in self.schema}
 
     @property
     def schema(self) -> pa.Schema:
         """All columns, with the model's card in the metadata."""
-        return self._table.schema
+        return self._version_and_schema(self._table)[1]
 
     @property
     def version(self) -> int:
         """The number of the version of the rows, as of the last `see_latest`."""
-        return int(self._images.version)
+        return self._version_and_schema(self._images)[0]
+
+    def _version_and_schema(self, table: Table) -> tuple[int, pa.Schema]:
+        """Of the rows; LanceDB is not asked twice (0.1 ms each), unless this object is writing."""
+        known, changes = self._known, self._changes
+        if known is None or known[0] != changes or known[1] is not table or self._held:
+            known = self._known = changes, table, int(table.version), table.schema
+        return known[2], known[3]
 
     def newest_version(self) -> int:
         """The number of the newest version of the rows on the disk; what this object reads stays as it is."""
@@ -90,6 +100,7 @@ class Committed:
     def see_latest(self) -> None:
         """Reload what others have committed since."""
         self._images.checkout_latest()  # type: ignore[no-untyped-call]
+        self._changes += 1
         self._failures.checkout_latest()  # type: ignore[no-untyped-call]
 
     def count(self, where: str | Filter | None = None) -> int:
@@ -183,6 +194,11 @@ class Committed:
     def _async_rows(self) -> AsyncRows:
         """The rows, kept open for finding what is nearest."""
         return AsyncRows(images_folder(self.path))
+
+    @functools.cached_property
+    def _nearest(self) -> Nearest:
+        """What makes the nearest rows fast to find, kept open."""
+        return Nearest(self.path, self.model.embedding_size)
 
     @functools.cached_property
     def _newest(self) -> Table:

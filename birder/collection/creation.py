@@ -13,7 +13,7 @@ from birder.collection.disk import connect, disk_says, has_table, locked, make_t
 from birder.collection.flush import flushing
 from birder.collection.schema import FAILURES, NEEDED, ModelCard, check_table, image_fields
 from birder.errors import CollectionError, CollectionNotFoundError
-from birder.files import flush_folder
+from birder.files import at_home, flush_folder
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -24,7 +24,7 @@ _FORMAT = 1
 
 def exists(path: str | Path) -> bool:
     """Whether a folder contains a collection; one whose creation was interrupted does not count."""
-    return has_table(Path(path), "images")
+    return has_table(at_home(path), "images")
 
 
 def create_tables(path: Path, model: ModelCard) -> None:

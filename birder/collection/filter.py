@@ -280,6 +280,8 @@ def _column_of(node: exp.Column, types: Mapping[str, pa.DataType]) -> str | None
             return None
     close = difflib.get_close_matches(name, list(types), n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(types)}."
+    if name.lower() in ("file", "path") and "uri" in types:  # as tables show it
+        hint = "An image's path is in the column uri, percent-encoded but for plain letters and digits: 'K%C3%B6ln'."
     text = f" Text stands in single quotation marks: {quoted(name[:60])}." if is_quoted else ""
     raise _invalid(f"unknown column {name[:60]!r}. {hint}{text}"[:900])
 

@@ -1,15 +1,15 @@
 """The indexes of a collection: they make searching and filtering a million embeddings fast.
 
-An index is optional: rows that it does not cover yet are compared one by one, and so are all rows if it cannot be read.
+Columns have indexes of LanceDB; embeddings have files beside the table (`birder.collection.vector_files`). Both are
+optional: rows that they do not cover yet are looked at one by one, and so are all rows without them.
 """
 
 from __future__ import annotations
 
-import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,30 +17,35 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.disk import optimize, storing
+from birder.collection.disk import images_folder, optimize, storing
 from birder.collection.filter import Filter, filter_errors
+from birder.collection.manifest import Fragment, column_files, fragments
+from birder.collection.row_files import in_order
 from birder.collection.storage import Storage
+from birder.collection.vector_files import (
+    FOLDER,
+    GONE,
+    Addresses,
+    VectorFiles,
+    live_addresses,
+    open_files,
+    row_addresses,
+    write_files,
+)
 from birder.errors import CollectionError, unknown_name
-from birder.files import replacing
 from birder.sources import RESERVED
+from birder.vectors import unit
 
-AUTOMATIC = 50_000
-"""Rows from which a collection is indexed automatically: comparing all of them takes about 0.2 s."""
-PROBES = 60
-"""Partitions of the index that a search reads. Of the 244 of 1,000,000 rows (benchmarks/search.py), which begin at
-random: recall@10 0.948 to 0.957 with 50 in several indexes, 0.961 with 60 in the worst of them, for 6 % more time."""
-_UNINDEXED = 5_000  # rows that every search compares one by one before they are added to the index
-_GROWN = 4  # times the rows that the partitions were made for, until they are rebuilt
+AUTOMATIC = 20_000
+"""Rows from which a collection is indexed automatically: LanceDB compares so many in about 0.1 s."""
+_UNINDEXED = 5_000  # rows that filters look at one by one before they are added to the indexes of columns
 _MANY_VALUES = 1_000  # a bitmap for each value up to here, a tree for more
-_ENOUGH_BITS = 256
-_REFINED = 4  # rows compared exactly for each that is wanted; more where fewer bits stand for each row
-_MEMORY = "index.json"
 _LEFT_OUT = RESERVED - {"id", "uri"}
 
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What was done: rows in the vector index, the columns with an index of their own and its kind, seconds taken."""
+    """What was done: rows whose embeddings are indexed, columns with an index and its kind, seconds taken."""
 
     rows: int
     columns: dict[str, str]
@@ -56,9 +61,10 @@ class IndexStatus:
     rows
         Rows of the collection.
     kind, indexed
-        The vector index, and the rows that it has; None if there is none.
+        How embeddings are compared ("HNSW", or "float16" without a graph), and the rows that the files beside the table
+        have; None if there are none.
     trained_on
-        The number of rows when its partitions were made.
+        The number of rows when the graph was built.
     columns
         Columns with an index: its kind, and the rows that it has.
     """
@@ -92,29 +98,29 @@ def make_index(collection: Storage, *, columns: Sequence[str] = ()) -> IndexRepo
 
 
 def ensure_index(collection: Storage) -> IndexReport | None:
-    """Make the index of a collection that has become large, or bring it up to date; within `writing` only.
+    """Make the indexes of a collection that has become large, or bring them up to date; within `writing` only.
 
-    A collection of up to `AUTOMATIC` rows is indexed only when a user asks for it. New rows are added once there are
-    some thousand of them; when the collection has grown to four times what the partitions were made for, they are
-    rebuilt.
+    A collection of fewer than `AUTOMATIC` rows is indexed only when a user asks for it.
 
     Returns
     -------
     What was done; None if there was nothing to do.
     """
-    status = index_status(collection)
-    if status.indexed is None:
-        return _make(collection, ()) if status.rows >= AUTOMATIC else None
-    if status.trained_on is not None and status.rows >= _GROWN * status.trained_on:
-        return _make(collection, tuple(status.columns))
-    if status.rows - status.indexed < _UNINDEXED:
-        return None
+    files = open_files(collection.path, collection.model.embedding_size)
+    if files is None:
+        wanted = collection.count() >= AUTOMATIC and _fragments(collection) is not None
+        return _make(collection, ()) if wanted else None
     begun = time.perf_counter()
-    with storing(collection.path):
-        optimize(collection.path, collection._images)
-    now = index_status(collection)
-    kinds = {name: kind for name, (kind, _) in now.columns.items()}
-    return IndexReport(now.indexed or 0, kinds, time.perf_counter() - begun)
+    status = index_status(collection)
+    columns = {name: kind for name, (kind, _) in status.columns.items()}
+    lagging = any(status.rows - rows >= _UNINDEXED for _, rows in status.columns.values())
+    if lagging:
+        with storing(collection.path):
+            optimize(collection.path, collection._images)
+    parts = _fragments(collection)
+    if parts is None or (not lagging and parts == files.fragments and _columns_fit(collection, files)):
+        return None
+    return IndexReport(_write(collection), columns, time.perf_counter() - begun)
 
 
 def index_status(collection: Storage) -> IndexStatus:
@@ -123,8 +129,32 @@ def index_status(collection: Storage) -> IndexStatus:
     columns = {
         index.columns[0]: (index.index_type, int(index.num_indexed_rows or 0)) for index in images.list_indices()
     }
-    kind, indexed = columns.pop("embedding", (None, None))
-    return IndexStatus(int(images.count_rows()), kind, indexed, _trained_on(collection.path), columns)
+    columns.pop("embedding", None)  # of an earlier version of Birder
+    rows = int(images.count_rows())
+    files, parts = open_files(collection.path, collection.model.embedding_size), _fragments(collection)
+    if files is None or parts is None:
+        return IndexStatus(rows, None, None, None, columns)
+    living = None if parts == files.fragments else row_addresses(images)
+    indexed = int((live_addresses(files, parts, living) != GONE).sum())
+    kind = "float16" if files.graph is None else "HNSW"
+    return IndexStatus(rows, kind, indexed, files.trained_on or None, columns)
+
+
+@dataclass(frozen=True)
+class NearestRows:
+    """What `nearest_rows` found.
+
+    Attributes
+    ----------
+    table
+        The columns and `similarity`, the cosine (float64); nearest first. If not all rows were compared, it is the
+        cosine with the embedding as float16, which is off by less than 5e-4.
+    exact
+        Whether all rows were compared, rather than those that the graph led to.
+    """
+
+    table: pa.Table
+    exact: bool
 
 
 def nearest_rows(
@@ -135,15 +165,13 @@ def nearest_rows(
     where: Filter | None = None,
     columns: Sequence[str],
     exact: bool = False,
-    probes: int = PROBES,
-    refine: int | None = None,
-) -> tuple[pa.Table, str | None]:
-    """The rows nearest to a vector by cosine, by the index if there is one.
+) -> NearestRows:
+    """The rows nearest to a vector by cosine, by the files beside the table if they fit.
 
     Parameters
     ----------
     collection
-        Kept open: opening it again loads the index again.
+        Kept open: opening it again loads the files again.
     vector
         (D,) float32, not 0.
     k
@@ -154,49 +182,81 @@ def nearest_rows(
         Which columns.
     exact
         Compare all rows.
-    probes, refine
-        In how many partitions of the index to look, 0 for all; and how many rows to compare exactly for each wanted.
-
-    Returns
-    -------
-    The columns and `_distance`, 1 - cosine, nearest first; and a note for the user where the index did not work.
     """
-    images, path = collection._images, collection.path
-    refine = refine or max(_REFINED, _REFINED * 768 // len(vector))
-    matching = None
+    images, version = collection._images, collection.version
+    rows = collection._nearest.at(images, version)
+    if rows is None:
+        with filter_errors(where, collection.path):
+            return NearestRows(_compared_by_lancedb(collection, version, vector, k, where, columns), True)
+    asked = unit(vector.astype(np.float64)).astype(np.float32)
+    chosen = None
     if where is not None:
-        with filter_errors(where, path):
-            matching = int(images.count_rows(where.sql))
-        # The nearest of few rows are further away: then more partitions are looked into, each of which costs less.
-        share = matching / max(1, int(images.count_rows()))
-        probes = int(probes / share) if share > 0.1 else 0
-    note = None
+        with filter_errors(where, collection.path):
+            chosen = rows.places(where.sql, images)
+    addresses, near, compared = rows.nearest(asked, k, chosen, exact=exact)
+    cosines = near.astype(np.float64)
+    if compared:
+        embeddings = _of_table(collection, version, addresses, ["embedding"])["embedding"].combine_chunks()
+        known = unit(embeddings.flatten().to_numpy().reshape(-1, len(vector)).astype(np.float64))
+        cosines = known @ unit(vector.astype(np.float64))
+        order = np.lexsort((addresses, -cosines))[:k]
+        addresses, cosines = addresses[order], cosines[order]
+    found, rest = rows.columns.take(addresses, columns)
+    if rest:
+        more = _of_table(collection, version, addresses, rest)
+        for name in rest:
+            found = more.select([name]) if not found.num_columns else found.append_column(name, more[name])
+        found = found.select(list(columns))
+    return NearestRows(found.append_column("similarity", pa.array(cosines)), compared)
 
-    def run(bypass: bool) -> pa.Table:
-        def make(table: Any) -> Any:
-            query: Any = table.query().nearest_to(vector).column("embedding").distance_type("cosine").limit(k)
-            query = query if where is None else query.where(where.sql)
-            query = query.nprobes(probes) if probes else query.maximum_nprobes(0).minimum_nprobes(PROBES)
-            query = query.refine_factor(refine)
-            query = query.bypass_vector_index() if bypass else query
-            return query.select([*columns, "_distance"])
 
-        return collection._async_rows.run(int(images.version), make)
+def _of_table(collection: Storage, version: int, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
+    """Columns of rows of the table itself, in the order of their addresses."""
+    found = collection._async_rows.run(
+        version, lambda table: table.take_row_ids(addresses.tolist()).select(list(columns)).with_row_id()
+    )
+    return in_order(found, addresses).select(list(columns))
 
-    found = None
-    if not exact:
-        try:
-            found = run(bypass=False)
-        except Exception as error:  # whatever made LanceDB fail, comparing all rows shows whether it was the index
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            note = f"The index of {path} cannot be read, so all rows were compared ({reason[:200]}). "
-            note += f"Rebuild it: birder index {path}"
-    if found is not None and found.num_rows < k:  # in these partitions there may be too few
-        found = found if found.num_rows >= (int(images.count_rows()) if matching is None else matching) else None
-    if found is None:
-        with filter_errors(where, path):
-            found = run(bypass=True)
-    return found, note
+
+def _compared_by_lancedb(
+    collection: Storage,
+    version: int,
+    vector: npt.NDArray[np.float32],
+    k: int,
+    where: Filter | None,
+    columns: Sequence[str],
+) -> pa.Table:
+    def make(table: Any) -> Any:
+        query: Any = table.query().nearest_to(vector).column("embedding").distance_type("cosine").limit(k)
+        query = query if where is None else query.where(where.sql)
+        return query.bypass_vector_index().select([*columns, "_distance"])
+
+    found = collection._async_rows.run(version, make)
+    cosines = 1.0 - found["_distance"].to_numpy().astype(np.float64)
+    return found.select(list(columns)).append_column("similarity", pa.array(cosines))
+
+
+def _fragments(collection: Storage) -> list[Fragment] | None:
+    return fragments(images_folder(collection.path) / "images.lance", int(collection._images.version), "embedding")
+
+
+def _columns_fit(collection: Storage, files: VectorFiles) -> bool:
+    held = column_files(images_folder(collection.path) / "images.lance", int(collection._images.version))
+    return held is None or files.rows.fitting(held).complete
+
+
+def _write(collection: Storage) -> int:
+    """Bring the files beside the table up to it, or make them; the rows that they have."""
+    images = collection._images
+    parts = _fragments(collection)
+    if parts is None:
+        raise CollectionError(
+            f"The table of {collection.path} has a form that this version of Birder does not know, so its embeddings "
+            "cannot be indexed. Search works without; it compares all rows."
+        )
+    with storing(collection.path):
+        files = write_files(collection.path, images, int(images.version), parts, collection.model.embedding_size)
+    return int((files.addresses != GONE).sum())
 
 
 def _make(collection: Storage, columns: Sequence[str]) -> IndexReport:
@@ -204,18 +264,20 @@ def _make(collection: Storage, columns: Sequence[str]) -> IndexReport:
     kinds = _kinds(collection, columns)
     images = collection._images
     rows = int(images.count_rows())
-    if rows < 256:  # what LanceDB needs at least
+    if rows < 256:
         raise CollectionError(
             f"{collection.path} has {rows:,} rows: an index needs at least 256, and pays off from {AUTOMATIC:,}. "
             "Search works without one."
         )
     with storing(collection.path):
-        images.create_index("embedding", config=_vector_config(collection.model.embedding_size), replace=True)
+        for index in images.list_indices():
+            if index.columns == ["embedding"]:  # of an earlier version of Birder
+                images.drop_index(index.name)
         for name, kind in kinds.items():
             images.create_index(name, config=_column_config(kind), replace=True)
-        with replacing(collection.path / _MEMORY) as draft:
-            draft.write_text(json.dumps({"rows": rows}))
-    return IndexReport(rows, kinds, time.perf_counter() - begun)
+        (collection.path / "index.json").unlink(missing_ok=True)  # the same
+        shutil.rmtree(collection.path / FOLDER, ignore_errors=True)
+    return IndexReport(_write(collection), kinds, time.perf_counter() - begun)
 
 
 def _column_config(kind: str) -> Any:
@@ -224,16 +286,6 @@ def _column_config(kind: str) -> Any:
 
     kinds: dict[str, Any] = {"BTREE": BTree, "BITMAP": Bitmap, "LABEL_LIST": LabelList}
     return kinds[kind]()
-
-
-def _vector_config(size: int) -> Any:
-    """LanceDB's settings for the vector index.
-
-    One bit per dimension says little if there are few of them: then the embeddings themselves are kept.
-    """
-    from lancedb.index import IvfFlat, IvfRq
-
-    return IvfRq(distance_type="cosine") if size >= _ENOUGH_BITS else IvfFlat(distance_type="cosine")
 
 
 def _kinds(collection: Storage, columns: Sequence[str]) -> dict[str, str]:
@@ -281,10 +333,3 @@ def _some_values(collection: Storage, columns: list[str]) -> dict[str, int]:
             seen[name] = now = pc.unique(values if before is None else pa.concat_arrays([before, values]))
             counts[name] = len(now)
     return counts
-
-
-def _trained_on(path: Path) -> int | None:
-    try:
-        return int(json.loads((path / _MEMORY).read_bytes())["rows"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None  # then it is not rebuilt automatically

@@ -152,7 +152,8 @@ class Recorder:
         Parameters
         ----------
         wishes
-            The labels, already checked. Unknown ids are left out, and so are rows that have the value already.
+            The labels, already checked. Unknown ids are left out, and so are rows that have the value already from a
+            person; a value that a folder, table or model brought becomes that person's.
         act
             The act that they belong to; default: a new one.
         by
@@ -169,7 +170,11 @@ class Recorder:
             if self._journal.change(name) is not None or name in parts:
                 continue
             current = self._current(wish.column, wish.ids)
-            former = {id_: value for id_, value in current.items() if value != wish.value}
+            former = {
+                id_: value
+                for id_, value in current.items()
+                if value != wish.value or (value is not None and self._journal.word(wish.column, id_) is None)
+            }
             self._new.setdefault(wish.column, {}).update(dict.fromkeys(former, wish.value))
             if former or wish.change is not None:  # a repeated request may arrive after others have labelled
                 parts[name] = {"change": name, "column": wish.column, "value": wish.value, "was": grouped(former)}
@@ -262,7 +267,7 @@ def give_label(
     collection
         The collection whose rows are labelled.
     ids
-        The rows; unknown ids are left out, and so are rows that have the value already.
+        The rows; unknown ids are left out, and so are rows that have the value already from a person.
     column
         A text column, added if it does not exist.
     value
@@ -287,7 +292,7 @@ def give_label(
     wish = Wish(ids, column, None if value is None else checked_value(value))
     by = None if by is None else checked_name(by)
     add_column(collection, column)
-    with recording(collection.journal, _values_of(collection)) as recorder:
+    with recording(collection.journal, values_of(collection)) as recorder:
         (change,) = recorder.give([wish], act=act, by=by)
     collection.labelled = True
     return change
@@ -302,7 +307,7 @@ def add_column(collection: Storage, column: str) -> None:
 
 def undo(collection: Storage, act: str | None = None, *, whose: tuple[str | None] | None = None) -> Undone:
     """Undo an act of labelling: see `Recorder.undo`."""
-    with recording(collection.journal, _values_of(collection)) as recorder:
+    with recording(collection.journal, values_of(collection)) as recorder:
         undone = recorder.undo(act, whose=whose)
     collection.labelled = True
     return undone
@@ -381,7 +386,7 @@ def _past(journal: Journal, act: Act) -> PastAct:
     )
 
 
-def _values_of(collection: Storage) -> Values:
+def values_of(collection: Storage) -> Values:
     """What rows have: in the table, and pending; as of the first question, when the journal is held."""
 
     @functools.cache

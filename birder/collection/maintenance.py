@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from birder.collection.disk import connect, has_table, keeping_versions, storing
+from birder.collection.index import ensure_index
 from birder.collection.storage import Storage
 from birder.files import DRAFT_ENDING
 
@@ -71,6 +72,7 @@ def tidy(collection: Storage, *, keep: timedelta = KEEP) -> Tidied:
                 table.optimize(cleanup_older_than=max(keep, _NONE))
             removed += len(former - _versions(table))
         collection.see_latest()
+        ensure_index(collection)
         thumbnails = _remove_thumbnails(collection)
     return Tidied(before, _size(collection.path), removed, thumbnails)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from birder.collection.filter import Filter, as_filter
 from birder.collection.model import Encoder
+from birder.collection.predictions import is_prediction
 from birder.collection.progress import StageProgress, stages_shown
 from birder.collection.results import HeldOut, ImageFeatures, Predictions
 from birder.collection.storage import Storage
@@ -297,6 +300,7 @@ def _save(
     """
     now = datetime.now(UTC)
     names = namer.names
+    best = best + [(uri, None) for uri in _stale(save, namer.left_out)]
     more: dict[str, pa.DataType] = {}
     if of_sequence is not None:
         more = {f"sequence_{name}": pa.string() for name in names.columns} | {"sequence_score": pa.float32()}
@@ -320,6 +324,18 @@ def _save(
     ]
     further |= {"sha256": pa.string()} | more
     return save.save_predictions(_joined(values, of_sequence), columns, namer.model, now, further)
+
+
+def _stale(collection: Storage, left_out: Set[str]) -> list[str]:
+    """Those of the rows left out that have a prediction: the names of one run replace all those of a former model."""
+    predicted = [name for name in collection.columns if is_prediction(name)]
+    if not predicted or not left_out:
+        return []
+    stale: list[str] = []
+    for batch in collection.scan(["uri", *predicted]):
+        has = functools.reduce(pc.or_, (pc.is_valid(batch[name]) for name in predicted))
+        stale += [uri for uri in batch.filter(has)["uri"].to_pylist() if uri in left_out]
+    return sorted(stale)
 
 
 def _joined(

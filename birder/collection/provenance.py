@@ -94,11 +94,35 @@ def source_of(journal: Journal, row: Mapping[str, Any], column: str = "label") -
     return Source(_brought_by(row, column))
 
 
+def with_sources_told(table: pa.Table, journal: Journal) -> pa.Table:
+    """Rows whose `label_source` tells of the labels that they have now: "person" where a person gave them.
+
+    The stored column tells where a label came from when the image was embedded.
+
+    Parameters
+    ----------
+    table
+        With id, label and label_source.
+    journal
+        The collection's, read.
+    """
+    if "label" not in journal.given:
+        return table
+    sources = []
+    for id_, label, source in zip(*(table[name].to_pylist() for name in ("id", "label", LABEL_SOURCE)), strict=True):
+        change = journal.word("label", id_)
+        by_person = change is not None and change.value == label
+        sources.append(source if change is None or not by_person else None if label is None else "person")
+    place = table.column_names.index(LABEL_SOURCE)
+    return table.set_column(place, table.schema.field(LABEL_SOURCE), pa.array(sources, pa.string()))
+
+
 def _brought_by(row: Mapping[str, Any], column: str) -> Kind:
     if column != "label":
         return "table"
     if row.get(LABEL_SOURCE) is not None:
-        return "folder" if row[LABEL_SOURCE] == "folder" else "table"
+        kind: Kind = row[LABEL_SOURCE] if row[LABEL_SOURCE] in ("folder", "person") else "table"
+        return kind
     return "folder" if row["label"] == folder_of(row["uri"]) else "table"  # made before this was recorded
 
 

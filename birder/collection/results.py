@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+BY_GRAPH = (
+    "There are too many images to compare all with each other: a graph of neighbours proposed which to compare, "
+    "and some pairs may be missing."
+)
+"""What is said of duplicates that were found by a graph."""
 _GROUPS = 8  # of duplicates, that a notebook shows
 _GROUPS_ON_PAGE = 500
 
@@ -177,6 +182,8 @@ class SearchResults(Rows, _SavesPage):
         The model of the embeddings.
     notes
         Warnings about the comparison.
+    exact
+        Whether all rows were compared, rather than those that the graph of the embeddings led to.
     """
 
     query: str = ""
@@ -186,6 +193,7 @@ class SearchResults(Rows, _SavesPage):
     collection: str = ""
     model: str = ""
     notes: tuple[str, ...] = ()
+    exact: bool = True
 
     @property
     def searched(self) -> int:
@@ -361,11 +369,14 @@ class Duplicates(Sequence[Group], _SavesPage):
         The minimum cosine of similar images.
     collection
         The name of the collection.
+    by_graph
+        Whether a graph of neighbours proposed which images were compared: some pairs may be missing.
     """
 
     groups: tuple[Group, ...]
     threshold: float
     collection: str = field(default="")
+    by_graph: bool = False
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -399,7 +410,8 @@ class Duplicates(Sequence[Group], _SavesPage):
         return pa.Table.from_pylist(lines, pa.schema([*fields, *sizes]))
 
     def _page(self) -> _Page:
-        lines = [f"Similar: a cosine of {self.threshold:g} or more. The first of a group is the largest image."]
+        lines = [f"Similar: a cosine of {self.threshold:g} or more with the group's first, which is its largest image."]
+        lines += [BY_GRAPH] if self.by_graph else []
         if len(self) > _GROUPS_ON_PAGE:
             lines.append(f"The first {_GROUPS_ON_PAGE:,} of {len(self):,} groups.")
         sections = []

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering
 
 from birder.collection.filter import Filter, as_filter, filter_errors, quoted
-from birder.collection.index import AUTOMATIC, index_status, nearest_rows
+from birder.collection.index import AUTOMATIC, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
 from birder.collection.storage import Storage
@@ -42,7 +42,7 @@ Vector = npt.NDArray[np.float32]
 Unlike = str | Path | Vector
 
 _TEXT_CANDIDATES = 8_000
-"""Rows that the index finds for a text, whatever k; see docs/search.md for how often the right ones are among them."""
+"""Rows that are found for a text, whatever k; see docs/search.md for how often the right ones are among them."""
 _ROWS_AT_ONCE = 16_384
 
 
@@ -86,11 +86,14 @@ class Found:
         Warnings about the search.
     matching
         Without a query, how many rows match the filter; else None.
+    exact
+        Whether all rows were compared, rather than those that the graph of the embeddings led to.
     """
 
     table: pa.Table
     notes: tuple[str, ...] = ()
     matching: int | None = None
+    exact: bool = True
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -203,7 +206,7 @@ def search(
             raise ConfigError("Nothing to search by: give an image, a text, an id, a vector or a filter.")
         return _matching(collection, chosen, k, selected)
     wanted = k + len(query.left_out)
-    note: str | None
+    note: str | None = None
     needed = list(dict.fromkeys([*selected, "uri"]))
     if query.texts and words is not None:
         if query.stored:
@@ -212,19 +215,20 @@ def search(
                 "cannot be put together. Search by one, and filter by the other's results."
             )
         score, note = words.scorer(query.texts)
+        compared = True
         table = _best_rows(collection, score, wanted, chosen, needed)
     elif query.in_shared_space:
-        table, note = _in_shared_space(collection, query, wanted, chosen, needed, exact)
+        table, compared = _in_shared_space(collection, query, wanted, chosen, needed, exact)
     else:
         direction = query.direction(query.stored)
-        table, note = nearest_rows(collection, direction, wanted, where=chosen, columns=needed, exact=exact)
+        found = nearest_rows(collection, direction, wanted, where=chosen, columns=needed, exact=exact)
         length = float(np.linalg.norm(direction.astype(np.float64)))
-        cosines = 1.0 - table["_distance"].to_numpy().astype(np.float64)
-        table = table.drop_columns(["_distance"]).add_column(0, "similarity", pa.array(length * cosines))
+        scores = length * found.table["similarity"].to_numpy()
+        table, compared = _with_similarity(found.table.select(needed), scores), found.exact
     keep = [uri not in query.left_out for uri in table["uri"].to_pylist()]
     table = table.filter(pa.array(keep, pa.bool_())).slice(0, k)
     notes = tuple(each for each in (query.note, note) if each is not None)
-    return Found(table.select(["similarity", *selected]), notes)
+    return Found(table.select(["similarity", *selected]), notes, exact=compared)
 
 
 class _Query:
@@ -382,25 +386,25 @@ def _matching(collection: Storage, where: Filter, k: int, columns: list[str]) ->
 
 def _in_shared_space(
     collection: Storage, query: _Query, k: int, where: Filter | None, columns: list[str], exact: bool
-) -> tuple[pa.Table, str | None]:
-    """The nearest rows in the shared space, with `similarity` first.
+) -> tuple[pa.Table, bool]:
+    """The nearest rows in the shared space, with `similarity` first; and whether all rows were projected.
 
-    The inner product of a text's feature q with a projected row P x is that of P^T q with x itself: by that the index
-    finds candidates, which are then compared as the projection wants it. Small collections are compared as a whole.
+    The inner product of a text's feature q with a projected row P x is that of P^T q with x itself: by that candidates
+    are found, which are then compared as the projection wants it. Small collections are projected as a whole.
     """
     images = collection._images
     direction = query.direction(query.features())
     with filter_errors(where, collection.path):
         matching = int(images.count_rows(where.sql if where else None))
-    if not exact and matching > AUTOMATIC and index_status(collection).indexed:
+    if not exact and matching > AUTOMATIC:
         back = _back(query, direction)
         needed = list(dict.fromkeys([*columns, "embedding"]))
         count = max(_TEXT_CANDIDATES, 20 * k)
-        found, note = nearest_rows(collection, back, count, where=where, columns=needed, probes=0, refine=1)
+        found = nearest_rows(collection, back, count, where=where, columns=needed, exact=True).table
         scores = query.project(_embeddings(found)) @ direction
         order = np.argsort(-scores, kind="stable")[:k]
-        return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), note
-    return _best_rows(collection, lambda vectors: query.project(vectors) @ direction, k, where, columns), None
+        return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), False
+    return _best_rows(collection, lambda vectors: query.project(vectors) @ direction, k, where, columns), True
 
 
 def _best_rows(

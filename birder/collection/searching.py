@@ -19,6 +19,8 @@ from birder.weights.clip import LoadedClip
 
 Vector = npt.NDArray[np.float32]
 
+_LARGE = 10_000
+
 
 @dataclass(frozen=True)
 class Query:
@@ -55,6 +57,8 @@ def search_rows(
 ) -> SearchResults:
     """What `Collection.search` gives; the models are loaded only for a query that needs them."""
     filter = as_filter(where, storage.columns)
+    if k > _LARGE:  # LanceDB takes no number that 32 bits do not hold; counting would cost every search its time
+        k = min(k, max(1, storage.count()))
     needs_texts = bool(query.texts) or any(
         isinstance(each, str) and find_row(storage, each) is None for each in query.unlike
     )
@@ -83,6 +87,7 @@ def search_rows(
         collection=storage.path.name,
         model=storage.model.name,
         notes=found.notes,
+        exact=found.exact,
     )
 
 

@@ -59,6 +59,7 @@ from birder.collection.schema import (
 from birder.collection.times import finish_shift
 from birder.collection.whole import make_whole, refuse_unfinished_backup
 from birder.errors import CollectionError
+from birder.files import at_home
 from birder.sources import Stamp
 
 __all__ = [
@@ -116,7 +117,7 @@ class Storage(Committed):
         TornCopyWarning
             It is a copy that was taken while the collection was written: its newest whole version is opened.
         """
-        path = Path(path)
+        path = at_home(path)
         if exists(path):
             make_whole(path)
         else:
@@ -137,7 +138,7 @@ class Storage(Committed):
         CollectionError
             It is damaged, or cannot be created there.
         """
-        path = Path(path)
+        path = at_home(path)
         if not exists(path):
             create_tables(path, model)
         collection = cls.open(path)
@@ -164,6 +165,11 @@ class Storage(Committed):
                     index = self.index()
                     delete_failures(self._failures, [uri for uri in index.failures if uri in index.rows])
             yield
+
+    def check_free(self) -> None:
+        """Raise `CollectionBusyError` if another process is adding images: before a model is loaded for nothing."""
+        with running(self.path):
+            pass
 
     @contextlib.contextmanager
     def writing(self, *, patience: float | None = None) -> Iterator[None]:
@@ -406,6 +412,7 @@ class Storage(Committed):
         if new:
             with storing(self.path):
                 self._images.add_columns(pa.schema(new))
+            self._changes += 1
 
     def _fold(self) -> _Folded | None:
         """Write pending labels into the rows; within `writing`. None: there were none."""
@@ -433,6 +440,7 @@ class Storage(Committed):
         try:
             yield
         finally:
+            self._changes += 1
             self._held = False
 
     def _show_labels(self) -> None:

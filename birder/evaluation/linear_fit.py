@@ -2,8 +2,9 @@
 
 The objective is scikit-learn's: the sum of the log losses, plus the squares of the weights divided by twice the
 strength; biases are not penalised. PyTorch's L-BFGS minimises it. Embeddings are standardised and turned to their
-principal axes, and each weight is scaled by the curvature to be expected along its axis: a change of variables that
-leaves the minimum where it is. The axes of embeddings differ in variance by orders of magnitude, and with it the solver
+principal axes, and each weight is scaled by the curvature to be expected along its axis (in a fit that begins at
+another, by the geometric mean of that and the one measured there): a change of variables that leaves the minimum where
+it is. The axes of embeddings differ in variance by orders of magnitude, and with it the solver
 needs a third of the steps or fewer.
 
 N is the number of rows, D the embedding dimension, C the number of classes.
@@ -115,16 +116,21 @@ class _Problem:
         shares = np.maximum(np.bincount(y[rows], minlength=classes), 0.5) / len(rows)
         self._spread = np.maximum(shares * (1 - shares), 1e-6) * _CURVATURE
 
+    def __len__(self) -> int:
+        return len(self._y)
+
     def fit(self, strength: float, *, tolerance: float, start: Layer | None = None) -> Layer:
         """Minimise the objective, from 0 or from another fit, and return the layer on embeddings as they are."""
         import torch
 
         count, dtype = len(self._y), self._rows.dtype
+        turned = None if start is None else torch.from_numpy(self._turned(start)).to(dtype)
         curvatures = count * np.outer(np.append(self._variances, 1.0), self._spread)
+        if turned is not None:
+            curvatures = np.sqrt(curvatures * self._curvatures(turned))
         curvatures[:-1] += 1 / strength
         scales = torch.from_numpy(1 / np.sqrt(curvatures)).to(dtype)
-        begin = torch.zeros_like(scales) if start is None else torch.from_numpy(self._turned(start)).to(dtype) / scales
-        scaled = begin.requires_grad_()
+        scaled = (torch.zeros_like(scales) if turned is None else turned / scales).requires_grad_()
         limit = tolerance * count**0.5
         solver = torch.optim.LBFGS(
             [scaled],
@@ -143,6 +149,17 @@ class _Problem:
 
         solver.step(objective)  # type: ignore[no-untyped-call]
         return self._layer((scaled.detach() * scales).double().numpy())
+
+    def _curvatures(self, layer: torch.Tensor) -> Doubles:
+        """The diagonal of the log loss's second derivatives, (D + 1, C), by some of the rows."""
+        import torch
+
+        rows = self._rows[:: -(-len(self._y) // _AT_ONCE)]
+        shares = torch.addmm(layer[-1], rows, layer[:-1]).softmax(dim=1)
+        shares.mul_(1 - shares)
+        found = torch.cat([rows.square().T @ shares, shares.sum(dim=0, keepdim=True)])
+        measured: Doubles = found.double().numpy() * (len(self._y) / len(rows))
+        return np.maximum(measured, 1e-12)
 
     def _objective(self, layer: torch.Tensor, strength: float) -> tuple[float, torch.Tensor]:
         """The objective and its gradient, (D + 1, C), for weights and biases (D + 1, C); sums over rows in float64."""
@@ -326,11 +343,12 @@ def choose(
     out_of_fold = np.zeros((len(X), classes), np.float32)
     for fold, start in enumerate(starts):
         rows = np.flatnonzero(folds == fold)
-        if everything:
-            problem = problems[fold]
-        else:
-            problems.clear()
-            problem = _Problem(X, y, np.flatnonzero(apart != fold), classes, double=False)
+        problem = problems[fold]
+        if not everything:
+            # The penalty weighs as much beside a part of the rows as it will beside all of them.
+            learned = np.flatnonzero(apart != fold)
+            start = problem.fit(strength * len(learned) / len(problem), tolerance=LOOSE, start=start)
+            problem = _Problem(X, y, learned, classes, double=False)
         layer = problem.fit(strength, tolerance=JUDGED, start=start)
         out_of_fold[rows] = layer.logits(X[rows])
         told(0.6 + 0.4 * (fold + 1) / len(starts))

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from birder.collection.filter import Filter, as_filter
+from birder.collection.provenance import with_sources_told
+from birder.collection.schema import LABEL_SOURCE
 from birder.collection.storage import Storage
 
 ROWS_AT_ONCE = 8192
@@ -31,19 +33,30 @@ class Snapshot:
     def __init__(self, collection: Storage, where: str | Filter | None = None) -> None:
         self.path = collection.path
         self._rows = collection.snapshot()
+        self._journal = collection.journal
         self._where = as_filter(where, self._rows.columns)
         self.schema: pa.Schema = self._rows.schema
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all rows, without a filter."""
+        return self._where is None
 
     def count(self) -> int:
         """How many rows there are."""
         return self._rows.count(self._where)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Go through the rows in the order they were written, some thousands at a time."""
+        """Go through the rows in the order they were written, some thousands at a time.
+
+        `label_source` is "person" for labels that people gave.
+        """
         names = self.schema.names if columns is None else list(columns)
         at_once = rows_at_once(pa.schema([self.schema.field(name) for name in names]))
-        for table in self._rows.tables(names, self._where, rows=at_once):
-            yield table.select(names)
+        tells = {"id", "label", LABEL_SOURCE} if LABEL_SOURCE in names else set()
+        self._journal.read()
+        for table in self._rows.tables([*names, *sorted(tells - set(names))], self._where, rows=at_once):
+            yield (with_sources_told(table, self._journal) if tells else table).select(names)
 
     def filled(self, columns: Sequence[str]) -> list[str]:
         """Those of the columns that have a value in any row."""

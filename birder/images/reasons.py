@@ -7,6 +7,8 @@ import struct
 import zlib
 from collections.abc import Collection
 
+from birder.errors import install_extra
+
 TRUNCATED = "truncated image data"
 UNDECODABLE = "corrupt image data"
 MEANINGLESS = "corrupt file structure"
@@ -94,7 +96,7 @@ def why_unidentified(start: bytes, formats: Collection[str] = ()) -> str:
     kind = start[8:12] if start[4:8] == b"ftyp" else b""
     if kind in (b"heic", b"heix", b"mif1", b"heif", b"msf1"):
         if "HEIF" not in formats:
-            return 'HEIC: install its reader with pip install "birder[heic]"'
+            return f"HEIC: install its reader with {install_extra('heic')}"
         return "corrupt HEIC header"
     if kind in (b"avif", b"avis"):
         return "corrupt AVIF header"

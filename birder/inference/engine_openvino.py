@@ -23,7 +23,7 @@ from birder.errors import ConfigError
 from birder.files import replacing_folder
 from birder.inference.first_touch import touch
 from birder.version import __version__
-from birder.weights.hub import cache_folder
+from birder.weights.hub import cache_folder, writing_cache
 
 if TYPE_CHECKING:
     from birder.inference.pixels import PixelNet
@@ -85,7 +85,7 @@ def trace(module: PixelNet) -> openvino.Model:
 
 def keep_graph(folder: Path, graph: openvino.Model, facts: dict[str, Any]) -> None:
     """Write a graph and facts about it (JSON) to disk, atomically."""
-    with replacing_folder(folder) as draft:
+    with writing_cache(), replacing_folder(folder) as draft:
         openvino.save_model(graph, draft / GRAPH, compress_to_fp16=False)
         (draft / _FACTS).write_text(json.dumps(facts), "utf-8")
         shutil.rmtree(folder, ignore_errors=True)

@@ -325,8 +325,8 @@ def _by_index(storage: Storage, ids: Sequence[str], vectors: npt.NDArray[np.floa
     for row, vector in enumerate(vectors):
         if not vector.any():
             continue
-        found, _ = nearest_rows(storage, vector, _NEIGHBOURS, columns=["id"])
-        near = found.filter(pc.less_equal(found["_distance"], 1 - NEAR))
+        found = nearest_rows(storage, vector, _NEIGHBOURS, columns=["id"]).table
+        near = found.filter(pc.greater_equal(found["similarity"], NEAR))
         pairs += [(row, place[id_]) for id_ in near["id"].to_pylist() if id_ in place]
     return _components(len(vectors), np.array(pairs, np.int64).reshape(-1, 2))
 

@@ -18,8 +18,8 @@ N is the number of examples, C of classes, B of images to be named, D the embedd
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,15 +30,21 @@ from birder.errors import ConfigError, unknown_name
 from birder.naming.label_sets import LABEL
 from birder.naming.method import DEFAULT_METHOD, Method
 from birder.naming.predictions import Predictions, Top, rows_of
-from birder.vectors import unit
+from birder.taxonomy import ranks_in
+from birder.vectors import room, unit
 
 _AT_ONCE = 4096
+_CELLS = 2**24  # cosines at once: 64 MB
+_PER_BLOCK = 128  # images whose candidates are compared exactly at once
+_TO_COMPARE = 8  # further candidates, beside those that vote, whose cosines are computed exactly
 NEIGHBOURS = 24
 """How many examples vote."""
 TEMPERATURE = 0.07
 """What cosines are divided by before the exponential that weights votes."""
 
 Features = npt.NDArray[np.float32]
+Stream = Callable[[], Iterable[Features]]
+"""Gives the embeddings of N examples from the first on, float32 (B, D) at a time, as often as it is called."""
 
 
 class NamesEmbeddings(Protocol):
@@ -73,14 +79,25 @@ class SimpleShot:
     @classmethod
     def fit(cls, embeddings: Features, codes: npt.NDArray[np.int64], classes: list[str]) -> SimpleShot:
         """Fit it to examples: float32 (N, D) and, for each, the position of its class in `classes`, int64 (N)."""
-        centre = np.zeros(embeddings.shape[1])
-        for start in range(0, len(embeddings), _AT_ONCE):
-            centre += unit(embeddings[start : start + _AT_ONCE]).sum(axis=0, dtype=np.float64)
-        centre /= len(embeddings)
-        sums, counts = np.zeros((len(classes), len(centre))), np.bincount(codes, minlength=len(classes))
-        for start in range(0, len(embeddings), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            np.add.at(sums, codes[part], _cl2n(embeddings[part], centre))
+        return cls.fit_stream(lambda: (embeddings,), codes, classes)
+
+    @classmethod
+    def fit_stream(cls, embeddings: Stream, codes: npt.NDArray[np.int64], classes: list[str]) -> SimpleShot:
+        """Fit it as `fit` does, with some 4,096 of the examples in memory; they are read twice.
+
+        The sums are taken over the same rows together, in whatever blocks the examples come: the result is the same to
+        the last bit.
+        """
+        centre: npt.NDArray[np.float64] | None = None
+        for part in _blocks(embeddings()):
+            total = unit(part).sum(axis=0, dtype=np.float64)
+            centre = total if centre is None else centre + total
+        assert centre is not None
+        centre /= len(codes)
+        sums, counts, done = np.zeros((len(classes), len(centre))), np.bincount(codes, minlength=len(classes)), 0
+        for part in _blocks(embeddings()):
+            np.add.at(sums, codes[done : done + len(part)], _cl2n(part, centre))
+            done += len(part)
         return cls(classes, centre, sums / counts[:, None])
 
     def predict(self, embeddings: Features, k: int) -> Top:
@@ -126,7 +143,8 @@ class NearestNeighbours:
     codes
         Class of each example, int64 (N).
     units
-        Unit-length embeddings of the examples, float32 (N, D).
+        Unit-length embeddings of the examples, float32 (N, D). They may be a memory-mapped file: they are read from the
+        first to the last.
     """
 
     classes: list[str]
@@ -143,8 +161,8 @@ class NearestNeighbours:
         k = _checked_k(k, self.classes)
         _check(embeddings, self.units.shape[1])
         indices, scores = np.empty((len(embeddings), k), np.int64), np.empty((len(embeddings), k), np.float32)
-        # As many images at once as keep their cosines with all examples, and the votes of all classes, in 128 MiB.
-        at_once = max(1, min(_AT_ONCE, 2**24 // max(len(self.units), len(self.classes))))
+        # As many images at once as keep the votes of all classes in 128 MB.
+        at_once = max(1, min(_AT_ONCE, _CELLS // len(self.classes)))
         for start in range(0, len(embeddings), at_once):
             part = slice(start, start + at_once)
             shares = self._shares(embeddings[part])
@@ -154,9 +172,42 @@ class NearestNeighbours:
 
     def _shares(self, embeddings: Features) -> npt.NDArray[np.float64]:
         """Shares of the votes (B, C)."""
-        cosines = unit(embeddings.astype(np.float64)) @ self.units.T
-        nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :NEIGHBOURS]
-        return vote(self.codes[nearest], np.take_along_axis(cosines, nearest, axis=1), len(self.classes))
+        queries = unit(embeddings.astype(np.float64))
+        nearest, cosines = self._nearest(queries)
+        return vote(self.codes[nearest], cosines, len(self.classes))
+
+    def _nearest(self, queries: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The examples that vote, (B, 24), the nearest first, and their cosines in double precision.
+
+        Cosines in single precision tell which examples may be among them, a block of examples at a time.
+        """
+        single = queries.astype(np.float32)
+        kept = np.zeros((len(queries), 0), np.int64)
+        cosines = np.zeros((len(queries), 0))
+        step = max(_CELLS // _AT_ONCE, _CELLS // max(len(queries), 1))
+        for start in range(0, len(self.units), step):
+            block = self.units[start : start + step]
+            similar = single @ block.T
+            found = _highest(similar, min(NEIGHBOURS + _TO_COMPARE, len(block)))
+            exact = np.empty(found.shape)
+            for some in range(0, len(queries), _PER_BLOCK):
+                own = slice(some, some + _PER_BLOCK)
+                exact[own] = np.einsum("bkd,bd->bk", block[found[own]], queries[own])
+            kept = np.concatenate([kept, found + start], axis=1)
+            cosines = np.concatenate([cosines, exact], axis=1)
+            order = np.argsort(-cosines, axis=1, kind="stable")[:, :NEIGHBOURS]
+            kept, cosines = np.take_along_axis(kept, order, axis=1), np.take_along_axis(cosines, order, axis=1)
+        return kept, cosines
+
+
+def _highest(values: Features, k: int) -> npt.NDArray[np.int64]:
+    """The positions of the k highest of each row (B, k), ascending; of equal ones the first."""
+    found = np.argpartition(-values, k - 1, axis=1)[:, :k]
+    least = np.take_along_axis(values, found, axis=1).min(axis=1)
+    for row in np.flatnonzero((values >= least[:, None]).sum(axis=1) > k):
+        above, equal = np.flatnonzero(values[row] > least[row]), np.flatnonzero(values[row] == least[row])
+        found[row] = np.concatenate([above, equal[: k - len(above)]])
+    return np.sort(found, axis=1)
 
 
 def vote(codes: npt.NDArray[np.int64], cosines: npt.NDArray[Any], classes: int) -> npt.NDArray[np.float64]:
@@ -194,16 +245,22 @@ class ExampleNames:
         What was fitted.
     examples
         N.
+    column
+        What a name is called in a prediction: "label", or its rank.
+    lineages
+        The names above each class, by rank.
     """
 
     method: Method
     classifier: NamesEmbeddings
     examples: int
+    column: str = LABEL
+    lineages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
-        """The columns of a prediction."""
-        return [LABEL]
+        """The columns of a prediction: the ranks above that are known, and the name itself."""
+        return [*ranks_in(rank for each in self.lineages.values() for rank in each), self.column]
 
     @property
     def description(self) -> str:
@@ -214,7 +271,12 @@ class ExampleNames:
     @property
     def pooled_names(self) -> pa.Table:
         """All names, as `all_scores` has them."""
-        return pa.table({LABEL: pa.array(self.classifier.classes, pa.string())})
+        classes = self.classifier.classes
+        above = {
+            rank: pa.array([self.lineages.get(name, {}).get(rank) for name in classes], pa.string())
+            for rank in self.columns[:-1]
+        }
+        return pa.table({**above, self.column: pa.array(classes, pa.string())})
 
     @property
     def gives_probabilities(self) -> bool:
@@ -253,21 +315,53 @@ def name_by_examples(embeddings: Features, labels: Sequence[str], *, method: str
     ConfigError
         No examples, examples of one class only, or shapes that do not match.
     """
-    if method not in list(Method):
-        raise unknown_name("method", method, Method)
     if len(embeddings) != len(labels):
         raise ConfigError(f"{len(embeddings)} embeddings do not match {len(labels)} labels.")
+    return name_by_stream(lambda: (embeddings,), labels, method=method)
+
+
+def name_by_stream(embeddings: Stream, labels: Sequence[str], *, method: str = DEFAULT_METHOD) -> ExampleNames:
+    """Fit what names images to labelled examples that are read a block at a time; the same as `name_by_examples`.
+
+    "simpleshot" holds some thousands of them in memory, and reads them twice; "knn" holds all, those above 1 GB in a
+    temporary file. Parameters and errors are as for `name_by_examples`.
+    """
+    if method not in list(Method):
+        raise unknown_name("method", method, Method)
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise ConfigError(
             f"The labelled examples have {len(classes)} class{'es' if not classes else ''}: at least two are needed to "
             "choose from. Label more examples, or name another column."
         )
-    _check(embeddings, embeddings.shape[-1])
     position = {name: i for i, name in enumerate(classes)}
     codes = np.array([position[label] for label in labels])
-    fit = SimpleShot.fit if method == Method.simpleshot else _fit_nearest_neighbours
-    return ExampleNames(Method(method), fit(embeddings, codes, classes), len(labels))
+
+    def checked() -> Iterator[Features]:
+        for part in embeddings():
+            _check(part, part.shape[-1])
+            yield part
+
+    fit = SimpleShot.fit_stream if method == Method.simpleshot else _fit_nearest_neighbours
+    return ExampleNames(Method(method), fit(checked, codes, classes), len(labels))
+
+
+def _blocks(embeddings: Iterable[Features]) -> Iterator[Features]:
+    """The same rows, `_AT_ONCE` at a time, in whatever blocks they come."""
+    waiting: list[Features] = []
+    count = 0
+    for each in embeddings:
+        given = 0
+        while given < len(each):
+            some = each[given : given + _AT_ONCE - count]
+            waiting.append(some)
+            count += len(some)
+            given += len(some)
+            if count == _AT_ONCE:
+                yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+                waiting, count = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _cl2n(embeddings: Features, centre: npt.NDArray[np.float64]) -> Features:
@@ -277,13 +371,15 @@ def _cl2n(embeddings: Features, centre: npt.NDArray[np.float64]) -> Features:
     return unit(scaled, out=scaled)
 
 
-def _fit_nearest_neighbours(
-    embeddings: Features, codes: npt.NDArray[np.int64], classes: list[str]
-) -> NearestNeighbours:
-    units = np.empty(embeddings.shape, np.float32)
-    for start in range(0, len(embeddings), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        units[part] = unit(embeddings[part].astype(np.float64))
+def _fit_nearest_neighbours(embeddings: Stream, codes: npt.NDArray[np.int64], classes: list[str]) -> NearestNeighbours:
+    units: Features | None = None
+    done = 0
+    for part in _blocks(embeddings()):
+        if units is None:
+            units = room(len(codes), part.shape[1])
+        units[done : done + len(part)] = unit(part.astype(np.float64))
+        done += len(part)
+    assert units is not None
     return NearestNeighbours(classes, codes, units)
 
 

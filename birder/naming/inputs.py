@@ -5,8 +5,11 @@ B is the number of rows in a batch, D the embedding dimension, E that of the spa
 
 from __future__ import annotations
 
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -14,11 +17,13 @@ import numpy.typing as npt
 import torch
 
 from birder.collection.filter import Filter
+from birder.collection.reading import RowReader
 from birder.collection.storage import Storage
 from birder.collection.text_encoder import shared_features
 from birder.errors import CollectionError, ConfigError, ImageError
 from birder.images.open import open_image
 from birder.sources import find_images
+from birder.taxonomy import is_rank, ranks_down_to
 from birder.weights.clip import LoadedClip
 
 IMAGES_AT_ONCE = 16
@@ -31,8 +36,39 @@ OnUnreadable = Callable[[str, ImageError], None]
 """Called with the path of an image that cannot be read, and why."""
 
 
-def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Vectors, list[str]]:
-    """Uris, embeddings (N, D) and labels of the rows that have a value in a column.
+@dataclass(frozen=True)
+class LabelledEmbeddings:
+    """The rows of a collection that have a value in a column: uris and labels of all, embeddings a block at a time.
+
+    Attributes
+    ----------
+    uris, labels
+        Of N rows.
+    lineages
+        Where the column is a rank: the names above each label, by rank, that most of its rows have.
+    """
+
+    uris: list[str]
+    labels: list[str]
+    lineages: dict[str, dict[str, str]]
+    _rows: RowReader
+    _column: str
+
+    def embeddings(self, chosen: npt.NDArray[np.bool_] | None = None) -> Iterator[Vectors]:
+        """The embeddings (B, D) of the rows, or of those chosen of N, in their order; each time they are read anew."""
+        done = 0
+        for table, vectors in self._rows.embedding_batches((self._column,)):
+            has = np.array([_is_value(value) for value in table[self._column].to_pylist()], bool)
+            if chosen is not None:
+                filled = int(has.sum())
+                has[has] = chosen[done : done + filled]
+                done += filled
+            if has.any():
+                yield vectors[has]
+
+
+def labelled_embeddings(collection: Storage, column: str) -> LabelledEmbeddings:
+    """The rows that have a value in a column, as they are now.
 
     Raises
     ------
@@ -41,20 +77,32 @@ def labelled_embeddings(collection: Storage, column: str) -> tuple[list[str], Ve
     CollectionError
         No rows have a value in it.
     """
+    rows = collection.snapshot()
     uris: list[str] = []
     labels: list[str] = []
-    vectors = []
-    for table, embeddings in collection.embedding_batches(("uri", column)):
-        values = table[column].to_pylist()
-        has = [value is not None and str(value).strip() != "" for value in values]
-        vectors.append(embeddings[has])
-        labels += [str(value) for value, keep in zip(values, has, strict=True) if keep]
-        uris += [uri for uri, keep in zip(table["uri"].to_pylist(), has, strict=True) if keep]
+    ranks = [each for each in ranks_down_to(column)[:-1] if each in rows.columns] if is_rank(column) else []
+    above: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    for table in rows.tables(("uri", column, *ranks)):
+        for uri, value, *names in zip(*(each.to_pylist() for each in table.columns), strict=True):
+            if _is_value(value):
+                uris.append(uri)
+                labels.append(label := sys.intern(str(value)))
+                for rank, name in zip(ranks, names, strict=True):
+                    if _is_value(name):
+                        above[label][rank][str(name)] += 1
     if not labels:
         raise CollectionError(
             f"No rows of {collection.path} have a value in {column}: name the column with the labels."
         )
-    return uris, np.concatenate(vectors), labels
+    lineages = {
+        label: {rank: min(names, key=lambda name: (-names[name], name)) for rank, names in by_rank.items()}
+        for label, by_rank in above.items()
+    }
+    return LabelledEmbeddings(uris, labels, lineages, rows, column)
+
+
+def _is_value(value: object) -> bool:
+    return value is not None and str(value).strip() != ""
 
 
 def stored_embeddings(

@@ -18,7 +18,7 @@ from birder.collection.text_encoder import load_text_encoder
 from birder.errors import CollectionError, ConfigError, NoTextEncoderError, WrongModelError, unknown_name
 from birder.inference.engine_torch import find_device
 from birder.naming.by_classifier import ClassifierNames, backbone_told
-from birder.naming.by_examples import ExampleNames, hold_out, name_by_examples
+from birder.naming.by_examples import ExampleNames, hold_out, name_by_stream
 from birder.naming.by_texts import TextNames, name_by_texts
 from birder.naming.by_words import WordNames
 from birder.naming.default_model import default_clip
@@ -34,6 +34,7 @@ from birder.naming.inputs import (
 )
 from birder.naming.method import DEFAULT_METHOD
 from birder.naming.prompts import OPENAI_TEMPLATES, TextType
+from birder.taxonomy import is_rank
 from birder.weights.clip import LoadedClip
 from birder.weights.resolve import resolve
 from birder.words import counted
@@ -77,7 +78,7 @@ class Namer:
     notes
         Warnings for the user.
     left_out
-        Uris of rows of the collection that are not named: they are the examples.
+        Uris of rows that match the filter and are not named: they are the examples.
     """
 
     names: TextNames | ExampleNames | ClassifierNames | WordNames
@@ -186,7 +187,8 @@ def by_examples(
     examples
         Its rows with a value in `column` are the examples. They are not named where `collection` is the same one.
     column
-        The column with the labels.
+        The column with the labels. If it is a rank, names have this rank, and the ranks above are those of the
+        examples.
     collection, images, on_unreadable, where
         As for `by_texts`.
     method
@@ -203,9 +205,11 @@ def by_examples(
     """
     if collection is not None:
         examples.check_model(collection.model)
-    uris, vectors, labels = labelled_embeddings(examples, column)
-    names = name_by_examples(vectors, labels, method=method)
-    choice = f"{len(names.classifier.classes):,} classes with {len(labels):,} examples"
+    labelled = labelled_embeddings(examples, column)
+    names = name_by_stream(labelled.embeddings, labelled.labels, method=method)
+    if is_rank(column):
+        names = replace(names, column=column, lineages=labelled.lineages)
+    choice = f"{len(names.classifier.classes):,} classes with {len(labelled.labels):,} examples"
     model = f"{names.method.display_name} on {column}, {examples.model.name}"
     notes: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()
@@ -214,13 +218,15 @@ def by_examples(
         encoder = encoder or load_encoder_of(examples, device)
         batches = image_embeddings(images, encoder.embed_one, on_unreadable)
     elif collection.path.resolve() == examples.path.resolve():
-        if len(uris) == collection.count():
+        if len(labelled.uris) == collection.count():
             raise CollectionError(
                 f"Every row of {collection.path} has its {column} already. To see how well the examples do, leave some "
                 f"out: birder predict --like {examples.path} --column {column} --hold-out 0.25"
             )
         notes = (f"The rows that have no {column} are named; the others are the examples.",)
-        left_out = frozenset(uris)
+        left_out = frozenset(labelled.uris)
+        if where is not None:
+            left_out &= {uri for batch in collection.scan(["uri"], where=where) for uri in batch["uri"].to_pylist()}
         batches = stored_embeddings(collection, leave_out=left_out, where=where)
     else:
         batches = stored_embeddings(collection, where=where)
@@ -356,21 +362,21 @@ def name_held_out(
     ConfigError
         No class is large enough.
     """
-    uris, vectors, labels = labelled_embeddings(examples, column)
-    out = hold_out(labels, share)
+    labelled = labelled_embeddings(examples, column)
+    out = hold_out(labelled.labels, share)
     if not out.any():
         raise ConfigError(
             f"No class of {column} is large enough to leave {share} of it out. Label more images, "
             f"or increase the share."
         )
-    kept = [label for label, left in zip(labels, out, strict=True) if not left]
-    names = name_by_examples(vectors[~out], kept, method=method)
-    found = names.predict(vectors[out], max(k, FIRST))
+    kept = [label for label, left in zip(labelled.labels, out, strict=True) if not left]
+    names = name_by_stream(lambda: labelled.embeddings(~out), kept, method=method)
+    found = [some for part in labelled.embeddings(out) for some in names.predict(part, max(k, FIRST))]
     held = np.flatnonzero(out).tolist()
-    truths = [labels[row] for row in held]
+    truths = [labelled.labels[row] for row in held]
     guesses = [[each["label"] for each in some[:FIRST]] for some in found]
     return HeldOutNames(
-        [uris[row] for row in held],
+        [labelled.uris[row] for row in held],
         truths,
         [some[:k] for some in found],
         f"{names.method.display_name} on {column}, {examples.model.name}",

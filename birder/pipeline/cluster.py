@@ -9,11 +9,14 @@ import re
 import socket
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from birder.errors import BirderError, ConfigError
 
 _LOOPBACK = "127.0.0.1"
+_KEEP_PROCESSES = {"num_workers_soft_limit": 8, "idle_worker_killing_time_threshold_ms": 60_000}
+"""By default, Ray ends a process that has waited for a second; the next task starts one anew, which takes seconds."""
 
 
 @contextlib.contextmanager
@@ -22,6 +25,9 @@ def running_ray(address: str | None) -> Iterator[None]:
     # Ray reads these when it is imported or started: send no usage statistics, log fatal errors only.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address is not None and _has_token():
+        # Given an address, Ray does not use the token with which `ray start` has locked the cluster, unless told to.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     if address is None:
         # Ray replaces a loopback address by that of the network, unless it is told that this is no cluster.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -34,13 +40,20 @@ def running_ray(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         options |= {"address": "local", "num_cpus": max(2, os.cpu_count() or 1), "object_store_memory": 1 << 30}
-        options |= {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
+        options |= {"include_dashboard": False, "_node_ip_address": _LOOPBACK, "_system_config": _KEEP_PROCESSES}
+    listening = False
     try:
         if address is not None:
-            _check_listening(address)
+            listening = _is_listening(address)
         with _silenced_stderr():
             ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        if listening:
+            raise ConfigError(
+                f"{address} answers, but Ray cannot join it: {_first_line(error)}. The cluster must have the Ray of "
+                f"this machine, {ray.__version__}, and its token: copy ~/.ray/auth_token from the machine where it was "
+                "started, or set RAY_AUTH_TOKEN."
+            ) from error
         raise ConfigError(
             f"No Ray at {address or 'this machine'}: {_first_line(error)}. "
             "Start one with: ray start --head, or leave out the address to run on this machine alone."
@@ -56,11 +69,20 @@ def running_ray(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_listening(address: str) -> None:
-    """Raise `OSError` if nothing listens at host:port; Ray itself would try for minutes."""
+def _has_token() -> bool:
+    """Whether this user has a token for Ray's clusters, where Ray itself looks for it."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return True
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").is_file()
+
+
+def _is_listening(address: str) -> bool:
+    """Whether the address is a host and port; `OSError` if nothing listens there: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
-    if host and port.isdigit() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    if not host or not port.isdigit() or "/" in host:
+        return False
+    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    return True
 
 
 @contextlib.contextmanager

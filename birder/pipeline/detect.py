@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from birder.errors import ImageError
+from birder.errors import ImageError, write_error
 from birder.files import write_errors
 from birder.images.open import decoded_photo
 from birder.inference.detector import Detection, Detector, ImageDetections, Letterbox
@@ -274,7 +274,11 @@ class Kept:
 
     def close(self, *, done: bool) -> None:
         """Close the file, and remove it if the run has come to its end."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # what is still in its buffer has no room; `add` has told so, or the run is over
+            if not done:
+                raise write_error(self.path, error) from error
         if done:
             with suppress(FileNotFoundError):
                 self.path.unlink()

@@ -129,7 +129,7 @@ def _run(
 ) -> Generator[_Written]:
     """Let Ray Data stream a wave through its tasks and actors; yield what the writing tasks send, as it comes."""
     import ray
-    from ray.data import ActorPoolStrategy, DataContext
+    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
     chunks = list(_chunks(wave, batch_size))
     # Few and large fragments, yet some fifty of them: each is a step of the progress.
@@ -158,7 +158,12 @@ def _run(
                 num_cpus=layout.cpus,
                 num_gpus=layout.gpus,
             )
-            .map_batches(_Writer(path), batch_size=max(1, rows // batch_size), num_cpus=0)
+            .map_batches(
+                _Writer(path),
+                batch_size=max(1, rows // batch_size),
+                compute=TaskPoolStrategy(size=layout.actors),  # or each small fragment starts a process of its own
+                num_cpus=0,
+            )
         )
         try:
             for row in data.iter_rows():

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,26 @@ from birder.collection.journal import Cells, Journal
 from birder.collection.schema import LABEL_SOURCE, VECTORS
 from birder.collection.storage import Storage
 from birder.errors import BirderError, unknown_name
-from birder.server.encoded import Positions, decoded, encoded, replaced, sorted_positions, value_type
+from birder.server.column_reader import ColumnReader
+from birder.server.encoded import Positions, decoded, replaced, sorted_positions
 from birder.server.id_index import IdIndex
+from birder.server.text_order import text_order
 
 _CHECK_EVERY = 0.5  # seconds between checks for a new version
 _MOST_NAMED = 2000  # rows with pending labels that a filter names by their ids
 _FILTERS = 64  # results of filters that a snapshot remembers
-_FIRST = ("id", "uri")
-_COLUMNS_AT_ONCE = 4
+
+
+LISTED = ("id", "uri", "label", "width", "height", "sha256")
+"""The columns that lists of images show."""
 
 
 class Snapshot:
     """The columns of a collection as they were at one version; never changes, so that threads may share it.
+
+    One row an image, sorted by uri; frames of a video in the order of time. Texts that repeat are numbers of a
+    dictionary: `birder.server.encoded`. Ids and uris are read when it is made, other columns after that: what needs one
+    waits for it.
 
     Attributes
     ----------
@@ -46,9 +55,6 @@ class Snapshot:
         The number of the version of the rows.
     labels_until
         The bytes of the journal of labels that are in this.
-    table
-        All columns but the embedding, one row an image, sorted by uri; frames of a video in the order of time. Texts
-        that repeat are numbers of a dictionary: `birder.server.encoded`.
     ids
         Their ids, to find rows by; the same object for as long as the rows are the same.
     collection
@@ -58,25 +64,39 @@ class Snapshot:
     def __init__(self, path: Path, journal: Journal) -> None:
         self._lock = threading.Lock()
         self._read_from(path)
-        sequence, columns = None, dict[str, pa.Array]()
-        names = sorted(
-            (name for name in self._rows.columns if name not in VECTORS), key=lambda name: name not in _FIRST
-        )
-        for start in range(0, len(names), _COLUMNS_AT_ONCE):  # what LanceDB gives is let go before the next are read
-            read = self._rows.to_table(names[start : start + _COLUMNS_AT_ONCE])
-            if not start:
-                sequence = _by_uri(read)
-            for name in read.schema.names:
-                column = combined(read[name])
-                columns[name] = encoded(column if sequence is None else column.take(sequence))
-        self.table: pa.Table = pa.table({name: columns[name] for name in self._rows.columns if name in columns})
+        reader = ColumnReader(self._rows)
+        id_, uri = reader.read(["id", "uri"])
+        sequence = _by_uri(uri)
+        if sequence is not None:
+            id_, uri = id_.take(sequence), uri.take(sequence)
+        self._columns: dict[str, pa.Array | Future[pa.Array]] = {"id": id_, "uri": uri}
+        others = [name for name in self._rows.columns if name not in VECTORS and name not in self._columns]
+        self._columns |= reader.begin(sorted(others, key=lambda name: name not in LISTED), sequence)
         addresses = self._rows.addresses()
         self._addresses = addresses if sequence is None else addresses[sequence.to_numpy()]
-        self.ids = IdIndex(self.table["id"].chunk(0) if len(self) else pa.array([], pa.string()))
+        self.ids = IdIndex(id_)
         self._orders: dict[str, Positions] = {}
         self._filled: dict[str, int] = {}
         cells, self.labels_until = journal.pending(self.rows_version)
         self._lay_over(cells)
+
+    @property
+    def table(self) -> pa.Table:
+        """All columns but the embedding, once they are read."""
+        names = [name for name in self._rows.columns if name in self._columns]
+        return pa.table({name: self._kept(name) for name in names})
+
+    def wait(self) -> Snapshot:
+        """Wait until all columns are read; gives the snapshot itself."""
+        for name in self._columns:
+            self._kept(name)
+        return self
+
+    @property
+    def failed(self) -> bool:
+        """Whether a column could not be read."""
+        futures = [column for column in self._columns.values() if isinstance(column, Future)]
+        return any(each.done() and each.exception() is not None for each in futures)
 
     def _read_from(self, path: Path) -> None:
         """Read rows as they are now, none of whose labels are pending."""
@@ -120,7 +140,7 @@ class Snapshot:
     def _lay_over(self, cells: Cells) -> None:
         touched = [self._pending]
         for name, values in cells.items():
-            if name not in self.table.schema.names:
+            if name not in self._columns:
                 continue  # of a column that the rows get with the next version
             positions = self.positions(list(values))
             there = positions >= 0
@@ -130,17 +150,18 @@ class Snapshot:
                 [value for value, is_there in zip(values.values(), there, strict=True) if is_there], pa.string()
             )
             column = replaced(self._kept(name), positions, new.take(pa.array(order)))
-            self.table = self.table.set_column(self.table.schema.get_field_index(name), name, column)
+            self._columns = self._columns | {name: column}
             touched.append(positions)
         self._orders = {order: found for order, found in self._orders.items() if order.lstrip("-") not in cells}
         self._filled = {name: count for name, count in self._filled.items() if name not in cells}
         self._pending = np.unique(np.concatenate(touched))
 
     def _kept(self, name: str) -> pa.Array:
-        return combined(self.table[name])
+        column = self._columns[name]
+        return column.result() if isinstance(column, Future) else column
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return len(self.ids.ids)
 
     @property
     def pending(self) -> int:
@@ -156,15 +177,15 @@ class Snapshot:
     def types(self) -> dict[str, str]:
         """Columns that people can use, and whether they contain text, numbers, times or booleans."""
         return {
-            field.name: kind
-            for field in self.table.schema
-            if (kind := kind_of(value_type(field.type))) is not None and field.name != LABEL_SOURCE
+            name: kind
+            for name, type_ in self._rows.columns.items()
+            if name in self._columns and (kind := kind_of(type_)) is not None and name != LABEL_SOURCE
         }
 
     @property
     def filled(self) -> dict[str, int]:
         """In how many rows each column has a value."""
-        missing = {name: len(self) - self.table[name].null_count for name in self.types if name not in self._filled}
+        missing = {name: len(self) - self._kept(name).null_count for name in self.types if name not in self._filled}
         self._filled = self._filled | missing
         return self._filled
 
@@ -178,7 +199,8 @@ class Snapshot:
 
     def rows(self, positions: Positions, columns: list[str]) -> list[dict[str, Any]]:
         """Values of some rows."""
-        rows: list[dict[str, Any]] = self.table.select(columns).take(pa.array(positions)).to_pylist()
+        some = pa.table({name: self._kept(name) for name in columns})
+        rows: list[dict[str, Any]] = some.take(pa.array(positions)).to_pylist()
         return rows
 
     def column(self, name: str, positions: Positions | None = None) -> pa.Array:
@@ -266,8 +288,9 @@ class Snapshot:
         """The rows with pending labels that match a filter."""
         found = self._filtered_pending.get(where)
         if found is None:
-            rows = self.table.select(sorted({"id", *where.columns} - set(VECTORS))).take(pa.array(self._pending))
-            rows = pa.table({name: decoded(combined(rows[name])) for name in rows.schema.names})
+            names = sorted({"id", *where.columns} - set(VECTORS))
+            some = pa.array(self._pending)
+            rows = pa.table({name: decoded(self._kept(name).take(some)) for name in names})
             read = rows_in_memory(self.collection.path, rows, where, self._rows.schema)
             inside = pc.index_in(read.to_table(["id"], where)["id"], rows["id"]).to_numpy()
             found = self._pending[np.sort(inside)]
@@ -291,8 +314,8 @@ class Snapshot:
         if len(self._pending) > _MOST_NAMED:
             self.collection.fold_labels()
             return where
-        ids = pc.take(self.table["id"], pa.array(self._pending)).to_pylist()
-        matching = pc.take(self.table["id"], pa.array(self._matching_labelled(where))).to_pylist()
+        ids = pc.take(self.ids.ids, pa.array(self._pending)).to_pylist()
+        matching = pc.take(self.ids.ids, pa.array(self._matching_labelled(where))).to_pylist()
         sql = f"({where.sql} AND id NOT IN ({', '.join(map(quoted, ids))}))"
         sql = f"({sql} OR id IN ({', '.join(map(quoted, matching))}))" if matching else sql
         return Filter(where.text, sql, where.columns | {"id"})
@@ -304,18 +327,11 @@ class Snapshot:
         return self._orders[order]
 
 
-def combined(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece."""
-    whole = column.combine_chunks()
-    return whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)
-
-
-def _by_uri(table: pa.Table) -> pa.Array | None:
+def _by_uri(uri: pa.Array) -> pa.Array | None:
     """The order of the uris, None if rows are in it; as text, the tenth second of a video would precede the second."""
-    uri = combined(table["uri"])
     if not pc.any(pc.match_substring(uri, "#t=npt:")).as_py():
         in_order = pc.all(pc.less_equal(uri[:-1], uri[1:])).as_py()
-        return None if in_order else pc.sort_indices(uri)
+        return None if in_order else pa.array(text_order(uri))
     times = pc.extract_regex(uri, r"#t=npt:(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,3})?)")
     keys = {
         "file": pc.replace_substring_regex(uri, "#t=npt:.*", "#"),
@@ -384,8 +400,10 @@ class Catalogue:
     def _look(self) -> None:
         self._looked = begin = time.monotonic()
         try:
-            if self._storage.newest_version() != self._snapshot.rows_version:
-                snapshot = self._snapshot.folded(self.journal) or Snapshot(self.path, self.journal)
+            unread = self._snapshot.failed
+            if unread or self._storage.newest_version() != self._snapshot.rows_version:
+                folded = None if unread else self._snapshot.folded(self.journal)
+                snapshot = folded or Snapshot(self.path, self.journal).wait()
                 with self._lock:  # what has been labelled meanwhile stays visible
                     cells, until = self.journal.since(snapshot.labels_until)
                     self._snapshot = snapshot.labelled(cells, until)

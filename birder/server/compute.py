@@ -47,8 +47,9 @@ def _duplicates(collection: Storage, threshold: str, where: str) -> None:
     def report(done: float) -> None:
         _stage("comparing the images with each other", done)
 
-    groups = find_duplicates(collection, threshold=float(threshold), where=where or None, progress=report)
-    _report(result=[[group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups])
+    groups, by_graph = find_duplicates(collection, threshold=float(threshold), where=where or None, progress=report)
+    reported = [[group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups]
+    _report(result={"groups": reported, "by_graph": by_graph})
 
 
 def _lesson(collection: Storage, column: str) -> None:

@@ -29,6 +29,7 @@ class Wanted(NamedTuple):
 class _Finding:
     content: int  # of the images that were compared
     groups: list[Group]
+    by_graph: bool
     reported: bool = False
 
 
@@ -68,7 +69,8 @@ class DuplicatesJob:
             # While rows are being added, each finding is of a collection that has grown since: it is still reported.
             if found is not None and (found.content == content or not found.reported):
                 found.reported = True
-                return {"state": "ready", "progress": 1.0, "stage": "", "groups": found.groups}
+                told = {"groups": found.groups, "by_graph": found.by_graph}
+                return {"state": "ready", "progress": 1.0, "stage": "", **told}
             if wanted in self._failed:
                 raise BirderError(self._failed.pop(wanted))
             if not self._job.running:
@@ -76,7 +78,7 @@ class DuplicatesJob:
                 self._job.start("duplicates", str(self._catalogue.path), repr(wanted.threshold), wanted.where)
             own = self._under_way is not None and self._under_way[0] == wanted
             progress, stage = (self._job.progress, self._job.stage) if own else (0.0, "waiting for another search")
-            return {"state": "computing", "progress": progress, "stage": stage, "groups": []}
+            return {"state": "computing", "progress": progress, "stage": stage, "groups": [], "by_graph": False}
 
     def found(self, wanted: Wanted) -> list[Group] | None:
         """The groups that were reported last; None if there were none."""
@@ -100,7 +102,8 @@ class DuplicatesJob:
         if self._job.error is not None:
             self._failed[wanted] = self._job.error
             return
-        self._found[wanted] = _Finding(content, self._job.result)
+        result = self._job.result
+        self._found[wanted] = _Finding(content, result["groups"], result["by_graph"])
         self._found.move_to_end(wanted)
         if len(self._found) > _KEPT:
             self._found.popitem(last=False)
@@ -108,7 +111,7 @@ class DuplicatesJob:
     def _content_of(self, snapshot: Snapshot) -> int:
         """A value that changes with the images, but not with labels."""
         if self._content[0] != snapshot.version:
-            self._content = snapshot.version, hash(tuple(snapshot.table["sha256"].to_pylist()))
+            self._content = snapshot.version, hash(tuple(snapshot.column("sha256").to_pylist()))
         return self._content[1]
 
     def stop(self) -> None:

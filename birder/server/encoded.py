@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from birder.server.text_order import text_order
+
 Positions = npt.NDArray[np.int64]
 """Rows, as numbers."""
 
@@ -85,6 +87,8 @@ def replaced(column: pa.Array, positions: Positions, values: pa.Array) -> pa.Arr
 def sorted_positions(column: pa.Array, *, descending: bool = False) -> Positions:
     """The rows in the order of a column's values; equal ones as they are, those without a value last."""
     way = "descending" if descending else "ascending"
+    if _is_text(column.type):
+        return text_order(column, descending=descending)
     if not pa.types.is_dictionary(column.type):
         found: Positions = pc.array_sort_indices(column, order=way).to_numpy().astype(np.int64)
         return found

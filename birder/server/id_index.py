@@ -12,9 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.server.encoded import Positions
+from birder.server.text_order import text_order
 
 _FEW = 1000
 """Ids up to which looking each up takes less than hashing all that there are."""
+_AT_ONCE = 50_000
+_DASHES = (8, 13, 18, 23)  # places in the text of a UUID
+_DIGIT_PLACES = tuple(place for place in range(36) if place not in _DASHES)
+_DIGITS = np.full(256, 255, np.uint8)  # of a letter's code; 255 for what is not a lower-case hexadecimal digit
+_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 class IdIndex:
@@ -51,7 +57,26 @@ class IdIndex:
         return not pc.any(pc.match_substring_regex(self.ids, r'[\x00-\x1f"\\]')).as_py()
 
     @functools.cached_property
-    def order(self) -> npt.NDArray[np.uint64]:
+    def uuids(self) -> npt.NDArray[np.uint8] | None:
+        """The ids as bytes, (N, 16), where all are UUIDs as Birder writes them; else None."""
+        if not len(self.ids):
+            return np.zeros((0, 16), np.uint8)
+        lengths = pc.min_max(pc.binary_length(self.ids))
+        if self.ids.null_count or lengths["min"].as_py() != 36 or lengths["max"].as_py() != 36:
+            return None
+        text = np.frombuffer(self.ids.buffers()[2], np.uint8)
+        first = int(np.frombuffer(self.ids.buffers()[1], np.int32)[self.ids.offset])
+        found = np.empty((len(self.ids), 16), np.uint8)
+        for start in range(0, len(found), _AT_ONCE):
+            rows = found[start : start + _AT_ONCE]
+            letters = text[first + 36 * start :][: 36 * len(rows)].reshape(-1, 36)
+            digits = _DIGITS[letters[:, _DIGIT_PLACES]]
+            if (letters[:, _DASHES] != ord("-")).any() or (digits > 15).any():
+                return None
+            np.bitwise_or(digits[:, ::2] << 4, digits[:, 1::2], out=rows)
+        return found
+
+    @functools.cached_property
+    def order(self) -> Positions:
         """The rows in the order of their ids."""
-        order: npt.NDArray[np.uint64] = pc.array_sort_indices(self.ids).to_numpy()
-        return order
+        return text_order(self.ids)

@@ -55,6 +55,7 @@ class MapState(BaseModel):
     stage: str
     points: int
     missing: int = Field(description="Rows of the collection that are not on the map.")
+    laid_out: int | None = Field(description="How many images were laid out, if the others were placed by these.")
     can_compute: bool
     why: str | None = Field(description="Why it cannot be computed, or why computing failed.")
 
@@ -557,6 +558,7 @@ class Duplicates(BaseModel):
     stage: str
     groups: list[DuplicateGroup]
     total: int
+    by_graph: bool = Field(description="Whether a graph proposed which images to compare: some pairs may be missing.")
     images: int = Field(description="How many images are in groups.")
     station: str | None = Field(description="The column of an image's station, if there is one.")
 

@@ -14,10 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from birder.collection.journal import Journal
 from birder.collection.predictions import LABEL, PREFIX, SCORE
 from birder.collection.schema import LABEL_SOURCE
 from birder.errors import CollectionError
-from birder.server.catalogue import Snapshot, combined
+from birder.server.catalogue import Snapshot
+from birder.server.column_reader import combined
 from birder.server.encoded import Positions, decoded
 from birder.server.site import listed
 from birder.taxonomy import RANKS
@@ -95,17 +97,20 @@ def rejects(snapshot: Snapshot, named: Named) -> Bools:
     return found
 
 
-def judgements(snapshot: Snapshot, named: Named) -> tuple[Bools, npt.NDArray[np.int64] | None]:
+def judgements(snapshot: Snapshot, named: Named, journal: Journal) -> tuple[Bools, npt.NDArray[np.int64] | None]:
     """What people have said of predictions so far: (M,) whether each was right, and the codes of their sequences.
 
-    The sequences are None where no row has one. Labels taken from the names of folders, and those by which somebody
-    says that they cannot tell, are left out.
+    The sequences are None where no row has one. Labels taken from the names of folders, unless the journal has one by a
+    person, and those by which somebody says that they cannot tell, are left out.
     """
     labels = _texts(snapshot, "label", named.positions)
     labelled = _filled(labels) & ~_equal(labels, UNKNOWN)
     if LABEL_SOURCE in snapshot.table.schema.names:
         source = decoded(combined(snapshot.table[LABEL_SOURCE])).take(pa.array(named.positions))
-        labelled &= ~_equal(source, "folder")
+        folders = np.flatnonzero(labelled & _equal(source, "folder"))
+        ids = snapshot.ids.ids.take(pa.array(named.positions[folders])).to_pylist()
+        said = journal.words(ids, ["label"])
+        labelled[folders] = [id_ in said for id_ in ids]
     right = labelled & pc.fill_null(pc.equal(labels, named.names), False).to_numpy(zero_copy_only=False)
     wrong = (labelled & ~right) | (rejects(snapshot, named) & ~right)
     decided = right | wrong
@@ -121,7 +126,7 @@ def in_order(snapshot: Snapshot, named: Named, order: Order) -> Named:
     the rows of a sequence together. random: by id, which a hash makes, so that the first are a sample of all.
     """
     if order == "random":
-        return named.take(pc.sort_indices(pc.take(snapshot.table["id"], pa.array(named.positions))).to_numpy())
+        return named.take(pc.sort_indices(snapshot.ids.ids.take(pa.array(named.positions))).to_numpy())
     if order == "sequence":
         return stacked(snapshot, named.take(np.argsort(_by_time(snapshot)[named.positions], kind="stable")))
     scores = named.scores if order == "doubtful" else -named.scores

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
-from birder.server.catalogue import Catalogue, Snapshot
+from birder.server.catalogue import LISTED, Catalogue, Snapshot
 from birder.server.classifier import served_classifier
 from birder.server.duplicates_job import DuplicatesJob
 from birder.server.encoded import Positions
@@ -58,6 +58,7 @@ Order = Annotated[
 
 
 _JSON = "application/json"
+BYTES = "application/octet-stream"
 _DECODERS = 2  # processes for uploads
 
 
@@ -128,12 +129,30 @@ def row_of(snapshot: Snapshot, id_: str) -> dict[str, Any]:
 
 def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
     """Images as a list shows them."""
-    rows = snapshot.rows(positions, ["id", "uri", "label", "width", "height", "sha256"])
+    rows = snapshot.rows(positions, list(LISTED))
     return [{**row, "name": uri_to_name(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
 
 
-def listed_ids(index: IdIndex, positions: Positions, version: int) -> Response:
-    """The answer `Ids`, written without an object for each of a million ids."""
+def _as_bytes(request: Request) -> bool:
+    return BYTES in request.headers.get("accept", "")
+
+
+IDS_AS_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
+        "description": "With Accept: application/octet-stream, the 16 bytes of each id; JSON if they are not UUIDs",
+    }
+}
+"""What else lists of ids may answer with."""
+
+AsBytes = Annotated[bool, Depends(_as_bytes)]
+"""Whether the client asks for bytes in place of JSON, by `Accept: application/octet-stream`."""
+
+
+def listed_ids(index: IdIndex, positions: Positions, version: int, *, as_bytes: bool) -> Response:
+    """The answer `Ids`, or the 16 bytes of each id where they are UUIDs; no object is made for each of a million."""
+    if as_bytes and (uuids := index.uuids) is not None:
+        return Response(uuids[positions].tobytes(), media_type=BYTES, headers={"X-Birder-Version": str(version)})
     ids = index.ids.take(pa.array(positions))
     if not len(ids) or not index.need_no_escape:
         return Response(to_json({"total": len(ids), "version": version, "ids": ids.to_pylist()}), media_type=_JSON)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,8 @@ _MATCHES: tuple[Match, ...] = ("value", "words", "beginnings", "parts")
 _NONE = len(_MATCHES)
 
 
-class ValueFound(NamedTuple):
+@dataclass(frozen=True)
+class ValueFound:
     """A value of a column with all words, in how many images it is, and what of it they are."""
 
     column: str
@@ -41,7 +42,8 @@ class ValueFound(NamedTuple):
     match: Match
 
 
-class ColumnFound(NamedTuple):
+@dataclass(frozen=True)
+class ColumnFound:
     """The values of a column with all words, of the best kind of match that it has.
 
     Attributes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 from collections import deque
@@ -48,7 +49,12 @@ def find_images(
 
 def label_of(path: str) -> str | None:
     """The name of a file's folder, which is its label; None at the root."""
-    return readable(os.path.basename(os.path.dirname(path))) or None  # noqa: PTH119, PTH120
+    return _name_of(os.path.dirname(path))  # noqa: PTH120
+
+
+@functools.lru_cache(maxsize=1024)
+def _name_of(folder: str) -> str | None:
+    return readable(os.path.basename(folder)) or None  # noqa: PTH119
 
 
 def _find(path: str, extensions: Collection[str]) -> Iterator[Source]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ from birder.sources.read import file_system
 from birder.sources.source import Source, box_of, is_url, readable, uri_to_path
 from birder.sources.tar import TarShard
 from birder.sources.video import FrameChoice, VideoShard, frame_of, is_video
+from birder.words import counted
+
+
+class UnlistedWarning(UserWarning):
+    """A folder has images that the list in it does not name."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,9 @@ def _as_video(source: Source, frames: FrameChoice) -> None:
     """Give a source that names a whole video its frames; a list may have said what these show."""
     if isinstance(source.members, VideoShard):
         source.members.choice = frames
-    inside = source.part or source.box or source.members
-    if inside is not None or source.problem is not None or not is_video(source.path):
+    if not is_video(source.path) or source.problem is not None:
+        return
+    if source.part is not None or source.box is not None or source.members is not None:
         return
     if is_url(source.path):
         source.problem = "video is read from files of this machine only: download it first"
@@ -139,10 +146,28 @@ def _find(path: str, lists: Sequence[ImageList], labels: bool) -> Iterable[Sourc
     if Path(path).is_dir():
         for each in lists:
             if each.is_in(Path(path)):
-                return each.read(f"{absolute}/{each.name}")
+                return _with_others(list(each.read(f"{absolute}/{each.name}")), absolute, each.name, labels)
     if is_video(path) and Path(path).is_file():
         need("video", "Reading video")
     return find_images([path], labels=labels, extensions=IMAGE_EXTENSIONS | VIDEO_EXTENSIONS)
+
+
+def _with_others(listed: list[Source], folder: str, name: str, labels: bool) -> list[Source]:
+    """The images of a folder's list, and then those in the folder that are not in the list; a warning tells of these.
+
+    An export into the folder of the images makes the list, and images that come later are not in it.
+    """
+    known = {source.path for source in listed}
+    every = find_images([folder], labels=labels, extensions=IMAGE_EXTENSIONS | VIDEO_EXTENSIONS)
+    others = [source for source in every if source.path not in known and source.problem is None]
+    if others:
+        warnings.warn(
+            f"{readable(folder)} has a {name}, which lists {counted(len(known), 'file')}, and "
+            f"{counted(len(others), 'image')} that it does not list: both are taken.",
+            UnlistedWarning,
+            stacklevel=2,
+        )
+    return listed + others
 
 
 def _is_list(path: str, lists: Sequence[ImageList]) -> bool:

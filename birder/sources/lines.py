@@ -12,15 +12,17 @@ MAX_LINE = 1 << 20
 """Characters that a line of a table may have, including its quoted values."""
 
 
-def csv_lines(path: str, *, delimiter: str = ",", strict: bool = False) -> Iterator[list[str]]:
-    """The lines of a CSV file or URL in UTF-8, as their values; empty lines are skipped.
+def csv_lines(
+    path: str, *, delimiter: str = ",", strict: bool = False, encoding: str = "utf-8-sig"
+) -> Iterator[list[str]]:
+    """The lines of a CSV file or URL in an encoding (default: UTF-8), as their values; empty lines are skipped.
 
     Raises
     ------
     OSError, UnicodeDecodeError, csv.Error
-        It cannot be read; it is not UTF-8; a line has more than a million characters, or is not valid CSV.
+        It cannot be read; it is in another encoding; a line has more than a million characters, or is not valid CSV.
     """
-    with io.TextIOWrapper(open_source(path), "utf-8-sig", newline="") as text:
+    with io.TextIOWrapper(open_source(path), encoding, newline="") as text:
         pieces = _Pieces(text)
         for line in csv.reader(pieces, delimiter=delimiter, strict=strict):
             pieces.taken = 0

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import fsspec  # type: ignore[import-untyped, unused-ignore]
 from PIL import Image
 
-from birder.errors import ConfigError
+from birder.errors import ConfigError, install_extra
 from birder.images.guard import MAX_BYTES, formats, pillow_guard, reading
 from birder.sources.source import Loaded, Source, Stamp, is_url
 
@@ -171,6 +171,10 @@ def read_range(path: str, start: int, end: int | None, most: int = MAX_BYTES) ->
             return bytes(filesystem.cat_file(inside, start=start, end=end))
         with filesystem.open(inside, "rb", block_size=0) if "http" in path[:5] else filesystem.open(inside, "rb") as f:
             data = _read_all(f, most)
+    except FileNotFoundError as error:  # fsspec's word for whatever went wrong: a server out of reach, a refusal
+        if (reason := _behind(error)) is None:
+            raise
+        raise OSError(_one_line(reason)) from error
     except OSError:
         raise
     except Exception as error:  # each protocol's library has its own
@@ -178,6 +182,14 @@ def read_range(path: str, start: int, end: int | None, most: int = MAX_BYTES) ->
     if len(data) > most:
         raise _TooLargeError(f"more than {most:,} bytes")
     return data
+
+
+def _behind(error: BaseException) -> Exception | None:
+    """Why fsspec says that a file is not there; None if the server said so itself."""
+    cause = error.__cause__
+    while isinstance(cause, FileNotFoundError):
+        cause = cause.__cause__
+    return cause if isinstance(cause, Exception) and getattr(cause, "status", None) not in (404, 410) else None
 
 
 def _read_all(file: BinaryIO, most: int) -> bytes:
@@ -215,7 +227,7 @@ def file_system(url: str) -> tuple[Any, str]:
     except Exception as error:  # each protocol's library has its own
         raise ConfigError(
             f"Cannot open {url}: {_one_line(error)}. "
-            'pip install "birder[remote]" brings https; s3:// needs s3fs, gs:// gcsfs, az:// adlfs.'
+            f"{install_extra('remote')} brings https; s3:// needs s3fs, gs:// gcsfs, az:// adlfs."
         ) from error
 
 

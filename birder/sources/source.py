@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
@@ -12,6 +13,9 @@ from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes, urlsplit
 import pyarrow as pa
 
 from birder.errors import BirderError
+
+_PLAIN = re.compile(r"(?:/(?!\.)[A-Za-z0-9_.~-]+)+").fullmatch
+"""Tells an absolute path that is normal and has no character to be encoded; folders that begin with a dot aside."""
 
 
 class Stamp(NamedTuple):
@@ -203,9 +207,11 @@ class Source:
     @property
     def uri(self) -> str:
         """The key of its row: the file's uri, and behind # the part of it and the box."""
-        inside = [each.fragment for each in (self.part, self.box) if each is not None]
         uri = self.path if is_url(self.path) else path_to_uri(self.path)
-        return f"{uri.replace('#', '%23')}#{'&'.join(inside)}" if inside else uri
+        if self.part is None and self.box is None:
+            return uri
+        inside = [each.fragment for each in (self.part, self.box) if each is not None]
+        return f"{uri.replace('#', '%23')}#{'&'.join(inside)}"
 
     @property
     def image(self) -> str:
@@ -234,12 +240,16 @@ def image_of(uri: str) -> str:
 
 def is_url(path: str) -> bool:
     """Whether a path is one for fsspec (https://, s3://, hf://, ...) rather than for this machine's file system."""
+    if path.startswith("/"):  # no scheme does
+        return False
     scheme, separator, _ = path.partition("://")
     return bool(separator) and scheme.isidentifier() and scheme not in ("file", "local")
 
 
 def path_to_uri(path: str | Path) -> str:
     """The file URI of a path, made absolute; bytes that are not UTF-8 survive, percent-encoded."""
+    if os.name != "nt" and isinstance(path, str) and _PLAIN(path):
+        return "file://" + path
     absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
     return windows_path_to_uri(absolute) if os.name == "nt" else "file://" + quote_from_bytes(os.fsencode(absolute))
 

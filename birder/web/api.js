@@ -1,7 +1,10 @@
 // @ts-check
 // The server's HTTP interface (docs/api.md). Everything the page knows comes through here.
 
+import { TextList, UuidList } from "./idlist.js";
+
 /**
+ * @import {Ids} from "./idlist.js"
  * @import {
  *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapColumn, MapState, PastAct, PastShift,
  *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
@@ -9,6 +12,7 @@
  */
 
 const BASE = "/api/v1";
+const BYTES = { headers: { Accept: "application/octet-stream" } };
 
 /** A request that failed; `message` is for the person in front of the page. */
 export class ApiError extends Error {
@@ -85,6 +89,31 @@ const get = async (path, values = {}, signal = undefined) => (await request(path
 
 /**
  * @param {string} path
+ * @param {Query} values
+ * @returns {Promise<Ids>}
+ */
+async function idsOf(path, values = {}) {
+  const answer = await request(path + query(values), BYTES);
+  const isJson = answer.headers.get("Content-Type")?.startsWith("application/json");
+  return isJson ? new TextList((await answer.json()).ids) : new UuidList(await answer.arrayBuffer());
+}
+
+/**
+ * The values of a column on the map: its head as JSON, behind the length of that, and a number a point.
+ * @param {string} name
+ * @returns {Promise<MapColumn>}
+ */
+async function mapColumn(name) {
+  const answer = await request(`/map/column/${encodeURIComponent(name)}`, BYTES);
+  const bytes = await answer.arrayBuffer();
+  const start = 4 + new DataView(bytes).getUint32(0, true);
+  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, start - 4)));
+  if (head.type === "number") return { ...head, shares: new Float32Array(bytes, start) };
+  return { ...head, codes: new Uint8Array(bytes, start) };
+}
+
+/**
+ * @param {string} path
  * @param {object} body
  * @param {AbortSignal} [signal]
  */
@@ -140,11 +169,8 @@ export const api = {
    * @returns {Promise<{photos: Photo[], total: number}>}
    */
   photos: (values, signal) => get("/photos", values, signal),
-  /**
-   * @param {Query} values
-   * @returns {Promise<{ids: string[]}>}
-   */
-  ids: (values) => get("/ids", values),
+  /** @param {Query} values */
+  ids: (values) => idsOf("/ids", values),
   /**
    * @param {string} id
    * @param {AbortSignal} [signal]
@@ -202,13 +228,8 @@ export const api = {
   map: () => get("/map"),
   /** @returns {Promise<MapState>} */
   computeMap: () => post("/map", {}),
-  /** @returns {Promise<{ids: string[]}>} */
-  mapIds: () => get("/map/ids"),
-  /**
-   * @param {string} name
-   * @returns {Promise<MapColumn>}
-   */
-  mapColumn: (name) => get(`/map/column/${encodeURIComponent(name)}`),
+  mapIds: () => idsOf("/map/ids"),
+  mapColumn,
   /** The points' places: x0, y0, x1, y1, ... */
   async mapPoints() {
     return new Float32Array(await (await request("/map/points")).arrayBuffer());

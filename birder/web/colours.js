@@ -5,6 +5,7 @@
 
 const OPACITY = 230;
 const OPACITY_MISSING = 110;
+const STEPS = 1024; // of a scale, more than eyes tell apart
 const OPACITY_PLAIN = 200; // of points that are all alike
 /**
  * Viridis (S. van der Walt, N. Smith; CC0), nine of its colours.
@@ -69,27 +70,29 @@ export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
  * @param {{palette: Colour[], missing: Colour}} colours
  */
 export function rgba(column, points, { palette, missing }) {
-  const bytes = new Uint8Array(4 * points);
-  /**
-   * @param {number} index
-   * @param {Colour} colour
-   * @param {number} opacity
-   */
-  const put = (index, colour, opacity) => bytes.set([...colour, opacity], 4 * index);
+  const words = new Uint32Array(points);
+  const none = wordOf(missing, OPACITY_MISSING);
   if (!column) {
-    for (let index = 0; index < points; index++) put(index, palette[0], OPACITY_PLAIN);
+    words.fill(wordOf(palette[0], OPACITY_PLAIN));
   } else if (column.type === "category") {
-    column.codes.forEach((code, index) => {
-      if (code < 0) put(index, missing, OPACITY_MISSING);
-      else put(index, categoryColour(palette, code), OPACITY);
-    });
+    const { codes, categories } = column;
+    const known = new Uint32Array(256).fill(none);
+    for (let code = 0; code < categories.length; code++) known[code] = wordOf(categoryColour(palette, code), OPACITY);
+    for (let index = 0; index < points; index++) words[index] = known[codes[index]];
   } else {
-    const min = column.min ?? 0;
-    const span = (column.max ?? 0) - min || 1;
-    column.values.forEach((value, index) => {
-      if (value === null) put(index, missing, OPACITY_MISSING);
-      else put(index, scaleColour((value - min) / span), OPACITY);
-    });
+    const { shares } = column;
+    const steps = Uint32Array.from({ length: STEPS + 1 }, (_, step) => wordOf(scaleColour(step / STEPS), OPACITY));
+    for (let index = 0; index < points; index++) {
+      const share = shares[index];
+      words[index] = share >= 0 ? steps[Math.round(share * STEPS)] : none; // NaN is not
+    }
   }
-  return bytes;
+  return new Uint8Array(words.buffer);
 }
+
+/**
+ * A colour as the four bytes of a pixel.
+ * @param {Colour} colour
+ * @param {number} opacity
+ */
+const wordOf = (colour, opacity) => new Uint32Array(Uint8Array.of(...colour, opacity).buffer)[0];

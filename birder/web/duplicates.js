@@ -13,7 +13,7 @@ import { byIds } from "./sources.js";
 import { clearAll, go, state, watch } from "./state.js";
 import { showIds } from "./subset.js";
 
-/** @import {DuplicateGroup, Photo} from "./types.js" */
+/** @import {DuplicateGroup, Duplicates, Photo} from "./types.js" */
 
 const PAGE = 50; // groups that are asked for at a time
 const ROW = 326; // CSS pixels from the top of one group to that of the next; parts.css has them so high
@@ -124,7 +124,7 @@ async function load() {
     groups = new Map(found.groups.map((group, index) => [index, group]));
     asked = new Set([0]);
     drawOrders(found.station);
-    draw(found.total, found.images, threshold);
+    draw(found, threshold);
   } catch (error) {
     if (isAbort(error)) return;
     shown = "";
@@ -178,13 +178,13 @@ function drawOrders(column) {
 }
 
 /**
- * @param {number} total
- * @param {number} number of images
+ * @param {Duplicates} found
  * @param {number} threshold
  */
-function draw(total, number, threshold) {
+function draw({ total, images: number, by_graph: byGraph }, threshold) {
   const among = state().filters.length ? " among those that the filters keep" : "";
-  const text = `${count(total)} group${total === 1 ? "" : "s"} of ${images(number)}${among}`;
+  const missed = byGraph ? "; a graph proposed which to compare, some may be missing" : "";
+  const text = `${count(total)} group${total === 1 ? "" : "s"} of ${images(number)}${among}${missed}`;
   counter.textContent = total ? text : "";
   say(total ? text : "No near-duplicates");
   others.hidden = !total;

@@ -305,8 +305,8 @@ async function subset(now) {
     );
     return null;
   }
-  const { ids } = await api.ids({ where: where(now.filters), order: now.order });
-  return byIds(ids.filter((id) => wanted.has(id)));
+  const ids = await api.ids({ where: where(now.filters), order: now.order });
+  return byIds(ids.slice().filter((id) => wanted.has(id)));
 }
 
 /**

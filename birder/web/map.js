@@ -20,6 +20,7 @@ import {
 } from "./dom.js";
 import { where } from "./filter.js";
 import { count, fileName, images, percent } from "./format.js";
+import { TextList } from "./idlist.js";
 import { toast } from "./layers.js";
 import { drawLegend, NO_VALUE } from "./maplegend.js";
 import { openPhoto } from "./opening.js";
@@ -30,7 +31,10 @@ import { listen, tellAll } from "./signals.js";
 import { byIds } from "./sources.js";
 import { go, searching, state, watch } from "./state.js";
 
-/** @import {Collection, Colour, MapColumn, MapState, PhotoDetails, State, Timer} from "./types.js" */
+/**
+ * @import {Ids} from "./idlist.js"
+ * @import {Collection, Colour, MapColumn, MapState, PhotoDetails, State, Timer} from "./types.js"
+ */
 
 const NEAREST = 500;
 const HOVER = 60; // milliseconds before a point's image is asked for
@@ -60,16 +64,15 @@ let modes;
 let colours;
 /** @type {Scatter | undefined} */
 let scatter;
-/** @type {string[]} of the points, in their order */
-let ids = [];
-/** @type {Map<string, number>} id -> index */
-let places = new Map();
-/** @type {Set<string> | null} the ids that the filters or the search keep in colour; null for all */
+/** @type {Ids} of the points, in their order */
+let ids = new TextList([]);
+/** @type {Ids | null} those that the filters or the search keep in colour; null for all */
 let bright = null;
 /** @type {string | undefined} what is drawn already */
 let colouredBy;
 /** @type {string | undefined} */
 let filteredBy;
+let sampled = ""; // what is said of a map of which a sample was laid out
 /** @type {{name: string, column: MapColumn | null, timed: boolean}} what the legend is of */
 let legendOf = { name: "", column: null, timed: false };
 let selecting = false; // whether a change of the selection comes from the map itself
@@ -93,7 +96,7 @@ export function startMap(of) {
   listen("labels", drawAgain);
   listen("undone", drawAgain);
   listen("theirs", drawAgain);
-  showsSelected("map", (some) => some.filter((id) => scatter && places.has(id) && (!bright || bright.has(id))));
+  showsSelected("map", (some) => some.filter((id) => scatter && isShown(id)));
   listen("columns", drawColumns);
   if (state().view === "map") check();
 }
@@ -157,7 +160,13 @@ function drawColumns() {
  * The points of some images.
  * @param {string[]} some
  */
-const indicesOf = (some) => some.map((id) => places.get(id)).filter((index) => index !== undefined);
+const indicesOf = (some) => ids.indicesOf(new TextList(some));
+
+/**
+ * Whether an image is a point, and in colour.
+ * @param {string} id
+ */
+const isShown = (id) => ids.indexOf(id) >= 0 && (!bright || bright.indexOf(id) >= 0);
 
 /** The column that colours: as chosen, or else the label where there are any. */
 function colourColumn() {
@@ -195,6 +204,7 @@ async function check() {
       return;
     }
     scatter ??= await build();
+    sampled = map.laid_out ? `, ${count(map.laid_out)} of them laid out, and the others placed by these` : "";
     drawMissing(map);
     draw(scatter);
   } catch (error) {
@@ -294,9 +304,8 @@ function drawMissing(map) {
 }
 
 async function build() {
-  const [points, answer] = await Promise.all([api.mapPoints(), api.mapIds()]);
-  ids = answer.ids;
-  places = new Map(ids.map((id, index) => [id, index]));
+  const [points, found] = await Promise.all([api.mapPoints(), api.mapIds()]);
+  ids = found;
   colouredBy = filteredBy = undefined;
   section.classList.add("ready");
   const canvas = el("canvas", {
@@ -314,7 +323,7 @@ async function build() {
     onOpen: (index) => openFrom(index, points),
     onSelect: (indices) => {
       selecting = true;
-      selection.set(indices.map((index) => ids[index]));
+      selection.set(indices.map((index) => ids.at(index)));
       selecting = false;
     },
   });
@@ -328,9 +337,9 @@ async function build() {
  * @param {Float32Array} points
  */
 async function openFrom(index, points) {
-  const source = byIds(around(index, points).map((each) => ids[each]));
+  const source = byIds(around(index, points).map((each) => ids.at(each)));
   try {
-    openPhoto(ids[index], { source: await source.open(), index: 0 });
+    openPhoto(ids.at(index), { source: await source.open(), index: 0 });
   } catch (error) {
     toast(messageOf(error), { error: true });
   }
@@ -345,11 +354,11 @@ function around(index, points) {
   const [x, y] = [points[2 * index], points[2 * index + 1]];
   /** @param {number} each */
   const distance = (each) => (points[2 * each] - x) ** 2 + (points[2 * each + 1] - y) ** 2;
-  const others = bright ? indicesOf([...bright]) : ids.map((_, each) => each);
+  const others = bright ? ids.indicesOf(bright) : Uint32Array.from({ length: ids.length }, (_, each) => each);
   const distances = Float64Array.from(others, distance).sort();
   const farthest = distances[Math.min(AROUND, distances.length) - 1];
   const near = others.filter((each) => each !== index && distance(each) <= farthest);
-  return [index, ...near.sort((a, b) => distance(a) - distance(b) || a - b).slice(0, AROUND - 1)];
+  return [index, ...[...near].sort((a, b) => distance(a) - distance(b) || a - b).slice(0, AROUND - 1)];
 }
 
 /** @param {Scatter} plot */
@@ -382,7 +391,7 @@ async function drawColours(plot) {
 /** Draw the legend: how many of the points in colour have each value; a press filters by it. */
 function drawMeaning() {
   const { name, column, timed } = legendOf;
-  const kept = bright && indicesOf([...bright]);
+  const kept = bright && ids.indicesOf(bright);
   const { values = [], none = false } = filterOf(name) ?? {};
   const chosen = new Set(values.map(String));
   if (none) chosen.add(NO_VALUE);
@@ -410,15 +419,15 @@ async function drawFilter(plot) {
   try {
     const kept = await keptBy(now);
     if (filteredBy !== key) return;
-    const indices = kept && indicesOf(kept);
+    const indices = kept && ids.indicesOf(kept);
     plot.setHighlighted(indices);
-    bright = kept && new Set(kept);
+    bright = kept;
     drawMeaning();
     tellAll("shown");
     const near = searching(now);
     const text = indices
       ? `${count(indices.length)} of ${count(ids.length)} points${near ? ", the nearest," : ""} in colour`
-      : images(ids.length);
+      : images(ids.length) + sampled;
     counter.textContent = text;
     say(text);
   } catch (error) {
@@ -437,9 +446,9 @@ async function drawFilter(plot) {
 async function keptBy(now) {
   if (searching(now)) {
     const body = searchBody(now, NEAREST);
-    return body ? (await api.search(body)).photos.map((photo) => photo.id) : [];
+    return new TextList(body ? (await api.search(body)).photos.map((photo) => photo.id) : []);
   }
-  return now.filters.length ? (await api.ids({ where: where(now.filters) })).ids : null;
+  return now.filters.length ? api.ids({ where: where(now.filters) }) : null;
 }
 
 let hovering = -1;
@@ -459,7 +468,7 @@ function hover(card, index, at) {
     return;
   }
   placeCard(card, at);
-  const id = ids[index];
+  const id = ids.at(index);
   const known = seen.get(id);
   if (known) {
     drawCard(card, known);

@@ -18,7 +18,7 @@ const STEPS = 24; // of a scale
  * @param {HTMLElement} legend
  * @param {string} name of the column
  * @param {MapColumn | null} column
- * @param {{palette: Colour[], timed: boolean, kept: number[] | null, chosen: Set<string>, toggle: (value: string) => void}} how
+ * @param {{palette: Colour[], timed: boolean, kept: Uint32Array | null, chosen: Set<string>, toggle: (value: string) => void}} how
  *   `timed`: its numbers are times, in seconds since 1970; `kept`: the points that are counted, null for all; `chosen`: the
  *   values that are filtered by, which a press on an entry toggles
  */
@@ -46,7 +46,7 @@ export function drawLegend(legend, name, column, { palette, timed, kept, chosen,
   let missing = 0;
   /** @param {number} code */
   const add = (code) => {
-    if (code < 0) missing++;
+    if (code === 255) missing++;
     else counts[code]++;
   };
   if (kept) for (const index of kept) add(column.codes[index]);

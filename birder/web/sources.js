@@ -2,8 +2,12 @@
 // Where a grid takes its images from: a page at a time from the server, or a list that is all there.
 
 import { api, isAbort } from "./api.js";
+import { TextList } from "./idlist.js";
 
-/** @import {Photo, Source} from "./types.js" */
+/**
+ * @import {Ids} from "./idlist.js"
+ * @import {Photo, Source} from "./types.js"
+ */
 
 const PAGE = 200;
 const KEPT = 80; // pages in memory: 16,000 images
@@ -55,12 +59,12 @@ export class Pages extends Known {
   #pages = new Map();
   /** @type {Map<number, AbortController>} */
   #underway = new Map();
-  /** @type {Promise<string[]> | null} */
+  /** @type {Promise<Ids> | null} */
   #everyId = null;
 
   /**
    * @param {(offset: number, limit: number, signal: AbortSignal) => Promise<{photos: Photo[], total: number}>} ask
-   * @param {() => Promise<string[]>} askIds gives the ids of all
+   * @param {() => Promise<Ids>} askIds gives the ids of all
    */
   constructor(ask, askIds) {
     super();
@@ -130,11 +134,15 @@ export class Pages extends Known {
       known.push(photo.id);
     }
     if (known.length === Math.min(last, this.total - 1) - first + 1) return known;
+    return (await this.#every()).slice(first, last + 1);
+  }
+
+  #every() {
     this.#everyId ??= this.askIds().catch((error) => {
       this.#everyId = null;
       throw error;
     });
-    return (await this.#everyId).slice(first, last + 1);
+    return this.#everyId;
   }
 
   /** @param {string[]} ids */
@@ -142,8 +150,8 @@ export class Pages extends Known {
     const here = new Set();
     for (const photo of this.known()) here.add(photo.id);
     if (ids.every((id) => here.has(id))) return ids;
-    const every = new Set(await this.ids());
-    return ids.filter((id) => every.has(id));
+    const every = await this.#every();
+    return ids.filter((id) => every.indexOf(id) >= 0);
   }
 
   close() {
@@ -160,7 +168,7 @@ export class Pages extends Known {
 export const matching = (where, order) =>
   new Pages(
     (offset, limit, signal) => api.photos({ where, order, offset, limit }, signal),
-    async () => (await api.ids({ where, order })).ids,
+    () => api.ids({ where, order }),
   );
 
 /**
@@ -173,7 +181,7 @@ export const byIds = (ids) =>
       photos: await api.photosOf(ids.slice(offset, offset + limit), signal),
       total: ids.length,
     }),
-    async () => ids,
+    async () => new TextList(ids),
   );
 
 /** @implements {Source} */

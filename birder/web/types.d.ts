@@ -128,14 +128,16 @@ export interface MapState {
   stage: string;
   points: number;
   missing: number;
+  /** How many were laid out, if the others were placed by these. */
+  laid_out: number | null;
   can_compute: boolean;
   why: string | null;
 }
 
 /** A column's values, one a point of the map. */
 export type MapColumn =
-  | { type: "category"; categories: string[]; codes: number[] }
-  | { type: "number"; values: (number | null)[]; min: number | null; max: number | null };
+  | { type: "category"; categories: string[]; codes: Uint8Array } // 255 for none
+  | { type: "number"; shares: Float32Array; min: number | null; max: number | null }; // from min (0) to max (1), or NaN
 
 export interface SearchBody {
   ids?: string[];
@@ -254,6 +256,7 @@ export interface Duplicates {
   stage: string;
   groups: DuplicateGroup[];
   total: number;
+  by_graph: boolean;
   images: number;
   /** The column of an image's station. */
   station: string | null;

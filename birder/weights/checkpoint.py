@@ -19,6 +19,7 @@ import pickle
 import struct
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ import torch
 from birder.errors import WeightsError
 from birder.files import replacing
 from birder.net.base import get_signature
-from birder.registry import TASK
+from birder.registry import TASK, network_spec
 from birder.version import __version__
 from birder.weights.hub import check_is_file
 
@@ -420,16 +421,32 @@ def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: di
     """
     path.touch()
     mode = path.stat().st_mode
-    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    safetensors.torch.save_file(tensors, path, metadata=metadata or None)
     with path.open("r+b") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        if metadata:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         assert len(text) <= length, "the same JSON, in another order"
         file.seek(8)
         file.write(text.ljust(length))
     path.chmod(mode)
+
+
+def _config_with_head(
+    config: dict[str, Any] | None, network: str | None, state: Mapping[str, torch.Tensor]
+) -> dict[str, Any] | None:
+    """The configuration, saying of the linear classifier that is there whether it has a bias.
+
+    A classifier that was put in the place of another may differ in that from the one that the configuration is of.
+    """
+    if network is None or "classifier.weight" not in state:
+        return config
+    has_bias = "classifier.bias" in state
+    if (network_spec(network).config | (config or {})).get("head_bias", True) == has_bias:
+        return config
+    return {**(config or {}), "head_bias": has_bias}
 
 
 def save_model(
@@ -455,5 +472,6 @@ def save_model(
     """
     state = dict(net.state_dict())
     network = getattr(net, "network", None)
+    config = _config_with_head(config, network, state)
     checkpoint = Checkpoint(state, signature, class_to_idx or {}, rgb_stats, config, task, network=network)
     return write_checkpoint(path, checkpoint)

@@ -6,14 +6,20 @@ Birder adds the checksum, and errors that say what to do.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import importlib.util
 import os
 import shutil
+import socket
 import stat
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
-from birder.errors import HubError, WeightsError
+from birder.errors import HubError, WeightsError, WriteError
 from birder.files import replacing
 from birder.registry import DEFAULT_WEIGHTS, WeightsSpec
 
@@ -26,7 +32,8 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
     spec
         The registry's entry for the weights.
     dst
-        Where to put the file; a file already there is used if its checksum is right. Default: the hub's cache.
+        Where to put the file, or the folder for it, under its own name; a file already there is used if its checksum
+        is right. Default: the hub's cache.
     progress_bar
         Show the progress of a download on standard error.
 
@@ -37,8 +44,12 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
     WeightsError
         The checksum is wrong (the file is removed), or an installed package lacks the file.
     """
-    if dst is not None and Path(dst).exists():
-        return _verified(Path(dst), spec, remove=[])
+    if dst is not None:
+        dst = Path(dst)
+        if dst.is_dir():
+            dst /= Path(spec.file or str(spec.path)).name
+        if dst.exists():
+            return _verified(dst, spec, remove=[])
     if spec.path is not None:
         source = _verified(Path(spec.path), spec, remove=[])
     elif spec.module is not None:
@@ -51,7 +62,6 @@ def fetch(spec: WeightsSpec, *, dst: str | Path | None = None, progress_bar: boo
         source = _verified(source, spec, remove=[source, source.resolve()])
     if dst is None:
         return source
-    dst = Path(dst)
     with replacing(dst) as draft:
         shutil.copyfile(source, draft)
     return dst
@@ -92,7 +102,7 @@ def fetch_repository_file(
     HubError
         The hub is out of reach, the repository or the file is not there, or access to it needs a token.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -103,6 +113,11 @@ def fetch_repository_file(
     )
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
+    if not _hub_answers():  # its client would try for half a minute, with a line each time
+        found = try_to_load_from_cache(repository, filename, repo_type=repo_type)
+        if isinstance(found, str):
+            return Path(found)
+        raise HubError(_out_of_reach(repository, filename, weights))
     quiet = not progress_bar and not are_progress_bars_disabled()
     if quiet:
         disable_progress_bars()
@@ -129,6 +144,21 @@ def fetch_repository_file(
     finally:
         if quiet:
             enable_progress_bars()
+
+
+def _hub_answers() -> bool:
+    """Whether something listens where the hub is; True where a proxy stands before it, or nothing is asked at all."""
+    from huggingface_hub import constants
+
+    address = urllib.parse.urlsplit(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE or urllib.request.getproxies() or address.hostname is None:
+        return True
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname, port), timeout=10).close()
+    except OSError:
+        return False
+    return True
 
 
 def _out_of_reach(repository: str, filename: str, weights: WeightsSpec | None) -> str:
@@ -160,11 +190,13 @@ def _packaged_file(spec: WeightsSpec) -> Path:
 
 def _verified(path: Path, spec: WeightsSpec, remove: list[Path]) -> Path:
     """The path, once its sha256 is right; a checked file is remembered by path, size and time."""
+    if not path.exists():
+        raise WeightsError(
+            f"There is no file {path}, which the registry names for {spec.name}: put it back, or name another path."
+        )
+    check_is_file(path)
     if spec.sha256 is None:
         return path
-    if not path.exists():
-        raise WeightsError(f"There is no file {path}, which the registry names for {spec.name}.")
-    check_is_file(path)
     found = path.stat()
     note = cache_folder() / "verified" / f"{spec.sha256}.txt"
     mark = f"{path.resolve()}\n{found.st_size}\n{found.st_mtime_ns}\n"
@@ -176,8 +208,9 @@ def _verified(path: Path, spec: WeightsSpec, remove: list[Path]) -> Path:
             each.unlink(missing_ok=True)
         done = "The file was removed; fetch it again." if remove else "Delete it and fetch it again."
         raise WeightsError(f"{path} is not {spec.name}: its sha256 is {actual}, it should be {spec.sha256}. {done}")
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(mark, "utf-8", "surrogateescape")
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs only time
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(mark, "utf-8", "surrogateescape")
     return path
 
 
@@ -210,3 +243,17 @@ def cache_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("birder", appauthor=False)
+
+
+@contextlib.contextmanager
+def writing_cache() -> Iterator[None]:
+    """Turn the failure to write what a run needs in the cache into a `WriteError` that says how to name another one."""
+    try:
+        yield
+    except OSError as error:
+        built = WriteError(
+            f"Birder's cache, {cache_folder()}, cannot be written ({os.strerror(error.errno or errno.EIO)}). Free some "
+            "space or make it writable, or set the environment variable BIRDER_CACHE to another folder."
+        )
+        built.errno = error.errno
+        raise built from error

@@ -75,7 +75,7 @@ def load_pretrained_model(
     weights: str,
     *,
     dst: str | Path | None = None,
-    file_format: str = "pt",
+    file_format: str | None = None,
     inference: bool = False,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -92,7 +92,7 @@ def load_pretrained_model(
     dst
         Where to put the file; default: the hub's cache. A file already there is used if its sha256 is right.
     file_format
-        "pt" or "safetensors": the kind of file to use.
+        "pt" or "safetensors": refuse a file of the other kind. Default: whichever there is.
     inference
         Evaluation mode and no gradients.
     device, dtype
@@ -118,10 +118,10 @@ def load_pretrained_model(
         Wrong checksum, damaged file, or a state that does not fit the network.
     """
     spec = weights_spec(weights)
-    if file_format not in FILE_FORMATS:
+    if file_format not in (None, *FILE_FORMATS):
         raise unknown_name("file format", file_format, FILE_FORMATS)
     available = Path(spec.file or str(spec.path)).suffix.lstrip(".")
-    if spec.module is None and file_format != available:
+    if spec.module is None and file_format not in (None, available):
         raise WeightsError(f"{weights} is published as .{available} only: leave out file_format.")
     path = fetch(spec, dst=dst, progress_bar=progress_bar)
     config = spec.config | (custom_config or {})
@@ -132,7 +132,7 @@ def load_pretrained_model_and_transform(
     weights: str,
     *,
     dst: str | Path | None = None,
-    file_format: str = "pt",
+    file_format: str | None = None,
     inference: bool = True,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
 from birder.errors import WeightsError
 from birder.files import replacing_folder
 from birder.registry import create_network, list_networks, network_spec
-from birder.weights.checkpoint import Checkpoint, get_size_from_signature, make_signature
+from birder.weights.checkpoint import Checkpoint, get_size_from_signature, make_signature, write_safetensors
 from birder.weights.openclip import OpenClip, State, check_image_encoder
 from birder.weights.openclip_files import CONFIG_FILE, SAFETENSORS_FILE, Config
 from birder.weights.openclip_timm import (
@@ -430,6 +429,6 @@ def _layout_back(key: str, value: torch.Tensor) -> torch.Tensor:
 def write_openclip(folder: Path, config: Config, state: State) -> Path:
     """Write a folder in OpenCLIP's layout: `open_clip_config.json` and `open_clip_model.safetensors`."""
     with replacing_folder(folder) as draft:
-        safetensors.torch.save_file({key: value.contiguous() for key, value in state.items()}, draft / SAFETENSORS_FILE)
+        write_safetensors(draft / SAFETENSORS_FILE, {key: value.contiguous() for key, value in state.items()}, {})
         (draft / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
     return folder

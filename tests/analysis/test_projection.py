@@ -142,3 +142,23 @@ def test_a_damaged_map_is_reported_and_recomputed(tmp_path: Path) -> None:
         manifest.write_bytes(b"nothing")
     with pytest.raises(CollectionError, match="--recompute"):
         read_map(collection)
+
+
+def test_of_many_rows_a_sample_is_laid_out_and_the_others_lie_beside_their_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, labels = clusters(6, 120)
+    collection = collection_of_vectors(tmp_path / "c.birder", vectors)
+    whole = compute_map(collection)
+    assert "laid_out" not in whole.made
+    monkeypatch.setattr(projection, "_LAID_OUT", 200)
+    points, again = compute_map(collection), compute_map(collection)
+    assert points.made["laid_out"] == 200
+    assert points.missing == 0
+    assert points.ids == again.ids == whole.ids
+    assert points.xy.tobytes() == again.xy.tobytes()
+    assert (compute_map(collection, seed=1).xy != points.xy).any()
+    by_id = dict(zip(collection.to_arrow()["id"].to_pylist(), labels, strict=True))
+    names = [by_id[id_] for id_ in points.ids]
+    assert KNeighborsClassifier(6).fit(points.xy, names).score(points.xy, names) > 0.98
+    assert read_map(collection) is not None

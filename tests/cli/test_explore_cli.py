@@ -112,8 +112,11 @@ def test_stats_agree_with_the_collection(collection: Storage, tmp_path: Path) ->
     assert [each.share for each in counts] == pytest.approx([1 / 3, 2 / 3])
     overview = run("stats", collection.path)
     assert overview.exit_code == 0, overview.output
-    assert "30 rows with 30 different contents, 1 failure" in overview.stderr
-    assert "Empty:" in overview.stderr
+    assert "30 rows with 30 different contents, 1 failure" in overview.stdout
+    assert "Empty:" in overview.stdout and overview.stderr == ""
+    whole = json.loads(run("stats", collection.path, "--format", "json").stdout)
+    assert (whole["rows"], whole["contents"], whole["failures"], whole["model"]) == (30, 30, 1, found.model)
+    assert [each["column"] for each in whole["columns"]] == [each.column for each in found.columns]
     assert "Strix" in overview.stdout
     rows = list(csv.DictReader(io.StringIO(run("stats", collection.path, "--format", "csv").stdout)))
     assert {row["column"]: row["filled"] for row in rows}["genus"] == "10"

@@ -403,9 +403,7 @@ def test_texts_find_the_same_by_the_index(tmp_path: Path, monkeypatch: pytest.Mo
     scanned: list[int] = []
     whole = vector_index.nearest_rows
 
-    def counted(
-        collection: Storage, vector: npt.NDArray[np.float32], k: int, **more: Any
-    ) -> tuple[pa.Table, str | None]:
+    def counted(collection: Storage, vector: npt.NDArray[np.float32], k: int, **more: Any) -> vector_index.NearestRows:
         scanned.append(k)
         return whole(collection, vector, k, **more)
 

@@ -229,6 +229,8 @@ def test_two_processes_learn_what_one_does(home: Path, trained: birder.Trained) 
     two = json.loads((home / "two.report" / "metrics.json").read_text("utf-8"))["training"]
     one = alone.evaluation["training"]
     assert two["processes"] == 2
-    assert [each["log_loss"] for each in two["history"]] == pytest.approx(
-        [each["log_loss"] for each in one["history"]], rel=0.02
-    )
+    found, wanted = ([each["log_loss"] for each in told["history"]] for told in (two, one))
+    assert len(found) == len(wanted) == 5
+    # Sums in another order part the two by ever more; how fast depends on the rows' order, which their paths decide.
+    assert found[:2] == pytest.approx(wanted[:2], rel=0.01)
+    assert found[2:] == pytest.approx(wanted[2:], rel=0, abs=0.02)

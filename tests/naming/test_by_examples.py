@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,7 +12,15 @@ from hypothesis import strategies as st
 
 from birder.errors import ConfigError, UnknownNameError
 from birder.naming import by_examples
-from birder.naming.by_examples import SimpleShot, draw_examples, hold_out, name_by_examples
+from birder.naming.by_examples import (
+    NearestNeighbours,
+    SimpleShot,
+    draw_examples,
+    hold_out,
+    name_by_examples,
+    name_by_stream,
+    vote,
+)
 from birder.naming.method import DEFAULT_METHOD, Method
 
 Vectors = npt.NDArray[np.float32]
@@ -56,6 +67,63 @@ def test_examples_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(in_blocks, SimpleShot)
     np.testing.assert_allclose(in_blocks.centre, at_once.centre, rtol=1e-12)
     np.testing.assert_allclose(in_blocks.means, at_once.means, rtol=1e-9)
+
+
+@given(st.integers(0, 50), st.sampled_from(Method), st.lists(st.integers(1, 59), max_size=5))
+def test_examples_that_come_in_any_blocks_name_the_same(seed: int, method: Method, cuts: list[int]) -> None:
+    examples, labels = make(seed)
+    examples[30:] = examples[:30]  # equal ones vote in their order
+    queries = make(seed + 100, n=20)[0]
+    at_once = name_by_examples(examples, labels, method=method).classifier.predict(queries, 5)
+    streamed = name_by_stream(lambda: np.split(examples, sorted(cuts)), labels, method=method).classifier
+    found = streamed.predict(queries, 5)
+    assert found.indices.tobytes() == at_once.indices.tobytes()
+    assert found.scores.tobytes() == at_once.scores.tobytes()
+
+
+@pytest.mark.slow
+def test_examples_of_simpleshot_need_no_memory_and_those_of_neighbours_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = [f"class {row % 7}" for row in range(100_000)]
+    centres = np.random.default_rng(0).normal(size=(7, 64))
+
+    def stream() -> Iterator[Vectors]:
+        for first in range(0, 100_000, 1_000):
+            rows = np.arange(first, first + 1_000)
+            yield np.random.default_rng(first).normal(centres[rows % 7], 0.5).astype(np.float32)
+
+    monkeypatch.setattr("birder.vectors._IN_MEMORY", 1_000_000)
+    monkeypatch.setattr(by_examples, "_CELLS", 250_000)
+    queries = next(stream())[:50]
+    for method in Method:
+        tracemalloc.start()
+        try:
+            names = name_by_stream(stream, labels, method=method)
+            top = names.classifier.predict(queries, 1)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 16e6  # the examples are 25.6 MB
+        assert [names.classifier.classes[code] for code in top.indices[:, 0]] == labels[:50]
+
+
+@pytest.mark.parametrize("copies", [1, 40])  # more equal examples than vote
+def test_neighbours_are_those_of_a_comparison_in_double_precision(copies: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples, labels = make(3, n=1200, width=40)
+    examples = np.repeat(examples[: 1200 // copies], copies, axis=0)
+    queries = make(4, n=50, width=40)[0]
+    monkeypatch.setattr(by_examples, "_CELLS", 4096 * 100)
+    monkeypatch.setattr(by_examples, "_AT_ONCE", 100)
+    classifier = name_by_examples(examples, labels, method="knn").classifier
+    assert isinstance(classifier, NearestNeighbours)
+    cosines = (queries / np.linalg.norm(queries.astype(float), axis=1, keepdims=True)) @ classifier.units.T.astype(
+        float
+    )
+    nearest = np.argsort(-cosines.round(12), axis=1, kind="stable")[:, :24]
+    shares = vote(classifier.codes[nearest], np.take_along_axis(cosines, nearest, axis=1), 5)
+    top = classifier.predict(queries, 5)
+    np.testing.assert_allclose(top.scores, -np.sort(-shares, axis=1), rtol=0, atol=1e-6)
+    clear = np.diff(np.sort(shares, axis=1)[:, -2:], axis=1)[:, 0] > 1e-6
+    np.testing.assert_array_equal(top.indices[clear, 0], shares.argmax(axis=1)[clear])
 
 
 @pytest.mark.parametrize("method", Method)

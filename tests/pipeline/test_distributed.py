@@ -252,7 +252,7 @@ def test_another_writer_is_refused(tmp_path: Path, encoder: Encoder) -> None:
 def test_a_missing_extra_is_named(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path, 1)
     monkeypatch.setitem(EXTRAS, "cluster", ("no_such_module",))
-    with pytest.raises(MissingExtraError, match=r'pip install "birder\[cluster\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[cluster\]"'):
         run(tmp_path, encoder)
 
 

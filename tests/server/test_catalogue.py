@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from birder.collection import in_place
 from birder.collection.labels import Wish, recording
+from birder.collection.reading import RowReader
 from birder.collection.storage import Storage
 from birder.server.catalogue import Catalogue, Snapshot
 from birder.server.encoded import counted, decoded, encoded, replaced, sorted_positions
@@ -213,3 +215,31 @@ def test_ids_are_found_however_many_are_asked_for(asked: int) -> None:
     assert index.position(ids[77]) == 77 and index.position("zz") is None
     assert index.positions(pa.chunked_array([ids[:10], ids[10:]])).tolist() == list(range(5000))
     assert IdIndex(pa.array([], pa.string())).position("a") is None
+
+
+def test_a_column_that_could_not_be_read_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = RowReader.to_table
+
+    def torn(self: RowReader, columns: Any = None, where: Any = None) -> pa.Table:
+        if columns == ["site"]:
+            raise OSError("a network drive that is away")
+        return whole(self, columns, where)
+
+    monkeypatch.setattr(RowReader, "to_table", torn)
+    catalogue = Catalogue(path)
+    first = catalogue.current()
+    assert [row["id"] for row in first.rows(np.arange(3), ["id", "label"])] == first.ids.ids[:3].to_pylist()
+    with pytest.raises(OSError, match="network drive"):
+        first.wait()
+    assert first.failed and catalogue.refresh() is first  # nothing better is to be had yet
+    monkeypatch.undo()
+    again = catalogue.refresh()
+    assert not again.failed and again.column("site").null_count == again.table["site"].null_count > 0
+
+
+def test_ids_are_bytes_where_all_are_uuids() -> None:
+    texts = [str(uuid.uuid5(uuid.NAMESPACE_URL, str(n))) for n in range(300)]
+    index = IdIndex(pa.array(["row 0", *texts])[1:])
+    assert index.uuids is not None and index.uuids.tobytes() == b"".join(uuid.UUID(text).bytes for text in texts)
+    for other in (texts[0].upper(), texts[0].replace("-", "x"), "g" + texts[0][1:], "row 0", "é" * 18, None):
+        assert IdIndex(pa.array([*texts, other])).uuids is None, other

@@ -115,6 +115,24 @@ def test_the_collection_provides_the_lists_that_the_page_shows(client: httpx.Cli
     assert len(set(described["palette"])) == len(described["palette"]) >= 12
 
 
+def test_answers_are_compressed_where_that_makes_them_shorter(client: httpx.Client) -> None:
+    """Starlette does it; what is ours is what it does it for."""
+    page = str(client.base_url).removesuffix("/api/v1/")
+    image = client.get("photos").json()["photos"][0]["id"]
+    compressed = {"photos", "openapi.json", f"{page}/page/main.js", f"{page}/page/style.css", f"{page}/"}
+    for address in (*sorted(compressed), "columns/site/values", f"photos/{image}/thumbnail", "ids"):
+        as_bytes = {"Accept": "application/octet-stream"} if address == "ids" else {}
+        plain = client.get(address, headers={"Accept-Encoding": "identity"} | as_bytes)
+        answer = client.get(address, headers={"Accept-Encoding": "gzip"} | as_bytes)
+        assert plain.status_code == answer.status_code == 200 and plain.content == answer.content
+        assert (answer.headers.get("content-encoding") == "gzip") == (address in compressed), address
+        if address in compressed:
+            assert answer.num_bytes_downloaded < len(plain.content)
+    tag = client.get(f"{page}/page/main.js").headers["etag"]
+    again = client.get(f"{page}/page/main.js", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+
+
 def test_times_are_counted_and_filtered_by_hour_and_month(tmp_path: Path) -> None:
     moments = [datetime(2024, 5, 1, 23, 59), datetime(2025, 5, 2, 0, 0), datetime(2024, 12, 31, 23, 0), None]
     rows = {f"file:///{n}.jpg": {"seen": moment} for n, moment in enumerate(moments)}

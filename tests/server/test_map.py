@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             "stage": "",
             "points": 0,
             "missing": 40,
+            "laid_out": None,
             "can_compute": True,
             "why": None,
         }
@@ -68,6 +71,29 @@ def test_the_points_are_numbers_in_the_order_of_their_ids(client: httpx.Client) 
     assert (nearest == kinds).mean() > 0.8  # the clusters lie apart
 
 
+def test_the_page_gets_ids_and_columns_as_bytes(client: httpx.Client) -> None:
+    accept = {"Accept": "application/octet-stream"}
+    for address in ("map/ids", "ids?where=label%20is%20not%20null&order=-label", "ids?where=false"):
+        told, answer = client.get(address).json(), client.get(address, headers=accept)
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["x-birder-version"] == str(told["version"])
+        assert answer.content == b"".join(uuid.UUID(id_).bytes for id_ in told["ids"])
+    for name in ("label", "Temp C", "night", "seen", "species"):
+        told, content = (
+            client.get(f"map/column/{name}").json(),
+            client.get(f"map/column/{name}", headers=accept).content,
+        )
+        start = 4 + int.from_bytes(content[:4], "little")
+        head = json.loads(content[4:start])
+        assert start % 4 == 0 and head.items() <= told.items()
+        if head["type"] == "category":
+            assert list(content[start:]) == [255 if code < 0 else code for code in told["codes"]]
+        else:
+            values = np.array(told["values"], float)
+            span = (told["max"] - told["min"]) or 1
+            np.testing.assert_allclose(np.frombuffer(content[start:], "<f4"), (values - told["min"]) / span, rtol=1e-6)
+
+
 def test_points_have_the_categories_and_numbers_of_their_rows(client: httpx.Client) -> None:
     ids = client.get("map/ids").json()["ids"]
     rows = {id_: client.get(f"photos/{id_}").json()["row"] for id_ in ids}
@@ -95,7 +121,7 @@ def test_the_rarest_categories_are_grouped(tmp_path: Path) -> None:
     from birder.server.routes.map import _categories
 
     names = [f"kind {n:02d}" for n in range(45) for _ in range(50 - n)] + [None]
-    told = _categories(pa.array(names))
+    told = json.loads(bytes(_categories(pa.array(names), as_bytes=False).body))
     assert told["categories"] == [f"kind {n:02d}" for n in range(40)] + ["other"]
     expected = [-1 if name is None else min(int(name[-2:]), 40) for name in names]
     assert told["codes"] == expected

@@ -121,6 +121,7 @@ def test_what_is_kept_away_stays_away(page: Any) -> None:
 
 def test_filters_stand_in_the_order_that_a_person_gives_them(page: Any) -> None:
     shown = page.locator("#filter-list .facet-name")
+    expect(shown.filter(has_text="plate")).to_be_visible()
     before = shown.all_inner_texts()
     page.get_by_role("button", name="Arrange the filters").press("Enter")
     up = page.get_by_role("button", name=f"Move {before[2]} up")

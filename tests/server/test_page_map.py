@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,11 @@ def test_rows_that_are_newer_than_the_map_are_reported(browser: Any, few: str, t
         page.get_by_role("button", name="Compute it again").click()
         expect(page.locator("#view-map .count")).to_have_text("43 images", timeout=120_000)
         expect(page.locator("#view-map .banner")).to_be_hidden()
+        collection = Storage.open(tmp_path / "crops.birder")
+        stored = collection.side_table("map")
+        assert stored is not None
+        made = json.loads(stored.schema.metadata[b"birder"]) | {"laid_out": 40}  # as of more than 200,000 images
+        collection.write_side_table("map", stored.replace_schema_metadata({b"birder": json.dumps(made).encode()}))
+        page.reload()
+        sampled = "43 images, 40 of them laid out, and the others placed by these"
+        expect(page.locator("#view-map .count")).to_have_text(sampled)

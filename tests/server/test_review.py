@@ -111,7 +111,9 @@ def test_decisions_leave_the_review_and_count_as_agreement(client: httpx.Client)
 
 
 def test_without_sequences_the_interval_is_wilsons(tmp_path: Path) -> None:
-    rows = {f"file:///p/{n:02d}.jpg": {"predicted_label": "fox", "predicted_score": 0.9} for n in range(20)}
+    predicted = {"predicted_label": "fox", "predicted_score": 0.9}
+    of_folder = {"label": "fox", "label_source": "folder"}  # nobody has looked at it
+    rows = {f"file:///p/{n:02d}.jpg": predicted | (of_folder if n >= 18 else {}) for n in range(20)}
     collection_of_columns(
         tmp_path / "c.birder", rows, {"predicted_label": pa.string(), "predicted_score": pa.float32()}
     )
@@ -122,6 +124,8 @@ def test_without_sequences_the_interval_is_wilsons(tmp_path: Path) -> None:
         expected = binomtest(11, 12).proportion_ci(method="wilson")
         assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high), abs=1e-6)
         assert found["interval"] == "Wilson"
+        label(client, [19], "owl")
+        assert asked(client)["agreement"]["n"] == 13
 
 
 def test_suggestions_are_reviewed_without_those_rejected(tmp_path: Path) -> None:

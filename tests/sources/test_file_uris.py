@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PureWindowsPath
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birder.sources import uri_to_windows_path, windows_path_to_uri
+from birder.sources import Source, path_to_uri, uri_to_windows_path, windows_path_to_uri
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters='\0/\\:<>"|?*'), min_size=1, max_size=8).filter(
     lambda name: name.strip(". ") == name
@@ -51,3 +53,10 @@ def test_bytes_that_are_not_utf_8_survive_in_the_uri_of_a_windows_path() -> None
     path = "D:\\gr\udcf6sse.jpg"
     assert windows_path_to_uri(path) == "file:///D:/gr%F6sse.jpg"
     assert uri_to_windows_path("file:///D:/gr%F6sse.jpg") == path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")
+@given(st.text(st.sampled_from("aZ9_.~-/ %#é"), max_size=12))
+def test_the_uri_of_a_path_is_that_of_its_normal_form_encoded(path: str) -> None:
+    expected = "file://" + quote(os.path.abspath("/" + path))  # noqa: PTH100
+    assert path_to_uri("/" + path) == Source("/" + path).uri == expected

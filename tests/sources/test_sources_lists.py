@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from birder.errors import BirderError, ConfigError
 from birder.formats.megadetector import read_boxes
 from birder.formats.sources import find_sources
 from birder.sources import Box, Source
+from birder.sources.find import UnlistedWarning
 from birder.sources.manifest import resolve
 from birder.sources.table import join_table, read_table
 
@@ -330,3 +332,21 @@ def test_a_source_takes_little_memory() -> None:
     assert not hasattr(Source("/x"), "__dict__")
     assert Source("/x").columns is Source("/y").columns
     assert Source("/x", box=Box(0, 0.125, 1 / 3, 1)).uri == "file:///x#xywh=percent:0,12.5,33.3333,100"
+
+
+def test_a_folder_that_has_a_list_and_other_images_gives_both_and_says_so(tmp_path: Path) -> None:
+    package = tmp_path / "photos"
+    shutil.copytree(CAMTRAP, package)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        listed = find_sources([package])
+    (package / "new").mkdir()
+    for name in ("later.jpg", "new/owl.jpg"):
+        (package / name).write_bytes(b"")
+    with pytest.warns(UnlistedWarning, match=r"lists 423 files, and 2 images that it does not list: both are taken"):
+        sources = find_sources([package])
+    assert [source.path for source in sources[: len(listed)]] == [source.path for source in listed]
+    assert [(source.path, source.label) for source in sources[len(listed) :]] == [
+        (str(package / "later.jpg"), "photos"),
+        (str(package / "new" / "owl.jpg"), "new"),
+    ]

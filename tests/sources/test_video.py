@@ -347,13 +347,13 @@ def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = write_video(tmp_path / "a.mp4", 5)
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtraError, match=r"birder\[video\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[video\]"):
         find_sources([path])
     found = {Path(each.path).name: each for each in find_sources([tmp_path])}
     assert found["b.png"].members is None
     assert found["a.mp4"].members is not None
     (told,) = found["a.mp4"].members.sources()
-    assert 'pip install "birder[video]"' in str(told.problem)
+    assert 'pip install ".[video]"' in str(told.problem)
 
 
 def test_urls_of_videos_are_refused_with_what_to_do() -> None:

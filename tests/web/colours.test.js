@@ -34,16 +34,16 @@ test("a scale goes from its first colour to its last, and no further", () => {
 });
 
 test("points without a value have the colour of missing values, fainter", () => {
-  const bytes = rgba({ type: "category", categories: ["a", "b"], codes: [1, -1, 0] }, 3, COLOURS);
+  const bytes = rgba({ type: "category", categories: ["a", "b"], codes: Uint8Array.of(1, 255, 0) }, 3, COLOURS);
   assert.deepEqual([...bytes], [0, 50, 100, 230, 200, 200, 200, 110, 200, 100, 0, 230]);
 });
 
 test("numbers are coloured between the least and the most", () => {
-  const bytes = rgba({ type: "number", values: [5, null, 15], min: 5, max: 15 }, 3, COLOURS);
+  const bytes = rgba({ type: "number", shares: Float32Array.of(0, Number.NaN, 1), min: 5, max: 15 }, 3, COLOURS);
   assert.deepEqual([...bytes.slice(0, 3)], scaleColour(0));
   assert.deepEqual([...bytes.slice(4, 8)], [200, 200, 200, 110]);
   assert.deepEqual([...bytes.slice(8, 11)], scaleColour(1));
-  const alike = rgba({ type: "number", values: [5, 5], min: 5, max: 5 }, 2, COLOURS);
+  const alike = rgba({ type: "number", shares: Float32Array.of(0, 0), min: 5, max: 5 }, 2, COLOURS);
   assert.deepEqual([...alike.slice(0, 3)], scaleColour(0));
 });
 

@@ -1,6 +1,7 @@
 // @ts-check
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { TextList } from "../../birder/web/idlist.js";
 import { List, Pages } from "../../birder/web/sources.js";
 
 /** @import {Photo} from "../../birder/web/types.js" */
@@ -26,7 +27,7 @@ function newPages() {
     },
     async () => {
       askedIds++;
-      return Array.from({ length: TOTAL }, (_, index) => `id${index}`);
+      return new TextList(Array.from({ length: TOTAL }, (_, index) => `id${index}`));
     },
   );
   return { pages, asked, askedIds: () => askedIds };
@@ -91,7 +92,7 @@ test("a request for all ids that failed is made again", async () => {
     async () => ({ photos: [photo(0)], total: 300 }),
     async () => {
       if (attempts++ === 0) throw new Error("away");
-      return ["id0", "id1"];
+      return new TextList(["id0", "id1"]);
     },
   );
   await pages.open();

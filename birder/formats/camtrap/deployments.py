@@ -135,12 +135,12 @@ class Deployments:
             )
         return missing
 
-    def lines(self) -> list[Line]:
-        """The lines of deployments.csv."""
-        lines = []
+    def lines(self, *, whole: bool) -> list[Line]:
+        """The lines of deployments.csv: the original package's, if `whole` all, else those of rows; and others."""
+        known = self.known_deployments.items()
+        lines = [dict(line) for name, line in known if whole or name in self._deployments]
         for name, each in sorted(self._deployments.items()):
             if name in self.known_deployments:
-                lines.append(dict(self.known_deployments[name]))
                 continue
             latitude, longitude = each.position or (self.defaults.latitude, self.defaults.longitude)
             line = {"deploymentID": self._shown(name), **each.described, "latitude": latitude, "longitude": longitude}

@@ -71,19 +71,22 @@ class Classifiers(NamedTuple):
 
 
 def observations(row: Mapping[str, Any], classifiers: Classifiers) -> Iterator[Line]:
-    """The observations of a row: by people (its label or ranks), by a model (its prediction), or else by a detector.
+    """The observations of a row: by people (its label or ranks), else by a model (its prediction), or by a detector.
+
+    The name of a folder, which nobody determined, stands beside the prediction.
 
     Of an image without an animal, the detector says what is on it; of a box, that it has no name.
 
     Values of the medium and its deployment are missing in all: their IDs and times.
     """
     shared = {"observationLevel": "media", **_box(row)}
-    found = False
+    found = by_people = False
     for number, line in enumerate(_by_people(row, classifiers)):
         found = True
         method = "human" if "classificationMethod" in line else "folder"
+        by_people |= method == "human"
         yield {"observationID": f"{row['id']}-{method}" + (f"-{number + 1}" if number else "")} | shared | line
-    prediction = prediction_of(row)
+    prediction = None if by_people else prediction_of(row)
     if prediction is not None:
         found = True
         yield {"observationID": f"{row['id']}-machine"} | shared | by_machine(prediction, classifiers.model)

@@ -105,17 +105,17 @@ def read_images(path: str) -> Iterator[Source]:
     frames: list[dict[str, Any]] = []
     of_frames: dict[int, dict[int, int]] = defaultdict(dict)
     for line in media:
-        moment = _time(line.get("timestamp"))
+        moment = time_of(line.get("timestamp"))
         place = line.get("deploymentID", "")
         observed = of_media.get(line.get("mediaID", ""), [])
-        events = [] if any(map(_tells, observed)) else _at(of_events.get(place, ()), moment)
+        events = [] if any(map(_tells, observed)) else covering(of_events.get(place, ()), moment)
         whole = [event for event in events if (place, event.get("eventID", "")) not in told]
         deployment = deployments.get(line.get("deploymentID", ""), {})
         row: dict[str, Any] = {name: line.get(name) or None for name in _MEDIA}
         row["deployment"] = line.get("deploymentID") or None
         row |= {name: deployment.get(name) or None for name in _DEPLOYMENT}
         row |= {name: as_number(deployment.get(name)) for name in _FLOATS}
-        row |= {name: _local(_time(deployment.get(name))) for name in _DATES}
+        row |= {name: _local(time_of(deployment.get(name))) for name in _DATES}
         row["taken_at"] = _local(moment)
         row |= {"eventID": _agreed(event.get("eventID", "") for event in events)} if events else {}
         seconds = _by_second(observed, moment) if line.get("fileMediatype", "").startswith("video/") else {}
@@ -213,20 +213,20 @@ def _by_second(observations: list[_Line], begun: datetime | None) -> dict[int, l
     """The observations of a video by the second of it that they are of; none if they are of all of it."""
     found: dict[int, list[_Line]] = defaultdict(list)
     for line in filter(_tells, observations):
-        start, end = _time(line.get("eventStart")), _time(line.get("eventEnd"))
+        start, end = time_of(line.get("eventStart")), time_of(line.get("eventEnd"))
         if begun is None or start is None or start != end:
             return {}
         found[int((_utc(start) - _utc(begun)).total_seconds())].append(line)
     return found if any(found) else {}
 
 
-def _at(events: Iterable[_Line], moment: datetime | None) -> list[_Line]:
+def covering(events: Iterable[_Line], moment: datetime | None) -> list[_Line]:
     """The observations of events that a moment falls into."""
     if moment is None:
         return []
     found = []
     for line in events:
-        start, end = _time(line.get("eventStart")), _time(line.get("eventEnd"))
+        start, end = time_of(line.get("eventStart")), time_of(line.get("eventEnd"))
         if start is not None and end is not None and _utc(start) <= _utc(moment) <= _utc(end):
             found.append(line)
     return found
@@ -265,7 +265,7 @@ def _predicted(observations: list[_Line], ranks: dict[str, dict[str, str]]) -> d
     if others or not name:
         return {}
     line = max(observations, key=_probability)
-    at = _time(line.get("classificationTimestamp"))
+    at = time_of(line.get("classificationTimestamp"))
     return {
         LABEL: name,
         SCORE: _probability(line),
@@ -284,7 +284,8 @@ def _agreed(values: Iterable[str]) -> str | None:
     return (distinct.pop() or None) if len(distinct) == 1 else None
 
 
-def _time(text: str | None) -> datetime | None:
+def time_of(text: str | None) -> datetime | None:
+    """A time as tables write it; None where it is not one."""
     try:
         return datetime.fromisoformat(text) if text else None
     except ValueError:

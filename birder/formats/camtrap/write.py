@@ -9,6 +9,7 @@ import csv
 import functools
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,9 +26,10 @@ from birder.formats.camtrap.deployments import COLUMNS as MEDIA_COLUMNS
 from birder.formats.camtrap.deployments import DESCRIBED, CameraDefaults, Deployments, iso
 from birder.formats.camtrap.events import COLUMNS as EVENT_COLUMNS
 from birder.formats.camtrap.events import Observed, OpenSequences, events_of, observed
+from birder.formats.camtrap.kept import Kept
 from birder.formats.camtrap.observations import COLUMNS as OBSERVATION_COLUMNS
 from birder.formats.camtrap.observations import Classifiers, observations, taxon
-from birder.formats.camtrap.original import Line, read_original
+from birder.formats.camtrap.original import TABLES, Line, read_original
 from birder.formats.camtrap.read import DESCRIPTION
 from birder.formats.camtrap.tables import DEPLOYMENTS, MEDIA, OBSERVATIONS
 from birder.formats.names import classifier_of
@@ -37,7 +39,6 @@ from birder.sources import time_in_video
 from birder.words import counted
 
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2"
-TABLES = ("deployments", "media", "observations")
 _NEEDED = ("title", "samplingDesign", "captureMethod")
 
 
@@ -161,30 +162,40 @@ def _doubts(names: list[str]) -> str:
 def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, by: Classifiers) -> _Written:
     wanted = dict.fromkeys((*MEDIA_COLUMNS, *DESCRIBED, "sequence", *OBSERVATION_COLUMNS, *EVENT_COLUMNS))
     columns = [name for name in wanted if name in rows.schema.names]
-    described, known = read_original(project.package)
+    original = read_original(project.package)
+    described = original.described
+    kept = Kept(original.file, original.media, original.observations, by.label_source)
     defaults = CameraDefaults(project.latitude, project.longitude, project.zone)
-    deployed = Deployments(defaults, known["media"], known["deployments"])
+    deployed = Deployments(defaults, original.media, original.deployments)
     sequences = OpenSequences()
-    for table in rows.batches([name for name in columns if name in (*MEDIA_COLUMNS, *DESCRIBED, "sequence")]):
+    collection.journal.read()
+    news: set[tuple[str, str]] = set()
+    for table in rows.batches(columns):
         for row in table.to_pylist():
             deployed.add(row)
+            is_new = any(kept.add(row))
             if row.get("sequence"):
-                sequences.expect((deployed.place(row), row["sequence"]))
+                key = (deployed.place(row), row["sequence"])
+                sequences.expect(key)
+                news |= {key} if is_new else set()
     metadata = _metadata(described, project, collection.path.stem, deployed.methods)
     if missing := [*deployed.missing(), *_missing(metadata)]:
         raise ConfigError("Camtrap DP requires information that is missing:\n- " + "\n- ".join(missing))
     done = _Written()
-    deployments = deployed.lines()
+    deployments = deployed.lines(whole=rows.is_whole)
     done.deployments = _write_lines(folder / "deployments.csv", DEPLOYMENTS, deployments)
-    collection.journal.read()
     taxa: dict[str, Line] = {}
     scientific: set[str] = set()
     seen: set[str] = set()
     levels: set[str] = set()
     with (
-        _Table(folder / "media.csv", MEDIA, known["media"].values()) as media,
-        _Table(folder / "observations.csv", OBSERVATIONS) as written,
+        _Table(folder / "media.csv", MEDIA, original.media.values()) as media,
+        _Table(folder / "observations.csv", OBSERVATIONS, original.observations[:1]) as written,
     ):
+        if rows.is_whole:
+            for medium in original.media.values():
+                media.write(medium)
+            seen |= original.media.keys()
         for table in rows.batches(columns):
             for row in table.to_pylist():
                 medium = deployed.medium(row)
@@ -192,11 +203,16 @@ def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, 
                     seen.add(medium["mediaID"])
                     media.write(medium)
                 lines = list(observations(row, by))
-                found = [(row, line | _of_medium(row, medium, deployed)) for line in lines]
+                renamed, predicted = kept.add(row)
+                found = [
+                    (row, line | _of_medium(row, medium, deployed))
+                    for line in lines
+                    if (predicted if line.get("classificationMethod") == "machine" else renamed)
+                ]
                 if row.get("sequence"):
                     key = (deployed.place(row), row["sequence"])
                     complete = sequences.add(key, observed(row, lines))
-                    events = _events(complete, medium["deploymentID"], deployed, by.model)
+                    events = _events(complete, medium["deploymentID"], deployed, by.model) if key in news else []
                     done.events += len(events)
                     found += events
                 for source, line in found:
@@ -206,6 +222,12 @@ def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, 
                         scientific |= {name} & set(str(source.get("scientificName") or "").split(" | "))
                     levels.add(line["observationLevel"])
                     written.write(line)
+        for line in kept.lines(whole=rows.is_whole):
+            if name := line.get("scientificName"):
+                taxa.setdefault(name, {"scientificName": name})
+            levels.add(line["observationLevel"])
+            done.events += line["observationLevel"] == "event"
+            written.write(line)
         done.media, done.observations = media.lines, written.lines
     if not done.observations:
         raise CollectionError(
@@ -216,7 +238,11 @@ def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, 
     known_names = scientific | listed | {name for name, line in taxa.items() if "taxonRank" in line}
     done.doubtful = sorted(taxa.keys() - known_names)
     metadata["project"]["observationLevel"] = sorted(levels, reverse=True)
-    package = metadata | _coverage(deployments) | {"taxonomic": _with_known(taxa, described.get("taxonomic"))}
+    coverage = _coverage(deployments)
+    if rows.is_whole and all(line["deploymentID"] in original.deployments for line in deployments):
+        coverage |= {name: described[name] for name in coverage if name in described}
+    listed_taxa = _with_known(taxa, described.get("taxonomic"), whole=rows.is_whole)
+    package = metadata | coverage | {"taxonomic": listed_taxa}
     (folder / DESCRIPTION).write_text(json.dumps(package, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return done
 
@@ -256,7 +282,11 @@ def _events(
 def _zip(folder: Path, file: Path) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for each in sorted(folder.iterdir()):
-            archive.write(each, each.name)
+            entry = zipfile.ZipInfo(each.name)  # with a fixed time: of the same rows the same bytes
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with each.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target)
 
 
 class _Table:
@@ -360,9 +390,10 @@ def _lines_of(known: object) -> list[Line]:
     return [line for line in known if isinstance(line, dict)] if isinstance(known, list) else []
 
 
-def _with_known(taxa: dict[str, Line], known: object) -> list[Line]:
-    """Taxa, as another package describes them where it does."""
+def _with_known(taxa: dict[str, Line], known: object, *, whole: bool) -> list[Line]:
+    """Taxa, as another package describes them where it does; of the `whole` package, all that it describes."""
     described = {
         line["scientificName"]: line for line in _lines_of(known) if isinstance(line.get("scientificName"), str)
     }
-    return [described.get(name, taxa[name]) for name in sorted(taxa)]
+    first = list(described) if whole else []
+    return [described.get(name) or taxa[name] for name in dict.fromkeys([*first, *sorted(taxa)])]

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
@@ -20,6 +21,7 @@ from birder.collection.storage import Storage
 from birder.formats.export import export
 from birder.formats.table import FOLDER, FORMATS, export_formats
 from birder.server.catalogue import Snapshot
+from birder.server.encoded import Positions
 from birder.server.responses import ExportFormats, plain
 from birder.server.site import PROBLEMS, CurrentSite, Site
 from birder.sources import uri_to_name
@@ -38,7 +40,7 @@ _OF_THE_PAGE = {"paths": ".txt", "json": ".json"}
 _DESCRIBED = {"paths": "the path of each image on a line", "json": "all columns but the embeddings, by name"}
 
 ExportFormat = StrEnum("ExportFormat", {name.replace("-", "_"): name for name in [*_OF_THE_PAGE, *_IN_FILES]})  # type: ignore[misc]  # the names are data
-"""The formats of one file, and those of this interface."""
+ExportFormat.__doc__ = "The formats of one file, and those of this interface."
 
 
 class ExportRequest(BaseModel):
@@ -96,13 +98,12 @@ def _filter(asked: ExportRequest) -> str | None:
     return f"({asked.where}) AND {ids}" if asked.where else ids
 
 
-def _rows(snapshot: Snapshot, asked: ExportRequest) -> Any:
+def _rows(snapshot: Snapshot, asked: ExportRequest) -> Positions:
     """The rows that are asked for, in the order of the catalogue."""
     found = snapshot.select(snapshot.filter(asked.where))
     if asked.ids is None:
         return found
-    chosen = set(snapshot.positions(asked.ids).tolist())
-    return [position for position in found.tolist() if position in chosen]
+    return found[np.isin(found, snapshot.positions(asked.ids))]
 
 
 def _write_paths(snapshot: Snapshot, asked: ExportRequest, file: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, HTTPException, Response
 from pydantic_core import to_json
 
+from birder.server.encoded import codes_of
 from birder.server.map_job import Map
 from birder.server.responses import Ids, MapColumn, MapState
-from birder.server.site import CONFLICT, PROBLEMS, CurrentSite, Site, listed_ids
+from birder.server.site import BYTES, CONFLICT, IDS_AS_BYTES, PROBLEMS, AsBytes, CurrentSite, Site, listed_ids
 
 router = APIRouter(tags=["map"], responses=PROBLEMS)
 
@@ -21,6 +23,16 @@ _POINTS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         "description": "x, y, x, y, ... as little-endian float32",
+    }
+}
+_COLUMN_AS_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
+        "description": (
+            "With Accept: application/octet-stream: N as little-endian uint32, N bytes of JSON (type, categories, min, "
+            "max), then one value a point. Of a category its number as uint8, 255 for none; of a number its place "
+            "from min (0) to max (1) as little-endian float32, NaN for none"
+        ),
     }
 }
 
@@ -50,15 +62,15 @@ def points(site: CurrentSite) -> Response:
     return Response(found.xy.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
-@router.get("/map/ids", response_model=Ids)
-def ids(site: CurrentSite) -> Response:
+@router.get("/map/ids", response_model=Ids, responses=IDS_AS_BYTES)
+def ids(site: CurrentSite, as_bytes: AsBytes) -> Response:
     """The ids of the images that the points stand for."""
     found = _ready(site)
-    return listed_ids(found.of, found.positions, site.catalogue.current().version)
+    return listed_ids(found.of, found.positions, site.catalogue.current().version, as_bytes=as_bytes)
 
 
-@router.get("/map/column/{name}", response_model=MapColumn)
-def column(site: CurrentSite, name: str) -> Response:
+@router.get("/map/column/{name}", response_model=MapColumn, responses=_COLUMN_AS_BYTES)
+def column(site: CurrentSite, as_bytes: AsBytes, name: str) -> Response:
     """A column's values, one a point: categories, the most frequent 40 by name; or numbers."""
     found = _ready(site)
     snapshot = site.catalogue.current()
@@ -67,8 +79,9 @@ def column(site: CurrentSite, name: str) -> Response:
     else:  # rows have come or gone meanwhile: the point of one that is gone has no value
         positions = snapshot.ids.positions(found.of.ids.take(pa.array(found.positions)))
     values = snapshot.encoded(name).take(pa.array(positions, mask=positions < 0))
-    answer = _numbers(values) if snapshot.types[name] in ("number", "time") else _categories(values)
-    return Response(to_json(answer), media_type="application/json")
+    if snapshot.types[name] in ("number", "time"):
+        return _numbers(values, as_bytes=as_bytes)
+    return _categories(values, as_bytes=as_bytes)
 
 
 def _ready(site: Site) -> Map:
@@ -78,30 +91,43 @@ def _ready(site: Site) -> Map:
     return found
 
 
-def _numbers(values: pa.Array) -> dict[str, Any]:
+def _numbers(values: pa.Array, *, as_bytes: bool) -> Response:
     if pa.types.is_temporal(values.type):  # seconds since 1970, as a colour scale needs numbers
         values = pc.divide(values.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64(), safe=False), 1e6)
     numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     there = np.isfinite(numbers)
-    return {
-        "type": "number",
-        "values": [number if ok else None for number, ok in zip(numbers.tolist(), there.tolist(), strict=True)],
-        "min": float(numbers[there].min()) if there.any() else None,
-        "max": float(numbers[there].max()) if there.any() else None,
-    }
+    low, high = (float(numbers[there].min()), float(numbers[there].max())) if there.any() else (None, None)
+    head = {"type": "number", "min": low, "max": high}
+    if as_bytes:
+        shares = np.full(len(numbers), np.nan, "<f4")
+        if low is not None and high is not None:
+            # Halved first: the whole span of two doubles may be more than a double can be.
+            shares[there] = (numbers[there] / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)
+        return _with_head(head, shares)
+    plain = [number if ok else None for number, ok in zip(numbers.tolist(), there.tolist(), strict=True)]
+    return Response(to_json(head | {"values": plain}), media_type="application/json")
 
 
-def _categories(values: pa.Array) -> dict[str, Any]:
+def _categories(values: pa.Array, *, as_bytes: bool) -> Response:
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.string())
     encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = codes_of(encoded)
     names = encoded.dictionary.to_pylist()
     counts = np.bincount(codes[codes >= 0], minlength=len(names))
     order = sorted(np.flatnonzero(counts).tolist(), key=lambda code: (-counts[code], names[code]))
     shown = order[:_CATEGORIES]
-    new = np.full(len(names) + 1, len(shown), np.int64)  # the last place is that of -1
+    new = np.full(len(names) + 1, len(shown), np.int16)  # the last place is that of -1
     new[shown] = np.arange(len(shown))
     new[-1] = -1
     others = ["other"] if len(order) > len(shown) else []
-    return {"type": "category", "categories": [names[code] for code in shown] + others, "codes": new[codes].tolist()}
+    head = {"type": "category", "categories": [names[code] for code in shown] + others}
+    if as_bytes:
+        return _with_head(head, new[codes].astype(np.uint8))  # -1 becomes 255
+    return Response(to_json(head | {"codes": new[codes].tolist()}), media_type="application/json")
+
+
+def _with_head(head: dict[str, Any], points: npt.NDArray[Any]) -> Response:
+    text = to_json(head)
+    text += b" " * (-len(text) % 4)  # so that numbers begin at a multiple of their size
+    return Response(len(text).to_bytes(4, "little") + text + points.tobytes(), media_type=BYTES)

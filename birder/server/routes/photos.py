@@ -10,7 +10,17 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from birder.errors import ImageError
 from birder.server.responses import Ids, PhotoDetails, Photos, plain
 from birder.server.review import with_predictions
-from birder.server.site import PROBLEMS, CurrentSite, Order, Site, Where, listed_ids, row_of
+from birder.server.site import (
+    IDS_AS_BYTES,
+    PROBLEMS,
+    AsBytes,
+    CurrentSite,
+    Order,
+    Site,
+    Where,
+    listed_ids,
+    row_of,
+)
 from birder.sources import uri_to_name
 from birder.sources.row_images import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
 from birder.sources.row_videos import video_of
@@ -68,12 +78,12 @@ def photos(
     }
 
 
-@router.get("/ids", response_model=Ids)
-def ids(site: CurrentSite, where: Where = None, order: Order = "") -> Response:
+@router.get("/ids", response_model=Ids, responses=IDS_AS_BYTES)
+def ids(site: CurrentSite, as_bytes: AsBytes, where: Where = None, order: Order = "") -> Response:
     """List the ids of all images that match a filter."""
     snapshot = site.catalogue.current()
     found = snapshot.select(snapshot.filter(where), order)
-    return listed_ids(snapshot.ids, found, snapshot.version)
+    return listed_ids(snapshot.ids, found, snapshot.version, as_bytes=as_bytes)
 
 
 @router.get("/photos/{id}", response_model=PhotoDetails)

@@ -60,7 +60,7 @@ async def review(
         rows = snapshot.select(snapshot.filter(where))
         if source == "predictions":
             named, note, target = predicted(snapshot, rows), "", "label"
-            agreement = _agreement(snapshot, named)
+            agreement = _agreement(site, snapshot, named)
         else:
             named, note = _suggested(site, snapshot, rows, column)
             agreement, target = None, column
@@ -94,17 +94,17 @@ async def review(
         raise HTTPException(400, str(error)) from error
 
 
-def _agreement(snapshot: Snapshot, named: Named) -> dict[str, Any] | None:
+def _agreement(site: Site, snapshot: Snapshot, named: Named) -> dict[str, Any] | None:
     from birder.evaluation.intervals import share_of_groups  # it brings SciPy
 
-    right, sequences = judgements(snapshot, named)
+    right, sequences = judgements(snapshot, named, site.catalogue.journal)
     if not len(right):
         return None
     return share_of_groups(right.astype(np.float64), sequences).as_dict()
 
 
 def _suggested(site: Site, snapshot: Snapshot, rows: Any, column: str) -> tuple[Named, str]:
-    labels = dict(zip(snapshot.table["id"].to_pylist(), snapshot.column(column).to_pylist(), strict=True))
+    labels = dict(zip(snapshot.ids.ids.to_pylist(), snapshot.column(column).to_pylist(), strict=True))
     batches = site.embeddings.batches(snapshot)
     found = suggest(snapshot.collection, column, limit=_MOST_SUGGESTED, labels=labels, batches=batches)
     positions = snapshot.positions([each.id for each in found.rows])

@@ -38,11 +38,11 @@ def _suggest(
     site: Site, column: str, label: str | None, order: Literal["certain", "useful"], limit: int, where: str | None
 ) -> dict[str, Any]:
     snapshot = site.catalogue.current()
-    labels = dict(zip(snapshot.table["id"].to_pylist(), snapshot.column(column).to_pylist(), strict=True))
+    labels = dict(zip(snapshot.ids.ids.to_pylist(), snapshot.column(column).to_pylist(), strict=True))
     among = None
     if where:
         selected = snapshot.select(snapshot.filter(where))
-        among = set(snapshot.table["id"].take(pa.array(selected)).to_pylist())
+        among = set(snapshot.ids.ids.take(pa.array(selected)).to_pylist())
     found = suggest(
         snapshot.collection,
         column,

@@ -112,7 +112,7 @@ export class Scatter {
     this.redraw();
   }
 
-  /** @param {number[] | null} indices */
+  /** @param {ArrayLike<number> | null} indices */
   setHighlighted(indices) {
     this.#highlighted = indices === null ? null : Uint32Array.from(indices);
     this.#shown = null;
@@ -123,7 +123,7 @@ export class Scatter {
     this.redraw();
   }
 
-  /** @param {number[]} indices */
+  /** @param {ArrayLike<number>} indices */
   setSelected(indices) {
     this.selected = Uint32Array.from(indices);
     this.redraw();

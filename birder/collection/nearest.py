@@ -1,0 +1,255 @@
+"""The rows nearest to a vector, by the files beside the table: which way is planned, and what it finds.
+
+Few rows, or few that match a filter, are compared one by one; else the graph gives candidates, which are compared
+again. D is the embedding dimension, P the number of places in the files.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birder.collection.disk import images_folder
+from birder.collection.manifest import column_files, fragments
+from birder.collection.row_files import FittingRows
+from birder.collection.vector_files import (
+    GONE,
+    Addresses,
+    Half,
+    VectorFiles,
+    embeddings_at,
+    half,
+    live_addresses,
+    open_files,
+    row_addresses,
+    stamp,
+)
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
+
+Places = npt.NDArray[np.int64]
+Single = npt.NDArray[np.float32]
+
+_FEW = 20_000
+"""Rows that are compared one by one rather than by the graph: gathering and comparing them takes 20 ms at most."""
+_SHARE = 0.1
+"""The share of the rows that must match a filter for the graph to be asked: with fewer, it gets lost."""
+_BREADTH = 128
+"""How far the graph is searched, without a filter; of 1,000,000 rows it then finds 0.99 of the ten nearest."""
+_COMPARED, _COMPARED_FOR_EACH = 40, 4
+_READ_AT_ONCE = 20_000
+"""Rows that the files lack and that a search reads from the table; with more, LanceDB compares all."""
+_BLOCK = 4_096  # fits into a core's cache
+_LARGE = 50_000  # rows from which two threads compare
+_PLACES_OF_FILTERS = 4_000_000  # of the last filters, 8 bytes each
+MARGIN = 16
+"""Rows by which the order of float16 may differ from that of float32 at the end of what is wanted."""
+
+
+class Rows:
+    """The rows of one version of the table, as the files have them; several threads may ask."""
+
+    def __init__(self, files: VectorFiles, addresses: Addresses, more: Half, columns: FittingRows) -> None:
+        self.files = files
+        self.columns = columns
+        self._more = more
+        self.addresses = addresses  # of the places, and then of `more`
+        self.live: Places = np.flatnonzero(addresses != GONE)
+        self._all = len(self.live) == len(addresses)
+        # faiss takes the selector of its last bytes from memory that must stay
+        self._live_bits = np.packbits(addresses != GONE, bitorder="little")
+        self._order = np.argsort(addresses, kind="stable")
+        self._filters: dict[str, Places] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether no row had to be read from the table, and no column has to be."""
+        return not len(self._more) and self.columns.complete
+
+    def places(self, key: str, images: Table) -> Places:
+        """The places of the rows that match a filter, given as SQL; the last ones asked for are kept."""
+        known = self._filters.get(key)
+        if known is None:
+            found = images.search().where(key).select(["_rowid"]).to_arrow()["_rowid"].to_numpy()
+            known = np.sort(self._order[np.searchsorted(self.addresses, found, sorter=self._order)])
+            with self._lock:
+                self._filters[key] = known
+                while len(self._filters) > 1 and sum(map(len, self._filters.values())) > _PLACES_OF_FILTERS:
+                    self._filters.pop(next(iter(self._filters)))
+        return known
+
+    def nearest(
+        self, vector: Single, k: int, chosen: Places | None, *, exact: bool
+    ) -> tuple[Addresses, npt.NDArray[np.float32], bool]:
+        """The nearest rows: their addresses, their cosines by float16, and whether all were compared.
+
+        If all were compared, there are `MARGIN` rows more, from which float32 is to choose.
+
+        Parameters
+        ----------
+        vector
+            (D,), of length 1.
+        k
+            How many rows; fewer are found if fewer match.
+        chosen
+            The places to choose from; default: all.
+        exact
+            Compare all.
+        """
+        rows = self.live if chosen is None else chosen
+        share = len(rows) / max(1, len(self.live))
+        if not exact and self.files.graph is not None and share >= _SHARE and len(rows) > max(_FEW, 20 * k):
+            places, scores = self._by_graph(vector, k, chosen, share)
+            if len(places) >= k:
+                return self.addresses[places], scores, False
+        everything = chosen is None and self._all
+        places, scores = self._compare(vector, k + MARGIN, None if everything else rows)
+        return self.addresses[places], scores, True
+
+    def _by_graph(self, vector: Single, k: int, chosen: Places | None, share: float) -> tuple[Places, Single]:
+        import faiss
+
+        files = self.files
+        wanted = max(_COMPARED, _COMPARED_FOR_EACH * k)
+        breadth = int(max(_BREADTH, wanted) / share)
+        bits = None if self._all else self._live_bits
+        if chosen is not None:
+            inside = np.zeros(len(self.addresses), bool)
+            inside[chosen] = True
+            bits = np.packbits(inside, bitorder="little")
+        selector = {} if bits is None else {"sel": faiss.IDSelectorBitmap(bits)}
+        parameters = faiss.SearchParametersHNSW(efSearch=breadth, **selector)
+        asked = ((vector - files.mean) @ files.axes)[None]
+        found = files.graph.search(asked, wanted, params=parameters)[1][0]
+        found = found[found >= 0]
+        rows = self.live if chosen is None else chosen
+        later = rows[np.searchsorted(rows, files.graphed) :]
+        candidates = np.sort(found)
+        scores = _cosines(self._at(candidates), vector)
+        if len(later):
+            places = np.sort(self._compare(vector, k, later)[0])
+            candidates = np.concatenate([candidates, places])
+            scores = np.concatenate([scores, _cosines(self._at(places), vector)])
+        order = np.argsort(-scores, kind="stable")[:k]
+        return candidates[order], scores[order]
+
+    def _at(self, places: Places) -> Half:
+        count = len(self.files.vectors)
+        if not len(self._more) or not len(places) or places[-1] < count:  # they ascend
+            return np.asarray(self.files.vectors[places])
+        first = places[places < count]
+        return np.concatenate([self.files.vectors[first], self._more[places[len(first) :] - count]])
+
+    def _compare(self, vector: Single, k: int, chosen: Places | None) -> tuple[Places, Single]:
+        """The nearest of some places, which ascend, or of all: each is compared."""
+        count = len(self.addresses) if chosen is None else len(chosen)
+        starts = range(0, count, _BLOCK)
+
+        def work(own: range) -> list[tuple[Places, Single]]:
+            import faiss
+
+            faiss.omp_set_num_threads(1)  # of this thread: see `birder.faiss_threads`
+            scanner: Any = faiss.IndexScalarQuantizer(
+                len(vector), faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+            )
+            found = []
+            for start in own:
+                end = min(count, start + _BLOCK)
+                block = self._range(start, end) if chosen is None else self._at(chosen[start:end])
+                scanner.reset()
+                scanner.add_sa_codes(np.ascontiguousarray(block).view(np.uint8))
+                scores, at = scanner.search(vector[None], min(k, end - start))
+                at, scores = at[0][at[0] >= 0] + start, scores[0][at[0] >= 0]
+                found.append((at if chosen is None else chosen[at], scores))
+            return found
+
+        threads = 2 if count > _LARGE and (os.cpu_count() or 1) > 1 else 1
+        with ThreadPoolExecutor(threads) as pool:
+            parts = [part for some in pool.map(work, (starts[n::threads] for n in range(threads))) for part in some]
+        if not parts:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        places = np.concatenate([part[0] for part in parts])
+        scores = np.concatenate([part[1] for part in parts])
+        order = np.lexsort((places, -scores))[:k]
+        return places[order], scores[order]
+
+    def _range(self, start: int, end: int) -> Half:
+        count = len(self.files.vectors)
+        if end <= count:
+            return self.files.vectors[start:end]
+        return np.concatenate([self.files.vectors[start:end], self._more[max(0, start - count) : end - count]])
+
+
+class Nearest:
+    """The rows of a collection, kept open for queries, of the version that was asked for last.
+
+    Parameters
+    ----------
+    path
+        The collection's folder.
+    dimension
+        D.
+    """
+
+    def __init__(self, path: Path, dimension: int) -> None:
+        self._path = path
+        self._dimension = dimension
+        self._lock = threading.Lock()
+        self._rows: Rows | None = None
+        self._known: tuple[Path, int] | None = None
+        self._stamp: tuple[int, int] | None = None
+
+    def at(self, images: Table, version: int) -> Rows | None:
+        """The rows of a version; None if the files do not fit it, so that LanceDB must compare.
+
+        Parameters
+        ----------
+        images
+            The table, at that version.
+        version
+            Its number.
+        """
+        wanted = images_folder(self._path), version
+        with self._lock:
+            if self._known == wanted and self._rows is not None and self._rows.up_to_date:
+                return self._rows
+            now = stamp(self._path)
+            if self._known != wanted or self._stamp != now:
+                self._rows = None if now is None else _rows_of(self._path, images, version, self._dimension)
+                self._known, self._stamp = wanted, now
+            return self._rows
+
+
+def _rows_of(path: Path, images: Table, version: int, dimension: int) -> Rows | None:
+    files = open_files(path, dimension)
+    parts = fragments(images_folder(path) / "images.lance", version, "embedding")
+    held = column_files(images_folder(path) / "images.lance", version)
+    if files is None or parts is None or held is None:
+        return None
+    columns = files.rows.fitting(held)
+    if parts == files.fragments:
+        return Rows(files, files.addresses, np.zeros((0, dimension), np.float16), columns)
+    living = row_addresses(images)
+    addresses = live_addresses(files, parts, living)
+    missing = np.setdiff1d(living, addresses)
+    if len(missing) > _READ_AT_ONCE:
+        return None
+    found = list(embeddings_at(images, missing))
+    more = [half(vectors) for _, vectors in found] or [np.zeros((0, dimension), np.float16)]
+    return Rows(files, np.concatenate([addresses, *(each for each, _ in found)]), np.concatenate(more), columns)
+
+
+def _cosines(vectors: Half, asked: Single) -> Single:
+    """Of vectors (N, D), by the length that rounding to float16 has left them, with one of length 1."""
+    known = vectors.astype(np.float32)
+    lengths = np.sqrt(np.einsum("nd,nd->n", known, known))
+    cosines: Single = (known @ asked) / np.maximum(lengths, np.float32(1e-12))
+    return cosines

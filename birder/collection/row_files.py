@@ -1,0 +1,268 @@
+"""Copies of the columns that a search shows, in Arrow files beside the table, from which ten rows are read at once.
+
+Each file has the rows of some fragments, by their address, and says in its metadata what held each column of each of
+them (`birder.collection.manifest.column_files`). A column is read from here only as long as the table names the same;
+another one, such as a label that was given since, LanceDB reads. Deleted rows stay in a file; nobody asks for them.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from birder.collection.schema import VECTORS
+from birder.files import replacing
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
+
+_ADDRESS = "_rowid"
+_ABOUT = b"birder"
+_ROWS_IN_A_BATCH = 1 << 18  # a row is read from one batch of a file: the fewer there are, the faster
+_ROWS_AT_ONCE = 16_384
+_FILES = 8
+"""So many files there are at most; one more, and all are written anew as one."""
+_WASTE = 3  # a file of which less than one row in so many is still there is written anew
+
+Addresses = npt.NDArray[np.uint64]
+Held = Mapping[int, Mapping[str, str]]
+"""What `birder.collection.manifest.column_files` gives."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file, memory-mapped.
+
+    Attributes
+    ----------
+    batches, starts
+        Its rows, and the number of each batch's first.
+    addresses
+        Of all rows, ascending.
+    order
+        The numbers of the rows in that order; None if they have it.
+    """
+
+    name: str
+    batches: list[pa.RecordBatch]
+    starts: npt.NDArray[np.int64]
+    addresses: Addresses
+    order: npt.NDArray[np.int64] | None
+    held: Held
+
+    def take(self, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
+        """Rows, in any order, with their address."""
+        rows = np.searchsorted(self.addresses, addresses)
+        rows = rows if self.order is None else self.order[rows]
+        batch_of = np.searchsorted(self.starts, rows, side="right") - 1
+        parts = []
+        for number in np.unique(batch_of):
+            batch = self.batches[number].select([_ADDRESS, *columns])
+            parts.append(batch.take(pa.array(rows[batch_of == number] - self.starts[number])))
+        return pa.Table.from_batches(parts)
+
+
+class RowFiles:
+    """The files of a collection, open for reading; several threads may use them.
+
+    Parameters
+    ----------
+    folder
+        The folder that has them.
+    names
+        Their names.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError
+        A file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.files = [_open(folder, name) for name in names]
+
+    def fitting(self, held: Held) -> FittingRows:
+        """What fits a version of the table."""
+        return FittingRows(self.files, held)
+
+
+class FittingRows:
+    """The columns in the files that a version of the table has too."""
+
+    def __init__(self, files: Sequence[_File], held: Held) -> None:
+        self._files = files
+        self._file_of = {fragment: n for n, file in enumerate(files) for fragment in file.held}
+        self._stale: dict[str, set[int]] = {}
+        for fragment, columns in held.items():
+            n = self._file_of.get(fragment)
+            own = files[n].held[fragment] if n is not None else {}
+            for name, text in columns.items():
+                if own.get(name) != text:
+                    self._stale.setdefault(name, set()).add(fragment)
+        self._known = {name for columns in held.values() for name in columns}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every column but the vectors can be read from the files."""
+        return not set(self._stale) - set(VECTORS)
+
+    def take(self, addresses: Addresses, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
+        """Read rows.
+
+        Parameters
+        ----------
+        addresses
+            Which (N,), all of them in the table.
+        columns
+            Which columns.
+
+        Returns
+        -------
+        The columns that the files have for all these rows, in the order of `addresses`; and those that they have not.
+        """
+        fragments = (addresses >> np.uint64(32)).astype(np.int64)
+        wanted = set(np.unique(fragments).tolist())
+        here = [name for name in columns if name in self._known and not wanted & self._stale.get(name, set())]
+        if not here or not len(addresses):
+            return pa.table({}), list(columns)
+        file_of = np.array([self._file_of[fragment] for fragment in fragments.tolist()])
+        parts = [self._files[n].take(addresses[file_of == n], here) for n in np.unique(file_of)]
+        return in_order(pa.concat_tables(parts), addresses).select(here), [c for c in columns if c not in here]
+
+
+def in_order(rows: pa.Table, addresses: Addresses) -> pa.Table:
+    """Rows that have their address as `_rowid`, in the order of `addresses`, which are all there."""
+    found = rows[_ADDRESS].to_numpy()
+    if np.array_equal(found, addresses):
+        return rows
+    order = np.argsort(found)
+    return rows.take(pa.array(order[np.searchsorted(found[order], addresses)]))
+
+
+def write_row_files(folder: Path, former: RowFiles | None, images: Table, held: Held, living: Addresses) -> list[str]:
+    """Write what the files lack of a version of the table into another one.
+
+    Memory: two batches of `_ROWS_IN_A_BATCH` rows.
+
+    Parameters
+    ----------
+    folder
+        The folder of the files.
+    former
+        Those that are there; they stay as they are.
+    images
+        The table, at that version.
+    held
+        What holds its columns.
+    living
+        The addresses of all its rows, ascending.
+
+    Returns
+    -------
+    The names of the files to keep: those that fit, and the new one.
+    """
+    names = [
+        field.name for field in images.schema if field.name not in VECTORS and not pa.types.is_dictionary(field.type)
+    ]
+    rows_of = dict(zip(*np.unique((living >> np.uint64(32)).astype(np.int64), return_counts=True), strict=True))
+    kept = []
+    for file in former.files if former is not None else ():
+        fits = all(
+            all(file.held[fragment].get(name) == held[fragment][name] for name in names)
+            for fragment in file.held
+            if fragment in held
+        )
+        there = sum(int(rows_of.get(fragment, 0)) for fragment in file.held)
+        if fits and there * _WASTE >= len(file.addresses):
+            kept.append(file)
+    if len(kept) >= _FILES:
+        kept = []
+    covered = {fragment for file in kept for fragment in file.held}
+    new = {
+        fragment: {name: of[name] for name in names if name in of}
+        for fragment, of in held.items()
+        if fragment not in covered
+    }
+    missing = living[np.isin((living >> np.uint64(32)).astype(np.int64), np.array(sorted(new), np.int64))]
+    result = [file.name for file in kept]
+    if not len(missing):
+        return result
+    name = f"rows-{secrets.token_hex(4)}.arrow"
+    batches = _joined(rows_at(images, missing, names))
+    first = next(batches)
+    about = {_ABOUT: json.dumps({str(fragment): of for fragment, of in new.items()}).encode()}
+    schema = first.schema.remove_metadata().with_metadata(about)
+    with (
+        replacing(folder / name, durable=True) as draft,
+        pa.OSFile(str(draft), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        writer.write_batch(first.replace_schema_metadata(about))
+        for batch in batches:
+            writer.write_batch(batch.replace_schema_metadata(about))
+    return [*result, name]
+
+
+def rows_at(images: Table, addresses: Addresses, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Columns of rows and their address, `_rowid`; a block at a time, in no promised order.
+
+    Parameters
+    ----------
+    images
+        The table.
+    addresses
+        Which rows, ascending.
+    columns
+        Which columns.
+    """
+    if len(addresses) <= 2 * _ROWS_AT_ONCE:
+        for start in range(0, len(addresses), _ROWS_AT_ONCE):
+            some = addresses[start : start + _ROWS_AT_ONCE]
+            yield images.take_row_ids(some.tolist()).select(list(columns)).with_row_id().to_arrow()
+        return
+    for batch in images.search().select(list(columns)).with_row_id(True).to_batches(_ROWS_AT_ONCE):
+        wanted = np.isin(batch[_ADDRESS].to_numpy(), addresses)
+        if wanted.all():
+            yield pa.Table.from_batches([batch])
+        elif wanted.any():
+            yield pa.Table.from_batches([batch]).filter(pa.array(wanted))
+
+
+def _joined(parts: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+    """The same rows in large batches."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for part in parts:
+        waiting.append(part)
+        count += part.num_rows
+        if count >= _ROWS_IN_A_BATCH:
+            yield _batch(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield _batch(waiting)
+
+
+def _batch(parts: list[pa.Table]) -> pa.RecordBatch:
+    (batch,) = pa.concat_tables(parts).combine_chunks().to_batches()
+    return batch
+
+
+def _open(folder: Path, name: str) -> _File:
+    reader: Any = pa.ipc.open_file(pa.memory_map(str(folder / name)))
+    batches = [reader.get_batch(n) for n in range(reader.num_record_batches)]
+    told = json.loads(reader.schema.metadata[_ABOUT])
+    addresses = np.concatenate([batch[_ADDRESS].to_numpy() for batch in batches])
+    order = None
+    if (np.diff(addresses.astype(np.int64)) < 0).any():  # fragments that were joined keep their place in the table
+        order = np.argsort(addresses)
+        addresses = addresses[order]
+    starts = np.cumsum([0, *(batch.num_rows for batch in batches[:-1])])
+    return _File(name, batches, starts, addresses, order, {int(fragment): of for fragment, of in told.items()})
