@@ -85,6 +85,7 @@ def desk(browser: Any) -> None:
     page.reload()
     page.goto(f"{ADDRESS}/#teach?column=kind&class=bird")
     page.locator("#view-teach .tile.loaded").first.wait_for()
+    page.locator("#view-teach .measured", has_text="right for").wait_for(timeout=120_000)
     for _ in range(2):
         page.keyboard.press("a")
     shoot(page, "teach")
