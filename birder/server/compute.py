@@ -1,4 +1,4 @@
-"""`python -m birder.server.compute WHAT DIR ...`: run long computations in a separate process.
+"""`python -m birder.server.compute '["WHAT", "DIR", ...]'`: run long computations in a separate process.
 
 UMAP's loops are compiled code that lets no other thread of its process run, and comparing all images with each other
 takes memory: in the server's own process the page would freeze. Progress goes to standard output, a JSON object a line;
@@ -96,4 +96,4 @@ NETWORK; names COLUMN PRECISION UNKNOWN WHERE. "" is none, and NETWORK and UNKNO
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*json.loads(sys.argv[1])))

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Job:
-    """One run at a time of `python -m birder.server.compute`.
+    """One run at a time of `python -m birder.server.compute`, whose arguments may be any text.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Job:
                 return
             self.error, self.result, self.stage, self.progress = None, None, "starting", 0.0
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "birder.server.compute", *arguments],
+                [sys.executable, "-m", "birder.server.compute", json.dumps(arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
