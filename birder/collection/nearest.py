@@ -176,12 +176,12 @@ class Rows:
         parts += [wanted[start : start + _BLOCK] for start in range(0, len(wanted), _BLOCK)]
 
         def work(own: list[range | Places]) -> tuple[Places, Single]:
-            best = _Best(vector, k, bits)
-            for part in own:
-                if isinstance(part, range):
-                    best.compare(self.files.vectors[part.start : part.stop], np.arange(part.start, part.stop))
-                else:
-                    best.compare(self._at(part), part)
+            with _Best(vector, k, bits) as best:
+                for part in own:
+                    if isinstance(part, range):
+                        best.compare(self.files.vectors[part.start : part.stop], np.arange(part.start, part.stop))
+                    else:
+                        best.compare(self._at(part), part)
             return best.places, best.scores
 
         threads = 2 if count > _LARGE and (os.cpu_count() or 1) > 1 else 1
@@ -220,9 +220,15 @@ class _Best:
         self._scanner = self._quantizer.select_InvertedListScanner(
             faiss.METRIC_INNER_PRODUCT, None, False, self._selector, False
         )
-        self._scanner.thisown = True  # faiss hands it over; without this it would never be freed
         self._scanner.set_query(faiss.swig_ptr(vector))
         self._scanner.set_list(0, 0.0)
+
+    def __enter__(self) -> _Best:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Free what faiss has handed over; as Python's own, it damages faiss's classes (faiss-cpu 1.15)."""
+        self._scanner.__swig_destroy__(self._scanner)
 
     def compare(self, vectors: Half, places: Places) -> None:
         """Compare vectors (N, D), whose rows lie side by side; they are at these places (N,)."""
