@@ -33,7 +33,7 @@ def room(rows: int, width: int, dtype: type[Float] = np.float32, *, most: int | 
 
 
 def let_go(array: npt.NDArray[Any]) -> None:
-    """Give back the memory of what was read or written of an array of `room`, if it is in a file; its values stay."""
+    """Give back the memory of what was read or written of an array of `room`, or of a mapped file; its values stay."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and sys.platform != "win32":
         mapped.madvise(mmap.MADV_DONTNEED)

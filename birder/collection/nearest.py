@@ -190,6 +190,8 @@ class Rows:
         else:
             with ThreadPoolExecutor(threads) as pool:
                 found = list(pool.map(work, (parts[n::threads] for n in range(threads))))
+        if in_place:
+            self.files.forget()
         places = np.concatenate([each for each, _ in found])
         scores = np.concatenate([each for _, each in found])[places >= 0]
         places = places[places >= 0]

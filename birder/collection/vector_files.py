@@ -33,7 +33,7 @@ from birder.collection.manifest import Fragment, column_files
 from birder.collection.row_files import RowFiles, rows_at, write_row_files
 from birder.faiss_threads import apart
 from birder.files import flush, replacing
-from birder.vectors import unit
+from birder.vectors import let_go, unit
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -365,6 +365,7 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
     else:
         sample = np.random.default_rng(0).permutation(places)[:_SAMPLE]
         known = vectors[np.sort(sample)].astype(np.float32)
+        let_go(vectors)
         mean, axes = _axes(known)
         graph = faiss.IndexHNSWSQ(axes.shape[1], faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS, faiss.METRIC_L2)
         graph.hnsw.efConstruction = _BREADTH
@@ -373,6 +374,7 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
         begin, trained_on = 0, places
     for start in range(begin, places, _ROWS_AT_ONCE):
         block = np.ascontiguousarray((vectors[start : start + _ROWS_AT_ONCE].astype(np.float32) - mean) @ axes)
+        let_go(vectors)
         apart(functools.partial(graph.add, block))
     token = secrets.token_hex(4)
     names = f"graph-{token}.faiss", f"axes-{token}.npz"
