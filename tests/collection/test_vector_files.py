@@ -22,8 +22,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birder.collection import index as vector_index
 from birder.collection import in_place, nearest, vector_files
+from birder.collection import index as vector_index
 from birder.collection.backup import backup
 from birder.collection.index import ensure_index, make_index
 from birder.collection.labels import give_label
