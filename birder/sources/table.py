@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from birder.errors import ConfigError
 from birder.sources.columns import plain_table, without_odd_places
+from birder.sources.darwin_core import with_birders_names, with_ranks
 from birder.sources.lines import csv_lines
 from birder.sources.parquet import read_rows
 from birder.sources.source import Source, TableRow
@@ -26,9 +27,6 @@ URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier"
 """Columns that may name the images of a manifest as well."""
 LAST_COLUMNS = ("sample",)
 """The published birder's name for the path, which may be anything elsewhere: used if none of those exists."""
-
-
-_DARWIN_CORE = {"decimalLatitude": "latitude", "decimalLongitude": "longitude", "eventDate": "taken_at"}
 
 
 class TableWarning(UserWarning):
@@ -72,7 +70,7 @@ def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUM
         It cannot be read, has no column of file names, or names a file twice.
     """
     path = os.fspath(path)
-    columns = _read_parquet(path) if path.lower().endswith(".parquet") else _read_csv(path)
+    columns = with_ranks(_read_parquet(path) if path.lower().endswith(".parquet") else _read_csv(path))
     key = next((name for name in keys if name in columns), None)
     if key is None:
         raise ConfigError(
@@ -85,7 +83,7 @@ def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUM
             raise ConfigError(
                 f"The table {path} names {name} twice, in rows {first[name]} and {number}. Keep one of them."
             )
-    arrays = {name: _as_array(values) for name, values in columns.items()}
+    arrays = with_birders_names({name: _as_array(values) for name, values in columns.items()})
     table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(names))}).select([])
     return PhotoTable(path, names, without_odd_places(table, path))
 
@@ -111,9 +109,6 @@ def _read_csv(path: str) -> dict[str, Any]:
                 f"The table {path}, row {number}: {len(line)} values for {len(header)} columns, which {apart} separate."
             )
     columns = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
-    for dwc, ours in _DARWIN_CORE.items():
-        if dwc in columns and ours not in columns:
-            columns[ours] = columns.pop(dwc)
     if delimiter == ";":  # which spreadsheets write where the comma is the decimal point
         columns = {name: _with_points(values) for name, values in columns.items()}
     return columns

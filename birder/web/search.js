@@ -169,8 +169,10 @@ async function suggest() {
         way("filter", `All with “${text}” in ${column.name}`, "", () => narrow(column.name, { contains: text })),
       );
   }
-  if (columns.some((column) => column.name === "uri"))
-    ways.push(way("filter", `“${text}” in the file name`, "", () => narrow("uri", { contains: text })));
+  if (columns.some((column) => column.name === "uri")) {
+    const name = collection.columns.some((column) => column.name === "path") ? "uri" : "path"; // a column of the user's
+    ways.push(way("filter", `“${text}” in the file name`, "", () => narrow(name, { contains: text })));
+  }
   fill(
     options,
     ways.map(({ element }) => element),
