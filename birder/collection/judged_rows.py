@@ -18,6 +18,7 @@ from birder.collection.filter import Filter, as_filter
 from birder.collection.predictions import PREFIX
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError, unknown_name
+from birder.learning.rows import by_content
 
 if TYPE_CHECKING:
     from birder.learning.splits import Groups, Split
@@ -30,7 +31,7 @@ Taxa = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """Labelled rows, sorted by id.
+    """Labelled rows, sorted by their content (`birder.learning.rows.by_content`).
 
     Attributes
     ----------
@@ -115,8 +116,7 @@ def read_rows(storage: Storage, column: str, columns: Iterable[str], where: str 
         )
     vectors = np.concatenate(blocks)
     blocks.clear()
-    ids = np.array(values["id"].to_pylist(), dtype=object)
-    order = np.argsort(ids, kind="stable")
+    order = by_content(values)
     as_written = np.empty(len(order), np.int64)
     as_written[order] = np.arange(len(order))
     values = values.take(pa.array(order)).combine_chunks()

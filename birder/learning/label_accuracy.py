@@ -18,6 +18,7 @@ from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.evaluation.intervals import Bootstrap, Estimate
 from birder.evaluation.linear_fit import choose
+from birder.learning.rows import by_content
 from birder.learning.splits import columns_for_groups, find_groups, make_folds
 from birder.learning.suggest import read_labels
 
@@ -96,10 +97,10 @@ def _drawn(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _rows(storage: Storage, column: str, labels: Mapping[str, str]) -> tuple[pa.Table, npt.NDArray[np.float32]]:
-    """What grouping needs of the rows with these ids, sorted by id, and their embeddings (N, D)."""
+    """What grouping needs of the rows with these ids, sorted by content, and their embeddings (N, D)."""
     columns = tuple(dict.fromkeys([*columns_for_groups(storage, ()), column]))
     where = f"id IN ({', '.join(map(quoted, labels))})"
     batches = [(table, vectors.copy()) for table, vectors in storage.embedding_batches(columns, where)]
     rows = pa.concat_tables([table for table, _ in batches])
-    order = np.argsort(rows["id"].to_numpy(zero_copy_only=False), kind="stable")
+    order = by_content(rows)
     return rows.take(order), np.concatenate([vectors for _, vectors in batches])[order]

@@ -1,4 +1,4 @@
-"""The rows of a collection to learn from: those with a label, checked, in the order of their ids."""
+"""The rows of a collection to learn from: those with a label, checked, in an order that their content decides."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from birder.collection.filter import Filter, as_filter
 from birder.collection.schema import VECTORS
@@ -17,11 +18,12 @@ from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
 
 _NAMED = 5  # examples in a message
+_OF_CONTENT = ("id", "uri", "sha256")  # the columns that `by_content` looks at
 
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Rows with a label, sorted by id.
+    """Rows with a label, in the order of `by_content`.
 
     Attributes
     ----------
@@ -66,10 +68,28 @@ class LabelledRows:
         return digest.hexdigest()
 
 
+def by_content(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Positions (N,) that sort rows by what they show: the file's digest, then the place in the file.
+
+    An id comes from where a file lies. Folds and draws that went by it would differ between two folders with the same
+    images. Rows of one content in several files, and rows without a digest, follow each other by id.
+
+    Parameters
+    ----------
+    rows
+        N rows with "id", "uri" and "sha256".
+    """
+    place = pc.replace_substring_regex(rows["uri"], "^[^#]*", "")  # a box, a frame or a member
+    keys = pa.table({"sha256": rows["sha256"], "place": place, "id": rows["id"]})
+    order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
+    found: npt.NDArray[np.int64] = order.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
+
+
 def labelled_rows(
     storage: Storage,
     column: str,
-    columns: Sequence[str] = ("id", "uri", "sha256"),
+    columns: Sequence[str] = (),
     *,
     where: str | Filter | None = None,
     min_examples: int = 1,
@@ -83,7 +103,7 @@ def labelled_rows(
     column
         A column of text; empty values are no labels.
     columns
-        Further columns; "id" is always among them.
+        Further columns; "id", "uri" and "sha256" are always among them.
     where
         Only these rows.
     min_examples
@@ -102,7 +122,7 @@ def labelled_rows(
     if min_examples < 1:
         raise ConfigError(f"At least one example of each class is needed, not {min_examples}.")
     chosen = as_filter(where, reader.columns)
-    wanted = list(dict.fromkeys(["id", *columns, column]))
+    wanted = list(dict.fromkeys([*_OF_CONTENT, *columns, column]))
     parts, labels, places = [], [], []
     for table in reader.tables(wanted, chosen):
         has = np.array([bool(value and value.strip()) for value in table[column].to_pylist()], dtype=np.bool_)
@@ -125,8 +145,7 @@ def labelled_rows(
     position = {name: code for code, name in enumerate(classes)}
     codes = np.array([position.get(label, -1) for label in labels], dtype=np.int64)
     rows = pa.concat_tables(parts).combine_chunks()
-    ids = np.array(rows["id"].to_pylist(), dtype=object)
-    order = np.argsort(ids, kind="stable")
+    order = by_content(rows)
     order = order[codes[order] >= 0]
     codes = codes[order]
     embeddings = np.empty((len(order), storage.model.embedding_size), np.float32)

@@ -238,10 +238,10 @@ def test_labels_to_look_at_are_named(tmp_path: Path) -> None:
     assert "of one class, 'red fox'" in text
 
 
-def test_rows_come_in_the_order_of_their_ids_with_their_own_embeddings(storage: Storage) -> None:
+def test_rows_come_in_the_order_of_their_content_with_their_own_embeddings(storage: Storage) -> None:
     rows = labelled_rows(storage, "species")
-    ids = rows.table["id"].to_pylist()
-    assert ids == sorted(ids)
+    digests = rows.table["sha256"].to_pylist()
+    assert digests == sorted(digests)
     vectors = made_vectors()[0]
     places = [int(uri.split("/")[-1].split(".")[0]) for uri in rows.table["uri"].to_pylist()]
     np.testing.assert_array_equal(rows.embeddings, vectors[places])
@@ -257,12 +257,29 @@ def test_without_the_extra_it_says_what_to_install(storage: Storage, monkeypatch
         adapt(storage, "species")
 
 
-def test_labelled_rows_keep_their_embeddings_in_the_order_of_ids(tmp_path: Path) -> None:
+def test_the_same_images_give_the_same_classifier_and_figures_wherever_they_lie(tmp_path: Path) -> None:
+    vectors, labels = made_vectors()
+    digests = [f"{row * 7919 % len(labels):064x}" for row in range(len(labels))]
+    learned = []
+    for place in ("card", "archive/2026/card copied"):
+        names = [f"{place}/{row:05d}.jpg" for row in range(len(labels))]
+        at = tmp_path / f"{len(learned)}.birder"
+        here = collection_of_vectors(at, vectors, names=names, sha256=digests, columns={"species": labels})
+        learned.append(adapt(here, "species"))
+    first, second = learned
+    np.testing.assert_array_equal(first.predict_proba(vectors), second.predict_proba(vectors))
+    assert first.metrics == second.metrics
+    assert first.classifier.adaptation["unknown"] == second.classifier.adaptation["unknown"]
+    doubted = [[(each["label"], each["suggested"]) for each in found.evaluation["doubtful"]] for found in learned]
+    assert doubted[0] == doubted[1]
+
+
+def test_labelled_rows_keep_their_embeddings_in_the_order_of_their_content(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     labels = [(None, "owl", "fox", "rare" if row < 10 else "owl", " ")[row % 5] for row in range(60)]
     collection = collection_of_vectors(tmp_path / "c.birder", vectors, columns={"label": labels})
     found = labelled_rows(collection, "label", min_examples=3, where="uri > 'file:///p/00004.jpg'")
-    known = [row for row in collection.to_arrow().sort_by("id").to_pylist() if row["label"] in ("owl", "fox")]
+    known = [row for row in collection.to_arrow().sort_by("sha256").to_pylist() if row["label"] in ("owl", "fox")]
     expected = [row for row in known if row["uri"] > "file:///p/00004.jpg"]
     assert found.table["id"].to_pylist() == [row["id"] for row in expected]
     assert found.labels == [row["label"] for row in expected]
