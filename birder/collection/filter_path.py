@@ -139,8 +139,11 @@ def uris_of(path: str) -> Iterator[str]:
     What is not a file has its uri for a path.
     """
     yield path
-    start = "file:///" if re.match(r"[A-Za-z]:/", path) else "file:" if path.startswith("//") else "file://"
-    yield from (start + each for each in encodings(path))
+    if re.match(r"[A-Za-z]:/", path):
+        yield from (f"file:///{path[:2]}{each}" for each in encodings(path[2:]))
+    else:
+        start = "file:" if path.startswith("//") else "file://"
+        yield from (start + each for each in encodings(path))
 
 
 def encodings(path: str) -> Iterator[str]:
