@@ -203,6 +203,15 @@ def embed(
             ray=ray,
         )
     _tell_report(report, opened, table, empty)
+    if (
+        no_labels
+        and "label_source" in opened.columns
+        and (named := opened.count("label_source = 'folder' AND label IS NOT NULL"))
+    ):
+        note(
+            f"--no-labels is for new rows: {counted(named, 'row keeps', 'rows keep')} the name of the folder as label. To "
+            f"take a name away: birder label {collection} --where \"label = 'NAME'\" --clear label"
+        )
     if report.stopped:
         note(f"Stopped with {report.left:,} left. To continue, run the same command again.")
         raise typer.Exit(INTERRUPTED)

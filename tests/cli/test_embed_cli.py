@@ -71,6 +71,8 @@ def session(home: Path) -> Iterator[Session]:
 def test_second_run_has_nothing_to_do(session: Session, home: Path) -> None:
     done = session.run("embed", home / "photos", "--in", home / "c")
     assert "Nothing to do (6 rows" in done.stderr
+    done = session.run("embed", home / "photos", "--in", home / "c", "--no-labels")
+    assert "the name of the folder as label. To take a name away: birder label" in done.stderr
     assert "2 failed before" in done.stderr
 
 

@@ -230,7 +230,8 @@ def test_names_as_darwin_core_has_them(tmp_path: Path, ending: str) -> None:
     table = tmp_path / "occurrence.csv"
     table.write_text(GBIF, "utf-8")
     if ending == "parquet":
-        pq.write_table(pa.csv.read_csv(table), table.with_suffix(".parquet"))
+        nulls = pa.csv.ConvertOptions(strings_can_be_null=True)
+        pq.write_table(pa.csv.read_csv(table, convert_options=nulls), table.with_suffix(".parquet"))
     read = read_table(table.with_suffix(f".{ending}")).columns
     names = ["kingdom", "family", "genus", "species", "common_name", "scientificName"]
     assert [tuple(row.values()) for row in read.select(names).to_pylist()] == [
