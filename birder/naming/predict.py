@@ -215,7 +215,7 @@ def by_examples(
         batches = image_embeddings(images, encoder.embed_one, on_unreadable)
     elif collection.path.resolve() == examples.path.resolve():
         if len(labelled.uris) == collection.count():
-            folders = (
+            folders = column == "label" and (
                 " A name that is only that of the folder counts as well; to take it away: birder label "
                 f"{collection.path} --where \"label = 'NAME'\" --clear label"
             )
