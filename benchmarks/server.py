@@ -85,6 +85,7 @@ _WARM = 4.0  # seconds in which the server prepares for what comes after the fir
 
 def make(path: Path, rows: int, size: int = SIZE) -> None:
     """A collection of so many rows; 20,000 of them at a time are in memory."""
+    from birder.collection.index import ensure_index
     from birder.collection.storage import ModelCard, Storage
 
     if path.exists():
@@ -104,6 +105,7 @@ def make(path: Path, rows: int, size: int = SIZE) -> None:
     made = {"id": ids, "sha256": [f"{n:064x}" for n in range(rows)], "x": xy[:, 0], "y": xy[:, 1]}
     card_of_map = {b"birder": json.dumps({"synthetic": True}).encode()}
     collection.write_side_table("map", pa.table(made).replace_schema_metadata(card_of_map))
+    ensure_index(collection)  # as every run does at its end
     draft.rename(path)
 
 

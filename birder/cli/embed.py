@@ -62,7 +62,10 @@ def embed(
     table: Annotated[
         Path | None,
         typer.Option(
-            "--table", metavar="CSV", help="A table with more columns, joined by file_name; existing rows get them too."
+            "--table",
+            metavar="CSV",
+            help="A table with more columns, joined by file_name; existing rows get them too. Or what birder export "
+            "wrote, edited: its rows are found by uri or id, with or without IMAGE.",
         ),
     ] = None,
     crops: Annotated[
@@ -85,8 +88,9 @@ def embed(
         typer.Option(
             "--empty",
             metavar="WHAT",
-            help="With --detect, images without an animal: keep a row of the whole image (the default), so that an "
-            "animal that the detector missed can still be found, or note them in birder failures and embed nothing.",
+            help="With --detect or --crops, images without an animal: keep a row of the whole image (the default), "
+            "whose category says what is on it, so that an animal that the detector missed can still be found; or "
+            "note: embed nothing, and list them in birder failures (--detect).",
         ),
     ] = None,
     min_conf: Annotated[
@@ -162,12 +166,12 @@ def embed(
 
     birder embed --in photos.birder --retry-failed
     """
-    if not images and not retry_failed:
+    if not images and not retry_failed and table is None:
         options.wrong_use("Name the image files or folders to embed.")
     if ray is not None and threads is not None:
         options.wrong_use("--threads cannot be combined with --ray, which assigns processors itself.")
-    if empty is not None and detect is None:
-        options.wrong_use("--empty says what becomes of images on which --detect finds no animal: add --detect.")
+    if empty is not None and detect is None and crops is None:
+        options.wrong_use("--empty says what becomes of images without an animal: add --detect or --crops.")
     empty = empty or "keep"
     for name, value in LEAN.items():
         os.environ.setdefault(name, value)
@@ -225,6 +229,8 @@ def _tell_folder_labels(collection: Collection) -> None:
 def _tell_report(
     report: EmbedReport, collection: Collection, table: Path | None, empty: Literal["keep", "note"]
 ) -> None:
+    for each in report.notes:
+        note(f"birder: {each}")
     if table is not None:
         _tell_table(report, table)
     if report.skipped_boxes:
@@ -273,7 +279,13 @@ def _tell_table(report: EmbedReport, path: Path) -> None:
     from birder.sources import readable
 
     assert report.table is not None
-    note(f"{path}: columns for {report.table.matched:,} of {report.total:,} images.")
+    if report.table.rows is not None:
+        note(
+            f"{path}: {counted(report.table.rows, 'row')} of the collection"
+            + (f", and {counted(report.table.matched, 'new image')}." if report.table.matched else ".")
+        )
+    else:
+        note(f"{path}: columns for {report.table.matched:,} of {report.total:,} images.")
     for names, what in (
         (report.table.ambiguous, "names match several files and were not used: write more of the path"),
         (report.table.without_file, "names match no file"),

@@ -20,15 +20,18 @@ def import_(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Embeddings: Parquet or a folder of it, an array (.npy), the JSON of `bioclip embed`. Or predictions: "
-            "SpeciesNet's predictions.json, the CSV of `bioclip predict`.",
+            help="Embeddings: Parquet or a folder of it, CSV, NumPy's .npz or .npy, the JSON of `bioclip embed`. Or "
+            "predictions: SpeciesNet's predictions.json, those of pybioclip as CSV or JSON.",
         ),
     ],
     model: Annotated[str | None, options.model_option("the model that FILE names")] = None,
     embedding: Annotated[
         str | None,
         typer.Option(
-            "--embedding", metavar="COLUMN", help="Column with the embeddings (default: recognised by its name)."
+            "--embedding",
+            metavar="COLUMN",
+            help="Column with the embeddings, or what their columns have in front of their number (default: recognised "
+            "by its name).",
         ),
     ] = None,
     uri: Annotated[
@@ -79,6 +82,8 @@ def import_(
     note(
         f"{counted(done.new, 'new row')}{changed}{there}; {card.embedding_size}-dimensional embeddings of {card.name}."
     )
+    for each in done.notes:
+        note(f"birder: {each}")
     if done.off_earth:
         note(f"{counted(done.off_earth, 'row has', 'rows have')} invalid coordinates, which are left empty.")
     if done.failed:

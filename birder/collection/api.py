@@ -117,6 +117,8 @@ class ImportReport:
         Rows that got a prediction; None for a file of embeddings.
     nameless, unknown
         Images in a file of predictions without one, and images that are not in the collection.
+    notes
+        Whether the model that was named made the embeddings, where images on this machine tell.
     """
 
     collection: Collection
@@ -128,6 +130,7 @@ class ImportReport:
     predicted: int | None = None
     nameless: int = 0
     unknown: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Collection:
@@ -397,7 +400,9 @@ class Collection:
             .mkv, .m4v); tables that name images (.csv, .parquet), shards (.tar, .parquet), Camtrap DP packages.
             None, with `retry_failed`: those that failed before.
         table
-            A CSV or Parquet file with more columns, joined by file_name; existing rows get them too.
+            A CSV or Parquet file with more columns, joined by file_name; existing rows get them too. Or one that
+            `export` wrote, edited: its rows are found by `uri`, else by `id`, with or without images; only what was
+            changed is written, labels by people stay, and Birder's own columns and predictions are not read.
         crops
             MegaDetector's results (JSON): embed each animal's box, not the image. `images` is then the one folder that
             its file names are relative to.
@@ -405,9 +410,9 @@ class Collection:
             Find animals, and embed each animal's box, not the image: True for the detector that is installed with
             Birder, or a registered name or ONNX file as for `birder.detect`. Each image is decoded once, at full size.
         empty
-            With `detect`, for an image without an animal: "keep" a row of the whole image, whose `category` is
-            "empty", "person" or "vehicle", so that an animal that the detector missed can still be found and labelled;
-            or "note" it among the failures ("no animal found") and embed nothing.
+            With `detect` or `crops`, for an image without an animal: "keep" a row of the whole image, whose `category`
+            is "empty", "person" or "vehicle", so that an animal that the detector missed can still be found and
+            labelled; or embed nothing, and with `detect` "note" it among the failures ("no animal found").
         min_confidence
             With `crops` or `detect`: the minimum confidence of a box.
         folder_labels

@@ -10,6 +10,7 @@ from typing import Unpack
 
 import pyarrow as pa
 
+from birder.collection.adopted import check_import
 from birder.collection.api import Collection, ImportReport, Paths, open_collection, paths_of, with_sequences
 from birder.collection.detecting import Detected, detect_files
 from birder.collection.progress import (
@@ -100,14 +101,15 @@ def import_file(
     Parameters
     ----------
     file
-        Embeddings: Parquet or a folder of it, an array (.npy), the JSON of `bioclip embed`. Or predictions:
-        SpeciesNet's predictions.json, the CSV of `bioclip predict`.
+        Embeddings: Parquet or a folder of it, CSV, NumPy's .npz or .npy, the JSON of `bioclip embed`. Or predictions:
+        SpeciesNet's predictions.json, the CSV of `bioclip predict`, the JSON of what pybioclip's `predict` returns.
     into
         The collection's folder; for embeddings, created if it does not exist.
     model
         The model that made the embeddings or predictions; not needed if the file names it.
     embedding
-        The column with the embeddings (default: recognised by its name).
+        The column with the embeddings, or what their columns have in front of their number (default: recognised by
+        its name).
     uri
         The column with the images' locations (default: recognised by its name).
     table
@@ -137,8 +139,15 @@ def import_file(
             table=table,
             on_progress=None if show is None else lambda read, total: show("reading", read / max(total, 1)),
         )
+    told = check_import(done.collection) if done.new or done.changed else None
     return ImportReport(
-        Collection(done.collection), done.new, done.changed, done.unchanged, done.failed, done.off_earth
+        Collection(done.collection),
+        done.new,
+        done.changed,
+        done.unchanged,
+        done.failed,
+        done.off_earth,
+        notes=() if told is None else (told,),
     )
 
 

@@ -59,7 +59,9 @@ class TableInMemory:
             yield table.slice(start, rows_at_once)
 
 
-def open_embeddings(path: Path, table: Path | None = None, names: str | None = None) -> EmbeddingFile:
+def open_embeddings(
+    path: Path, table: Path | None = None, names: str | None = None, embedding: str | None = None
+) -> EmbeddingFile:
     """Open a file or folder of embeddings in one of the formats that are read.
 
     Parameters
@@ -70,6 +72,8 @@ def open_embeddings(path: Path, table: Path | None = None, names: str | None = N
         For an array (.npy), which has no columns: a CSV or Parquet file with a row for each of its rows.
     names
         The column of `table` with the images' locations (default: the one with a usual name).
+    embedding
+        The column of the embeddings, or what their columns have in front of their number (default: recognised).
 
     Raises
     ------
@@ -80,10 +84,8 @@ def open_embeddings(path: Path, table: Path | None = None, names: str | None = N
     if "embeddings" not in format_.reads:
         readable = ", ".join(each.title for each in FORMATS.values() if "embeddings" in each.reads)
         raise ConfigError(f"{path} has no embeddings: it must be one of {readable}.")
-    if format_.has_table:
-        opened: EmbeddingFile = format_.load().read_embeddings(path, table, names)
-        return opened
-    if table is not None:
+    if table is not None and not format_.has_table:
         raise ConfigError(f"{path} has its own columns: leave out the table, which belongs to an array (.npy).")
-    opened = format_.load().read_embeddings(path)
+    more = (table, names) if format_.has_table else (embedding,) if format_.is_text else ()
+    opened: EmbeddingFile = format_.load().read_embeddings(path, *more)
     return opened

@@ -23,6 +23,7 @@ from birder.formats.embeddings import EmbeddingFile, open_embeddings
 from birder.formats.layout import Layout, find_layout
 from birder.formats.row_uris import RowUris
 from birder.formats.snapshot import ROWS_AT_ONCE, rows_at_once
+from birder.formats.wide import Wide, as_lists
 from birder.sources import path_to_uri, places_on_earth
 
 _CARD = b"birder"
@@ -79,15 +80,16 @@ def import_embeddings(
     Parameters
     ----------
     file
-        Parquet or a folder of it, with embeddings as lists of floats; the JSON of `bioclip embed`; or an array (.npy).
-        They are kept as float32. A file of a folder that cannot be read is a failure.
+        Parquet or a folder of it, or CSV, with embeddings as lists of floats or with a column for each dimension;
+        NumPy's .npz or .npy; or the JSON of `bioclip embed`. They are kept as float32. A file of a folder that cannot
+        be read is a failure.
     to
         The collection's folder; created if it does not exist.
     model
         What computed the embeddings; not needed for files that tell it (those of `birder export` and `bioclip embed`),
         and for a collection of such embeddings.
     embedding
-        Their column (default: the one with a usual name).
+        Their column, or what their columns have in front of their number (default: the one with a usual name).
     uri
         The column with the images' locations (default: the one with a usual name).
     table
@@ -103,7 +105,7 @@ def import_embeddings(
         The collection belongs to another model, or its columns have other types.
     """
     file, to = Path(file), Path(to)
-    opened = open_embeddings(file, None if table is None else Path(table), uri)
+    opened = open_embeddings(file, None if table is None else Path(table), uri, embedding)
     card = _own_card(opened, file)
     if card is not None:
         if model is not None and model not in (card.name, card.source):
@@ -115,6 +117,9 @@ def import_embeddings(
         types = {column.name: column.type for column in opened.schema}
         batches = _own_batches(opened)
     else:
+        opened = as_lists(opened, embedding)
+        if isinstance(opened, Wide):
+            embedding = opened.vectors
         layout = find_layout(opened, file, embedding=embedding, uri=uri if table is None else None)
         collection = Storage.create_or_open(to, _card_for(_named(model, opened, file), layout.size, to))
         types = {name: type_ for name, type_ in layout.kept.values() if name not in collection.columns}

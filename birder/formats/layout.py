@@ -27,6 +27,13 @@ ADDRESSES = (
     "file_name",
     "filename",
     "image_path",
+    "file",
+    "image",
+    "paths",
+    "files",
+    "file_names",
+    "filenames",
+    "image_paths",
     "sample",
 )
 IDENTITIES = ("uuid", "id")
@@ -75,7 +82,7 @@ def find_layout(file: EmbeddingFile, name: Path, *, embedding: str | None, uri: 
     if doubled := [each for each, count in Counter(schema.names).items() if count > 1]:
         raise ConfigError(f"{name} has several columns named {doubled[0]}. Rename all but one.")
     embedding = embedding or _embedding_column(schema, name)
-    if not _is_list_of_floats(schema.field(embedding).type):
+    if not is_list_of_floats(schema.field(embedding).type):
         raise ConfigError(
             f"The column {embedding} of {name} has the type {schema.field(embedding).type}, not lists of floats. "
             "Name another one with --embedding."
@@ -87,7 +94,7 @@ def find_layout(file: EmbeddingFile, name: Path, *, embedding: str | None, uri: 
 
 
 def _embedding_column(schema: pa.Schema, name: Path) -> str:
-    found: list[str] = [column.name for column in schema if _is_list_of_floats(column.type)]
+    found: list[str] = [column.name for column in schema if is_list_of_floats(column.type)]
     usual = [column for each in EMBEDDINGS for column in found if column.lower() == each]
     if usual:
         return usual[0]
@@ -95,10 +102,14 @@ def _embedding_column(schema: pa.Schema, name: Path) -> str:
         return found[0]
     if found:
         raise ConfigError(f"{name} has several lists of floats ({', '.join(found)}). Choose one with --embedding.")
-    raise ConfigError(f"{name} has no column of embeddings (lists of floats), only {listed(schema.names, 12)}.")
+    raise ConfigError(
+        f"{name} has no column of embeddings (lists of floats, or a column for each dimension), only "
+        f"{listed(schema.names, 12)}."
+    )
 
 
-def _is_list_of_floats(type_: pa.DataType) -> bool:
+def is_list_of_floats(type_: pa.DataType) -> bool:
+    """Whether a column may hold embeddings."""
     lists = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
     return bool(lists and pa.types.is_floating(type_.value_type))
 

@@ -39,7 +39,9 @@ _TOLERANCE = 2e-6
 _MUST_BE = "It must be MegaDetector's results (JSON, format 1)."
 
 
-def read_boxes(file: str | Path, folder: str | Path, min_conf: float = 0.2, *, labels: bool = True) -> list[Source]:
+def read_boxes(
+    file: str | Path, folder: str | Path, min_conf: float = 0.2, *, labels: bool = True, others: bool = False
+) -> list[Source]:
     """The boxes of animals in MegaDetector's results.
 
     Parameters
@@ -52,11 +54,15 @@ def read_boxes(file: str | Path, folder: str | Path, min_conf: float = 0.2, *, l
         Boxes with a lower confidence are left out.
     labels
         Use the name of an image's folder as its label.
+    others
+        Also give each image without an animal, as a whole.
 
     Returns
     -------
     A source for each box, those of one image together, with the columns confidence, category, box_x, box_y, box_width
-    and box_height (fractions, clipped to the image); and one with a problem for each image that failed.
+    and box_height (fractions, clipped to the image); and one with a problem for each image that failed. With `others`,
+    a source for each image without an animal: its category is that of its surest other box ("person", "vehicle"), or
+    "empty".
 
     Raises
     ------
@@ -70,7 +76,10 @@ def read_boxes(file: str | Path, folder: str | Path, min_conf: float = 0.2, *, l
     root = os.path.abspath(folder)  # noqa: PTH100 - as all sources' paths are made
     sources: dict[tuple[str, Box | None], Source] = {}
     for image in results["images"]:
-        for source in _boxes(image, root, animals, min_conf):
+        found = list(_boxes(image, root, animals, min_conf))
+        if others and not found:
+            found = [_without_animal(image, root, results["detection_categories"], min_conf)]
+        for source in found:
             if labels:
                 source.label = readable(os.path.basename(os.path.dirname(source.path))) or None  # noqa: PTH119, PTH120
             # of two boxes that are equal to the last digit, the one with more confidence, which comes first
@@ -180,6 +189,21 @@ def _boxes(image: dict[str, Any], root: str, animals: set[str], min_conf: float)
         columns |= {f"box_{name}": value for name, value in box._asdict().items()}
         empty = None if box.width > 0 and box.height > 0 else "MegaDetector's box has no area on the image"
         yield Source(path, columns=columns, box=box, problem=empty)
+
+
+def _without_animal(image: dict[str, Any], root: str, categories: dict[str, str], min_conf: float) -> Source:
+    """An image without an animal as a whole, and what else is on it."""
+    path, _ = resolve(image["file"].replace("\\", "/"), root, inside=True)
+    sure = [
+        (confidence, name)
+        for each in image.get("detections") or ()
+        if (name := categories.get(str(each.get("category")), "").lower()) not in ("", "animal")
+        and (confidence := as_number(each.get("conf")) or 0.0) >= min_conf
+    ]
+    if not sure:
+        return Source(path, columns={"category": "empty"})
+    confidence, name = max(sure)
+    return Source(path, columns={"category": name, "confidence": confidence})
 
 
 def box_on_image(bbox: object) -> Box | None:

@@ -48,6 +48,8 @@ class Format:
         The options of `export` that it takes.
     has_table
         Whether a table in a second file describes its rows: `read_embeddings(file, table, names)`.
+    is_text
+        Whether only the name that the user gives to the embeddings tells where they are: `read_embeddings(file, name)`.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Format:
     writes: str = ""
     options: tuple[str, ...] = ()
     has_table: bool = False
+    is_text: bool = False
 
     def load(self) -> Any:
         """Import its module."""
@@ -77,8 +80,23 @@ _ROWS = (
         reads=("embeddings",),
         writes="all columns, embeddings included",
     ),
-    Format("csv", "CSV", "birder.formats.csv_table", (".csv",), writes="all columns but the embeddings"),
-    Format("npz", "NumPy .npz", "birder.formats.npz", (".npz",), writes="embeddings and columns as arrays"),
+    Format(
+        "csv",
+        "CSV",
+        "birder.formats.csv_table",
+        (".csv",),
+        reads=("embeddings",),
+        writes="all columns but the embeddings",
+        is_text=True,
+    ),
+    Format(
+        "npz",
+        "NumPy .npz",
+        "birder.formats.npz",
+        (".npz",),
+        reads=("embeddings",),
+        writes="embeddings and columns as arrays",
+    ),
     Format("npy", "NumPy .npy", "birder.formats.npy", (".npy",), reads=("embeddings",), has_table=True),
     Format(
         "emb-explorer",
@@ -130,9 +148,15 @@ _ROWS = (
         writes="the predictions, merged into MegaDetector's results",
         options=("results", "classifier"),
     ),
+    Format(
+        "bioclip-predict",
+        "`bioclip predict`",
+        "birder.formats.bioclip_predict",
+        (".csv", ".json"),
+        reads=("predictions",),
+    ),
     Format("speciesnet", "SpeciesNet predictions", "birder.formats.speciesnet", (".json",), reads=("predictions",)),
     Format("bioclip-embed", "`bioclip embed`", "birder.formats.bioclip_embed", (".json",), reads=("embeddings",)),
-    Format("bioclip-predict", "`bioclip predict`", "birder.formats.bioclip_predict", (".csv",), reads=("predictions",)),
     Format(
         "xmp",
         "XMP sidecars",
@@ -240,12 +264,22 @@ def format_to_write(name: str) -> Format:
     return FORMATS[name]
 
 
+_BEGINNINGS = {b"PAR1": ".parquet", b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"{": ".json", b"[": ".json"}
+"""What files begin with, by the ending that they should have; other files are text."""
+
+
 def format_to_import(file: Path) -> Format:
     """The format of a file of embeddings or predictions, by its ending and, where formats share that, by its content.
 
-    A folder, and a file with an unknown ending, is taken for Parquet.
+    A file with another ending is told by its content alone. A folder is taken for Parquet.
     """
-    fitting = [row for row in formats_that_read("embeddings", "predictions") if row.fits(file)]
+    readable = formats_that_read("embeddings", "predictions")
+    fitting = [row for row in readable if row.fits(file)]
+    if not fitting and file.is_file():
+        with file.open("rb") as opened:
+            begins = opened.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        ending = next((ending for start, ending in _BEGINNINGS.items() if begins.startswith(start)), ".csv")
+        fitting = [row for row in readable if ending in row.endings]
     if len(fitting) < 2:
         return fitting[0] if fitting else FORMATS["parquet"]
     return next((row for row in fitting[:-1] if row.load().recognizes(file)), fitting[-1])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -70,6 +71,7 @@ def suggest(
     limit: int = 100,
     seed: int = 0,
     labels: Mapping[str, object] | None = None,
+    among: AbstractSet[str] | None = None,
 ) -> Suggestions:
     """Rank the rows without a label by a classifier that was fitted to those with one.
 
@@ -89,6 +91,8 @@ def suggest(
         For drawing examples where there are very many.
     labels
         The label of each row by its id; default: what the rows of the collection have.
+    among
+        The ids of the rows that may be suggested; default: all. The classifier learns from all labels.
 
     Raises
     ------
@@ -111,6 +115,8 @@ def suggest(
         return Suggestions(classes, [], f"Every image has a {column} already.")
     examples = _examples(names, counts, unlabelled, seed)
     model = _fit(collection, examples)
+    if among is not None:
+        names = {id_: name for id_, name in names.items() if name is not None or id_ in among}
     rows = _ranked(collection, names, model, label, order, limit)
     return Suggestions(classes, rows, _note(column, counts, examples))
 

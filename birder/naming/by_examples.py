@@ -18,8 +18,8 @@ N is the number of examples, C of classes, B of images to be named, D the embedd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +30,7 @@ from birder.errors import ConfigError, unknown_name
 from birder.naming.label_sets import LABEL
 from birder.naming.method import DEFAULT_METHOD, Method
 from birder.naming.predictions import Predictions, Top, rows_of
+from birder.taxonomy import ranks_in
 from birder.vectors import room, unit
 
 _AT_ONCE = 4096
@@ -244,16 +245,22 @@ class ExampleNames:
         What was fitted.
     examples
         N.
+    column
+        What a name is called in a prediction: "label", or its rank.
+    lineages
+        The names above each class, by rank.
     """
 
     method: Method
     classifier: NamesEmbeddings
     examples: int
+    column: str = LABEL
+    lineages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
-        """The columns of a prediction."""
-        return [LABEL]
+        """The columns of a prediction: the ranks above that are known, and the name itself."""
+        return [*ranks_in(rank for each in self.lineages.values() for rank in each), self.column]
 
     @property
     def description(self) -> str:
@@ -264,7 +271,12 @@ class ExampleNames:
     @property
     def pooled_names(self) -> pa.Table:
         """All names, as `all_scores` has them."""
-        return pa.table({LABEL: pa.array(self.classifier.classes, pa.string())})
+        classes = self.classifier.classes
+        above = {
+            rank: pa.array([self.lineages.get(name, {}).get(rank) for name in classes], pa.string())
+            for rank in self.columns[:-1]
+        }
+        return pa.table({**above, self.column: pa.array(classes, pa.string())})
 
     @property
     def gives_probabilities(self) -> bool:

@@ -6,6 +6,7 @@ B is the number of rows in a batch, D the embedding dimension, E that of the spa
 from __future__ import annotations
 
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from birder.collection.text_encoder import shared_features
 from birder.errors import CollectionError, ConfigError, ImageError
 from birder.images.open import open_image
 from birder.sources import find_images
+from birder.taxonomy import is_rank, ranks_down_to
 from birder.weights.clip import LoadedClip
 
 IMAGES_AT_ONCE = 16
@@ -42,10 +44,13 @@ class LabelledEmbeddings:
     ----------
     uris, labels
         Of N rows.
+    lineages
+        Where the column is a rank: the names above each label, by rank, that most of its rows have.
     """
 
     uris: list[str]
     labels: list[str]
+    lineages: dict[str, dict[str, str]]
     _rows: RowReader
     _column: str
 
@@ -75,16 +80,25 @@ def labelled_embeddings(collection: Storage, column: str) -> LabelledEmbeddings:
     rows = collection.snapshot()
     uris: list[str] = []
     labels: list[str] = []
-    for table in rows.tables(("uri", column)):
-        for uri, value in zip(table["uri"].to_pylist(), table[column].to_pylist(), strict=True):
+    ranks = [each for each in ranks_down_to(column)[:-1] if each in rows.columns] if is_rank(column) else []
+    above: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    for table in rows.tables(("uri", column, *ranks)):
+        for uri, value, *names in zip(*(each.to_pylist() for each in table.columns), strict=True):
             if _is_value(value):
                 uris.append(uri)
-                labels.append(sys.intern(str(value)))
+                labels.append(label := sys.intern(str(value)))
+                for rank, name in zip(ranks, names, strict=True):
+                    if _is_value(name):
+                        above[label][rank][str(name)] += 1
     if not labels:
         raise CollectionError(
             f"No rows of {collection.path} have a value in {column}: name the column with the labels."
         )
-    return LabelledEmbeddings(uris, labels, rows, column)
+    lineages = {
+        label: {rank: min(names, key=lambda name: (-names[name], name)) for rank, names in by_rank.items()}
+        for label, by_rank in above.items()
+    }
+    return LabelledEmbeddings(uris, labels, lineages, rows, column)
 
 
 def _is_value(value: object) -> bool:

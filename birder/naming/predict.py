@@ -34,6 +34,7 @@ from birder.naming.inputs import (
 )
 from birder.naming.method import DEFAULT_METHOD
 from birder.naming.prompts import OPENAI_TEMPLATES, TextType
+from birder.taxonomy import is_rank
 from birder.weights.clip import LoadedClip
 from birder.weights.resolve import resolve
 from birder.words import counted
@@ -186,7 +187,8 @@ def by_examples(
     examples
         Its rows with a value in `column` are the examples. They are not named where `collection` is the same one.
     column
-        The column with the labels.
+        The column with the labels. If it is a rank, names have this rank, and the ranks above are those of the
+        examples.
     collection, images, on_unreadable, where
         As for `by_texts`.
     method
@@ -205,6 +207,8 @@ def by_examples(
         examples.check_model(collection.model)
     labelled = labelled_embeddings(examples, column)
     names = name_by_stream(labelled.embeddings, labelled.labels, method=method)
+    if is_rank(column):
+        names = replace(names, column=column, lineages=labelled.lineages)
     choice = f"{len(names.classifier.classes):,} classes with {len(labelled.labels):,} examples"
     model = f"{names.method.display_name} on {column}, {examples.model.name}"
     notes: tuple[str, ...] = ()

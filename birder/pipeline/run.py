@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
+from birder.collection.adopted import adopted
 from birder.collection.backbone import with_backbone
 from birder.collection.detection import NO_ANIMAL, Empty
-from birder.collection.model import Encoder, EncoderSpec, precision_for
-from birder.collection.schema import ModelCard, other_model
+from birder.collection.model import Encoder, EncoderSpec, load_encoder_of, precision_for, stand_in
+from birder.collection.schema import IMPORTED, ModelCard, other_model
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.extras import need
@@ -22,6 +23,7 @@ from birder.formats.megadetector import read_boxes
 from birder.formats.sources import find_sources
 from birder.many_objects import many_objects
 from birder.pipeline.boxes import Detecting
+from birder.pipeline.brought_back import bring_back
 from birder.pipeline.embed import Plan, Summary, begin_run, embed_images, plan
 from birder.pipeline.moved import refuse_moved
 from birder.registry import DEFAULT_WEIGHTS
@@ -115,6 +117,8 @@ class EmbedReport:
         Images that are still to do.
     seconds
         Time that embedding took.
+    notes
+        What the user must be told.
     """
 
     total: int
@@ -133,6 +137,7 @@ class EmbedReport:
     stopped: bool = False
     left: int = 0
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 class EmbedOptions(TypedDict, total=False):
@@ -176,6 +181,12 @@ def encoder_spec(
     if collection is None:
         return EncoderSpec(model or DEFAULT_WEIGHTS, device, engine, precision, compile, bool(patches))
     card = collection.model
+    if card.engine == IMPORTED:
+        if precision not in ("auto", "fp32") or patches:
+            raise ConfigError(
+                f"{collection.path} has imported embeddings: embed into it in fp32, without patch tokens."
+            )
+        return EncoderSpec(stand_in(collection, model), device, engine, "fp32", compile)
     if found is not None and found.pinned_sha256 not in (None, card.sha256):
         raise other_model(collection.path, card, found.name, str(found.pinned_sha256))
     precision = precision_for(card) if precision == "auto" else precision
@@ -238,21 +249,31 @@ def run_embed(
     if ray is not None:
         need("cluster", "Embedding on Ray")
     tell = on_progress or (lambda progress: None)
-    detecting = _detecting(collection, images, options)
+    table = options.get("table")
+    read = None if table is None else read_table(table, rows=True)
+    only_rows = read is not None and read.ids is not None and not images and not options.get("retry_failed", False)
+    detecting = None if only_rows else _detecting(collection, images, options)
     with many_objects():
-        sources, skipped = _sources(collection, images, options, detecting)
+        sources, skipped = ([], 0) if only_rows else _sources(collection, images, options, detecting)
     if (level := options.get("deployment_from")) is not None:
         if not images:
             raise ConfigError("Name the folder that deployments are counted from: deployment_from needs images.")
         name_deployments(sources, images, level)
-    table = options.get("table")
-    joined = join_table(sources, read_table(table)) if table is not None else None
+    rows: list[Source] = []
+    joined = None
+    if read is not None and read.ids is not None:
+        back = bring_back(read, collection)
+        rows = back.changed
+        joined = replace(join_table(sources, back.rest, back.there), rows=back.matched)
+    elif read is not None:
+        joined = join_table(sources, read)
     with many_objects():
         todo = plan(collection, sources, retry_failed=options.get("retry_failed", False), detecting=detecting)
+    todo.described += rows
     todo.roots = [os.fspath(image) for image in images]
     if collection is not None and not options.get("as_new", False):
         refuse_moved(collection, todo)
-    if not todo.total and not options.get("retry_failed", False):
+    if not todo.total and not only_rows and not options.get("retry_failed", False):
         raise ConfigError(f"Found no images in {_named(images)}.")
     report = EmbedReport(todo.total, already=todo.done, failed_before=todo.failed_before)
     report = replace(report, skipped_boxes=skipped, table=joined)
@@ -267,6 +288,13 @@ def run_embed(
         check_writable(path)
     else:
         collection.check_free()
+    if collection is not None and collection.model.engine == IMPORTED:
+        if ray is not None:
+            raise ConfigError(f"{path} has imported embeddings: embed into it on this machine, without Ray.")
+        draft = False
+        encoder = encoder or load_encoder_of(collection, spec.device, engine=spec.engine, model=spec.model)
+        encoder, notes = adopted(collection, encoder)
+        report = replace(report, notes=notes)
     encoder = encoder or spec.load(draft)
     if collection is None:
         collection = Storage.create_or_open(path, with_backbone(encoder.card))
@@ -362,7 +390,8 @@ def _sources(
         if len(images) != 1 or not Path(images[0]).is_dir():
             raise ConfigError("With crops, name the one folder that the files in the results are relative to.")
         least = options.get("min_confidence", MIN_CONFIDENCE)
-        sources = read_boxes(crops, os.fspath(images[0]), least, labels=labels)
+        others = options.get("empty", "keep") == "keep"
+        sources = read_boxes(crops, os.fspath(images[0]), least, labels=labels, others=others)
         if not sources:
             raise ConfigError(f"{crops} has no animal with a confidence of {least} or more: lower the minimum.")
         return sources, 0

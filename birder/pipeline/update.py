@@ -35,8 +35,9 @@ def update_columns(collection: Storage, sources: Sequence[Source]) -> int:
         words = collection.journal.words([row["id"] for row in found], names)
         for row in found:
             given = {name: value for name, value in wanted[row["uri"]].items() if value is not None}
-            given |= {LABEL_SOURCE: "table"} if "label" in given else {}
-            given |= words.get(row["id"], {})
+            said = words.get(row["id"], {})
+            given |= {LABEL_SOURCE: "table"} if "label" in given and "label" not in said else {}
+            given |= said
             if all(row[name] == value for name, value in given.items()):
                 continue
             uris.append(row["uri"])

@@ -63,9 +63,11 @@ def write_map_page(
     else:
         rgba = np.repeat(hex_to_rgba([PALETTE[0]]), len(points.ids), axis=0)
     missing = f"; {points.missing:,} added or changed since are not on it" if points.missing else ""
+    laid_out = points.made.get("laid_out")
+    sampled = f"; {laid_out:,} of them laid out, and the others placed by these" if laid_out else ""
     parts = {
         "title": html.escape(f"Map of {readable(collection.path.resolve().name)}"),
-        "about": html.escape(f"{len(points.ids):,} images, {collection.model.name}{missing}"),
+        "about": html.escape(f"{len(points.ids):,} images, {collection.model.name}{sampled}{missing}"),
         "column": html.escape(column or "All images"),
         "xy": base64.b64encode(points.xy.astype("<f4").tobytes()).decode(),
         "rgba": base64.b64encode(np.ascontiguousarray(rgba).tobytes()).decode(),

@@ -14,9 +14,6 @@ from typing import Any
 from birder.collection.storage import Storage
 from birder.errors import BirderError
 
-MOST_GROUPS = 10_000
-"""Groups of duplicates that are reported, the largest first."""
-
 
 def main(what: str, folder: str, *arguments: str) -> int:
     """Compute a map, duplicates with a threshold, or the accuracy of label help; returns the exit code."""
@@ -26,7 +23,7 @@ def main(what: str, folder: str, *arguments: str) -> int:
         elif what == "accuracy":
             _accuracy(Storage.open(folder), arguments[0])
         else:
-            _duplicates(Storage.open(folder), float(arguments[0]))
+            _duplicates(Storage.open(folder), float(arguments[0]), arguments[1] or None)
     except BirderError as error:
         _report(error=str(error))
         return 1
@@ -43,17 +40,15 @@ def _map(collection: Storage) -> None:
     compute_map(collection, progress=lambda stage, done: _report(stage=stage, progress=done))
 
 
-def _duplicates(collection: Storage, threshold: float) -> None:
+def _duplicates(collection: Storage, threshold: float, where: str | None) -> None:
     from birder.analysis.duplicates import find_duplicates
 
     def report(done: float) -> None:
         _report(stage="comparing the images with each other", progress=done)
 
-    groups, by_graph = find_duplicates(collection, threshold=threshold, progress=report)
-    reported = [
-        [group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups[:MOST_GROUPS]
-    ]
-    _report(result={"total": len(groups), "groups": reported, "by_graph": by_graph})
+    groups, by_graph = find_duplicates(collection, threshold=threshold, where=where, progress=report)
+    reported = [[group.kind, [[photo.id, photo.similarity] for photo in group.photos]] for group in groups]
+    _report(result={"groups": reported, "by_graph": by_graph})
 
 
 def _accuracy(collection: Storage, column: str) -> None:

@@ -33,12 +33,15 @@ class Map:
         How many rows have no point, or one of a former content.
     of
         Those ids, in the order of rows.
+    laid_out
+        How many images UMAP laid out, if the others were placed by these.
     """
 
     positions: Positions
     xy: npt.NDArray[np.float32]
     missing: int
     of: IdIndex
+    laid_out: int | None
 
 
 class MapJob:
@@ -73,6 +76,7 @@ class MapJob:
             "stage": self._job.stage if running else "",
             "points": 0 if found is None else len(found.positions),
             "missing": len(snapshot) if found is None else found.missing,
+            "laid_out": None if found is None else found.laid_out,
             "can_compute": not few and not running,
             "why": why,
         }
@@ -96,7 +100,8 @@ def _read(snapshot: Snapshot) -> Map | None:
     if not np.array_equal(positions, np.arange(len(snapshot))):  # else nothing need be copied
         now, then = now.take(pa.array(positions[there])), then.filter(pa.array(there))
     missing = len(snapshot) - (pc.sum(pc.equal(now, then)).as_py() or 0)
-    return Map(positions[there], np.ascontiguousarray(found.xy[there], "<f4"), missing, snapshot.ids)
+    xy = np.ascontiguousarray(found.xy[there], "<f4")
+    return Map(positions[there], xy, missing, snapshot.ids, found.made.get("laid_out"))
 
 
 def _stamp(path: Path) -> object:

@@ -55,6 +55,7 @@ class MapState(BaseModel):
     stage: str
     points: int
     missing: int = Field(description="Rows of the collection that are not on the map.")
+    laid_out: int | None = Field(description="How many images were laid out, if the others were placed by these.")
     can_compute: bool
     why: str | None = Field(description="Why it cannot be computed, or why computing failed.")
 
@@ -107,6 +108,14 @@ class Photo(BaseModel):
     v: str = Field(description="Identifies its content: a thumbnail's address with ?v= and this may be cached forever.")
 
 
+class PredictedPhoto(Photo):
+    """An image in a list, with what a model names it; without these fields where the collection has none."""
+
+    predicted: str | None = None
+    predicted_score: float | None = None
+    rejected: str | None = Field(None, description="What somebody said that it does not show; ' | ' separates names.")
+
+
 class Hit(Photo):
     """An image that was found, and the cosine of its embedding with the query's."""
 
@@ -119,7 +128,7 @@ class Photos(BaseModel):
     total: int
     offset: int
     version: int
-    photos: list[Photo]
+    photos: list[PredictedPhoto]
 
 
 class Ids(BaseModel):
@@ -192,15 +201,76 @@ class Bin(BaseModel):
 
 
 class ColumnValues(BaseModel):
-    """The values of a column, the most frequent first."""
+    """The values of a column, in the order asked for."""
 
     type: Kind
     values: list[ValueCount]
+    also: list[ValueCount] = Field([], description="The values asked for by name, in how many rows each is.")
     nulls: int
     distinct: int
     min: Value = None
     max: Value = None
     histogram: list[Bin] | None = None
+
+
+class SavedFilter(BaseModel):
+    """A filter that somebody kept under a name."""
+
+    name: str
+    where: str
+    shown: list[dict[str, Any]]
+
+
+class SavedFilters(BaseModel):
+    """The filters that are kept in the collection."""
+
+    filters: list[SavedFilter]
+
+
+class ExportFormat(BaseModel):
+    """A format, and what is written in it."""
+
+    name: str
+    writes: str
+
+
+class ExportFormats(BaseModel):
+    """What the rows can be exported as."""
+
+    formats: list[ExportFormat]
+
+
+Match = Literal["value", "words", "beginnings", "parts"]
+
+
+class ValueByWords(BaseModel):
+    """A value of a text column, in how many images it is, and what of it the words are."""
+
+    column: str
+    value: str
+    count: int
+    match: Match
+
+
+class ColumnByWords(BaseModel):
+    """The values of a column that have the words of a text."""
+
+    column: str
+    distinct: int = Field(description="How many values.")
+    count: int = Field(description="In how many images they are.")
+    match: Match
+    values: list[str] = Field(description="The values; empty if there are more than 100.")
+    text: str
+
+
+class FoundByWords(BaseModel):
+    """What a text may mean: values of text columns that have its words."""
+
+    values: list[ValueByWords] = Field(description="The closest first, then the most frequent.")
+    more: int = Field(description="How many values there are beside them.")
+    columns: list[ColumnByWords]
+    together: list[ColumnByWords] = Field(description="Two columns, each with a part of the text; or none.")
+    together_count: int = Field(description="How many images have both.")
 
 
 class Failure(BaseModel):
@@ -379,10 +449,37 @@ class LabelAccuracy(BaseModel):
     how: str = Field(description="How the images were divided.")
 
 
+class ToReview(Photo):
+    """An image whose name awaits a decision."""
+
+    predicted: str
+    predicted_score: float
+    rejected: str | None
+    sequence: str | None
+
+
+class Review(BaseModel):
+    """The first images whose names await a decision, and what people have said so far."""
+
+    photos: list[ToReview]
+    total: int = Field(description="How many await a decision.")
+    classes: list[ClassCount] = Field(description="Their names, the most frequent first.")
+    agreement: Interval | None = Field(
+        description="How often people agreed with predictions so far; null before the first decision."
+    )
+    note: str
+
+
 class DuplicateGroup(BaseModel):
     """Images that show the same."""
 
+    number: int = Field(description="Names the group in GET /duplicates/ids.")
     kind: Literal["same content", "similar"]
+    count: int = Field(description="How many images; `photos` are at most 24 of them.")
+    largest: str | None = Field(description="The id of the image with the most pixels.")
+    first: str | None = Field(description="When the first of them was taken.")
+    last: str | None = Field(description="When the last of them was taken.")
+    stations: list[str] = Field(description="Up to three different values of the column `station` among them.")
     photos: list[Hit]
 
 
@@ -395,6 +492,8 @@ class Duplicates(BaseModel):
     groups: list[DuplicateGroup]
     total: int
     by_graph: bool = Field(description="Whether a graph proposed which images to compare: some pairs may be missing.")
+    images: int = Field(description="How many images are in groups.")
+    station: str | None = Field(description="The column of an image's station, if there is one.")
 
 
 class ValueShare(ValueCount):

@@ -27,6 +27,7 @@ from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
 from birder.server.responses import Problem
 from birder.server.thumbnails import Thumbnails
+from birder.server.values_by_word import ValuesByWord
 from birder.sources import readable_path
 from birder.sources.row_images import RowImages
 
@@ -76,6 +77,7 @@ class Site:
         self.accuracy = AccuracyJob(self.catalogue)
         self.model = ModelWorker(self.catalogue)
         self.examples = Examples()
+        self.values = ValuesByWord()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.worth: tuple[int, Worth] | None = None

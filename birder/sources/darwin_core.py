@@ -19,6 +19,8 @@ _SAME = {
     "eventDate": ("taken_at", pa.types.is_timestamp),
     "vernacularName": (COMMON_NAME, pa.types.is_string),
 }
+DARWIN_CORE = {theirs: ours for theirs, (ours, *_) in _SAME.items()}
+"""Darwin Core's terms that are columns of ours."""
 NAME = "scientificName"
 Array = pa.Array | pa.ChunkedArray
 _BEFORE_AUTHORS = "(?:van|von|de|den|der|du|da|di|le|la|ex|et|in|y) "

@@ -6,7 +6,7 @@ import csv
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from birder.sources.columns import plain_table, without_odd_places
 from birder.sources.darwin_core import with_birders_names, with_ranks
 from birder.sources.lines import csv_lines
 from birder.sources.parquet import read_rows
-from birder.sources.source import Source, TableRow
+from birder.sources.source import RESERVED, Source, TableRow
 
 NAME_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image", "image_path")
 """Columns of file names, in order of preference."""
@@ -35,24 +35,35 @@ class TableWarning(UserWarning):
 
 @dataclass(frozen=True)
 class PhotoTable:
-    """A table that was read: file names, and the other columns (int64, float64, bool, timestamp or string)."""
+    """A table that was read: file names, and the other columns (int64, float64, bool, timestamp or string).
+
+    Of a table of a collection's rows, `names` are their uris, `ids` their ids ("" for none), and columns of a CSV are
+    still texts: the collection knows their types.
+    """
 
     path: str
     names: list[str]
     columns: pa.Table
+    ids: list[str] | None = None
 
 
 @dataclass(frozen=True)
 class Join:
-    """Result of joining a table: how many images got its columns, and the names that matched no image."""
+    """Result of joining a table: how many images got its columns, and the names that matched no image.
+
+    `rows` are those of the collection that a table of rows names; None for a table of file names.
+    """
 
     matched: int
     without_row: list[str]
     without_file: list[str]
     ambiguous: list[str]
+    rows: int | None = None
 
 
-def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUMNS) -> PhotoTable:
+def read_table(
+    path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUMNS, *, rows: bool = False
+) -> PhotoTable:
     """Read a CSV, TSV or Parquet file (or URL); a column of text has the type that all of its values have.
 
     Characters in a column's name other than letters, digits and _ become _, so that filters need no quoting.
@@ -63,6 +74,9 @@ def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUM
         The file.
     keys
         What the column of file names may be called; the first that exists is used.
+    rows
+        The table may also be of rows of a collection, as `birder export` writes it: with `id` and `uri`, or with one of
+        them and no file names. Columns that only Birder fills are then left out.
 
     Raises
     ------
@@ -70,22 +84,53 @@ def read_table(path: str | Path, keys: Sequence[str] = NAME_COLUMNS + LAST_COLUM
         It cannot be read, has no column of file names, or names a file twice.
     """
     path = os.fspath(path)
-    columns = with_ranks(_read_parquet(path) if path.lower().endswith(".parquet") else _read_csv(path))
+    columns = _read_parquet(path) if path.lower().endswith(".parquet") else _read_csv(path)
     key = next((name for name in keys if name in columns), None)
+    if rows and ({"id", "uri"} <= columns.keys() or (key is None and {"id", "uri"} & columns.keys())):
+        return _of_rows(path, columns)
     if key is None:
         raise ConfigError(
             f"The table {path} has no column of file names: call it {keys[0]}. It has: {', '.join(columns)}."
         )
     names = [_normal(str(name or "")) for name in columns.pop(key)]
+    _refuse_twice(names, path)
+    arrays = with_birders_names({name: _as_array(values) for name, values in with_ranks(columns).items()})
+    table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(names))}).select([])
+    return PhotoTable(path, names, without_odd_places(table, path))
+
+
+def _refuse_twice(names: Sequence[str], path: str) -> None:
     first: dict[str, int] = {}
     for number, name in enumerate(names, start=2):
         if first.setdefault(name, number) != number:
             raise ConfigError(
                 f"The table {path} names {name} twice, in rows {first[name]} and {number}. Keep one of them."
             )
-    arrays = with_birders_names({name: _as_array(values) for name, values in columns.items()})
-    table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(names))}).select([])
-    return PhotoTable(path, names, without_odd_places(table, path))
+
+
+def _of_rows(path: str, columns: dict[str, Any]) -> PhotoTable:
+    """A table of rows of a collection."""
+    count = len(next(iter(columns.values())))
+    uris, ids = (
+        [str(value or "") for value in _values(columns[name])] if name in columns else [""] * count
+        for name in ("uri", "id")
+    )
+    if count and not any(uris) and not any(ids):
+        raise ConfigError(f"The table {path} does not name its rows: its columns id and uri are empty.")
+    _refuse_twice([uri or f"id {id_}" for uri, id_ in zip(uris, ids, strict=True) if uri or id_], path)
+    arrays = {
+        name: values
+        if isinstance(values, pa.ChunkedArray)
+        else pa.array([value or None for value in values], pa.string())
+        for name, values in columns.items()
+        if name not in RESERVED
+    }
+    table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(count)}).select([])
+    return PhotoTable(path, uris, table, ids)
+
+
+def _values(column: Any) -> list[Any]:
+    return column.to_pylist() if isinstance(column, pa.ChunkedArray) else list(column)
 
 
 def _read_csv(path: str) -> dict[str, Any]:
@@ -110,7 +155,7 @@ def _read_csv(path: str) -> dict[str, Any]:
             )
     columns = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
     if delimiter == ";":  # which spreadsheets write where the comma is the decimal point
-        columns = {name: _with_points(values) for name, values in columns.items()}
+        columns = {name: with_points(values) for name, values in columns.items()}
     return columns
 
 
@@ -118,12 +163,18 @@ def _lines(path: str, encoding: str) -> tuple[str, list[list[str]]]:
     """What separates the columns, which the line of their names tells, and the lines."""
     if path.lower().endswith(".tsv"):
         return "\t", list(csv_lines(path, delimiter="\t", strict=True, encoding=encoding))
-    first = next(iter(csv_lines(path, delimiter="\0", encoding=encoding)), [""])[0]
-    delimiter = max(",;\t", key=re.sub(r'"[^"]*"', "", first).count)
+    delimiter = delimiter_of(path, encoding)
     return delimiter, list(csv_lines(path, delimiter=delimiter, strict=True, encoding=encoding))
 
 
-def _with_points(values: list[str]) -> list[str]:
+def delimiter_of(path: str, encoding: str) -> str:
+    """What separates the columns of a CSV file: of comma, semicolon and tab, what its first line has most of."""
+    first = next(iter(csv_lines(path, delimiter="\0", encoding=encoding)), [""])[0]
+    return max(",;\t", key=re.sub(r'"[^"]*"', "", first).count)
+
+
+def with_points(values: list[str]) -> list[str]:
+    """Texts whose decimal point is a comma, where all of them are numbers, with a point."""
     numbers = all(re.fullmatch(r"-?\d+(,\d+)?", value, re.ASCII) for value in values if value)
     return [value.replace(",", ".") for value in values] if numbers else values
 
@@ -181,8 +232,8 @@ def _normal(name: str) -> str:
     return os.path.normpath(name.replace("\\", "/")) if name and "://" not in name else name
 
 
-def join_table(sources: list[Source], table: PhotoTable) -> Join:
-    """Give each source the columns of the row that names it.
+def join_table(sources: list[Source], table: PhotoTable, there: Set[str] = frozenset()) -> Join:
+    """Give each source the columns of the row that names it; those whose uri is in `there` have got them already.
 
     A name is looked for beside the table first; otherwise it matches every file whose path ends in it. A name that
     matches several files is ambiguous, and is not used.
@@ -215,7 +266,7 @@ def join_table(sources: list[Source], table: PhotoTable) -> Join:
             source.describe(mine)
     return Join(
         matched=sum(len(by_path[path]) for path in chosen),
-        without_row=[source.path for source in sources if source.path not in chosen],
+        without_row=[source.path for source in sources if source.path not in chosen and source.uri not in there],
         without_file=[name for name in unplaced if name not in by_name],
         ambiguous=[name for name, fitting in by_name.items() if len(fitting) > 1],
     )

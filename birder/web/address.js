@@ -3,7 +3,7 @@
 
 /** @import {Filter, State} from "./types.js" */
 
-export const VIEWS = ["gallery", "map", "help", "duplicates", "failures"];
+export const VIEWS = ["gallery", "map", "review", "help", "duplicates", "failures"];
 
 /** @type {State} */
 const START = {
@@ -20,6 +20,10 @@ const START = {
   helpColumn: "label",
   helpClass: "",
   helpOrder: "certain",
+  reviewSource: "predictions",
+  reviewName: "",
+  reviewOrder: "doubtful",
+  stacks: "yes", // whether the review shows the images of a sequence together
   threshold: 0.97,
 };
 /** @type {["texts" | "like" | "unlike", string][]} */
@@ -28,7 +32,10 @@ const LISTS = [
   ["like", "like"],
   ["unlike", "unlike"],
 ];
-/** @type {["queryImage"|"subset"|"order"|"photo"|"colour"|"helpColumn"|"helpClass"|"helpOrder", string][]} */
+/**
+ * @typedef {"queryImage"|"subset"|"order"|"photo"|"colour"|"helpColumn"|"helpClass"|"helpOrder"} Text
+ * @type {[Text | "reviewSource" | "reviewName" | "reviewOrder" | "stacks", string][]}
+ */
 const TEXTS = [
   ["queryImage", "picture"],
   ["subset", "these"],
@@ -38,6 +45,10 @@ const TEXTS = [
   ["helpColumn", "column"],
   ["helpClass", "class"],
   ["helpOrder", "rank"],
+  ["reviewSource", "source"],
+  ["reviewName", "named"],
+  ["reviewOrder", "first"],
+  ["stacks", "stacks"],
 ];
 
 /**
@@ -66,11 +77,12 @@ export function read(hash) {
  */
 function readFilter(json) {
   try {
-    const { column, type, values, none, contains, from, to } = JSON.parse(json);
+    const { column, type, part, values, none, contains, from, to } = JSON.parse(json);
     if (typeof column !== "string") return null;
     /** @type {Filter} */
     const filter = { column };
     if (type === "time" || type === "number") filter.type = type;
+    if (part === "hour" || part === "month") filter.part = part;
     if (Array.isArray(values))
       filter.values = values.filter((value) => ["string", "number", "boolean"].includes(typeof value));
     if (none === true) filter.none = true;

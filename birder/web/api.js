@@ -6,8 +6,8 @@ import { TextList, UuidList } from "./idlist.js";
 /**
  * @import {Ids} from "./idlist.js"
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
- *   Photo, PhotoDetails, Predictions, SearchBody, Suggestions,
+ *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
+ *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions,
  * } from "./types.js"
  */
 
@@ -38,12 +38,13 @@ export const statusOf = (error) => (error instanceof ApiError ? error.status : 0
  */
 export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";
 
-/** @typedef {Record<string, string | number | undefined | null>} Query */
+/** @typedef {Record<string, string | number | string[] | undefined | null>} Query lists give their name several times */
 
 /** @param {Query} values */
 const query = (values) => {
   const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return given.length ? `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}` : "";
+  const pairs = given.flatMap(([name, value]) => [value].flat().map((each) => [name, String(each)]));
+  return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
 };
 
 /**
@@ -56,7 +57,11 @@ async function request(path, options = {}) {
     response = await fetch(BASE + path, { credentials: "same-origin", ...options });
   } catch (error) {
     if (isAbort(error)) throw error;
-    throw new ApiError("The server does not answer. Check that `birder serve` is running, then try again.", 0);
+    dispatchEvent(new Event("birder-silent"));
+    throw new ApiError(
+      "The server does not answer. Check that `birder serve` is running: the page goes on by itself when it is back.",
+      0,
+    );
   }
   if (response.ok) return response;
   throw new ApiError(await reasonOf(response), response.status);
@@ -198,6 +203,12 @@ export const api = {
    */
   values: (name, values, signal) => get(`/columns/${encodeURIComponent(name)}/values`, values, signal),
   /**
+   * @param {string} text
+   * @param {number} limit
+   * @returns {Promise<FoundByWords>}
+   */
+  findValues: (text, limit) => get("/values", { text, limit }),
+  /**
    * @param {SearchBody} body
    * @param {AbortSignal} [signal]
    * @returns {Promise<{photos: Photo[], note: string | null}>}
@@ -264,18 +275,55 @@ export const api = {
    */
   suggest: (values, signal) => get("/suggest", values, signal),
   /**
+   * @param {Query} values
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Review>}
+   */
+  review: (values, signal) => get("/review", values, signal),
+  /**
    * @param {string} column
    * @param {AbortSignal} [signal]
    * @returns {Promise<LabelAccuracy>}
    */
   accuracy: (column, signal) => get("/suggest/accuracy", { column }, signal),
+  /** @returns {Promise<{filters: SavedFilter[]}>} */
+  filters: () => get("/filters"),
   /**
-   * @param {number} threshold
-   * @param {number} limit
+   * @param {SavedFilter} filter
+   * @returns {Promise<{filters: SavedFilter[]}>}
+   */
+  keepFilter: (filter) => post("/filters", filter),
+  /**
+   * @param {string} name
+   * @returns {Promise<{filters: SavedFilter[]}>}
+   */
+  removeFilter: (name) => post("/filters/remove", { name }),
+  /** @returns {Promise<{formats: {name: string, writes: string}[]}>} */
+  exportFormats: () => get("/export/formats"),
+  /**
+   * The file, and its name.
+   * @param {{format: string, where?: string, ids?: string[]}} body
+   */
+  async export(body) {
+    const headers = { "Content-Type": "application/json" };
+    const response = await request("/export", { method: "POST", headers, body: JSON.stringify(body) });
+    const name = /filename\*?="?(?:utf-8'')?([^"]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1];
+    return { file: await response.blob(), name: decodeURIComponent(name ?? "export") };
+  },
+  /**
+   * @param {Query} values
    * @param {AbortSignal} [signal]
    * @returns {Promise<Duplicates>}
    */
-  duplicates: (threshold, limit, signal) => get("/duplicates", { threshold, limit }, signal),
+  duplicates: (values, signal) => get("/duplicates", values, signal),
+  /**
+   * The ids in one group, or in all; `others`: all but the largest of each.
+   * @param {Query} values
+   * @returns {Promise<{ids: string[]}>}
+   */
+  duplicateIds: (values) => get("/duplicates/ids", values),
+  /** @param {Query} values */
+  cancelDuplicates: (values) => request(`/duplicates/cancel${query(values)}`, { method: "POST" }),
   /**
    * @param {number} offset
    * @param {number} limit
@@ -296,6 +344,12 @@ export function thumbnailUrl(photo, pixels) {
 
 /** @param {string} id */
 export const imageUrl = (id) => `${BASE}${photoPath(id)}/image`;
+
+/**
+ * An image with every pixel that its file has.
+ * @param {string} id
+ */
+export const fullImageUrl = (id) => `${imageUrl(id)}?full=true`;
 
 /** @param {string} id */
 export const videoUrl = (id) => `${BASE}${photoPath(id)}/video`;

@@ -8,7 +8,9 @@ import { drawPreview, queryImage } from "./queryimages.js";
 import { clearAll, go, resultsView, searching, state, watch } from "./state.js";
 import { nameOf } from "./subset.js";
 
-/** @import {Child} from "./types.js" */
+/** @import {Child, State} from "./types.js" */
+
+const FILTERED = ["help", "duplicates"]; // views that follow the filters, and not the search
 
 export function startChips() {
   watch(draw);
@@ -29,16 +31,21 @@ const chipsTitle = (title) => el("span", { class: "chips-title" }, title);
 
 function draw() {
   const now = state();
+  if (FILTERED.includes(now.view)) {
+    drawFilters(now);
+    return;
+  }
   const chips = [];
-  if (searching(now)) chips.push(chipsTitle("Near to"));
-  for (const text of now.texts) {
+  const near = now.view !== "review"; // which knows filters alone
+  if (near && searching(now)) chips.push(chipsTitle("Near to"));
+  for (const text of near ? now.texts : []) {
     const without = () => go({ texts: now.texts.filter((each) => each !== text) });
     chips.push(queryChip("", `“${text}”`, `Do not search for “${text}”`, without));
   }
-  if (now.queryImage) chips.push(queryImageChip(now.queryImage));
-  if (now.like.length) chips.push(photosChip("like", now.like, "more like"));
-  if (now.unlike.length) chips.push(photosChip("unlike", now.unlike, "unlike"));
-  if (now.subset)
+  if (near && now.queryImage) chips.push(queryImageChip(now.queryImage));
+  if (near && now.like.length) chips.push(photosChip("like", now.like, "more like"));
+  if (near && now.unlike.length) chips.push(photosChip("unlike", now.unlike, "unlike"));
+  if (near && now.subset)
     chips.push(
       chipsTitle("Only"),
       queryChip("", nameOf(now.subset), "Show all images again", () => go({ subset: "" })),
@@ -46,7 +53,22 @@ function draw() {
   const filters = filterChips();
   if (filters.length) chips.push(chipsTitle("Where"), ...filters);
   if (chips.length) chips.push(el("button", { type: "button", class: "link", onclick: clearAll }, "Clear all"));
-  fill(byId("chips"), chips).hidden = !chips.length || resultsView() !== now.view;
+  fill(byId("chips"), chips).hidden = !chips.length || (near && resultsView() !== now.view);
+}
+
+/**
+ * Where nothing is searched for, the filters alone hold; a search says that it does not.
+ * @param {State} now
+ */
+function drawFilters(now) {
+  const filters = filterChips();
+  const chips = filters.length ? [chipsTitle("Where"), ...filters] : [];
+  if (searching(now) || now.subset) chips.push(el("span", { class: "hint" }, "The search does not apply here."));
+  if (filters.length) {
+    const clear = () => go({ filters: [] });
+    chips.push(el("button", { type: "button", class: "link", onclick: clear }, "Clear the filters"));
+  }
+  fill(byId("chips"), chips).hidden = !chips.length;
 }
 
 /** @param {string} key */

@@ -2,6 +2,7 @@
 // Making elements. Text goes in as text, never as HTML.
 
 import { PATHS } from "./icons.js";
+import { listen } from "./signals.js";
 
 /** @import {Child, Properties, Timer} from "./types.js" */
 
@@ -194,6 +195,10 @@ export function failed(error, retry) {
     el("button", { type: "button", class: "primary", onclick: retry }, "Try again"),
   );
   box.setAttribute("role", "alert");
+  const stop = listen("back", () => {
+    stop();
+    if (box.isConnected) retry(); // it failed because the server was away, or did so meanwhile
+  });
   return box;
 }
 

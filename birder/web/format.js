@@ -32,13 +32,15 @@ export const cosine = (number) => number.toFixed(3);
 export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 
 /**
- * ISO 8601 -> "2024-05-01 13:45" (as stored: images have no time zone).
+ * ISO 8601 -> "2024-05-01 13:45", or "2024-05-01 13:45:07" where there are seconds (as stored: images have no time zone).
  * @param {unknown} iso
  */
 export const time = (iso) =>
   String(iso)
     .replace("T", " ")
-    .replace(/(:\d\d)(:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)?$/, "$1");
+    .replace(/(:\d\d)(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d\d)?$/, (_, minutes, seconds = ":00") =>
+      seconds === ":00" ? minutes : minutes + seconds,
+    );
 
 /**
  * A moment in UTC, as this machine's time zone has it: "2024-05-01 13:45".

@@ -2,10 +2,14 @@
 // The gallery: the images that match the filters, in an order, or the nearest to what is searched for.
 
 import { api, isAbort } from "./api.js";
+import { decide } from "./deciding.js";
+import { decisionOf, REJECTED } from "./decisions.js";
 import { busy, byId, closest, debounced, el, emptyState, failed, fill, icon, iconButton, say, toolbar } from "./dom.js";
+import { exportRows } from "./exporting.js";
 import { where } from "./filter.js";
-import { cosine, count, fileName, images, quoted } from "./format.js";
+import { cosine, count, fileName, images, percent, quoted } from "./format.js";
 import { Grid } from "./grid.js";
+import { currentColumn } from "./labelbox.js";
 import { openPhoto } from "./opening.js";
 import { searchBody } from "./query.js";
 import { selection, showsSelected } from "./selection.js";
@@ -14,6 +18,7 @@ import { byIds, List, matching } from "./sources.js";
 import { clearAll, go, searching, state, watch } from "./state.js";
 import { idsOf } from "./subset.js";
 
+/** @import {Decision} from "./decisions.js" */
 /** @import {Collection, Photo, Source, State} from "./types.js" */
 
 /** @type {string | null} what the similarities of the images shown are, if they are not of embeddings */
@@ -86,9 +91,14 @@ export function startGallery(of) {
   grid = new Grid(scroller, {
     label: "Images",
     caption: (photo) => [
-      photo.label || fileName(photo.name),
+      photo.label || (photo.predicted ? `${photo.predicted}?` : fileName(photo.name)),
       typeof photo.similarity === "number" ? `similarity ${cosine(photo.similarity)}` : detail(photo),
     ],
+    onKey: (event, index) => {
+      const decision = selection.size ? undefined : decisionOf(event); // the selected are decided together
+      if (decision !== undefined) decideOn(index, decision, event.repeat);
+      return decision !== undefined;
+    },
     onOpen: (index) => grid.source && openPhoto(grid.source.at(index)?.id, { source: grid.source, index }),
   });
   grid.setSize(keptSize() || (innerWidth < 600 ? SIZE_ON_PHONES : SIZE));
@@ -108,9 +118,11 @@ export function startGallery(of) {
   });
   listen("labels", ({ ids, column, value }) => {
     if (column === "label") grid.source?.patch(ids, { label: value });
+    if (column === REJECTED) grid.source?.patch(ids, { rejected: value });
     if (state().filters.some((filter) => filter.column === column) || state().order.endsWith(column)) reload();
   });
   listen("undone", reload);
+  listen("back", reload); // images that could not be had meanwhile are asked for again
   listen("theirs", ({ ids }) => grid.source?.renew(ids)); // in its place: nothing moves under somebody's hand
   listen("columns", drawColumns);
   listen("collection", () => shown && grid.source && drawCount(state(), grid.source.total));
@@ -118,8 +130,36 @@ export function startGallery(of) {
   if (state().view === "gallery") load();
 }
 
+/**
+ * Decide what the image with the focus shows, once it is there to be judged, and go on.
+ * @param {number} index
+ * @param {Decision} decision
+ * @param {boolean} held
+ */
+function decideOn(index, decision, held) {
+  const photo = grid.source?.at(index);
+  const loading = grid.imageState(index);
+  if (!photo || !collection.writable) return;
+  if (loading !== "loaded" && (held || loading !== "broken")) {
+    grid.move(index);
+    return;
+  }
+  const byName = decision === "accept" || decision === "reject";
+  const done = decide(decision, [photo], byName ? "label" : currentColumn());
+  if (!done) return;
+  say(`${fileName(photo.name)}: ${done.text}`);
+  grid.move(index + 1);
+}
+
 /** @param {Photo} photo */
-const detail = (photo) => (photo.label ? fileName(photo.name) : photo.width ? `${photo.width} × ${photo.height}` : "");
+const detail = (photo) =>
+  photo.predicted && typeof photo.predicted_score === "number"
+    ? `${photo.label ? `${photo.predicted} ` : ""}predicted, ${percent(photo.predicted_score)}`
+    : sizeOrName(photo);
+
+/** @param {Photo} photo */
+const sizeOrName = (photo) =>
+  photo.label ? fileName(photo.name) : photo.width ? `${photo.width} × ${photo.height}` : "";
 
 function galleryTools() {
   sort = el("select", { id: "sort", "aria-label": "Sort by", onchange: () => go({ order: sort.value }) });
@@ -158,6 +198,7 @@ function galleryTools() {
       icon("select"),
       el("span", {}, "Select all"),
     ),
+    el("button", { type: "button", class: "quiet", onclick: exportShown }, el("span", { class: "always" }, "Export")),
   );
 }
 
@@ -349,6 +390,13 @@ function drawCount(now, total) {
 function reload() {
   shown = "";
   if (state().view === "gallery") load({ keep: true });
+}
+
+/** Export what is shown: all that match the filters, or the images themselves where something else chose them. */
+async function exportShown() {
+  const now = state();
+  const ids = grid.source && (searching(now) || now.subset) ? await grid.source.ids() : undefined;
+  exportRows({ where: ids ? undefined : where(now.filters), ids, total: grid.source?.total ?? 0 });
 }
 
 async function selectAll() {

@@ -1,16 +1,39 @@
 // @ts-check
 // What the keys that work everywhere mean, and the list of all keys.
 
+import { decisionOf } from "./decisions.js";
+
 /** @type {[title: string, keys: [key: string, meaning: string][]][]} */
 export const KEYS = [
   [
     "Everywhere",
     [
       ["/", "Search"],
-      ["1 to 5", "Gallery, map, label help, duplicates, failures"],
+      ["V, Shift V", "Next view, previous view"],
       ["Ctrl Z", "Undo your last label"],
       ["Esc", "Close, or clear the selection"],
       ["?", "Show this list"],
+    ],
+  ],
+  [
+    "Decide (selected images, the one with the focus, an open one)",
+    [
+      ["A", "Accept what is predicted"],
+      ["X", "Not this: note that it is not what is predicted"],
+      ["U, B", "Label it unknown, blank"],
+      ["1 to 9", "Label it with one of the latest labels"],
+      ["Enter in the box", "Label it with what was typed, and go on"],
+    ],
+  ],
+  [
+    "In the review",
+    [
+      ["← →", "Previous, next sequence or image"],
+      ["↑ ↓", "The images of the sequence"],
+      ["Enter or L", "Type a label"],
+      ["Space", "Select the sequence"],
+      ["O", "Open the image, with its row"],
+      ["+ − 0", "Enlarge, show the whole"],
     ],
   ],
   [
@@ -31,6 +54,7 @@ export const KEYS = [
       ["← →", "Previous, next"],
       ["Space", "Select it"],
       ["L", "Label it: type over what is there"],
+      ["+ − 0, wheel", "Enlarge, show the whole"],
       ["P", "Play or pause the video, from the frame on"],
       ["Tab to the video", "There, Space plays and pauses, ← → seek"],
       ["Esc in the box", "Leave the box, with its text"],
@@ -59,7 +83,8 @@ export const KEYS = [
  */
 
 /**
- * What a key means, where nobody types; undefined for keys without a meaning. "view 0" to "view 4" go to a view.
+ * What a key means, where nobody types; undefined for keys without a meaning. "view 1" and "view -1" go to the
+ * next and the previous view.
  * @param {Pressed} pressed
  * @param {{layered: boolean, selected: boolean, onGallery: boolean}} now
  *   whether something lies over the page, whether images are selected, and whether the gallery is shown and no element
@@ -74,5 +99,6 @@ export function actionOf({ key, ctrlKey, metaKey, altKey, shiftKey }, { layered,
   if (key.toLowerCase() === "l") return "label";
   if (key === "Escape" && selected) return "clear";
   if (key.startsWith("Arrow") && onGallery) return "gallery";
-  return /^[1-5]$/.test(key) ? `view ${Number(key) - 1}` : undefined;
+  if (key.toLowerCase() === "v") return shiftKey ? "view -1" : "view 1";
+  return selected && decisionOf({ key, ctrlKey, metaKey, altKey, shiftKey }) !== undefined ? "decide" : undefined;
 }

@@ -2,6 +2,7 @@
 // The keys that work everywhere, and the panel that lists all keys.
 
 import { VIEWS } from "./address.js";
+import { decisionOf } from "./decisions.js";
 import { byId, closest, el, fill } from "./dom.js";
 import { focusGallery } from "./gallery.js";
 import { actionOf, KEYS } from "./keymap.js";
@@ -9,7 +10,7 @@ import { undoLast } from "./labels.js";
 import { isLayered, panel } from "./layers.js";
 import { focusSearch } from "./search.js";
 import { selection } from "./selection.js";
-import { focusLabel } from "./selectionbar.js";
+import { decideSelected, focusLabel } from "./selectionbar.js";
 import { go, state } from "./state.js";
 
 const TYPED_INTO = "input:not([type=range]):not([type=checkbox]), textarea, select";
@@ -31,7 +32,11 @@ export function startKeys() {
     else if (action === "label") focusLabel();
     else if (action === "clear") selection.clear();
     else if (action === "gallery") focusGallery();
-    else go({ view: VIEWS[Number(action.split(" ")[1])] });
+    else if (action === "decide") decideSelected(decisionOf(event));
+    else {
+      const to = VIEWS.indexOf(state().view) + Number(action.split(" ")[1]);
+      go({ view: VIEWS[(to + VIEWS.length) % VIEWS.length] });
+    }
   });
 }
 

@@ -12,6 +12,7 @@ import { listen } from "./signals.js";
 /**
  * @typedef {object} LabelBox
  * @property {HTMLElement} element
+ * @property {boolean} writable
  * @property {() => void} renew offers the value again, unless something was typed
  * @property {() => void} focusText focuses the text and selects it, so that typing replaces it
  */
@@ -39,7 +40,8 @@ export function startLabelBoxes(of) {
 
 let usedColumn = ""; // that was chosen last, in whichever box: the next image goes on with it
 
-function currentColumn() {
+/** The column that was chosen last, in whichever box. */
+export function currentColumn() {
   const kept = sessionStorage.getItem(COLUMN_KEY);
   usedColumn ||= kept !== null && labelColumns().includes(kept) ? kept : "label";
   return usedColumn;
@@ -63,7 +65,7 @@ function use(column) {
 export function labelBox({ apply, valueIn = () => "", compact = false }) {
   if (!collection.writable) {
     const text = "This collection is read-only, so labels cannot be changed.";
-    return { element: el("p", { class: "hint" }, text), renew: () => {}, focusText: () => {} };
+    return { element: el("p", { class: "hint" }, text), writable: false, renew: () => {}, focusText: () => {} };
   }
   let offered = ""; // what stands in the box unless somebody types
   const list = el("datalist", { id: `labels-${++made}` });
@@ -196,5 +198,5 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
   drawColumns();
   offer();
   boxes.set(element, drawColumns);
-  return { element, renew: offer, focusText: () => input.select() };
+  return { element, writable: true, renew: offer, focusText: () => input.select() };
 }

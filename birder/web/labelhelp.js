@@ -2,7 +2,10 @@
 // Label help: given a few labels, the images without one, ranked by a classifier on their embeddings.
 
 import { api, isAbort, statusOf } from "./api.js";
+import { decide } from "./deciding.js";
+import { decisionOf } from "./decisions.js";
 import { busy, byId, debounced, el, emptyState, failed, fill, messageOf, say, toolbar } from "./dom.js";
+import { where } from "./filter.js";
 import { count, images, percent } from "./format.js";
 import { Grid } from "./grid.js";
 import { giveAll, labelColumns } from "./labels.js";
@@ -11,8 +14,9 @@ import { openPhoto } from "./opening.js";
 import { selection, showsSelected } from "./selection.js";
 import { listen, tellAll } from "./signals.js";
 import { List } from "./sources.js";
-import { go, state, watch } from "./state.js";
+import { clearAll, go, state, watch } from "./state.js";
 
+/** @import {Decision} from "./decisions.js" */
 /** @import {Collection, Label, Photo, State, Suggestions} from "./types.js" */
 
 /** @typedef {{value: string, by?: string}} Accepted the label that an image was given since the ranking; by whom else */
@@ -63,10 +67,12 @@ export function startLabelHelp(of) {
     label: "Suggested images",
     caption,
     mark: (photo) => accepted.has(photo.id),
-    onOpen: (index) => openPhoto(suggested.at(index)?.id, { source: suggested, index }),
+    onOpen: (index) => openPhoto(suggested.at(index)?.id, { source: suggested, index, column: state().helpColumn }),
     onKey: (event, index) => {
-      if (event.key.toLowerCase() !== "a" || event.ctrlKey || event.metaKey) return false;
-      accept(index, event.repeat);
+      const decision = decisionOf(event);
+      if (decision === undefined) return false;
+      if (decision === "accept") accept(index, event.repeat);
+      else decideOn(index, decision, event.repeat);
       return true;
     },
   });
@@ -76,6 +82,10 @@ export function startLabelHelp(of) {
     if (now.view !== "help") return;
     drawTools();
     if (keyOf(now) !== shown) load();
+  });
+  listen("labels", ({ ids, column, value }) => {
+    const mine = ids.filter((id) => !accepted.has(id) && suggested.photos.some((photo) => photo.id === id));
+    if (column === state().helpColumn && value !== null && mine.length && grid.source) mark(mine, { value });
   });
   listen("columns", drawTools);
   listen("selection", drawTools);
@@ -161,7 +171,7 @@ function caption(photo) {
 }
 
 /** @param {State} now */
-const keyOf = (now) => JSON.stringify([now.helpColumn, now.helpClass, now.helpOrder]);
+const keyOf = (now) => JSON.stringify([now.helpColumn, now.helpClass, now.helpOrder, now.filters]);
 
 function drawTools() {
   const now = state();
@@ -192,7 +202,13 @@ async function load() {
   fill(notice, busy("Fitting a classifier to the labels")).hidden = false;
   try {
     const answer = await api.suggest(
-      { column: now.helpColumn, label: now.helpClass, order: now.helpOrder, limit: LIMIT },
+      {
+        column: now.helpColumn,
+        label: now.helpClass,
+        order: now.helpOrder,
+        limit: LIMIT,
+        where: where(now.filters),
+      },
       signal,
     );
     if (signal.aborted) return;
@@ -265,21 +281,30 @@ function draw(now, { classes: all, photos, note: text }) {
     classes.append(el("option", { value: now.helpClass }, now.helpClass));
   classes.value = now.helpClass;
   const keys =
-    collection.writable && photos.length ? "A accepts the suggestion and goes on; arrows move; Enter opens." : "";
+    collection.writable && photos.length
+      ? "A accepts the suggestion and goes on, X rejects it, 1 to 9 give the latest labels; arrows move; Enter opens."
+      : "";
   note.textContent = [text, keys].filter(Boolean).join(" ");
   if (!photos.length) {
     fill(
       notice,
       all.length < 2
         ? labelsNeeded(text || "There are not yet two classes to tell apart.")
-        : emptyState("check", "Nothing left to label", `Every image has a value in ${now.helpColumn} already.`),
+        : now.filters.length
+          ? emptyState(
+              "filter",
+              "Nothing to suggest",
+              `No image without a value in ${now.helpColumn} that the filters keep is suggested here.`,
+              el("button", { type: "button", class: "primary", onclick: clearAll }, "Clear the filters"),
+            )
+          : emptyState("check", "Nothing left to label", `Every image has a value in ${now.helpColumn} already.`),
     );
     counter.textContent = "";
     return;
   }
   notice.hidden = true;
   scroller.hidden = false;
-  suggested = new List(photos);
+  suggested = new List(photos.map((photo) => ({ ...photo, predicted: photo.label, predicted_score: photo.score })));
   grid.show(suggested);
   tellAll("shown");
   drawCount();
@@ -288,7 +313,8 @@ function draw(now, { classes: all, photos, note: text }) {
 
 function drawCount() {
   const mine = [...accepted.values()].filter(({ by }) => !by).length;
-  counter.textContent = `${images(suggested.total)} suggested${mine ? `, ${count(mine)} accepted` : ""}`;
+  const kept = state().filters.length ? " of those that the filters keep" : "";
+  counter.textContent = `${images(suggested.total)} suggested${kept}${mine ? `, ${count(mine)} accepted` : ""}`;
 }
 
 /**
@@ -297,14 +323,8 @@ function drawCount() {
  * @param {boolean} held
  */
 function accept(index, held) {
-  const photo = suggested.at(index);
-  if (!photo || !collection.writable) return;
-  const loading = grid.imageState(index);
-  if (loading !== "loaded" && (held || loading !== "broken")) {
-    grid.move(index); // perhaps it was scrolled away
-    if (!held) say("The image has not loaded yet");
-    return;
-  }
+  const photo = canJudge(index, held);
+  if (!photo) return;
   if (!accepted.has(photo.id)) {
     const value = photo.label || state().helpClass;
     mark([photo.id], { value });
@@ -312,6 +332,39 @@ function accept(index, held) {
     write([{ ids: [photo.id], column: state().helpColumn, value }], { gather: true });
   }
   grid.move(index + 1);
+}
+
+/**
+ * Decide otherwise than by accepting what is suggested.
+ * @param {number} index
+ * @param {Decision} decision
+ * @param {boolean} held
+ */
+function decideOn(index, decision, held) {
+  const photo = canJudge(index, held);
+  if (!photo) return;
+  const done = accepted.has(photo.id) ? null : decide(decision, [photo], state().helpColumn);
+  if (done) {
+    mark([photo.id], { value: done.text });
+    say(`${photo.name}: ${done.text}`);
+    done.written.then((written) => (written ? measureSoon() : unmark([photo.id])));
+  }
+  if (done || accepted.has(photo.id)) grid.move(index + 1);
+}
+
+/**
+ * An image that can be decided on, as it is there to be judged.
+ * @param {number} index
+ * @param {boolean} held
+ */
+function canJudge(index, held) {
+  const photo = suggested.at(index);
+  if (!photo || !collection.writable) return null;
+  const loading = grid.imageState(index);
+  if (loading === "loaded" || (loading === "broken" && !held)) return photo;
+  grid.move(index); // perhaps it was scrolled away
+  if (!held) say("The image has not loaded yet");
+  return null;
 }
 
 /** Accept the selected that are suggested; the others are told of, and stay selected. */

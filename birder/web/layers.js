@@ -118,6 +118,11 @@ export function toast(message, { action, error = false } = {}) {
     iconButton("x", "Close the message", remove),
   );
   const all = byId("toasts");
+  // A message that says the same, or offers the same act for what came before, is replaced: they do not pile up.
+  for (const each of [...all.children]) {
+    const offers = each.querySelector(".link")?.textContent;
+    if (each.firstElementChild?.textContent === message || (action && offers === action.label)) each.remove();
+  }
   while (all.children.length >= MESSAGES) all.firstElementChild?.remove();
   all.append(note);
   if (!error) {

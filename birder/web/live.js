@@ -31,6 +31,11 @@ export function startLive(of) {
   });
   listen("undone", renewSoon);
   listen("theirs", renewSoon);
+  listen("back", () => {
+    stop();
+    start();
+    renewSoon();
+  });
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
   if (!document.hidden) start();
 }

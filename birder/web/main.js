@@ -4,6 +4,7 @@
 import { VIEWS } from "./address.js";
 import { api } from "./api.js";
 import { startChips } from "./chips.js";
+import { startDeciding } from "./deciding.js";
 import { busy, byId, failed, fill, icon } from "./dom.js";
 import { startDuplicates } from "./duplicates.js";
 import { startFailures } from "./failures.js";
@@ -18,6 +19,9 @@ import { startLabels } from "./labels.js";
 import { startLayers } from "./layers.js";
 import { startLive } from "./live.js";
 import { startMap } from "./map.js";
+import { startRecovery } from "./recovery.js";
+import { startReview } from "./review.js";
+import { startSavedFilters } from "./savedfilters.js";
 import { startSearch } from "./search.js";
 import { startSelectionBar } from "./selectionbar.js";
 import { listen } from "./signals.js";
@@ -30,7 +34,7 @@ import { startViewer } from "./viewer.js";
 /** @import {Collection} from "./types.js" */
 
 /** @type {Record<string, string>} */
-const ICONS = { gallery: "grid", map: "map", help: "tag", duplicates: "copies", failures: "warning" };
+const ICONS = { gallery: "grid", map: "map", review: "check", help: "tag", duplicates: "copies", failures: "warning" };
 
 async function start() {
   const waiting = byId("waiting");
@@ -65,12 +69,15 @@ function build(collection) {
   startSearch(collection);
   startChips();
   startFilters(collection);
+  startSavedFilters(collection);
   startLabels(collection);
+  startDeciding(collection);
   startLabelBoxes(collection);
   startSelectionBar(collection);
   startGallery(collection);
   startViewer(collection);
   startMap(collection);
+  startReview(collection);
   startLabelHelp(collection);
   startDuplicates();
   startFailures(collection);
@@ -133,5 +140,14 @@ fill(byId("history"), icon("history"));
 fill(byId("keys"), icon("help"));
 fill(byId("filter-toggle"), icon("filter"));
 fill(byId("filter-close"), icon("x"));
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says what is shown
+  const view = byId(`view-${state().view}`);
+  const first = /** @type {HTMLElement | null} */ (
+    view.querySelector("[role=listbox], canvas, .scroller button, [tabindex='0']")
+  );
+  (first ?? byId("main")).focus();
+});
 startTheme();
+startRecovery();
 start();

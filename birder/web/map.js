@@ -1,24 +1,39 @@
 // @ts-check
 // The map: every image a point, similar ones near each other; colours, a lasso, and what the filters keep.
 
+import { choose, filterOf } from "./activefilters.js";
 import { api, thumbnailUrl } from "./api.js";
 import { parseColour, rgba } from "./colours.js";
-import { busy, byId, el, emptyState, failed, fill, icon, iconButton, say, toolbar } from "./dom.js";
+import {
+  busy,
+  byId,
+  el,
+  emptyState,
+  failed,
+  fill,
+  icon,
+  iconButton,
+  keepingFocus,
+  messageOf,
+  say,
+  toolbar,
+} from "./dom.js";
 import { where } from "./filter.js";
 import { count, fileName, images, percent } from "./format.js";
 import { TextList } from "./idlist.js";
-import { drawLegend } from "./maplegend.js";
+import { toast } from "./layers.js";
+import { drawLegend, NO_VALUE } from "./maplegend.js";
 import { openPhoto } from "./opening.js";
 import { searchBody } from "./query.js";
 import { Scatter } from "./scatter/scatter.js";
 import { selection, showsSelected } from "./selection.js";
 import { listen, tellAll } from "./signals.js";
-import { List } from "./sources.js";
+import { byIds } from "./sources.js";
 import { go, searching, state, watch } from "./state.js";
 
 /**
  * @import {Ids} from "./idlist.js"
- * @import {Collection, Colour, MapState, PhotoDetails, State, Timer} from "./types.js"
+ * @import {Collection, Colour, MapColumn, MapState, PhotoDetails, State, Timer} from "./types.js"
  */
 
 const NEAREST = 500;
@@ -27,6 +42,7 @@ const REMEMBERED = 500; // images that were hovered
 const FIRST_POLL = 500; // milliseconds until it is asked how far computing is
 const POLL = 700;
 const ZOOM = 1.5;
+const AROUND = 2000; // images that the arrows go through from one that is opened
 
 /** @type {Collection} */
 let collection;
@@ -56,6 +72,9 @@ let bright = null;
 let colouredBy;
 /** @type {string | undefined} */
 let filteredBy;
+let sampled = ""; // what is said of a map of which a sample was laid out
+/** @type {{name: string, column: MapColumn | null, timed: boolean}} what the legend is of */
+let legendOf = { name: "", column: null, timed: false };
 let selecting = false; // whether a change of the selection comes from the map itself
 /** @type {Map<string, PhotoDetails>} what hovering found */
 const seen = new Map();
@@ -185,6 +204,7 @@ async function check() {
       return;
     }
     scatter ??= await build();
+    sampled = map.laid_out ? `, ${count(map.laid_out)} of them laid out, and the others placed by these` : "";
     drawMissing(map);
     draw(scatter);
   } catch (error) {
@@ -300,7 +320,7 @@ async function build() {
       canvas.style.cursor = plot.mode === "lasso" ? "crosshair" : index < 0 ? "" : "pointer";
       hover(card, index, at);
     },
-    onOpen: (index) => openPhoto(ids.at(index), { source: alone(ids.at(index)), index: 0 }),
+    onOpen: (index) => openFrom(index, points),
     onSelect: (indices) => {
       selecting = true;
       selection.set(indices.map((index) => ids.at(index)));
@@ -313,10 +333,33 @@ async function build() {
 }
 
 /**
- * An image that the arrows lead nowhere from: points have no order.
- * @param {string} id
+ * @param {number} index
+ * @param {Float32Array} points
  */
-const alone = (id) => new List([{ id, name: "", label: null, width: null, height: null, v: "" }]);
+async function openFrom(index, points) {
+  const source = byIds(around(index, points).map((each) => ids.at(each)));
+  try {
+    openPhoto(ids.at(index), { source: await source.open(), index: 0 });
+  } catch (error) {
+    toast(messageOf(error), { error: true });
+  }
+}
+
+/**
+ * A point and those around it that are in colour, the nearest on the map first: the arrows go through their images.
+ * @param {number} index
+ * @param {Float32Array} points x0, y0, x1, y1, ...
+ */
+function around(index, points) {
+  const [x, y] = [points[2 * index], points[2 * index + 1]];
+  /** @param {number} each */
+  const distance = (each) => (points[2 * each] - x) ** 2 + (points[2 * each + 1] - y) ** 2;
+  const others = bright ? ids.indicesOf(bright) : Uint32Array.from({ length: ids.length }, (_, each) => each);
+  const distances = Float64Array.from(others, distance).sort();
+  const farthest = distances[Math.min(AROUND, distances.length) - 1];
+  const near = others.filter((each) => each !== index && distance(each) <= farthest);
+  return [index, ...[...near].sort((a, b) => distance(a) - distance(b) || a - b).slice(0, AROUND - 1)];
+}
 
 /** @param {Scatter} plot */
 async function draw(plot) {
@@ -334,7 +377,8 @@ async function drawColours(plot) {
     if (colouredBy !== name) return;
     plot.setColours(rgba(column, ids.length, colours));
     const timed = collection.columns.find((each) => each.name === name)?.type === "time";
-    drawLegend(legend, name, column, { palette: colours.palette, timed });
+    legendOf = { name, column, timed };
+    drawMeaning();
   } catch (error) {
     colouredBy = undefined;
     fill(
@@ -342,6 +386,25 @@ async function drawColours(plot) {
       failed(error, () => draw(plot)),
     );
   }
+}
+
+/** Draw the legend: how many of the points in colour have each value; a press filters by it. */
+function drawMeaning() {
+  const { name, column, timed } = legendOf;
+  const kept = bright && ids.indicesOf(bright);
+  const { values = [], none = false } = filterOf(name) ?? {};
+  const chosen = new Set(values.map(String));
+  if (none) chosen.add(NO_VALUE);
+  keepingFocus(legend, () =>
+    drawLegend(legend, name, column, { palette: colours.palette, timed, kept, chosen, toggle: toggleValue }),
+  );
+}
+
+/** @param {string} category */
+function toggleValue(category) {
+  const { name } = legendOf;
+  const boolean = collection.columns.find((each) => each.name === name)?.type === "boolean";
+  choose(name, category === NO_VALUE ? null : boolean ? category === "true" : category);
 }
 
 /**
@@ -359,11 +422,12 @@ async function drawFilter(plot) {
     const indices = kept && ids.indicesOf(kept);
     plot.setHighlighted(indices);
     bright = kept;
+    drawMeaning();
     tellAll("shown");
     const near = searching(now);
     const text = indices
       ? `${count(indices.length)} of ${count(ids.length)} points${near ? ", the nearest," : ""} in colour`
-      : images(ids.length);
+      : images(ids.length) + sampled;
     counter.textContent = text;
     say(text);
   } catch (error) {

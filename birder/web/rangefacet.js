@@ -8,7 +8,7 @@ import { where } from "./filter.js";
 import { bytes, count, decimal, time } from "./format.js";
 import { state } from "./state.js";
 
-/** @import {Column, Filter} from "./types.js" */
+/** @import {Column} from "./types.js" */
 
 /** @typedef {number | string} Bound a number, or a time as ISO 8601 */
 /** @typedef {(from: Bound | undefined, to: Bound | undefined) => void} SetRange */
@@ -46,12 +46,12 @@ export function rangeFacet(column, body) {
       fill(
         body,
         histogram(found.histogram ?? [], column, chosen),
-        ends.max > ends.min ? sliders(column, ends, chosen, filter, set) : null,
+        ends.max > ends.min ? sliders(column, ends, chosen, set) : null,
         el(
           "div",
           { class: "bounds" },
-          field("From", column, filter.from, min, (value) => set(value, filter.to)),
-          field("To", column, filter.to, max, (value) => set(filter.from, value)),
+          field("From", column, filter.from, min, (value) => set(value, filterOf(name)?.to)),
+          field("To", column, filter.to, max, (value) => set(filterOf(name)?.from, value)),
         ),
         found.nulls ? el("p", { class: "hint" }, `${count(found.nulls)} without a value`) : null,
       ),
@@ -84,10 +84,9 @@ function histogram(bins, column, { low, high }) {
  * @param {Column} column
  * @param {{min: number, max: number}} ends
  * @param {{low: number, high: number}} chosen
- * @param {Filter} filter
  * @param {SetRange} set
  */
-function sliders(column, { min, max }, { low, high }, filter, set) {
+function sliders(column, { min, max }, { low, high }, set) {
   /** @param {number} value */
   const positionOf = (value) => Math.round((STEPS * (Math.min(Math.max(value, min), max) - min)) / (max - min));
   /** @param {number} at */
@@ -110,11 +109,11 @@ function sliders(column, { min, max }, { low, high }, filter, set) {
     });
   const from = handle("Least", positionOf(low), () => {
     const at = Math.min(Number(from.value), Number(to.value));
-    set(at === 0 ? undefined : valueAt(at), filter.to);
+    set(at === 0 ? undefined : valueAt(at), filterOf(column.name)?.to);
   });
   const to = handle("Most", positionOf(high), () => {
     const at = Math.max(Number(from.value), Number(to.value));
-    set(filter.from, at === STEPS ? undefined : valueAt(at));
+    set(filterOf(column.name)?.from, at === STEPS ? undefined : valueAt(at));
   });
   return el("div", { class: "sliders" }, from, to);
 }
@@ -133,16 +132,26 @@ function field(label, column, value, hint, set) {
     type: timed ? "datetime-local" : "number",
     step: "any",
     class: value === undefined ? "small unset" : "small",
-    value: timed ? String(shown).slice(0, 16).replace(" ", "T") : rounded(Number(shown)),
+    value: timed ? inField(shown) : rounded(Number(shown)),
     "aria-label": `${label}: ${column.name}`,
     "data-key": `bound ${label}`,
     onchange: () => {
       if (input.value === "") set(undefined);
-      else set(timed ? `${input.value}:00`.slice(0, 19) : Number(input.value));
+      else set(timed ? input.value : Number(input.value)); // a minute without seconds is all of that minute
     },
   });
   return el("label", {}, el("span", {}, label), input);
 }
+
+/**
+ * A time as its field takes it, with seconds where there are any.
+ * @param {Bound} value
+ */
+const inField = (value) =>
+  String(value)
+    .replace(" ", "T")
+    .slice(0, 19)
+    .replace(/(T\d\d:\d\d):00$/, "$1");
 
 /** @param {number} number */
 const rounded = (number) => String(Number.isInteger(number) ? number : Number(number.toPrecision(8)));
@@ -166,4 +175,4 @@ const fromNumber = (number, { type }) =>
  * @param {Column} column
  */
 const short = (value, { name, type }) =>
-  type === "time" ? time(value).slice(0, 16) : name === "bytes" ? bytes(Number(value)) : decimal(Number(value));
+  type === "time" ? time(value) : name === "bytes" ? bytes(Number(value)) : decimal(Number(value));

@@ -1,16 +1,18 @@
 // @ts-check
 // The search box: words, images that are chosen, dropped or pasted, and more like (or unlike) images of the collection.
 
-import { setFilter } from "./activefilters.js";
+import { setFilters } from "./activefilters.js";
 import { api } from "./api.js";
 import { byId, debounced, el, fill, icon, iconButton, messageOf } from "./dom.js";
+import { count, images } from "./format.js";
 import { toast } from "./layers.js";
 import { keepQueryImages } from "./queryimages.js";
 import { go, resultsView, state } from "./state.js";
 
-/** @import {Collection, Filter, KnownWords} from "./types.js" */
+/** @import {Collection, ColumnByWords, Filter, FoundByWords, KnownWords} from "./types.js" */
 
-const COLUMNS = 6; // of text that are looked through while someone types
+const VALUES = 8; // that are offered while someone types
+const LISTED = 2; // columns whose matching values are offered together
 const MOST = 200; // images of the collection in one search
 
 /** @type {Collection} */
@@ -84,13 +86,15 @@ function placeholder() {
 }
 
 /**
- * More like these images; they take the place of what was searched for.
+ * More like these images; they take the place of what was searched for, but what is kept away stays away.
  * @param {string[]} ids
  */
 export function searchLike(ids) {
   if (ids.length > MOST) toast(`A search takes up to ${MOST} images: the first ${MOST} of the selection are used.`);
   const like = ids.slice(0, MOST);
-  go({ view: resultsView(), like, texts: [], unlike: [], queryImage: "", subset: "", photo: "" });
+  const liked = new Set(like);
+  const unlike = state().unlike.filter((id) => !liked.has(id));
+  go({ view: resultsView(), like, texts: [], unlike, queryImage: "", subset: "", photo: "" });
 }
 
 /**
@@ -99,7 +103,9 @@ export function searchLike(ids) {
  */
 export function searchUnlike(ids) {
   const unlike = [...new Set([...state().unlike, ...ids])].slice(0, MOST);
-  go({ view: resultsView(), unlike, subset: "", photo: "" });
+  const kept = new Set(unlike);
+  const like = state().like.filter((id) => !kept.has(id));
+  go({ view: resultsView(), like, unlike, subset: "", photo: "" });
 }
 
 /** @param {File[]} files */
@@ -145,33 +151,17 @@ async function suggest() {
     return;
   }
   const turn = ++asked;
-  const columns = collection.columns.filter(
-    (column) => column.type === "text" && column.filled > 0 && !["id", "sha256", "etag"].includes(column.name),
-  );
-  const looked = columns.filter((column) => column.name !== "uri").slice(0, COLUMNS);
-  const found = await Promise.all(
-    looked.map(async (column) => {
-      const { values } = await api.values(column.name, { contains: text, limit: 3 }).catch(() => ({ values: [] }));
-      return { column, values };
-    }),
-  );
+  const nothing = { values: [], more: 0, columns: [], together: [], together_count: 0 };
+  const finding = api.findValues(text, VALUES).catch(() => nothing);
   const known = collection.can.text_by === "class names" ? await api.words(text).catch(() => null) : null;
+  const found = await finding;
   if (turn !== asked || input.value.trim() !== text) return;
   suggestedFor = text;
   ways = known ? byClassNames(text, known) : [byWords(text)];
-  for (const { column, values } of found) {
-    for (const { value, count } of values) {
-      const detail = `${column.name}, ${count}`;
-      ways.push(way("filter", String(value), detail, () => narrow(column.name, { values: [value] })));
-    }
-    if (values.length > 1)
-      ways.push(
-        way("filter", `All with “${text}” in ${column.name}`, "", () => narrow(column.name, { contains: text })),
-      );
-  }
-  if (columns.some((column) => column.name === "uri")) {
-    const name = collection.columns.some((column) => column.name === "path") ? "uri" : "path"; // a column of the user's
-    ways.push(way("filter", `“${text}” in the file name`, "", () => narrow(name, { contains: text })));
+  ways.push(...byColumns(found));
+  if (collection.columns.some(({ name, filled }) => name === "uri" && filled > 0)) {
+    const column = collection.columns.some(({ name }) => name === "path") ? "uri" : "path"; // a column of the user's
+    ways.push(way("filter", `“${text}” in the file name`, "", () => narrow([{ column, contains: text }])));
   }
   fill(
     options,
@@ -181,6 +171,37 @@ async function suggest() {
   input.setAttribute("aria-expanded", "true");
   choose(ways[0].act || ways.length === 1 ? 0 : 1);
 }
+
+/**
+ * Values of columns that have the words, single and together.
+ * @param {FoundByWords} found
+ */
+function byColumns({ values, more, columns, together, together_count: both }) {
+  const found = [];
+  if (together.length) {
+    const title = together.map(({ column, text }) => `“${text}” in ${column}`).join(" and ");
+    found.push(way("filter", title, images(both), () => narrow(together.map(filterOfColumn))));
+  }
+  for (const { column, value, count: number } of values) {
+    const filter = { column, values: [value] };
+    found.push(way("filter", value, `${column}, ${count(number)}`, () => narrow([filter])));
+  }
+  for (const column of columns.filter(({ distinct }) => distinct > 1).slice(0, LISTED)) {
+    const title = `All ${count(column.distinct)} with ${AS[column.match]} “${column.text}” in ${column.column}`;
+    found.push(way("filter", title, images(column.count), () => narrow([filterOfColumn(column)])));
+  }
+  if (more > 0) found.push(way("filter", `${count(more)} more values have it`, "Type more to see others", null));
+  return found;
+}
+
+/** @type {Record<string, string>} */
+const AS = { value: "the word", words: "the word", beginnings: "a word that begins with", parts: "the part" };
+
+/**
+ * @param {ColumnByWords} found
+ * @returns {Filter}
+ */
+const filterOfColumn = ({ column, values, text }) => (values.length ? { column, values } : { column, contains: text });
 
 /** @param {string} text */
 function byWords(text) {
@@ -208,15 +229,12 @@ function byClassNames(text, { words, problem }) {
   return becomes.length ? becomes : [way("more", title, problem, null)];
 }
 
-/**
- * @param {string} column
- * @param {Omit<Filter, "column">} filter
- */
-function narrow(column, filter) {
+/** @param {Filter[]} filters that take the place of those of their columns */
+function narrow(filters) {
   close();
   input.value = "";
   if (resultsView() !== state().view) go({ view: "gallery" });
-  setFilter(column, filter);
+  setFilters(filters);
 }
 
 /**

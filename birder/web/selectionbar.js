@@ -1,11 +1,14 @@
 // @ts-check
 // The bar under a selection: how many are selected, which of them are out of sight, and what can be done with them.
 
-import { byId, el, fill, iconButton, say } from "./dom.js";
+import { api } from "./api.js";
+import { wanted } from "./deciding.js";
+import { byId, el, fill, iconButton, messageOf, say } from "./dom.js";
+import { exportRows } from "./exporting.js";
 import { count, images } from "./format.js";
-import { labelBox } from "./labelbox.js";
-import { give } from "./labels.js";
-import { choose } from "./layers.js";
+import { currentColumn, labelBox } from "./labelbox.js";
+import { give, giveAll } from "./labels.js";
+import { choose, toast } from "./layers.js";
 import { searchLike, searchUnlike } from "./search.js";
 import { outOfSight, selection } from "./selection.js";
 import { listen } from "./signals.js";
@@ -13,10 +16,12 @@ import { state, watch } from "./state.js";
 import { showIds } from "./subset.js";
 
 /**
+ * @import {Decision} from "./decisions.js"
  * @import {LabelBox} from "./labelbox.js"
  * @import {Collection} from "./types.js"
  */
 
+const MOST_DECIDED = 1000; // images by what is predicted of each
 const DOUBLE = 500; // milliseconds in which a second click is meant for the image beneath, not for the bar
 /** @type {HTMLElement} */
 let bar;
@@ -60,6 +65,8 @@ export function startSelectionBar(collection) {
     el(
       "div",
       { class: "bar-actions" },
+      el("button", { type: "button", onclick: () => showIds(selection.ids()) }, "Only these"),
+      el("button", { type: "button", class: "quiet", onclick: exportSelected }, "Export"),
       action("More like", "", () => searchLike(selection.ids())),
       action("Unlike", "quiet", () => searchUnlike(selection.ids())),
     ),
@@ -68,6 +75,8 @@ export function startSelectionBar(collection) {
   listen("shown", drawHidden);
   watch((now, before) => now.view !== before.view && drawHidden());
 }
+
+const exportSelected = () => exportRows({ ids: selection.ids(), total: selection.size });
 
 /** Focus the text of the box and select it, so that typing replaces it. */
 export const focusLabel = () => {
@@ -109,6 +118,38 @@ async function drawHidden() {
  * @param {string | null} value
  */
 async function labelSelected(column, value) {
+  const ids = await meant();
+  if (!ids || !(await give(ids, column, value))) return false;
+  if (!keep.checked) selection.remove(ids);
+  return true;
+}
+
+/**
+ * Decide what the selected show; what is out of sight only when it is meant.
+ * @param {Decision | undefined} decision
+ */
+export async function decideSelected(decision) {
+  if (decision === undefined || bar.hidden || !box.writable) return;
+  const ids = await meant();
+  if (!ids) return;
+  const byName = decision === "accept" || decision === "reject"; // what is predicted of each is asked for
+  if (byName && ids.length > MOST_DECIDED) {
+    toast(`A and X are for up to ${count(MOST_DECIDED)} selected images; ${count(ids.length)} are selected.`);
+    return;
+  }
+  try {
+    const photos = byName
+      ? await api.photosOf(ids)
+      : ids.map((id) => ({ id, name: "", label: null, width: null, height: null, v: "" }));
+    const labels = wanted(decision, photos, byName ? "label" : currentColumn());
+    if (labels && (await giveAll(labels)) && !keep.checked) selection.remove(labels.flatMap((each) => each.ids));
+  } catch (error) {
+    toast(messageOf(error), { error: true });
+  }
+}
+
+/** The selected images that somebody means; null if they are to be looked at first. */
+async function meant() {
   let ids = selection.ids();
   const unseen = await outOfSight(state().view);
   if (unseen.length) {
@@ -125,9 +166,7 @@ async function labelSelected(column, value) {
     );
     if (answer === "show") showIds(ids);
     if (answer === "seen") ids = seen;
-    else if (answer !== "all") return false;
+    else if (answer !== "all") return null;
   }
-  if (!(await give(ids, column, value))) return false;
-  if (!keep.checked) selection.remove(ids);
-  return true;
+  return ids;
 }

@@ -1,6 +1,7 @@
 // The types that the page's modules share. Those of answers are as the server's OpenAPI description has them.
 
 export type Kind = "text" | "number" | "time" | "boolean";
+export type DatePart = "hour" | "month";
 export type Value = string | number | boolean;
 export type Colour = [red: number, green: number, blue: number];
 export type Timer = ReturnType<typeof setTimeout>;
@@ -60,6 +61,12 @@ export interface Photo {
   similarity?: number | null;
   /** The probability of its suggested label. */
   score?: number;
+  /** What a model names it, and how probable that is. */
+  predicted?: string | null;
+  predicted_score?: number | null;
+  /** What a person said that it does not show. */
+  rejected?: string | null;
+  sequence?: string | null;
 }
 
 export interface PhotoDetails {
@@ -87,11 +94,32 @@ export interface Bin {
 export interface ColumnValues {
   type: Kind;
   values: { value: Value; count: number }[];
+  /** The values asked for by name. */
+  also: { value: Value; count: number }[];
   nulls: number;
   distinct: number;
   min?: number | string | null;
   max?: number | string | null;
   histogram?: Bin[] | null;
+}
+
+/** Values of a column that have the words of a text; none are listed if there are more than 100. */
+export interface ColumnByWords {
+  column: string;
+  distinct: number;
+  count: number;
+  match: "value" | "words" | "beginnings" | "parts";
+  values: string[];
+  text: string;
+}
+
+export interface FoundByWords {
+  values: { column: string; value: string; count: number; match: string }[];
+  more: number;
+  columns: ColumnByWords[];
+  /** Two columns, each with a part of the text. */
+  together: ColumnByWords[];
+  together_count: number;
 }
 
 export interface MapState {
@@ -100,6 +128,8 @@ export interface MapState {
   stage: string;
   points: number;
   missing: number;
+  /** How many were laid out, if the others were placed by these. */
+  laid_out: number | null;
   can_compute: boolean;
   why: string | null;
 }
@@ -130,6 +160,28 @@ export interface Suggestions {
   note: string;
 }
 
+export interface SavedFilter {
+  name: string;
+  where: string;
+  shown: Filter[];
+}
+
+export interface Interval {
+  estimate: number;
+  low: number | null;
+  high: number | null;
+  n: number;
+  interval: string;
+}
+
+export interface Review {
+  photos: Photo[];
+  total: number;
+  classes: { name: string; count: number }[];
+  agreement: Interval | null;
+  note: string;
+}
+
 export interface LabelAccuracy {
   state: "computing" | "ready";
   /** What was measured, as a sentence; or why it was not. */
@@ -139,7 +191,15 @@ export interface LabelAccuracy {
 }
 
 export interface DuplicateGroup {
+  /** Names the group to the server. */
+  number: number;
   kind: "same content" | "similar";
+  count: number;
+  largest: string | null;
+  first: string | null;
+  last: string | null;
+  stations: string[];
+  /** The first of them. */
   photos: Photo[];
 }
 
@@ -150,6 +210,9 @@ export interface Duplicates {
   groups: DuplicateGroup[];
   total: number;
   by_graph: boolean;
+  images: number;
+  /** The column of an image's station. */
+  station: string | null;
 }
 
 export interface Failure {
@@ -228,6 +291,8 @@ export interface LabelBody {
 export interface Filter {
   column: string;
   type?: "number" | "time";
+  /** Of times: values are hours 0 to 23, or months 1 to 12. */
+  part?: DatePart;
   values?: Value[];
   none?: boolean;
   contains?: string;
@@ -250,6 +315,10 @@ export interface State {
   helpColumn: string;
   helpClass: string;
   helpOrder: string;
+  reviewSource: string;
+  reviewName: string;
+  reviewOrder: string;
+  stacks: string;
   threshold: number;
 }
 
@@ -265,6 +334,8 @@ export interface Signals {
   columns: undefined;
   /** The server described the collection again. */
   collection: undefined;
+  /** The server answers again after it did not. */
+  back: undefined;
   /** The selection has changed. */
   selection: undefined;
   /** A view shows other images. */
@@ -275,6 +346,8 @@ export interface Signals {
 export interface Context {
   source: Source;
   index: number;
+  /** The column that a decision goes into there. */
+  column?: string;
 }
 
 /** Where a grid takes its images from; sources.js has two of them. */

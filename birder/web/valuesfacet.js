@@ -1,7 +1,7 @@
 // @ts-check
 // The filter of a column of texts or booleans: its values to tick or to look for, with how many images have them.
 
-import { filterOf, setFilter } from "./activefilters.js";
+import { choose, filterOf, setFilter } from "./activefilters.js";
 import { api } from "./api.js";
 import { debounced, el, fill, keepingFocus } from "./dom.js";
 import { where } from "./filter.js";
@@ -11,8 +11,9 @@ import { state } from "./state.js";
 /** @import {Column, Value} from "./types.js" */
 
 const SHOWN = 10;
-const MANY = 200;
+const MORE = 200; // values that are added at a time
 const FEW = 6; // values among which nobody need look for one
+const ASKED = 100; // ticked values whose counts are asked for
 
 /**
  * The function that draws the values of a column into an element.
@@ -23,13 +24,15 @@ export function valuesFacet(column, body) {
   const { name } = column;
   let contains = "";
   let limit = SHOWN;
+  let order = "count";
   let abort = new AbortController();
   const list = el("div", { class: "values", role: "group", "aria-label": `Values of ${name}` });
+  const told = el("p", { class: "hint" });
   const more = el("button", {
     type: "button",
     class: "link",
     onclick: () => {
-      limit = MANY;
+      limit = limit === SHOWN ? MORE : limit + MORE;
       draw();
     },
   });
@@ -41,20 +44,47 @@ export function valuesFacet(column, body) {
     "aria-label": `Find in ${name}`,
     oninput: debounced(() => {
       contains = input.value.trim();
+      limit = SHOWN;
       draw().catch(() => {});
     }, 200),
     onkeydown: (event) => {
       if (event.key === "Enter" && input.value.trim()) setFilter(name, { contains: input.value.trim() });
     },
   });
+  const sort = el(
+    "select",
+    {
+      class: "small",
+      "aria-label": `Order of the values of ${name}`,
+      onchange: () => {
+        order = sort.value;
+        draw();
+      },
+    },
+    el("option", { value: "count" }, "by number"),
+    el("option", { value: "value" }, "by name"),
+  );
   const draw = async () => {
     abort.abort();
     abort = new AbortController();
-    const found = await api.values(name, { where: where(state().filters, name), limit, contains }, abort.signal);
-    if (!body.contains(list)) fill(body, column.type === "text" ? input : null, keep, list, more);
     const { values: chosen = [], none = false } = filterOf(name) ?? {};
+    const also = chosen.slice(0, ASKED).map(String);
+    const query = { where: where(state().filters, name), limit, contains, order, also };
+    const found = await api.values(name, query, abort.signal);
+    if (!body.contains(list))
+      fill(
+        body,
+        column.type === "text" ? el("div", { class: "facet-tools" }, input, sort) : null,
+        keep,
+        list,
+        told,
+        more,
+      );
     const missing = chosen.filter((value) => !found.values.some((each) => each.value === value));
-    const rows = [...missing.map((value) => ({ value, count: contains ? null : 0 })), ...found.values];
+    /** @param {Value} value */
+    const countOf = (value) =>
+      found.also.find((each) => each.value === value)?.count ?? (also.length < chosen.length ? null : 0);
+    const rows = [...missing.map((value) => ({ value, count: countOf(value) })), ...found.values];
     keepingFocus(list, () =>
       fill(
         list,
@@ -67,10 +97,15 @@ export function valuesFacet(column, body) {
     );
     const hidden = found.distinct - found.values.length;
     input.hidden = found.distinct <= FEW && !contains;
+    sort.hidden = input.hidden;
     keep.hidden = !contains;
     keep.textContent = `Filter by all that contain “${contains}”`;
-    more.hidden = !(hidden > 0 && limit === SHOWN) || contains !== "";
-    more.textContent = `${count(Math.max(0, hidden))} more values`;
+    told.hidden = hidden <= 0 || (limit === SHOWN && !contains);
+    const first = order === "count" ? "The most frequent" : "The first";
+    told.textContent = `${first} ${count(found.values.length)} of ${count(found.distinct)} values${contains ? " that contain it" : ""}.`;
+    more.hidden = hidden <= 0;
+    more.textContent =
+      limit === SHOWN ? `${count(Math.max(0, hidden))} more values` : `Show ${count(Math.min(MORE, hidden))} more`;
   };
   return draw;
 }
@@ -88,7 +123,7 @@ function choice(column, value, number, checked) {
     type: "checkbox",
     checked,
     "data-key": JSON.stringify(value),
-    onchange: () => choose(column, value, box.checked),
+    onchange: () => choose(column, value),
   });
   return el(
     "label",
@@ -97,19 +132,4 @@ function choice(column, value, number, checked) {
     el("span", { class: value === null ? "value none" : "value" }, title),
     number === null ? null : el("span", { class: "number" }, count(number)),
   );
-}
-
-/**
- * @param {string} column
- * @param {Value | null} value
- * @param {boolean} on
- */
-function choose(column, value, on) {
-  const { values = [], none = false, contains } = filterOf(column) ?? {};
-  const chosen = values.filter((each) => each !== value);
-  if (value !== null && on) chosen.push(value);
-  const withNone = value === null ? on : none;
-  const any = chosen.length > 0 || withNone || Boolean(contains);
-  const filter = { values: chosen, ...(withNone ? { none: true } : {}), ...(contains ? { contains } : {}) };
-  setFilter(column, any ? filter : null);
 }

@@ -3,21 +3,26 @@
 
 import { api, imageUrl, isAbort, thumbnailUrl } from "./api.js";
 import { clip } from "./clip.js";
-import { busy, closest, el, emptyState, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
+import { decide, decisionButtons } from "./deciding.js";
+import { decisionOf } from "./decisions.js";
+import { busy, closest, el, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
 import { bytes, clock, cosine, decimal, fileName, percent, time } from "./format.js";
 import { focusGallery, galleryShown, gallerySource } from "./gallery.js";
-import { labelBox } from "./labelbox.js";
+import { currentColumn, labelBox } from "./labelbox.js";
 import { give } from "./labels.js";
 import { layer } from "./layers.js";
+import { noImage } from "./noimage.js";
 import { openContext, openPhoto, setContext } from "./opening.js";
 import { searchLike, searchUnlike } from "./search.js";
 import { selection } from "./selection.js";
 import { listen } from "./signals.js";
 import { List } from "./sources.js";
 import { go, state, watch } from "./state.js";
+import { Zoom } from "./zoom.js";
 
 /**
  * @import {Clip} from "./clip.js"
+ * @import {Decision} from "./decisions.js"
  * @import {LabelBox} from "./labelbox.js"
  * @import {Child, Collection, Context, Photo, PhotoDetails, Predictions, VideoOfFrame} from "./types.js"
  */
@@ -32,6 +37,7 @@ const AFTER_OTHERS = ["taken_at", "latitude", "longitude"]; // these columns sta
  * The open view: its element, its parts, and what it shows.
  * @typedef {object} View
  * @property {ReturnType<typeof newParts>} parts
+ * @property {Zoom} zoom
  * @property {string} id
  * @property {PhotoDetails["row"] | null} row
  * @property {LabelBox | null} box
@@ -75,8 +81,9 @@ const currentId = () => view?.id ?? "";
 
 function newParts() {
   return {
-    image: el("img", { class: "large", alt: "" }),
+    image: el("img", { class: "large", alt: "", draggable: "false" }),
     stage: el("div", { class: "stage" }),
+    decisions: decisionButtons((decision) => view && decideOn(view, decision, false)),
     title: el("h2", { class: "photo-title" }),
     position: el("span", { class: "hint position" }),
     video: el("div", {}),
@@ -117,7 +124,7 @@ function build() {
         parts.select,
       ),
       parts.video,
-      section("Label", parts.label),
+      section("Label", parts.label, collection.writable ? parts.decisions.element : null),
       section("Nearest images", parts.neighbours),
       section("What it may show", parts.predictions),
       section("Its row", parts.row),
@@ -128,23 +135,24 @@ function build() {
     image.style.width = shownWidth(image.naturalWidth);
     if (view?.clip?.player) view.clip.player.style.width = image.style.width;
     image.classList.add("loaded");
+    if (view && image.isConnected) view.zoom.look(image, view.id);
   });
   image.addEventListener(
     "error",
-    () =>
-      view &&
-      !view.clip?.player?.isConnected &&
-      fill(
-        parts.stage,
-        emptyState(
-          "image",
-          "The image cannot be shown",
-          "Its file is not where it was when it was embedded, or can no longer be read. Its row and its embedding are still here.",
-        ),
-      ),
+    () => view && !view.clip?.player?.isConnected && fill(parts.stage, noImage(view.row?.uri)),
   );
-  listenForSwipes(parts.stage);
-  return { parts, id: "", row: null, box: null, clip: null, close: layer(element, { onclose: leave, focus: closer }) };
+  const zoom = new Zoom(parts.stage);
+  element.querySelector(".stage-side")?.append(zoom.tools);
+  listenForSwipes(parts.stage, zoom);
+  return {
+    parts,
+    zoom,
+    id: "",
+    row: null,
+    box: null,
+    clip: null,
+    close: layer(element, { onclose: leave, focus: closer }),
+  };
 }
 
 /**
@@ -165,10 +173,13 @@ function leave() {
  * @param {KeyboardEvent} event
  */
 function key(of, event) {
-  if (closest(event, "input, select, textarea")) return;
+  if (closest(event, "input:not([type=range]), select, textarea")) return;
+  if (closest(event, "input") && event.key.startsWith("Arrow")) return; // the slider's own
   if (closest(event, "video") && (event.key.startsWith("Arrow") || event.key === " ")) return; // the player's own
   if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "ArrowRight") step(1);
+  else if (decisionOf(event) !== undefined) decideOn(of, decisionOf(event), event.repeat);
+  else if (!event.ctrlKey && !event.metaKey && of.zoom.key(event)) event.stopPropagation();
   else if (event.key === " " && !(event.target instanceof HTMLButtonElement)) selection.toggle(of.id);
   else if (event.key.toLowerCase() === "l" && !event.ctrlKey && !event.metaKey) of.box?.focusText();
   else if (event.key.toLowerCase() === "p" && !event.ctrlKey && !event.metaKey && of.clip) of.clip.toggle();
@@ -176,14 +187,47 @@ function key(of, event) {
   event.preventDefault();
 }
 
-/** @param {HTMLElement} stage */
-function listenForSwipes(stage) {
+/**
+ * Decide what the open image shows, and go on.
+ * @param {View} of
+ * @param {Decision | undefined} decision
+ * @param {boolean} held whether the key is held down
+ */
+function decideOn(of, decision, held) {
+  const { row, parts } = of;
+  const loaded = parts.image.classList.contains("loaded") || !parts.image.isConnected;
+  if (decision === undefined || !row || !collection.writable || (held && !loaded)) return;
+  const context = openContext();
+  const listed = context?.source.at(context.index);
+  const photo =
+    listed?.id === of.id && listed.predicted
+      ? listed
+      : { id: of.id, name: "", label: null, width: null, height: null, v: "", ...predictedIn(row) };
+  const byName = decision === "accept" || decision === "reject";
+  const done = decide(decision, [photo], context?.column ?? (byName ? "label" : currentColumn()));
+  if (done) step(1);
+}
+
+/**
+ * What a row says that a model named it, and what was rejected of that.
+ * @param {PhotoDetails["row"]} row
+ */
+function predictedIn(row) {
+  const names = ["label", ...[...collection.ranks].reverse()].map((rank) => textOf(row[`predicted_${rank}`]));
+  return { predicted: names.find(Boolean) ?? null, rejected: textOf(row.rejected) };
+}
+
+/**
+ * @param {HTMLElement} stage
+ * @param {Zoom} zoom
+ */
+function listenForSwipes(stage, zoom) {
   /** @type {number | null} */
   let start = null;
   stage.addEventListener(
     "touchstart",
     (event) => {
-      const single = event.touches.length === 1 && !closest(event, "video"); // on a video, a finger seeks
+      const single = zoom.isWhole && event.touches.length === 1 && !closest(event, "video"); // on a video, a finger seeks
       start = single ? event.touches[0].clientX : null;
     },
     { passive: true },
@@ -243,6 +287,8 @@ function show(of, id) {
   of.clip?.end();
   of.row = of.box = of.clip = null;
   parts.image.classList.remove("loaded");
+  of.zoom.look(null, id);
+  parts.decisions.draw(openContext()?.column ?? currentColumn());
   parts.image.src = imageUrl(id);
   fill(parts.stage, parts.image);
   fill(parts.label);
@@ -321,12 +367,17 @@ function drawDetails(of) {
       parts.image.alt = photo.row.label ? `${photo.row.label} (${photo.name})` : photo.name;
       if (video && photo.image && !of.row) drawClip(of, photo, video);
       of.row = photo.row;
+      if (of.parts.stage.querySelector(".empty")) fill(of.parts.stage, noImage(photo.row.uri));
       if (of.box)
         of.box.renew(); // the same image: what is typed stays
       else {
         of.box = labelBox({
           compact: true,
-          apply: (column, value) => give([id], column, value),
+          apply: async (column, value) => {
+            const done = await give([id], column, value);
+            if (done && value !== null && view?.id === id) step(1);
+            return done;
+          },
           valueIn: (column) => textOf(of.row?.[column]),
         });
         fill(parts.label, of.box.element);
@@ -352,6 +403,7 @@ function drawClip(of, photo, video) {
   fill(parts.video, of.clip.note);
   const { player } = of.clip;
   if (!player) return;
+  of.zoom.look(null, id);
   player.style.width = parts.image.style.width;
   // A box is shown alone, the video whole.
   player.addEventListener("loadedmetadata", () =>

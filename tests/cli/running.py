@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import copy
+import functools
 import json
 import os
 import pty
@@ -125,6 +128,12 @@ class Session:
             text=True,
         )
 
+    def at(self, folder: Path) -> Session:
+        """The same interpreter, whose folder is another one."""
+        there = copy.copy(self)
+        there._cwd = folder
+        return there
+
     def run(
         self, *arguments: object, code: int | None = 0, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
@@ -162,3 +171,11 @@ class Session:
         """End the interpreter."""
         self._process.communicate()
         self._folder.cleanup()
+
+
+@functools.cache
+def shared_session() -> Session:
+    """The interpreter for commands that need neither a process nor an environment of their own; `at` says where."""
+    session = Session(cwd=Path.cwd())
+    atexit.register(session.close)
+    return session

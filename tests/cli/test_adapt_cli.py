@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import pytest
 import birder
 from birder.cli.adapt import in_words
 from birder.inference.classifier import Classifier
-from tests.cli.running import COMMAND, Session, with_path
+from tests.cli.running import COMMAND, Session, shared_session, with_path
 from tests.factory import KINDS, collection_by_model, collection_of_images
 
 FILES = ("report.html", "metrics.json", "predictions.parquet")
@@ -28,12 +27,10 @@ class Home(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("adapt")
     collection_of_images(folder, 60, labelled=60)
-    session = Session(cwd=folder)
-    yield Home(folder, session)
-    session.close()
+    return Home(folder, shared_session().at(folder))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +52,7 @@ def test_wrong_use_is_refused_in_words(home: Home, arguments: list[str], said: s
     assert said in done.stderr and not done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("to", "there"), [("a.head.safetensors", "a.head.safetensors"), ("b.pt", "b.head.safetensors")]
 )
@@ -154,12 +152,11 @@ def test_the_commands_that_it_names_next_run(photos: Path, tmp_path: Path) -> No
     collection_by_model(tmp_path, [path for path in paths if path not in others])
     collection_by_model(tmp_path / "other", others)
     (tmp_path / "other" / "c.birder").rename(tmp_path / "OTHER.birder")
-    session = Session(cwd=tmp_path)
+    session = shared_session().at(tmp_path)
     done = session.run("adapt", "c.birder", "--column", "label", "--to", "kinds.safetensors")
     commands = [line.strip() for line in done.stdout.partition("Next:\n")[2].splitlines()]
     assert [command.split()[1] for command in commands] == ["predict", "predict", "evaluate"]
     for command in commands:
         words = [str(others[0]) if word == "IMAGE" else word for word in shlex.split(command)[1:]]
         session.run(*words)
-    session.close()
     assert birder.open_collection(tmp_path / "c.birder").count("predicted_label IS NOT NULL") == 32

@@ -45,6 +45,7 @@ def session(folder: Path) -> Iterator[Session]:
     session.close()
 
 
+@pytest.mark.slow
 def test_figures_go_to_each_format_and_the_report_to_a_folder(session: Session, folder: Path) -> None:
     asked = ("evaluate", "--benchmark", NAME, "--data", "whole", "--model", CLIP, "--protocol", "zero-shot")
     done = session.run(*asked, "--to", "report", "--format", "csv")

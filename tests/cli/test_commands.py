@@ -1,4 +1,4 @@
-"""The commands that tell about weights and classify, run as a user runs them."""
+"""The commands that tell about weights and classify."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import run_birder
+from tests.cli.running import run_birder, shared_session
 from tests.hub import Hub
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
@@ -19,12 +19,12 @@ DATA = Path(__file__).parents[1] / "data"
 TINY = DATA / "birder" / "vit_tiny_p16_pn_test.pt"
 
 
-def birder(*arguments: str | Path | int, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return run_birder(*map(str, arguments), code=None, env=env)
+def birder(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
+    return shared_session().run(*arguments, code=None)
 
 
 def test_help_lists_the_commands_with_an_example() -> None:
-    result = birder("--help")
+    result = run_birder("--help")
     assert result.returncode == 0
     for command in ("embed", "similar", "classify", "models", "info", "fetch", "failures"):
         assert command in result.stdout
@@ -75,10 +75,10 @@ def test_fetch_prints_where_the_file_is(hub: Hub, tmp_path: Path) -> None:
         f'sha256 = "{served.sha256}"\n'
     )
     env = hub.env | {"BIRDER_WEIGHTS": str(table)}
-    result = birder("fetch", "vit_b16_pn_mine", env=env)
+    result = run_birder("fetch", "vit_b16_pn_mine", env=env)
     assert Path(result.stdout.strip()).read_bytes() == TINY.read_bytes(), result.stderr
     carried = tmp_path / "carry" / "mine.pt"
-    assert birder("fetch", "vit_b16_pn_mine", "--to", carried, env=env).stdout.strip() == str(carried)
+    assert run_birder("fetch", "vit_b16_pn_mine", "--to", carried, env=env).stdout.strip() == str(carried)
     assert carried.read_bytes() == TINY.read_bytes()
 
 

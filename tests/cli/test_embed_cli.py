@@ -10,14 +10,13 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.running import Session, run_birder
+from tests.cli.running import Session, run_birder, shared_session
 from tests.hub import Hub
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
@@ -38,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "photos" / "cats" / "empty.jpg").touch()
     (home / "photos" / "cats" / "text.jpg").write_text("no image")
     (home / "photos.csv").write_text("file_name,trap\ncats/1.jpg,7\n2.jpg,8\nnobody.jpg,9\n")
-    done = run_birder(
+    done = shared_session().run(
         "embed",
         home / "photos",
         "--in",
@@ -62,10 +61,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def session(home: Path) -> Iterator[Session]:
-    session = Session(cwd=home)
-    yield session
-    session.close()
+def session(home: Path) -> Session:
+    return shared_session().at(home)
 
 
 def test_second_run_has_nothing_to_do(session: Session, home: Path) -> None:
@@ -76,9 +73,9 @@ def test_second_run_has_nothing_to_do(session: Session, home: Path) -> None:
     assert "2 failed before" in done.stderr
 
 
-def test_collection_refuses_another_model(home: Path, hub: Hub) -> None:
+def test_collection_refuses_another_model(session: Session, home: Path, hub: Hub) -> None:
     shutil.copytree(home / "photos" / "cats", home / "more")
-    done = run_birder("embed", home / "more", "--in", home / "c", "--model", "efficientnet_lite0_in1k", code=2)
+    done = session.run("embed", home / "more", "--in", home / "c", "--model", "efficientnet_lite0_in1k", code=2)
     assert "belongs to the model vit_b16_pn_tiny" in done.stderr
     asked = len(hub.requests)
     done = run_birder(
@@ -86,7 +83,7 @@ def test_collection_refuses_another_model(home: Path, hub: Hub) -> None:
     )
     assert "belongs to the model vit_b16_pn_tiny" in done.stderr and "not vit_b16_pn_bioclip-v1" in done.stderr
     assert len(hub.requests) == asked  # nothing is fetched for a run that is refused
-    done = run_birder("embed", home / "more", "--in", home / "c", "--exact", code=2)
+    done = session.run("embed", home / "more", "--in", home / "c", "--exact", code=2)
     assert "Run it without --exact" in done.stderr
     shutil.rmtree(home / "more")
 

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.main import get_command
 
 from birder.cli import app
-from tests.cli.running import COMMAND, Session, run_birder, with_path
+from tests.cli.running import COMMAND, Session, run_birder, shared_session, with_path
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
 
@@ -74,7 +74,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "broken.jpg").write_text("no image")
     shutil.copy(home / "broken.jpg", home / "photos" / os.fsdecode(NOT_UTF8))
     model = ("--model", MODEL, "--engine", "torch", "--precision", "fp32")
-    run_birder("embed", "photos", "--in", "c.birder", *model, cwd=home, code=1)
+    shared_session().at(home).run("embed", "photos", "--in", "c.birder", *model, code=1)
     return home
 
 
@@ -84,10 +84,8 @@ def in_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def session(home: Path) -> Iterator[Session]:
-    session = Session(cwd=home)
-    yield session
-    session.close()
+def session(home: Path) -> Session:
+    return shared_session().at(home)
 
 
 @pytest.fixture(scope="module")
@@ -186,14 +184,14 @@ def test_standard_output_without_unicode_gets_escapes() -> None:
     assert done.stdout.startswith("file,")
 
 
-def test_work_goes_on_when_standard_error_is_closed(tmp_path: Path) -> None:
+def test_work_goes_on_when_standard_error_is_closed(session: Session, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     command = [*COMMAND, "embed", "photos", "--in", str(tmp_path / "d.birder"), "--model", MODEL]
     done = subprocess.run(command, stderr=write, env=with_path(None))
     os.close(write)
     assert done.returncode == 1  # the broken image
-    assert len(run_birder("search", tmp_path / "d.birder", "--where", "true").stdout.splitlines()) == 4
+    assert len(session.run("search", tmp_path / "d.birder", "--where", "true").stdout.splitlines()) == 4
 
 
 @pytest.mark.parametrize(
@@ -245,8 +243,8 @@ def test_exit_code_is_2_for_wrong_use(session: Session, arguments: list[str]) ->
     assert "birder: " in done.stderr or not arguments
 
 
-def test_former_spelling_of_embed_is_answered_with_the_present_one() -> None:
-    said = run_birder("embed", "photos", "--to", "c.birder", code=2).stderr.splitlines()
+def test_former_spelling_of_embed_is_answered_with_the_present_one(session: Session) -> None:
+    said = session.run("embed", "photos", "--to", "c.birder", code=2).stderr.splitlines()
     assert said[0] == "birder: No such option: --to. Did you mean --in?"
     assert "Example: birder embed photos/ --in photos.birder" in "\n".join(said)
 

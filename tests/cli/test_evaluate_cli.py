@@ -7,13 +7,12 @@ import io
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from birder.cli.evaluate import options_of
-from tests.cli.running import COMMAND, Session, with_path
+from tests.cli.running import COMMAND, Session, shared_session, with_path
 from tests.factory import clusters, collection_of_images, collection_of_vectors
 
 KNN = ("evaluate", "c.birder", "--column", "species", "--protocol", "knn")
@@ -33,11 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def session(folder: Path) -> Iterator[Session]:
+def session(folder: Path) -> Session:
     """An interpreter in that folder."""
-    session = Session(cwd=folder)
-    yield session
-    session.close()
+    return shared_session().at(folder)
 
 
 def test_rows_go_to_standard_output_and_the_rest_to_standard_error(session: Session) -> None:

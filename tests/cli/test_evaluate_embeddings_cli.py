@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.cli.running import Session
+from tests.cli.running import Session, shared_session
 
 DATA = Path(__file__).parents[1] / "data"
 CLIP = DATA / "openclip"
@@ -18,7 +17,7 @@ PUBLISHED = {"bioclip-v1": "v1", "bioclip-v2": "v2"}
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """An interpreter in a folder with the published vectors, imported, and 24 images embedded by a tiny CLIP model."""
     folder = tmp_path_factory.mktemp("protocols")
     source = Image.open(DATA / "chelsea.png").convert("RGB")
@@ -26,11 +25,10 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         to = folder / "photos" / ("cats" if i % 2 else "dogs") / f"{i}.png"
         to.parent.mkdir(parents=True, exist_ok=True)
         source.crop((9 * i, 7 * i, 9 * i + 60, 7 * i + 60)).save(to)
-    session = Session(cwd=folder)
+    session = shared_session().at(folder)
     session.run("import", "tol.birder", DATA / "bioclip2-tol200m-1030.parquet", "--model", "someone/bioclip-2")
     session.run("embed", "photos", "--in", "c.birder", "--model", CLIP, "--engine", "torch", "--precision", "fp32")
-    yield session
-    session.close()
+    return session
 
 
 def evaluated(session: Session, *arguments: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 import birder
 from birder.collection.provenance import sources_of
 from birder.collection.storage import Storage
-from tests.cli.running import Session
+from tests.cli.running import Session, shared_session
 from tests.factory import collection_of_columns
 
 PREDICTED = {"predicted_label": pa.string(), "predicted_score": pa.float32(), "predicted_by": pa.string()}
@@ -27,10 +26,8 @@ def predicted(name: str, score: float) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    running = Session(cwd=tmp_path_factory.mktemp("label"))
-    yield running
-    running.close()
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return shared_session().at(tmp_path_factory.mktemp("label"))
 
 
 @pytest.fixture

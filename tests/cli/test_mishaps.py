@@ -165,6 +165,7 @@ def test_host_out_of_reach_is_not_a_missing_file(birder_here: Run, tmp_path: Pat
     assert "does not exist" not in told and "Cannot connect to host 127.0.0.1:9" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_output_in_an_old_encoding(collection: Path, encoding: str) -> None:
     environment = {**with_path(None), "PYTHONIOENCODING": encoding}
@@ -293,6 +294,7 @@ def test_hub_out_of_reach_is_said_at_once(birder_here: Run, monkeypatch: pytest.
     assert time.monotonic() - begun < 5 and "thrown while requesting" not in done.err
 
 
+@pytest.mark.slow
 def test_ray_is_given_the_token_of_the_user(tmp_path: Path) -> None:
     """`ray start` has locked the cluster with it; given an address, Ray's client leaves it out."""
     (tmp_path / ".ray").mkdir()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from birder.cli.options import Format
 from birder.cli.output import one_line, printable, write_rows
+from tests.cli.running import shared_session
 
 CLEAR, TITLE, TURNED = "\x1b[2J", "\x1b]0;owned\x07", "\N{RIGHT-TO-LEFT OVERRIDE}gpj.exe"
 NAME = f"{CLEAR}{TITLE}{TURNED}\x9b31m\n5 embedded, 0 failed\r.jpg"
@@ -34,33 +31,15 @@ def test_commands_print_through_one_place() -> None:
             assert not re.search(r"(typer\.echo|click\.echo|\bprint|std\w+\.write)\(", path.read_text("utf-8")), path
 
 
-def on_a_terminal(*command: str) -> str:
-    """What a command writes to a terminal, on standard output and standard error."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=os.environ)
-    os.close(theirs)
-    written = b""
-    try:
-        while piece := os.read(ours, 1 << 16):
-            written += piece
-    except OSError:  # Linux says so of a terminal whose other end is closed
-        pass
-    os.close(ours)
-    assert process.wait() == 0, written
-    return written.decode()
-
-
 @pytest.mark.slow
 def test_escape_sequences_in_file_names_reach_no_terminal(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / NAME).write_text("no image")
-    birder = (sys.executable, "-m", "birder")
-    command = [*birder, "embed", str(tmp_path / "photos"), "--in", str(tmp_path / "c")]
-    said = subprocess.run(command, capture_output=True).stderr.decode()
+    said = shared_session().run("embed", tmp_path / "photos", "--in", tmp_path / "c", code=1).stderr
     assert not OBEYED.search(said) and r"\x1b[2J\x1b]0;owned\x07" in said
     assert not any(line.startswith("5 embedded") for line in said.splitlines())
     for form in ("table", "csv"):
-        shown = on_a_terminal(*birder, "failures", str(tmp_path / "c"), "--format", form)
+        shown = shared_session().run_on_a_terminal("failures", tmp_path / "c", "--format", form)
         ours = re.sub(r"\x1b\[[\d;]*m", "", shown)  # rich's own colours
         assert not OBEYED.search(ours.replace("\r\n", "\n")), form
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.running import run_birder
+from tests.cli.running import Session
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -17,15 +19,25 @@ pytestmark = pytest.mark.slow  # every test runs whole commands
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("BIRDER_CACHE", str(tmp_path / "cache"))  # other tests need a model that is not quantised
+def model(tmp_path: Path) -> Path:
     return Path(shutil.copy(DATA / "birder" / "vit_tiny_p16_pn_test.pt", tmp_path / "vit_b16_pn_tiny.pt"))
 
 
-def test_quantize_reports_cosine_and_speed_and_its_graph_embeds(model: Path, photos: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """An interpreter with a cache of its own: other tests need a model that is not quantised."""
+    folder = tmp_path_factory.mktemp("quantize")
+    session = Session(cwd=folder, env={**os.environ, "BIRDER_CACHE": str(folder / "cache")})
+    yield session
+    session.close()
+
+
+def test_quantize_reports_cosine_and_speed_and_its_graph_embeds(
+    session: Session, model: Path, photos: Path, tmp_path: Path
+) -> None:
     shutil.copytree(photos / "birds", tmp_path / "birds")
     (tmp_path / "birds" / "broken.jpg").write_text("no image")
-    done = run_birder("quantize", tmp_path / "birds", "--model", model)
+    done = session.run("quantize", tmp_path / "birds", "--model", model)
     assert "broken.jpg: unknown file format" in done.stderr and "left out" in done.stderr
     assert re.search(r"cosine to fp32 (0\.9\d+|1\.0+) on average, (0|1)\.\d+ at the lowest, over 7 images", done.stderr)
     rates = re.search(r"([\d.]+) images/s in int8, ([\d.]+) in (fp32|bf16), ([\d.]+) times as fast", done.stderr)
@@ -35,13 +47,13 @@ def test_quantize_reports_cosine_and_speed_and_its_graph_embeds(model: Path, pho
     if abs(gain - 1.1) > 0.01:
         assert ("int8 is not faster" in done.stderr) == (gain < 1.1)
     to = tmp_path / "c"
-    done = run_birder("embed", tmp_path / "birds", "--in", to, "--model", model, "--precision", "int8", code=1)
+    done = session.run("embed", tmp_path / "birds", "--in", to, "--model", model, "--precision", "int8", code=1)
     assert "Embedded 27" in done.stderr and "int8" in done.stderr
-    found = run_birder("search", to, "--image", photos / "birds" / "owl.jpg", "-k", "1", "--format", "json")
+    found = session.run("search", to, "--image", photos / "birds" / "owl.jpg", "-k", "1", "--format", "json")
     (row,) = json.loads(found.stdout)
     assert row["path"].endswith("owl.jpg") and row["similarity"] > 0.99
 
 
-def test_too_few_images_are_refused_before_the_work(model: Path, photos: Path) -> None:
-    done = run_birder("quantize", photos / "amphibians", "--model", model, code=2)
+def test_too_few_images_are_refused_before_the_work(session: Session, model: Path, photos: Path) -> None:
+    done = session.run("quantize", photos / "amphibians", "--model", model, code=2)
     assert "at least 8 images" in done.stderr

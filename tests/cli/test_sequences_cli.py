@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Session
+from tests.cli.running import Session, shared_session
 from tests.factory import collection_of_columns
 
 pytestmark = pytest.mark.slow
@@ -17,10 +16,8 @@ NOON = datetime(2024, 5, 1, 12)
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    session = Session(cwd=tmp_path_factory.mktemp("here"))
-    yield session
-    session.close()
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return shared_session().at(tmp_path_factory.mktemp("here"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from birder.collection.storage import Storage
-from tests.cli.running import COMMAND, Session, with_path
+from tests.cli.running import COMMAND, shared_session, with_path
 from tests.factory import collection_of_images
 
 
@@ -20,7 +20,7 @@ def test_failures_are_listed_and_the_rest_is_written(tmp_path: Path) -> None:
     (tmp_path / "photos" / "0000 owl.jpg").write_bytes(b"")
     (tmp_path / "taxa.csv").write_text("label,class,common_name\nowl,Aves,\nfox,Mammalia,red fox\n")
     command = ["shards", collection.path, "--to", tmp_path / "s", "--taxonomy", tmp_path / "taxa.csv", "--size", "16"]
-    session = Session(cwd=tmp_path)
+    session = shared_session().at(tmp_path)
     done = session.run(*command, "--val-share", "0.5", "--group-by", "Temp C", code=1)
     assert "Left out: 1 image that cannot be read." in done.stdout
     assert "1 x the file is empty" in done.stderr and "manifest.json" in done.stderr
@@ -28,7 +28,6 @@ def test_failures_are_listed_and_the_rest_is_written(tmp_path: Path) -> None:
     refused = session.run(*command, "--size", "32", code=2)
     assert "use --force to replace them" in refused.stderr
     session.run(*command, "--val-share", "0.7", code=2)
-    session.close()
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def collection(tmp_path: Path) -> Storage:
     return collection
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A collection that another process is writing to."""
     path = tmp_path_factory.mktemp("written") / "c.birder"
@@ -157,49 +157,55 @@ def check_written(path: Path) -> int:
     return len(numbers)
 
 
-@pytest.mark.slow
-def test_backups_of_a_collection_being_written_are_consistent_incremental_and_restorable(
-    written: Path, tmp_path: Path
-) -> None:
-    sizes = []
-    for number in range(6):
-        done = backup(Storage.open(written), tmp_path / "backup.birder")
-        assert done.rows == check_written(tmp_path / "backup.birder")
-        restored = Path(shutil.copytree(tmp_path / "backup.birder", tmp_path / f"restored{number}.birder"))
-        assert check_written(restored) == done.rows
-        again = Storage.open(restored)  # and it goes on being used
-        with again.writing():
-            again.write([row(10**6)])
-        assert Storage.open(restored).count() == done.rows + 1
-        sizes.append(done.rows)
-    assert sizes[-1] > sizes[0]  # it was being written
+class TestWhileItIsWritten:
+    """A class, so that the writer ends with these tests: it takes a processor."""
 
+    @pytest.mark.slow
+    def test_backups_of_a_collection_being_written_are_consistent_incremental_and_restorable(
+        self, written: Path, tmp_path: Path
+    ) -> None:
+        sizes = []
+        for number in range(6):
+            done = backup(Storage.open(written), tmp_path / "backup.birder")
+            assert done.rows == check_written(tmp_path / "backup.birder")
+            restored = Path(shutil.copytree(tmp_path / "backup.birder", tmp_path / f"restored{number}.birder"))
+            assert check_written(restored) == done.rows
+            again = Storage.open(restored)  # and it goes on being used
+            with again.writing():
+                again.write([row(10**6)])
+            assert Storage.open(restored).count() == done.rows + 1
+            sizes.append(done.rows)
+        assert sizes[-1] > sizes[0]  # it was being written
 
-@pytest.mark.slow
-def test_a_killed_backup_leaves_the_earlier_one_and_the_next_run_completes_it(written: Path, tmp_path: Path) -> None:
-    chance = random.Random(0)
-    to = tmp_path / "backup.birder"
-    before, killed = 0, 0
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-c", BACKUP, str(written), str(tmp_path / "whole.birder")], cwd=ROOT, check=True)
-    took = time.monotonic() - started
-    for number in range(8):
-        child = subprocess.Popen([sys.executable, "-c", BACKUP, str(written), str(to)], cwd=ROOT)
-        time.sleep(chance.uniform(0.6, 1.0) * took)
-        os.kill(child.pid, signal.SIGKILL)
-        killed += child.wait() == -signal.SIGKILL
-        try:
-            now = check_written(to)
-        except (CollectionError, TornCopyError):
-            assert before == 0  # no backup has been finished yet
-        else:
-            assert now >= before
-            before = now
-        if number == 3:
-            before = backup(Storage.open(written), to).rows
-    assert killed >= 2
-    assert backup(Storage.open(written), to).rows == check_written(to) >= before
-    assert not list(to.rglob("*.part"))
+    @pytest.mark.slow
+    def test_a_killed_backup_leaves_the_earlier_one_and_the_next_run_completes_it(
+        self, written: Path, tmp_path: Path
+    ) -> None:
+        chance = random.Random(0)
+        to = tmp_path / "backup.birder"
+        before, killed = 0, 0
+        started = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-c", BACKUP, str(written), str(tmp_path / "whole.birder")], cwd=ROOT, check=True
+        )
+        took = time.monotonic() - started
+        for number in range(8):
+            child = subprocess.Popen([sys.executable, "-c", BACKUP, str(written), str(to)], cwd=ROOT)
+            time.sleep(chance.uniform(0.6, 1.0) * took)
+            os.kill(child.pid, signal.SIGKILL)
+            killed += child.wait() == -signal.SIGKILL
+            try:
+                now = check_written(to)
+            except (CollectionError, TornCopyError):
+                assert before == 0  # no backup has been finished yet
+            else:
+                assert now >= before
+                before = now
+            if number == 3:
+                before = backup(Storage.open(written), to).rows
+        assert killed >= 2
+        assert backup(Storage.open(written), to).rows == check_written(to) >= before
+        assert not list(to.rglob("*.part"))
 
 
 class Interrupted(Exception):

@@ -59,6 +59,7 @@ def ask(entry: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarking, "benchmark", lambda name: entry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("prepared")
 def test_benchmark_runs_from_end_to_end_with_the_known_right_share(
@@ -98,6 +99,7 @@ def test_benchmark_runs_from_end_to_end_with_the_known_right_share(
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["benchmark"]["name"] == name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prepared")
 def test_a_run_is_resumed_in_its_collection_and_broken_images_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -116,6 +116,7 @@ def test_undoing_leaves_rows_that_were_in_the_new_place_before(home: Path, stora
     assert rows(storage) == before
 
 
+@pytest.mark.slow
 def test_a_label_comes_back_with_a_file_that_could_not_be_read_for_a_while(home: Path, storage: Storage) -> None:
     owl = rows(storage)[path_to_uri(home / "photos/a/owl.png")]["id"]
     give_label(storage, [owl], "label", "Tawny owl")
@@ -207,6 +208,7 @@ def test_a_place_without_rows_and_the_same_place_are_refused(home: Path, storage
         relocate(storage, home / "photos", f"{home}/photos/")
 
 
+@pytest.mark.slow
 def test_a_failure_in_the_new_place_stays_the_only_one_of_its_file(home: Path, storage: Storage) -> None:
     shutil.copytree(home / "photos", home / "moved")
     for name in ("a/owl.png", "a/fox.png", "c.png"):
@@ -362,6 +364,7 @@ def test_any_path_of_bytes_moves_and_comes_back(parts: list[bytes]) -> None:
     assert moved(there, "file:///new%20place", "file:///old") == uri
 
 
+@pytest.mark.slow
 def test_irregular_uris_are_restored_as_they_were(home: Path, storage: Storage) -> None:
     with storage.writing():
         table = storage.to_arrow().select(["id", "uri"]).to_pylist()

@@ -60,6 +60,7 @@ def own_cells(results: dict[str, Any], model: str) -> dict[tuple[str, str], dict
     return {(cell["table"], cell["benchmark"]): cell for cell in results["results"] if cell["model"] == model}
 
 
+@pytest.mark.slow
 def test_cells_have_the_figures_of_evaluate_benchmark(data: Path, first: birder.Reproduction) -> None:
     results = json.loads((first.folder / "results.json").read_text("utf-8"))
     assert (results["schema"], results["date"], results["birder"]) == (1, "2026-01-31", birder.__version__)
@@ -100,6 +101,7 @@ def test_what_was_not_run_says_why(data: Path, first: birder.Reproduction) -> No
     assert (first.run, first.kept) == (2, 0)
 
 
+@pytest.mark.slow
 def test_a_second_run_does_only_what_is_missing(
     data: Path, first: birder.Reproduction, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

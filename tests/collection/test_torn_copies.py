@@ -75,7 +75,7 @@ def _in_order(source: Path, target: Path, is_late: Callable[[Path], bool], pause
         time.sleep(pause)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("written") / "c.birder"
     root = Path(__file__).parents[2]
@@ -88,34 +88,37 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     writer.wait()
 
 
-@pytest.mark.parametrize("copy", [data_first, versions_first, as_listed], ids=lambda copy: copy.__name__)
-@pytest.mark.slow
-def test_a_copy_of_a_collection_that_is_being_written_is_whole(
-    written: Path, tmp_path: Path, copy: Callable[[Path, Path], None]
-) -> None:
-    sizes = []
-    for number in range(5):
-        before = Storage.open(written).count()
-        copy(written, tmp_path / f"{number}.birder")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TornCopyWarning)
-            opened = Storage.open(tmp_path / f"{number}.birder")
-        rows = opened.to_arrow()
-        # the rows are as after some commit: whole batches from the first one on, each row as it was written
-        assert sorted(int(uri[8:]) for uri in rows["uri"].to_pylist()) == list(range(rows.num_rows))
-        assert rows.num_rows % ROWS == 0
-        assert rows.num_rows == opened.count() >= before * (copy is not as_listed)
-        assert rows["label"].to_pylist() == [uri[8:] for uri in rows["uri"].to_pylist()]
-        assert rows["embedding"].combine_chunks().flatten().to_numpy()[::4].tolist() == [
-            float(label) for label in rows["label"].to_pylist()
-        ]
-        assert len(opened.failures()) >= 1
-        assert len(search(opened, vectors=[np.ones(4, "f4")], k=3)) == 3
-        with opened.writing():  # and goes on
-            opened.write([_row(10**6)])
-        assert Storage.open(opened.path).count() == rows.num_rows + 1
-        sizes.append(rows.num_rows)
-    assert sizes[-1] > sizes[0]  # it was being written
+class TestWhileItIsWritten:
+    """A class, so that the writer ends with these tests: it takes a processor."""
+
+    @pytest.mark.parametrize("copy", [data_first, versions_first, as_listed], ids=lambda copy: copy.__name__)
+    @pytest.mark.slow
+    def test_a_copy_of_a_collection_that_is_being_written_is_whole(
+        self, written: Path, tmp_path: Path, copy: Callable[[Path, Path], None]
+    ) -> None:
+        sizes = []
+        for number in range(5):
+            before = Storage.open(written).count()
+            copy(written, tmp_path / f"{number}.birder")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TornCopyWarning)
+                opened = Storage.open(tmp_path / f"{number}.birder")
+            rows = opened.to_arrow()
+            # the rows are as after some commit: whole batches from the first one on, each row as it was written
+            assert sorted(int(uri[8:]) for uri in rows["uri"].to_pylist()) == list(range(rows.num_rows))
+            assert rows.num_rows % ROWS == 0
+            assert rows.num_rows == opened.count() >= before * (copy is not as_listed)
+            assert rows["label"].to_pylist() == [uri[8:] for uri in rows["uri"].to_pylist()]
+            assert rows["embedding"].combine_chunks().flatten().to_numpy()[::4].tolist() == [
+                float(label) for label in rows["label"].to_pylist()
+            ]
+            assert len(opened.failures()) >= 1
+            assert len(search(opened, vectors=[np.ones(4, "f4")], k=3)) == 3
+            with opened.writing():  # and goes on
+                opened.write([_row(10**6)])
+            assert Storage.open(opened.path).count() == rows.num_rows + 1
+            sizes.append(rows.num_rows)
+        assert sizes[-1] > sizes[0]  # it was being written
 
 
 def _row(number: int) -> Row:

@@ -96,6 +96,7 @@ actions = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(actions)
 @settings(max_examples=6, deadline=None)
 def test_after_any_changes_the_answers_are_those_of_the_table(steps: list[tuple[str, int]]) -> None:
@@ -121,6 +122,7 @@ def test_after_any_changes_the_answers_are_those_of_the_table(steps: list[tuple[
             check(collection)
 
 
+@pytest.mark.slow
 def test_moved_rows_keep_their_places_and_columns_written_in_place_are_noticed(tmp_path: Path) -> None:
     collection = collection_in_bulk(tmp_path / "c.birder", clustered(500))
     make_index(collection)
@@ -156,6 +158,7 @@ def _cut(folder: Path, kind: str) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -185,6 +188,7 @@ def test_without_whole_files_the_table_answers_and_they_are_made_again(
     check(reader)
 
 
+@pytest.mark.slow
 def test_files_of_another_version_or_another_collection_give_nothing_of_their_own(tmp_path: Path) -> None:
     collection = collection_in_bulk(tmp_path / "c.birder", clustered(400))
     make_index(collection)
@@ -224,6 +228,7 @@ for number in range(200):
 """
 
 
+@pytest.mark.slow
 def test_a_reader_is_right_beside_a_writer_and_after_the_writer_was_killed(tmp_path: Path) -> None:
     collection = collection_in_bulk(tmp_path / "c.birder", clustered(400))
     make_index(collection)
@@ -268,6 +273,7 @@ def test_a_folder_that_cannot_be_written_to_is_searched_all_the_same(tmp_path: P
     assert json.loads((collection.path / FOLDER / "state.json").read_text())["places"] == 400
 
 
+@pytest.mark.slow
 def test_columns_come_from_the_files_only_as_long_as_the_table_has_the_same(tmp_path: Path) -> None:
     collection = collection_in_bulk(tmp_path / "c.birder", clustered(400))
     make_index(collection)

@@ -53,6 +53,7 @@ def test_groups_widen_the_interval() -> None:
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.02)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=60),
     st.booleans(),

@@ -115,6 +115,7 @@ def test_temperature_undoes_what_logits_were_multiplied_by() -> None:
     assert temperature(logits * np.float32(0.25), y) == pytest.approx(0.25, rel=0.05)
 
 
+@pytest.mark.slow
 def test_rows_are_judged_by_fits_that_have_not_seen_them(orders: tuple[Floats, Codes]) -> None:
     x, y = orders
     folds = np.random.default_rng(0).integers(0, 3, len(y))
@@ -131,6 +132,7 @@ def test_rows_are_judged_by_fits_that_have_not_seen_them(orders: tuple[Floats, C
     assert 0.5 < right[folds[20:] >= 0].mean() < 1
 
 
+@pytest.mark.slow
 def test_the_strength_with_the_lowest_loss_is_chosen(orders: tuple[Floats, Codes]) -> None:
     x, y = orders
     folds = np.random.default_rng(0).integers(0, 3, len(y))
@@ -200,6 +202,7 @@ def test_groups_that_are_kept_apart_are_not_learned_from() -> None:
     np.testing.assert_allclose(kept.out_of_fold_logits[0::3], without.logits(x[0::3]), atol=0.05)
 
 
+@pytest.mark.slow
 def test_large_tables_choose_on_a_part_of_each_class_and_fold(
     orders: tuple[Floats, Codes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

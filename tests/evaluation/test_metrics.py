@@ -29,6 +29,7 @@ def estimate(found: dict[str, Any], name: str) -> float:
     return float(found["metrics"][name]["estimate"])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(ROWS)
 def test_names_alone_are_judged_as_scikit_learn_does(rows: list[tuple[str, str | None]]) -> None:

@@ -41,6 +41,7 @@ def test_average_precision_and_ranks(grouped: bool, monkeypatch: pytest.MonkeyPa
         assert found.first[row] == 1 + int(np.flatnonzero(relevant[np.argsort(-cosines[row, others])])[0])
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 200))
 def test_equal_images_of_other_classes_are_not_in_a_querys_favour(seed: int) -> None:

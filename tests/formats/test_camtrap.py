@@ -42,6 +42,7 @@ def trap(make: Make, tmp_path: Path) -> Storage:
     return make(rows, types | PREDICTED)
 
 
+@pytest.mark.slow
 def test_a_collection_from_a_package_is_exported_with_its_deployments_and_media(trap: Storage, tmp_path: Path) -> None:
     export(
         trap, tmp_path / "out", format="camtrap-dp", project=Project(package=DATA / "camtrap-dp"), classifier="net 1"
@@ -66,6 +67,7 @@ def test_a_collection_from_a_package_is_exported_with_its_deployments_and_media(
     assert (package["spatial"], package["temporal"]) == (original["spatial"], original["temporal"])
 
 
+@pytest.mark.slow
 def test_a_round_trip_keeps_what_machines_observed_and_replaces_only_what_changed(make: Make, tmp_path: Path) -> None:
     source = tmp_path / "original"
     shutil.copytree(DATA / "camtrap-dp", source)
@@ -350,6 +352,7 @@ def test_a_package_whose_description_lies_is_an_error_or_an_export(trap: Storage
             json.loads((tmp_path / f"{number}" / "datapackage.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

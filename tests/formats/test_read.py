@@ -168,6 +168,7 @@ def test_unusable_embeddings_are_failures_and_never_lost(tmp_path: Path) -> None
     assert Storage.open(tmp_path / "c.birder").failures() == []
 
 
+@pytest.mark.slow
 def test_other_columns_keep_their_types_and_clashing_names_are_changed(tmp_path: Path) -> None:
     moment = datetime(2024, 5, 1, tzinfo=UTC)
     file = theirs(

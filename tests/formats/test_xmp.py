@@ -61,6 +61,7 @@ def test_names_are_written_as_digikam_and_lightroom_read_them(make: Make, tmp_pa
     assert (tmp_path / "photos" / "a.jpg.xmp").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @needs_exiftool
 def test_existing_content_of_a_sidecar_stays_and_only_our_names_change(make: Make, tmp_path: Path) -> None:
     sidecar = tmp_path / "photos" / "a.xmp"  # Adobe's name for it

@@ -194,6 +194,7 @@ def test_the_pixel_limit_is_set_as_pillows_own() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None and MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([PNG, JPEG]), st.data())
 def test_any_damaged_file_is_an_image_or_an_image_error(data: bytes, draw: Any) -> None:
@@ -255,6 +256,7 @@ def held_while_decoding(data: bytes, **options: Any) -> int:
         return decoding._held
 
 
+@pytest.mark.slow
 def test_memory_counts_what_is_decoded_until_the_block_ends() -> None:
     image = Image.effect_noise((1600, 800), 50).convert("RGB")
     full = held_while_decoding(encoded(image, "JPEG"))

@@ -125,6 +125,7 @@ for each in threads: each.join()
 """
 
 
+@pytest.mark.slow
 def test_threads_may_begin_at_once_in_a_fresh_process(tmp_path: Path) -> None:
     """They waited for each other forever, in one run of five; see `birder.inference.first_touch`."""
     path = save(tmp_path / "d.onnx", rows_of("classes", [(16.0, 24.0, 48.0, 40.0, 0.75, 0)]), names=THREE)

@@ -124,6 +124,7 @@ def test_a_classifier_gives_the_network_s_outputs_for_batches_of_any_size(
         assert [file.read_bytes() for file in again.files] == [file.read_bytes() for file in done.files]
 
 
+@pytest.mark.slow
 def test_the_model_card_tells_data_figures_limits_and_origin(adapted: Path, tmp_path: Path) -> None:
     birder.export_model(adapted, tmp_path / "owls.pt2")
     card = (tmp_path / "README.md").read_text("utf-8")
@@ -303,6 +304,7 @@ def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), max_size=60))
 def test_the_tokenizer_file_gives_birder_s_tokens(tokenizer_file: Tokenizer, text: str) -> None:

@@ -129,6 +129,7 @@ def test_the_deepest_rank_comes_from_the_collections_columns(adapted: Adapted) -
     assert {answer.rank for answer in deepest if answer} <= {"order", "species"} and any(deepest)
 
 
+@pytest.mark.slow
 def test_same_rows_and_seed_give_the_same_bytes_in_any_order(
     tmp_path: Path, storage: Storage, adapted: Adapted
 ) -> None:
@@ -257,6 +258,7 @@ def test_without_the_extra_it_says_what_to_install(storage: Storage, monkeypatch
         adapt(storage, "species")
 
 
+@pytest.mark.slow
 def test_the_same_images_give_the_same_classifier_and_figures_wherever_they_lie(tmp_path: Path) -> None:
     vectors, labels = made_vectors()
     digests = [f"{row * 7919 % len(labels):064x}" for row in range(len(labels))]

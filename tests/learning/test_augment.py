@@ -83,6 +83,7 @@ def children() -> set[int]:
     return {int(pid) for file in files for pid in file.read_text().split()}
 
 
+@pytest.mark.slow
 def test_views_do_not_depend_on_batches_and_survive_damaged_images_and_dead_workers(tmp_path: Path) -> None:
     paths = write_images(tmp_path, 3)
     paths[4].write_bytes(b"no image")

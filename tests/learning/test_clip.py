@@ -117,6 +117,7 @@ def test_batch_norms_count_a_batch_once() -> None:
     assert net[0].running_mean.min() > 0.3  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_learns_images_by_heart(tmp_path: Path, shards: list[str]) -> None:
     start = tiny_start()
     told: list[ClipTold] = []
@@ -153,6 +154,7 @@ def test_scale_stays_below_100_and_replay_has_a_projection_of_its_own(tmp_path: 
     assert without is not None and without.history[0]["loss"] != trained.history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_what_is_damaged_or_missing_is_counted(tmp_path: Path) -> None:
     broken = write_shards(tmp_path / "broken", 32, 2, damaged=True)
     recipe = ClipRecipe(batch_size=10, accumulate=1, epochs=1, warmup=0, texts=("sci", "scientific_name"))
@@ -165,6 +167,7 @@ def test_what_is_damaged_or_missing_is_counted(tmp_path: Path) -> None:
     assert trained.report.replaced["scientific_name", "taxon"] == 10 * drawn.count("scientific_name")
 
 
+@pytest.mark.slow
 def test_batches_that_are_closed_or_lost_do_not_hang(shards: list[str]) -> None:
     card = tiny_start().card
     with ClipBatches(shards, card, ClipTokenizer(16), 4, lambda _: ["sci"], ALONE, workers=2) as batches:
@@ -178,6 +181,7 @@ def test_batches_that_are_closed_or_lost_do_not_hang(shards: list[str]) -> None:
                 pass
 
 
+@pytest.mark.slow
 def test_validation_sees_each_sample_once(shards: list[str]) -> None:
     card = tiny_start().card
     with ClipBatches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
 import torch
 
 import birder
@@ -20,6 +21,7 @@ IMAGES, SIZE = 24, 48
 ALONE = Parallel(0, 1, 1, torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_each_image_finds_its_text_and_each_text_its_image(tmp_path: Path, photos: Path) -> None:
     with (photos / "photos.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["label"]: row for row in csv.DictReader(file)}  # an image of each label

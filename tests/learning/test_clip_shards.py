@@ -107,6 +107,7 @@ def test_a_truncated_shard_gives_what_is_whole(tmp_path: Path, cut: int) -> None
     assert found == [f"{n:04d}" for n in range(len(found))] and len(whole) <= len(found) <= len(whole) + 1
 
 
+@pytest.mark.slow
 @QUICK
 @given(
     before=st.integers(0, 60), shuffle=st.sampled_from([0, 1, 3, 50]), resample=st.booleans(), stream=st.integers(0, 6)

@@ -29,6 +29,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(Path(write_shards(tmp_path_factory.mktemp("shards"), 16, 2, damaged=True)[0]).parent / "*.tar")
 
 
+@pytest.mark.slow
 def test_command_writes_a_model_that_everything_loads(tmp_path: Path, shards: str) -> None:
     labelled = collection(tmp_path, each=3)
     asked = ["train-clip", "--shards", shards, "--to", str(tmp_path / "run"), "--init", str(TINY), "--val", shards]

@@ -117,6 +117,7 @@ class Stopped(Exception):
     """A run is stopped."""
 
 
+@pytest.mark.slow
 @example(stops=[15], lost=True)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stops=st.lists(st.integers(0, 16), min_size=1, max_size=3), lost=st.booleans())

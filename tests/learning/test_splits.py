@@ -177,6 +177,7 @@ def test_columns_that_cannot_group_are_refused(tmp_path: Path) -> None:
     assert columns_for_groups(collection, ["site"]) == ["id", "uri", "sha256", "taken_at", "deployment", "site"]
 
 
+@pytest.mark.slow
 def test_many_rows_are_compared_through_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, _ = clusters(12, 25, size=16, spread=0.6)
     vectors = np.concatenate([vectors, vectors[:30] * 2])  # the same directions, other contents
@@ -211,6 +212,7 @@ labelled = st.integers(2, 60).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(labelled)
 @settings(max_examples=200, deadline=None)
 def test_folds_hold_whole_groups_and_every_judged_class_has_two(case: tuple[list[int], list[int], int, int]) -> None:

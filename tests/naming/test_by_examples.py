@@ -81,6 +81,7 @@ def test_examples_that_come_in_any_blocks_name_the_same(seed: int, method: Metho
     assert found.scores.tobytes() == at_once.scores.tobytes()
 
 
+@pytest.mark.slow
 def test_examples_of_simpleshot_need_no_memory_and_those_of_neighbours_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = [f"class {row % 7}" for row in range(100_000)]
     centres = np.random.default_rng(0).normal(size=(7, 64))

@@ -145,6 +145,7 @@ def test_registered_weights_bring_their_text_encoder(home: Path, tree: Path, tmp
     assert fresh["score"] == pytest.approx(stored["score"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_ranks_subset_and_bins(home: Path, tree: Path, tmp_path: Path) -> None:
     photo = home / "photos" / "cats" / "1.png"
     species = name(photo, "--model", CLIP, "--labels", tree, "-k", "48")
@@ -370,6 +371,7 @@ def test_naming_a_collection_runs_only_the_projection(home: Path) -> None:
     assert batch.num_rows == 8
 
 
+@pytest.mark.slow
 def test_imported_embeddings_are_named_and_searched_by_the_model_the_user_names(
     home: Path, tree: Path, tmp_path: Path
 ) -> None:

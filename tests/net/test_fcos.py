@@ -94,6 +94,7 @@ def test_boxes_are_decoded_from_what_training_asks_for() -> None:
     assert giou_loss(*apart) == pytest.approx(1 + 2 / 4)  # nothing shared, and half of the hull is empty
 
 
+@pytest.mark.slow
 def test_a_detector_learns_boxes_by_heart() -> None:
     net = small(network="vit_b16", pyramid="simple")
     net.backbone.requires_grad_(False)

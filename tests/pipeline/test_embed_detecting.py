@@ -99,6 +99,7 @@ def test_rows_are_those_of_a_file_of_boxes_and_no_image_is_gone(detector: Path, 
     assert (todo.pending, todo.done, todo.failed_before) == ([], 10, 1)
 
 
+@pytest.mark.slow
 def test_noted_images_are_failures_that_are_no_failures(detector: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     draw_greys(photos, 10)
@@ -118,6 +119,7 @@ def test_noted_images_are_failures_that_are_no_failures(detector: Path, tmp_path
     assert len(plan(collection_in(plain), find_images([photos])).pending) == 10
 
 
+@pytest.mark.slow
 def test_changed_images_lose_their_former_boxes_and_copies_are_not_embedded_again(
     detector: Path, tmp_path: Path
 ) -> None:
@@ -184,6 +186,7 @@ def whole(detector: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(lost=st.sets(st.integers(0, 15), min_size=1))
 def test_whatever_rows_a_killed_run_had_not_written_the_next_one_writes_them_alone(
@@ -238,6 +241,7 @@ def test_members_of_shards_and_frames_of_videos(detector: Path, tmp_path: Path) 
     assert len(whole.pending) == 8 - sum(not boxes for boxes in animals.values())
 
 
+@pytest.mark.slow
 def test_detector_runs_in_many_threads_at_once() -> None:
     detector = Detector(resolve_detector().path)
     with Image.open(Path(__file__).parents[1] / "data" / "chelsea.png") as opened:
@@ -250,6 +254,7 @@ def test_detector_runs_in_many_threads_at_once() -> None:
         assert list(pool.map(detector.find, images * 2)) == alone * 2
 
 
+@pytest.mark.slow
 def test_facade_detects_and_remembers_by_what(detector: Path, model: str, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     draw_greys(photos, 5)
@@ -274,6 +279,7 @@ def test_facade_detects_and_remembers_by_what(detector: Path, model: str, tmp_pa
     assert copied and Storage.open(tmp_path / "copy").detection == Storage.open(to).detection is not None
 
 
+@pytest.mark.slow
 def test_images_of_a_collection(detector: Path, model: str, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     draw_greys(photos, 5)
@@ -288,13 +294,20 @@ def test_images_of_a_collection(detector: Path, model: str, tmp_path: Path) -> N
     assert table["confidence"].to_pylist() == [None, 0.9, None, 0.9, 0.9]
     assert table.select(["label", "label_source"]).equals(labels)
     assert collection.detect(**options).updated == 0
-    report = birder.embed(photos, tmp_path / "d.birder", model, crops=tmp_path / "boxes.json", progress=None)[1]
-    assert (report.embedded, len(report.failed)) == (2 + 3, 1)
+    options |= {"crops": tmp_path / "boxes.json"}
+    del options["model"]
+    kept, report = birder.embed(photos, tmp_path / "d.birder", model, **options)
+    assert (report.embedded, len(report.failed)) == (2 + 3 + 2, 1)
+    rows = kept.to_arrow().to_pylist()
+    whole = [(row["category"], row["confidence"]) for row in rows if row["box_x"] is None]
+    assert sorted(whole, key=str) == [("empty", None), ("person", 0.9)]
+    left_out = birder.embed(photos, tmp_path / "f.birder", model, empty="note", **options)[1]
+    assert (left_out.embedded, len(left_out.failed)) == (2 + 3, 1)
     own = tmp_path / "own.csv"
     own.write_text("file_name,category\n000.png,night\n", "utf-8")
     other, _ = birder.embed(photos, tmp_path / "e.birder", model, table=own, progress=None)
     with pytest.raises(ConfigError, match="it has night"):
-        other.detect(**options)
+        other.detect(model=detector, progress=None)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import pickle
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from birder.formats.sources import find_sources
 from birder.pipeline.embed import plan
 from birder.pipeline.moved import Moved, find_moved, refuse_moved
 from birder.sources import path_to_uri
+from tests.cli.running import shared_session
 from tests.pipeline.relocating import draw, embed, rows
 
 
@@ -92,8 +92,7 @@ def test_a_moved_shard_is_recognised(tmp_path: Path) -> None:
 
 
 def birder(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "birder", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return shared_session().run(*arguments, code=None)
 
 
 @pytest.mark.slow

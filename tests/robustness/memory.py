@@ -9,14 +9,20 @@ from pathlib import Path
 
 def tree_memory(root: int | None = None) -> int:
     """Bytes of a process (this one by default) and its descendants; pages that they share are counted once."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    tree = {root or os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
-        tree |= more
+    assert Path("/proc/thread-self/children").exists(), "this kernel does not list a process's children"
+    tree = [root or os.getpid()]
+    for pid in tree:
+        tree += _children(pid)
     return sum(_memory(pid) for pid in tree)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def _memory(pid: int) -> int:

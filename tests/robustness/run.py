@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import re
 import subprocess
@@ -13,15 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from birder.collection.storage import Storage
-from tests.cli.running import Session
-
-
-@functools.cache
-def _session() -> Session:
-    """An interpreter for commands that need no process of their own."""
-    session = Session(cwd=Path.cwd())
-    atexit.register(session.close)
-    return session
+from tests.cli.running import shared_session
 
 
 def birder(*arguments: str | Path, code: int = 0, prefix: Sequence[str] = (), **options: object) -> str:
@@ -35,7 +25,7 @@ def birder(*arguments: str | Path, code: int = 0, prefix: Sequence[str] = (), **
         said: str = done.stderr.decode()
         assert done.returncode == code, said
     else:
-        said = _session().run(*arguments, code=code).stderr
+        said = shared_session().run(*arguments, code=code).stderr
     assert "Traceback" not in said
     assert not re.search(r"\w+Warning\b", said)
     assert len(said) < 10_000, said[:20_000]
@@ -53,7 +43,7 @@ def rows_of(collection: Path) -> dict[str, dict[str, object]]:
 def failures_of(collection: Path) -> dict[str, str]:
     """The reasons by the file's path, from the table; `birder failures` must list the same."""
     failures = Storage.open(collection).failures()
-    listed = json.loads(_session().run("failures", collection, "--format", "json").stdout)
+    listed = json.loads(shared_session().run("failures", collection, "--format", "json").stdout)
     assert sorted(row["reason"] for row in listed) == sorted(failure["reason"] for failure in failures)
     return {_path(failure["uri"]): failure["reason"] for failure in failures}
 

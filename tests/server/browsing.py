@@ -34,11 +34,12 @@ HOSTILE = "<img src=x onerror=document.title='owned'>"
 
 
 @contextlib.contextmanager
-def serving(collection: Path, *options: str) -> Iterator[str]:
-    """A server of its own process; gives its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def serving(collection: Path, *options: str, port: int = 0) -> Iterator[str]:
+    """A server of its own process, by default on a free port; gives its address."""
+    if not port:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     command = [sys.executable, "-m", "birder", "serve", str(collection), "--port", str(port), *options]
     process = subprocess.Popen(command)
     address = f"http://127.0.0.1:{port}"

@@ -6,13 +6,13 @@ browsing.py is imported when a fixture runs: the other tests need no playwright.
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.cli.running import shared_session
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 
@@ -35,18 +35,17 @@ def birds_and_flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def embedded(birds_and_flowers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Their collection: 46 or so rows, labelled birds and flowers by their folders."""
     collection = tmp_path_factory.mktemp("embedded") / "demo.birder"
-    command = [sys.executable, "-m", "birder", "embed", str(birds_and_flowers), "--in", str(collection)]
-    done = subprocess.run([*command, "--model", "efficientnet_lite0_in1k"], capture_output=True, text=True)
-    assert "failed 1" in done.stderr + done.stdout, done.stderr
+    command = ("embed", birds_and_flowers, "--in", collection, "--model", "efficientnet_lite0_in1k")
+    assert "failed 1" in shared_session().run(*command, code=1).stderr
     return collection
 
 
 @pytest.fixture(scope="module")
 def address(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server on a copy of that collection, which the tests of a file may change."""
-    from tests.server.browsing import serving
+    from tests.server.live import address_of
 
-    with serving(shutil.copytree(embedded, tmp_path_factory.mktemp("served") / "demo.birder")) as where:
+    with address_of(shutil.copytree(embedded, tmp_path_factory.mktemp("served") / "demo.birder")) as where:
         yield where
 
 
@@ -72,7 +71,8 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 @pytest.fixture
 def few(tmp_path: Path) -> Iterator[str]:
     """A server on 40 rows."""
-    from tests.server.browsing import collection_of_crops, serving
+    from tests.server.browsing import collection_of_crops
+    from tests.server.live import address_of
 
-    with serving(collection_of_crops(tmp_path, 40)) as where:
+    with address_of(collection_of_crops(tmp_path, 40)) as where:
         yield where

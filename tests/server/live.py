@@ -32,6 +32,13 @@ def serving(path: Path, **options: Any) -> Iterator[httpx.Client]:
 
 
 @contextlib.contextmanager
+def address_of(path: Path, **options: Any) -> Iterator[str]:
+    """The address of the page of such a server."""
+    with serving(path, **options) as client:
+        yield str(client.base_url).removesuffix("/api/v1/")
+
+
+@contextlib.contextmanager
 def running(server: uvicorn.Server, listening: socket.socket) -> Iterator[None]:
     """A server in a thread, for as long as it is needed."""
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from birder.server.routes.columns import count_values
 from birder.taxonomy import RANKS
-from tests.factory import KINDS, collection_of_images
+from tests.factory import KINDS, collection_of_columns, collection_of_images
 from tests.server.live import serving
 
 
@@ -129,3 +131,22 @@ def test_answers_are_compressed_where_that_makes_them_shorter(client: httpx.Clie
     tag = client.get(f"{page}/page/main.js").headers["etag"]
     again = client.get(f"{page}/page/main.js", headers={"If-None-Match": tag})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_times_are_counted_and_filtered_by_hour_and_month(tmp_path: Path) -> None:
+    moments = [datetime(2024, 5, 1, 23, 59), datetime(2025, 5, 2, 0, 0), datetime(2024, 12, 31, 23, 0), None]
+    rows = {f"file:///{n}.jpg": {"seen": moment} for n, moment in enumerate(moments)}
+    collection_of_columns(tmp_path / "c.birder", rows, {"seen": pa.timestamp("us")})
+    with serving(tmp_path / "c.birder") as client:
+
+        def counted(part: str, **how: str) -> dict[int, int]:
+            answer = client.get("columns/seen/values", params={"part": part, **how}).raise_for_status().json()
+            return {each["value"]: each["count"] for each in answer["values"]}
+
+        assert counted("hour") == {23: 2, 0: 1}
+        assert counted("month") == {5: 2, 12: 1}
+        assert counted("hour", where="date_part('month', `seen`) IN (5)") == {23: 1, 0: 1}
+        for part, values in (("hour", "22, 23"), ("month", "5")):
+            where = f"date_part('{part}', `seen`) IN ({values})"
+            assert client.get("ids", params={"where": where}).json()["total"] == 2
+        assert client.get("columns/uri/values", params={"part": "hour"}).status_code == 400

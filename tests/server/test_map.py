@@ -40,6 +40,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             "stage": "",
             "points": 0,
             "missing": 40,
+            "laid_out": None,
             "can_compute": True,
             "why": None,
         }

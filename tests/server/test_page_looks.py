@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.browsing import audit, collection_of_crops, expect, in_browser, opened, serving, tile, tiles, total
+from tests.server.browsing import audit, collection_of_crops, expect, in_browser, opened, tile, tiles, total
+from tests.server.live import address_of
 
 pytestmark = in_browser
 
@@ -80,7 +81,7 @@ def test_a_failed_request_is_reported_and_retried(browser: Any, address: str) ->
 
 def test_a_token_in_the_address_opens_the_page_for_good(browser: Any, tmp_path: Path) -> None:
     token = "a-long-secret-of-ours"
-    with serving(collection_of_crops(tmp_path, 6), "--token", token) as where:
+    with address_of(collection_of_crops(tmp_path, 6), token=token) as where:
         for page in opened(browser, where, expected="401 .Unauthorized"):
             assert page.locator(".tile").count() == 0
             page.goto(f"{where}/?token={token}")
@@ -91,7 +92,7 @@ def test_a_token_in_the_address_opens_the_page_for_good(browser: Any, tmp_path: 
 
 
 def test_an_empty_collection_says_how_to_fill_it(browser: Any, tmp_path: Path) -> None:
-    with serving(collection_of_crops(tmp_path, 0)) as where:
+    with address_of(collection_of_crops(tmp_path, 0)) as where:
         for page in opened(browser, where, expected="400 .Bad Request"):  # label help is refused without labels
             expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
             expect(page.locator("#view-gallery code")).to_contain_text("birder embed IMAGES --in ")
@@ -103,7 +104,7 @@ def test_an_empty_collection_says_how_to_fill_it(browser: Any, tmp_path: Path) -
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server on 100,000 rows."""
-    with serving(collection_of_crops(tmp_path_factory.mktemp("many"), 100_000)) as where:
+    with address_of(collection_of_crops(tmp_path_factory.mktemp("many"), 100_000)) as where:
         yield where
 
 
@@ -213,7 +214,7 @@ def test_the_page_recommends_tidying_when_it_is_worthwhile(browser: Any, tmp_pat
     collection = collection_of_crops(tmp_path, 6)
     with (collection / "images.lance" / "data" / "left.lance").open("wb") as former:
         former.truncate(900_000_000)  # as large as many former versions; it takes no room
-    with serving(collection) as where:
+    with address_of(collection) as where:
         for page in opened(browser, where):
             banner = page.locator("#tidying")
             expect(banner).to_contain_text("former versions of them take 900.0 MB")
@@ -225,7 +226,7 @@ def test_the_page_recommends_tidying_when_it_is_worthwhile(browser: Any, tmp_pat
             assert total(page) == 6
             expect(banner).to_be_hidden()
     (collection / "images.lance" / "data" / "left.lance").unlink()
-    with serving(collection) as where:
+    with address_of(collection) as where:
         for page in opened(browser, where):
             assert total(page) == 6
             expect(page.locator("#tidying")).to_be_hidden()

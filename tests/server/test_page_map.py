@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,14 @@ def test_map_is_computed_coloured_lassoed_and_opens_images(page: Any) -> None:
     expect(page.locator(".selected-count")).to_have_text(f"{everything} selected")
     page.get_by_role("button", name="Clear the selection (Esc)").click()
     page.get_by_role("button", name="Move", exact=True).click()
-    page.locator("label.choice", has_text="flowers").first.locator("input").check()
-    expect(page.locator("#view-map .count")).to_have_text(re.compile(f" of {everything} points in colour"))
+    flowers = page.locator(".legend-entry", has_text="flowers")
+    number = int(flowers.locator(".number").inner_text())
+    flowers.press("Enter")
+    expect(page.locator("#view-map .count")).to_have_text(f"{number} of {everything} points in colour")
+    expect(flowers).to_have_attribute("aria-pressed", "true")
+    expect(flowers).to_be_focused()
+    expect(page.locator(".legend-entry", has_text="birds").locator(".number")).to_have_text("0")
+    expect(page.locator("#chips .chip")).to_contain_text("flowers")
     # Somewhere on the map there is a point: hovering shows it, a click opens it.
     for x in range(5, 96, 3):
         for y in range(5, 96, 3):
@@ -55,6 +62,10 @@ def test_map_is_computed_coloured_lassoed_and_opens_images(page: Any) -> None:
     page.mouse.down()
     page.mouse.up()
     expect(page.locator(".photo table.row")).to_contain_text(name)
+    expect(page.locator(".photo .position")).to_have_text(re.compile(f"^1 of {number}"))
+    page.keyboard.press("ArrowRight")  # to the nearest on the map
+    expect(page.locator(".photo .position")).to_have_text(re.compile(f"^2 of {number}"))
+    expect(page.locator(".photo table.row")).to_contain_text("flowers")
 
 
 def test_rows_that_are_newer_than_the_map_are_reported(browser: Any, few: str, tmp_path: Path) -> None:
@@ -71,3 +82,11 @@ def test_rows_that_are_newer_than_the_map_are_reported(browser: Any, few: str, t
         page.get_by_role("button", name="Compute it again").click()
         expect(page.locator("#view-map .count")).to_have_text("43 images", timeout=120_000)
         expect(page.locator("#view-map .banner")).to_be_hidden()
+        collection = Storage.open(tmp_path / "crops.birder")
+        stored = collection.side_table("map")
+        assert stored is not None
+        made = json.loads(stored.schema.metadata[b"birder"]) | {"laid_out": 40}  # as of more than 200,000 images
+        collection.write_side_table("map", stored.replace_schema_metadata({b"birder": json.dumps(made).encode()}))
+        page.reload()
+        sampled = "43 images, 40 of them laid out, and the others placed by these"
+        expect(page.locator("#view-map .count")).to_have_text(sampled)

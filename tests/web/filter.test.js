@@ -37,6 +37,21 @@ test("ranges of numbers and times have one bound or two", () => {
   assert.equal(sqlOf({ column: "t", type: "number", to: 0 }), "`t` <= 0");
 });
 
+test("up to a time takes in all of the minute or second that it names", () => {
+  const minute = { column: "t", from: "2026-01-05T06:59", to: "2026-01-05T06:59" };
+  assert.equal(
+    sqlOf({ ...minute, type: "time" }),
+    "`t` >= timestamp '2026-01-05 06:59:00' AND `t` < timestamp '2026-01-05 07:00:00'",
+  );
+  assert.equal(
+    sqlOf({ column: "t", type: "time", to: "2026-12-31T23:59:59" }),
+    "`t` < timestamp '2027-01-01 00:00:00'",
+  );
+  assert.equal(sqlOf({ column: "t", type: "time", to: "2026-12-31" }), "`t` <= timestamp '2026-12-31'");
+  assert.equal(describe({ ...minute, type: "time" }), "2026-01-05 06:59");
+  assert.equal(describe({ column: "t", type: "time", to: "2026-01-05T06:59:42" }), "up to 2026-01-05 06:59:42");
+});
+
 test("a number's bound never becomes SQL of its own", () => {
   assert.equal(sqlOf({ column: "t", type: "number", from: "0 OR 1=1" }), "`t` >= NaN");
   assert.equal(sqlOf({ column: "t", type: "time", from: "x' OR 1=1 --" }), "`t` >= timestamp 'x'' OR 1=1 --'");
@@ -58,4 +73,19 @@ test("chips describe filters in words", () => {
   assert.equal(describe({ column: "t", type: "number", from: 1, to: 2 }), "1 to 2");
   assert.equal(describe({ column: "t", type: "time", from: "2026-01-05T00:00:00" }), "from 2026-01-05");
   assert.equal(describe({ column: "t", type: "time", to: "2026-01-05T13:30:00" }), "up to 2026-01-05 13:30");
+});
+
+test("hours and months are filters of their own, beside one of the times themselves", () => {
+  /** @type {import("../../birder/web/types.js").Filter[]} */
+  const filters = [
+    { column: "taken at", type: "time", part: "hour", values: [23, 0] },
+    { column: "taken at", type: "time", from: "2024-05-01T00:00:00" },
+    { column: "taken at", type: "time", part: "month", values: [5] },
+  ];
+  assert.equal(sqlOf(filters[0]), "date_part('hour', `taken at`) IN (23, 0)");
+  assert.equal(
+    where(filters, "taken at by hour"),
+    "(`taken at` >= timestamp '2024-05-01 00:00:00') AND (date_part('month', `taken at`) IN (5))",
+  );
+  assert.deepEqual(filters.map(describe), ["23 h, 00 h", "from 2024-05-01", "May"]);
 });

@@ -21,13 +21,14 @@ test("keys mean what the list of keys says", () => {
   assert.equal(actionOf(pressed("/"), PLAIN), "search");
   assert.equal(actionOf(pressed("?", { shiftKey: true }), PLAIN), "keys");
   assert.equal(actionOf(pressed("l"), PLAIN), "label");
-  assert.equal(actionOf(pressed("3"), PLAIN), "view 2");
+  assert.equal(actionOf(pressed("v"), PLAIN), "view 1");
+  assert.equal(actionOf(pressed("V", { shiftKey: true }), PLAIN), "view -1");
   assert.equal(actionOf(pressed("z", { ctrlKey: true }), PLAIN), "undo");
   assert.equal(actionOf(pressed("z", { metaKey: true }), PLAIN), "undo");
 });
 
 test("keys without a meaning are left to the browser", () => {
-  for (const key of ["6", "0", "x", "Tab", "Enter", "z"]) assert.equal(actionOf(pressed(key), PLAIN), undefined);
+  for (const key of ["1", "0", "x", "a", "Tab", "Enter", "z"]) assert.equal(actionOf(pressed(key), PLAIN), undefined);
   assert.equal(actionOf(pressed("l", { ctrlKey: true }), PLAIN), undefined); // the browser's address
   assert.equal(actionOf(pressed("1", { altKey: true }), PLAIN), undefined);
   assert.equal(actionOf(pressed("Z", { ctrlKey: true, shiftKey: true }), PLAIN), undefined); // redo
@@ -38,6 +39,12 @@ test("Escape clears a selection, and arrows go to the gallery where nothing has 
   assert.equal(actionOf(pressed("Escape"), { ...PLAIN, selected: true }), "clear");
   assert.equal(actionOf(pressed("ArrowDown"), PLAIN), undefined);
   assert.equal(actionOf(pressed("ArrowDown"), { ...PLAIN, onGallery: true }), "gallery");
+});
+
+test("decisions are about what is selected", () => {
+  for (const key of ["a", "x", "u", "b", "1", "9"])
+    assert.equal(actionOf(pressed(key), { ...PLAIN, selected: true }), "decide");
+  assert.equal(actionOf(pressed("a", { ctrlKey: true }), { ...PLAIN, selected: true }), undefined);
 });
 
 test("under a dialog only undoing works", () => {

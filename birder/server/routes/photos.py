@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
 from birder.errors import ImageError
 from birder.server.responses import Ids, PhotoDetails, Photos, plain
+from birder.server.review import with_predictions
 from birder.server.site import (
     IDS_AS_BYTES,
     PROBLEMS,
@@ -17,7 +18,6 @@ from birder.server.site import (
     Order,
     Site,
     Where,
-    listed,
     listed_ids,
     row_of,
 )
@@ -28,6 +28,7 @@ from birder.sources.row_videos import video_of
 router = APIRouter(tags=["images"], responses=PROBLEMS)
 
 _LARGEST = 2048
+_LARGEST_JPEG = 65_535  # pixels that the format has room for
 _IMMUTABLE = "private, max-age=31536000, immutable"
 _JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}, "description": "A JPEG"},
@@ -58,7 +59,7 @@ def _row(site: CurrentSite, id: str) -> _Row:
 RowOfImage = Annotated[_Row, Depends(_row)]
 
 
-@router.get("/photos", response_model=Photos)
+@router.get("/photos", response_model=Photos, response_model_exclude_unset=True)
 def photos(
     site: CurrentSite,
     where: Where = None,
@@ -73,7 +74,7 @@ def photos(
         "total": len(found),
         "offset": offset,
         "version": snapshot.version,
-        "photos": listed(snapshot, found[offset : offset + limit]),
+        "photos": with_predictions(snapshot, found[offset : offset + limit]),
     }
 
 
@@ -125,23 +126,29 @@ async def thumbnail(
 
 
 @router.get("/photos/{id}/image", response_class=Response, responses=_JPEG)
-async def image(site: CurrentSite, request: Request, id: str, row: RowOfImage) -> Response:
-    """The image, encoded again as a JPEG of at most 2048 pixels a side; of a box, what the box shows."""
+async def image(
+    site: CurrentSite,
+    request: Request,
+    id: str,
+    row: RowOfImage,
+    full: Annotated[bool, Query(description="All pixels of the file")] = False,
+) -> Response:
+    """The image, encoded again as a JPEG of at most 2048 pixels a side or in full; of a box, what the box shows."""
     if row.place is None:
         raise _no_image(row.uri)
     stamp = stamp_of_place(row.place)
-    tag = f"{id} {stamp}"
+    tag = f"{id} {stamp} {'full' if full else ''}"
     if stamp is not None and _tag(tag) == request.headers.get("if-none-match"):
         return _jpeg(request, b"", tag, kept_for_good=False)
     try:
-        data = await site.images.run(_image, site, row.place)
+        data = await site.images.run(_image, site, row.place, _LARGEST_JPEG if full else _LARGEST)
     except ImageError as error:
         raise HTTPException(404, f"The image cannot be shown: {error}.") from None
     return _jpeg(request, data, tag, kept_for_good=False)
 
 
-def _image(site: Site, place: Place) -> bytes:
-    return to_jpeg(shrunk(site.row_images.read(place), place.fragment, _LARGEST), quality=90)
+def _image(site: Site, place: Place, side: int) -> bytes:
+    return to_jpeg(shrunk(site.row_images.read(place), place.fragment, side), quality=90)
 
 
 def _jpeg(request: Request, data: bytes, tag: str, *, kept_for_good: bool) -> Response:
