@@ -13,16 +13,14 @@ import pyarrow as pa
 
 from birder.taxonomy import COMMON_NAME, RANKS, species_name
 
-_SAME = {
-    "decimalLatitude": ("latitude", pa.types.is_floating, pa.types.is_integer),
-    "decimalLongitude": ("longitude", pa.types.is_floating, pa.types.is_integer),
-    "eventDate": ("taken_at", pa.types.is_timestamp),
-    "vernacularName": (COMMON_NAME, pa.types.is_string),
+DARWIN_CORE = {
+    "decimalLatitude": "latitude",
+    "decimalLongitude": "longitude",
+    "eventDate": "taken_at",
+    "vernacularName": COMMON_NAME,
 }
-DARWIN_CORE = {theirs: ours for theirs, (ours, *_) in _SAME.items()}
 """Darwin Core's terms that are columns of ours."""
 NAME = "scientificName"
-Array = pa.Array | pa.ChunkedArray
 _BEFORE_AUTHORS = "(?:van|von|de|den|der|du|da|di|le|la|ex|et|in|y) "
 _NAME = re.compile(
     r"(?P<genus>[A-Z][a-zà-ÿ-]+)(?: \([A-Z][a-zà-ÿ-]+\))?"  # and a subgenus
@@ -32,16 +30,24 @@ _NAME = re.compile(
 )
 
 
-def with_birders_names(columns: Mapping[str, Array]) -> dict[str, Array]:
-    """Columns with Birder's own names for Darwin Core's, where theirs hold what Birder's do.
+def with_birders_names(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrow's columns with Birder's own names for Darwin Core's, where theirs hold what Birder's do.
 
     A column of Birder's name that is there already counts. So a date with a time zone or an interval stays `eventDate`.
     """
     found = dict(columns)
-    for theirs, (ours, *fits) in _SAME.items():
-        if theirs in found and ours not in found and any(fit(found[theirs].type) for fit in fits):
+    for theirs, ours in DARWIN_CORE.items():
+        if theirs in found and ours not in found and _fits(found[theirs].type, ours):
             found[ours] = found.pop(theirs)
     return found
+
+
+def _fits(type_: pa.DataType, ours: str) -> bool:
+    if ours == "taken_at":
+        return bool(pa.types.is_timestamp(type_))
+    if ours == COMMON_NAME:
+        return bool(pa.types.is_string(type_))
+    return bool(pa.types.is_floating(type_) or pa.types.is_integer(type_))
 
 
 def with_ranks(columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,4 +106,4 @@ def _taxon(name: str, row: Mapping[str, str]) -> tuple[dict[str, str], bool]:
 
 
 def _values(column: Any) -> list[Any]:
-    return column if isinstance(column, list) else column.to_pylist()  # type: ignore[no-any-return]
+    return column if isinstance(column, list) else list(column.to_pylist())

@@ -84,7 +84,9 @@ def test_a_path_that_is_shown_finds_its_row(rows: RowReader) -> None:
 
 
 def test_patterns_see_characters_and_not_their_encoding(rows: RowReader) -> None:
-    ask = lambda where: [readable_path(uri) for uri in matching(rows, where)]  # noqa: E731
+    def ask(where: str) -> list[str]:
+        return [readable_path(uri) for uri in matching(rows, where)]
+
     assert ask("path LIKE '%öwl%'") == ["/fotos/öwl.jpg", "s3://bucket/100%25/öwl.jpg"]
     assert ask("path ILIKE '%ÖWL%'") == ["/fotos/Öwl 100%.jpg", "/fotos/öwl.jpg", "s3://bucket/100%25/öwl.jpg"]
     assert ask("path LIKE '%C3%'") == ["/a/C3.jpg", "https://host/K%C3%B6ln.jpg?a=1"]  # a URL is as it is

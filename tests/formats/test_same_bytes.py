@@ -6,7 +6,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -14,7 +14,7 @@ from PIL import Image
 
 from birder.collection.labels import give_label
 from birder.collection.storage import Storage
-from birder.formats.boxes import DetectorFacts, write_boxes
+from birder.formats.boxes import BoxFormat, DetectorFacts, write_boxes
 from birder.formats.export import export
 from birder.formats.table import FOLDER, FORMATS, export_formats
 from birder.inference.detector import Detection, ImageDetections
@@ -66,7 +66,7 @@ def test_every_format_gives_the_same_bytes_again(collection: Storage, tmp_path: 
         for name in export_formats():
             for ending in FORMATS[name].endings:
                 to = photos if name == "xmp" else tmp_path / round_ / f"{name}{ending}"
-                export(collection, to, format=name, **options.get(name, {}))
+                export(collection, to, **{"format": name, **options.get(name, {})})
                 made[name + ending] = written(to)
                 if ending != FOLDER:
                     assert list(made[name + ending]) == ["."]
@@ -91,9 +91,9 @@ def test_every_format_gives_the_same_bytes_again(collection: Storage, tmp_path: 
 def test_boxes_are_written_as_the_same_bytes_again(tmp_path: Path) -> None:
     found = [ImageDetections("a.jpg", (Detection("animal", 0.9, 0.1, 0.1, 0.5, 0.5),), None, 40, 30)]
     facts = DetectorFacts("net", "00", (640, 640), 0.1)
-    for form in ("megadetector", "coco"):
+    for form in get_args(BoxFormat):
         write_boxes(tmp_path / f"{form}-1.json", found, facts, form, force=False)
     time.sleep(1.1)
-    for form in ("megadetector", "coco"):
+    for form in get_args(BoxFormat):
         write_boxes(tmp_path / f"{form}-2.json", found, facts, form, force=False)
         assert (tmp_path / f"{form}-1.json").read_bytes() == (tmp_path / f"{form}-2.json").read_bytes()
