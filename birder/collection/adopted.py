@@ -125,10 +125,10 @@ def adopted(collection: Storage, encoder: Encoder) -> tuple[Encoder, tuple[str, 
 def _as_they_did(collection: Storage, encoder: Encoder) -> tuple[Encoder, EmbeddedAgain | None]:
     """The model with images prepared in the way that agrees with the stored embeddings, else in the first way."""
     found = embedded_again(collection, encoder)
-    if found is None or found.agrees or (other := prepared_whole(encoder)) is None:
+    if found is None or found.alike == found.images or (other := prepared_whole(encoder)) is None:
         return encoder, found
     again = embedded_again(collection, other)
-    return (other, again) if again is not None and again.agrees else (encoder, found)
+    return (other, again) if again is not None and again.alike > found.alike else (encoder, found)
 
 
 def _at_hand(collection: Storage) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
