@@ -9,7 +9,7 @@ from birder.errors import MissingExtraError
 EXTRAS: dict[str, tuple[str, ...]] = {
     "serve": ("fastapi", "python_multipart", "uvicorn"),
     "map": ("matplotlib", "umap"),
-    "learn": ("cleanlab", "mapie"),
+    "learn": ("mapie",),
     "heic": ("pillow_heif",),
     "remote": ("aiohttp",),
     "quantize": ("nncf",),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import sys
 import tempfile
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +13,30 @@ import numpy.typing as npt
 Float = TypeVar("Float", np.float32, np.float64)
 
 
-_IN_MEMORY = 2**28  # numbers, 1 GB
+_IN_MEMORY = 2**30  # bytes
 
 
-def room(rows: int, width: int) -> npt.NDArray[np.float32]:
-    """An array (rows, width) to be filled; above 1 GB in a temporary file without a name, which goes with the array."""
-    if rows * width <= _IN_MEMORY:
-        return np.empty((rows, width), np.float32)
+def room(rows: int, width: int, dtype: type[Float] = np.float32, *, most: int | None = None) -> npt.NDArray[Float]:
+    """An array (rows, width) to be filled; if it is large, in a temporary file without a name, which goes with it.
+
+    Parameters
+    ----------
+    rows, width, dtype
+        Of the array.
+    most
+        The bytes above which it is in a file; default: 1 GB.
+    """
+    if rows * width * np.dtype(dtype).itemsize <= (_IN_MEMORY if most is None else most):
+        return np.empty((rows, width), dtype)
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=(rows, width))
+        return np.memmap(file, dtype, "w+", shape=(rows, width))
+
+
+def let_go(array: npt.NDArray[Any]) -> None:
+    """Give back the memory of what was read or written of an array of `room`, or of a mapped file; its values stay."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and sys.platform != "win32":
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def unit(vectors: npt.NDArray[Float], out: npt.NDArray[Float] | None = None) -> npt.NDArray[Float]:

@@ -47,13 +47,14 @@ class Committed:
         self._before: Table | None = None
         self._held = False
         self._changes = 0  # times that the version of the rows may have changed
-        self._known: tuple[int, Table, int, pa.Schema] | None = None  # at which change, of what; version, and schema
+        # at which change, of what; version, schema and columns
+        self._known: tuple[int, Table, int, pa.Schema, dict[str, pa.DataType]] | None = None
         self.labelled = False
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
         """Names and Arrow types of the columns."""
-        return {column.name: column.type for column in self.schema}
+        return dict(self._version_and_schema(self._table)[2])
 
     @property
     def schema(self) -> pa.Schema:
@@ -65,12 +66,14 @@ class Committed:
         """The number of the version of the rows, as of the last `see_latest`."""
         return self._version_and_schema(self._images)[0]
 
-    def _version_and_schema(self, table: Table) -> tuple[int, pa.Schema]:
-        """Of the rows; LanceDB is not asked twice (0.1 ms each), unless this object is writing."""
+    def _version_and_schema(self, table: Table) -> tuple[int, pa.Schema, dict[str, pa.DataType]]:
+        """Of the rows, and the columns; LanceDB is not asked twice (0.1 ms each), unless this object is writing."""
         known, changes = self._known, self._changes
         if known is None or known[0] != changes or known[1] is not table or self._held:
-            known = self._known = changes, table, int(table.version), table.schema
-        return known[2], known[3]
+            schema = table.schema
+            columns = {column.name: column.type for column in schema}
+            known = self._known = changes, table, int(table.version), schema, columns
+        return known[2:]
 
     def newest_version(self) -> int:
         """The number of the newest version of the rows on the disk; what this object reads stays as it is."""

@@ -46,7 +46,12 @@ _BREADTH = 128
 _COMPARED, _COMPARED_FOR_EACH = 40, 4
 _READ_AT_ONCE = 20_000
 """Rows that the files lack and that a search reads from the table; with more, LanceDB compares all."""
-_BLOCK = 4_096  # fits into a core's cache
+_BLOCK = 4_096  # rows copied at once; they fit into a core's cache
+_SCANNED = 1 << 16  # rows between which Ctrl-C is looked at
+_MANY = 0.05
+"""The share of the rows from which they are compared in the mapped file: skipping the others costs less than copies."""
+_FORGOTTEN_AFTER = 50
+"""Searches by the graph after which the pages that they mapped are given back: 40 candidates map 2.5 MB."""
 _LARGE = 50_000  # rows from which two threads compare
 _PLACES_OF_FILTERS = 4_000_000  # of the last filters, 8 bytes each
 MARGIN = 16
@@ -66,6 +71,7 @@ class Rows:
         # faiss takes the selector of its last bytes from memory that must stay
         self._live_bits = np.packbits(addresses != GONE, bitorder="little")
         self._order = np.argsort(addresses, kind="stable")
+        self._asked = 0  # searches by the graph since `forget`
         self._filters: dict[str, Places] = {}
         self._lock = threading.Lock()
 
@@ -122,13 +128,12 @@ class Rows:
         breadth = int(max(_BREADTH, wanted) / share)
         bits = None if self._all else self._live_bits
         if chosen is not None:
-            inside = np.zeros(len(self.addresses), bool)
-            inside[chosen] = True
-            bits = np.packbits(inside, bitorder="little")
+            bits = self._bits(chosen)
         selector = {} if bits is None else {"sel": faiss.IDSelectorBitmap(bits)}
         parameters = faiss.SearchParametersHNSW(efSearch=breadth, **selector)
         asked = ((vector - files.mean) @ files.axes)[None]
         found = files.graph.search(asked, wanted, params=parameters)[1][0]
+        self._forget_at_times()
         found = found[found >= 0]
         rows = self.live if chosen is None else chosen
         later = rows[np.searchsorted(rows, files.graphed) :]
@@ -141,6 +146,13 @@ class Rows:
         order = np.argsort(-scores, kind="stable")[:k]
         return candidates[order], scores[order]
 
+    def _forget_at_times(self) -> None:
+        """Keep what candidates map of the vectors small: each brings 16 pages of the system's cache with it."""
+        self._asked += 1  # searches of other threads that are not counted do no harm
+        if self._asked >= _FORGOTTEN_AFTER:
+            self._asked = 0
+            self.files.forget()
+
     def _at(self, places: Places) -> Half:
         count = len(self.files.vectors)
         if not len(self._more) or not len(places) or places[-1] < count:  # they ascend
@@ -149,43 +161,84 @@ class Rows:
         return np.concatenate([self.files.vectors[first], self._more[places[len(first) :] - count]])
 
     def _compare(self, vector: Single, k: int, chosen: Places | None) -> tuple[Places, Single]:
-        """The nearest of some places, which ascend, or of all: each is compared."""
+        """The nearest of some places, which ascend, or of all: each is compared.
+
+        Many of them are compared where they are, in the mapped file; few are copied out of it, a block at a time.
+        """
         count = len(self.addresses) if chosen is None else len(chosen)
-        starts = range(0, count, _BLOCK)
+        mapped = len(self.files.vectors)
+        in_place = chosen is None or count > _MANY * len(self.addresses)
+        bits = self._bits(chosen) if in_place and chosen is not None else None
+        wanted = np.arange(mapped, len(self.addresses)) if in_place or chosen is None else chosen
+        parts: list[range | Places] = []
+        if in_place:
+            parts += [range(start, min(start + _SCANNED, mapped)) for start in range(0, mapped, _SCANNED)]
+        parts += [wanted[start : start + _BLOCK] for start in range(0, len(wanted), _BLOCK)]
 
-        def work(own: range) -> list[tuple[Places, Single]]:
-            import faiss
-
-            faiss.omp_set_num_threads(1)  # of this thread: see `birder.faiss_threads`
-            scanner: Any = faiss.IndexScalarQuantizer(
-                len(vector), faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-            )
-            found = []
-            for start in own:
-                end = min(count, start + _BLOCK)
-                block = self._range(start, end) if chosen is None else self._at(chosen[start:end])
-                scanner.reset()
-                scanner.add_sa_codes(np.ascontiguousarray(block).view(np.uint8))
-                scores, at = scanner.search(vector[None], min(k, end - start))
-                at, scores = at[0][at[0] >= 0] + start, scores[0][at[0] >= 0]
-                found.append((at if chosen is None else chosen[at], scores))
-            return found
+        def work(own: list[range | Places]) -> tuple[Places, Single]:
+            with _Best(vector, k, bits) as best:
+                for part in own:
+                    if isinstance(part, range):
+                        best.compare(self.files.vectors[part.start : part.stop], np.arange(part.start, part.stop))
+                    else:
+                        best.compare(self._at(part), part)
+            return best.places, best.scores
 
         threads = 2 if count > _LARGE and (os.cpu_count() or 1) > 1 else 1
-        with ThreadPoolExecutor(threads) as pool:
-            parts = [part for some in pool.map(work, (starts[n::threads] for n in range(threads))) for part in some]
-        if not parts:
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        places = np.concatenate([part[0] for part in parts])
-        scores = np.concatenate([part[1] for part in parts])
+        if threads == 1:
+            found = [work(parts)]
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                found = list(pool.map(work, (parts[n::threads] for n in range(threads))))
+        if in_place:
+            self.files.forget()
+        places = np.concatenate([each for each, _ in found])
+        scores = np.concatenate([each for _, each in found])[places >= 0]
+        places = places[places >= 0]
         order = np.lexsort((places, -scores))[:k]
         return places[order], scores[order]
 
-    def _range(self, start: int, end: int) -> Half:
-        count = len(self.files.vectors)
-        if end <= count:
-            return self.files.vectors[start:end]
-        return np.concatenate([self.files.vectors[start:end], self._more[max(0, start - count) : end - count]])
+    def _bits(self, chosen: Places) -> npt.NDArray[np.uint8]:
+        """A bit for each place: whether it is chosen."""
+        inside = np.zeros(len(self.addresses), bool)
+        inside[chosen] = True
+        return np.packbits(inside, bitorder="little")
+
+
+class _Best:
+    """The k best of the vectors that were compared so far; -1 where there are fewer.
+
+    faiss compares them where they are in memory, with the interpreter's lock released.
+    """
+
+    def __init__(self, vector: Single, k: int, bits: npt.NDArray[np.uint8] | None) -> None:
+        import faiss
+
+        self.places = np.full(k, -1, np.int64)
+        self.scores = np.full(k, -np.inf, np.float32)
+        self._quantizer: Any = faiss.ScalarQuantizer(len(vector), faiss.ScalarQuantizer.QT_fp16)
+        self._bits = bits  # faiss does not copy them
+        self._selector = None if bits is None else faiss.IDSelectorBitmap(bits)
+        self._scanner = self._quantizer.select_InvertedListScanner(
+            faiss.METRIC_INNER_PRODUCT, None, False, self._selector, False
+        )
+        self._scanner.set_query(faiss.swig_ptr(vector))
+        self._scanner.set_list(0, 0.0)
+
+    def __enter__(self) -> _Best:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Free what faiss has handed over; as Python's own, it damages faiss's classes (faiss-cpu 1.15)."""
+        self._scanner.__swig_destroy__(self._scanner)
+
+    def compare(self, vectors: Half, places: Places) -> None:
+        """Compare vectors (N, D), whose rows lie side by side; they are at these places (N,)."""
+        import faiss
+
+        codes = vectors.view(np.uint8)
+        pointers = map(faiss.swig_ptr, (codes, np.ascontiguousarray(places), self.scores, self.places))
+        self._scanner.scan_codes(len(vectors), *pointers, len(self.places))
 
 
 class Nearest:

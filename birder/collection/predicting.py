@@ -377,6 +377,7 @@ def collect_features(
     batch_size: int,
     to: str | Path | None,
     force: bool,
+    where: str | Filter | None = None,
 ) -> ImageFeatures:
     """Image features of a collection's rows, or of image files without one; written to a file if one is given."""
     unreadable: list[tuple[str, str]] = []
@@ -386,12 +387,16 @@ def collect_features(
         files = [os.fspath(image) for image in images]
         batches = image_features(files, clip, lambda path, error: unreadable.append((path, str(error))), batch_size)
     else:
-        batches = stored_features(collection, clip)
+        batches = stored_features(collection, clip, where=as_filter(where, collection.columns))
     for keys, block in batches:
         names += map(image_name, keys)
         blocks.append(block)
     if not blocks:
-        raise CollectionError("There are no features: no image could be read.")
+        if collection is not None:
+            which = "" if where is None else " that match the filter"
+            raise CollectionError(f"There are no features: {collection.path} has no rows{which}.")
+        path, reason = unreadable[0]
+        raise ImageError(f"There are no features: no image could be read; {readable(path)}: {reason}.")
     features = np.concatenate(blocks)
     written = "" if to is None else write_features(Path(to), names, features, clip.name, force=force)
     notes = () if collection is None else imported_note(collection)

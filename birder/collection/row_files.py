@@ -1,8 +1,9 @@
 """Copies of the columns that a search shows, in Arrow files beside the table, from which ten rows are read at once.
 
-Each file has the rows of some fragments, by their address, and says in its metadata what held each column of each of
-them (`birder.collection.manifest.column_files`). A column is read from here only as long as the table names the same;
-another one, such as a label that was given since, LanceDB reads. Deleted rows stay in a file; nobody asks for them.
+Each file has columns of the rows of some fragments, by their address, and says in its metadata what held each column of
+each of them (`birder.collection.manifest.column_files`). A column is read from here only as long as the table names the
+same; another one LanceDB reads, until a file has it again. So a label that is written into the rows costs a file of the
+columns that it changed, not one of all. Deleted rows stay in a file; nobody asks for them.
 """
 
 from __future__ import annotations
@@ -95,24 +96,24 @@ class RowFiles:
 
 
 class FittingRows:
-    """The columns in the files that a version of the table has too."""
+    """The columns in the files that a version of the table has too.
+
+    Attributes
+    ----------
+    complete
+        Whether every column but the vectors can be read from the files.
+    """
 
     def __init__(self, files: Sequence[_File], held: Held) -> None:
         self._files = files
-        self._file_of = {fragment: n for n, file in enumerate(files) for fragment in file.held}
+        self._file_of = _serving(files, held)
         self._stale: dict[str, set[int]] = {}
         for fragment, columns in held.items():
-            n = self._file_of.get(fragment)
-            own = files[n].held[fragment] if n is not None else {}
-            for name, text in columns.items():
-                if own.get(name) != text:
+            for name in columns:
+                if fragment not in self._file_of.get(name, {}):
                     self._stale.setdefault(name, set()).add(fragment)
         self._known = {name for columns in held.values() for name in columns}
-
-    @property
-    def complete(self) -> bool:
-        """Whether every column but the vectors can be read from the files."""
-        return not set(self._stale) - set(VECTORS)
+        self.complete = not set(self._stale) - set(VECTORS)
 
     def take(self, addresses: Addresses, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
         """Read rows.
@@ -128,14 +129,34 @@ class FittingRows:
         -------
         The columns that the files have for all these rows, in the order of `addresses`; and those that they have not.
         """
-        fragments = (addresses >> np.uint64(32)).astype(np.int64)
-        wanted = set(np.unique(fragments).tolist())
+        fragments = (addresses >> np.uint64(32)).astype(np.int64).tolist()
+        wanted = set(fragments)
         here = [name for name in columns if name in self._known and not wanted & self._stale.get(name, set())]
         if not here or not len(addresses):
             return pa.table({}), list(columns)
-        file_of = np.array([self._file_of[fragment] for fragment in fragments.tolist()])
-        parts = [self._files[n].take(addresses[file_of == n], here) for n in np.unique(file_of)]
-        return in_order(pa.concat_tables(parts), addresses).select(here), [c for c in columns if c not in here]
+        together: dict[tuple[int, ...], list[str]] = {}  # columns by the files that have them
+        for name in here:
+            of = self._file_of[name]
+            together.setdefault(tuple(of[fragment] for fragment in fragments), []).append(name)
+        found: dict[str, pa.ChunkedArray] = {}
+        for files, names in together.items():
+            file_of = np.array(files)
+            parts = [self._files[n].take(addresses[file_of == n], names) for n in sorted(set(files))]
+            rows = in_order(pa.concat_tables(parts), addresses)
+            found |= {name: rows[name] for name in names}
+        return pa.table({name: found[name] for name in here}), [c for c in columns if c not in here]
+
+
+def _serving(files: Sequence[_File], held: Held) -> dict[str, dict[int, int]]:
+    """Column -> fragment -> the number of the file that has it as the table does; of several, the last."""
+    found: dict[str, dict[int, int]] = {}
+    for n, file in enumerate(files):
+        for fragment, own in file.held.items():
+            now = held.get(fragment, {})
+            for name, text in own.items():
+                if now.get(name) == text:
+                    found.setdefault(name, {})[fragment] = n
+    return found
 
 
 def in_order(rows: pa.Table, addresses: Addresses) -> pa.Table:
@@ -148,7 +169,7 @@ def in_order(rows: pa.Table, addresses: Addresses) -> pa.Table:
 
 
 def write_row_files(folder: Path, former: RowFiles | None, images: Table, held: Held, living: Addresses) -> list[str]:
-    """Write what the files lack of a version of the table into another one.
+    """Write what the files lack of a version of the table into others: new rows, and columns that were written anew.
 
     Memory: two batches of `_ROWS_IN_A_BATCH` rows.
 
@@ -167,38 +188,60 @@ def write_row_files(folder: Path, former: RowFiles | None, images: Table, held: 
 
     Returns
     -------
-    The names of the files to keep: those that fit, and the new one.
+    The names of the files to keep: those that have something that still fits, and the new ones.
     """
     names = [
         field.name for field in images.schema if field.name not in VECTORS and not pa.types.is_dictionary(field.type)
     ]
-    rows_of = dict(zip(*np.unique((living >> np.uint64(32)).astype(np.int64), return_counts=True), strict=True))
-    kept = []
-    for file in former.files if former is not None else ():
-        fits = all(
-            all(file.held[fragment].get(name) == held[fragment][name] for name in names)
-            for fragment in file.held
-            if fragment in held
-        )
-        there = sum(int(rows_of.get(fragment, 0)) for fragment in file.held)
-        if fits and there * _WASTE >= len(file.addresses):
-            kept.append(file)
-    if len(kept) >= _FILES:
-        kept = []
-    covered = {fragment for file in kept for fragment in file.held}
-    new = {
-        fragment: {name: of[name] for name in names if name in of}
-        for fragment, of in held.items()
-        if fragment not in covered
-    }
-    missing = living[np.isin((living >> np.uint64(32)).astype(np.int64), np.array(sorted(new), np.int64))]
+    fragment_of = (living >> np.uint64(32)).astype(np.int64)
+    rows_of = dict(zip(*np.unique(fragment_of, return_counts=True), strict=True))
+    files = list(former.files) if former is not None else []
+    kept = [file for file in files if _worth(file, rows_of)]
+    serving = _serving(kept, held)
+    kept = [file for n, file in enumerate(kept) if any(n in of.values() for of in serving.values())]
+    lacks = _lacks(kept, held, names)
+    if len(kept) + len(lacks) > _FILES:
+        kept, lacks = [], _lacks([], held, names)
     result = [file.name for file in kept]
-    if not len(missing):
-        return result
+    for columns, fragments in lacks.items():
+        missing = living[np.isin(fragment_of, np.array(fragments, np.int64))]
+        if len(missing):
+            result.append(_write(folder, images, held, missing, fragments, columns))
+    return result
+
+
+def _worth(file: _File, rows_of: Mapping[int, int]) -> bool:
+    """Whether so many of a file's rows are still there that it is not written anew."""
+    there = sum(int(rows_of.get(fragment, 0)) for fragment in file.held)
+    return there * _WASTE >= len(file.addresses)
+
+
+def _lacks(files: Sequence[_File], held: Held, names: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
+    """Columns -> the fragments of which no file has them: those that have nothing, and those that have a part."""
+    serving = _serving(files, held)
+    missing = {
+        fragment: [name for name in names if name in of and fragment not in serving.get(name, {})]
+        for fragment, of in held.items()
+    }
+    new = [fragment for fragment, of in held.items() if len(missing[fragment]) == sum(name in of for name in names)]
+    partly = [fragment for fragment in held if missing[fragment] and fragment not in set(new)]
+    found: dict[tuple[str, ...], list[int]] = {}
+    for fragments in (new, partly):
+        lacking = {name for fragment in fragments for name in missing[fragment]}
+        if lacking:
+            found.setdefault(tuple(name for name in names if name in lacking), []).extend(fragments)
+    return found
+
+
+def _write(
+    folder: Path, images: Table, held: Held, rows: Addresses, fragments: Sequence[int], columns: Sequence[str]
+) -> str:
+    """A file of columns of some rows; its name."""
     name = f"rows-{secrets.token_hex(4)}.arrow"
-    batches = _joined(rows_at(images, missing, names))
+    batches = _joined(rows_at(images, rows, columns))
     first = next(batches)
-    about = {_ABOUT: json.dumps({str(fragment): of for fragment, of in new.items()}).encode()}
+    told = {str(fragment): {name: held[fragment][name] for name in columns} for fragment in fragments}
+    about = {_ABOUT: json.dumps(told).encode()}
     schema = first.schema.remove_metadata().with_metadata(about)
     with (
         replacing(folder / name, durable=True) as draft,
@@ -208,7 +251,7 @@ def write_row_files(folder: Path, former: RowFiles | None, images: Table, held: 
         writer.write_batch(first.replace_schema_metadata(about))
         for batch in batches:
             writer.write_batch(batch.replace_schema_metadata(about))
-    return [*result, name]
+    return name
 
 
 def rows_at(images: Table, addresses: Addresses, columns: Sequence[str]) -> Iterator[pa.Table]:

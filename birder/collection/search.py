@@ -336,12 +336,13 @@ def find_row(collection: Storage, key: str) -> dict[str, Any] | None:
     CollectionError
         Several files have that name.
     """
-    images = collection._images
 
     def rows(sql: str, limit: int) -> list[dict[str, Any]]:
+        def query(table: Any) -> Any:
+            return table.query().where(sql).limit(limit).select(["id", "uri", "embedding"])
+
         with filter_errors(None, collection.path):
-            query = images.search().where(sql).limit(limit).select(["id", "uri", "embedding"])
-            found: list[dict[str, Any]] = query.to_arrow().to_pylist()
+            found: list[dict[str, Any]] = collection._async_rows.run(collection.version, query).to_pylist()
         return found
 
     path_uri = "" if "\0" in key else path_to_uri(key)

@@ -57,6 +57,7 @@ from birder.collection.schema import (
     refuse_reserved,
 )
 from birder.collection.times import finish_shift
+from birder.collection.vector_files import refresh_columns
 from birder.collection.whole import make_whole, refuse_unfinished_backup
 from birder.errors import CollectionError
 from birder.files import at_home
@@ -430,6 +431,7 @@ class Storage(Committed):
         """Change columns of existing rows as `update` does, in several commits, of which one changes them."""
         with storing(self.path):
             change_columns(self._images, rows, _key(rows))
+            refresh_columns(self.path, self._images, int(self._images.version))
 
     @contextlib.contextmanager
     def _holding(self) -> Iterator[None]:

@@ -17,9 +17,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import mmap
 import secrets
+import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +33,7 @@ from birder.collection.manifest import Fragment, column_files
 from birder.collection.row_files import RowFiles, rows_at, write_row_files
 from birder.faiss_threads import apart
 from birder.files import flush, replacing
-from birder.vectors import unit
+from birder.vectors import let_go, unit
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -103,7 +105,9 @@ class VectorFiles:
         self.version, self.fragments = state.version, state.fragments
         self.graphed, self.trained_on = state.graphed, state.trained_on
         shape = (state.places, state.dimension)
-        self.vectors: Half = np.memmap(folder / state.vectors, np.float16, "r", shape=shape)
+        with (folder / state.vectors).open("rb") as file:
+            self._mapped = mmap.mmap(file.fileno(), 2 * state.places * state.dimension, access=mmap.ACCESS_READ)
+        self.vectors: Half = np.frombuffer(self._mapped, np.float16).reshape(shape)
         self.addresses: Addresses = np.load(folder / state.addresses)
         self.rows = RowFiles(folder, state.rows)
         self.graph: Any = None
@@ -114,6 +118,11 @@ class VectorFiles:
             with np.load(folder / state.axes) as fitted:
                 self.mean: Single = fitted["mean"]
                 self.axes: Single = fitted["axes"]
+
+    def forget(self) -> None:
+        """Give back the pages of the vectors that were read; they stay in the system's cache as long as it has room."""
+        if sys.platform != "win32":
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def stamp(collection: Path) -> tuple[int, int] | None:
@@ -128,16 +137,15 @@ def stamp(collection: Path) -> tuple[int, int] | None:
 def open_files(collection: Path, dimension: int) -> VectorFiles | None:
     """The files of a collection, given by its folder; None if there are none, or if they are damaged or cut short."""
     folder = collection / FOLDER
+    state = _state(folder)
+    if state is None or state.dimension != dimension:
+        return None
     try:
-        told = json.loads((folder / _STATE).read_bytes())
-        if told.pop("format") != _FORMAT or told["dimension"] != dimension:
-            return None
-        state = _State(**(told | {"fragments": [Fragment(**each) for each in told["fragments"]]}))
         # Reading behind the end of a mapped file ends the process.
         if any((folder / name).stat().st_size < size for name, size in state.sizes.items()):
             return None
         return VectorFiles(folder, state)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # faiss's is a RuntimeError
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError):  # faiss's is a RuntimeError
         return None
 
 
@@ -203,13 +211,63 @@ def write_files(
         sizes,
         fragments,
     )
+    _replace_state(folder, state)
+    return VectorFiles(folder, state)
+
+
+def refresh_columns(collection: Path, images: Table, version: int) -> None:
+    """Bring the columns in the files up to a version of the rows, as after labels; by the one process that may write.
+
+    Columns that were written anew are copied into a file of their own, in blocks of rows; embeddings are not looked at.
+    Without files, or where they are damaged, nothing is done: the next run makes them.
+
+    Parameters
+    ----------
+    collection
+        Its folder.
+    images
+        The table, at that version.
+    version
+        Its number.
+    """
+    folder = collection / FOLDER
+    state = _state(folder)
+    held = column_files(images_folder(collection) / "images.lance", version)
+    if state is None or held is None:
+        return
+    try:
+        if any((folder / name).stat().st_size < state.sizes[name] for name in state.rows):
+            return
+        former = RowFiles(folder, state.rows)
+    except (OSError, ValueError, KeyError):
+        return
+    if former.fitting(held).complete:
+        return
+    rows = write_row_files(folder, former, images, held, row_addresses(images))
+    sizes = {name: size for name, size in state.sizes.items() if name not in state.rows}
+    sizes |= {name: (folder / name).stat().st_size for name in rows}
+    _replace_state(folder, replace(state, rows=rows, sizes=sizes))
+
+
+def _state(folder: Path) -> _State | None:
+    """What `state.json` says; None if there is none, or none that this version of Birder understands."""
+    try:
+        told = json.loads((folder / _STATE).read_bytes())
+        if told.pop("format") != _FORMAT:
+            return None
+        return _State(**(told | {"fragments": [Fragment(**each) for each in told["fragments"]]}))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _replace_state(folder: Path, state: _State) -> None:
+    """Let other files be those of the collection, and remove the former ones."""
     with replacing(folder / _STATE, durable=True) as draft:
         draft.write_text(json.dumps({"format": _FORMAT} | asdict(state)))
     for other in folder.iterdir():
-        if other.name not in sizes and other.name != _STATE:
+        if other.name not in state.sizes and other.name != _STATE:
             with contextlib.suppress(OSError):  # on Windows, while another process has it open
                 other.unlink()
-    return VectorFiles(folder, state)
 
 
 def row_addresses(images: Table) -> Addresses:
@@ -307,6 +365,7 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
     else:
         sample = np.random.default_rng(0).permutation(places)[:_SAMPLE]
         known = vectors[np.sort(sample)].astype(np.float32)
+        let_go(vectors)
         mean, axes = _axes(known)
         graph = faiss.IndexHNSWSQ(axes.shape[1], faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS, faiss.METRIC_L2)
         graph.hnsw.efConstruction = _BREADTH
@@ -315,6 +374,7 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
         begin, trained_on = 0, places
     for start in range(begin, places, _ROWS_AT_ONCE):
         block = np.ascontiguousarray((vectors[start : start + _ROWS_AT_ONCE].astype(np.float32) - mean) @ axes)
+        let_go(vectors)
         apart(functools.partial(graph.add, block))
     token = secrets.token_hex(4)
     names = f"graph-{token}.faiss", f"axes-{token}.npz"

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from birder.vectors import let_go, room
+
 if TYPE_CHECKING:
     import torch
 
@@ -41,6 +43,9 @@ _CELLS_IN_DOUBLE = 2**30
 _MOST_STEPS = 500
 _HISTORY = 10
 _AT_ONCE = 4096
+_PRECISION = 1e-5  # of a temperature
+_LOGITS_IN_MEMORY = 2**28  # bytes
+_ROWS_IN_MEMORY = 2**29  # bytes, of all problems at once
 _CURVATURE = 0.01  # of the softmax near the minimum, as a share of that at 0; the fewest steps for C from 0.1 to 30
 
 
@@ -52,12 +57,17 @@ class Layer(NamedTuple):
 
     def logits(self, X: Floats) -> Floats:
         """`X @ weight.T + bias`, float32 (N, C)."""
-        weight, bias = self.weight.astype(np.float32).T, self.bias.astype(np.float32)
-        logits = np.empty((len(X), len(bias)), np.float32)
-        for rows in _blocks(len(X)):
-            np.matmul(X[rows], weight, out=logits[rows])
-        logits += bias
+        logits = np.empty((len(X), len(self.bias)), np.float32)
+        self.logits_into(logits, X, np.arange(len(X)))
         return logits
+
+    def logits_into(self, logits: Floats, X: Floats, rows: Codes) -> None:
+        """The same of some rows, into those of `logits` (N, C)."""
+        weight, bias = self.weight.astype(np.float32).T, self.bias.astype(np.float32)
+        for block in _blocks(len(rows)):
+            logits[rows[block]] = X[rows[block]] @ weight + bias
+            let_go(X)
+            let_go(logits)
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,8 @@ class Chosen:
         How many rows the strength was chosen on: all, or a part drawn alike from each class and fold where N x D x C is
         above 2^33.
     out_of_fold_logits
-        float32 (N, C), of each row by the fit without its fold; 0 for rows that are in no fold.
+        float32 (N, C), of each row by the fit without its fold; 0 for rows that are in no fold. Large ones are in a
+        temporary file (`birder.vectors.room`).
     start
         One of these fits, where the fit to all rows may begin.
     """
@@ -92,25 +103,31 @@ class Chosen:
 class _Problem:
     """Rows to fit, standardised and turned to their principal axes once for any number of strengths.
 
-    Holds one copy of the rows, and some 100 MB at once while it fits.
+    Holds one copy of the rows, in a temporary file if it takes more than `most` bytes, and some 100 MB at once while it
+    fits.
     """
 
-    def __init__(self, X: Floats, y: Codes, rows: npt.NDArray[np.int64], classes: int, *, double: bool) -> None:
+    def __init__(
+        self, X: Floats, y: Codes, rows: npt.NDArray[np.int64], classes: int, *, double: bool, most: int | None = None
+    ) -> None:
         import torch
 
-        kind = np.float64 if double else np.float32
-        turned = np.empty((len(rows), X.shape[1]), kind)
+        kind: type[np.float64 | np.float32] = np.float64 if double else np.float32
+        self._room = turned = room(len(rows), X.shape[1], kind, most=_ROWS_IN_MEMORY if most is None else most)
         self.mean, self.scale = standardisation(X, rows)
         moments = np.zeros((X.shape[1],) * 2)
         for block in _blocks(len(rows)):
             part = (X[rows[block]] - self.mean) / self.scale
             turned[block] = part
             moments += part.T @ part
+            let_go(X)
+            let_go(turned)
         variances, self._axes = np.linalg.eigh(moments / len(rows))
         self._variances = np.maximum(variances, 0)
         axes = self._axes.astype(kind)
         for block in _blocks(len(rows)):
             turned[block] = turned[block] @ axes
+            let_go(turned)
         self._rows = torch.from_numpy(turned)
         self._y = torch.from_numpy(y[rows])
         shares = np.maximum(np.bincount(y[rows], minlength=classes), 0.5) / len(rows)
@@ -158,6 +175,7 @@ class _Problem:
         shares = torch.addmm(layer[-1], rows, layer[:-1]).softmax(dim=1)
         shares.mul_(1 - shares)
         found = torch.cat([rows.square().T @ shares, shares.sum(dim=0, keepdim=True)])
+        let_go(self._room)
         measured: Doubles = found.double().numpy() * (len(self._y) / len(rows))
         return np.maximum(measured, 1e-12)
 
@@ -177,6 +195,7 @@ class _Problem:
             residuals[torch.arange(len(y)), y] -= 1
             gradient[:-1].addmm_(rows.T, residuals)
             gradient[-1] += residuals.sum(dim=0)
+            let_go(self._room)
         return loss, gradient
 
     def _layer(self, turned: Doubles) -> Layer:
@@ -198,9 +217,11 @@ def standardisation(X: Floats, rows: npt.NDArray[np.int64] | None = None) -> tup
     mean, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     for block in _blocks(len(rows)):
         mean += X[rows[block]].sum(axis=0, dtype=np.float64)
+        let_go(X)
     mean /= len(rows)
     for block in _blocks(len(rows)):
         squares += np.square(X[rows[block]] - mean).sum(axis=0)
+        let_go(X)
     deviations = np.sqrt(squares / len(rows))
     constant = deviations <= 1e-7 * np.maximum(np.abs(mean), 1e-30)
     return mean, np.where(constant, 1.0, deviations)
@@ -303,10 +324,13 @@ def choose(
     told = progress or (lambda share: None)
     some = _rows_to_choose_on(y, folds, len(X) * X.shape[1] * classes, seed)
     problems, held_out = [], []
-    for fold in range(int(folds.max()) + 1):
-        problems.append(_Problem(X, y, some[apart[some] != fold], classes, double=False))
+    count = int(folds.max()) + 1
+    for fold in range(count):
+        learned = some[apart[some] != fold]
+        problems.append(_Problem(X, y, learned, classes, double=False, most=_ROWS_IN_MEMORY // count))
         held_out.append(some[folds[some] == fold])
-    judged = np.concatenate(held_out)
+    judged = np.sort(np.concatenate(held_out))
+    out_of_fold = room(len(X), classes, most=_LOGITS_IN_MEMORY)
     losses: dict[float, float] = {}
     fitted: dict[int, list[Layer]] = {}
 
@@ -320,8 +344,9 @@ def choose(
                 for fold, problem in enumerate(problems)
             ]
             pairs = zip(fitted[place], held_out, strict=True)
-            logits = np.concatenate([layer.logits(X[rows]) for layer, rows in pairs])
-            losses[strength] = log_loss(logits, y[judged], temperature(logits, y[judged]))
+            for layer, rows in pairs:
+                layer.logits_into(out_of_fold, X, rows)
+            losses[strength] = log_loss(out_of_fold, y, temperature(out_of_fold, y, judged), judged)
             best = min(fitted, key=lambda kept: losses[STRENGTHS[kept]])
             for kept in set(fitted) - {best, place, _FIRST}:
                 del fitted[kept]
@@ -340,7 +365,9 @@ def choose(
     strength, starts = STRENGTHS[best], fitted[best]
     fitted.clear()
     everything = len(some) == len(X)
-    out_of_fold = np.zeros((len(X), classes), np.float32)
+    for block in _blocks(len(X)):
+        out_of_fold[block] = 0
+        let_go(out_of_fold)
     for fold, start in enumerate(starts):
         rows = np.flatnonzero(folds == fold)
         problem = problems[fold]
@@ -350,13 +377,15 @@ def choose(
             start = problem.fit(strength * len(learned) / len(problem), tolerance=LOOSE, start=start)
             problem = _Problem(X, y, learned, classes, double=False)
         layer = problem.fit(strength, tolerance=JUDGED, start=start)
-        out_of_fold[rows] = layer.logits(X[rows])
+        layer.logits_into(out_of_fold, X, rows)
         told(0.6 + 0.4 * (fold + 1) / len(starts))
     return Chosen(strength, dict(sorted(losses.items())), len(some), out_of_fold, layer)
 
 
-def temperature(logits: Floats, y: Codes) -> float:
+def temperature(logits: Floats, y: Codes, rows: Codes | None = None, *, start: float = 1.0) -> float:
     """The one number that logits are divided by for the lowest log loss (Guo et al., arXiv 1706.04599).
+
+    The loss is convex in its inverse, which Newton's method finds in a few passes; between exp(-3) and exp(3).
 
     Parameters
     ----------
@@ -364,26 +393,63 @@ def temperature(logits: Floats, y: Codes) -> float:
         float32 (N, C), of rows that the fit has not seen.
     y
         int64 (N,).
+    rows
+        Only these rows; default: all.
+    start
+        What it may be near to.
     """
-    from scipy.optimize import minimize_scalar
+    lowest, highest = float(np.exp(-3)), float(np.exp(3))
+    low, high, factor = lowest, highest, 1 / start
+    for _ in range(_MOST_STEPS):
+        slope, curvature = _slope(logits, y, factor, rows)
+        low, high = (low, factor) if slope > 0 else (factor, high)
+        new = factor - slope / curvature if curvature > 0 else factor
+        new = min(max(new, lowest), highest)
+        if not low <= new <= high:
+            new = (low * high) ** 0.5
+        done = abs(new - factor) <= _PRECISION * factor
+        factor = new
+        if done:
+            break
+    return 1 / factor
 
-    def loss(log: float) -> float:
-        return log_loss(logits, y, float(np.exp(log)))
 
-    found = minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+def _slope(logits: Floats, y: Codes, factor: float, rows: Codes | None) -> tuple[float, float]:
+    """First and second derivative of the sum of log losses by the number that logits are multiplied by."""
+    import torch
+
+    first = second = 0.0
+    for part, own in _parts(logits, y, rows):
+        shares = (part * factor).softmax(dim=1)
+        means = (shares * part).sum(dim=1)
+        squares = shares.mul_(part).mul_(part).sum(dim=1)
+        first += float((means - part.gather(1, own[:, None])[:, 0]).sum(dtype=torch.float64))
+        second += float((squares - means.square()).sum(dtype=torch.float64))
+    return first, second
 
 
-def log_loss(logits: Floats, y: Codes, temperature: float = 1.0) -> float:
-    """Mean log loss of logits (N, C), divided by a temperature, in natural units; summed in float64."""
+def log_loss(logits: Floats, y: Codes, temperature: float = 1.0, rows: Codes | None = None) -> float:
+    """Mean log loss of logits (N, C), divided by a temperature, in natural units; summed in float64.
+
+    `rows` may say of which rows.
+    """
     import torch
 
     total = 0.0
-    for rows in _blocks(len(y)):
-        part = torch.from_numpy(logits[rows]) / temperature
-        losses = torch.nn.functional.cross_entropy(part, torch.from_numpy(y[rows]), reduction="none")
+    for part, own in _parts(logits, y, rows):
+        losses = torch.nn.functional.cross_entropy(part / temperature, own, reduction="none")
         total += float(losses.double().sum())
-    return total / max(len(y), 1)
+    return total / max(len(y) if rows is None else len(rows), 1)
+
+
+def _parts(logits: Floats, y: Codes, rows: Codes | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits and classes of the rows, a block at a time."""
+    import torch
+
+    for block in _blocks(len(y) if rows is None else len(rows)):
+        some = block if rows is None else rows[block]
+        yield torch.from_numpy(np.asarray(logits[some])), torch.from_numpy(y[some])
+        let_go(logits)
 
 
 def _rows_to_choose_on(y: Codes, folds: Codes, cells: int, seed: int) -> npt.NDArray[np.int64]:

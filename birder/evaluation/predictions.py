@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from birder.errors import ConfigError
+from birder.evaluation.held_out import Probabilities
 from birder.taxonomy import ranks_in
 
 TOP = 5
@@ -65,17 +66,17 @@ Taxa = Mapping[str, Mapping[str, str]]
 
 
 def predictions_table(
-    ids: Sequence[str],
-    uris: Sequence[str],
-    groups: Sequence[str | None] | None,
+    ids: Sequence[str] | pa.ChunkedArray,
+    uris: Sequence[str] | pa.ChunkedArray,
+    groups: Sequence[str | None] | pa.Array | None,
     folds: NDArray[np.integer] | Sequence[int] | None,
     true: Sequence[str],
-    probabilities: NDArray[np.floating],
+    probabilities: NDArray[np.floating] | Probabilities,
     classes: Sequence[str],
     *,
-    uncalibrated: NDArray[np.floating] | None = None,
+    uncalibrated: NDArray[np.floating] | Probabilities | None = None,
     unknown_scores: NDArray[np.floating] | None = None,
-    sets: Sequence[Sequence[str]] | None = None,
+    sets: Sequence[Sequence[str]] | pa.ChunkedArray | None = None,
     taxa: Taxa | None = None,
     extra: pa.Table | None = None,
 ) -> pa.Table:
@@ -84,13 +85,13 @@ def predictions_table(
     Parameters
     ----------
     ids, uris
-        Of the N images.
+        Of the N images, as lists or Arrow arrays.
     groups, folds
         Group of each image, and the fold in which it was held out; None where there are none.
     true
         The N labels; they may be names that are not among the classes.
     probabilities
-        float (N, C): rows sum to 1. Equal ones are ordered as their classes are.
+        float (N, C): rows sum to 1. Equal ones are ordered as their classes are. Read in blocks of rows.
     classes
         C names, each once.
     uncalibrated
@@ -170,7 +171,7 @@ def predictions_table(
             ),
         ),
         "unknown_score": unknown_scores,
-        "set": None if sets is None else [list(one) for one in sets],
+        "set": sets if sets is None or isinstance(sets, pa.ChunkedArray) else [list(one) for one in sets],
     }
     return _assemble(len(truth), columns, taxa, extra)
 
@@ -217,7 +218,7 @@ def _assemble(count: int, columns: Mapping[str, object], taxa: Taxa | None, extr
     arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
     for field in SCHEMA:
         values = columns[field.name]
-        array = pa.nulls(count, field.type) if values is None else pa.array(values, field.type)
+        array = _array(values, count, field.type)
         if len(array) != count:
             raise ConfigError(f"Expected {count} values of {field.name}, one for each label; got {len(array)}.")
         arrays[field.name] = array
@@ -239,6 +240,12 @@ def _assemble(count: int, columns: Mapping[str, object], taxa: Taxa | None, extr
     for name in extra.column_names:
         table = table.append_column(extra.schema.field(name), extra[name])
     return table
+
+
+def _array(values: object, count: int, type_: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    if values is None:
+        return pa.nulls(count, type_)
+    return values.cast(type_) if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, type_)
 
 
 def _blocks(rows: int, width: int) -> Iterator[slice]:

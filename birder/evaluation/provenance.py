@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from birder.version import __version__
 
-_PACKAGES = ("cleanlab", "lancedb", "mapie", "numpy", "openvino", "pillow", "pyarrow", "scikit-learn", "scipy", "torch")
+_PACKAGES = ("lancedb", "mapie", "numpy", "openvino", "pillow", "pyarrow", "scikit-learn", "scipy", "torch")
 
 
 def versions() -> dict[str, str]:

@@ -19,12 +19,13 @@ from birder.collection.filter import Filter
 from birder.collection.storage import Storage
 from birder.errors import ConfigError
 from birder.evaluation.evaluate import evaluate_predictions
+from birder.evaluation.held_out import Probabilities, blocks_of
 from birder.evaluation.linear_fit import Chosen, Layer, choose, fit, temperature
 from birder.evaluation.predictions import predictions_table
 from birder.evaluation.provenance import versions
 from birder.evaluation.unknown_table import scores_of, unknown_table
 from birder.extras import need
-from birder.inference.classifier import Classifier, prediction_sets, softmax
+from birder.inference.classifier import Classifier, prediction_sets
 from birder.learning import conformal, ranks
 from birder.learning.doubtful import Doubtful, doubtful_labels
 from birder.learning.rows import LabelledRows, labelled_rows
@@ -111,9 +112,9 @@ class _HeldOut:
     """
 
     rows: Codes  # their positions among the labelled rows
-    uncalibrated: Floats  # (J, C)
-    probabilities: Floats  # (J, C)
-    sets: list[tuple[str, ...]]
+    uncalibrated: Probabilities  # (J, C)
+    probabilities: Probabilities  # (J, C)
+    sets: pa.ChunkedArray  # lists of names
 
 
 def adapt(
@@ -199,8 +200,9 @@ def adapt(
         seed=seed,
         progress=lambda share: told("choosing the strength", share),
     )
-    held_out = _held_out(rows, parts, chosen)
-    judged = held_out.rows
+    judged = np.flatnonzero(parts.of >= 0)
+    divisor = temperature(chosen.out_of_fold_logits, rows.codes, judged)
+    held_out = _held_out(rows, parts, judged, chosen, divisor)
     told("learning the unknown", 0.0)
     novelty = (
         None
@@ -208,7 +210,6 @@ def adapt(
         else learn_unknown(rows.embeddings, rows.codes, parts.of, apart, kept=unknown, seed=seed)
     )
     told("fitting", 0.0)
-    divisor = temperature(chosen.out_of_fold_logits[judged], rows.codes[judged])
     layer = fit(rows.embeddings, rows.codes, chosen.strength, classes=len(rows.classes), start=chosen.start)
     told("measuring", 0.0)
     table = _table(rows, groups, parts, held_out, novelty, known, group_by)
@@ -306,29 +307,35 @@ def _cast(layer: Layer, divisor: float) -> tuple[Floats, Floats]:
     return (layer.weight / divisor).astype(np.float32), (layer.bias / divisor).astype(np.float32)
 
 
-def _held_out(rows: LabelledRows, parts: Folds, chosen: Chosen) -> _HeldOut:
-    judged = np.flatnonzero(parts.of >= 0)
-    logits, codes, folds = chosen.out_of_fold_logits[judged], rows.codes[judged], parts.of[judged]
-    probabilities = np.empty_like(logits)
+def _held_out(rows: LabelledRows, parts: Folds, judged: Codes, chosen: Chosen, divisor: float) -> _HeldOut:
+    logits, codes, folds = chosen.out_of_fold_logits, rows.codes[judged], parts.of[judged]
+    divisors = np.empty(len(judged), np.float32)
     for fold in range(parts.count):
         here = folds == fold
-        probabilities[here] = softmax(logits[here] / np.float32(temperature(logits[~here], codes[~here])))
-    sets: list[tuple[str, ...]] = [()] * len(judged)
-    true = np.take_along_axis(probabilities, codes[:, None], axis=1)[:, 0]
+        divisors[here] = temperature(logits, rows.codes, judged[~here], start=divisor)
+    probabilities = Probabilities(logits, judged, divisors)
+    true = probabilities.of(codes)
     own = conformal.by_class(codes, len(rows.classes))
+    limits = []
     for fold in range(parts.count):
-        here = np.flatnonzero(folds == fold)
         others = folds != fold
-        limits = conformal.quantiles(true[others], codes[others], rows.classes, own=own)
-        for row, members in zip(here, prediction_sets(probabilities[here], rows.classes, limits), strict=True):
-            sets[row] = members
-    return _HeldOut(judged, softmax(logits), probabilities, sets)
+        limits.append(conformal.quantiles(true[others], codes[others], rows.classes, own=own))
+    sets = []
+    for block in blocks_of(len(judged)):
+        some, of = probabilities[block], folds[block]
+        found: list[tuple[str, ...]] = [()] * len(some)
+        for fold in np.unique(of).tolist():
+            here = np.flatnonzero(of == fold)
+            for row, members in zip(here, prediction_sets(some[here], rows.classes, limits[fold]), strict=True):
+                found[row] = members
+        sets.append(pa.array(found, pa.list_(pa.string())))
+    plain = Probabilities(logits, judged, np.ones(len(judged), np.float32))
+    return _HeldOut(judged, plain, probabilities, pa.chunked_array(sets))
 
 
 def _conformal(rows: LabelledRows, judged: Codes, chosen: Chosen, divisor: float) -> dict[str, Any]:
     codes = rows.codes[judged]
-    probabilities = softmax(chosen.out_of_fold_logits[judged] / np.float32(divisor))
-    true = np.take_along_axis(probabilities, codes[:, None], axis=1)[:, 0]
+    true = Probabilities(chosen.out_of_fold_logits, judged, np.full(len(judged), divisor, np.float32)).of(codes)
     own = conformal.by_class(codes, len(rows.classes))
     return {
         "level": conformal.LEVEL,
@@ -349,9 +356,9 @@ def _table(
     judged = held_out.rows
     told = rows.table.take(pa.array(judged))
     return predictions_table(
-        told["id"].to_pylist(),
-        told["uri"].to_pylist(),
-        [str(code) for code in groups.codes[judged]],
+        told["id"],
+        told["uri"],
+        pa.array(groups.codes[judged]).cast(pa.string()),
         parts.of[judged],
         [rows.classes[code] for code in rows.codes[judged]],
         held_out.probabilities,

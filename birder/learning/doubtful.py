@@ -1,4 +1,8 @@
-"""Labels that look wrong, by confident learning (Northcutt, Jiang and Chuang, arXiv 1911.00068), as cleanlab has it."""
+"""Labels that look wrong, by confident learning (Northcutt, Jiang and Chuang, arXiv 1911.00068).
+
+The scores are those of cleanlab (self-confidence with adjusted probabilities), with which the tests compare them.
+cleanlab takes all probabilities of all rows at once, in several copies; here three numbers of each row are enough.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from birder.evaluation.held_out import Probabilities, blocks_of
+
 MOST = 50
+_LOWEST = 2e-6  # cleanlab's
 
 
 class Doubtful(NamedTuple):
@@ -19,7 +26,7 @@ class Doubtful(NamedTuple):
 
 
 def doubtful_labels(
-    probabilities: npt.NDArray[np.float32], codes: npt.NDArray[np.int64], *, most: int = MOST
+    probabilities: Probabilities | npt.NDArray[np.float32], codes: npt.NDArray[np.int64], *, most: int = MOST
 ) -> list[Doubtful]:
     """The rows whose labels are most likely wrong, the most suspicious first; nothing is changed.
 
@@ -30,20 +37,27 @@ def doubtful_labels(
     Parameters
     ----------
     probabilities
-        float32 (N, C), of rows by fits that have not seen them.
+        float32 (N, C), of rows by fits that have not seen them; read in blocks.
     codes
         int64 (N,): their labels.
     most
         At most so many; fewer, if fewer are suspicious.
     """
-    from cleanlab.rank import get_label_quality_scores  # type: ignore[import-untyped]
-
     present, own = np.unique(codes, return_inverse=True)
     if len(present) < 2:
         return []
-    among = probabilities[:, present]
-    among /= np.maximum(among.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    quality = get_label_quality_scores(own, among, method="self_confidence", adjust_pred_probs=True)
-    suggested = present[among.argmax(axis=1)]
-    rows = [int(row) for row in np.argsort(quality, kind="stable") if suggested[row] != codes[row]]
-    return [Doubtful(row, int(suggested[row]), float(probabilities[row, codes[row]])) for row in rows[:most]]
+    sure = np.empty(len(codes), np.float32)  # of their own label, among the classes that are there
+    plain = np.empty(len(codes), np.float32)
+    suggested = np.empty(len(codes), np.int64)
+    for block in blocks_of(len(codes)):
+        some = probabilities[block]
+        among = some[:, present]
+        among /= np.maximum(among.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        sure[block] = np.take_along_axis(among, own[block][:, None], axis=1)[:, 0]
+        plain[block] = np.take_along_axis(some, codes[block][:, None], axis=1)[:, 0]
+        suggested[block] = present[among.argmax(axis=1)]
+    thresholds = np.maximum(np.bincount(own, sure) / np.bincount(own), _LOWEST)
+    quality = (sure - thresholds[own] + thresholds.max()) / (1 - thresholds.sum() + len(present) * thresholds.max())
+    rows = np.argsort(quality, kind="stable")
+    rows = rows[suggested[rows] != codes[rows]][:most]
+    return [Doubtful(int(row), int(suggested[row]), float(plain[row])) for row in rows]

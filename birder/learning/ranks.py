@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.errors import ConfigError
+from birder.evaluation.held_out import Probabilities, blocks_of
 from birder.inference.classifier import FLOORS, roll_up
 from birder.taxonomy import COMMON_NAME, RANKS, ranks_in, species_name
 
@@ -129,7 +130,7 @@ def _taxonomy(column: str, above: Sequence[str], rows: Any) -> Taxonomy | None:
 
 
 def measured_precision(
-    probabilities: npt.NDArray[np.float32],
+    probabilities: Probabilities | npt.NDArray[np.float32],
     codes: npt.NDArray[np.int64],
     classes: Sequence[str],
     taxonomy: Taxonomy,
@@ -139,7 +140,7 @@ def measured_precision(
     Parameters
     ----------
     probabilities
-        float32 (N, C), of held-out rows.
+        float32 (N, C), of held-out rows; read in blocks.
     codes
         int64 (N,): their true classes.
 
@@ -147,15 +148,20 @@ def measured_precision(
     -------
     Rank -> the probability as text -> precision and n; thresholds that no row reaches are absent.
     """
+    told: dict[str, list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]]] = {rank: [] for rank in taxonomy.names}
+    for block in blocks_of(len(codes)):
+        some = probabilities[block]
+        for rank in taxonomy.names:
+            taxa, summed = roll_up(some, classes, taxonomy.taxa, rank)
+            position = {taxon: i for i, taxon in enumerate(taxa)}
+            of_class = np.array([position.get(_at(taxonomy.taxa, name, rank), -1) for name in classes], np.int64)
+            truth = of_class[codes[block]]
+            asked = truth >= 0
+            best = summed[asked].argmax(axis=1)
+            told[rank].append((best == truth[asked], np.take_along_axis(summed[asked], best[:, None], axis=1)[:, 0]))
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for rank in taxonomy.names:
-        taxa, summed = roll_up(probabilities, classes, taxonomy.taxa, rank)
-        position = {taxon: i for i, taxon in enumerate(taxa)}
-        truth = np.array([position.get(_at(taxonomy.taxa, name, rank), -1) for name in classes], np.int64)[codes]
-        asked = truth >= 0
-        best = summed[asked].argmax(axis=1)
-        right = best == truth[asked]
-        reached = np.take_along_axis(summed[asked], best[:, None], axis=1)[:, 0]
+    for rank, parts in told.items():
+        right, reached = (np.concatenate(each) for each in zip(*parts, strict=True))
         found[rank] = {}
         for floor in FLOORS:
             above = reached >= np.float32(floor)

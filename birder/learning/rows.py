@@ -16,8 +16,11 @@ from birder.collection.filter import Filter, as_filter
 from birder.collection.schema import VECTORS
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
+from birder.vectors import let_go, room
 
 _NAMED = 5  # examples in a message
+_BYTES_AT_ONCE = 2**24
+_MOST_BYTES = 2**29  # of embeddings in memory
 _OF_CONTENT = ("id", "uri", "sha256")  # the columns that `by_content` looks at
 
 
@@ -30,7 +33,7 @@ class LabelledRows:
     table
         N rows with the columns asked for, and the label's.
     embeddings
-        float32 (N, D), as the network gave them.
+        float32 (N, D), as the network gave them; large ones are in a temporary file (`birder.vectors.room`).
     classes
         C names, sorted.
     codes
@@ -61,10 +64,14 @@ class LabelledRows:
 
     def sha256(self) -> str:
         """A digest of the ids, labels and embeddings: the same rows have the same."""
-        digest = hashlib.sha256()
+        digest, read = hashlib.sha256(), 0
         for id_, code, embedding in zip(self.table["id"].to_pylist(), self.codes, self.embeddings, strict=True):
             digest.update(f"{id_}\0{self.classes[code]}\0".encode())
             digest.update(embedding.tobytes())
+            read += embedding.nbytes
+            if read >= _BYTES_AT_ONCE:
+                let_go(self.embeddings)
+                read = 0
         return digest.hexdigest()
 
 
@@ -148,7 +155,7 @@ def labelled_rows(
     order = by_content(rows)
     order = order[codes[order] >= 0]
     codes = codes[order]
-    embeddings = np.empty((len(order), storage.model.embedding_size), np.float32)
+    embeddings = room(len(order), storage.model.embedding_size, most=_MOST_BYTES)
     place = np.full(sum(map(len, places)), -1, np.int64)  # of each row that was read among those that are kept
     place[np.flatnonzero(np.concatenate(places))[order]] = np.arange(len(order))
     read = 0
@@ -156,6 +163,7 @@ def labelled_rows(
         at = place[read : read + table.num_rows]
         embeddings[at[at >= 0]] = vectors[at >= 0]
         read += table.num_rows
+        let_go(embeddings)
     _check_finite(embeddings)
     return LabelledRows(
         rows.take(pa.array(order)), embeddings, classes, codes, dropped, tuple(_warnings(counts, classes, dropped))
@@ -190,6 +198,7 @@ def _check_finite(embeddings: npt.NDArray[np.float32]) -> None:
     wrong = 0
     for start in range(0, len(embeddings), 4096):
         wrong += int((~np.isfinite(embeddings[start : start + 4096]).all(axis=1)).sum())
+        let_go(embeddings)
     if wrong:
         raise ConfigError(
             f"{wrong:,} embedding{' is' if wrong == 1 else 's are'} not finite: embed those images again, or leave "

@@ -24,7 +24,7 @@ from birder.collection.index import index_status, nearest_rows
 from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
-from birder.vectors import unit
+from birder.vectors import let_go, room, unit
 from birder.words import counted
 
 Kind = Literal["columns", "deployment", "sequences", "duplicates", "random"]
@@ -39,6 +39,8 @@ CAMERA = ("camera", "cameraID", "camera_id")
 """Names of the column that says which camera took an image."""
 
 _EXACT = 150_000  # rows up to which all pairs are compared, even if there is an index
+_AT_ONCE = 4096
+_MOST_BYTES = 2**29  # of embeddings in memory
 _NEIGHBOURS = 16  # of each row that the index is asked for
 _DOMINANT = 0.5  # the share of rows from which the largest group is worth a sentence
 
@@ -132,7 +134,7 @@ def find_groups(
         N rows with the columns of `columns_for_groups`, and `column` if it is to be compared with folders' names.
     embeddings
         (N, D) float32, finite, in the same order. All pairs are compared, in blocks; of more than 150,000 rows the
-        collection's index gives the nearest, if there is one. Takes a copy of the embeddings and some 700 MB.
+        collection's index gives the nearest, if there is one. Else it takes a copy of the embeddings and some 700 MB.
     column
         The column of the labels.
     group_by
@@ -309,26 +311,33 @@ def _joined(storage: Storage, rows: pa.Table, embeddings: npt.NDArray[np.float32
     content = rows["sha256"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     first = np.unique(content, return_index=True)[1]  # of rows with the same content, one is compared
     through = len(first) > _EXACT and index_status(storage).indexed is not None
-    vectors = unit(np.ascontiguousarray(embeddings[first], np.float32))
     if through:
-        numbers = _by_index(storage, rows["id"].take(pa.array(first)).to_pylist(), vectors)
+        numbers = _by_index(storage, rows["id"].take(pa.array(first)).to_pylist(), embeddings, first)
     else:
+        vectors = room(len(first), embeddings.shape[1], most=_MOST_BYTES)
+        for start in range(0, len(first), _AT_ONCE):
+            vectors[start : start + _AT_ONCE] = unit(embeddings[first[start : start + _AT_ONCE]])
+            let_go(embeddings)
+            let_go(vectors)
         numbers = similar_components(vectors, NEAR)
     alike = numbers[content]
     return _renumbered(_union(codes, alike)), through
 
 
-def _by_index(storage: Storage, ids: Sequence[str], vectors: npt.NDArray[np.float32]) -> Codes:
-    """Rows joined by a chain of near-duplicates, as far as the index finds them."""
+def _by_index(storage: Storage, ids: Sequence[str], embeddings: npt.NDArray[np.float32], rows: Codes) -> Codes:
+    """Some rows, with their ids, joined by a chain of near-duplicates, as far as the index finds them."""
     place = {id_: row for row, id_ in enumerate(ids)}
     pairs = []
-    for row, vector in enumerate(vectors):
+    for row, number in enumerate(rows.tolist()):
+        vector = np.array(embeddings[number])
+        if row % _AT_ONCE == 0:
+            let_go(embeddings)
         if not vector.any():
             continue
         found = nearest_rows(storage, vector, _NEIGHBOURS, columns=["id"]).table
         near = found.filter(pc.greater_equal(found["similarity"], NEAR))
         pairs += [(row, place[id_]) for id_ in near["id"].to_pylist() if id_ in place]
-    return _components(len(vectors), np.array(pairs, np.int64).reshape(-1, 2))
+    return _components(len(rows), np.array(pairs, np.int64).reshape(-1, 2))
 
 
 def _union(one: Codes, other: Codes) -> Codes:

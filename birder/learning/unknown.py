@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from birder.inference.classifier import as_examples, directions, mean_distances
 from birder.naming.by_examples import draw_examples
+from birder.vectors import let_go
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
@@ -24,6 +25,7 @@ _MOST_BYTES = 48 * 2**20
 _REPEATS = 5
 _LEFT_OUT = 0.2
 _MOST_ASKED = 5_000
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -110,5 +112,12 @@ class _Compared:
         for fold in np.unique(folds):
             examples = self.examples[known & (self.apart != fold)]
             here = folds == fold
-            found[here] = mean_distances(self.embeddings[rows[here]], examples, NEAREST) if len(examples) else 2.0
+            if not len(examples):
+                found[here] = 2.0
+                continue
+            places = np.flatnonzero(here)
+            for start in range(0, len(places), _AT_ONCE):
+                some = places[start : start + _AT_ONCE]
+                found[some] = mean_distances(self.embeddings[rows[some]], examples, NEAREST)
+                let_go(self.embeddings)
         return found

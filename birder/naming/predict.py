@@ -340,7 +340,13 @@ class HeldOutNames:
 
 
 def name_held_out(
-    examples: Storage, column: str, share: float, k: int, *, method: str = DEFAULT_METHOD
+    examples: Storage,
+    column: str,
+    share: float,
+    k: int,
+    *,
+    method: str = DEFAULT_METHOD,
+    where: str | Filter | None = None,
 ) -> HeldOutNames:
     """Name labelled rows that were left out of the examples, to see how often that is right.
 
@@ -356,13 +362,15 @@ def name_held_out(
         How many names for each.
     method
         As for `by_examples`.
+    where
+        A filter: only these rows, as examples and left out.
 
     Raises
     ------
     ConfigError
         No class is large enough.
     """
-    labelled = labelled_embeddings(examples, column)
+    labelled = labelled_embeddings(examples, column, where=where)
     out = hold_out(labelled.labels, share)
     if not out.any():
         raise ConfigError(

@@ -22,10 +22,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from birder.collection import in_place, nearest, vector_files
 from birder.collection import index as vector_index
-from birder.collection import nearest, vector_files
 from birder.collection.backup import backup
 from birder.collection.index import ensure_index, make_index
+from birder.collection.labels import give_label
 from birder.collection.maintenance import tidy
 from birder.collection.manifest import fragments
 from birder.collection.search import search
@@ -308,6 +309,69 @@ def test_columns_come_from_the_files_only_as_long_as_the_table_has_the_same(tmp_
             ensure_index(collection)
         assert 1 <= len(list((collection.path / FOLDER).glob("rows-*"))) <= 8
     assert read()[1] == []
+    check(collection)
+
+
+def test_labels_written_into_the_rows_are_in_the_files_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_place, "WORTH_AN_INDEX", 1)  # as in large collections, rows stay where they are
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(400))
+    make_index(collection)
+    ids = collection.to_arrow()["id"].to_pylist()
+    every = [name for name in collection.columns if name != "embedding"]
+    folder = collection.path / FOLDER
+
+    def lacking() -> list[str]:
+        rows = collection._nearest.at(collection._images, collection.version)
+        assert rows is not None
+        addresses = vector_files.row_addresses(collection._images)
+        found, rest = rows.columns.take(addresses[::-1], every)
+        taken = images_of(collection.path).take_row_ids(addresses.tolist()).with_row_id().to_arrow()
+        theirs = {row.pop("_rowid"): row for row in taken.to_pylist()}
+        for at, row in zip(addresses[::-1].tolist(), found.to_pylist(), strict=True):
+            assert row.items() <= theirs[at].items()
+        return rest
+
+    first = next(each for each in folder.iterdir() if each.name.startswith("rows-"))
+    kept = first.read_bytes()
+    for number in range(4):  # one file of what labels changed, in place of the former one
+        give_label(collection, ids[number : number + 50], "label", f"owl {number}", by="A")
+        give_label(collection, ids[:3], f"new_{number}", "yes")
+        collection.fold_labels()
+        assert lacking() == []
+        assert first.read_bytes() == kept
+        assert len([each for each in folder.iterdir() if each.name.startswith("rows-")]) <= number + 3
+    check(collection)
+    append(collection, clustered(60, 1), 1000)  # what the files lack altogether comes with the next label
+    delete(collection, "width = 7")
+    give_label(collection, ids[20:30], "label", "wren")
+    collection.fold_labels()
+    assert lacking() == []
+    check(collection)
+    for number in range(12):
+        collection.write_columns(pa.table({"id": ids[:5], f"more_{number}": [number] * 5}))
+        every.append(f"more_{number}")
+    assert lacking() == []
+    assert len([each for each in folder.iterdir() if each.name.startswith("rows-")]) <= 8
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(vector_files, "_replace_state", killed)
+        give_label(collection, ids[40:45], "label", "crow")
+        collection.fold_labels()
+    collection = Storage.open(collection.path)
+    assert collection.count("label = 'crow'") == 5
+    assert lacking() == ["uri", "label"]
+    check(collection)
+    give_label(collection, ids[46:47], "label", "crow")
+    collection.fold_labels()
+    assert lacking() == []
+    named = set(json.loads((folder / "state.json").read_text())["sizes"])
+    assert {each.name for each in folder.iterdir()} == {*named, "state.json"}
+    (folder / next(name for name in named if name.startswith("rows-"))).write_bytes(b"")
+    give_label(collection, ids[:1], "label", "rook")
+    collection.fold_labels()  # damaged files do not keep a label away
     check(collection)
 
 

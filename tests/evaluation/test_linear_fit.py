@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.preprocessing import StandardScaler
@@ -160,10 +161,8 @@ def test_the_search_finds_a_strength_at_either_end(best: float, monkeypatch: pyt
         return linear_fit.Layer(np.full((2, 3), strength), np.zeros(2))
 
     monkeypatch.setattr(linear_fit._Problem, "fit", fitted)
-    monkeypatch.setattr(linear_fit, "temperature", lambda logits, y: 1.0)
-    monkeypatch.setattr(
-        linear_fit, "log_loss", lambda logits, y, temperature: 1 + abs(math.log10(abs(float(logits[0, 0])) / best))
-    )
+    monkeypatch.setattr(linear_fit, "temperature", lambda *_: 1.0)
+    monkeypatch.setattr(linear_fit, "log_loss", lambda logits, *_: 1 + abs(math.log10(abs(float(logits[0, 0])) / best)))
     x = np.full((40, 3), 1 / 3, np.float32)
     chosen = choose(x, np.tile([0, 1], 20), np.arange(40) // 4 % 2)
     assert chosen.strength == pytest.approx(best)
@@ -213,3 +212,19 @@ def test_large_tables_choose_on_a_part_of_each_class_and_fold(
     assert len(x) // 3 <= chosen.rows < len(x) // 2
     assert chosen.out_of_fold_logits.any(axis=1).all()
     assert chosen.out_of_fold_logits.tobytes() == again.out_of_fold_logits.tobytes()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.3, 1.0, 4.0, 200.0])
+def test_the_temperature_is_where_scipy_finds_the_lowest_loss(scale: float) -> None:
+    random = np.random.default_rng(3)
+    y = random.integers(0, 9, 6_000)
+    logits = random.normal(size=(6_000, 9)).astype(np.float32)
+    logits[np.arange(len(y)), y] += 1.5
+    logits *= np.float32(scale)
+    some = np.flatnonzero(np.arange(len(y)) % 3)
+    found = minimize_scalar(
+        lambda log: log_loss(logits[some], y[some], math.exp(log)), bounds=(-3, 3), method="bounded"
+    )
+    for start in (1.0, 15.0):
+        assert math.log(temperature(logits, y, some, start=start)) == pytest.approx(found.x, abs=1e-3)
+    assert log_loss(logits, y, 2.0, some) == pytest.approx(log_loss(logits[some], y[some], 2.0), rel=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
+from cleanlab.rank import get_label_quality_scores  # type: ignore[import-untyped]
 
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, MissingExtraError, UnknownNameError
-from birder.inference.classifier import Classifier
+from birder.evaluation import linear_fit
+from birder.inference.classifier import Classifier, softmax
+from birder.learning import adapt as adapt_module
+from birder.learning import rows, splits
 from birder.learning.adapt import Adapted, adapt
+from birder.learning.doubtful import doubtful_labels
 from birder.learning.rows import labelled_rows
+from birder.vectors import room
 from tests.factory import collection_of_vectors
 
 pytest.importorskip("mapie")
-pytest.importorskip("cleanlab")
 KINDS = {"barn owl": "Strigiformes", "tawny owl": "Strigiformes", "red fox": "Carnivora", "wolf": "Carnivora"}
 PER_CLASS, DIMENSION = 30, 48
 Floats = npt.NDArray[np.float32]
@@ -287,3 +293,72 @@ def test_labelled_rows_keep_their_embeddings_in_the_order_of_their_content(tmp_p
     assert found.labels == [row["label"] for row in expected]
     np.testing.assert_array_equal(found.embeddings, np.array([row["embedding"] for row in expected], np.float32))
     assert found.dropped == {"rare": 1}
+
+
+def test_large_collections_are_learned_from_in_files_with_the_same_result(
+    storage: Storage, adapted: Adapted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, int]] = []
+
+    def watched(*shape: Any, **options: Any) -> Floats:
+        array: Floats = room(*shape, **options)
+        if isinstance(array, np.memmap):
+            made.append(array.shape)
+        return array
+
+    for module, limits in (
+        (linear_fit, ("_ROWS_IN_MEMORY", "_LOGITS_IN_MEMORY")),
+        (rows, ("_MOST_BYTES",)),
+        (splits, ("_MOST_BYTES",)),
+    ):
+        monkeypatch.setattr(module, "room", watched)
+        for name in limits:
+            monkeypatch.setattr(module, name, 0)
+    again = adapt(storage, "species", group_by=["site"])
+    # the embeddings, those compared, the logits, five folds, and the fit that is kept
+    assert len(made) == 9 and (120, len(KINDS)) in made and made.count((120, DIMENSION)) == 3
+    for one, other in zip(_bytes(adapted.classifier), _bytes(again.classifier), strict=True):
+        assert one == other
+    assert again.out_of_fold.equals(adapted.out_of_fold)
+    assert again.evaluation == adapted.evaluation
+
+
+def test_what_is_said_of_held_out_rows_takes_no_copy_of_their_probabilities() -> None:
+    classes = tuple(f"kind {n}" for n in range(400))
+    peaks = []
+    for count in (12_000, 24_000):
+        random = np.random.default_rng(0)
+        codes = random.integers(0, len(classes), count)
+        logits = random.standard_normal((count, len(classes)), np.float32)
+        logits[np.arange(count), codes] += 8
+        folds = np.arange(count) % 3
+        told = pa.table({"id": [f"{n:06}" for n in range(count)], "uri": [f"file:///{n}" for n in range(count)]})
+        known = rows.LabelledRows(told, np.zeros((count, 1), np.float32), classes, codes, {}, ())
+        chosen = linear_fit.Chosen(1.0, {}, count, logits, linear_fit.Layer(np.zeros((400, 1)), np.zeros(400)))
+        groups = splits.Groups(np.arange(count), "random", ())
+        parts = splits.Folds(folds, 3, ())
+        tracemalloc.start()
+        held_out = adapt_module._held_out(known, parts, np.arange(count), chosen, 1.0)
+        table = adapt_module._table(known, groups, parts, held_out, None, None, ())
+        found = doubtful_labels(held_out.probabilities, codes)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert table.num_rows == count and len(found) == 50
+    assert peaks[1] - peaks[0] < logits.nbytes / 4  # half of them are more, and there were four copies of all
+
+
+def test_doubted_labels_are_those_of_cleanlab() -> None:
+    random = np.random.default_rng(0)
+    codes = random.choice([0, 2, 3, 5, 6], 9_000, p=[0.6, 0.2, 0.1, 0.09, 0.01])  # two classes are absent
+    logits = random.normal(size=(9_000, 7)).astype(np.float32)
+    logits[np.arange(9_000), codes] += random.normal(1.5, 1, 9_000).astype(np.float32)
+    probabilities = softmax(logits)
+    present, own = np.unique(codes, return_inverse=True)
+    among = probabilities[:, present] / probabilities[:, present].sum(axis=1, keepdims=True)
+    quality = get_label_quality_scores(own, among.astype(np.float64), method="self_confidence", adjust_pred_probs=True)
+    suggested = present[among.argmax(axis=1)]
+    expected = [row for row in np.argsort(quality, kind="stable").tolist() if suggested[row] != codes[row]]
+    found = doubtful_labels(probabilities, codes, most=9_000)
+    np.testing.assert_allclose(quality[[each.row for each in found]], quality[expected], atol=1e-6)
+    assert [each.suggested for each in found] == [suggested[each.row] for each in found]
+    assert [each.score for each in found] == [float(probabilities[each.row, codes[each.row]]) for each in found]
