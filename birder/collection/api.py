@@ -76,7 +76,7 @@ from birder.learning.suggest import Order, Suggestions, suggest
 from birder.naming.method import DEFAULT_METHOD
 from birder.pipeline.run import EmbedOptions, EmbedReport, Progress, encoder_spec, run_embed
 from birder.registry import DEFAULT_WEIGHTS
-from birder.sources import uri_to_name
+from birder.sources import readable_path
 from birder.taxonomy import RANKS
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Collection:
         columns = [name for name in ("uri", "label") if name in self.columns]
         first = next(self.batches(columns), None)
         rows = [] if first is None else first.slice(0, _IN_NOTEBOOK).to_pylist()
-        cards = [Card(row["uri"], Path(uri_to_name(row["uri"])).name, [row.get("label") or ""]) for row in rows]
+        cards = [Card(row["uri"], Path(readable_path(row["uri"])).name, [row.get("label") or ""]) for row in rows]
         return facts_html(str(self.path), facts) + gallery_html(cards)
 
     # What is in it

@@ -102,7 +102,7 @@ def activity_of(
     """Effort, captures and activity, as a page or an image if a file is named; see `Collection.activity`."""
     rows = storage.snapshot()
     filter = as_filter(where, rows.columns)
-    found = find_activity(rows, species=species, column=column, where=filter, seed=seed)
+    found = find_activity(rows, storage.journal, species=species, column=column, where=filter, seed=seed)
     if to is None:
         return found
     if Path(to).suffix.lower() in (".html", ".htm"):

@@ -30,7 +30,7 @@ from birder.naming.class_words import ClassWords, load_class_words
 from birder.naming.inputs import image_features, stored_features
 from birder.naming.method import DEFAULT_METHOD
 from birder.naming.predict import HeldOutNames, Namer, by_classifier, by_examples, by_texts, by_words, imported_note
-from birder.sources import is_url, path_to_uri, readable, uri_to_name
+from birder.sources import is_url, path_to_uri, readable, readable_path, uri_to_name
 from birder.weights.clip import LoadedClip
 from birder.weights.resolve import resolve
 
@@ -389,7 +389,7 @@ def collect_features(
     else:
         batches = stored_features(collection, clip, where=as_filter(where, collection.columns))
     for keys, block in batches:
-        names += map(image_name, keys)
+        names += [readable(uri_to_name(key)) for key in keys]
         blocks.append(block)
     if not blocks:
         if collection is not None:
@@ -420,8 +420,8 @@ def class_predictions(
 
 
 def image_name(key: str) -> str:
-    """A uri or path as people read it; a part of a file, behind #, keeps its uri."""
-    return readable(uri_to_name(key) if key.startswith("file://") and "#" not in key else key)
+    """A uri or path as people read it."""
+    return readable_path(key)
 
 
 def _image(key: str) -> dict[str, str]:

@@ -25,8 +25,9 @@ from birder.formats.layout import EMBEDDINGS
 from birder.formats.snapshot import Snapshot, as_text
 from birder.formats.table import ExportReport
 from birder.formats.wide import dimensions
+from birder.sources.darwin_core import DARWIN_CORE
 from birder.sources.lines import csv_lines
-from birder.sources.table import DARWIN_CORE, delimiter_of, typed, with_points
+from birder.sources.table import delimiter_of, typed, with_points
 from birder.words import counted
 
 _BLOCK = 64 * 2**20

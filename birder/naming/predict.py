@@ -219,9 +219,14 @@ def by_examples(
         batches = image_embeddings(images, encoder.embed_one, on_unreadable)
     elif collection.path.resolve() == examples.path.resolve():
         if len(labelled.uris) == collection.count():
+            folders = column == "label" and (
+                " A name that is only that of the folder counts as well; to take it away: birder label "
+                f"{collection.path} --where \"label = 'NAME'\" --clear label"
+            )
             raise CollectionError(
                 f"Every row of {collection.path} has its {column} already. To see how well the examples do, leave some "
-                f"out: birder predict --like {examples.path} --column {column} --hold-out 0.25"
+                f"out: birder predict --like {examples.path} --column {column} --hold-out 0.25."
+                f"{folders if column == 'label' else ''}"
             )
         notes = (f"The rows that have no {column} are named; the others are the examples.",)
         left_out = frozenset(labelled.uris)

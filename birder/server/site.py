@@ -30,7 +30,7 @@ from birder.server.responses import Problem
 from birder.server.teach_desk import TeachDesk
 from birder.server.thumbnails import Thumbnails
 from birder.server.values_by_word import ValuesByWord
-from birder.sources import uri_to_name
+from birder.sources import readable_path
 from birder.sources.row_images import RowImages
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -130,7 +130,7 @@ def row_of(snapshot: Snapshot, id_: str) -> dict[str, Any]:
 def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
     """Images as a list shows them."""
     rows = snapshot.rows(positions, list(LISTED))
-    return [{**row, "name": uri_to_name(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
+    return [{**row, "name": readable_path(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
 
 
 def _as_bytes(request: Request) -> bool:

@@ -51,7 +51,7 @@ def test_quantize_reports_cosine_and_speed_and_its_graph_embeds(
     assert "Embedded 27" in done.stderr and "int8" in done.stderr
     found = session.run("search", to, "--image", photos / "birds" / "owl.jpg", "-k", "1", "--format", "json")
     (row,) = json.loads(found.stdout)
-    assert row["file"].endswith("owl.jpg") and row["similarity"] > 0.99
+    assert row["path"].endswith("owl.jpg") and row["similarity"] > 0.99
 
 
 def test_too_few_images_are_refused_before_the_work(session: Session, model: Path, photos: Path) -> None:
