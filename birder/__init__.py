@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from birder.collection.backup import Backup
     from birder.collection.benchmarking import evaluate_benchmark
     from birder.collection.clip_training import ClipTraining, train_clip
+    from birder.collection.comparing import Comparison
     from birder.collection.detecting import Detected
     from birder.collection.detector_training import TrainedDetector, train_detector
     from birder.collection.evaluating import Evaluation
@@ -122,6 +123,7 @@ _HOMES = {
     "birder.collection.filter": ["Filter", "parse_filter"],
     "birder.collection.api": ["Collection", "ImportReport", "create_collection", "open_collection"],
     "birder.collection.benchmarking": ["evaluate_benchmark"],
+    "birder.collection.comparing": ["Comparison"],
     "birder.collection.detecting": ["Detected"],
     "birder.collection.clip_training": ["ClipTraining", "train_clip"],
     "birder.collection.detector_training": ["TrainedDetector", "train_detector"],
@@ -219,6 +221,7 @@ __all__ = [
     "CollectionError",
     "CollectionNotFoundError",
     "ColumnStats",
+    "Comparison",
     "ConfigError",
     "Detected",
     "Duplicates",

@@ -48,6 +48,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
             "FieldApp",
             "Trained",
             "Evaluation",
+            "Comparison",
             "Reproduction",
             "ShardsMade",
             "Detected",
@@ -74,10 +75,43 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 _INTRODUCTION = """\
 # The Python interface
 
-Everything here is an attribute of `birder`, imported when it is first used: `import birder` is enough, and costs next
-to nothing. The examples run in a folder with the example images as `photos`, and the collection `photos.birder` that
-`birder embed photos --in photos.birder` makes of them; tests run every one. How to get along with it, by task:
-[a first collection](first-collection.md), [searching](search.md), [names](names.md), [looking](explore.md).
+What the commands do, Python does, with the same words: a command is a method of `birder.Collection` or a function,
+and its options are parameters. `import birder` is enough, and costs next to nothing: everything here is an
+attribute of `birder` that is imported when it is first used.
+
+## A first example
+
+In a clone of the repository, with [Birder installed](install.md):
+
+```python
+import birder
+
+collection, report = birder.embed("examples/photos/birds", into="birds.birder")
+print(report.embedded, "embedded,", len(report.failed), "failed")
+
+for row in collection.search(images="examples/photos/birds/owl.jpg", k=3):
+    print(row["similarity"], row["uri"])
+
+collection.label(collection.ids("uri LIKE '%/penguin%'"), "penguin", author="Ada")
+table = collection.to_arrow(where="label = 'penguin'")  # to_pandas() and to_polars() where those are installed
+```
+
+- **A collection** is opened with `birder.open_collection("birds.birder")` the next time. It reads what is on the
+  disk: several programs may have it open, and one at a time
+  adds images.
+- **Rows** are chosen by `where`, an [SQL filter](search.md#by-filter), or by their ids. What comes back is a sequence
+  of dictionaries, a `pyarrow.Table`, or batches where there may be millions.
+- **Embeddings** are float32 arrays (N, D), as the network computes them: not normalised.
+- **Errors** that Birder raises on purpose are `birder.BirderError`s ([below](#errors)); their messages say what to do
+  next.
+- `progress=None` keeps long calls silent.
+
+By task: [a first collection](first-collection.md), [searching](search.md), [names](names.md), [learning](learn.md),
+[looking](explore.md), [networks and embeddings without a collection](inference.md).
+
+The examples below run in a folder with the example images as `photos` (`cp -r examples/photos photos`) and the
+collection `photos.birder` that `birder embed photos --in photos.birder` makes of them, so an image's label is the
+name of its folder; tests run every one.
 
 *This page is made from the docstrings by `make docs`: change those.*
 """

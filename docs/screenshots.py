@@ -83,11 +83,12 @@ def desk(browser: Any) -> None:
     for place, value in (("mammals/%", "mammal"), ("birds", "bird"), ("plants/flowers", "flower")):
         give_labels(page, place, value)
     page.reload()
-    page.goto(f"{ADDRESS}/#help?column=kind&class=bird")
-    page.locator("#view-help .tile.loaded").first.wait_for()
+    page.goto(f"{ADDRESS}/#teach?column=kind&class=bird")
+    page.locator("#view-teach .tile.loaded").first.wait_for()
+    page.locator("#view-teach .measured", has_text="right for").wait_for(timeout=120_000)
     for _ in range(2):
         page.keyboard.press("a")
-    shoot(page, "label-help")
+    shoot(page, "teach")
 
     page.goto(f"{ADDRESS}/#duplicates?threshold=0.8")
     page.locator(".copy").first.wait_for()

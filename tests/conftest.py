@@ -26,6 +26,7 @@ LONGEST = [
     "robustness/test_pillow_images.py",
     "learning/test_train_detector.py",
     "robustness/test_promises.py",
+    "collection/test_vector_files.py",
     "cli/test_endings.py",
     "robustness/test_hostile.py",
     "test_api.py",
@@ -37,6 +38,7 @@ LONGEST = [
     "server/test_page_looks.py",
     "server/test_page_accepting.py",
     "analysis/test_projection.py",
+    "learning/test_clip.py",
     "inference/test_engine_openvino.py",
 ]
 """The files that take longest run first, so that two processes end at the same time (with --no-loadscope-reorder)."""

@@ -64,3 +64,4 @@ def test_documents_install_extras_as_the_messages_do() -> None:
         for extra in said:
             command = install_extra(extra).partition(" in ")[0]
             assert command in page.read_text("utf-8"), page.name
+        assert re.search(r"pip install[^`\n]*\bbirder\[", page.read_text("utf-8")) is None, page.name

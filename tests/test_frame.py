@@ -77,8 +77,9 @@ def test_commands_in_documents_exist(document: Path) -> None:
     from birder.cli import app
 
     known = get_command(app).commands  # type: ignore[attr-defined]
-    for block in re.findall(r"^```console\n(.*?)^```$", document.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE):
-        for command, rest in re.findall(r"^\$ birder ([\w-]+)(.*)$", block, flags=re.MULTILINE):
+    shells = r"^```(?:console|bash|sh)\n(.*?)^```$"
+    for block in re.findall(shells, document.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE):
+        for command, rest in re.findall(r"^(?:\$ )?birder (?!--version)([\w-]+)(.*)$", block, flags=re.MULTILINE):
             assert command in known
             options = {option for parameter in known[command].params for option in parameter.opts}
             for option in re.findall(r"(?<= )--?[a-z][\w-]*", rest):

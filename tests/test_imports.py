@@ -33,6 +33,17 @@ def test_reading_images_loads_no_pandas() -> None:
     assert "pandas" not in modules_after("import birder.pipeline.embed, birder.sources, birder.sources.table")
 
 
+@pytest.mark.slow
+def test_opening_a_collection_builds_no_client_of_remote_namespaces() -> None:
+    code = """
+from birder.collection.storage import Storage
+import lancedb, lance_namespace_urllib3_client as client
+assert not any(name.startswith("lance_namespace_urllib3_client.api") for name in sys.modules)
+assert client.ApiClient.__name__ == "ApiClient"  # which is there when it is asked for
+"""
+    assert "lancedb" in modules_after(code)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["embed"], ["similar"], ["failures"], ["classify"], ["models"], ["info"], ["fetch"]],

@@ -16,6 +16,7 @@ from birder.analysis.accumulation import Accumulation, accumulate
 from birder.analysis.captures import DAY, Captures, Deployment, read_captures
 from birder.analysis.circular import Curve, Overlap, activity_curve, count_minutes, overlap
 from birder.collection.filter import Filter
+from birder.collection.journal import Journal
 from birder.collection.reading import RowReader
 from birder.errors import CollectionError, unknown_name
 from birder.words import counted
@@ -124,6 +125,7 @@ class Activity:
 
 def find_activity(
     rows: RowReader,
+    journal: Journal,
     *,
     species: Sequence[str] = (),
     column: str | None = None,
@@ -139,7 +141,7 @@ def find_activity(
     CollectionError
         No row matches the filter.
     """
-    found = read_captures(rows, column=column, where=where)
+    found = read_captures(rows, journal, column=column, where=where)
     if not found.rows:
         raise CollectionError(
             "No row matches: there is nothing to report. Check the filter, and that the collection has rows."

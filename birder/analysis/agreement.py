@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.analysis.neighbours import nearest_rows
+from birder.collection.filter import Filter
 from birder.collection.storage import Storage
 from birder.collection.vectors import unit_vectors
 from birder.errors import ConfigError, unknown_name
@@ -44,7 +45,9 @@ class Agreement:
     possible: float | None
 
 
-def neighbour_agreement(collection: Storage, ranks: Sequence[str] = RANKS, k: int = 1) -> list[Agreement]:
+def neighbour_agreement(
+    collection: Storage, ranks: Sequence[str] = RANKS, k: int = 1, *, where: str | Filter | None = None
+) -> list[Agreement]:
     """How often the nearest other images are of the same taxon.
 
     For each rank, the rows that have a value there are compared with each other by cosine, exactly. A row is not its
@@ -58,6 +61,8 @@ def neighbour_agreement(collection: Storage, ranks: Sequence[str] = RANKS, k: in
         Columns of text: kingdom to species, or label, or others.
     k
         How many neighbours of each row; the share is that of all of them.
+    where
+        A filter: only these rows, as queries and as neighbours.
 
     Returns
     -------
@@ -69,13 +74,15 @@ def neighbour_agreement(collection: Storage, ranks: Sequence[str] = RANKS, k: in
         There is no such column.
     ConfigError
         k is less than 1.
+    FilterError
+        The filter cannot be used.
     """
     if k < 1:
         raise ConfigError(f"At least one neighbour is needed, not {k}.")
     for rank in ranks:
         if rank not in collection.columns:
             raise unknown_name("column", rank, collection.columns)
-    table, vectors = unit_vectors(collection, ["sha256", *ranks])
+    table, vectors = unit_vectors(collection, ["sha256", *ranks], where=where)
     contents = _codes(table["sha256"])
     neighbours: dict[bytes, npt.NDArray[np.int64]] = {}  # ranks that are known of the same rows share them
     found = []

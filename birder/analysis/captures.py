@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.filter import Filter
+from birder.collection.journal import Journal
 from birder.collection.predictions import LABEL, PREFIX
+from birder.collection.provenance import with_sources_told
 from birder.collection.reading import RowReader
 from birder.collection.schema import DEPLOYMENT, LABEL_SOURCE, TIME_OF_IMAGE
 from birder.errors import unknown_name
@@ -126,7 +128,9 @@ NO_TIME = np.iinfo(np.int64).min
 """The moment of a capture without a time."""
 
 
-def read_captures(rows: RowReader, *, column: str | None = None, where: Filter | None = None) -> Captures:
+def read_captures(
+    rows: RowReader, journal: Journal, *, column: str | None = None, where: Filter | None = None
+) -> Captures:
     """Read the captures of a collection, whatever the order of its rows.
 
     A row's name is its label, else its lowest rank, else what its box or Camtrap DP says it is (a person, a vehicle,
@@ -137,6 +141,8 @@ def read_captures(rows: RowReader, *, column: str | None = None, where: Filter |
     ----------
     rows
         Of a collection, in one version: `Storage.snapshot`.
+    journal
+        Of the collection: it tells which names of folders a person has confirmed.
     column
         Names are in this column alone.
     where
@@ -147,7 +153,7 @@ def read_captures(rows: RowReader, *, column: str | None = None, where: Filter |
     UnknownNameError
         There is no such column.
     """
-    read = _read(rows, column, where)
+    read = _read(rows, journal, column, where)
     kinds, parts, species = _named(read.names)
     event_keys, events = np.unique(
         read.columns["deployment"] * (len(read.sequences) + 1) + read.columns["sequence"], return_inverse=True
@@ -204,7 +210,7 @@ class _Read(NamedTuple):
     by_folder: int
 
 
-def _read(rows: RowReader, column: str | None, where: Filter | None) -> _Read:
+def _read(rows: RowReader, journal: Journal, column: str | None, where: Filter | None) -> _Read:
     own = {name: type_ for name, type_ in rows.columns.items() if not pa.types.is_nested(type_)}
     if column is not None and column not in own:
         raise unknown_name("column", column, own)
@@ -219,6 +225,10 @@ def _read(rows: RowReader, column: str | None, where: Filter | None) -> _Read:
         name: [] for name in ("deployment", "sequence", "name", "moment", START, END, *_PLACE)
     }
     by_folder = 0
+    told = LABEL_SOURCE in own and "label" in people
+    if told:
+        wanted.append("id")
+        journal.read()
     for table in rows.tables(list(dict.fromkeys(wanted)) or ["id"], where, rows=_ROWS):
         found["deployment"].append(read.deployments.encode(_first_text(table, DEPLOYMENT)))
         found["sequence"].append(read.sequences.encode(_sequences(table)))
@@ -230,8 +240,9 @@ def _read(rows: RowReader, column: str | None, where: Filter | None) -> _Read:
             found[name].append(codes.encode(_first_text(table, [name])))
         for name in _PLACE:
             found[name].append(_degrees(table, name))
-        if LABEL_SOURCE in own and "label" in people:
-            of_folder = pc.and_(pc.equal(table[LABEL_SOURCE], "folder"), pc.is_valid(table["label"]))
+        if told:
+            sources = with_sources_told(table, journal)[LABEL_SOURCE]
+            of_folder = pc.and_(pc.equal(sources, "folder"), pc.is_valid(table["label"]))
             by_folder += pc.sum(of_folder).as_py() or 0
     columns: dict[str, Any] = {
         name: np.concatenate(arrays) if arrays else np.empty(0, np.int64) for name, arrays in found.items()

@@ -33,6 +33,7 @@ import pyarrow.compute as pc
 
 from birder.analysis.approximate import some_of
 from birder.analysis.neighbours import Vectors, axes_of, nearest_rows, principal
+from birder.collection.filter import Filter
 from birder.collection.storage import Storage
 from birder.collection.vectors import unit_vectors
 from birder.errors import CollectionError, ConfigError
@@ -163,6 +164,27 @@ def read_map(collection: Storage) -> MapPoints | None:
     same = pc.sum(pc.equal(rows["sha256"].take(at), stored.sha256)).as_py() or 0
     kept = stored.ids.filter(there).to_pylist()
     return MapPoints(kept, np.ascontiguousarray(stored.xy[there.to_numpy()]), len(rows) - same, stored.made)
+
+
+def matching_points(collection: Storage, points: MapPoints, where: Filter) -> MapPoints:
+    """The points of the rows that match a filter, at their places on the map of all.
+
+    `missing` is then the number of rows that match and are not on the map.
+
+    Raises
+    ------
+    CollectionError
+        No row on the map matches the filter.
+    FilterError
+        The filter cannot be used.
+    """
+    rows = collection.snapshot().to_table(["id"], where)["id"]
+    kept = pc.is_in(pa.array(points.ids, pa.string()), value_set=rows.combine_chunks())
+    ids = pa.array(points.ids, pa.string()).filter(kept).to_pylist()
+    if not ids:
+        raise CollectionError(f"No image on the map of {collection.path} matches the filter.")
+    xy = np.ascontiguousarray(points.xy[kept.to_numpy(zero_copy_only=False)])
+    return MapPoints(ids, xy, len(rows) - len(ids), points.made)
 
 
 class StoredMap(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from birder.collection.filter import Filter, as_filter
 from birder.collection.reading import RowReader
 from birder.collection.schema import VECTORS
 from birder.collection.storage import Storage
@@ -36,8 +37,10 @@ class Stats:
 
     Attributes
     ----------
-    rows, failures
-        Images embedded, and files that could not be read.
+    rows
+        Images embedded, of a filter those that match it.
+    failures
+        Files that could not be read. They have no columns, so a filter does not change their number.
     contents
         Different contents (sha256) among the rows.
     model, engine, precision, embedding_size
@@ -58,30 +61,38 @@ class Stats:
 
 @dataclass(frozen=True)
 class ValueCount:
-    """A value of a column (None: no value), the rows that have it, and their share of all rows."""
+    """A value of a column (None: no value), the rows that have it, and their share of all rows that were counted."""
 
     value: Any
     count: int
     share: float
 
 
-def stats(collection: Storage) -> Stats:
+def stats(collection: Storage, *, where: str | Filter | None = None) -> Stats:
     """Summarise a collection, reading one column at a time and never the embeddings.
 
     Parameters
     ----------
     collection
         The collection.
+    where
+        A filter: only these rows.
 
     Returns
     -------
     Its counts, model and columns, in the order of the table.
+
+    Raises
+    ------
+    FilterError
+        The filter cannot be used.
     """
     rows = collection.snapshot()
-    columns = tuple(_column_stats(name, _column(rows, name)) for name in rows.columns if name not in VECTORS)
+    chosen = as_filter(where, rows.columns)
+    columns = tuple(_column_stats(name, _column(rows, name, chosen)) for name in rows.columns if name not in VECTORS)
     card = collection.model
     return Stats(
-        rows=rows.count(),
+        rows=rows.count(chosen),
         failures=len(collection.failures()),
         contents=next(column.distinct or 0 for column in columns if column.column == "sha256"),
         model=card.name,
@@ -92,17 +103,29 @@ def stats(collection: Storage) -> Stats:
     )
 
 
-def value_counts(collection: Storage, column: str) -> list[ValueCount]:
+def value_counts(collection: Storage, column: str, *, where: str | Filter | None = None) -> list[ValueCount]:
     """The values of a column and their row counts, the most frequent first; rows without a value last.
+
+    Parameters
+    ----------
+    collection
+        The collection.
+    column
+        One of its columns.
+    where
+        A filter: only these rows, and shares of these.
 
     Raises
     ------
     UnknownNameError
         There is no such column.
+    FilterError
+        The filter cannot be used.
     """
     if column not in collection.columns or column in VECTORS:
         raise unknown_name("column", column, [name for name in collection.columns if name not in VECTORS])
-    return count_values(_column(collection.snapshot(), column))
+    rows = collection.snapshot()
+    return count_values(_column(rows, column, as_filter(where, rows.columns)))
 
 
 def count_values(values: pa.Array | pa.ChunkedArray) -> list[ValueCount]:
@@ -118,8 +141,8 @@ def count_values(values: pa.Array | pa.ChunkedArray) -> list[ValueCount]:
     return [ValueCount(value, count, count / len(values)) for value, count in counted]
 
 
-def _column(rows: RowReader, name: str) -> pa.ChunkedArray:
-    return rows.to_table([name])[name]
+def _column(rows: RowReader, name: str, where: Filter | None) -> pa.ChunkedArray:
+    return rows.to_table([name], where)[name]
 
 
 def _column_stats(name: str, values: pa.ChunkedArray) -> ColumnStats:

@@ -19,6 +19,7 @@ from birder.cli.activity import activity
 from birder.cli.adapt import adapt
 from birder.cli.backup import backup
 from birder.cli.classify import classify
+from birder.cli.compare import compare
 from birder.cli.convert import convert
 from birder.cli.detect import detect
 from birder.cli.duplicates import duplicates
@@ -141,6 +142,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "adapt": adapt,
         "train": train,
         "evaluate": evaluate,
+        "compare": compare,
         "reproduce": reproduce,
         "train-detector": train_detector,
         "shards": shards,

@@ -26,6 +26,7 @@ def detect(
     ] = None,
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write to this file: .json.")] = None,
     collection: options.MaybeIn = None,
+    where: options.Where = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -63,9 +64,12 @@ def detect(
     birder detect photos/ --to boxes.json
 
     birder detect --in photos.birder
+
+    birder detect --in photos.birder --where "deployment = 'A4'"
     """
     if bool(images) == (collection is not None):
         options.wrong_use("Name either images or, with --in, a collection.")
+    options.check_where(where, collection)
     if to is None and collection is None:
         options.wrong_use("Name the file to write: --to boxes.json")
     options.check_to(to, force)
@@ -74,7 +78,10 @@ def detect(
 
     with stopping() as (stop, listen), image_progress() as show:
         listen()
-        run = partial(birder.detect, images or ()) if collection is None else birder.open_collection(collection).detect
+        if collection is None:
+            run = partial(birder.detect, images or ())
+        else:
+            run = partial(birder.open_collection(collection).detect, where=where)
         found = run(
             model=model,
             min_conf=min_conf,

@@ -51,8 +51,8 @@ def duplicates(
                 f"{image_name(next(iter(missing)))}."
             )
     elif found or form is not Format.table:
-        names = ("group", "kind", "image", "width", "height", "similarity")
-        rows = [row | {"image": image_name(row["uri"])} for row in found.to_arrow().to_pylist()]
+        names = ("group", "kind", "path", "width", "height", "similarity")
+        rows = [row | {"path": image_name(row["uri"])} for row in found.to_arrow().to_pylist()]
         write_rows([{name: row[name] for name in names} for row in rows], form, to, columns=names)
     same = sum(group.kind == SAME for group in found)
     extra = sum(len(group.photos) - 1 for group in found if group.kind == SAME)

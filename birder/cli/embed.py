@@ -207,11 +207,23 @@ def embed(
             ray=ray,
         )
     _tell_report(report, opened, table, empty)
+    if no_labels and "label_source" in opened.columns:
+        _tell_folder_labels(opened)
     if report.stopped:
         note(f"Stopped with {report.left:,} left. To continue, run the same command again.")
         raise typer.Exit(INTERRUPTED)
     if report.failed:
         raise typer.Exit(FAILED)
+
+
+def _tell_folder_labels(collection: Collection) -> None:
+    """Print how names of folders are taken away from rows that have them."""
+    named = collection.count("label_source = 'folder' AND label IS NOT NULL")
+    if named:
+        note(
+            f"--no-labels is for new rows: {counted(named, 'row keeps', 'rows keep')} the name of the folder as label. "
+            f"To take a name away: birder label {collection.path} --where \"label = 'NAME'\" --clear label"
+        )
 
 
 def _tell_report(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from birder.cli import options
+from birder.cli.outcomes import LeftOut
 from birder.cli.output import note, say
-
-if TYPE_CHECKING:
-    from birder.errors import ImageError
 
 _ENDINGS = (".onnx", ".xml", ".pt2")
 
@@ -91,6 +89,7 @@ def export_model(
         options.wrong_use("Say where to: DEST.onnx, DEST.xml or DEST.pt2, or --to-web FOLDER for a page.")
     if runtime is not None and to_web is None:
         options.wrong_use("--runtime goes with --to-web.")
+    left_out = LeftOut()
     if to_web is not None:
         if output is not None or encoder != "image" or with_transform:
             options.wrong_use(
@@ -106,10 +105,11 @@ def export_model(
             calibrate=_files(calibrate),
             runtime=runtime,
             force=force,
-            on_unreadable=_left_out,
+            on_unreadable=left_out,
         )
         say(page.agreement.in_words(precision))
         say(f"Wrote {page.path}: open it in a browser; it needs no network.")
+        left_out.end()
         return
     assert dest is not None  # or --to-web is given
     if dest.suffix not in _ENDINGS:
@@ -126,12 +126,13 @@ def export_model(
         with_transform=with_transform,
         calibrate=_files(calibrate),
         force=force,
-        on_unreadable=_left_out,
+        on_unreadable=left_out,
     )
     say(done.agreement.in_words(precision))
     for each in done.warnings:
         note(f"Warning: {each}")
     say(f"Wrote {dest}: {', '.join(done.outputs)}. Beside it: {', '.join(path.name for path in done.files[1:])}.")
+    left_out.end()
 
 
 def _files(calibrate: list[str] | None) -> list[str]:
@@ -140,7 +141,3 @@ def _files(calibrate: list[str] | None) -> list[str]:
     from birder.sources import find_images
 
     return [source.path for source in find_images(calibrate, labels=False)]
-
-
-def _left_out(path: str, error: ImageError) -> None:
-    note(f"birder: {path}: {error}; left out")

@@ -22,14 +22,14 @@ def failures(
     options.check_to(to, force)
 
     import birder
-    from birder.sources import uri_to_name
+    from birder.sources import readable_path
 
     rows = [
-        {"file": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"], "uri": row["uri"]}
+        {"path": readable_path(row["uri"]), "reason": row["reason"], "failed_at": row["failed_at"], "uri": row["uri"]}
         for row in birder.open_collection(collection).failures()
     ]
     if form is options.Format.table:  # for programs: the name byte for byte
         rows = [{name: value for name, value in row.items() if name != "uri"} for row in rows]
     note(f"{len(rows):,} failed in {collection}.")
     if rows or form is not options.Format.table:
-        write_rows(rows, form, to, columns=("file", "reason", "failed_at", "uri"))
+        write_rows(rows, form, to, columns=("path", "reason", "failed_at", "uri"))

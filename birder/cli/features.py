@@ -14,6 +14,7 @@ def features(
     images: options.Images = None,
     to: Annotated[Path | None, options.to_option(".parquet, .json (as bioclip embed writes it), .csv or .npy")] = None,
     collection: options.MaybeIn = None,
+    where: options.Where = None,
     model: Annotated[str | None, options.model_option("the collection's, else BioCLIP 2")] = None,
     batch_size: options.BatchSize = 16,
     force: options.Force = False,
@@ -29,9 +30,12 @@ def features(
     birder features photos/ --to features.npy --model imageomics/bioclip
 
     birder features --in photos.birder --to features.parquet
+
+    birder features --in photos.birder --to owls.parquet --where "label = 'owl'"
     """
     if bool(images) == (collection is not None):
         options.wrong_use("Name images, or a collection with --in: one of the two.")
+    options.check_where(where, collection)
     if to is None:
         options.wrong_use("Name the file to write: --to FILE")
     options.check_to(to, force)
@@ -39,7 +43,7 @@ def features(
     import birder
 
     if collection is not None:
-        found = birder.open_collection(collection, device=device).features(to=to, model=model, force=force)
+        found = birder.open_collection(collection, device=device).features(where=where, to=to, model=model, force=force)
     else:
         found = birder.image_features(
             images or (), to=to, model=model, device=device, batch_size=batch_size, force=force

@@ -42,7 +42,7 @@ def label(
 
     For example:
 
-    birder label photos.birder --where "uri LIKE '%/owl%'" --set label=owl --by Ada
+    birder label photos.birder --where "path LIKE '%/owl%'" --set label=owl --by Ada
 
     birder label photos.birder --accept predicted_label --above 0.9 --by Ada
 

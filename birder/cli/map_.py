@@ -23,6 +23,7 @@ def map_(
         str | None,
         typer.Option("--colour", metavar="COLUMN", help="Colour by this column: label, class, taken_at, ..."),
     ] = None,
+    where: options.Where = None,
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Recompute the map, including images added since.")
     ] = False,
@@ -30,12 +31,17 @@ def map_(
 ) -> None:
     """Draw a map of a collection: a UMAP of its embeddings, computed once and stored with it.
 
-    Without --to, report which map there is.
+    Without --to, report which map there is. With --where, only the rows that match are drawn, at their places on the
+    map of all.
 
     For example:
 
     birder map photos.birder --to map.html --colour label
+
+    birder map photos.birder --to a4.html --where "deployment = 'A4'"
     """
+    if where is not None and to is None:
+        options.wrong_use("--where chooses the rows that are drawn: name a file, --to map.html")
     if colour is not None and to is None:
         options.wrong_use("--colour needs a file to draw: --to map.html")
     options.check_to(to, force)
@@ -47,7 +53,9 @@ def map_(
     opened = birder.open_collection(collection)
     points = opened.stored_map() if to is None and not recompute else None
     if points is None and (recompute or to is not None):
-        points = opened.map(to, colour=colour, recompute=recompute, progress=stage_progress(every_stage=True))
+        points = opened.map(
+            to, colour=colour, where=where, recompute=recompute, progress=stage_progress(every_stage=True)
+        )
     if points is None:
         note(f"{collection} has no map yet. Compute one: birder map {collection} --to map.html")
         return

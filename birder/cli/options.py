@@ -151,6 +151,12 @@ def check_to(to: Path | None, force: bool) -> None:
     check_writable(to)
 
 
+def check_where(where: str | None, collection: Path | None) -> None:
+    """Refuse --where in a command that was given images instead of a collection."""
+    if where is not None and collection is None:
+        wrong_use("--where is about the rows of a collection: name it with --in.")
+
+
 def names_in(text: str | None) -> tuple[str, ...]:
     """The names in an option that takes several, separated by commas."""
     return () if text is None else tuple(name for part in text.split(",") if (name := part.strip()))

@@ -65,10 +65,10 @@ def prepare_streams() -> None:
 
 
 def image_name(uri: str) -> str:
-    """The uri or path of an image as people read it; of a part of a file, behind #, the uri itself."""
-    from birder.sources import readable, uri_to_path
+    """The uri or path of an image as people read it."""
+    from birder.sources import readable_path
 
-    return readable(uri_to_path(uri) if uri.startswith("file://") and "#" not in uri else uri)
+    return readable_path(uri)
 
 
 def console_err() -> Console:

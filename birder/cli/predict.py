@@ -145,7 +145,7 @@ def predict(
 
     birder predict --in photos.birder --model owls.safetensors --save
 
-    birder predict --in photos.birder --labels owl,fox,badger --by sequence
+    birder predict --in photos.birder --labels owl,fox,badger --by sequence --where "deployment = 'A4'"
     """
     form = options.format_of(format, to)
     options.check_to(to, force)
@@ -173,7 +173,7 @@ def predict(
     found: Predictions
     if hold_out is not None and like is not None:
         found = birder.open_collection(like).hold_out(
-            column or "label", hold_out, method=method, k=k, min_score=min_score
+            column or "label", hold_out, where=where, method=method, k=k, min_score=min_score
         )
     elif collection is not None:
         opened = birder.open_collection(collection, device=device)
@@ -230,8 +230,10 @@ def _check_use(
         options.wrong_use(f"--like names by examples, with the model of their collection: leave out {by_text[0]}.")
     if like is None and (column is not None or hold_out is not None):
         options.wrong_use("--column and --hold-out need --like: the collection whose labels are the examples.")
-    if collection is None and (save or where is not None):
-        options.wrong_use("--save and --where are about the rows of a collection: name it with --in.")
+    if collection is None and save:
+        options.wrong_use("--save is about the rows of a collection: name it with --in.")
+    if hold_out is None:
+        options.check_where(where, collection)
     if collection is None and by is not None:
         options.wrong_use("--by sequence is about the rows of a collection: name it with --in.")
     if hold_out is not None and log is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from birder.cli import options
+from birder.cli.outcomes import LeftOut
 from birder.cli.output import note
 from birder.registry import DEFAULT_WEIGHTS
 
@@ -28,18 +29,21 @@ def quantize(
 
     birder quantize photos/ --model vit_b16_pn_bioclip-v1
     """
-    from birder.inference.quantize import calibration_images
+    from birder.inference.quantize import FEWEST, calibration_images
     from birder.inference.quantize import quantize as run
     from birder.sources import find_images
     from birder.weights.resolve import resolve
 
     found = resolve(model)
+    left_out = LeftOut()
     pixels = calibration_images(
         found,
         [source.path for source in find_images(images, labels=False)],
         sample,
-        lambda path, error: note(f"birder: {path}: {error}; left out"),
+        left_out,
     )
+    if len(pixels) < FEWEST:
+        left_out.end()  # else too few were named, which is wrong use
     note(f"Quantising {found.name} on {len(pixels)} images; this takes minutes for a large network.")
     result = run(found, pixels)
     note(
@@ -52,3 +56,4 @@ def quantize(
     )
     for each in result.warnings:
         note(f"Warning: {each}")
+    left_out.end()

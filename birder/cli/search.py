@@ -117,17 +117,17 @@ def tell_search(found: SearchResults, collection: Path) -> None:
 def write_results(found: SearchResults, form: Format, to: Path | None) -> None:
     """Write the rows that a search found, without empty columns, and in a table without bookkeeping."""
     names = found.table.column_names
-    columns = [*(["similarity"] if "similarity" in names else []), "file", *(n for n in names if n != "similarity")]
+    columns = list(dict.fromkeys([*(name for name in names if name == "similarity"), "path", *names]))
     write_rows(_rows(found, form), form, to, columns=columns)
 
 
 def _rows(found: SearchResults, form: Format) -> list[dict[str, Any]]:
-    from birder.sources import uri_to_name
+    from birder.sources import readable_path
 
     rows = []
     for row in found.to_list():
         similarity = {"similarity": round(row.pop("similarity"), 6)} if "similarity" in row else {}
-        rows.append({**similarity, "file": uri_to_name(row["uri"]), **row})
+        rows.append({**similarity, "path": readable_path(row["uri"]), **row})
     hidden = {name for name in (rows[0] if rows else ()) if all(row[name] is None for row in rows)}
     if form is Format.table:  # to read: what tells images apart
         hidden |= _BOOKKEEPING

@@ -14,6 +14,7 @@ from birder.cli.search import tell_search, write_results
 def similar(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image file to compare with.")],
     collection: options.In,
+    where: options.Where = None,
     k: options.K = 10,
     to: options.ToRows = None,
     format: options.FormatOption = None,
@@ -28,12 +29,14 @@ def similar(
     For example:
 
     birder similar owl.jpg --in photos.birder -k 5
+
+    birder similar owl.jpg --in photos.birder --where "deployment = 'A4'"
     """
     form = options.format_of(format, to)
     options.check_to(to, force)
 
     import birder
 
-    found = birder.open_collection(collection, device=device).search(images=image, k=k, model=model)
+    found = birder.open_collection(collection, device=device).search(images=image, where=where, k=k, model=model)
     tell_search(found, collection)
     write_results(found, form, to)

@@ -50,6 +50,7 @@ def train(
             help="Begin with the network and the classifier of this file (default: a classifier is fitted first).",
         ),
     ] = None,
+    where: options.Where = None,
     group_by: options.GroupBy = None,
     unfreeze_last: Annotated[
         str | None,
@@ -131,6 +132,7 @@ def train(
             column,
             to,
             init=init,
+            where=where,
             group_by=() if group_by is None else [name for part in group_by.split(",") if (name := part.strip())],
             unfreeze_last=blocks,
             epochs=epochs,

@@ -76,13 +76,14 @@ from birder.learning.suggest import Order, Suggestions, suggest
 from birder.naming.method import DEFAULT_METHOD
 from birder.pipeline.run import EmbedOptions, EmbedReport, Progress, encoder_spec, run_embed
 from birder.registry import DEFAULT_WEIGHTS
-from birder.sources import uri_to_name
+from birder.sources import readable_path
 from birder.taxonomy import RANKS
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from birder.collection.comparing import Comparison
     from birder.collection.detecting import Detected
     from birder.collection.evaluating import Evaluation
     from birder.collection.training import Estimated, Trained
@@ -213,7 +214,7 @@ class Collection:
         columns = [name for name in ("uri", "label") if name in self.columns]
         first = next(self.batches(columns), None)
         rows = [] if first is None else first.slice(0, _IN_NOTEBOOK).to_pylist()
-        cards = [Card(row["uri"], Path(uri_to_name(row["uri"])).name, [row.get("label") or ""]) for row in rows]
+        cards = [Card(row["uri"], Path(readable_path(row["uri"])).name, [row.get("label") or ""]) for row in rows]
         return facts_html(str(self.path), facts) + gallery_html(cards)
 
     # What is in it
@@ -299,11 +300,13 @@ class Collection:
         """The images that could not be read: uri, reason, bytes, modified, etag, failed_at; sorted by uri."""
         return Rows(pa.Table.from_pylist(self._rows.failures(), FAILURES))
 
-    def stats(self, *, to: str | Path | None = None) -> Stats:
+    def stats(self, *, where: str | Filter | None = None, to: str | Path | None = None) -> Stats:
         """Summarise it: rows, failures, model, and the values of each column.
 
         Parameters
         ----------
+        where
+            A filter: only these rows. Failures have no columns, and are counted in any case.
         to
             Also plot the most frequent labels and taxa to a .png, .svg or .pdf file.
 
@@ -311,21 +314,27 @@ class Collection:
         ------
         ConfigError
             No row has a label or a taxon.
+        FilterError
+            The filter cannot be used.
         """
-        found = stats(self._rows)
+        found = stats(self._rows, where=where)
         if to is not None:
             from birder.collection.drawing import draw_taxa
 
-            draw_taxa(self._rows, found, to)
+            draw_taxa(self._rows, found, to, where)
         return found
 
-    def value_counts(self, column: str = "label", *, to: str | Path | None = None) -> list[ValueCount]:
+    def value_counts(
+        self, column: str = "label", *, where: str | Filter | None = None, to: str | Path | None = None
+    ) -> list[ValueCount]:
         """The values of a column and their row counts, the most frequent first; rows without a value last.
 
         Parameters
         ----------
         column
             The column.
+        where
+            A filter: only these rows, and shares of these.
         to
             Also plot them to a .png, .svg or .pdf file.
 
@@ -333,6 +342,8 @@ class Collection:
         ------
         UnknownNameError
             The column does not exist.
+        FilterError
+            The filter cannot be used.
 
         Examples
         --------
@@ -340,20 +351,28 @@ class Collection:
         >>> [(each.value, each.count) for each in collection.value_counts("label")][:3]
         [('birds', 27), ('flowers', 18), ('bovines', 12)]
         """
-        counts = value_counts(self._rows, column)
+        counts = value_counts(self._rows, column, where=where)
         if to is not None:
             from birder.plots.map_image import draw_counts
 
             draw_counts({column: counts}, to)
         return counts
 
-    def agreement(self, columns: Sequence[str] = RANKS, *, to: str | Path | None = None) -> list[Agreement]:
+    def agreement(
+        self,
+        columns: Sequence[str] = RANKS,
+        *,
+        where: str | Filter | None = None,
+        to: str | Path | None = None,
+    ) -> list[Agreement]:
         """How often the nearest image is of the same taxon, for each rank.
 
         Parameters
         ----------
         columns
             Columns of text: the ranks, or label, or others.
+        where
+            A filter: only these rows, which are compared with each other.
         to
             Also plot it to a .png, .svg or .pdf file.
 
@@ -361,10 +380,12 @@ class Collection:
         ------
         ConfigError
             No two rows with different content have a value there.
+        FilterError
+            The filter cannot be used.
         """
         from birder.collection.drawing import agreement_of
 
-        return agreement_of(self._rows, columns, to)
+        return agreement_of(self._rows, columns, to, where)
 
     # Adding images
 
@@ -485,6 +506,7 @@ class Collection:
     def detect(
         self,
         *,
+        where: str | Filter | None = None,
         model: str | Path | None = None,
         min_conf: float = 0.05,
         to: str | Path | None = None,
@@ -503,6 +525,8 @@ class Collection:
 
         Parameters
         ----------
+        where
+            A filter: only the images of these rows, and only these rows are changed.
         model, min_conf, format, force, threads, progress, stop
             As for `birder.detect`.
         to
@@ -516,7 +540,7 @@ class Collection:
         Raises
         ------
         ConfigError
-            The collection has no rows, or its column `category` was filled by the user.
+            The collection has no such rows, or its column `category` was filled by the user.
         UnknownNameError, WeightsError
             The detector is not known, or its graph cannot be run.
         FileExistsError
@@ -527,6 +551,7 @@ class Collection:
         with detecting_shown(progress) as show:
             return detect_rows(
                 self._rows,
+                where,
                 model=model,
                 min_conf=min_conf,
                 to=to,
@@ -874,6 +899,7 @@ class Collection:
         self,
         images: Paths | None = None,
         *,
+        where: str | Filter | None = None,
         to: str | Path | None = None,
         model: str | None = None,
         batch_size: int = 16,
@@ -885,6 +911,8 @@ class Collection:
         ----------
         images
             Files, folders and patterns (default: the rows of the collection, which are not embedded again).
+        where
+            A filter: only these rows of the collection.
         to
             Also write them: .parquet, .json (as `bioclip embed` writes it), .csv, or .npy with a .csv beside it.
         model
@@ -898,19 +926,31 @@ class Collection:
         ------
         NoTextEncoderError
             The model has no text encoder, so there is no such space.
-        CollectionError
+        ImageError
             No image could be read.
+        CollectionError
+            There are no rows, or none that match.
+        ConfigError
+            Images and a filter.
+        FilterError
+            The filter cannot be used.
         """
         from birder.collection.predicting import collect_features
 
+        if images is not None and where is not None:
+            raise ConfigError("A filter chooses rows of the collection: leave out images or where.")
         storage = None if images is not None else self._rows
-        return collect_features(self._text_model(model), storage, paths_of(images or ()), batch_size, to, force)
+        chosen = as_filter(where, self.columns)  # before a model is loaded
+        return collect_features(
+            self._text_model(model), storage, paths_of(images or ()), batch_size, to, force, where=chosen
+        )
 
     def hold_out(
         self,
         column: str = "label",
         share: float = 0.25,
         *,
+        where: str | Filter | None = None,
         method: str = DEFAULT_METHOD,
         k: int = 5,
         min_score: float = 0.0,
@@ -923,6 +963,8 @@ class Collection:
             The column with the labels.
         share
             The share of each class that is held out; between 0 and 1.
+        where
+            A filter: only these rows, as examples and held out.
         method
             As for `predict`.
         k, min_score
@@ -943,7 +985,7 @@ class Collection:
         from birder.collection.predicting import held_out_predictions
         from birder.naming.predict import name_held_out
 
-        found = name_held_out(self._rows, column, share, k, method=method)
+        found = name_held_out(self._rows, column, share, k, method=method, where=where)
         return held_out_predictions(found, self.model.sha256, k, min_score)
 
     def adapt(
@@ -1044,6 +1086,7 @@ class Collection:
         to: str | Path,
         *,
         init: str | Path | None = None,
+        where: str | Filter | None = None,
         group_by: str | Sequence[str] = (),
         unfreeze_last: int | Literal["all"] | None = None,
         epochs: int = 20,
@@ -1079,6 +1122,8 @@ class Collection:
         init
             Begin with the network and classifier of this file, of `adapt` or `train`; its classes are those of the
             labels.
+        where
+            A filter: learn from these rows only.
         group_by
             As for `adapt`.
         unfreeze_last
@@ -1124,6 +1169,8 @@ class Collection:
             The network's weights are out of reach, as of imported embeddings.
         MissingExtraError
             The extra "learn" is not installed.
+        ImageError
+            None of the images to validate on can be read.
         """
         from birder.collection.training import train_collection
         from birder.learning.finetune import Recipe
@@ -1133,6 +1180,7 @@ class Collection:
             column,
             Path(to),
             init=None if init is None else Path(init),
+            where=where,
             group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
             size=size,
             recipe=Recipe(epochs, lr, batch_size, accumulate, unfreeze_last, balance, seed),
@@ -1182,8 +1230,8 @@ class Collection:
         as_
             "bioclip-v1" or "bioclip-v2": few-shot as published there.
         against
-            A collection of the same images by another model, matched by sha256, else by uri: which is better, by
-            the predictions if they are given, else by the embeddings?
+            A collection of the same images by another model, matched as `compare` does: which is better, by the
+            predictions if they are given, else by the embeddings?
         where
             A filter: judge these rows only.
         group_by, split
@@ -1247,6 +1295,83 @@ class Collection:
         if report is not None:
             found.save(report)
         return found
+
+    def compare(
+        self,
+        other: str | Path | Collection,
+        column: str = "label",
+        *,
+        predictions: str | None = None,
+        where: str | Filter | None = None,
+        group_by: str | Sequence[str] = (),
+        split: Split = "groups",
+        k: int = 10,
+        seed: int = 0,
+        progress: StageProgress = "auto",
+    ) -> Comparison:
+        """Compare two models on the same images: this collection, and another that a second model has embedded.
+
+        Rows of the same image have the same id in both, or the same content, or the same uri. It is told how far both
+        models agree on what is near to what (mutual k-NN, Huh et al. 2024, arXiv 2405.07987), how far they agree on
+        names, and, where images are labelled, which of them is right more often, over all and for each class, with
+        paired intervals and McNemar's exact test. Nothing is written into either collection.
+
+        Parameters
+        ----------
+        other
+            The other collection.
+        column
+            The column with the labels, if there are any; those of this collection before those of the other. An image
+            that both label, and not alike, is left out of the accuracy.
+        predictions
+            A column with predicted names in both collections (default: the most exact of predicted_label and
+            predicted_<rank> that both have filled; else labelled images are named by the nearest of another group).
+        where
+            A filter: only these rows of this collection.
+        group_by, split
+            As for `adapt`: images of one group are not independent, which makes intervals wider.
+        k
+            How many neighbours of each image are compared, fewer if there are no more images. Of more than 20,000
+            images, so many are drawn, which are neighbours of each other.
+        seed
+            Of what is drawn, and of the intervals.
+        progress
+            As for `adapt`.
+
+        Returns
+        -------
+        The figures, as `results`, `neighbours`, `agreement` and `difference`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column.
+        CollectionError
+            The collections have no image in common, or none was named by both.
+        FilterError
+            The filter cannot be used.
+
+        Examples
+        --------
+        >>> collection = birder.open_collection("photos.birder")
+        >>> found = collection.compare("photos.birder")  # the same model
+        >>> found.neighbours, found.difference["top1"]["estimate"]
+        (1.0, 0.0)
+        """
+        from birder.collection.comparing import compare_collections
+
+        return compare_collections(
+            self._rows,
+            _opened(other)._rows,
+            column,
+            predictions=predictions,
+            where=where,
+            group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
+            split=split,
+            k=k,
+            seed=seed,
+            progress=progress,
+        )
 
     def suggest(
         self, column: str = "label", *, label: str | None = None, order: Order = "certain", limit: int = 100
@@ -1459,6 +1584,7 @@ class Collection:
         to: str | Path | None = None,
         *,
         colour: str | None = None,
+        where: str | Filter | None = None,
         recompute: bool = False,
         seed: int = 0,
         progress: StageProgress = "auto",
@@ -1471,6 +1597,8 @@ class Collection:
             Also draw it: .png, .svg or .pdf for an image; .html for a page that zooms, filters and selects.
         colour
             Colour the points by this column.
+        where
+            A filter: give and draw only these rows, at their places on the map of all.
         recompute
             Recompute it, including rows added since.
         seed
@@ -1485,11 +1613,13 @@ class Collection:
         Raises
         ------
         CollectionError
-            There are fewer than 5 rows, or the map cannot be stored.
+            There are fewer than 5 rows, the map cannot be stored, or no row on it matches the filter.
+        FilterError
+            The filter cannot be used.
         """
         from birder.collection.drawing import map_of
 
-        return map_of(self._rows, to, colour=colour, recompute=recompute, seed=seed, progress=progress)
+        return map_of(self._rows, to, colour=colour, where=where, recompute=recompute, seed=seed, progress=progress)
 
     def activity(
         self,

@@ -16,6 +16,7 @@ from typing import TypedDict, Unpack
 
 import pyarrow as pa
 
+from birder.collection.filter import Filter, as_filter
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, file_exists
 from birder.formats.boxes import BoxFormat, DetectorFacts, write_boxes
@@ -96,12 +97,13 @@ def detect_files(images: Sequence[str | Path], **options: Unpack[DetectOptions])
     return _detect(sources, root, options)
 
 
-def detect_rows(collection: Storage, **options: Unpack[DetectOptions]) -> Detected:
+def detect_rows(collection: Storage, where: str | Filter | None = None, **options: Unpack[DetectOptions]) -> Detected:
     """Detect what is on the images of a collection; see `birder.Collection.detect`."""
     _check(options)
-    uris = [uri for batch in collection.scan(["uri"]) for uri in batch["uri"].to_pylist()]
+    chosen = as_filter(where, collection.columns)
+    uris = [uri for batch in collection.scan(["uri"], where=chosen) for uri in batch["uri"].to_pylist()]
     if not uris:
-        raise ConfigError(f"{collection.path} has no rows.")
+        raise ConfigError(f"{collection.path} has no rows{'' if where is None else ' that match the filter'}.")
     _check_categories(collection)
     sources = _images_of(set(map(image_of, uris)))
     files = [source.path for source in sources if source.part is None and not is_url(source.path)]
@@ -110,7 +112,7 @@ def detect_rows(collection: Storage, **options: Unpack[DetectOptions]) -> Detect
         return found
     # both are in the order of their names
     told = {source.uri: each for source, each in zip(sources, found.images, strict=True) if each.detections is not None}
-    return replace(found, updated=_tell_rows(collection, told, max(options["min_conf"], MIN_CONFIDENCE)))
+    return replace(found, updated=_tell_rows(collection, chosen, told, max(options["min_conf"], MIN_CONFIDENCE)))
 
 
 def _check(options: DetectOptions) -> None:
@@ -195,11 +197,11 @@ def _check_categories(collection: Storage) -> None:
             )
 
 
-def _tell_rows(collection: Storage, told: Mapping[str, ImageDetections], min_conf: float) -> int:
-    """Write what is on an image into its row, if that is of the whole image; how many rows changed."""
+def _tell_rows(collection: Storage, where: Filter | None, told: Mapping[str, ImageDetections], min_conf: float) -> int:
+    """Write what is on an image into its row, if that matches and is of the whole image; how many rows changed."""
     uris, categories, confidences = [], [], []
     names = [name for name in ("category", "confidence") if name in collection.columns]
-    for batch in collection.scan(["uri", *names]):
+    for batch in collection.scan(["uri", *names], where=where):
         for row in batch.to_pylist():
             if (found := told.get(row["uri"])) is None:
                 continue

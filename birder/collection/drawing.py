@@ -7,7 +7,7 @@ from pathlib import Path
 
 from birder.analysis.activity import Activity, find_activity
 from birder.analysis.agreement import Agreement, neighbour_agreement
-from birder.analysis.projection import MapPoints, compute_map, read_map
+from birder.analysis.projection import MapPoints, compute_map, matching_points, read_map
 from birder.analysis.stats import TAXA, Stats, value_counts
 from birder.collection.filter import Filter, as_filter
 from birder.collection.progress import StageProgress, stages_shown
@@ -25,6 +25,7 @@ def map_of(
     to: str | Path | None,
     *,
     colour: str | None,
+    where: str | Filter | None,
     recompute: bool,
     seed: int,
     progress: StageProgress,
@@ -34,10 +35,13 @@ def map_of(
         if to is None:
             raise ConfigError("Colours need a file to draw to.")
         colour_values(storage, colour, [])  # reports an unknown column before minutes of work
+    chosen = as_filter(where, storage.columns)
     points = None if recompute else read_map(storage)
     if points is None:
         with stages_shown(progress) as show:
             points = compute_map(storage, seed=seed, progress=show)
+    if chosen is not None:
+        points = matching_points(storage, points, chosen)
     if to is None:
         return points
     is_page = Path(to).suffix.lower() in (".html", ".htm")
@@ -54,13 +58,16 @@ def map_of(
     return points
 
 
-def agreement_of(storage: Storage, columns: Sequence[str], to: str | Path | None) -> list[Agreement]:
+def agreement_of(
+    storage: Storage, columns: Sequence[str], to: str | Path | None, where: str | Filter | None
+) -> list[Agreement]:
     """How often nearest neighbours agree, drawn if a file is named; see `Collection.agreement`."""
-    found = neighbour_agreement(storage, columns)
+    found = neighbour_agreement(storage, columns, where=where)
     if not any(each.agreement is not None for each in found):
         what = "taxon" if tuple(columns) == tuple(RANKS) else " or ".join(columns)
         raise ConfigError(
-            f"No two rows of {storage.path} with different content have a {what}: name the column that has labels."
+            f"No two rows of {storage.path}{'' if where is None else ' that match the filter'} with different content "
+            f"have a {what}: name the column that has labels."
         )
     if to is not None:
         from birder.plots.map_image import draw_agreement
@@ -69,12 +76,14 @@ def agreement_of(storage: Storage, columns: Sequence[str], to: str | Path | None
     return found
 
 
-def draw_taxa(storage: Storage, found: Stats, to: str | Path) -> None:
+def draw_taxa(storage: Storage, found: Stats, to: str | Path, where: str | Filter | None) -> None:
     """Plot the most frequent labels and taxa; see `Collection.stats`."""
     from birder.plots.map_image import draw_counts
 
     counts = {
-        each.column: value_counts(storage, each.column) for each in found.columns if each.column in TAXA and each.filled
+        each.column: value_counts(storage, each.column, where=where)
+        for each in found.columns
+        if each.column in TAXA and each.filled
     }
     if not counts:
         raise ConfigError("No row has a label or a taxon: plot another column with value_counts.")
@@ -93,7 +102,7 @@ def activity_of(
     """Effort, captures and activity, as a page or an image if a file is named; see `Collection.activity`."""
     rows = storage.snapshot()
     filter = as_filter(where, rows.columns)
-    found = find_activity(rows, species=species, column=column, where=filter, seed=seed)
+    found = find_activity(rows, storage.journal, species=species, column=column, where=filter, seed=seed)
     if to is None:
         return found
     if Path(to).suffix.lower() in (".html", ".htm"):

@@ -18,10 +18,11 @@ from birder.collection.judged_rows import (
     JudgedRows,
     Taxa,
     groups_of,
-    matched,
     read_rows,
     taxa_of,
 )
+from birder.collection.nearest_labels import nameable, nearest_labels
+from birder.collection.pairing import PAIRED_BY, pair_rows
 from birder.collection.predictions import LABEL, PREFIX, SCORE
 from birder.collection.progress import StageProgress, stages_shown
 from birder.collection.schema import DEPLOYMENT
@@ -465,22 +466,9 @@ def _classified(
     return table, unknown, notes
 
 
-def _nearest(rows: JudgedRows, codes: npt.NDArray[np.int64]) -> list[str | None]:
-    """The label of the nearest image of another group; None where there is none."""
-    from birder.evaluation.neighbours import leave_one_out, named_by_neighbours
-
-    classes, labels = np.unique(np.array(rows.labels, object), return_inverse=True)
-    if len(classes) < 2:
-        raise ConfigError("Two collections are compared by their embeddings on labels of at least two classes.")
-    named = named_by_neighbours(leave_one_out(rows.embeddings, 1, groups=codes), labels.astype(np.int64), 1)
-    return [None if code < 0 else str(classes[code]) for code in named]
-
-
 def _judgeable(rows: JudgedRows, codes: npt.NDArray[np.int64], storage: Storage) -> Bools:
     """Rows whose label another group has as well, so that the nearest image of another group can name them rightly."""
-    _, labels = np.unique(np.array(rows.labels, object), return_inverse=True)
-    pairs = np.unique(np.stack([labels.astype(np.int64), codes]), axis=1)
-    judgeable: Bools = np.bincount(pairs[0])[labels] > 1
+    judgeable = nameable(rows.labels, codes)
     if not judgeable.any():
         raise CollectionError(
             f"By the embeddings of {storage.path}, all images of a label belong together: no image can be named by an "
@@ -499,7 +487,7 @@ def _by_nearest(
 ) -> tuple[pa.Table, list[str]]:
     """The table of names by the nearest image of another group, of the rows that can be named so; and a note."""
     judgeable = _judgeable(rows, codes, storage)
-    table = _named(rows, groups, _nearest(rows, codes), by).filter(pa.array(judgeable))
+    table = _named(rows, groups, nearest_labels(rows.labels, rows.embeddings, codes), by).filter(pa.array(judgeable))
     alone = int((~judgeable).sum())
     if not alone:
         return table, []
@@ -589,16 +577,16 @@ def _compared(
     """Two collections on the images that both have: by their predictions, else by the label of the nearest image."""
     from birder.evaluation.compare import compare
 
-    columns = ["uri", "sha256", *([] if predictions is None else [predictions])]
+    columns = [*PAIRED_BY, *([] if predictions is None else [predictions])]
     tables, blocks = [], []
     for table, embeddings in against.embedding_batches(columns):
         tables.append(table)
         blocks.append(embeddings if predictions is None else embeddings[:, :0])
     others = pa.concat_tables(tables) if tables else pa.table({name: [] for name in columns})
-    mine, theirs = matched(rows, {name: others[name].to_pylist() for name in ("sha256", "uri")})
+    mine, theirs, _ = pair_rows(rows.values, others)
     if not len(mine):
         raise CollectionError(
-            f"{against.path} has none of the labelled images of {storage.path}, by content (sha256) or by uri."
+            f"{against.path} has none of the labelled images of {storage.path}, by id, content (sha256) or uri."
         )
     both = np.zeros(len(rows), bool)
     both[mine] = True
@@ -606,8 +594,8 @@ def _compared(
     tags = None if names is None else [names[place] for place in mine]
     if predictions is None:
         codes = groups.codes[mine]
-        other = JudgedRows(shared.values, shared.labels, np.concatenate(blocks)[theirs], shared.as_written, 0)
-        pair = (_nearest(shared, codes), _nearest(other, codes))
+        vectors = (shared.embeddings, np.concatenate(blocks)[theirs])
+        pair = tuple(nearest_labels(shared.labels, each, codes) for each in vectors)
         how = "Each image is named by the nearest image of another group, with the embeddings of either model."
         kept = pa.array(_judgeable(shared, codes, storage))
     else:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from birder.collection.filter_path import COMPARED, PATH, Unsupported, is_path, said_of_uris
 from birder.errors import CollectionError, FilterError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Filter:
     sql
         As LanceDB gets it: an expression in brackets.
     columns
-        The columns that it reads.
+        The columns that it reads; uri for `path`.
     """
 
     text: str
@@ -148,8 +149,21 @@ def _parse(text: str, columns: tuple[tuple[str, pa.DataType], ...]) -> Filter:
         raise _invalid("it is nested too deeply") from None
     types = dict(columns)
     names = {_column_of(node, types) for node in nodes if isinstance(node, exp.Column)}
-    times = {place: _as_time(value, type_) for place, value, type_ in _texts_beside_times(nodes, types)}
-    return Filter(text, _sql(text, tokens, times), frozenset(name for name in names if name is not None))
+    instead = {place: _as_time(value, type_) for place, value, type_ in _texts_beside_times(nodes, types)}
+    if _has_path(types):
+        try:
+            instead |= said_of_uris(nodes, tokens)
+        except Unsupported as error:
+            raise _invalid(
+                f"the column path can be compared with texts, by {COMPARED}; not so {_at(text, error.place)}. "
+                "For more there is the column uri."
+            ) from None
+    return Filter(text, _sql(text, tokens, instead), frozenset(name for name in names if name is not None))
+
+
+def _has_path(types: Mapping[str, pa.DataType]) -> bool:
+    """Whether `path` means the readable form of `uri`; a column that is called so comes first."""
+    return "uri" in types and not any(name.lower() == PATH for name in types)
 
 
 def _invalid(why: str) -> FilterError:
@@ -269,6 +283,8 @@ def _column_of(node: exp.Column, types: Mapping[str, pa.DataType]) -> str | None
 
     As in LanceDB, names in quotation marks are case-sensitive, and so are others that differ only in case.
     """
+    if _has_path(types) and is_path(node):
+        return "uri"
     first = node.parts[0]
     name, is_quoted = first.name, bool(first.args.get("quoted"))
     if name in types:
@@ -280,8 +296,8 @@ def _column_of(node: exp.Column, types: Mapping[str, pa.DataType]) -> str | None
             return None
     close = difflib.get_close_matches(name, list(types), n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(types)}."
-    if name.lower() in ("file", "path") and "uri" in types:  # as tables show it
-        hint = "An image's path is in the column uri, percent-encoded but for plain letters and digits: 'K%C3%B6ln'."
+    if name.lower() in ("file", "file_name", "filename", "image", "name") and _has_path(types):
+        hint = "The file's name is in the column 'path': path LIKE '%owl%'."
     text = f" Text stands in single quotation marks: {quoted(name[:60])}." if is_quoted else ""
     raise _invalid(f"unknown column {name[:60]!r}. {hint}{text}"[:900])
 
@@ -329,6 +345,7 @@ def _sql(text: str, tokens: Sequence[Token], instead: Mapping[int, str]) -> str:
     parts, end = [], 0
     for token in tokens:
         parts.append(" " if token.start > end > 0 else "")
-        parts.append(instead.get(token.start) or text[token.start : token.end + 1])
+        written = text[token.start : token.end + 1]
+        parts.append(instead.get(token.start, written))
         end = token.end + 1
     return f"({''.join(parts)})"

@@ -364,7 +364,7 @@ def image_features(
     ------
     NoTextEncoderError
         The model has no text encoder, so there is no such space.
-    CollectionError
+    ImageError
         No image could be read.
     """
     from birder.collection.predicting import collect_features

@@ -197,6 +197,12 @@ class Journal:
             self._read_folds()
             return self.since(next((offset for offset, at, _ in reversed(self._folds) if at <= version), 0))
 
+    def is_folded(self, until: int, version: int) -> bool:
+        """Whether a version of the rows has all labels up to an offset; labels taken back again change no row."""
+        with self.lock:
+            self._read_folds()
+            return any(offset >= until and at <= version for offset, at, _ in self._folds)
+
     def _read_folds(self) -> None:
         """Read what has been folded, without keeping who labelled what: that takes memory."""
         lines, self._folds_until = self._lines(self._folds_until)

@@ -5,10 +5,10 @@ N is the number of rows, D the embedding dimension.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -177,29 +177,3 @@ def taxa_of(
         for name, lineage in of_names.taxa.items() if of_names is not None else ():
             taxa.setdefault(name, dict(lineage))
     return taxa, tuple(of_labels.warnings)
-
-
-def matched(rows: JudgedRows, others: Mapping[str, Sequence[Any]]) -> tuple[Codes, Codes]:
-    """The rows of which another collection has the same image: by sha256, else by uri.
-
-    Parameters
-    ----------
-    rows
-        N rows.
-    others
-        "sha256" and "uri" of the rows of the other collection.
-
-    Returns
-    -------
-    Positions among `rows` and positions among the others, int64 (K,) both; each row occurs once.
-    """
-    by_sha256 = {sha256: place for place, sha256 in reversed(list(enumerate(others["sha256"])))}
-    by_uri = {uri: place for place, uri in enumerate(others["uri"])}
-    pairs = []
-    keys = zip(rows.values["sha256"].to_pylist(), rows.values["uri"].to_pylist(), strict=True)
-    for place, (sha256, uri) in enumerate(keys):
-        other = by_sha256.get(sha256, by_uri.get(uri))
-        if other is not None:
-            pairs.append((place, other))
-    found = np.array(pairs, np.int64).reshape(-1, 2)
-    return found[:, 0], found[:, 1]

@@ -19,7 +19,7 @@ from birder.collection.disk import storing
 from birder.collection.journal import now
 from birder.collection.places import Move, Places, below, moved, read_places, write_places
 from birder.errors import CollectionError
-from birder.sources import uri_to_name
+from birder.sources import readable_path
 
 
 class Movable(Protocol):
@@ -108,16 +108,16 @@ def find_rows(
                 rows.append(MovingRow(id_, uri, irregular.get(uri) or moved(uri, old, new), sha256, size))
     if not rows:
         roots = read_places(storage.path).roots
-        known = f" Images were embedded from {', '.join(map(uri_to_name, roots))}." if roots else ""
-        raise CollectionError(f"No row of {storage.path} is in {uri_to_name(old)}; check the folder's name.{known}")
+        known = f" Images were embedded from {', '.join(map(readable_path, roots))}." if roots else ""
+        raise CollectionError(f"No row of {storage.path} is in {readable_path(old)}; check the folder's name.{known}")
     uris = {row.new_uri for row in rows}
     if taken := sorted(uris & others):
         raise CollectionError(
             f"Nothing was changed: {len(taken):,} of {len(rows):,} rows would get the uri of another row, such as "
-            f"{uri_to_name(taken[0])}. These images were embedded at their new place already."
+            f"{readable_path(taken[0])}. These images were embedded at their new place already."
         )
     if len(uris) < len(rows):
-        raise CollectionError(f"Nothing was changed: rows in {uri_to_name(old)} differ only in upper and lower case.")
+        raise CollectionError(f"Nothing was changed: rows in {readable_path(old)} differ only in upper and lower case.")
     there = frozenset(uri for uri in others if below(uri, new) is not None)
     return MovingRows(sorted(rows, key=lambda row: row.uri), there, stays)
 

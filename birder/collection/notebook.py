@@ -7,7 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from birder.sources import uri_to_name
+from birder.sources import readable_path
 from birder.sources.thumbnails import thumbnails
 
 ROWS = 20
@@ -72,7 +72,7 @@ def _figure(card: Card, image: bytes | str) -> str:
     else:
         shown = f"missing: {escaped(image)}"
     words = "<br>".join([f"<b>{escaped(card.head)}</b>", *map(escaped, card.lines)])
-    name = escaped(uri_to_name(card.uri))
+    name = escaped(readable_path(card.uri))
     return f'<figure style="{_CARD}" title="{name}"><div style="{_FRAME}">{shown}</div>{words}</figure>'
 
 

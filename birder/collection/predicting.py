@@ -30,7 +30,7 @@ from birder.naming.class_words import ClassWords, load_class_words
 from birder.naming.inputs import image_features, stored_features
 from birder.naming.method import DEFAULT_METHOD
 from birder.naming.predict import HeldOutNames, Namer, by_classifier, by_examples, by_texts, by_words, imported_note
-from birder.sources import is_url, path_to_uri, readable, uri_to_name
+from birder.sources import is_url, path_to_uri, readable, readable_path, uri_to_name
 from birder.weights.clip import LoadedClip
 from birder.weights.resolve import resolve
 
@@ -377,6 +377,7 @@ def collect_features(
     batch_size: int,
     to: str | Path | None,
     force: bool,
+    where: str | Filter | None = None,
 ) -> ImageFeatures:
     """Image features of a collection's rows, or of image files without one; written to a file if one is given."""
     unreadable: list[tuple[str, str]] = []
@@ -386,12 +387,16 @@ def collect_features(
         files = [os.fspath(image) for image in images]
         batches = image_features(files, clip, lambda path, error: unreadable.append((path, str(error))), batch_size)
     else:
-        batches = stored_features(collection, clip)
+        batches = stored_features(collection, clip, where=as_filter(where, collection.columns))
     for keys, block in batches:
-        names += map(image_name, keys)
+        names += [readable(uri_to_name(key)) for key in keys]
         blocks.append(block)
     if not blocks:
-        raise CollectionError("There are no features: no image could be read.")
+        if collection is not None:
+            which = "" if where is None else " that match the filter"
+            raise CollectionError(f"There are no features: {collection.path} has no rows{which}.")
+        path, reason = unreadable[0]
+        raise ImageError(f"There are no features: no image could be read; {readable(path)}: {reason}.")
     features = np.concatenate(blocks)
     written = "" if to is None else write_features(Path(to), names, features, clip.name, force=force)
     notes = () if collection is None else imported_note(collection)
@@ -415,8 +420,8 @@ def class_predictions(
 
 
 def image_name(key: str) -> str:
-    """A uri or path as people read it; a part of a file, behind #, keeps its uri."""
-    return readable(uri_to_name(key) if key.startswith("file://") and "#" not in key else key)
+    """A uri or path as people read it."""
+    return readable_path(key)
 
 
 def _image(key: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from birder.collection.places import place_of, read_places
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError, ConfigError
-from birder.sources import Source, image_of, is_url, stamp_of, uri_to_name, uri_to_path
+from birder.sources import Source, image_of, is_url, readable_path, stamp_of, uri_to_path
 from birder.sources.find import find_sources
 from birder.sources.read import load_source
 from birder.sources.source import box_of
@@ -165,7 +165,7 @@ def _check_files(
     if wrong:
         raise CollectionError(
             f"Nothing was changed: {len(wrong):,} of {len(rows):,} files that were checked are not in "
-            f"{uri_to_name(new)}, or differ from those that were embedded, such as {uri_to_name(wrong[0])}."
+            f"{readable_path(new)}, or differ from those that were embedded, such as {readable_path(wrong[0])}."
         )
 
 

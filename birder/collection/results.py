@@ -17,7 +17,7 @@ from birder.analysis.duplicates import Group
 from birder.collection.notebook import CARDS, Card, escaped, gallery_html, more_html, table_html
 from birder.errors import MissingPackageError
 from birder.plots.image_page import Tile, write_page
-from birder.sources import path_to_uri, uri_to_name
+from birder.sources import path_to_uri, readable_path
 from birder.words import counted
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class SearchResults(Rows, _SavesPage):
         found = []
         for row in self:
             card = _card(row)
-            name = [uri_to_name(card.uri)] if "similarity" in row else []  # else it is the head
+            name = [readable_path(card.uri)] if "similarity" in row else []  # else it is the head
             found.append(Tile(card.uri, card.head, [*card.lines, *name]))
         sections = [("Query", queries)] if queries else []
         sections.append((f"{len(found):,} found" if queries else "", found))
@@ -419,7 +419,7 @@ class Duplicates(Sequence[Group], _SavesPage):
             tiles = []
             for photo in group.photos:
                 about = f"{photo.width} x {photo.height}, similarity {photo.similarity:.4f}"
-                tiles.append(Tile(photo.uri, _file(photo.uri), [uri_to_name(photo.uri), about]))
+                tiles.append(Tile(photo.uri, _file(photo.uri), [readable_path(photo.uri), about]))
             sections.append((f"{number}. {group.kind}", tiles))
         return _Page(f"{self.collection}: duplicates", lines, sections)
 
@@ -431,4 +431,4 @@ def _card(row: Row) -> Card:
 
 
 def _file(uri: str) -> str:
-    return Path(uri_to_name(uri)).name
+    return Path(readable_path(uri)).name

@@ -12,12 +12,10 @@ D is the embedding dimension, E that of the shared space, N a number of rows.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote_from_bytes
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +24,7 @@ import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering
 
 from birder.collection.filter import Filter, as_filter, filter_errors, quoted
+from birder.collection.filter_path import encodings, uris_of
 from birder.collection.index import AUTOMATIC, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
@@ -336,20 +335,21 @@ def find_row(collection: Storage, key: str) -> dict[str, Any] | None:
     CollectionError
         Several files have that name.
     """
-    images = collection._images
 
     def rows(sql: str, limit: int) -> list[dict[str, Any]]:
+        def query(table: Any) -> Any:
+            return table.query().where(sql).limit(limit).select(["id", "uri", "embedding"])
+
         with filter_errors(None, collection.path):
-            query = images.search().where(sql).limit(limit).select(["id", "uri", "embedding"])
-            found: list[dict[str, Any]] = query.to_arrow().to_pylist()
+            found: list[dict[str, Any]] = collection._async_rows.run(collection.version, query).to_pylist()
         return found
 
     path_uri = "" if "\0" in key else path_to_uri(key)
-    found = rows(f"id = {quoted(key)}", 1) or rows(f"uri IN ({quoted(key)}, {quoted(path_uri)})", 1)
+    uris = ", ".join(map(quoted, dict.fromkeys([path_uri, *uris_of(key)])))
+    found = rows(f"id = {quoted(key)}", 1) or rows(f"uri IN ({uris})", 2)
     if not found and key.strip() and "\0" not in key:
-        name = "/" + quote_from_bytes(os.fsencode(key))
-        ends = [f"ends_with(uri, {quoted(end)})" for end in dict.fromkeys([name, f"/{key}", f"#{key}"])]
-        found = rows(" OR ".join(ends), 4)
+        names = [f"/{key}", f"#{key}", *(mark + each for each in encodings(key) for mark in "/#")]
+        found = rows(" OR ".join(f"ends_with(uri, {quoted(name)})" for name in dict.fromkeys(names)), 4)
     if len(found) > 1:
         several = ", ".join(row["uri"] for row in found[:3])
         raise CollectionError(f"Several rows are named {key!r} ({several}, ...): name one by its id or its uri.")

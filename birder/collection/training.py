@@ -16,6 +16,7 @@ from birder.extras import need
 from birder.registry import HEAD_ENDING
 
 if TYPE_CHECKING:
+    from birder.collection.filter import Filter
     from birder.learning.finetune import FineTuned, Recipe, Told
     from birder.learning.training_checkpoint import TrainingFolder
     from birder.learning.training_result import Training
@@ -107,6 +108,7 @@ def train_collection(
     to: Path,
     *,
     init: Path | None,
+    where: str | Filter | None,
     group_by: Sequence[str],
     size: int | None,
     recipe: Recipe,
@@ -142,7 +144,8 @@ def train_collection(
     with stages_shown(progress if parallel.rank == 0 else None) as shown, parallel:
         show = shown or (lambda stage, done: None)
         show("reading labels", 0.0)
-        rows = labelled_rows(storage, column, columns_for_groups(storage, group_by), min_examples=MIN_EXAMPLES)
+        wanted = columns_for_groups(storage, group_by)
+        rows = labelled_rows(storage, column, wanted, where=where, min_examples=MIN_EXAMPLES)
         show("finding groups", 0.0)
         groups = find_groups(storage, rows.table, rows.embeddings, column=column, group_by=tuple(group_by))
         parts = in_parts(rows, groups, recipe.seed)
@@ -190,6 +193,7 @@ def train_collection(
             return trained
         show("writing the report", 0.0)
         asked = {"collection": str(storage.path), "column": column, "classifier": to.name, "group_by": list(group_by)}
+        asked |= {} if where is None else {"where": str(where)}
         asked |= {} if command is None else {"command": command}
         return replace(trained, evaluation=_written(trained, training, found, asked, folder))
 

@@ -40,6 +40,9 @@ def compare(first: pa.Table, second: pa.Table, *, seed: int = 0, resamples: int 
         The figures of each model: top1, top3, top5, mean_recall, macro_f1, log_loss, brier, where both have them.
     difference
         First - second, with the interval of a paired bootstrap: estimate, low, high, n and interval.
+    classes
+        One for each class, sorted by name: name, n (its images), first and second (the recall of each model),
+        only_first_right and only_second_right, and difference as above.
 
     Raises
     ------
@@ -85,6 +88,7 @@ def compare(first: pa.Table, second: pa.Table, *, seed: int = 0, resamples: int 
     found["first"] = {name: values[0] for name, values in figures.items()}
     found["second"] = {name: values[1] for name, values in figures.items()}
     found["difference"] = {name: estimate.as_dict() for name, estimate in differences.items()}
+    found["classes"] = [_class(a, b, code, seed, resamples) for code in np.unique(a.true).tolist()]
     result: dict[str, Any] = tidied(found)
     return result
 
@@ -111,6 +115,23 @@ def _values(rows: Judged) -> dict[str, Floats]:
     if np.isfinite(brier).all():
         found["brier"] = brier
     return found
+
+
+def _class(a: Judged, b: Judged, code: int, seed: int, resamples: int) -> dict[str, Any]:
+    """How often either model is right about the images of one class."""
+    of = a.true == code
+    first, second = a.right[of], b.right[of]
+    groups = None if a.groups is None else a.groups[of]
+    difference = paired_difference(first, second, groups, seed=seed, resamples=resamples)
+    return {
+        "name": a.names[code],
+        "n": int(of.sum()),
+        "first": float(first.mean()),
+        "second": float(second.mean()),
+        "only_first_right": int((first & ~second).sum()),
+        "only_second_right": int((second & ~first).sum()),
+        "difference": difference.as_dict(),
+    }
 
 
 def _macro(rows: Judged, weights: NDArray[np.float32]) -> Floats:

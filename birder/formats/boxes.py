@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +112,6 @@ _FORMS: dict[str, Callable[[Sequence[ImageDetections], DetectorFacts], dict[str,
 def _info(detector: DetectorFacts) -> dict[str, Any]:
     return {
         "detector": detector.name,
-        "detection_completion_time": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
         "detector_metadata": {
             "sha256": detector.sha256,
             "image_size": list(detector.size),

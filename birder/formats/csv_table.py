@@ -25,8 +25,9 @@ from birder.formats.layout import EMBEDDINGS
 from birder.formats.snapshot import Snapshot, as_text
 from birder.formats.table import ExportReport
 from birder.formats.wide import dimensions
+from birder.sources.darwin_core import DARWIN_CORE
 from birder.sources.lines import csv_lines
-from birder.sources.table import DARWIN_CORE, delimiter_of, typed, with_points
+from birder.sources.table import delimiter_of, typed, with_points
 from birder.words import counted
 
 _BLOCK = 64 * 2**20
@@ -91,6 +92,7 @@ class _Form:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise ConfigError(f"Cannot read {file}: {error}. It must be a CSV file.") from error
         self.header = lines[0] if lines else []
+        self.index = self.header[:1] == [""]
         first = dict(zip(self.header, lines[1], strict=False)) if len(lines) > 1 else {}
         if cut := next((name for name, value in first.items() if _CUT.fullmatch(value.strip())), None):
             raise ConfigError(
@@ -121,11 +123,13 @@ class CsvRows:
                 f"{listed(form.header, 12)}."
             )
         names = {given: DARWIN_CORE.get(clean := re.sub(r"\W", "_", given.strip()), clean) for given in form.header}
-        if "" in names.values() or len(set(names.values())) < len(form.header):
+        if form.index:  # of a data frame, which has no name
+            del names[""]
+        if "" in names.values() or len(set(names.values())) < len(form.header) - form.index:
             raise ConfigError(f"{file} needs a distinct name for each column, not: {listed(form.header, 12)}.")
         self._numbers = {given: names[given] for given in numbered}
         self._lists = {given: names[given] for given in form.lists}
-        self._others = self._described([each for each in form.header if each not in {*numbered, *form.lists}], names)
+        self._others = self._described([each for each in names if each not in {*numbered, *form.lists}], names)
         self.rows = self._others.num_rows if self._others.num_columns else -1
         fields = [*self._others.schema]
         fields += [pa.field(name, pa.float64()) for name in self._numbers.values()]

@@ -19,7 +19,7 @@ from birder.errors import CollectionError
 from birder.files import replacing
 from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
-from birder.sources import uri_to_name
+from birder.sources import readable_path
 from birder.sources.thumbnails import thumbnails
 from birder.words import counted
 
@@ -110,7 +110,7 @@ def _write(rows: Snapshot, file: Path, points: Points) -> _Written:
                     pa.array([points[id_][0] for id_ in ids], pa.float32()),
                     pa.array([points[id_][1] for id_ in ids], pa.float32()),
                     pa.array(images, _IMAGE),
-                    pa.array([uri_to_name(uri) for uri in uris], pa.string()),
+                    pa.array([readable_path(uri) for uri in uris], pa.string()),
                     *(table[name] for name in rest),
                 ]
                 writer.write_table(pa.table(arrays, schema=schema))

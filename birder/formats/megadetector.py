@@ -14,7 +14,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +100,8 @@ def export(
 
     A row that was made from a box (`birder embed --crops`) belongs to the detection with this box; a row of a whole
     image, to the highest-confidence detection of an animal on it. Everything else stays as it is in the original; a
-    detection that is classified there already gets the prediction instead.
+    detection that is classified there already gets the prediction instead. `classification_completion_time` is the
+    time of the latest prediction, so that the same rows give the same bytes; without any it is left out.
 
     Parameters
     ----------
@@ -126,10 +126,14 @@ def export(
     if results is None:
         raise ConfigError("Name MegaDetector's results, into which the predictions are merged: --results FILE.json")
     document = _read(results)
-    merged, unmatched = _merge(document, rows, Path(results))
+    named = _named(rows)
+    times = [each.prediction.at for several in named.values() for each in several if each.prediction.at is not None]
+    merged, unmatched = _merge(document, named, Path(results))
     info = document["info"]
     info["classifier"] = classifier or classifier_of(collection)
-    info["classification_completion_time"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    info.pop("classification_completion_time", None)
+    if times:
+        info["classification_completion_time"] = f"{max(times):%Y-%m-%d %H:%M:%S}"
     with replacing(to, force=force) as draft:
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
     left = f"; {counted(unmatched, 'prediction matches', 'predictions match')} no detection" if unmatched else ""
@@ -226,8 +230,8 @@ class _Named(NamedTuple):
     prediction: Prediction
 
 
-def _merge(results: dict[str, Any], rows: Snapshot, file: Path) -> tuple[int, int]:
-    """Merge the predictions of rows into results.
+def _merge(results: dict[str, Any], named: dict[Parts, list[_Named]], file: Path) -> tuple[int, int]:
+    """Merge the predictions of rows, by the paths of their images, into results.
 
     Returns
     -------
@@ -235,7 +239,6 @@ def _merge(results: dict[str, Any], rows: Snapshot, file: Path) -> tuple[int, in
     """
     animals = _animals(results)
     images = [(image, path_parts(image["file"])) for image in results["images"]]
-    named = _named(rows)
     prefix = find_prefix((parts for _, parts in images), named, file, whole=True)
     categories = _Categories(results)
     merged = unmatched = 0

@@ -21,6 +21,8 @@ from birder.registry import network_spec
 from birder.vectors import unit
 from birder.weights.resolve import Model
 
+FEWEST = 8
+"""Images that calibration needs."""
 GOOD_COSINE = 0.99
 """A mean cosine below this deserves a warning: neighbours change."""
 GOOD_GAIN = 1.1
@@ -134,8 +136,10 @@ def quantize(model: Model, images: npt.NDArray[np.uint8]) -> Quantized:
     need("quantize", "Quantisation")
     import nncf
 
-    if len(images) < 8:
-        raise ConfigError(f"Quantisation needs at least 8 images that can be read, not {len(images)}; better 100.")
+    if len(images) < FEWEST:
+        raise ConfigError(
+            f"Quantisation needs at least {FEWEST} images that can be read, not {len(images)}; better 100."
+        )
     import openvino
 
     # It would print a page of progress of its own.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from birder.errors import ConfigError
+from birder.errors import ConfigError, ImageError
 from birder.images.transform import ClassificationTransform
 from birder.learning.clip_data import ClipBatches
 from birder.learning.clip_locked import LockedEncoder
@@ -144,7 +144,7 @@ class ClipJudge:
         places = {text: place for place, text in enumerate(names)}
         codes = torch.tensor([places[text] for _, some, _, _ in shares for text in some], dtype=torch.int64)
         if not len(codes):
-            raise ConfigError("No sample of the validation shards can be read. Check --val.")
+            raise ImageError("No sample of the validation shards can be read. Check --val.")
         features = torch.from_numpy(np.concatenate([each for each, _, _, _ in shares if each is not None]))
         text_features = torch.from_numpy(np.stack([by_text[name] for name in names]))
         return {"text": self._text} | retrieval(features, text_features, codes, clip.logit_scale, self._block)

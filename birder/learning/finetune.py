@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from birder.errors import ImageError
 from birder.evaluation.linear_fit import temperature
 from birder.learning.augment import coloured
 from birder.learning.layers import depthwise_in_single_precision, parameter_groups, train_mode, unfreeze_last
@@ -203,6 +204,11 @@ def finetune(
     Returns
     -------
     The trained network; None if it was stopped.
+
+    Raises
+    ------
+    ImageError
+        No image to validate on can be read.
     """
     device = parallel.device
     compute = _Compute(device, transform, bf16=has_bf16(device))
@@ -261,7 +267,14 @@ def finetune(
             estimated(left)
             watch.expect(an_update, a_judgement * len(validation))
         if not at.history:
-            at.history.append({"epoch": 0, **_figures(*judge(start), validation)})
+            rows, logits_before = judge(start)
+            if not len(rows):
+                uri, reason = next(iter(judged_views.failures.items()), (validation.uris[0], "it cannot be read"))
+                raise ImageError(
+                    f"None of the {len(validation):,} images to validate on can be read, such as {uri}: {reason}. "
+                    "If they have moved: birder relocate"
+                )
+            at.history.append({"epoch": 0, **_figures(rows, logits_before, validation)})
 
         for epoch in range(at.epoch, recipe.epochs):
             if _is_over(at, recipe):

@@ -27,7 +27,7 @@ from PIL import Image
 
 from birder.collection.filter import Filter
 from birder.collection.storage import Storage
-from birder.errors import BirderError, ConfigError, FileExistsError, write_error
+from birder.errors import BirderError, ConfigError, FileExistsError, ImageError, write_error
 from birder.files import DRAFT_ENDING, replacing
 from birder.formats.shards import MOST_BYTES, ShardWriter, shard_name, to_jpeg
 from birder.images.open import decoded_photo
@@ -125,6 +125,8 @@ def make_shards(
         write.
     ConfigError, UnknownNameError, FilterError
         As for `shard_rows`; or the size or number of records cannot be used.
+    ImageError
+        No image can be read.
     WriteError
         The folder cannot be written.
     """
@@ -142,7 +144,7 @@ def make_shards(
         of_split = np.flatnonzero(rows.held_out == (split == "val"))
         _write_split(state, rows, of_split, to, split, size, records, progress)
     if not state["shards"]:
-        raise ConfigError(f"None of the {len(rows.held_out):,} images can be read: {state['failed'][0]['reason']}, ...")
+        raise ImageError(f"None of the {len(rows.held_out):,} images can be read: {state['failed'][0]['reason']}, ...")
     manifest: dict[str, Any] = {
         "schema_version": _SCHEMA_VERSION,
         "plan": plan,

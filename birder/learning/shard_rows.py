@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from birder.collection.filter import Filter, as_filter
+from birder.collection.provenance import with_sources_told
 from birder.collection.schema import LABEL_SOURCE, VECTORS
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
@@ -136,6 +137,9 @@ def shard_rows(
     ]
     columns = list(dict.fromkeys(["id", "uri", "sha256", column, *own, *columns_for_groups(storage, group_by)]))
     table, embeddings = _read(reader, columns, chosen, storage.model.embedding_size)
+    if column == "label" and LABEL_SOURCE in own:
+        storage.journal.read()
+        table = with_sources_told(table, storage.journal)
     names = _names(table, column, own, taxonomy)
     has = np.array([names.knows(row) for row in _rows(table, names.columns)], dtype=np.bool_)
     if not has.any():

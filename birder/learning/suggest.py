@@ -1,18 +1,18 @@
 """Label suggestions: from a few labels, those that fit the other images, by a classifier on the embeddings.
 
-Multinomial logistic regression on standardised embeddings, as `adapt` fits it; `label_accuracy` measures how good it
-is. The most certain come first, to be confirmed many at a time; or the most useful, where the two likeliest classes are
-closest (smallest margin: Scheffer, Decomain and Wrobel, Active Hidden Markov Models for Information Extraction, 2001),
-for each of which a label teaches most.
+Multinomial logistic regression on standardised embeddings, as `adapt` fits it; `lesson` says how good it is. The most
+certain come first, to be confirmed many at a time; or the most useful, where the two likeliest classes are closest
+(smallest margin: Scheffer, Decomain and Wrobel, Active Hidden Markov Models for Information Extraction, 2001), for each
+of which a label teaches most.
 
-D is the embedding dimension, C the number of classes. Memory holds the examples and one batch of rows at a time.
+B is the number of rows in a batch, D the embedding dimension, C the number of classes. Memory holds the examples and
+one batch of rows at a time.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -26,6 +26,8 @@ from birder.evaluation.linear_fit import Layer, fit
 from birder.inference.classifier import softmax
 
 Vectors = npt.NDArray[np.float32]
+Batches = Callable[[], Iterable[tuple[list[str], Vectors]]]
+"""Gives the ids and embeddings (B, D) of all rows, a batch at a time, whenever it is called."""
 Order = Literal["certain", "useful"]
 
 MOST_EXAMPLES = 5_000
@@ -72,6 +74,7 @@ def suggest(
     seed: int = 0,
     labels: Mapping[str, object] | None = None,
     among: AbstractSet[str] | None = None,
+    batches: Batches | None = None,
 ) -> Suggestions:
     """Rank the rows without a label by a classifier that was fitted to those with one.
 
@@ -93,6 +96,8 @@ def suggest(
         The label of each row by its id; default: what the rows of the collection have.
     among
         The ids of the rows that may be suggested; default: all. The classifier learns from all labels.
+    batches
+        The embeddings of all rows; default: they are read from the collection, twice.
 
     Raises
     ------
@@ -103,7 +108,9 @@ def suggest(
     """
     if column not in collection.columns:
         raise unknown_name("column", column, collection.columns)
-    names = read_labels(collection, column) if labels is None else {id_: _name(value) for id_, value in labels.items()}
+    names = (
+        read_labels(collection, column) if labels is None else {id_: name_of(value) for id_, value in labels.items()}
+    )
     counts = Counter(name for name in names.values() if name is not None)
     if not counts:
         raise ConfigError(f"No row has a value in {column} yet. Label some images first.")
@@ -114,14 +121,15 @@ def suggest(
     if not unlabelled:
         return Suggestions(classes, [], f"Every image has a {column} already.")
     examples = _examples(names, counts, unlabelled, seed)
-    model = _fit(collection, examples)
+    embeddings = batches or (lambda: _stored(collection))
+    model = _fit(embeddings, examples)
     if among is not None:
         names = {id_: name for id_, name in names.items() if name is not None or id_ in among}
-    rows = _ranked(collection, names, model, label, order, limit)
+    rows = _ranked(embeddings, names, model, label, order, limit)
     return Suggestions(classes, rows, _note(column, counts, examples))
 
 
-def _name(value: object) -> str | None:
+def name_of(value: object) -> str | None:
     """A label; None for an empty one."""
     return None if value is None or str(value).strip() == "" else str(value)
 
@@ -131,7 +139,7 @@ def read_labels(collection: Storage, column: str) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for batch in collection.scan(["id", column]):
         for id_, value in zip(batch["id"].to_pylist(), batch[column].to_pylist(), strict=True):
-            found[id_] = _name(value)
+            found[id_] = name_of(value)
     return found
 
 
@@ -173,11 +181,15 @@ class _Model(NamedTuple):
     layer: Layer
 
 
-def _fit(collection: Storage, examples: dict[str, str | None]) -> _Model:
+def _stored(collection: Storage) -> Iterator[tuple[list[str], Vectors]]:
+    for table, embeddings in collection.embedding_batches(("id",)):
+        yield table["id"].to_pylist(), embeddings
+
+
+def _fit(batches: Batches, examples: dict[str, str | None]) -> _Model:
     vectors: list[Vectors] = []
     labels: list[str] = []
-    for table, embeddings in collection.embedding_batches(("id",)):
-        ids = table["id"].to_pylist()
+    for ids, embeddings in batches():
         wanted = [number for number, id_ in enumerate(ids) if id_ in examples]
         vectors.append(embeddings[wanted])
         labels += [examples[ids[number]] or "" for number in wanted]
@@ -192,7 +204,7 @@ def _fit(collection: Storage, examples: dict[str, str | None]) -> _Model:
 
 
 def _ranked(
-    collection: Storage,
+    batches: Batches,
     names: Mapping[str, str | None],
     model: _Model,
     label: str | None,
@@ -200,41 +212,35 @@ def _ranked(
     limit: int,
 ) -> list[Suggestion]:
     """The first rows without a label in an order; only they are kept while all go by."""
-    classes = model.classes
+    classes = np.array(model.classes, dtype=object)
+    real = next(number for number, name in enumerate(model.classes) if name)
     best: list[tuple[float, str, str, float]] = []
-    for table, embeddings in collection.embedding_batches(("id",)):
-        ids = table["id"].to_pylist()
-        open_ = [number for number, id_ in enumerate(ids) if names.get(id_, "") is None]
-        if not open_:
+    for ids, embeddings in batches():
+        open_ = np.array([number for number, id_ in enumerate(ids) if names.get(id_, "") is None], np.int64)
+        if not len(open_):
             continue
         chances = softmax(model.layer.logits(embeddings[open_]))
+        every = np.arange(len(chances))
         top = chances.argmax(axis=1)
-        ordered = np.sort(chances, axis=1)
-        margins = ordered[:, -1] - ordered[:, -2]
-        for row, number in enumerate(open_):
-            name = classes[top[row]]
-            certain = float(chances[row, top[row]])
-            if order == "certain" and (name == "" or (label is not None and name != label)):
-                continue
-            if order == "useful" and not _is_about(label, name, chances[row], classes):
-                continue
-            shown = name or next(each for each in classes if each)
-            score = certain if name else float(chances[row, classes.index(shown)])
-            key = certain if order == "certain" else -float(margins[row])
-            item = (key, ids[number], shown, score)
-            if len(best) < limit:
-                heapq.heappush(best, item)
-            elif item > best[0]:
-                heapq.heapreplace(best, item)
-    return [Suggestion(id_, name, score) for _, id_, name, score in sorted(best, key=lambda item: (-item[0], item[1]))]
-
-
-def _is_about(label: str | None, name: str, chances: Vectors, classes: list[str]) -> bool:
-    """Whether a label is one of the two likeliest classes of a row."""
-    if label is None or name == label:
-        return True
-    second = np.argpartition(chances, -2)[-2]
-    return classes[int(second)] == label
+        certain = chances[every, top]
+        others = chances.copy()
+        others[every, top] = -1
+        second = others.argmax(axis=1)
+        keys = certain if order == "certain" else others[every, second] - certain
+        kept = classes[top] != "" if order == "certain" else np.ones(len(top), np.bool_)
+        if label is not None:
+            fits = classes[top] == label
+            kept &= fits if order == "certain" else fits | (classes[second] == label)
+        chosen = np.flatnonzero(kept)
+        if len(chosen) > limit:
+            chosen = chosen[keys[chosen] >= np.partition(keys[chosen], -limit)[-limit]]
+        shown = np.where(classes[top] == "", real, top)
+        best += [
+            (-float(keys[row]), ids[open_[row]], model.classes[shown[row]], float(chances[row, shown[row]]))
+            for row in chosen.tolist()
+        ]
+        best = sorted(best)[:limit]
+    return [Suggestion(id_, name, score) for _, id_, name, score in best]
 
 
 def _note(column: str, counts: Counter[str], examples: dict[str, str | None]) -> str:

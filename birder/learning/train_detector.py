@@ -208,7 +208,7 @@ def train(
         inputs = _Kept(detector, training, validation, folder.path, device, stop, tell, recipe, asked)
     if inputs.count == 0 and not stop.is_set():
         name, reason = next(iter(inputs.failures.items()))
-        raise ConfigError(f"No image to train on can be read; {name}: {reason}.")
+        raise ImageError(f"No image to train on can be read; {name}: {reason}.")
 
     updates = -(-inputs.count // recipe.batch_size)  # in an epoch
     all_updates = updates * recipe.epochs

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.errors import ConfigError
+from birder.errors import ImageError
 from birder.evaluation.compare import compare
 from birder.evaluation.evaluate import evaluate_predictions
 from birder.evaluation.linear_fit import temperature
@@ -85,13 +85,13 @@ def judged(training: Training, found: FineTuned) -> tuple[dict[str, Any], pa.Tab
 
     Raises
     ------
-    ConfigError
+    ImageError
         No validation image could be read.
     """
     rows = training.rows
     places = training.parts.held_out[found.judged]
     if not len(places):
-        raise ConfigError("None of the validation images could be read: nothing is known of the trained network.")
+        raise ImageError("None of the validation images could be read: nothing is known of the trained network.")
     codes = rows.codes[places]
     divisor = temperature(found.after, codes)
     probabilities = softmax(found.after / np.float32(divisor))

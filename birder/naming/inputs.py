@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from birder.collection.filter import Filter
+from birder.collection.filter import Filter, as_filter
 from birder.collection.reading import RowReader
 from birder.collection.storage import Storage
 from birder.collection.text_encoder import shared_features
@@ -53,11 +53,12 @@ class LabelledEmbeddings:
     lineages: dict[str, dict[str, str]]
     _rows: RowReader
     _column: str
+    _where: Filter | None = None
 
     def embeddings(self, chosen: npt.NDArray[np.bool_] | None = None) -> Iterator[Vectors]:
         """The embeddings (B, D) of the rows, or of those chosen of N, in their order; each time they are read anew."""
         done = 0
-        for table, vectors in self._rows.embedding_batches((self._column,)):
+        for table, vectors in self._rows.embedding_batches((self._column,), self._where):
             has = np.array([_is_value(value) for value in table[self._column].to_pylist()], bool)
             if chosen is not None:
                 filled = int(has.sum())
@@ -67,8 +68,8 @@ class LabelledEmbeddings:
                 yield vectors[has]
 
 
-def labelled_embeddings(collection: Storage, column: str) -> LabelledEmbeddings:
-    """The rows that have a value in a column, as they are now.
+def labelled_embeddings(collection: Storage, column: str, *, where: str | Filter | None = None) -> LabelledEmbeddings:
+    """The rows that match a filter and have a value in a column, as they are now.
 
     Raises
     ------
@@ -78,11 +79,12 @@ def labelled_embeddings(collection: Storage, column: str) -> LabelledEmbeddings:
         No rows have a value in it.
     """
     rows = collection.snapshot()
+    chosen = as_filter(where, rows.columns)
     uris: list[str] = []
     labels: list[str] = []
     ranks = [each for each in ranks_down_to(column)[:-1] if each in rows.columns] if is_rank(column) else []
     above: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    for table in rows.tables(("uri", column, *ranks)):
+    for table in rows.tables(("uri", column, *ranks), chosen):
         for uri, value, *names in zip(*(each.to_pylist() for each in table.columns), strict=True):
             if _is_value(value):
                 uris.append(uri)
@@ -91,14 +93,15 @@ def labelled_embeddings(collection: Storage, column: str) -> LabelledEmbeddings:
                     if _is_value(name):
                         above[label][rank][str(name)] += 1
     if not labels:
+        which = "" if where is None else " that match the filter"
         raise CollectionError(
-            f"No rows of {collection.path} have a value in {column}: name the column with the labels."
+            f"No rows of {collection.path}{which} have a value in {column}: name the column with the labels."
         )
     lineages = {
         label: {rank: min(names, key=lambda name: (-names[name], name)) for rank, names in by_rank.items()}
         for label, by_rank in above.items()
     }
-    return LabelledEmbeddings(uris, labels, lineages, rows, column)
+    return LabelledEmbeddings(uris, labels, lineages, rows, column, chosen)
 
 
 def _is_value(value: object) -> bool:

@@ -219,9 +219,14 @@ def by_examples(
         batches = image_embeddings(images, encoder.embed_one, on_unreadable)
     elif collection.path.resolve() == examples.path.resolve():
         if len(labelled.uris) == collection.count():
+            folders = column == "label" and (
+                " A name that is only that of the folder counts as well; to take it away: birder label "
+                f"{collection.path} --where \"label = 'NAME'\" --clear label"
+            )
             raise CollectionError(
                 f"Every row of {collection.path} has its {column} already. To see how well the examples do, leave some "
-                f"out: birder predict --like {examples.path} --column {column} --hold-out 0.25"
+                f"out: birder predict --like {examples.path} --column {column} --hold-out 0.25."
+                f"{folders if column == 'label' else ''}"
             )
         notes = (f"The rows that have no {column} are named; the others are the examples.",)
         left_out = frozenset(labelled.uris)
@@ -340,7 +345,13 @@ class HeldOutNames:
 
 
 def name_held_out(
-    examples: Storage, column: str, share: float, k: int, *, method: str = DEFAULT_METHOD
+    examples: Storage,
+    column: str,
+    share: float,
+    k: int,
+    *,
+    method: str = DEFAULT_METHOD,
+    where: str | Filter | None = None,
 ) -> HeldOutNames:
     """Name labelled rows that were left out of the examples, to see how often that is right.
 
@@ -356,13 +367,15 @@ def name_held_out(
         How many names for each.
     method
         As for `by_examples`.
+    where
+        A filter: only these rows, as examples and left out.
 
     Raises
     ------
     ConfigError
         No class is large enough.
     """
-    labelled = labelled_embeddings(examples, column)
+    labelled = labelled_embeddings(examples, column, where=where)
     out = hold_out(labelled.labels, share)
     if not out.any():
         raise ConfigError(

@@ -85,7 +85,9 @@ def bring_back(table: PhotoTable, collection: Storage | None) -> BroughtBack:
         if any(cells[number] is not None for cells in values.values()):
             changed.append(KnownRow(uri, columns=TableRow(new, number), key=uri))
     left = [number for number in range(len(table.names)) if number not in matched]
-    rest = PhotoTable(table.path, [_place(table.names[number]) for number in left], columns.take(left))
+    rest = PhotoTable(
+        table.path, [_place(table.names[number]) for number in left], columns.take(pa.array(left, pa.int64()))
+    )
     there = {uri for each in matched.values() for uri in (each, image_of(each))}
     return BroughtBack(changed, len(matched), there, rest)
 
@@ -100,8 +102,8 @@ def _converted(table: PhotoTable, known: dict[str, pa.DataType]) -> pa.Table:
         if type_ is None or (pa.types.is_string(column.type) and not pa.types.is_string(type_)):
             if pa.types.is_string(column.type):
                 column = pa.array(typed([value or "" for value in column.to_pylist()]))
-            if pa.types.is_null(column.type):
-                column = column.cast(pa.string())
+            if type_ is None and pa.types.is_null(column.type):
+                continue  # a new column without a value
         try:
             arrays[name] = column if type_ is None else column.cast(type_)
         except pa.ArrowException as error:

@@ -15,7 +15,7 @@ from birder.collection.relocate import contents_of
 from birder.collection.storage import Storage
 from birder.errors import ImagesMovedError, MovedFolder
 from birder.pipeline.plan import Plan
-from birder.sources import is_url, path_to_uri, uri_to_name, uri_to_path
+from birder.sources import is_url, path_to_uri, readable_path, uri_to_path
 
 _COMPARED = 8  # files of each moved folder, by their sha256
 
@@ -46,7 +46,7 @@ def refuse_moved(collection: Storage, todo: Plan) -> None:
         Files have moved; it says where they were and where they are.
     """
     if moved := find_moved(collection, todo):
-        folders = [MovedFolder(uri_to_name(each.old), uri_to_name(each.new), each.files) for each in moved]
+        folders = [MovedFolder(readable_path(each.old), readable_path(each.new), each.files) for each in moved]
         raise ImagesMovedError(collection.path, folders)
 
 

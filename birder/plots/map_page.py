@@ -19,7 +19,7 @@ from birder.extras import need
 from birder.files import replacing
 from birder.plots.colouring import NONE, PALETTE, Categories, Scale, hex_to_rgba, point_values
 from birder.plots.inline_modules import inline_modules
-from birder.sources import readable, uri_to_name
+from birder.sources import readable, readable_path
 
 _STEPS = 256
 _FAINT = 110  # the opacity of points without a value
@@ -49,7 +49,7 @@ def write_map_page(
         The file cannot be written.
     """
     uris = point_values(collection, "uri", points.ids).to_pylist()
-    data: dict[str, Any] = {"names": [readable(uri_to_name(uri or "")) for uri in uris]}
+    data: dict[str, Any] = {"names": [readable_path(uri or "") for uri in uris]}
     if isinstance(colours, Categories):
         rgba = hex_to_rgba([*colours.colours, NONE])[colours.codes]
         rgba[colours.codes < 0, 3] = _FAINT

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.plots.report_charts import text
-from birder.sources import readable, uri_to_name
+from birder.sources import readable_path
 
 Thumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]
 """Small JPEGs by the uris of images; those that cannot be read are left out."""
@@ -72,7 +72,7 @@ class Pictures:
         kind
             A class of the page's style: "right" or "wrong".
         """
-        name = readable(uri_to_name(self._names.get(id_, "")))
+        name = readable_path(self._names.get(id_, ""))
         if id_ not in self._images:
             return f'<div class="thumb none {kind}">{text(name) or "no image"}</div>'
         data = base64.b64encode(self._images[id_]).decode()

@@ -401,7 +401,7 @@ class Catalogue:
         self._looked = begin = time.monotonic()
         try:
             unread = self._snapshot.failed
-            if unread or self._storage.newest_version() != self._snapshot.rows_version:
+            if unread or self._storage.newest_version() != self._snapshot.rows_version or self._settled():
                 folded = None if unread else self._snapshot.folded(self.journal)
                 snapshot = folded or Snapshot(self.path, self.journal).wait()
                 with self._lock:  # what has been labelled meanwhile stays visible
@@ -414,6 +414,11 @@ class Catalogue:
         now = time.monotonic()
         # While another process embeds, a large collection would otherwise be read without a break.
         self._next_look = now + max(_CHECK_EVERY, 5 * (now - begin))
+
+    def _settled(self) -> bool:
+        """Whether the rows have every label that the snapshot calls pending, though none changed (all were undone)."""
+        snapshot = self._snapshot
+        return bool(snapshot.pending) and self.journal.is_folded(snapshot.labels_until, snapshot.rows_version)
 
     def failures(self) -> pa.Table:
         """The files that could not be read: uri, reason, failed_at; sorted by uri."""

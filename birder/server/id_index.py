@@ -41,15 +41,28 @@ class IdIndex:
             ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
         if len(ids) == len(self.ids) and isinstance(ids, pa.Array) and ids.equals(self.ids):
             return np.arange(len(ids))
-        if isinstance(ids, Sequence) and len(ids) <= _FEW:
-            found = (self.position(id_) for id_ in ids)
-            return np.fromiter((-1 if row is None else row for row in found), np.int64, len(ids))
         wanted = ids if isinstance(ids, pa.Array) else pa.array(ids, self.ids.type)
+        if len(ids) <= _FEW and len(self.ids) and (sorted_ := self._sorted) is not None:
+            return self._among(sorted_, wanted)
         # What is hashed are the few, if they are few; each of all is then looked up among them.
         rows = np.flatnonzero(pc.is_in(self.ids, wanted).to_numpy(zero_copy_only=False))
         inside = pc.index_in(wanted, self.ids.take(pa.array(rows))).fill_null(-1).to_numpy(zero_copy_only=False)
         positions: Positions = np.append(rows, -1)[inside]
         return positions
+
+    def _among(self, sorted_: npt.NDArray[np.bytes_], wanted: pa.Array) -> Positions:
+        keys = _sortable(IdIndex(wanted).uuids)
+        if keys is None:  # not all of them UUIDs: one that is not is not among those that are
+            found = (self.position(id_) for id_ in wanted.to_pylist())
+            return np.fromiter((-1 if row is None else row for row in found), np.int64, len(wanted))
+        places = np.minimum(np.searchsorted(sorted_, keys), len(sorted_) - 1)
+        rows: Positions = np.where(sorted_[places] == keys, self.order[places], -1)
+        return rows
+
+    @functools.cached_property
+    def _sorted(self) -> npt.NDArray[np.bytes_] | None:
+        """The ids as bytes in their order, 16 bytes a row; None if they are not all UUIDs."""
+        return None if self.uuids is None else _sortable(self.uuids[self.order])
 
     @functools.cached_property
     def need_no_escape(self) -> bool:
@@ -80,3 +93,8 @@ class IdIndex:
     def order(self) -> Positions:
         """The rows in the order of their ids."""
         return text_order(self.ids)
+
+
+def _sortable(uuids: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.bytes_] | None:
+    """UUIDs (N, 16) as (N,) values whose order is that of their texts."""
+    return None if uuids is None else np.ascontiguousarray(uuids).view("S16").reshape(-1)

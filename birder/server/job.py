@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Job:
-    """One run at a time of `python -m birder.server.compute`.
+    """One run at a time of `python -m birder.server.compute`, whose arguments may be any text.
 
     Parameters
     ----------
@@ -31,6 +31,7 @@ class Job:
         self._name = name
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+        self._follower: threading.Thread | None = None
         self.stage, self.progress = "", 0.0
         self.error: str | None = None
         self.result: Any = None
@@ -47,13 +48,14 @@ class Job:
                 return
             self.error, self.result, self.stage, self.progress = None, None, "starting", 0.0
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "birder.server.compute", *arguments],
+                [sys.executable, "-m", "birder.server.compute", json.dumps(arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            threading.Thread(target=self._follow, args=(self._process,), daemon=True).start()
+            self._follower = threading.Thread(target=self._follow, args=(self._process,), daemon=True)
+            self._follower.start()
 
     def _follow(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None and process.stderr is not None
@@ -78,7 +80,7 @@ class Job:
 
     def stop(self) -> None:
         """End the current run; what the collection had before stays."""
-        process = self._process
-        if process is not None:
+        process, follower = self._process, self._follower
+        if process is not None and follower is not None:
             process.kill()
-            process.wait()
+            follower.join()

@@ -440,13 +440,80 @@ class Interval(BaseModel):
     interval: str = Field(description="How the interval was found.")
 
 
-class LabelAccuracy(BaseModel):
-    """How often the classifier of label help is right on images that it has not seen."""
+class TaughtClass(ClassCount):
+    """A class of labels, and how many more labels it needs to be learned."""
 
-    state: Literal["computing", "ready"]
-    accuracy: Interval | None = Field(description="What was measured last; null where it cannot be measured.")
-    note: str = Field(description="The same as a sentence, or why it cannot be measured.")
-    how: str = Field(description="How the images were divided.")
+    missing: int
+
+
+class Confusion(BaseModel):
+    """How often a class was taken for another."""
+
+    true: str
+    predicted: str
+    count: int
+    ids: list[str] = Field(description="Up to four of these images.")
+
+
+class DoubtfulLabel(Photo):
+    """An image whose label the classifier disagrees with, by a fit that had not seen it."""
+
+    suggested: str
+    score: float = Field(description="The probability of its label.")
+
+
+class Nameable(BaseModel):
+    """What can be named at a precision."""
+
+    precision: float = Field(description="The share of the names given that shall be right.")
+    probability: float | None = Field(description="The lowest that a name then has; null if no probability will do.")
+    share: Interval = Field(description="The share of held-out images that get a name.")
+    images: int = Field(description="How many images without a label get a name.")
+
+
+class Lesson(BaseModel):
+    """What was learned from the labels, by cross-validation on images that the classifier had not seen."""
+
+    accuracy: Interval
+    note: str = Field(description="The accuracy as a sentence.")
+    how: str = Field(description="How the images were divided, and what to look at first.")
+    confusions: list[Confusion] = Field(description="The most frequent first.")
+    doubtful: list[DoubtfulLabel] = Field(description="The most suspicious first, without those labelled anew since.")
+    nameable: list[Nameable] = Field(description="At a precision of 90, 95 and 99 %.")
+    rest: int = Field(description="How many images had no label.")
+    unknown: int = Field(description="How many of them are unlike everything that was learned.")
+
+
+class Taught(BaseModel):
+    """What the labels of a column have taught a classifier so far, and what it wants next."""
+
+    wanted: int = Field(description="The labels that a class needs.")
+    wants: str = Field(description="What to label next, as a sentence; empty if there is nothing.")
+    classes: list[TaughtClass]
+    state: Literal["waiting", "computing", "ready"] = Field(description="waiting: for more labels.")
+    progress: float = Field(description="Of the measurement under way, from 0 to 1.")
+    stage: str
+    problem: str = Field(description="Why nothing can be measured; else empty.")
+    lesson: Lesson | None = Field(description="What was measured last.")
+
+
+class TeachJob(BaseModel):
+    """A computation that was asked for: how far it is, and what came of it."""
+
+    state: Literal["none", "running", "done", "failed", "cancelled"]
+    column: str | None = Field(description="Whose labels it learns from.")
+    progress: float = Field(description="From 0 to 1.")
+    stage: str
+    note: str = Field(description="What was done, or why it failed.")
+    file: str | None = Field(description="The name of the file that GET /teach/classifier sends.")
+    bytes: int | None
+
+
+class TeachJobs(BaseModel):
+    """The two computations that can be asked for."""
+
+    save: TeachJob
+    name: TeachJob
 
 
 class ToReview(Photo):

@@ -13,7 +13,6 @@ from pydantic_core import to_json
 
 from birder.collection.maintenance import Worth
 from birder.images.apart import Decoders
-from birder.server.accuracy_job import AccuracyJob
 from birder.server.catalogue import LISTED, Catalogue, Snapshot
 from birder.server.classifier import served_classifier
 from birder.server.duplicates_job import DuplicatesJob
@@ -21,14 +20,17 @@ from birder.server.encoded import Positions
 from birder.server.event_streams import Events
 from birder.server.examples import Examples
 from birder.server.id_index import IdIndex
+from birder.server.kept_embeddings import KeptEmbeddings
 from birder.server.label_desk import LabelDesk
+from birder.server.lesson_job import LessonJob
 from birder.server.limits.work import Workers
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
 from birder.server.responses import Problem
+from birder.server.teach_desk import TeachDesk
 from birder.server.thumbnails import Thumbnails
 from birder.server.values_by_word import ValuesByWord
-from birder.sources import uri_to_name
+from birder.sources import readable_path
 from birder.sources.row_images import RowImages
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -74,7 +76,9 @@ class Site:
         self.analysis = Workers("analysis", threads=1, waiting=128)
         self.map = MapJob(self.catalogue)
         self.duplicates = DuplicatesJob(self.catalogue)
-        self.accuracy = AccuracyJob(self.catalogue)
+        self.lesson = LessonJob(self.catalogue)
+        self.teach = TeachDesk(self.catalogue)
+        self.embeddings = KeptEmbeddings()
         self.model = ModelWorker(self.catalogue)
         self.examples = Examples()
         self.values = ValuesByWord()
@@ -102,7 +106,8 @@ class Site:
         self.labels.stop()
         self.map.stop()
         self.duplicates.stop()
-        self.accuracy.stop()
+        self.lesson.stop()
+        self.teach.stop()
 
 
 def _site(request: Request) -> Site:
@@ -125,7 +130,7 @@ def row_of(snapshot: Snapshot, id_: str) -> dict[str, Any]:
 def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
     """Images as a list shows them."""
     rows = snapshot.rows(positions, list(LISTED))
-    return [{**row, "name": uri_to_name(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
+    return [{**row, "name": readable_path(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
 
 
 def _as_bytes(request: Request) -> bool:

@@ -16,6 +16,7 @@ from birder.errors import BirderError
 
 _PLAIN = re.compile(r"(?:/(?!\.)[A-Za-z0-9_.~-]+)+").fullmatch
 """Tells an absolute path that is normal and has no character to be encoded; folders that begin with a dot aside."""
+_DRIVE = re.compile(r"/[A-Za-z]:/").match
 
 
 class Stamp(NamedTuple):
@@ -287,6 +288,19 @@ def uri_to_windows_path(uri: str) -> str:
 def uri_to_name(uri: str) -> str:
     """Name of a uri to show: the path of a file on this machine, else the uri itself."""
     return readable(uri_to_path(uri)) if uri.startswith("file://") and "#" not in uri else uri
+
+
+def readable_path(uri: str) -> str:
+    """What people read for a uri, and the column `path` in filters: the path, and behind # the member, time or box.
+
+    Of a file it is the uri without file:// and without percent-encoding; of anything else, the uri itself.
+    """
+    if not uri.startswith("file://"):
+        return readable(uri)
+    path = unquote_to_bytes(uri.removeprefix("file://")).decode("utf-8", "replace")
+    if not path.startswith("/"):  # a server's, on Windows
+        return "//" + path
+    return path[1:] if _DRIVE(path) else path
 
 
 def readable(text: str) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from birder.errors import ConfigError
 from birder.sources.columns import plain_table, without_odd_places
+from birder.sources.darwin_core import with_birders_names, with_ranks
 from birder.sources.lines import csv_lines
 from birder.sources.parquet import read_rows
 from birder.sources.source import RESERVED, Source, TableRow
@@ -26,10 +27,6 @@ URL_COLUMNS = ("url", "uri", "image_url", "image_uri", "file_path", "identifier"
 """Columns that may name the images of a manifest as well."""
 LAST_COLUMNS = ("sample",)
 """The published birder's name for the path, which may be anything elsewhere: used if none of those exists."""
-
-
-DARWIN_CORE = {"decimalLatitude": "latitude", "decimalLongitude": "longitude", "eventDate": "taken_at"}
-"""Darwin Core's terms that are columns of ours."""
 
 
 class TableWarning(UserWarning):
@@ -97,7 +94,7 @@ def read_table(
         )
     names = [_normal(str(name or "")) for name in columns.pop(key)]
     _refuse_twice(names, path)
-    arrays = {name: _as_array(values) for name, values in columns.items()}
+    arrays = with_birders_names({name: _as_array(values) for name, values in with_ranks(columns).items()})
     table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(names))}).select([])
     return PhotoTable(path, names, without_odd_places(table, path))
 
@@ -157,9 +154,6 @@ def _read_csv(path: str) -> dict[str, Any]:
                 f"The table {path}, row {number}: {len(line)} values for {len(header)} columns, which {apart} separate."
             )
     columns = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
-    for dwc, ours in DARWIN_CORE.items():
-        if dwc in columns and ours not in columns:
-            columns[ours] = columns.pop(dwc)
     if delimiter == ";":  # which spreadsheets write where the comma is the decimal point
         columns = {name: with_points(values) for name, values in columns.items()}
     return columns

@@ -3,7 +3,7 @@
 
 /** @import {Filter, State} from "./types.js" */
 
-export const VIEWS = ["gallery", "map", "review", "help", "duplicates", "failures"];
+export const VIEWS = ["gallery", "map", "review", "teach", "duplicates", "failures"];
 
 /** @type {State} */
 const START = {
@@ -17,9 +17,9 @@ const START = {
   order: "",
   photo: "", // the id of the image that is open
   colour: "", // the column that colours the map
-  helpColumn: "label",
-  helpClass: "",
-  helpOrder: "certain",
+  teachColumn: "label",
+  teachClass: "",
+  teachOrder: "certain",
   reviewSource: "predictions",
   reviewName: "",
   reviewOrder: "doubtful",
@@ -33,7 +33,7 @@ const LISTS = [
   ["unlike", "unlike"],
 ];
 /**
- * @typedef {"queryImage"|"subset"|"order"|"photo"|"colour"|"helpColumn"|"helpClass"|"helpOrder"} Text
+ * @typedef {"queryImage"|"subset"|"order"|"photo"|"colour"|"teachColumn"|"teachClass"|"teachOrder"} Text
  * @type {[Text | "reviewSource" | "reviewName" | "reviewOrder" | "stacks", string][]}
  */
 const TEXTS = [
@@ -42,9 +42,9 @@ const TEXTS = [
   ["order", "sort"],
   ["photo", "photo"],
   ["colour", "colour"],
-  ["helpColumn", "column"],
-  ["helpClass", "class"],
-  ["helpOrder", "rank"],
+  ["teachColumn", "column"],
+  ["teachClass", "class"],
+  ["teachOrder", "rank"],
   ["reviewSource", "source"],
   ["reviewName", "named"],
   ["reviewOrder", "first"],

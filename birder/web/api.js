@@ -6,8 +6,8 @@ import { TextList, UuidList } from "./idlist.js";
 /**
  * @import {Ids} from "./idlist.js"
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelAccuracy, LabelBody, MapColumn, MapState, PastAct, PastShift,
- *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions,
+ *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapColumn, MapState, PastAct, PastShift,
+ *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
  * } from "./types.js"
  */
 
@@ -283,9 +283,26 @@ export const api = {
   /**
    * @param {string} column
    * @param {AbortSignal} [signal]
-   * @returns {Promise<LabelAccuracy>}
+   * @returns {Promise<Taught>}
    */
-  accuracy: (column, signal) => get("/suggest/accuracy", { column }, signal),
+  taught: (column, signal) => get("/teach", { column }, signal),
+  /** @returns {Promise<TeachJobs>} */
+  teachJobs: () => get("/teach/jobs"),
+  /**
+   * @param {{column: string, network: boolean}} body
+   * @returns {Promise<TeachJobs>}
+   */
+  saveClassifier: (body) => post("/teach/save", body),
+  /**
+   * @param {{column: string, precision: number | null, unknown: boolean, where?: string}} body
+   * @returns {Promise<TeachJobs>}
+   */
+  nameRest: (body) => post("/teach/name", body),
+  /**
+   * @param {"save" | "name"} job
+   * @returns {Promise<TeachJobs>}
+   */
+  cancelTeaching: (job) => post("/teach/cancel", { job }),
   /** @returns {Promise<{filters: SavedFilter[]}>} */
   filters: () => get("/filters"),
   /**
@@ -341,6 +358,9 @@ export function thumbnailUrl(photo, pixels) {
   const size = [96, 256, 512].find((each) => each >= pixels * 0.9) ?? 512;
   return `${BASE}${photoPath(photo.id)}/thumbnail${query({ size, v: photo.v })}`;
 }
+
+/** The address of the classifier that was saved last. */
+export const CLASSIFIER_URL = `${BASE}/teach/classifier`;
 
 /** @param {string} id */
 export const imageUrl = (id) => `${BASE}${photoPath(id)}/image`;

@@ -70,6 +70,7 @@ export function where(filters, except = undefined) {
  * @param {string} text
  */
 function containing(column, text) {
+  if (column === "path") return `${quotedName(column)} ILIKE ${pattern(text)}`; // the readable form of uri
   const lower = `lower(${quotedName(column)})`;
   const part = text.toLowerCase();
   const encoded = encodeURI(text).toLowerCase(); // a uri has a%20frog for "a frog"

@@ -61,7 +61,7 @@ export const KEYS = [
       ["Esc", "Back"],
     ],
   ],
-  ["In label help", [["A", "Accept the suggestion and go on; held down, it waits for each image"]]],
+  ["In Teach", [["A", "Accept the suggestion and go on; held down, it waits for each image"]]],
   [
     "On the map",
     [

@@ -14,7 +14,6 @@ import { startGallery } from "./gallery.js";
 import { showHistory } from "./history.js";
 import { startKeys } from "./keys.js";
 import { startLabelBoxes } from "./labelbox.js";
-import { startLabelHelp } from "./labelhelp.js";
 import { startLabels } from "./labels.js";
 import { startLayers } from "./layers.js";
 import { startLive } from "./live.js";
@@ -26,6 +25,7 @@ import { startSearch } from "./search.js";
 import { startSelectionBar } from "./selectionbar.js";
 import { listen } from "./signals.js";
 import { go, state, watch } from "./state.js";
+import { startTeach } from "./teach.js";
 import { startTheme } from "./theme.js";
 import { startTidying } from "./tidying.js";
 import { startOutbox } from "./unwritten.js";
@@ -34,7 +34,7 @@ import { startViewer } from "./viewer.js";
 /** @import {Collection} from "./types.js" */
 
 /** @type {Record<string, string>} */
-const ICONS = { gallery: "grid", map: "map", review: "check", help: "tag", duplicates: "copies", failures: "warning" };
+const ICONS = { gallery: "grid", map: "map", review: "check", teach: "tag", duplicates: "copies", failures: "warning" };
 
 async function start() {
   const waiting = byId("waiting");
@@ -78,7 +78,7 @@ function build(collection) {
   startViewer(collection);
   startMap(collection);
   startReview(collection);
-  startLabelHelp(collection);
+  startTeach(collection);
   startDuplicates();
   startFailures(collection);
   startTidying(collection);

@@ -77,6 +77,10 @@ export function startReview(of) {
   });
   document.addEventListener("keydown", key);
   listen("columns", drawTools);
+  listen("predicted", () => {
+    shown = "";
+    if (state().view === "review") load();
+  });
   listen("selection", drawSelected);
   listen("labels", ({ ids, column, value }) => {
     const ours = queue.filter((stack) => !decided.has(stack) && stack.photos.every(({ id }) => ids.includes(id)));
@@ -109,7 +113,7 @@ function build() {
     "select",
     { id: "review-source", onchange: () => go({ reviewSource: source.value, reviewName: "" }) },
     el("option", { value: "predictions" }, "predictions"),
-    el("option", { value: "suggestions" }, "suggestions of label help"),
+    el("option", { value: "suggestions" }, "suggestions of Teach"),
   );
   /** @type {HTMLSelectElement} */
   const name = el("select", { id: "review-name", onchange: () => go({ reviewName: name.value }) });
@@ -224,7 +228,7 @@ function build() {
 }
 
 /** The column that labels go into. */
-const target = () => (state().reviewSource === "suggestions" ? state().helpColumn : "label");
+const target = () => (state().reviewSource === "suggestions" ? state().teachColumn : "label");
 const photo = () => queue[at]?.photos[frame];
 /** @param {State} now */
 const keyOf = (now) =>

@@ -159,8 +159,10 @@ async function suggest() {
   suggestedFor = text;
   ways = known ? byClassNames(text, known) : [byWords(text)];
   ways.push(...byColumns(found));
-  if (collection.columns.some(({ name, filled }) => name === "uri" && filled > 0))
-    ways.push(way("filter", `“${text}” in the file name`, "", () => narrow([{ column: "uri", contains: text }])));
+  if (collection.columns.some(({ name, filled }) => name === "uri" && filled > 0)) {
+    const column = collection.columns.some(({ name }) => name === "path") ? "uri" : "path"; // a column of the user's
+    ways.push(way("filter", `“${text}” in the file name`, "", () => narrow([{ column, contains: text }])));
+  }
   fill(
     options,
     ways.map(({ element }) => element),

@@ -182,12 +182,59 @@ export interface Review {
   note: string;
 }
 
-export interface LabelAccuracy {
-  state: "computing" | "ready";
-  /** What was measured, as a sentence; or why it was not. */
+export interface Confusion {
+  true: string;
+  predicted: string;
+  count: number;
+  ids: string[];
+}
+
+export interface Nameable {
+  precision: number;
+  /** The lowest probability that a name then has; null if none will do. */
+  probability: number | null;
+  share: Interval;
+  images: number;
+}
+
+export interface Lesson {
+  accuracy: Interval;
+  /** The accuracy as a sentence. */
   note: string;
   /** How the images were divided. */
   how: string;
+  confusions: Confusion[];
+  doubtful: (Photo & { suggested: string; score: number })[];
+  nameable: Nameable[];
+  rest: number;
+  unknown: number;
+}
+
+export interface Taught {
+  wanted: number;
+  /** What to label next; empty if there is nothing. */
+  wants: string;
+  classes: { name: string; count: number; missing: number }[];
+  state: "waiting" | "computing" | "ready";
+  progress: number;
+  stage: string;
+  problem: string;
+  lesson: Lesson | null;
+}
+
+export interface TeachJob {
+  state: "none" | "running" | "done" | "failed" | "cancelled";
+  column: string | null;
+  progress: number;
+  stage: string;
+  note: string;
+  file: string | null;
+  bytes: number | null;
+}
+
+export interface TeachJobs {
+  save: TeachJob;
+  name: TeachJob;
 }
 
 export interface DuplicateGroup {
@@ -312,9 +359,9 @@ export interface State {
   order: string;
   photo: string;
   colour: string;
-  helpColumn: string;
-  helpClass: string;
-  helpOrder: string;
+  teachColumn: string;
+  teachClass: string;
+  teachOrder: string;
   reviewSource: string;
   reviewName: string;
   reviewOrder: string;
@@ -340,6 +387,8 @@ export interface Signals {
   selection: undefined;
   /** A view shows other images. */
   shown: undefined;
+  /** Images have other predictions. */
+  predicted: undefined;
 }
 
 /** Where an open image stands among those that the arrows go through. */

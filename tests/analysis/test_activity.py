@@ -11,6 +11,8 @@ import pytest
 
 from birder.analysis.activity import Activity, find_activity
 from birder.collection.filter import as_filter
+from birder.collection.labels import give_label
+from birder.collection.storage import Storage
 from birder.errors import CollectionError, UnknownNameError
 from birder.formats.camtrap import read_images
 from tests.factory import collection_of_columns
@@ -46,7 +48,11 @@ def report(path: Path, rows: list[dict[str, Any]], **options: Any) -> Activity:
     made = collection_of_columns(path, {f"file:///{number}.jpg": row for number, row in enumerate(rows)}, TYPES)
     if "where" in options:
         options["where"] = as_filter(options["where"], made.columns)
-    return find_activity(made.snapshot(), **options)
+    return report_of(made, **options)
+
+
+def report_of(made: Storage, **options: Any) -> Activity:
+    return find_activity(made.snapshot(), made.journal, **options)
 
 
 def test_a_species_counts_once_in_an_event_and_the_rest_is_kept_apart(tmp_path: Path) -> None:
@@ -92,6 +98,16 @@ def test_species_limit_captures_and_filters_limit_rows(tmp_path: Path) -> None:
         report(tmp_path / "g", ROWS, column="labl")
     with pytest.raises(CollectionError, match="No row matches"):
         report(tmp_path / "h", ROWS, where="deployment = 'Z'")
+
+
+def test_names_of_folders_are_told_from_those_that_a_person_gave(tmp_path: Path) -> None:
+    rows = [seen("A", str(n), n, label="fox", label_source="folder") for n in range(3)]
+    made = collection_of_columns(tmp_path / "c", {f"file:///{n}.jpg": row for n, row in enumerate(rows)}, TYPES)
+    assert any(note.startswith("3 rows have the name of the folder") for note in report_of(made).notes)
+    ids = made.to_arrow()["id"].to_pylist()
+    give_label(made, ids[:2], "label", "fox", by="Ada")
+    again = report_of(Storage.open(made.path))
+    assert any(note.startswith("1 row has the name of the folder") for note in again.notes)
 
 
 def test_camtrap_dp_tells_the_dates_of_deployments() -> None:

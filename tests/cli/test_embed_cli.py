@@ -68,6 +68,8 @@ def session(home: Path) -> Session:
 def test_second_run_has_nothing_to_do(session: Session, home: Path) -> None:
     done = session.run("embed", home / "photos", "--in", home / "c")
     assert "Nothing to do (6 rows" in done.stderr
+    done = session.run("embed", home / "photos", "--in", home / "c", "--no-labels")
+    assert "the name of the folder as label. To take a name away: birder label" in done.stderr
     assert "2 failed before" in done.stderr
 
 
@@ -97,21 +99,21 @@ def test_similar_orders_by_cosine_and_leaves_out_the_image_itself(session: Sessi
     expected = [names[i] for i in np.argsort(-cosines) if names[i] != "2.jpg"][:3]
     out = session.run("similar", home / "photos/dogs/2.jpg", "--in", home / "c", "-k", "3", "--format", "json").stdout
     found = json.loads(out)
-    assert [Path(row["file"]).name for row in found] == expected
+    assert [Path(row["path"]).name for row in found] == expected
     assert found[0]["similarity"] == pytest.approx(sorted(cosines)[-2], abs=1e-5)
     assert found[0]["label"] in ("cats", "dogs")
     copy = home / "copy.jpg"
     shutil.copy(home / "photos/dogs/2.jpg", copy)
     text = session.run("similar", copy, "--in", home / "c", "-k", "1", "--format", "csv").stdout
     (nearest,) = csv.DictReader(io.StringIO(text))
-    assert Path(nearest["file"]).name == "2.jpg"
+    assert Path(nearest["path"]).name == "2.jpg"
     assert float(nearest["similarity"]) == pytest.approx(1.0, abs=1e-5)
     assert nearest["trap"] == "8"
 
 
 def test_failures_are_listed_and_retried(session: Session, home: Path) -> None:
     listed = json.loads(session.run("failures", home / "c", "--format", "json").stdout)
-    assert [(Path(row["file"]).name, row["reason"]) for row in listed] == [
+    assert [(Path(row["path"]).name, row["reason"]) for row in listed] == [
         ("empty.jpg", "the file is empty"),
         ("text.jpg", "unknown file format"),
     ]
@@ -218,9 +220,9 @@ def test_crops_manifests_and_shards_go_into_one_collection(session: Session, hom
         f"file://{home}/photos/dogs/0.jpg",
     }
     listed = json.loads(session.run("failures", to, "--format", "json").stdout)
-    assert [Path(row["file"]).name for row in listed] == ["3.jpg", "nobody.jpg"]
+    assert [Path(row["path"]).name for row in listed] == ["3.jpg", "nobody.jpg"]
     out = session.run("similar", home / "photos/dogs/4.jpg", "--in", to, "-k", "1", "--format", "json").stdout
-    assert json.loads(out)[0]["file"] == f"file://{tmp_path}/x.tar#4.jpg"
+    assert json.loads(out)[0]["path"] == f"{tmp_path}/x.tar#4.jpg"
 
 
 def test_crops_need_the_folder_that_their_files_are_in(session: Session, home: Path, tmp_path: Path) -> None:

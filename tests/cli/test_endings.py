@@ -45,6 +45,7 @@ PRINT_ROWS_AFTER_A_NETWORK_RAN = {
 ON_A_COLLECTION = {
     "evaluate": ["--column", "label", "--protocol", "knn"],
     "adapt": ["--column", "label", "--to", "cats.safetensors"],
+    "compare": ["c.birder"],
     "failures": [],
     "search": ["--where", "true"],
     "duplicates": [],

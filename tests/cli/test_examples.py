@@ -148,6 +148,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Hom
     session = Session(cwd=folder, env=env)
     session.run("embed", "photos/", "--in", "photos.birder", "--model", WEIGHTS, "--table", "photos.csv")
     session.run("predict", "--in", "photos.birder", "--labels", "owl,frog", "--save")  # names to evaluate
+    session.run("embed", "photos/", "--in", "photos-bioclip2.birder", "--model", "vit_s16_pn_random.safetensors")
     session.run("label", "photos.birder", "--where", "uri LIKE '%owl%'", "--set", "label=owl")
     yield Home(folder, env, session)
     session.close()

@@ -76,12 +76,12 @@ def test_duplicates_are_listed_for_people_and_programs(collection: Storage, tmp_
     assert "p/00000.jpg" in shown.stdout
     assert "1 group with a cosine of 0.9999 or more" in shown.stderr
     rows = json.loads(run("duplicates", collection.path, "--threshold", "0.9999", "--format", "json").stdout)
-    assert [(row["group"], row["kind"], row["image"]) for row in rows] == [
+    assert [(row["group"], row["kind"], row["path"]) for row in rows] == [
         (1, "similar", "/p/00000.jpg"),
         (1, "similar", "/p/00001.jpg"),
     ]
     limited = run("duplicates", collection.path, "--where", "label = 'group 1'", "--threshold", "1", "--format", "csv")
-    assert limited.stdout == "group,kind,image,width,height,similarity\n"
+    assert limited.stdout == "group,kind,path,width,height,similarity\n"
     assert isinstance(run("duplicates", collection.path, "--threshold", "2").exception, ConfigError)
 
 

@@ -14,13 +14,22 @@ from birder.cli import _with_values, app
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 TAKE_IMAGES = {"detect", "embed", "similar", "predict", "classify", "features", "quantize"}
 ON_A_COLLECTION = {
-    "activity", "adapt", "backup", "duplicates", "evaluate", "export", "failures", "import", "index", "label", "map",
-    "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "train",
+    "activity", "adapt", "backup", "compare", "duplicates", "evaluate", "export", "failures", "import", "index",
+    "label", "map", "relocate", "search", "sequences", "serve", "shards", "shift-time", "stats", "tidy", "train",
     "undo",
 }  # fmt: skip
 ON_MODELS = {
     "convert", "export-model", "fetch", "info", "models", "reproduce", "taxa", "train-clip", "train-detector",
 }  # fmt: skip
+CHOOSE_ROWS = {
+    "activity", "adapt", "compare", "detect", "duplicates", "evaluate", "export", "features", "label", "map", "predict",
+    "search", "shards", "shift-time", "similar", "stats", "train",
+}  # fmt: skip
+"""The commands that read rows of a collection, each of which can read some of them."""
+ON_ALL_ROWS = {
+    "backup", "embed", "failures", "import", "index", "relocate", "sequences", "serve", "tidy", "undo",
+}  # fmt: skip
+"""The commands that add rows, keep the collection, or are about something else than its rows."""
 SAME_HELP = {"-k", "--group-by", "--taxonomy", "--where", "--force", "--device", "--in", "--batch-size"}
 SAME_BEGINNING = {
     "--format": "Format of the output: ",
@@ -75,6 +84,12 @@ def test_command_that_takes_images_has_them_as_arguments_and_the_collection_as_o
 def test_command_on_models_takes_no_collection(command: str) -> None:
     assert all(each.metavar != "COLLECTION" for each in arguments(command))
     assert "--in" not in options(command)
+
+
+def test_every_command_that_reads_rows_takes_a_filter() -> None:
+    on_a_collection = ON_A_COLLECTION | {name for name in TAKE_IMAGES if "--in" in options(name)}
+    assert on_a_collection == CHOOSE_ROWS | ON_ALL_ROWS
+    assert {name for name in COMMANDS if "--where" in options(name)} == CHOOSE_ROWS
 
 
 @pytest.mark.parametrize("name", sorted(SAME_HELP))

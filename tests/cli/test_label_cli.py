@@ -127,3 +127,6 @@ def test_examples_keep_no_name_of_a_former_model(session: Session, collection: S
     session.run(*named, "--save")
     rows = Storage.open(collection.path).to_arrow().sort_by("uri").to_pylist()
     assert [row["predicted_by"] is not None for row in rows] == [row["label"] is None for row in rows]
+    session.run("label", collection.path, "--where", "label IS NULL", "--set", "label=owl")
+    nothing = session.run(*named, code=1).stderr
+    assert "has its label already" in nothing and "that of the folder" in nothing and "--clear label" in nothing

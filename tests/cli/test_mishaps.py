@@ -6,6 +6,7 @@ Each ends with a sentence and an exit code, leaves no draft, and shows no traceb
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -33,7 +36,7 @@ from birder.weights.checkpoint import save_model
 from birder.weights.hub import sha256_of
 from birder.weights.load import load_model, load_pretrained_model
 from tests.cli.running import COMMAND, with_path
-from tests.factory import collection_of_images
+from tests.factory import collection_of_images, collection_of_vectors
 
 DATA = Path(__file__).parents[1] / "data"
 CHECKPOINT = DATA / "birder" / "vit_tiny_p16_pn_test.safetensors"
@@ -211,6 +214,47 @@ def test_tables_as_spreadsheets_and_gbif_write_them(tmp_path: Path, separator: s
         read_table(table)
 
 
+GBIF = """file_name,scientificName,taxonRank,kingdom,genus,specificEpithet,vernacularName,eventDate
+1.jpg,"Parus major Linnaeus, 1758",SPECIES,Animalia,Parus,major,Great Tit,2024-05-01
+2.jpg,"Larus michahellis (de Vries, 1950)",,Animalia,,,,2024-05-02
+3.jpg,"Corvidae Leach, 1820",FAMILY,Animalia,,,,
+4.jpg,Quercus robur subsp. robur L.,SUBSPECIES,Plantae,,,,
+5.jpg,Parus sp.,,,,,,
+6.jpg,Pica,,Animalia,Pica,pica,,
+7.jpg,Quercus \u00d7 rosacea,,,,,,
+8.jpg,,,Fungi,,,,
+"""
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_names_as_darwin_core_has_them(tmp_path: Path, ending: str) -> None:
+    table = tmp_path / "occurrence.csv"
+    table.write_text(GBIF, "utf-8")
+    if ending == "parquet":
+        nulls = pa.csv.ConvertOptions(strings_can_be_null=True)
+        pq.write_table(pa.csv.read_csv(table, convert_options=nulls), table.with_suffix(".parquet"))
+    read = read_table(table.with_suffix(f".{ending}")).columns
+    names = ["kingdom", "family", "genus", "species", "common_name", "scientificName"]
+    assert [tuple(row.values()) for row in read.select(names).to_pylist()] == [
+        ("Animalia", None, "Parus", "Parus major", "Great Tit", None),
+        ("Animalia", None, "Larus", "Larus michahellis", None, None),
+        ("Animalia", "Corvidae", None, None, None, None),
+        ("Plantae", None, "Quercus", "Quercus robur", None, "Quercus robur subsp. robur L."),
+        (None, None, None, None, None, "Parus sp."),
+        ("Animalia", None, "Pica", "Pica pica", None, None),
+        (None, None, None, None, None, "Quercus \u00d7 rosacea"),
+        ("Fungi", None, None, None, None, None),
+    ]
+    assert "vernacularName" not in read.schema.names and ("taken_at" in read.schema.names) == (ending == "csv")
+    interval = "file,scientificName,eventDate,taxonRank\n1.jpg,Pica pica,2024-05-01/2024-05-03,species\n"
+    table.write_text(interval, "utf-8")
+    columns = read_table(table).columns
+    assert columns.select(["species", "eventDate"]).to_pylist() == [
+        {"species": "Pica pica", "eventDate": "2024-05-01/2024-05-03"}
+    ]
+    assert "scientificName" not in columns.schema.names
+
+
 def test_flags_take_no_value_in_help(birder_here: Run) -> None:
     done = birder_here("search", "--help")
     assert "--exact" in done.out and "<bool>" not in done.out
@@ -264,7 +308,15 @@ def test_ray_is_given_the_token_of_the_user(tmp_path: Path) -> None:
     assert done.stdout.startswith("No Ray at 127.0.0.1:1") and done.stdout.endswith("\ntoken\n"), done.stderr
 
 
-@pytest.mark.parametrize("name", ["file", "path"])
-def test_filter_on_the_shown_path_is_told_where_it_is(birder_here: Run, collection: Path, name: str) -> None:
-    done = birder_here("search", collection, "--where", f"{name} LIKE '%owl%'")
-    assert done.code == 2 and "in the column uri, percent-encoded" in done.err
+def test_a_filter_takes_the_path_that_is_shown(birder_here: Run, tmp_path: Path) -> None:
+    name = "fotos/%C3%B6wl%201.jpg#xywh=percent:10,10,50,50"
+    made = collection_of_vectors(tmp_path / "c.birder", np.ones((2, 4)), names=[name, "fotos/owl.jpg"])
+    found = birder_here("search", made.path, "--where", "path LIKE '%öwl%'", "--format", "json")
+    (row,) = json.loads(found.out)
+    assert row["path"] == "/fotos/öwl 1.jpg#xywh=percent:10,10,50,50" and row["uri"] == f"file:///{name}"
+    again = birder_here("search", made.path, "--where", f"path = '{row['path']}'")
+    assert again.out.split()[:2] == ["path", "/fotos/öwl"]
+    hinted = birder_here("search", made.path, "--where", "file LIKE '%owl%'")
+    assert hinted.code == 2 and "in the column 'path'" in hinted.err
+    alike = birder_here("duplicates", made.path, "--format", "json")
+    assert [each["path"] for each in json.loads(alike.out)] == [row["path"], "/fotos/owl.jpg"]

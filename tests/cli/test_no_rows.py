@@ -59,7 +59,7 @@ def test_parquet_without_rows_has_the_columns(collection: Path, tmp_path: Path) 
     done = CliRunner().invoke(app, ["failures", str(collection), "--to", str(tmp_path / "failures.parquet")])
     assert done.exit_code == 0, done.output
     table = pq.read_table(tmp_path / "failures.parquet")
-    assert (table.num_rows, table.column_names) == (0, ["file", "reason", "failed_at", "uri"])
+    assert (table.num_rows, table.column_names) == (0, ["path", "reason", "failed_at", "uri"])
 
 
 def test_json_without_rows_is_an_empty_list(collection: Path) -> None:

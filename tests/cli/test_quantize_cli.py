@@ -37,7 +37,7 @@ def test_quantize_reports_cosine_and_speed_and_its_graph_embeds(
 ) -> None:
     shutil.copytree(photos / "birds", tmp_path / "birds")
     (tmp_path / "birds" / "broken.jpg").write_text("no image")
-    done = session.run("quantize", tmp_path / "birds", "--model", model)
+    done = session.run("quantize", tmp_path / "birds", "--model", model, code=1)
     assert "broken.jpg: unknown file format" in done.stderr and "left out" in done.stderr
     assert re.search(r"cosine to fp32 (0\.9\d+|1\.0+) on average, (0|1)\.\d+ at the lowest, over 7 images", done.stderr)
     rates = re.search(r"([\d.]+) images/s in int8, ([\d.]+) in (fp32|bf16), ([\d.]+) times as fast", done.stderr)
@@ -51,7 +51,7 @@ def test_quantize_reports_cosine_and_speed_and_its_graph_embeds(
     assert "Embedded 27" in done.stderr and "int8" in done.stderr
     found = session.run("search", to, "--image", photos / "birds" / "owl.jpg", "-k", "1", "--format", "json")
     (row,) = json.loads(found.stdout)
-    assert row["file"].endswith("owl.jpg") and row["similarity"] > 0.99
+    assert row["path"].endswith("owl.jpg") and row["similarity"] > 0.99
 
 
 def test_too_few_images_are_refused_before_the_work(session: Session, model: Path, photos: Path) -> None:

@@ -55,7 +55,7 @@ def found(*arguments: str | Path) -> list[dict[str, Any]]:
 
 
 def files(rows: list[dict[str, Any]]) -> list[str]:
-    return [Path(row["file"]).name for row in rows]
+    return [Path(row["path"]).name for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_an_image_and_its_row_find_the_same(home: Path) -> None:
     assert "1.png" not in files(by_image)
     for a, b in zip(by_image, by_id, strict=True):
         assert a["similarity"] == pytest.approx(b["similarity"], abs=1e-4)
-    assert list(by_image[0])[:2] == ["similarity", "file"]
+    assert list(by_image[0])[:2] == ["similarity", "path"]
 
 
 def test_several_queries_with_unlike_and_a_filter(home: Path) -> None:
@@ -135,7 +135,7 @@ def test_filter_alone_lists_what_matches(home: Path) -> None:
 
 def test_the_table_leaves_out_bookkeeping(home: Path) -> None:
     out, notes = run("search", home / "c.birder", "--id", "1.png", "-k", "2")
-    assert out.splitlines()[0].split() == ["similarity", "file", "label"]
+    assert out.splitlines()[0].split() == ["similarity", "path", "label"]
     assert len(out.splitlines()) == 3
     assert "6 rows" in notes
 

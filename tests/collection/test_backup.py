@@ -43,7 +43,7 @@ BATCH = 8
 # A process that writes rows, replaces some, deletes some, gives and undoes labels, joins pieces, makes an index.
 # Row i of batch b has the embedding (i, b, r, 0), where r counts how often it was replaced; `label` repeats r.
 WRITER = """
-import itertools, sys
+import itertools, sys, time
 import numpy as np
 from birder.collection.index import make_index
 from birder.collection.labels import give_label, undo
@@ -76,6 +76,7 @@ for batch in itertools.count():
     if batch == 40:
         make_index(collection)
     print(batch, flush=True)
+    time.sleep(0.05)  # it writes half of the time, and leaves the other half to those who read
 """
 BACKUP = """
 import sys

@@ -16,7 +16,7 @@ import pytest
 
 import birder
 from birder.collection.evaluating import _left_out
-from birder.collection.judged_rows import matched, read_rows
+from birder.collection.judged_rows import read_rows
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError, FilterError, UnknownNameError, WrongModelError
 from birder.inference.classifier import Classifier, as_examples
@@ -364,15 +364,6 @@ def test_images_that_no_other_group_can_name_are_not_compared(tmp_path: Path) ->
         note.startswith("30 images were left out: their label is in one group") for note in found.results["notes"]
     )
     assert found.results["comparison"]["n"] == 90
-
-
-def test_rows_are_matched_by_content_before_name(storage: Storage) -> None:
-    rows = read_rows(storage, "species", [], "site = 'site 0'")
-    sha256, uris = rows.values["sha256"].to_pylist(), rows.values["uri"].to_pylist()
-    others = {"sha256": ["?", sha256[2], "?"], "uri": [uris[0], uris[1], "elsewhere"]}
-    mine, theirs = matched(rows, others)
-    assert list(zip(mine.tolist(), theirs.tolist(), strict=True)) == [(0, 0), (1, 1), (2, 1)]
-    assert matched(rows, {"sha256": [], "uri": []})[0].shape == (0,)
 
 
 def test_rows_can_be_put_back_into_the_order_they_were_written_in(storage: Storage) -> None:

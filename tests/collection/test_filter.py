@@ -167,14 +167,14 @@ class Grammar:
 
 
 @pytest.mark.slow
-def test_of_ten_thousand_filters_none_that_is_accepted_ends_the_process(collection: Storage) -> None:
+def test_of_thousands_of_filters_none_that_is_accepted_ends_the_process(collection: Storage) -> None:
     grammar = Grammar(9)
-    lines = "".join(json.dumps(grammar.filter()) + "\n" for _ in range(10_000))
+    lines = "".join(json.dumps(grammar.filter()) + "\n" for _ in range(4_000))
     command = [sys.executable, "-c", ASKING, str(collection.path)]
     run = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=550)
     assert run.returncode == 0, f"ended with {run.returncode} at: {run.stderr[-3000:]}"
     passed, answered = json.loads(run.stdout)
-    assert passed > 5_000 and answered > 2_000, (passed, answered)  # else nothing was tried
+    assert passed > 2_000 and answered > 800, (passed, answered)  # else nothing was tried
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from birder.collection.labels import give_label
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, FileExistsError, UnknownNameError
 from birder.learning.make_shards import ShardsMade, make_shards
@@ -197,18 +198,23 @@ def test_columns_of_ranks_are_enough(tmp_path: Path) -> None:
         "c": {"kingdom": "unknown", "label": "something"},
         "d": {"order": "Anura", "label": "photos", "label_source": "folder"},
         "e": {"order": "Caudata", "label": "a newt", "label_source": "table"},
+        "f": {"order": "Odonata", "label": "photos", "label_source": "folder"},
     }
     rows = {}
     for name, columns in taxa.items():
         Image.fromarray(np.full((9, 9, 3), 99, np.uint8)).save(tmp_path / f"{name}.png")
         rows[(tmp_path / f"{name}.png").as_uri()] = columns
     collection = collection_of_columns(tmp_path / "c.birder", rows, {"common_name": pa.string()})
+    (dragonfly,) = [row["id"] for row in collection.to_arrow().to_pylist() if row["uri"].endswith("/f.png")]
+    give_label(collection, [dragonfly], "label", "a dragonfly", by="Ada")
+    collection = Storage.open(collection.path)
     done = make_shards(collection, tmp_path / "s", share=0.0)
-    assert done.records("train") == 4 and done.manifest["left_out"] == {NO_TAXON: 1}
+    assert done.records("train") == 5 and done.manifest["left_out"] == {NO_TAXON: 1}
     texts = {sample["taxon_com.txt"].decode() for sample in samples(tmp_path / "s", "train")}
     assert texts == {
         "a photo of Animalia Pica hudsonia with common name Pica hudsonia.",
         "a photo of Animalia Felidae with common name a cat.",
         "a photo of Anura with common name Anura.",
         "a photo of Caudata with common name a newt.",
+        "a photo of Odonata with common name a dragonfly.",
     }

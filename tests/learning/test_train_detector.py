@@ -20,7 +20,7 @@ from PIL import Image
 
 import birder
 from birder.collection.detector_training import TrainedDetector, train_detector
-from birder.errors import ConfigError, FileExistsError, WeightsError
+from birder.errors import ConfigError, FileExistsError, ImageError, WeightsError
 from birder.inference.detector import Detector
 from birder.learning.detector_data import read_coco
 from birder.learning.schedule import warmed_cosine
@@ -247,7 +247,7 @@ def test_images_that_cannot_be_used_are_failures_and_never_the_end(tmp_path: Pat
     for name in ("04.png", "05.png"):
         (folder / name).unlink()
     if not unfreeze_last:
-        with pytest.raises(ConfigError, match=r"No image .* can be read; 00\.png: "):
+        with pytest.raises(ImageError, match=r"No image .* can be read; 00\.png: "):
             train_detector(tmp_path / "b.pt", val=folder / "judged.txt", **options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 
 import birder
 from birder.cli import app
-from birder.errors import ConfigError
+from birder.errors import ConfigError, ImageError
 from birder.learning import finetune
 from birder.learning.finetune import chosen_mix
 from birder.weights.checkpoint import read_checkpoint
@@ -234,3 +235,13 @@ def test_two_processes_learn_what_one_does(home: Path, trained: birder.Trained) 
     # Sums in another order part the two by ever more; how fast depends on the rows' order, which their paths decide.
     assert found[:2] == pytest.approx(wanted[:2], rel=0.01)
     assert found[2:] == pytest.approx(wanted[2:], rel=0, abs=0.02)
+
+
+def test_images_that_are_all_gone_end_it_before_it_trains(tmp_path: Path) -> None:
+    made = collection(tmp_path, each=8)
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(ImageError, match="None of the .* images to validate on can be read"):
+        made.train("label", tmp_path / "t.pt", **OPTIONS)
+    assert not (tmp_path / "t.pt").exists() and not (tmp_path / "t.training").exists()
+    with pytest.raises(ConfigError, match="among the rows of the filter"):
+        made.train("label", tmp_path / "t.pt", where="width > 10000", **OPTIONS)

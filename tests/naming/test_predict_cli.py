@@ -400,7 +400,7 @@ def test_imported_embeddings_are_named_and_searched_by_the_model_the_user_names(
     found = run("search", "--text", "a cat", tmp_path / "c.birder", "--format", "json")[0]
     words = clip.encode_text(["a cat"], normalize=True).numpy()[0]
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    assert json.loads(found)[0]["file"] == str(files[int(np.argmax(unit @ words))])
+    assert json.loads(found)[0]["path"] == str(files[int(np.argmax(unit @ words))])
     narrow = pa.table({"path": ["a.jpg"], "emb": pa.array([[1.0, 2.0]], pa.list_(pa.float32()))})
     pq.write_table(narrow, tmp_path / "narrow.parquet")
     import_embeddings(tmp_path / "narrow.parquet", tmp_path / "n.birder", model=str(CLIP))

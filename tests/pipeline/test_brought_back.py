@@ -91,7 +91,7 @@ def test_cells_that_were_changed_come_back(
         uri: {name: value for name, value in row.items() if before[uri].get(name) != value}
         for uri, row in after.items()
     }
-    uris = list(before)
+    uris = [f"file:///trap/{i} ö.jpg" for i in range(5)] + ["file:///trap/0.jpg#xywh=percent:10,10,20,20"]
     assert changed[uris[0]] == {}  # a person named it: this stays
     assert changed[uris[1]] == {"checked": True}
     assert changed[uris[2]] == {"species": "Lynx lynx", "site": "8", "n": 3}

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from birder.collection import in_place
@@ -96,6 +96,7 @@ STEP = st.one_of(
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, min_size=1, max_size=8), st.sampled_from([0, 10**9]))
+@example([("label", [0], "site", "new"), ("undo",), ("fold",)], 0)
 def test_any_sequence_of_labels_undoing_and_folding_gives_what_a_plain_table_gives(
     path: Path, steps: list[Any], worth_an_index: int
 ) -> None:

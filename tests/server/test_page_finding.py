@@ -99,7 +99,7 @@ def test_values_are_counted_sorted_and_told_when_there_are_more(page: Any) -> No
 
 
 def test_a_minute_from_and_to_finds_all_of_it(page: Any) -> None:
-    times = page.locator("details.facet", has=page.locator(".facet-name", has_text="taken_at"))
+    times = page.locator("details.facet", has=page.locator(".facet-name", has_text=re.compile("^taken_at$")))
     if times.get_attribute("open") is None:
         times.locator("summary").click()
     for field in ("From", "To"):  # one right after the other
@@ -120,7 +120,7 @@ def test_what_is_kept_away_stays_away(page: Any) -> None:
 
 
 def test_filters_stand_in_the_order_that_a_person_gives_them(page: Any) -> None:
-    shown = page.locator("#filter-list .facet-name")
+    shown = page.locator("#filter-list .facet-name").filter(has_not_text=re.compile(" by (hour|month)$"))
     expect(shown.filter(has_text="plate")).to_be_visible()
     before = shown.all_inner_texts()
     page.get_by_role("button", name="Arrange the filters").press("Enter")

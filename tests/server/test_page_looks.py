@@ -16,7 +16,7 @@ pytestmark = in_browser
 
 
 @pytest.mark.parametrize(
-    "view", ["gallery", "map", "help", "duplicates", "failures", "photo", "keys", "history", "selection"]
+    "view", ["gallery", "map", "teach", "duplicates", "failures", "photo", "keys", "history", "selection"]
 )
 def test_a_phone_never_scrolls_sideways(browser: Any, address: str, view: str) -> None:
     for page in opened(browser, address, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True):
@@ -93,10 +93,10 @@ def test_a_token_in_the_address_opens_the_page_for_good(browser: Any, tmp_path: 
 
 def test_an_empty_collection_says_how_to_fill_it(browser: Any, tmp_path: Path) -> None:
     with address_of(collection_of_crops(tmp_path, 0)) as where:
-        for page in opened(browser, where, expected="400 .Bad Request"):  # label help is refused without labels
+        for page in opened(browser, where, expected="400 .Bad Request"):  # suggestions are refused without labels
             expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
             expect(page.locator("#view-gallery code")).to_contain_text("birder embed IMAGES --in ")
-            for view in ("map", "help", "duplicates", "failures"):
+            for view in ("map", "teach", "duplicates", "failures"):
                 page.locator(f"#tab-{view}").click()
                 expect(page.locator(f"#view-{view} .empty h2")).to_be_visible()
 
@@ -199,8 +199,9 @@ def test_an_audit_of_accessibility_finds_nothing(browser: Any, address: str, sch
         expect(page.locator(".map-canvas")).to_be_visible(timeout=120_000)
         expect(page.locator(".legend")).to_be_visible()
         assert audit(page) == []
-        page.locator("#tab-help").click()
-        expect(page.locator("#view-help .tile.loaded, #view-help .empty h2").first).to_be_visible()
+        page.locator("#tab-teach").click()
+        expect(page.locator("#view-teach .tile.loaded, #view-teach .empty h2").first).to_be_visible()
+        expect(page.locator("#view-teach .measured")).to_contain_text("right for", timeout=120_000)
         assert audit(page) == []
         page.locator("#tab-duplicates").click()
         expect(page.locator("#view-duplicates img.loaded").first).to_be_visible(timeout=60_000)

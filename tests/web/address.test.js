@@ -26,7 +26,7 @@ test("a state survives its address", () => {
     subset: "act x",
     order: "-taken_at",
     photo: "p",
-    helpOrder: "useful",
+    teachOrder: "useful",
     threshold: 0.9,
   };
   assert.deepEqual(read(address(state)), state);

@@ -24,6 +24,7 @@ test("a part of a uri is looked for as it is written and percent-encoded", () =>
     sqlOf({ column: "uri", contains: "A Frog" }),
     "(lower(`uri`) LIKE '%a frog%' ESCAPE '\\' OR lower(`uri`) LIKE '%a\\%20frog%' ESCAPE '\\')",
   );
+  assert.equal(sqlOf({ column: "path", contains: "Öwl 5%" }), "`path` ILIKE '%Öwl 5\\%%' ESCAPE '\\'");
   assert.equal(sqlOf({ column: "uri", contains: "frog" }), "lower(`uri`) LIKE '%frog%' ESCAPE '\\'");
 });
 

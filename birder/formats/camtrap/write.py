@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from birder.collection.predictions import AT
 from birder.collection.provenance import source_of
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
@@ -39,6 +40,7 @@ from birder.sources import time_in_video
 from birder.words import counted
 
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2"
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _NEEDED = ("title", "samplingDesign", "captureMethod")
 
 
@@ -103,7 +105,9 @@ def export(
     with their first and last image, unless the original package says otherwise. Paths of media are relative to the
     folder that all images are in. A row gives an observation by people for its label or ranks, and one by a machine for
     its prediction, with the box if it has one. The rows of a sequence, if any has a name, also give event-based
-    observations, one for each species: these exclude one another. All frames of a video are one medium.
+    observations, one for each species: these exclude one another. All frames of a video are one medium. `created` is
+    the latest time of what is exported: of a file, label, prediction or the original package, so that the same rows
+    give the same bytes.
 
     Parameters
     ----------
@@ -160,7 +164,7 @@ def _doubts(names: list[str]) -> str:
 
 
 def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, by: Classifiers) -> _Written:
-    wanted = dict.fromkeys((*MEDIA_COLUMNS, *DESCRIBED, "sequence", *OBSERVATION_COLUMNS, *EVENT_COLUMNS))
+    wanted = dict.fromkeys((*MEDIA_COLUMNS, *DESCRIBED, "sequence", "modified", *OBSERVATION_COLUMNS, *EVENT_COLUMNS))
     columns = [name for name in wanted if name in rows.schema.names]
     original = read_original(project.package)
     described = original.described
@@ -170,9 +174,11 @@ def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, 
     sequences = OpenSequences()
     collection.journal.read()
     news: set[tuple[str, str]] = set()
+    latest = _created(described)
     for table in rows.batches(columns):
         for row in table.to_pylist():
             deployed.add(row)
+            latest = max(latest, _latest(row, by))
             is_new = any(kept.add(row))
             if row.get("sequence"):
                 key = (deployed.place(row), row["sequence"])
@@ -242,9 +248,34 @@ def _write(collection: Storage, rows: Snapshot, folder: Path, project: Project, 
     if rows.is_whole and all(line["deploymentID"] in original.deployments for line in deployments):
         coverage |= {name: described[name] for name in coverage if name in described}
     listed_taxa = _with_known(taxa, described.get("taxonomic"), whole=rows.is_whole)
-    package = metadata | coverage | {"taxonomic": listed_taxa}
+    if latest == _NEVER:
+        latest = max(_moment(line["deploymentEnd"]) for line in deployments)
+    package = metadata | {"created": latest.strftime("%Y-%m-%dT%H:%M:%SZ")} | coverage | {"taxonomic": listed_taxa}
     (folder / DESCRIPTION).write_text(json.dumps(package, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return done
+
+
+def _latest(row: Mapping[str, Any], by: Classifiers) -> datetime:
+    """When a row became what it is: its file, its label or its prediction, whichever was last."""
+    labelled = by.label_source(row).at if row.get("label") else None
+    times = [each for each in (row.get("modified"), labelled, row.get(AT)) if each is not None]
+    return max((_in_utc(each) for each in times), default=_NEVER)
+
+
+def _created(described: Line) -> datetime:
+    """When the original package was created; `_NEVER` if it does not say so."""
+    try:
+        return _moment(described["created"])
+    except (KeyError, TypeError, ValueError):
+        return _NEVER
+
+
+def _moment(text: str) -> datetime:
+    return _in_utc(datetime.fromisoformat(text))
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _of_medium(row: Mapping[str, Any], medium: Line, deployed: Deployments) -> Line:
@@ -348,7 +379,7 @@ def _metadata(described: Line, project: Project, name: str, methods: set[str]) -
         "resources": resources,
         "profile": f"{_STANDARD}/camtrap-dp-profile.json",
         "name": re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-") or "collection",
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created": None,
         **{key: value for key, value in kept.items() if key != "name"},
         "contributors": people,
         "project": about,

@@ -420,9 +420,8 @@ def _calibration(
     assert source.transform is not None  # int8 is for images
     pixels = draw_images(paths, _SAMPLE, source.transform, on_unreadable)
     if len(pixels) < _FEWEST:
-        raise ConfigError(
-            f"Quantisation needs at least {_FEWEST} images that can be read, not {len(pixels)}; better 100."
-        )
+        kind = ConfigError if len(paths) < _FEWEST else ImageError  # enough were named, and they cannot be read
+        raise kind(f"Quantisation needs at least {_FEWEST} images that can be read, not {len(pixels)}; better 100.")
     judges = list(pixels[::4])
     rest = np.delete(pixels, np.s_[::4], axis=0)
     return np.stack([_prepared(each, source.transform) for each in rest]), judges

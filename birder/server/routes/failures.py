@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from birder.server.responses import Failures, plain
 from birder.server.site import PROBLEMS, CurrentSite
-from birder.sources import uri_to_name
+from birder.sources import readable_path
 
 router = APIRouter(tags=["failures"], responses=PROBLEMS)
 
@@ -24,7 +24,7 @@ def failures(
     return {
         "total": table.num_rows,
         "failures": [
-            {"name": uri_to_name(row["uri"]), "reason": row["reason"], "failed_at": plain(row["failed_at"])}
+            {"name": readable_path(row["uri"]), "reason": row["reason"], "failed_at": plain(row["failed_at"])}
             for row in table.slice(offset, limit).to_pylist()
         ],
     }

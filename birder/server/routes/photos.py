@@ -21,7 +21,7 @@ from birder.server.site import (
     listed_ids,
     row_of,
 )
-from birder.sources import uri_to_name
+from birder.sources import readable_path
 from birder.sources.row_images import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
 from birder.sources.row_videos import video_of
 
@@ -95,7 +95,7 @@ def photo(site: CurrentSite, id: str) -> dict[str, Any]:
     return {
         "id": id,
         "uri": row["uri"],
-        "name": uri_to_name(row["uri"]),
+        "name": readable_path(row["uri"]),
         "row": {name: plain(value) for name, value in row.items()},
         "image": exists(place),
         "video": None if video is None else video._asdict(),
@@ -165,6 +165,6 @@ def _tag(text: str) -> str:
 def _no_image(uri: str) -> HTTPException:
     return HTTPException(
         404,
-        f"The image cannot be shown: {uri_to_name(uri)[:200]} is not on this machine, and the server does not "
+        f"The image cannot be shown: {readable_path(uri)[:200]} is not on this machine, and the server does not "
         f"download images.",
     )

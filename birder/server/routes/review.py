@@ -105,7 +105,8 @@ def _agreement(site: Site, snapshot: Snapshot, named: Named) -> dict[str, Any] |
 
 def _suggested(site: Site, snapshot: Snapshot, rows: Any, column: str) -> tuple[Named, str]:
     labels = dict(zip(snapshot.ids.ids.to_pylist(), snapshot.column(column).to_pylist(), strict=True))
-    found = suggest(snapshot.collection, column, limit=_MOST_SUGGESTED, labels=labels)
+    batches = site.embeddings.batches(snapshot)
+    found = suggest(snapshot.collection, column, limit=_MOST_SUGGESTED, labels=labels, batches=batches)
     positions = snapshot.positions([each.id for each in found.rows])
     order = np.argsort(positions, kind="stable")
     order = order[np.isin(positions[order], rows)]

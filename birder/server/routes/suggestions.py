@@ -9,7 +9,7 @@ import pyarrow as pa
 from fastapi import APIRouter, Query
 
 from birder.learning.suggest import suggest
-from birder.server.responses import LabelAccuracy, Suggestions
+from birder.server.responses import Suggestions
 from birder.server.review import Named, rejects
 from birder.server.site import PROBLEMS, CurrentSite, Site, Where, listed
 
@@ -34,16 +34,6 @@ async def suggestions(
     return await site.analysis.run(_suggest, site, column, label or None, order, limit, where)
 
 
-@router.get("/suggest/accuracy", response_model=LabelAccuracy)
-def accuracy(site: CurrentSite, column: Column = "label") -> dict[str, Any]:
-    """How often the classifier of `GET /suggest` is right, by cross-validation on the labelled images.
-
-    Measuring takes a while: the first request begins it, and is answered with the state "computing"; ask again until it
-    is "ready". It is measured again when there are enough new labels; until then, the last figure is given.
-    """
-    return site.accuracy.state(site.catalogue.current(), column)
-
-
 def _suggest(
     site: Site, column: str, label: str | None, order: Literal["certain", "useful"], limit: int, where: str | None
 ) -> dict[str, Any]:
@@ -53,7 +43,16 @@ def _suggest(
     if where:
         selected = snapshot.select(snapshot.filter(where))
         among = set(snapshot.ids.ids.take(pa.array(selected)).to_pylist())
-    found = suggest(snapshot.collection, column, label=label, order=order, limit=limit, labels=labels, among=among)
+    found = suggest(
+        snapshot.collection,
+        column,
+        label=label,
+        order=order,
+        limit=limit,
+        labels=labels,
+        among=among,
+        batches=site.embeddings.batches(snapshot),
+    )
     positions = snapshot.positions([row.id for row in found.rows])
     suggested = Named(
         positions, pa.array([row.label for row in found.rows], pa.string()), np.array([row.score for row in found.rows])

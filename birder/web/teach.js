@@ -1,10 +1,11 @@
 // @ts-check
-// Label help: given a few labels, the images without one, ranked by a classifier on their embeddings.
+// Teach: given a few labels, the images without one, ranked by a classifier on their embeddings; beside them, what it has
+// learned so far.
 
 import { api, isAbort, statusOf } from "./api.js";
 import { decide } from "./deciding.js";
 import { decisionOf } from "./decisions.js";
-import { busy, byId, debounced, el, emptyState, failed, fill, messageOf, say, toolbar } from "./dom.js";
+import { busy, byId, el, emptyState, failed, fill, messageOf, say, toolbar } from "./dom.js";
 import { where } from "./filter.js";
 import { count, images, percent } from "./format.js";
 import { Grid } from "./grid.js";
@@ -15,6 +16,7 @@ import { selection, showsSelected } from "./selection.js";
 import { listen, tellAll } from "./signals.js";
 import { List } from "./sources.js";
 import { clearAll, go, state, watch } from "./state.js";
+import { TeachPanel } from "./teachpanel.js";
 
 /** @import {Decision} from "./decisions.js" */
 /** @import {Collection, Label, Photo, State, Suggestions} from "./types.js" */
@@ -24,11 +26,6 @@ import { clearAll, go, state, watch } from "./state.js";
 const LIMIT = 200;
 const SIZE = 200; // CSS pixels
 const SIZE_ON_PHONES = 150;
-const POLL = 1000; // milliseconds between two questions how far measuring is
-const AFTER_LABELS = 3000; // milliseconds after a label in which more may come
-/** @param {number} milliseconds */
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-
 /** @type {Collection} */
 let collection;
 /** @type {Grid} */
@@ -43,8 +40,8 @@ let notice;
 let counter;
 /** @type {HTMLElement} */
 let note;
-/** @type {HTMLElement} how often the classifier is right */
-let measured;
+/** @type {TeachPanel} */
+let panel;
 /** @type {HTMLSelectElement} */
 let columns;
 /** @type {HTMLSelectElement} */
@@ -57,17 +54,16 @@ let acceptAll;
 let accepted = new Map();
 let shown = "";
 let abort = new AbortController();
-let measuring = 0; // the latest of those that ask how far it is
 
 /** @param {Collection} of */
-export function startLabelHelp(of) {
+export function startTeach(of) {
   collection = of;
   buildTools();
   grid = new Grid(scroller, {
     label: "Suggested images",
     caption,
     mark: (photo) => accepted.has(photo.id),
-    onOpen: (index) => openPhoto(suggested.at(index)?.id, { source: suggested, index, column: state().helpColumn }),
+    onOpen: (index) => openPhoto(suggested.at(index)?.id, { source: suggested, index, column: state().teachColumn }),
     onKey: (event, index) => {
       const decision = decisionOf(event);
       if (decision === undefined) return false;
@@ -79,13 +75,13 @@ export function startLabelHelp(of) {
   grid.setSize(innerWidth < 600 ? SIZE_ON_PHONES : SIZE);
   drawTools();
   watch((now) => {
-    if (now.view !== "help") return;
+    if (now.view !== "teach") return;
     drawTools();
     if (keyOf(now) !== shown) load();
   });
   listen("labels", ({ ids, column, value }) => {
     const mine = ids.filter((id) => !accepted.has(id) && suggested.photos.some((photo) => photo.id === id));
-    if (column === state().helpColumn && value !== null && mine.length && grid.source) mark(mine, { value });
+    if (column === state().teachColumn && value !== null && mine.length && grid.source) mark(mine, { value });
   });
   listen("columns", drawTools);
   listen("selection", drawTools);
@@ -95,10 +91,10 @@ export function startLabelHelp(of) {
       return;
     }
     shown = "";
-    if (state().view === "help") load();
+    if (state().view === "teach") load();
   });
   listen("theirs", ({ ids, by, column, undone }) => {
-    if (column !== state().helpColumn || !grid.source) return;
+    if (column !== state().teachColumn || !grid.source) return;
     const theirs = ids.filter((id) => suggested.photos.some((photo) => photo.id === id));
     if (undone) unmark(theirs);
     else
@@ -107,15 +103,15 @@ export function startLabelHelp(of) {
         { value: "labelled", by: `by ${by}` },
       );
   });
-  showsSelected("help", (ids) => (scroller.hidden || !grid.source ? [] : suggested.among(ids)));
-  if (state().view === "help") load();
+  showsSelected("teach", (ids) => (scroller.hidden || !grid.source ? [] : suggested.among(ids)));
+  if (state().view === "teach") load();
 }
 
 function buildTools() {
-  columns = el("select", { id: "help-column", onchange: () => go({ helpColumn: columns.value, helpClass: "" }) });
+  columns = el("select", { id: "teach-column", onchange: () => go({ teachColumn: columns.value, teachClass: "" }) });
   classes = el(
     "select",
-    { id: "help-class", onchange: () => go({ helpClass: classes.value }) },
+    { id: "teach-class", onchange: () => go({ teachClass: classes.value }) },
     el("option", { value: "" }, "any class"),
   );
   /**
@@ -124,7 +120,7 @@ function buildTools() {
    * @param {string} why
    */
   const orderButton = (order, title, why) =>
-    el("button", { type: "button", title: why, onclick: () => go({ helpOrder: order }) }, title);
+    el("button", { type: "button", title: why, onclick: () => go({ teachOrder: order }) }, title);
   orders = {
     certain: orderButton("certain", "Most certain", "The images with the highest probability first: quick to accept"),
     useful: orderButton(
@@ -136,14 +132,14 @@ function buildTools() {
   acceptAll = el("button", { type: "button", class: "primary", onclick: acceptSelected });
   counter = el("p", { class: "count" });
   note = el("p", { class: "hint note" });
-  measured = el("p", { class: "hint note measured", hidden: true });
+  panel = new TeachPanel(collection);
   notice = el("div", { class: "notice", hidden: true });
   scroller = el("div", { class: "scroller" });
-  byId("view-help").append(
+  byId("view-teach").append(
     toolbar(
       counter,
-      el("label", { class: "tool", for: "help-column" }, el("span", {}, "Column"), columns),
-      el("label", { class: "tool", for: "help-class" }, el("span", {}, "Class"), classes),
+      el("label", { class: "tool", for: "teach-column" }, el("span", {}, "Column"), columns),
+      el("label", { class: "tool", for: "teach-class" }, el("span", {}, "Class"), classes),
       el("div", { class: "segmented", role: "group", "aria-label": "Which come first" }, Object.values(orders)),
       el(
         "button",
@@ -153,9 +149,7 @@ function buildTools() {
       acceptAll,
     ),
     note,
-    measured,
-    notice,
-    scroller,
+    el("div", { class: "teach" }, el("div", { class: "taught" }, notice, scroller), panel.element),
   );
 }
 
@@ -171,18 +165,18 @@ function caption(photo) {
 }
 
 /** @param {State} now */
-const keyOf = (now) => JSON.stringify([now.helpColumn, now.helpClass, now.helpOrder, now.filters]);
+const keyOf = (now) => JSON.stringify([now.teachColumn, now.teachClass, now.teachOrder, now.filters]);
 
 function drawTools() {
   const now = state();
-  const names = [...new Set([...labelColumns(), now.helpColumn])];
+  const names = [...new Set([...labelColumns(), now.teachColumn])];
   fill(
     columns,
     names.map((name) => el("option", { value: name }, name)),
   );
-  columns.value = now.helpColumn;
+  columns.value = now.teachColumn;
   for (const [order, button] of Object.entries(orders))
-    button.setAttribute("aria-pressed", String(order === now.helpOrder));
+    button.setAttribute("aria-pressed", String(order === now.teachOrder));
   const number = selection.size;
   acceptAll.hidden = !collection.writable;
   acceptAll.disabled = !number;
@@ -198,14 +192,14 @@ async function load() {
   accepted = new Map();
   scroller.hidden = true;
   note.textContent = counter.textContent = "";
-  measured.hidden = true;
+  panel.show(now.teachColumn);
   fill(notice, busy("Fitting a classifier to the labels")).hidden = false;
   try {
     const answer = await api.suggest(
       {
-        column: now.helpColumn,
-        label: now.helpClass,
-        order: now.helpOrder,
+        column: now.teachColumn,
+        label: now.teachClass,
+        order: now.teachOrder,
         limit: LIMIT,
         where: where(now.filters),
       },
@@ -213,7 +207,6 @@ async function load() {
     );
     if (signal.aborted) return;
     draw(now, answer);
-    measure();
   } catch (error) {
     if (isAbort(error)) return;
     shown = "";
@@ -223,45 +216,14 @@ async function load() {
   }
 }
 
-/** Tell how often the classifier is right; the server measures it again when there are enough new labels. */
-async function measure() {
-  const { signal } = abort;
-  const column = state().helpColumn;
-  const mine = ++measuring;
-  try {
-    let found = await api.accuracy(column, signal);
-    while (found.state === "computing") {
-      tellAccuracy(found.note || "Measuring how often this is right …", found.how);
-      await pause(POLL);
-      if (signal.aborted || mine !== measuring) return;
-      found = await api.accuracy(column, signal);
-    }
-    tellAccuracy(found.note, found.how);
-  } catch (error) {
-    if (!isAbort(error)) measured.hidden = true; // the suggestions are there without it
-  }
-}
-
-const measureSoon = debounced(measure, AFTER_LABELS);
-
-/**
- * @param {string} text
- * @param {string} how
- */
-function tellAccuracy(text, how) {
-  measured.textContent = text;
-  measured.title = how;
-  measured.hidden = !text;
-}
-
 /** @param {string} message */
 function labelsNeeded(message) {
   return emptyState(
     "tag",
-    "Label a few images first",
+    "Teach it a few names",
     [
       message,
-      "In the gallery, select some images of one kind and label them; do the same for a second kind. Then come back: the others are ranked for you.",
+      "In the gallery, select five images or more of one class and label them, then the same for a second class; images of different days or places teach the most. Then come back: the others are ranked for you, and you see how often that is right.",
     ],
     el("button", { type: "button", class: "primary", onclick: () => go({ view: "gallery" }) }, "To the gallery"),
   );
@@ -277,9 +239,9 @@ function draw(now, { classes: all, photos, note: text }) {
     el("option", { value: "" }, "any class"),
     all.map(({ name, count: number }) => el("option", { value: name }, `${name} (${count(number)})`)),
   );
-  if (now.helpClass && !all.some(({ name }) => name === now.helpClass))
-    classes.append(el("option", { value: now.helpClass }, now.helpClass));
-  classes.value = now.helpClass;
+  if (now.teachClass && !all.some(({ name }) => name === now.teachClass))
+    classes.append(el("option", { value: now.teachClass }, now.teachClass));
+  classes.value = now.teachClass;
   const keys =
     collection.writable && photos.length
       ? "A accepts the suggestion and goes on, X rejects it, 1 to 9 give the latest labels; arrows move; Enter opens."
@@ -294,10 +256,10 @@ function draw(now, { classes: all, photos, note: text }) {
           ? emptyState(
               "filter",
               "Nothing to suggest",
-              `No image without a value in ${now.helpColumn} that the filters keep is suggested here.`,
+              `No image without a value in ${now.teachColumn} that the filters keep is suggested here.`,
               el("button", { type: "button", class: "primary", onclick: clearAll }, "Clear the filters"),
             )
-          : emptyState("check", "Nothing left to label", `Every image has a value in ${now.helpColumn} already.`),
+          : emptyState("check", "Nothing left to label", `Every image has a value in ${now.teachColumn} already.`),
     );
     counter.textContent = "";
     return;
@@ -326,10 +288,10 @@ function accept(index, held) {
   const photo = canJudge(index, held);
   if (!photo) return;
   if (!accepted.has(photo.id)) {
-    const value = photo.label || state().helpClass;
+    const value = photo.label || state().teachClass;
     mark([photo.id], { value });
     say(`${photo.name} is ${value}`);
-    write([{ ids: [photo.id], column: state().helpColumn, value }], { gather: true });
+    write([{ ids: [photo.id], column: state().teachColumn, value }], { gather: true });
   }
   grid.move(index + 1);
 }
@@ -343,11 +305,11 @@ function accept(index, held) {
 function decideOn(index, decision, held) {
   const photo = canJudge(index, held);
   if (!photo) return;
-  const done = accepted.has(photo.id) ? null : decide(decision, [photo], state().helpColumn);
+  const done = accepted.has(photo.id) ? null : decide(decision, [photo], state().teachColumn);
   if (done) {
     mark([photo.id], { value: done.text });
     say(`${photo.name}: ${done.text}`);
-    done.written.then((written) => (written ? measureSoon() : unmark([photo.id])));
+    done.written.then((written) => written || unmark([photo.id]));
   }
   if (done || accepted.has(photo.id)) grid.move(index + 1);
 }
@@ -373,7 +335,7 @@ function acceptSelected() {
   /** @type {Map<string, string[]>} ids by label */
   const values = new Map();
   for (const id of selection.ids()) {
-    const value = labels.get(id) || state().helpClass;
+    const value = labels.get(id) || state().teachClass;
     if (labels.has(id) && value && !accepted.has(id)) values.set(value, [...(values.get(value) ?? []), id]);
   }
   const ids = [...values.values()].flat();
@@ -389,7 +351,7 @@ function acceptSelected() {
   if (!ids.length) return;
   selection.remove(ids);
   for (const [value, some] of values) mark(some, { value });
-  write([...values].map(([value, some]) => ({ ids: some, column: state().helpColumn, value })));
+  write([...values].map(([value, some]) => ({ ids: some, column: state().teachColumn, value })));
 }
 
 /**
@@ -398,8 +360,7 @@ function acceptSelected() {
  * @param {{gather?: boolean}} [how]
  */
 async function write(labels, how) {
-  if (await giveAll(labels, how)) measureSoon();
-  else unmark(labels.flatMap(({ ids }) => ids));
+  if (!(await giveAll(labels, how))) unmark(labels.flatMap(({ ids }) => ids));
 }
 
 /**
