@@ -16,7 +16,9 @@ Float = TypeVar("Float", np.float32, np.float64)
 _IN_MEMORY = 2**30  # bytes
 
 
-def room(rows: int, width: int, dtype: type[Float] = np.float32, *, most: int | None = None) -> npt.NDArray[Float]:
+def room(
+    rows: int, width: int, dtype: type[np.float32 | np.float64] = np.float32, *, most: int | None = None
+) -> npt.NDArray[Any]:
     """An array (rows, width) to be filled; if it is large, in a temporary file without a name, which goes with it.
 
     Parameters

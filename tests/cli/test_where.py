@@ -137,7 +137,7 @@ CATS = ["--in", "c.birder", "--where", "label = 'cats'"]
 def test_commands_that_run_a_network_take_a_filter(session: Session, tmp_path: Path) -> None:
     def images(*arguments: Any) -> list[str]:
         rows = json.loads(session.run(*arguments, *CATS, "--format", "json").stdout)
-        return [each.get("file") or each["image"] for each in rows]
+        return [each.get("path") or each["image"] for each in rows]
 
     similar = images("similar", "photos/dogs/0.png")
     named = images("predict", "--labels", "cat,dog", "-k", "1")
@@ -151,7 +151,7 @@ def test_commands_that_run_a_network_take_a_filter(session: Session, tmp_path: P
         "5.png",
     ]
     told = json.loads(session.run("search", "c.birder", "--where", "category IS NOT NULL", "--format", "json").stdout)
-    assert sorted(each["file"] for each in told) == sorted(named)
+    assert sorted(each["path"] for each in told) == sorted(named)
 
 
 @pytest.mark.slow

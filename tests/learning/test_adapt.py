@@ -268,7 +268,7 @@ def test_without_the_extra_it_says_what_to_install(storage: Storage, monkeypatch
 def test_the_same_images_give_the_same_classifier_and_figures_wherever_they_lie(tmp_path: Path) -> None:
     vectors, labels = made_vectors()
     digests = [f"{row * 7919 % len(labels):064x}" for row in range(len(labels))]
-    learned = []
+    learned: list[Adapted] = []
     for place in ("card", "archive/2026/card copied"):
         names = [f"{place}/{row:05d}.jpg" for row in range(len(labels))]
         at = tmp_path / f"{len(learned)}.birder"
@@ -330,7 +330,8 @@ def test_what_is_said_of_held_out_rows_takes_no_copy_of_their_probabilities() ->
         random = np.random.default_rng(0)
         codes = random.integers(0, len(classes), count)
         logits = random.standard_normal((count, len(classes)), np.float32)
-        logits[np.arange(count), codes] += 8
+        logits[np.arange(count), codes] += 12
+        logits[np.arange(60), codes[:60]] -= 24
         folds = np.arange(count) % 3
         told = pa.table({"id": [f"{n:06}" for n in range(count)], "uri": [f"file:///{n}" for n in range(count)]})
         known = rows.LabelledRows(told, np.zeros((count, 1), np.float32), classes, codes, {}, ())
@@ -344,7 +345,7 @@ def test_what_is_said_of_held_out_rows_takes_no_copy_of_their_probabilities() ->
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert table.num_rows == count and len(found) == 50
-    assert peaks[1] - peaks[0] < logits.nbytes / 4  # half of them are more, and there were four copies of all
+    assert peaks[1] - peaks[0] < logits.nbytes / 2  # less than one copy for the rows that are more; there were four
 
 
 def test_doubted_labels_are_those_of_cleanlab() -> None:

@@ -134,7 +134,7 @@ def test_with_a_certificate_connections_are_encrypted_and_the_session_is_secure(
     served = Served(collection, "--token", "correct-horse-battery", *tls)
     try:
         assert served.address.scheme == "https"
-        with httpx.Client(verify=ssl.create_default_context(cafile=tls[1])) as client:
+        with httpx.Client(verify=ssl.create_default_context(cafile=tls[1]), timeout=30) as client:
             welcome = client.get(served.address)
             assert welcome.status_code == 303 and "Secure" in welcome.headers["set-cookie"]
             assert client.get(served.address.join("/api/v1/collection")).json()["rows"] == 12

@@ -29,7 +29,9 @@ class SavingClassifier(BaseModel):
 
     column: ColumnName = "label"
     network: bool = Field(
-        False, description="With the network that made the embeddings, so that it works by itself; else the head alone."
+        False,
+        strict=True,
+        description="With the network that made the embeddings, so that it works by itself; else the head alone.",
     )
 
 
@@ -38,9 +40,13 @@ class NamingRest(BaseModel):
 
     column: ColumnName = "label"
     precision: float | None = Field(
-        0.95, ge=0.5, le=0.999, description="The share of the names given that shall be right; null: name all."
+        0.95,
+        ge=0.5,
+        le=0.999,
+        strict=True,
+        description="The share of the names given that shall be right; null: name all.",
     )
-    unknown: bool = Field(True, description="Give no name to images unlike everything that was learned.")
+    unknown: bool = Field(True, strict=True, description="Give no name to images unlike everything that was learned.")
     where: str | None = Field(None, max_length=10_000, description="A filter: an SQL expression on the columns.")
 
 
