@@ -24,9 +24,9 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 COMMANDS = {
-    "failures": (["failures"], "file,reason,failed_at,uri"),
-    "duplicates": (["duplicates"], "group,kind,image,width,height,similarity"),
-    "search": (["search", "--where", "width > 100"], "file,id,uri,"),
+    "failures": (["failures"], "path,reason,failed_at,uri"),
+    "duplicates": (["duplicates"], "group,kind,path,width,height,similarity"),
+    "search": (["search", "--where", "width > 100"], "path,id,uri,"),
 }
 
 
