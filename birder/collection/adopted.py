@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from birder.collection.model import Encoder, load_encoder_of, made_elsewhere, resolved
+from birder.collection.model import Encoder, load_encoder_of, made_elsewhere, prepared_whole, resolved
 from birder.collection.schema import IMPORTED
 from birder.collection.storage import Storage
 from birder.errors import BirderError, ImageError, WrongModelError
@@ -86,7 +86,7 @@ def check_import(collection: Storage) -> str | None:
     if not (model.image_encoder_is_here() or model.text_encoder_is_here()):
         return None
     try:
-        found = embedded_again(collection, load_encoder_of(collection))
+        _, found = _as_they_did(collection, load_encoder_of(collection))
     except BirderError as error:
         return str(error)
     if found is None:
@@ -108,18 +108,27 @@ def adopted(collection: Storage, encoder: Encoder) -> tuple[Encoder, tuple[str, 
         Images of the collection come out differently when they are embedded again.
     """
     card = collection.model
+    encoder, found = _as_they_did(collection, encoder)
     as_theirs = replace(encoder, card=replace(card, transform=encoder.card.transform))
-    found = embedded_again(collection, encoder)
     if found is None:
         left = collection.count("width IS NULL")
         return as_theirs, (made_elsewhere(collection),) if left else ()
     if not found.agrees:
         raise WrongModelError(
-            f"{encoder.card.name} gives other embeddings than those imported into {collection.path} ({found}): their "
+            f"{card.name} gives other embeddings than those imported into {collection.path} ({found}): their "
             "images were prepared in another way, or embedded by another model. Embed the images into a collection of "
             "their own."
         )
-    return as_theirs, (f"{encoder.card.name} made the imported embeddings ({found}).",)
+    return as_theirs, (f"{card.name} made the imported embeddings ({found}).",)
+
+
+def _as_they_did(collection: Storage, encoder: Encoder) -> tuple[Encoder, EmbeddedAgain | None]:
+    """The model with images prepared in the way that agrees with the stored embeddings, else in the first way."""
+    found = embedded_again(collection, encoder)
+    if found is None or found.alike == found.images or (other := prepared_whole(encoder)) is None:
+        return encoder, found
+    again = embedded_again(collection, other)
+    return (other, again) if again is not None and again.alike > found.alike else (encoder, found)
 
 
 def _at_hand(collection: Storage) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:

@@ -181,6 +181,17 @@ def _clip_encoder(clip: LoadedClip, card: ModelCard) -> Encoder:
     return Encoder(_ClipEngine(clip), clip.transform, how)
 
 
+def prepared_whole(encoder: Encoder) -> Encoder | None:
+    """A CLIP model that gives image features, with images resized as a whole; None for other models.
+
+    So do pybioclip and `birder features`; OpenCLIP crops by default.
+    """
+    if not isinstance(encoder.engine, _ClipEngine):
+        return None
+    transform = encoder.engine.clip.whole_image_transform
+    return Encoder(encoder.engine, transform, replace(encoder.card, transform=_described(transform, draft=False)))
+
+
 class _ClipEngine:
     """The engine that gives image features in the space of the texts."""
 
@@ -189,16 +200,16 @@ class _ClipEngine:
     patches: tuple[int, int, int] | None = None
 
     def __init__(self, clip: LoadedClip) -> None:
-        self._clip = clip
+        self.clip = clip
         self.size = clip.transform.size
         self.embedding_size = clip.embedding_size
 
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         import torch
 
-        mean, std = (np.array(each, np.float32) for each in (self._clip.transform.mean, self._clip.transform.std))
+        mean, std = (np.array(each, np.float32) for each in (self.clip.transform.mean, self.clip.transform.std))
         x = torch.from_numpy(((images.astype(np.float32) / 255.0 - mean) / std).transpose(0, 3, 1, 2).copy())
-        features: npt.NDArray[np.float32] = self._clip.encode_image(x).float().cpu().numpy()
+        features: npt.NDArray[np.float32] = self.clip.encode_image(x).float().cpu().numpy()
         return features
 
     def embed_with_patches(

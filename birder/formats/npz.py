@@ -213,7 +213,8 @@ class NpzRows:
                 "numpy.savez(FILE, embedding=..., path=...)."
             )
         self.rows = matrices[usual[0]].shape[0] if usual else lengths.pop()
-        kept, others = [], []
+        kept: list[str] = []
+        others: list[str] = []
         for name, array in self._arrays.items():
             fits = array.shape[:1] == (self.rows,) and (array.is_matrix or len(array.shape) == 1)
             (kept if fits and array.dtype.kind in "USbiufM" else others).append(name)

@@ -85,7 +85,8 @@ def labelled_embeddings(collection: Storage, column: str, *, where: str | Filter
     ranks = [each for each in ranks_down_to(column)[:-1] if each in rows.columns] if is_rank(column) else []
     above: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for table in rows.tables(("uri", column, *ranks), chosen):
-        for uri, value, *names in zip(*(each.to_pylist() for each in table.columns), strict=True):
+        columns = (table[name].to_pylist() for name in ("uri", column, *ranks))  # the labels may be uris
+        for uri, value, *names in zip(*columns, strict=True):
             if _is_value(value):
                 uris.append(uri)
                 labels.append(label := sys.intern(str(value)))

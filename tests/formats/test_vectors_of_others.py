@@ -145,8 +145,8 @@ def test_a_csv_of_embeddings_is_imported(tmp_path: Path, form: str) -> None:
         wide = {f"dim {i + 1}": [str(float(value)).replace(".", ",") for value in VECTORS[:, i]] for i in range(20)}
         pd.DataFrame(columns | wide).to_csv(file, index=False, sep=";")
     else:
-        wide = {f"emb_{i}": VECTORS[:, i] for i in range(20)}
-        pd.DataFrame(columns | wide).to_csv(file, index=form == "frame")
+        numbers = {f"emb_{i}": VECTORS[:, i] for i in range(20)}
+        pd.DataFrame(columns | numbers).to_csv(file, index=form == "frame")
     assert format_to_import(file).name == "csv"
     done = import_embeddings(file, tmp_path / "c.birder", model="m")
     rows = rows_of(done.collection)
