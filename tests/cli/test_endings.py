@@ -182,7 +182,7 @@ def test_name_that_is_not_utf8_is_printed_as_utf8_and_programs_get_its_bytes(
 def test_standard_output_without_unicode_gets_escapes() -> None:
     environment = dict(os.environ) | {"PYTHONIOENCODING": "latin-1"}
     done = run_birder("search", "c.birder", "--where", "label = 'cats'", "--format", "csv", env=environment)
-    assert done.stdout.startswith("file,")
+    assert done.stdout.startswith("path,")
 
 
 def test_work_goes_on_when_standard_error_is_closed(session: Session, tmp_path: Path) -> None:
