@@ -74,7 +74,7 @@ STANDARD = "birder embed examples/photos --in photos.birder --table examples/pho
 GIVEN: dict[str, list[Step]] = {
     "README.md": OWL,
     "broken-files.md": FIRST[:5],
-    "collection.md": FIRST[:4],
+    "collection.md": FIRST[:3],
     "inference.md": [
         *OWL,
         Step("console", f"birder embed examples/photos/fish --in photos.birder --model {NAME} --features patches", ""),

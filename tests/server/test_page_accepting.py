@@ -61,7 +61,8 @@ NO_GESTURE = "Blocked attempt to show a .beforeunload. confirmation"
 
 @pytest.fixture
 def forty(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    with on_forty(browser, tmp_path, expected=f"{AWAY}|{NO_GESTURE}") as page:
+    room = {"width": 2200, "height": 1600}  # for 20 images beside what Teach has learned
+    with on_forty(browser, tmp_path, expected=f"{AWAY}|{NO_GESTURE}", viewport=room) as page:
         yield page
 
 
