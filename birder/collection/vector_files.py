@@ -49,9 +49,10 @@ _FORMAT = 2
 _UNGRAPHED = 5_000  # places that every search compares one by one before they are added to the graph
 _GROWN = 4  # times the places that the graph's axes were fitted to, until it is rebuilt
 _NEIGHBOURS, _BREADTH = 16, 60  # of the graph; twice the breadth took twice as long to build and found as much
-_REDUCED = 256
-_SAMPLE, _ASKED, _WANTED, _COMPARED = 20_000, 200, 10, 40
-_ENOUGH = 0.99
+REDUCED = 256
+"""Axes that the graph compares by, if they suffice."""
+_SAMPLE, _ASKED, _WANTED, _COMPARED = 20_000, 100, 10, 40
+_ENOUGH = 0.985
 _ROWS_AT_ONCE = 16_384
 
 Half = npt.NDArray[np.float16]
@@ -366,7 +367,7 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
         sample = np.random.default_rng(0).permutation(places)[:_SAMPLE]
         known = vectors[np.sort(sample)].astype(np.float32)
         let_go(vectors)
-        mean, axes = _axes(known)
+        mean, axes = _axes(known, vectors)
         graph = faiss.IndexHNSWSQ(axes.shape[1], faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS, faiss.METRIC_L2)
         graph.hnsw.efConstruction = _BREADTH
         learned = np.ascontiguousarray((known - mean) @ axes)
@@ -385,23 +386,43 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
     return *names, places, trained_on
 
 
-def _axes(known: Single) -> tuple[Single, Single]:
-    """Mean (D,) and axes (D, d) of vectors: the principal ones, if the nearest are found by them as well as by all.
+def _axes(known: Single, vectors: Half) -> tuple[Single, Single]:
+    """Mean (D,) and axes (D, d): the principal ones of a sample, if they find the nearest as well as all axes do.
 
-    Of `_ASKED` vectors of the sample, the `_WANTED` nearest must be among the `_COMPARED` nearest by these axes.
+    Of `_ASKED` vectors, the `_WANTED` nearest of all must be among the `_COMPARED` nearest by these axes. A sample
+    would not tell: it has fewer near ones. Compares each of them with all vectors, a block at a time.
     """
     dimension = known.shape[1]
     mean = known.mean(axis=0)
-    if dimension > _REDUCED:
+    if dimension > REDUCED:
         centred = known - mean
         _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-        axes = np.ascontiguousarray(directions[:, ::-1][:, :_REDUCED], np.float32)
-        asked = known[:_ASKED]
-        right = np.argsort(-(asked @ known.T), axis=1)[:, : _WANTED + 1]
-        reduced = centred @ axes
-        distances = (reduced**2).sum(axis=1) - 2 * reduced[:_ASKED] @ reduced.T
-        near = np.argpartition(distances, min(_COMPARED, len(known) - 1), axis=1)[:, :_COMPARED]
-        found = np.mean([np.isin(a, b).mean() for a, b in zip(right, near, strict=True)])
+        axes = np.ascontiguousarray(directions[:, ::-1][:, :REDUCED], np.float32)
+        asked = known[np.linspace(0, len(known) - 1, _ASKED).astype(np.int64)]
+        turned = (asked - mean) @ axes
+        right = near = _Best(np.zeros((_ASKED, 0), np.int64), np.zeros((_ASKED, 0), np.float32))
+        for start in range(0, len(vectors), _ROWS_AT_ONCE):
+            block = vectors[start : start + _ROWS_AT_ONCE].astype(np.float32)
+            let_go(vectors)
+            reduced = (block - mean) @ axes
+            right = right.with_more(start, asked @ block.T, _WANTED + 1)
+            near = near.with_more(start, 2 * turned @ reduced.T - (reduced**2).sum(axis=1), _COMPARED)
+        found = np.mean([np.isin(a, b).mean() for a, b in zip(right.places, near.places, strict=True)])
         if found >= _ENOUGH:
             return mean, axes
     return mean, np.eye(dimension, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The places (N, n) with the highest scores (N, n) so far, in no order."""
+
+    places: npt.NDArray[np.int64]
+    scores: Single
+
+    def with_more(self, start: int, scores: Single, most: int) -> _Best:
+        """Of these and of places from `start` on, scored (N, M), the best `most` of each row."""
+        places = np.broadcast_to(np.arange(start, start + scores.shape[1]), scores.shape)
+        all_places, all_scores = np.hstack([self.places, places]), np.hstack([self.scores, scores])
+        best = np.argpartition(-all_scores, min(most, all_scores.shape[1]) - 1, axis=1)[:, :most]
+        return _Best(np.take_along_axis(all_places, best, axis=1), np.take_along_axis(all_scores, best, axis=1))

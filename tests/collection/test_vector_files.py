@@ -32,6 +32,7 @@ from birder.collection.manifest import fragments
 from birder.collection.search import search
 from birder.collection.storage import Content, Row, Stamp, Storage
 from birder.collection.vector_files import FOLDER, open_files
+from birder.vectors import unit
 from tests.factory import DIMENSION, append, clustered, collection_in_bulk, images_of
 
 Vectors = npt.NDArray[np.float32]
@@ -398,3 +399,17 @@ def test_a_forked_process_asks_the_files_that_its_parent_made(tmp_path: Path, mo
             os._exit(0 if ask() == expected else 1)
         assert os.waitpid(child, 0)[1] == 0
     assert ask() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("noise_in", "axes"), [(60, vector_files.REDUCED), (768, 768)])
+def test_axes_are_left_out_only_if_the_nearest_of_all_rows_are_found_without_them(noise_in: int, axes: int) -> None:
+    """Sixty rows around each centre: half of them, in a sample, would all be among the forty nearest by any axes."""
+    random = np.random.default_rng(0)
+    centres = np.zeros((700, 768), np.float32)
+    centres[:, :100] = random.normal(size=(700, 100))
+    noise = np.zeros((60 * 700, 768), np.float32)
+    noise[:, :noise_in] = random.normal(size=(len(noise), noise_in))
+    vectors = unit(np.repeat(centres / 10, 60, axis=0) + noise * np.float32(0.3 / noise_in**0.5))
+    known = vectors[np.sort(random.permutation(len(vectors))[:20_000])]
+    assert vector_files._axes(known, vectors.astype(np.float16))[1].shape == (768, axes)
