@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -35,10 +35,7 @@ def compare(
     ] = None,
     where: options.Where = None,
     group_by: options.GroupBy = None,
-    split: Annotated[
-        Literal["groups", "random"],
-        typer.Option("--split", metavar="SPLIT", help="groups; or random, which takes all images for independent."),
-    ] = "groups",
+    split: options.JudgedSplit = "groups",
     neighbours: Annotated[
         int, typer.Option("--neighbours", min=1, metavar="N", help="Nearest images of each image to compare.")
     ] = 10,

@@ -85,10 +85,7 @@ def evaluate(
     ] = None,
     where: options.Where = None,
     group_by: options.GroupBy = None,
-    split: Annotated[
-        Literal["groups", "random"],
-        typer.Option("--split", metavar="SPLIT", help="groups; or random, which takes all images for independent."),
-    ] = "groups",
+    split: options.JudgedSplit = "groups",
     by: Annotated[
         str | None,
         typer.Option(

@@ -46,6 +46,10 @@ Where: TypeAlias = Annotated[
     str | None,
     typer.Option("--where", metavar="FILTER", help="Only rows that match this SQL filter: \"label = 'owl'\"."),
 ]
+JudgedSplit: TypeAlias = Annotated[
+    Literal["groups", "random"],
+    typer.Option("--split", metavar="SPLIT", help="groups; or random, which takes all images for independent."),
+]
 GroupBy: TypeAlias = Annotated[
     str | None,
     typer.Option(

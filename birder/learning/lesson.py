@@ -69,7 +69,7 @@ class Nameable:
     Attributes
     ----------
     precision
-        The share of the names given that shall be right.
+        The share of the names given that should be right.
     probability
         The lowest probability at which held-out images were named as precisely; None if no probability does.
     share

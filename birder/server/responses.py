@@ -465,7 +465,7 @@ class DoubtfulLabel(Photo):
 class Nameable(BaseModel):
     """What can be named at a precision."""
 
-    precision: float = Field(description="The share of the names given that shall be right.")
+    precision: float = Field(description="The share of the names given that should be right.")
     probability: float | None = Field(description="The lowest that a name then has; null if no probability will do.")
     share: Interval = Field(description="The share of held-out images that get a name.")
     images: int = Field(description="How many images without a label get a name.")

@@ -44,7 +44,7 @@ class NamingRest(BaseModel):
         ge=0.5,
         le=0.999,
         strict=True,
-        description="The share of the names given that shall be right; null: name all.",
+        description="The share of the names given that should be right; null: name all.",
     )
     unknown: bool = Field(True, strict=True, description="Give no name to images unlike everything that was learned.")
     where: str | None = Field(None, max_length=10_000, description="A filter: an SQL expression on the columns.")
