@@ -20,12 +20,10 @@ import pyarrow.compute as pc
 from birder.collection.disk import images_folder, optimize, storing
 from birder.collection.filter import Filter, filter_errors
 from birder.collection.manifest import Fragment, column_files, fragments
-from birder.collection.row_files import in_order
 from birder.collection.storage import Storage
 from birder.collection.vector_files import (
     FOLDER,
     GONE,
-    Addresses,
     VectorFiles,
     live_addresses,
     open_files,
@@ -196,26 +194,18 @@ def nearest_rows(
     addresses, near, compared = rows.nearest(asked, k, chosen, exact=exact)
     cosines = near.astype(np.float64)
     if compared:
-        embeddings = _of_table(collection, version, addresses, ["embedding"])["embedding"].combine_chunks()
+        embeddings = collection.take(version, addresses, ["embedding"])["embedding"].combine_chunks()
         known = unit(embeddings.flatten().to_numpy().reshape(-1, len(vector)).astype(np.float64))
         cosines = known @ unit(vector.astype(np.float64))
         order = np.lexsort((addresses, -cosines))[:k]
         addresses, cosines = addresses[order], cosines[order]
     found, rest = rows.columns.take(addresses, columns)
     if rest:
-        more = _of_table(collection, version, addresses, rest)
+        more = collection.take(version, addresses, rest)
         for name in rest:
             found = more.select([name]) if not found.num_columns else found.append_column(name, more[name])
         found = found.select(list(columns))
     return NearestRows(found.append_column("similarity", pa.array(cosines)), compared)
-
-
-def _of_table(collection: Storage, version: int, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
-    """Columns of rows of the table itself, in the order of their addresses."""
-    found = collection._async_rows.run(
-        version, lambda table: table.take_row_ids(addresses.tolist()).select(list(columns)).with_row_id()
-    )
-    return in_order(found, addresses).select(list(columns))
 
 
 def _compared_by_lancedb(

@@ -8,6 +8,7 @@ columns that it changed, not one of all. Deleted rows stay in a file; nobody ask
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ _ADDRESS = "_rowid"
 _ABOUT = b"birder"
 _ROWS_IN_A_BATCH = 1 << 18  # a row is read from one batch of a file: the fewer there are, the faster
 _ROWS_AT_ONCE = 16_384
+_FEW = 64
+"""Rows that are put together one by one: up to here, Arrow's `take` from each batch costs more."""
 _FILES = 8
 """So many files there are at most; one more, and all are written anew as one."""
 _WASTE = 3  # a file of which less than one row in so many is still there is written anew
@@ -59,15 +62,25 @@ class _File:
     order: npt.NDArray[np.int64] | None
     held: Held
 
-    def take(self, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
-        """Rows, in any order, with their address."""
+    @functools.cached_property
+    def columns(self) -> dict[str, list[pa.Array]]:
+        """Each column's part in each batch."""
+        return {name: [batch.column(name) for batch in self.batches] for name in self.batches[0].schema.names}
+
+    def places(self, addresses: Addresses) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The numbers of the batches that have rows, and each row's number in its batch."""
         rows = np.searchsorted(self.addresses, addresses)
         rows = rows if self.order is None else self.order[rows]
         batch_of = np.searchsorted(self.starts, rows, side="right") - 1
+        return batch_of, rows - self.starts[batch_of]
+
+    def take(self, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
+        """Rows, in any order, with their address."""
+        batch_of, rows = self.places(addresses)
         parts = []
         for number in np.unique(batch_of):
             batch = self.batches[number].select([_ADDRESS, *columns])
-            parts.append(batch.take(pa.array(rows[batch_of == number] - self.starts[number])))
+            parts.append(batch.take(pa.array(rows[batch_of == number])))
         return pa.Table.from_batches(parts)
 
 
@@ -138,13 +151,30 @@ class FittingRows:
         for name in here:
             of = self._file_of[name]
             together.setdefault(tuple(of[fragment] for fragment in fragments), []).append(name)
-        found: dict[str, pa.ChunkedArray] = {}
+        found: dict[str, pa.ChunkedArray | pa.Array] = {}
         for files, names in together.items():
             file_of = np.array(files)
+            if len(addresses) <= _FEW:
+                found |= self._few(addresses, file_of, names)
+                continue
             parts = [self._files[n].take(addresses[file_of == n], names) for n in sorted(set(files))]
             rows = in_order(pa.concat_tables(parts), addresses)
             found |= {name: rows[name] for name in names}
         return pa.table({name: found[name] for name in here}), [c for c in columns if c not in here]
+
+    def _few(self, addresses: Addresses, file_of: npt.NDArray[np.int64], columns: Sequence[str]) -> dict[str, pa.Array]:
+        """Columns of rows, of which each is in a file, put together row by row."""
+        places: list[tuple[dict[str, list[pa.Array]], int, int]] = [({}, 0, 0)] * len(addresses)
+        for number in np.unique(file_of).tolist():
+            file = self._files[number]
+            own = np.flatnonzero(file_of == number)
+            batches, rows = file.places(addresses[own])
+            for n, batch, row in zip(own.tolist(), batches.tolist(), rows.tolist(), strict=True):
+                places[n] = file.columns, batch, row
+        return {
+            name: pa.concat_arrays([parts[name][batch].slice(row, 1) for parts, batch, row in places])
+            for name in columns
+        }
 
 
 def _serving(files: Sequence[_File], held: Held) -> dict[str, dict[int, int]]:

@@ -54,6 +54,7 @@ REDUCED = 256
 _SAMPLE, _ASKED, _WANTED, _COMPARED = 20_000, 100, 10, 40
 _ENOUGH = 0.985
 _ROWS_AT_ONCE = 16_384
+_STAYS_MAPPED = 2**27  # bytes of vectors of which all may stay mapped once they were read
 
 Half = npt.NDArray[np.float16]
 Addresses = npt.NDArray[np.uint64]
@@ -119,6 +120,16 @@ class VectorFiles:
             with np.load(folder / state.axes) as fitted:
                 self.mean: Single = fitted["mean"]
                 self.axes: Single = fitted["axes"]
+
+    def at(self, places: npt.NDArray[np.int64]) -> Half:
+        """The vectors (N, D) of some places, copied with the interpreter's lock released.
+
+        Each may map 2 MB of the system's cache around it, so a large file's pages are given back at once.
+        """
+        found: Half = np.take(self.vectors, places, axis=0)
+        if self.vectors.nbytes > _STAYS_MAPPED:
+            self.forget()
+        return found
 
     def forget(self) -> None:
         """Give back the pages of the vectors that were read; they stay in the system's cache as long as it has room."""
