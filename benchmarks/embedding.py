@@ -77,15 +77,15 @@ def make_photographs() -> None:
 
 
 def whole(file: Path) -> bool:
-    """Whether Pillow reads a file to its end; the peers stop at one that is cut short."""
+    """Whether Pillow reads a file to its end, in RGB; the peers stop at one that is cut short, or in CMYK."""
     from PIL import Image
 
     try:
         with Image.open(file) as image:
             image.load()
+            return image.mode == "RGB"
     except OSError:
         return False
-    return True
 
 
 def copy_stills(folder: Path) -> None:
