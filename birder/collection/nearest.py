@@ -71,6 +71,7 @@ class Rows:
         # faiss takes the selector of its last bytes from memory that must stay
         self._live_bits = np.packbits(addresses != GONE, bitorder="little")
         self._order = np.argsort(addresses, kind="stable")
+        self._ungraphed = self.live[np.searchsorted(self.live, files.graphed) :]
         self._filters: dict[str, Places] = {}
         self._lock = threading.Lock()
 
@@ -136,8 +137,7 @@ class Rows:
         found = files.graph.search(asked, wanted, params=parameters)[1][0]
         candidates = np.sort(found[found >= 0])
         scores = _cosines(files.at(candidates), vector)
-        rows = self.live if chosen is None else chosen
-        later = rows[np.searchsorted(rows, files.graphed) :]
+        later = self._ungraphed if chosen is None else chosen[np.searchsorted(chosen, files.graphed) :]
         if len(later):
             places = np.sort(self._compare(vector, k, later)[0])
             candidates = np.concatenate([candidates, places])

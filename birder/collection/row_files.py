@@ -126,6 +126,8 @@ class FittingRows:
                 if fragment not in self._file_of.get(name, {}):
                     self._stale.setdefault(name, set()).add(fragment)
         self._known = {name for columns in held.values() for name in columns}
+        numbers = {name: set(of.values()) for name, of in self._file_of.items() if name not in self._stale}
+        self._alone = {name: next(iter(each)) for name, each in numbers.items() if len(each) == 1}
         self.complete = not set(self._stale) - set(VECTORS)
 
     def take(self, addresses: Addresses, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
@@ -144,32 +146,34 @@ class FittingRows:
         """
         fragments = (addresses >> np.uint64(32)).astype(np.int64).tolist()
         wanted = set(fragments)
-        here = [name for name in columns if name in self._known and not wanted & self._stale.get(name, set())]
+        here = [name for name in columns if name in self._known and wanted.isdisjoint(self._stale.get(name, ()))]
         if not here or not len(addresses):
             return pa.table({}), list(columns)
         together: dict[tuple[int, ...], list[str]] = {}  # columns by the files that have them
         for name in here:
-            of = self._file_of[name]
-            together.setdefault(tuple(of[fragment] for fragment in fragments), []).append(name)
+            alone, of = self._alone.get(name), self._file_of[name]
+            files = tuple(of[each] for each in fragments) if alone is None else (alone,) * len(fragments)
+            together.setdefault(files, []).append(name)
         found: dict[str, pa.ChunkedArray | pa.Array] = {}
         for files, names in together.items():
-            file_of = np.array(files)
             if len(addresses) <= _FEW:
-                found |= self._few(addresses, file_of, names)
+                found |= self._few(addresses, files, names)
                 continue
+            file_of = np.array(files)
             parts = [self._files[n].take(addresses[file_of == n], names) for n in sorted(set(files))]
             rows = in_order(pa.concat_tables(parts), addresses)
             found |= {name: rows[name] for name in names}
-        return pa.table({name: found[name] for name in here}), [c for c in columns if c not in here]
+        taken = pa.Table.from_arrays([found[name] for name in here], here)
+        return taken, [] if len(here) == len(columns) else [name for name in columns if name not in here]
 
-    def _few(self, addresses: Addresses, file_of: npt.NDArray[np.int64], columns: Sequence[str]) -> dict[str, pa.Array]:
+    def _few(self, addresses: Addresses, files: tuple[int, ...], columns: Sequence[str]) -> dict[str, pa.Array]:
         """Columns of rows, of which each is in a file, put together row by row."""
         places: list[tuple[dict[str, list[pa.Array]], int, int]] = [({}, 0, 0)] * len(addresses)
-        for number in np.unique(file_of).tolist():
+        for number in set(files):
             file = self._files[number]
-            own = np.flatnonzero(file_of == number)
+            own = [n for n, each in enumerate(files) if each == number]
             batches, rows = file.places(addresses[own])
-            for n, batch, row in zip(own.tolist(), batches.tolist(), rows.tolist(), strict=True):
+            for n, batch, row in zip(own, batches.tolist(), rows.tolist(), strict=True):
                 places[n] = file.columns, batch, row
         return {
             name: pa.concat_arrays([parts[name][batch].slice(row, 1) for parts, batch, row in places])

@@ -32,7 +32,7 @@ from birder.collection.schema import IMPORTED, VECTORS
 from birder.collection.storage import Storage
 from birder.errors import BirderError, CollectionError, ConfigError, ImageError, RowNotFoundError, unknown_name
 from birder.sources import path_to_uri
-from birder.vectors import unit
+from birder.vectors import length, unit
 
 if TYPE_CHECKING:
     import torch
@@ -226,9 +226,7 @@ def search(
     else:
         direction = query.direction(query.stored)
         found = nearest_rows(collection, direction, wanted, where=chosen, columns=needed, exact=exact)
-        length = float(np.linalg.norm(direction.astype(np.float64)))
-        scores = length * found.table["similarity"].to_numpy()
-        table, compared = _with_similarity(found.table.select(needed), scores), found.exact
+        table, compared = _with_similarity(found.rows, length(direction) * found.similarities), found.exact
     if query.left_out:
         keep = [uri not in query.left_out for uri in table["uri"].to_pylist()]
         table = table.filter(pa.array(keep, pa.bool_())).slice(0, k).select(["similarity", *selected])
@@ -325,9 +323,9 @@ class _Query:
         total = np.zeros(len(parts[0][0]), np.float64)
         for sign, side in ((1.0, True), (-1.0, False)):
             vectors = [vector for vector, wanted in parts if wanted is side]
-            if vectors:
-                total += sign * unit(np.stack(vectors).astype(np.float64)).mean(axis=0)
-        if np.linalg.norm(total) < 1e-6:
+            for vector in vectors:  # one is the rule: no matrix is made of it
+                total += vector.astype(np.float64) * (sign / len(vectors) / (length(vector) or 1.0))
+        if length(total) < 1e-6:
             raise CollectionError("The wanted and unwanted queries cancel each other out: leave one of them out.")
         return total.astype(np.float32)
 
@@ -420,7 +418,7 @@ def _in_shared_space(
         back = _back(query, direction)
         needed = list(dict.fromkeys([*columns, "embedding"]))
         count = max(_TEXT_CANDIDATES, 20 * k)
-        found = nearest_rows(collection, back, count, where=where, columns=needed, exact=True).table
+        found = nearest_rows(collection, back, count, where=where, columns=needed, exact=True).rows
         scores = query.project(_embeddings(found)) @ direction
         order = np.argsort(-scores, kind="stable")[:k]
         return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), False
@@ -472,5 +470,5 @@ def _embeddings(table: pa.Table) -> Vector:
     return np.array(vectors)  # torch requires writable memory
 
 
-def _with_similarity(table: pa.Table, scores: Vector) -> pa.Table:
+def _with_similarity(table: pa.Table, scores: npt.NDArray[np.floating[Any]]) -> pa.Table:
     return table.add_column(0, "similarity", pa.array(scores.astype(np.float64)))

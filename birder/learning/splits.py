@@ -334,9 +334,9 @@ def _by_index(storage: Storage, ids: Sequence[str], embeddings: npt.NDArray[np.f
             let_go(embeddings)
         if not vector.any():
             continue
-        found = nearest_rows(storage, vector, _NEIGHBOURS, columns=["id"]).table
-        near = found.filter(pc.greater_equal(found["similarity"], NEAR))
-        pairs += [(row, place[id_]) for id_ in near["id"].to_pylist() if id_ in place]
+        found = nearest_rows(storage, vector, _NEIGHBOURS, columns=["id"])
+        near = found.rows["id"].filter(pa.array(found.similarities >= NEAR))
+        pairs += [(row, place[id_]) for id_ in near.to_pylist() if id_ in place]
     return _components(len(rows), np.array(pairs, np.int64).reshape(-1, 2))
 
 
