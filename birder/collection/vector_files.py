@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from birder.collection.disk import images_folder
 from birder.collection.manifest import Fragment, column_files
+from birder.collection.reading import ROWS_IN_MEMORY
 from birder.collection.row_files import RowFiles, rows_at, write_row_files
 from birder.faiss_threads import apart
 from birder.files import flush, replacing
@@ -54,6 +55,8 @@ REDUCED = 256
 _SAMPLE, _ASKED, _WANTED, _COMPARED = 20_000, 100, 10, 40
 _ENOUGH = 0.985
 _ROWS_AT_ONCE = 16_384
+_BYTES_AT_ONCE = 2**24  # of embeddings that LanceDB reads
+_SAMPLED_AT_ONCE = 1_024  # rows here and there in a mapped file, each of which maps 64 kB
 
 Half = npt.NDArray[np.float16]
 Addresses = npt.NDArray[np.uint64]
@@ -155,7 +158,7 @@ def write_files(
 ) -> VectorFiles:
     """Make the files of a version of the rows, or bring them up to it; by the one process that may write.
 
-    Memory: blocks of `_ROWS_AT_ONCE` rows, 16 bytes a row, a sample of `_SAMPLE` embeddings, and the graph.
+    Memory: blocks of `_ROWS_AT_ONCE` rows, 50 bytes a row, a sample of `_SAMPLE` embeddings, and the graph.
 
     Parameters
     ----------
@@ -273,7 +276,8 @@ def _replace_state(folder: Path, state: _State) -> None:
 
 def row_addresses(images: Table) -> Addresses:
     """The addresses (N,) of all rows of a version of the table, ascending."""
-    found: Addresses = np.sort(images.search().select(["_rowid"]).to_arrow()["_rowid"].to_numpy())
+    rows = images.search().select(["_rowid"]).to_batches(ROWS_IN_MEMORY).read_all()
+    found: Addresses = np.sort(rows["_rowid"].to_numpy())
     return found
 
 
@@ -301,7 +305,9 @@ def half(embeddings: Single) -> Half:
 
 def embeddings_at(images: Table, addresses: Addresses) -> Iterator[tuple[Addresses, Single]]:
     """The addresses and embeddings (N, D) of rows, whose addresses ascend; a block at a time, as `rows_at` has them."""
-    for block in rows_at(images, addresses, ["embedding"]):
+    dimension = images.schema.field("embedding").type.list_size
+    at_once = min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // (4 * dimension)))
+    for block in rows_at(images, addresses, ["embedding"], at_once):
         column = block["embedding"].combine_chunks()
         yield block["_rowid"].to_numpy(), column.flatten().to_numpy().reshape(-1, column.type.list_size)
 
@@ -310,36 +316,64 @@ def _fill(
     file: Any, former: VectorFiles | None, addresses: Addresses, missing: Addresses, images: Table, dimension: int
 ) -> Addresses:
     """Give the missing rows places: those that have their vector already, as after rows were moved, else new ones."""
-    free: dict[int, list[int]] = {}
-    if former is not None and len(missing):
-        places = np.flatnonzero(addresses == GONE)
-        for start in range(0, len(places), _ROWS_AT_ONCE):
-            some = places[start : start + _ROWS_AT_ONCE]
-            for place, mark in zip(some.tolist(), _marks(former.vectors[some]).tolist(), strict=True):
-                free.setdefault(mark, []).append(place)
+    free = _Free(former, np.flatnonzero(addresses == GONE)) if former is not None and len(missing) else None
     parts = [addresses.copy()]
     for found, embeddings in embeddings_at(images, missing):
         vectors = half(embeddings)
         new = np.ones(len(found), bool)
-        if free and former is not None:
-            for n, mark in enumerate(_marks(vectors).tolist()):
-                places_of = free.get(mark)
-                if places_of and np.array_equal(former.vectors[places_of[-1]], vectors[n]):
-                    parts[0][places_of.pop()] = found[n]
-                    new[n] = False
+        if free is not None:
+            known, places = free.take(vectors)
+            parts[0][places] = found[known]
+            new[known] = False
         file.write(np.ascontiguousarray(vectors[new]).data)
         parts.append(found[new])
     return np.concatenate(parts)
 
 
-def _marks(vectors: Half) -> npt.NDArray[np.uint64]:
-    """A number for each vector (N, D), the same for the same bytes."""
-    factors = np.random.default_rng(0).integers(1, 2**63, vectors.shape[1], np.uint64)
-    total = np.zeros(len(vectors), np.uint64)
-    bits = np.ascontiguousarray(vectors).view(np.uint16)
-    for n, factor in enumerate(factors):
-        total += bits[:, n].astype(np.uint64) * factor
-    return total
+class _Free:
+    """Places whose rows are gone, to be found by the vectors that they have, and each taken once.
+
+    Parameters
+    ----------
+    files
+        The files; of the vectors in them, a block at a time is in memory.
+    places
+        Which places.
+    """
+
+    def __init__(self, files: VectorFiles, places: npt.NDArray[np.int64]) -> None:
+        self._files = files
+        marks = np.empty(len(places), np.int64)
+        for start in range(0, len(places), _SAMPLED_AT_ONCE):
+            marks[start : start + _SAMPLED_AT_ONCE] = _marks(files.vectors[places[start : start + _SAMPLED_AT_ONCE]])
+            files.forget()
+        order = np.argsort(marks, kind="stable")
+        self._marks, self._places = marks[order], places[order]
+        self._tried = np.zeros(len(places), np.int64)  # of the places with a mark, at the first of them
+
+    def take(self, vectors: Half) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Which of some vectors (N, D) are in a place that is free, and in which; it is free no longer."""
+        marks = _marks(vectors)
+        first, end = (np.searchsorted(self._marks, marks, side) for side in ("left", "right"))
+        order = np.argsort(marks, kind="stable")
+        before = np.empty(len(marks), np.int64)  # vectors with the same mark that come earlier
+        before[order] = np.arange(len(marks)) - np.searchsorted(marks[order], marks[order])
+        known = np.flatnonzero(first < end)
+        at = first[known] + self._tried[first[known]] + before[known]
+        known, at = known[at < end[known]], at[at < end[known]]
+        np.add.at(self._tried, first[known], 1)
+        places = self._places[at]
+        same = np.zeros(len(known), bool)
+        for start in range(0, len(known), _SAMPLED_AT_ONCE):
+            some = slice(start, start + _SAMPLED_AT_ONCE)
+            same[some] = (self._files.vectors[places[some]] == vectors[known[some]]).all(axis=1)
+            self._files.forget()
+        return known[same], places[same]
+
+
+def _marks(vectors: Half) -> npt.NDArray[np.int64]:
+    """A number for each vector (N, D), the same for the same bytes in this process."""
+    return np.fromiter((hash(vector.tobytes()) for vector in vectors), np.int64, len(vectors))
 
 
 def _graph_files(
@@ -365,8 +399,7 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
         mean, axes, begin, trained_on = former.mean, former.axes, former.graphed, former.trained_on
     else:
         sample = np.random.default_rng(0).permutation(places)[:_SAMPLE]
-        known = vectors[np.sort(sample)].astype(np.float32)
-        let_go(vectors)
+        known = _sampled(vectors, np.sort(sample))
         mean, axes = _axes(known, vectors)
         graph = faiss.IndexHNSWSQ(axes.shape[1], faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS, faiss.METRIC_L2)
         graph.hnsw.efConstruction = _BREADTH
@@ -384,6 +417,15 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
     with replacing(folder / names[1], durable=True) as draft, draft.open("wb") as file:
         np.savez(file, mean=mean, axes=axes)
     return *names, places, trained_on
+
+
+def _sampled(vectors: Half, places: npt.NDArray[np.int64]) -> Single:
+    """Vectors at some places, (N, D) float32."""
+    found = np.empty((len(places), vectors.shape[1]), np.float32)
+    for start in range(0, len(places), _SAMPLED_AT_ONCE):
+        found[start : start + _SAMPLED_AT_ONCE] = vectors[places[start : start + _SAMPLED_AT_ONCE]]
+        let_go(vectors)
+    return found
 
 
 def _axes(known: Single, vectors: Half) -> tuple[Single, Single]:
