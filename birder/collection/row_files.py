@@ -37,8 +37,8 @@ _ROWS_AT_ONCE = 16_384
 _FILES = 8
 """So many files there are at most."""
 _MERGED = 3
-"""The smallest files, which the ninth takes in: at most 3/8 of all cells, and mostly few. Of a thousand additions of equal
-size, a row is copied 34 times; taking in one, two or five files copies more."""
+"""The smallest files, which the ninth takes in: at most 3/8 of all cells, mostly few. A thousand additions of one size
+copy each row 34 times then; taking in one, two or five files copies more."""
 _BY_ADDRESS = 8  # one row in so many, or fewer, are read by their addresses; of more, all rows are gone through
 _WASTE = 3  # a file of which less than one row in so many is still there is written anew
 
