@@ -158,7 +158,7 @@ def write_files(
 ) -> VectorFiles:
     """Make the files of a version of the rows, or bring them up to it; by the one process that may write.
 
-    Memory: blocks of `_ROWS_AT_ONCE` rows, 50 bytes a row, a sample of `_SAMPLE` embeddings, and the graph.
+    Memory: blocks of `_ROWS_AT_ONCE` rows, some 80 bytes a row, a sample of `_SAMPLE` embeddings, and the graph.
 
     Parameters
     ----------

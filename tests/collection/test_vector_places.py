@@ -41,7 +41,7 @@ def test_a_vector_takes_a_free_place_that_has_it_as_long_as_there_is_one(
         known, taken = free.take(half(KINDS[block].reshape(-1, DIMENSION)))
         assert len(set(taken.tolist())) == len(taken)
         assert set(taken.tolist()) <= places
-        places -= set(taken.tolist())
+        places = places - set(taken.tolist())
         assert OF_PLACE[taken].tolist() == [block[row] for row in known]
         wanted = Counter(block)
         assert Counter(OF_PLACE[taken].tolist()) == wanted & left
