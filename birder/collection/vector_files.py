@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from birder.collection.disk import images_folder
 from birder.collection.manifest import Fragment, column_files
+from birder.collection.probe import COMPARED, ENOUGH, Probe, nothing
 from birder.collection.reading import ROWS_IN_MEMORY
 from birder.collection.row_files import RowFiles, rows_at, write_row_files
 from birder.faiss_threads import apart
@@ -46,14 +47,12 @@ GONE = np.uint64(2**64 - 1)
 GRAPH_FROM = 20_000
 """Rows from which there is a graph: comparing so many takes 2 ms, and the graph a third of one."""
 _STATE = "state.json"
-_FORMAT = 2
+_FORMAT = 3
 _UNGRAPHED = 5_000  # places that every search compares one by one before they are added to the graph
 _GROWN = 4  # times the places that the graph's axes were fitted to, until it is rebuilt
 _NEIGHBOURS, _BREADTH = 16, 60  # of the graph; twice the breadth took twice as long to build and found as much
-REDUCED = 256
-"""Axes that the graph compares by, if they suffice."""
-_SAMPLE, _ASKED, _WANTED, _COMPARED = 20_000, 100, 10, 40
-_ENOUGH = 0.985
+_REDUCED = 256  # axes that the graph compares by, if they suffice
+_SAMPLE = 20_000
 _ROWS_AT_ONCE = 16_384
 _BYTES_AT_ONCE = 2**24  # of embeddings that LanceDB reads
 _SAMPLED_AT_ONCE = 1_024  # rows here and there in a mapped file, each of which maps 64 kB
@@ -98,6 +97,8 @@ class VectorFiles:
         faiss's index over (N, d) float32; None without one.
     mean, axes
         (D,) and (D, d) float32: the graph compares (vector - mean) @ axes.
+    times
+        How many times `birder.collection.probe.BREADTH` the graph is searched to find enough.
     trained_on
         The number of places when the graph was built.
     rows
@@ -122,6 +123,7 @@ class VectorFiles:
             with np.load(folder / state.axes) as fitted:
                 self.mean: Single = fitted["mean"]
                 self.axes: Single = fitted["axes"]
+                self.times = float(fitted["times"])
 
     def forget(self) -> None:
         """Give back the pages of the vectors that were read; they stay in the system's cache as long as it has room."""
@@ -397,25 +399,29 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
     if former is not None:
         graph = faiss.read_index(str(folder / str(former._state.graph)))  # not mapped: it grows
         mean, axes, begin, trained_on = former.mean, former.axes, former.graphed, former.trained_on
+        probe = Probe.read(folder / str(former._state.axes))
     else:
-        sample = np.random.default_rng(0).permutation(places)[:_SAMPLE]
-        known = _sampled(vectors, np.sort(sample))
-        mean, axes = _axes(known, vectors)
+        sample = np.sort(np.random.default_rng(0).permutation(places)[:_SAMPLE])
+        known = _sampled(vectors, sample)
+        mean, axes, probe = _axes(known, vectors, Probe.of(known, sample))
         graph = faiss.IndexHNSWSQ(axes.shape[1], faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS, faiss.METRIC_L2)
         graph.hnsw.efConstruction = _BREADTH
         learned = np.ascontiguousarray((known - mean) @ axes)
         apart(lambda: graph.train(learned))
         begin, trained_on = 0, places
     for start in range(begin, places, _ROWS_AT_ONCE):
-        block = np.ascontiguousarray((vectors[start : start + _ROWS_AT_ONCE].astype(np.float32) - mean) @ axes)
+        block = vectors[start : start + _ROWS_AT_ONCE].astype(np.float32)
         let_go(vectors)
-        apart(functools.partial(graph.add, block))
+        if former is not None:
+            probe = probe.seen(start, block)
+        apart(functools.partial(graph.add, np.ascontiguousarray((block - mean) @ axes)))
+    times = probe.breadth(graph, lambda asked: (asked - mean) @ axes)
     token = secrets.token_hex(4)
     names = f"graph-{token}.faiss", f"axes-{token}.npz"
     with replacing(folder / names[0], durable=True) as draft:
         faiss.write_index(graph, str(draft))
     with replacing(folder / names[1], durable=True) as draft, draft.open("wb") as file:
-        np.savez(file, mean=mean, axes=axes)
+        np.savez(file, mean=mean, axes=axes, times=times, **probe.arrays())
     return *names, places, trained_on
 
 
@@ -428,43 +434,28 @@ def _sampled(vectors: Half, places: npt.NDArray[np.int64]) -> Single:
     return found
 
 
-def _axes(known: Single, vectors: Half) -> tuple[Single, Single]:
+def _axes(known: Single, vectors: Half, probe: Probe) -> tuple[Single, Single, Probe]:
     """Mean (D,) and axes (D, d): the principal ones of a sample, if they find the nearest as well as all axes do.
 
-    Of `_ASKED` vectors, the `_WANTED` nearest of all must be among the `_COMPARED` nearest by these axes. A sample
-    would not tell: it has fewer near ones. Compares each of them with all vectors, a block at a time.
+    The nearest of each vector of the probe must be among the `COMPARED` nearest by these axes. A sample would not tell:
+    it has fewer near ones. So they are compared with all vectors, a block at a time; the probe that has seen them is
+    given back.
     """
     dimension = known.shape[1]
     mean = known.mean(axis=0)
-    if dimension > REDUCED:
+    axes = np.eye(dimension, dtype=np.float32)
+    if dimension > _REDUCED:
         centred = known - mean
         _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-        axes = np.ascontiguousarray(directions[:, ::-1][:, :REDUCED], np.float32)
-        asked = known[np.linspace(0, len(known) - 1, _ASKED).astype(np.int64)]
-        turned = (asked - mean) @ axes
-        right = near = _Best(np.zeros((_ASKED, 0), np.int64), np.zeros((_ASKED, 0), np.float32))
-        for start in range(0, len(vectors), _ROWS_AT_ONCE):
-            block = vectors[start : start + _ROWS_AT_ONCE].astype(np.float32)
-            let_go(vectors)
-            reduced = (block - mean) @ axes
-            right = right.with_more(start, asked @ block.T, _WANTED + 1)
-            near = near.with_more(start, 2 * turned @ reduced.T - (reduced**2).sum(axis=1), _COMPARED)
-        found = np.mean([np.isin(a, b).mean() for a, b in zip(right.places, near.places, strict=True)])
-        if found >= _ENOUGH:
-            return mean, axes
-    return mean, np.eye(dimension, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The places (N, n) with the highest scores (N, n) so far, in no order."""
-
-    places: npt.NDArray[np.int64]
-    scores: Single
-
-    def with_more(self, start: int, scores: Single, most: int) -> _Best:
-        """Of these and of places from `start` on, scored (N, M), the best `most` of each row."""
-        places = np.broadcast_to(np.arange(start, start + scores.shape[1]), scores.shape)
-        all_places, all_scores = np.hstack([self.places, places]), np.hstack([self.scores, scores])
-        best = np.argpartition(-all_scores, min(most, all_scores.shape[1]) - 1, axis=1)[:, :most]
-        return _Best(np.take_along_axis(all_places, best, axis=1), np.take_along_axis(all_scores, best, axis=1))
+        axes = np.ascontiguousarray(directions[:, ::-1][:, :_REDUCED], np.float32)
+    turned = (probe.asked - mean) @ axes
+    near = nothing(len(turned))
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        block = vectors[start : start + _ROWS_AT_ONCE].astype(np.float32)
+        let_go(vectors)
+        probe = probe.seen(start, block)
+        reduced = (block - mean) @ axes
+        near = near.with_more(start, 2 * turned @ reduced.T - (reduced**2).sum(axis=1), COMPARED)
+    if probe.share(near.places) < ENOUGH:
+        axes = np.eye(dimension, dtype=np.float32)
+    return mean, axes, probe

@@ -29,6 +29,7 @@ from birder.collection.index import ensure_index, make_index
 from birder.collection.labels import give_label
 from birder.collection.maintenance import tidy
 from birder.collection.manifest import fragments
+from birder.collection.probe import Probe
 from birder.collection.search import search
 from birder.collection.storage import Content, Row, Stamp, Storage
 from birder.collection.vector_files import FOLDER, open_files
@@ -402,7 +403,7 @@ def test_a_forked_process_asks_the_files_that_its_parent_made(tmp_path: Path, mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("noise_in", "axes"), [(60, vector_files.REDUCED), (768, 768)])
+@pytest.mark.parametrize(("noise_in", "axes"), [(60, 256), (768, 768)])
 def test_axes_are_left_out_only_if_the_nearest_of_all_rows_are_found_without_them(noise_in: int, axes: int) -> None:
     """Sixty rows around each centre: half of them, in a sample, would all be among the forty nearest by any axes."""
     random = np.random.default_rng(0)
@@ -411,5 +412,7 @@ def test_axes_are_left_out_only_if_the_nearest_of_all_rows_are_found_without_the
     noise = np.zeros((60 * 700, 768), np.float32)
     noise[:, :noise_in] = random.normal(size=(len(noise), noise_in))
     vectors = unit(np.repeat(centres / 10, 60, axis=0) + noise * np.float32(0.3 / noise_in**0.5))
-    known = vectors[np.sort(random.permutation(len(vectors))[:20_000])]
-    assert vector_files._axes(known, vectors.astype(np.float16))[1].shape == (768, axes)
+    sample = np.sort(random.permutation(len(vectors))[:20_000])
+    known = vectors[sample]
+    found = vector_files._axes(known, vectors.astype(np.float16), Probe.of(known, sample))[1]
+    assert found.shape == (768, axes)
