@@ -7,7 +7,6 @@ grows. N is the number of vectors that are asked for, D the embedding dimension,
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -82,27 +81,26 @@ class Probe:
         ]
         return float(np.concatenate(hits).mean())
 
-    def breadth(self, graph: Any, turn: Callable[[Single], Single]) -> float:
+    def breadth(self, graph: Any, turned: Single) -> float:
         """How many times `BREADTH` a graph (of faiss) must be searched to find enough of the nearest.
 
         Parameters
         ----------
         graph
             An HNSW over the places that were seen.
-        turn
-            Gives vectors (N, D) as the graph compares them.
+        turned
+            `asked` as the graph compares vectors, (N, d).
         """
         import faiss
 
-        asked = np.ascontiguousarray(turn(self.asked))
         for times in _TIMES[:-1]:
             parameters = faiss.SearchParametersHNSW(efSearch=int(times * BREADTH))
-            search = functools.partial(graph.search, asked, int(times * COMPARED), params=parameters)
+            search = functools.partial(graph.search, turned, int(times * COMPARED), params=parameters)
             if self.share(apart(search)[1]) >= ENOUGH:
                 return times
         return _TIMES[-1]
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, Any]:
         """What `read` makes it of."""
         return {"asked": self.asked, "own": self.own, "places": self.nearest.places, "scores": self.nearest.scores}
 

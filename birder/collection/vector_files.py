@@ -415,7 +415,7 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
         if former is not None:
             probe = probe.seen(start, block)
         apart(functools.partial(graph.add, np.ascontiguousarray((block - mean) @ axes)))
-    times = probe.breadth(graph, lambda asked: (asked - mean) @ axes)
+    times = probe.breadth(graph, np.ascontiguousarray((probe.asked - mean) @ axes, np.float32))
     token = secrets.token_hex(4)
     names = f"graph-{token}.faiss", f"axes-{token}.npz"
     with replacing(folder / names[0], durable=True) as draft:

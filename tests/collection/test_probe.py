@@ -14,7 +14,7 @@ from birder.collection.probe import BREADTH, COMPARED, ENOUGH, Probe
 from birder.vectors import unit
 
 Single = npt.NDArray[np.float32]
-ROWS, SIZE = 12_000, 96
+ROWS, SIZE = 12_000, 48
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_what_is_found_is_a_share_of_the_nearest_without_the_vector_itself(hard:
 def test_a_hard_graph_is_searched_as_broadly_as_it_takes(hard: tuple[Single, Any]) -> None:
     vectors, graph = hard
     probe = probed(vectors)
-    times = probe.breadth(graph, lambda asked: asked)
+    times = probe.breadth(graph, probe.asked)
 
     def found(times: float) -> float:
         parameters = faiss.SearchParametersHNSW(efSearch=int(times * BREADTH))
@@ -68,7 +68,8 @@ def test_an_easy_graph_is_searched_narrowly() -> None:
     vectors = unit(random.normal(size=(ROWS, 4)).astype(np.float32))
     graph = faiss.IndexHNSWFlat(4, 16)
     graph.add(vectors)
-    assert probed(vectors).breadth(graph, lambda asked: asked) == 1
+    probe = probed(vectors)
+    assert probe.breadth(graph, probe.asked) == 1
 
 
 def test_a_probe_survives_its_file(hard: tuple[Single, Any], tmp_path: Path) -> None:
