@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Single = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
-ENOUGH = 0.985
+ENOUGH = 0.98
 """The share of the nearest that must be found."""
 BREADTH = 128
 """Candidates that a search of the graph keeps in view, of which `COMPARED` are compared again: the narrowest search."""
