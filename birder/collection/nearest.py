@@ -49,8 +49,6 @@ _BLOCK = 4_096  # rows copied at once; they fit into a core's cache
 _SCANNED = 1 << 16  # rows between which Ctrl-C is looked at
 _MANY = 0.05
 """The share of the rows from which they are compared in the mapped file: skipping the others costs less than copies."""
-_FORGOTTEN_AFTER = 50
-"""Searches by the graph after which the pages that they mapped are given back: 40 candidates map 2.5 MB."""
 _LARGE = 50_000  # rows from which two threads compare
 _PLACES_OF_FILTERS = 4_000_000  # of the last filters, 8 bytes each
 MARGIN = 16
@@ -70,7 +68,7 @@ class Rows:
         # faiss takes the selector of its last bytes from memory that must stay
         self._live_bits = np.packbits(addresses != GONE, bitorder="little")
         self._order = np.argsort(addresses, kind="stable")
-        self._asked = 0  # searches by the graph since `forget`
+        self._ungraphed = self.live[np.searchsorted(self.live, files.graphed) :]
         self._filters: dict[str, Places] = {}
         self._lock = threading.Lock()
 
@@ -132,12 +130,9 @@ class Rows:
         parameters = faiss.SearchParametersHNSW(efSearch=breadth, **selector)
         asked = ((vector - files.mean) @ files.axes)[None]
         found = files.graph.search(asked, wanted, params=parameters)[1][0]
-        self._forget_at_times()
-        found = found[found >= 0]
-        rows = self.live if chosen is None else chosen
-        later = rows[np.searchsorted(rows, files.graphed) :]
-        candidates = np.sort(found)
-        scores = _cosines(self._at(candidates), vector)
+        candidates = np.sort(found[found >= 0])
+        scores = _cosines(files.at(candidates), vector)
+        later = self._ungraphed if chosen is None else chosen[np.searchsorted(chosen, files.graphed) :]
         if len(later):
             places = np.sort(self._compare(vector, k, later)[0])
             candidates = np.concatenate([candidates, places])
@@ -145,19 +140,12 @@ class Rows:
         order = np.argsort(-scores, kind="stable")[:k]
         return candidates[order], scores[order]
 
-    def _forget_at_times(self) -> None:
-        """Keep what candidates map of the vectors small: each brings 16 pages of the system's cache with it."""
-        self._asked += 1  # searches of other threads that are not counted do no harm
-        if self._asked >= _FORGOTTEN_AFTER:
-            self._asked = 0
-            self.files.forget()
-
     def _at(self, places: Places) -> Half:
         count = len(self.files.vectors)
         if not len(self._more) or not len(places) or places[-1] < count:  # they ascend
-            return np.asarray(self.files.vectors[places])
+            return self.files.at(places)
         first = places[places < count]
-        return np.concatenate([self.files.vectors[first], self._more[places[len(first) :] - count]])
+        return np.concatenate([self.files.at(first), self._more[places[len(first) :] - count]])
 
     def _compare(self, vector: Single, k: int, chosen: Places | None) -> tuple[Places, Single]:
         """The nearest of some places, which ascend, or of all: each is compared.

@@ -13,6 +13,7 @@ anew because a few rows were added or one column was labelled, however often tha
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ _ADDRESS = "_rowid"
 _ABOUT = b"birder"
 _ROWS_IN_A_BATCH = 1 << 18  # a row is read from one batch of a file: the fewer there are, the faster
 _ROWS_AT_ONCE = 16_384
+_FEW = 64
+"""Rows that are put together one by one: up to here, Arrow's `take` from each batch costs more."""
 _FILES = 8
 """So many files there are at most."""
 _MERGED = 3
@@ -68,15 +71,25 @@ class _File:
     order: npt.NDArray[np.int64] | None
     held: Held
 
-    def take(self, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
-        """Rows, in any order, with their address."""
+    @functools.cached_property
+    def columns(self) -> dict[str, list[pa.Array]]:
+        """Each column's part in each batch."""
+        return {name: [batch.column(name) for batch in self.batches] for name in self.batches[0].schema.names}
+
+    def places(self, addresses: Addresses) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The numbers of the batches that have rows, and each row's number in its batch."""
         rows = np.searchsorted(self.addresses, addresses)
         rows = rows if self.order is None else self.order[rows]
         batch_of = np.searchsorted(self.starts, rows, side="right") - 1
+        return batch_of, rows - self.starts[batch_of]
+
+    def take(self, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
+        """Rows, in any order, with their address."""
+        batch_of, rows = self.places(addresses)
         parts = []
         for number in np.unique(batch_of):
             batch = self.batches[number].select([_ADDRESS, *columns])
-            parts.append(batch.take(pa.array(rows[batch_of == number] - self.starts[number])))
+            parts.append(batch.take(pa.array(rows[batch_of == number])))
         return pa.Table.from_batches(parts)
 
 
@@ -122,6 +135,8 @@ class FittingRows:
                 if fragment not in self._file_of.get(name, {}):
                     self._stale.setdefault(name, set()).add(fragment)
         self._known = {name for columns in held.values() for name in columns}
+        numbers = {name: set(of.values()) for name, of in self._file_of.items() if name not in self._stale}
+        self._alone = {name: next(iter(each)) for name, each in numbers.items() if len(each) == 1}
         self.complete = not set(self._stale) - set(VECTORS)
 
     def take(self, addresses: Addresses, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
@@ -140,20 +155,39 @@ class FittingRows:
         """
         fragments = (addresses >> np.uint64(32)).astype(np.int64).tolist()
         wanted = set(fragments)
-        here = [name for name in columns if name in self._known and not wanted & self._stale.get(name, set())]
+        here = [name for name in columns if name in self._known and wanted.isdisjoint(self._stale.get(name, ()))]
         if not here or not len(addresses):
             return pa.table({}), list(columns)
         together: dict[tuple[int, ...], list[str]] = {}  # columns by the files that have them
         for name in here:
-            of = self._file_of[name]
-            together.setdefault(tuple(of[fragment] for fragment in fragments), []).append(name)
-        found: dict[str, pa.ChunkedArray] = {}
+            alone, of = self._alone.get(name), self._file_of[name]
+            files = tuple(of[each] for each in fragments) if alone is None else (alone,) * len(fragments)
+            together.setdefault(files, []).append(name)
+        found: dict[str, pa.ChunkedArray | pa.Array] = {}
         for files, names in together.items():
+            if len(addresses) <= _FEW:
+                found |= self._few(addresses, files, names)
+                continue
             file_of = np.array(files)
             parts = [self._files[n].take(addresses[file_of == n], names) for n in sorted(set(files))]
             rows = in_order(pa.concat_tables(parts), addresses)
             found |= {name: rows[name] for name in names}
-        return pa.table({name: found[name] for name in here}), [c for c in columns if c not in here]
+        taken = pa.Table.from_arrays([found[name] for name in here], here)
+        return taken, [] if len(here) == len(columns) else [name for name in columns if name not in here]
+
+    def _few(self, addresses: Addresses, files: tuple[int, ...], columns: Sequence[str]) -> dict[str, pa.Array]:
+        """Columns of rows, of which each is in a file, put together row by row."""
+        places: list[tuple[dict[str, list[pa.Array]], int, int]] = [({}, 0, 0)] * len(addresses)
+        for number in set(files):
+            file = self._files[number]
+            own = [n for n, each in enumerate(files) if each == number]
+            batches, rows = file.places(addresses[own])
+            for n, batch, row in zip(own, batches.tolist(), rows.tolist(), strict=True):
+                places[n] = file.columns, batch, row
+        return {
+            name: pa.concat_arrays([parts[name][batch].slice(row, 1) for parts, batch, row in places])
+            for name in columns
+        }
 
 
 def _serving(files: Sequence[_File], held: Held) -> dict[str, dict[int, int]]:

@@ -56,6 +56,7 @@ _SAMPLE = 20_000
 _ROWS_AT_ONCE = 16_384
 _BYTES_AT_ONCE = 2**24  # of embeddings that LanceDB reads
 _SAMPLED_AT_ONCE = 1_024  # rows here and there in a mapped file, each of which maps 64 kB
+_STAYS_MAPPED = 2**27  # bytes of vectors of which all may stay mapped once they were read
 
 Half = npt.NDArray[np.float16]
 Addresses = npt.NDArray[np.uint64]
@@ -124,6 +125,16 @@ class VectorFiles:
                 self.mean: Single = fitted["mean"]
                 self.axes: Single = fitted["axes"]
                 self.times = float(fitted["times"])
+
+    def at(self, places: npt.NDArray[np.int64]) -> Half:
+        """The vectors (N, D) of some places, copied with the interpreter's lock released.
+
+        Each may map 2 MB of the system's cache around it, so a large file's pages are given back at once.
+        """
+        found: Half = np.take(self.vectors, places, axis=0)
+        if self.vectors.nbytes > _STAYS_MAPPED:
+            self.forget()
+        return found
 
     def forget(self) -> None:
         """Give back the pages of the vectors that were read; they stay in the system's cache as long as it has room."""

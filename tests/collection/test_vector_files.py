@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -276,6 +277,26 @@ def test_a_folder_that_cannot_be_written_to_is_searched_all_the_same(tmp_path: P
     assert json.loads((collection.path / FOLDER / "state.json").read_text())["places"] == 400
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is mapped")
+def test_the_pages_that_searches_map_of_a_large_file_are_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(400))
+    make_index(collection)
+    collection = Storage.open(collection.path)
+
+    def resident() -> int:
+        parts = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+        ours = [part for part in parts if str(collection.path / FOLDER / "f16-") in part]
+        return sum(int(part.split("Rss:")[1].split()[0]) for part in ours)
+
+    for where in (None, "width < 15"):
+        for bytes_, given_back in ((2**27, False), (0, True)):
+            monkeypatch.setattr(vector_files, "_STAYS_MAPPED", bytes_)
+            search(collection, vectors=[ASKED[0]], columns=COLUMNS, k=10, where=where)
+            assert (resident() == 0) is given_back
+
+
 @pytest.mark.slow
 def test_columns_come_from_the_files_only_as_long_as_the_table_has_the_same(tmp_path: Path) -> None:
     collection = collection_in_bulk(tmp_path / "c.birder", clustered(400))
@@ -331,6 +352,8 @@ def test_labels_written_into_the_rows_are_in_the_files_at_once(tmp_path: Path, m
         theirs = {row.pop("_rowid"): row for row in taken.to_pylist()}
         for at, row in zip(addresses[::-1].tolist(), found.to_pylist(), strict=True):
             assert row.items() <= theirs[at].items()
+        few, _ = rows.columns.take(addresses[::-1][:60], every)  # these are put together in another way
+        assert few.select(found.column_names).equals(found.slice(0, 60))
         return rest
 
     first = next(each for each in folder.iterdir() if each.name.startswith("rows-"))
