@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,9 @@ def running(server: uvicorn.Server, listening: socket.socket) -> Iterator[None]:
         thread.join(20)
         listening.close()
         assert not thread.is_alive(), "the server did not end"
+
+
+def awaited(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end in a thread: a browser's loop may be the main thread's."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()
