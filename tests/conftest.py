@@ -56,11 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep what Birder caches, here and in children, out of the user's folder."""
-    folder = tmp_path_factory.mktemp("birder-cache")
+    """Keep what Birder caches, here and in children, out of the user's folder; the processes of a run share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BIRDER_CACHE", str(folder))
-        yield folder
+        patch.setenv("BIRDER_CACHE", str(folder / "birder-cache"))
+        yield folder / "birder-cache"
 
 
 @pytest.fixture

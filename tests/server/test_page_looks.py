@@ -29,38 +29,39 @@ from tests.server.live import address_of
 pytestmark = in_browser
 
 
+def check_width(page: Any, view: str) -> None:
+    """Nothing of a view is wider than a phone's 360 pixels."""
+    assert page.evaluate("[document.documentElement.scrollWidth, document.body.scrollWidth]") == [360, 360], view
+    outside = """() => [...document.querySelectorAll('button, input, select, h2, .count')]
+        .filter(each => each.checkVisibility({visibilityProperty: true}))
+        .filter(each => !each.closest('#tabs, .strip, .copies, #filters'))
+        .map(each => [each.getBoundingClientRect(), each.outerHTML.slice(0, 120)])
+        .filter(([box]) => box.width && (box.right > 361 || box.left < -1))
+        .map(([box, html]) => html)"""
+    assert page.evaluate(outside) == [], view
+
+
 def test_a_phone_never_scrolls_sideways(browser: Any, address: str) -> None:
     for page in opened(browser, address, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True):
         total(page)
 
-        def check(view: str) -> None:
-            widths = page.evaluate("[document.documentElement.scrollWidth, document.body.scrollWidth]")
-            assert widths == [360, 360], view
-            outside = """() => [...document.querySelectorAll('button, input, select, h2, .count')]
-                .filter(each => each.checkVisibility({visibilityProperty: true}))
-                .filter(each => !each.closest('#tabs, .strip, .copies, #filters'))
-                .map(each => [each.getBoundingClientRect(), each.outerHTML.slice(0, 120)])
-                .filter(([box]) => box.width && (box.right > 361 || box.left < -1))
-                .map(([box, html]) => html)"""
-            assert page.evaluate(outside) == [], view
-
         for view in ("map", "teach", "duplicates", "failures", "gallery"):
             page.locator(f"#tab-{view}").click()
             page.wait_for_timeout(300)
-            check(view)
+            check_width(page, view)
         for panel in ("keys", "history"):
             page.locator(f"#{panel}").click()
             page.wait_for_timeout(300)
-            check(panel)
+            check_width(page, panel)
             page.keyboard.press("Escape")
         tiles(page).first.dblclick()
         expect(page.locator(".predictions li").first).to_be_visible()
-        check("image")
+        check_width(page, "image")
         page.keyboard.press("Escape")
         tiles(page).first.locator(".check").click()
         page.goto(page.url.split("#")[0] + '#gallery?filter={"column":"label","values":["flowers"]}')
         expect(page.locator(".out-of-sight")).to_contain_text("1 not in view")
-        check("selection")
+        check_width(page, "selection")
 
 
 def test_filters_are_a_drawer_on_a_phone(browser: Any, address: str) -> None:
