@@ -17,7 +17,7 @@ from PIL import Image
 from typer.main import get_command
 
 from birder.cli import app
-from tests.cli.running import COMMAND, Session, run_birder, shared_session, with_path
+from tests.cli.running import COMMAND, Session, shared_session, with_path
 
 pytestmark = pytest.mark.slow  # every test runs whole commands
 
@@ -189,12 +189,6 @@ def test_name_that_is_not_utf8_is_printed_as_utf8_and_programs_get_its_bytes(
     printed.encode("utf-8")  # bytes that are not UTF-8 would be surrogates
     assert "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}.jpg" in printed
     assert format == "table" or "caf%E9%20%FF.jpg" in printed  # in the column uri
-
-
-def test_standard_output_without_unicode_gets_escapes() -> None:
-    environment = dict(os.environ) | {"PYTHONIOENCODING": "latin-1"}
-    done = run_birder("search", "c.birder", "--where", "label = 'cats'", "--format", "csv", env=environment)
-    assert done.stdout.startswith("path,")
 
 
 def test_work_goes_on_when_standard_error_is_closed(session: Session, tmp_path: Path) -> None:
