@@ -124,7 +124,7 @@ def test_a_table_whose_creation_was_killed_at_any_system_call_is_recreated(tmp_p
     killed = 0
     for number, (name, when) in enumerate(chosen[:: len(chosen) // CHOSEN]):
         # Which thread makes the call differs from run to run: now and then there is nobody to kill.
-        ended = child(str(number), "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={when}")
+        ended = child(str(number), "-e", f"trace={STEPS}", "-e", f"inject={name}:signal=KILL:when={when}")
         assert ended in (-9, 0)
         killed += ended == -9
         check(tmp_path / f"{number}.birder")

@@ -200,6 +200,14 @@ _CONTRAST = ["color-contrast", "link-in-text-block"]
 """The rules that depend on colours."""
 
 
+_SETTLED = """async () => {
+    await new Promise(requestAnimationFrame);
+    await Promise.all(document.getAnimations().map(each => each.finished.catch(() => null)));
+    await new Promise(requestAnimationFrame);
+}"""
+"""Wait until colours have stopped changing."""
+
+
 def audit(page: Any, *, contrast: bool = False) -> list[str]:
     """What axe-core (https://github.com/dequelabs/axe-core) finds wrong for people who do not see, or use no mouse.
 
@@ -220,8 +228,10 @@ def audit_both_schemes(page: Any) -> list[str]:
     """`audit` in light colours, and in dark ones what depends on colours."""
     found = audit(page)
     page.emulate_media(color_scheme="dark")
+    page.evaluate(_SETTLED)
     found += [f"dark: {each}" for each in audit(page, contrast=True)]
     page.emulate_media(color_scheme="light")
+    page.evaluate(_SETTLED)
     return found
 
 

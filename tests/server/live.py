@@ -26,7 +26,10 @@ def serving(path: Path, **options: Any) -> Iterator[httpx.Client]:
     listening = listen("127.0.0.1", 0)
     server = server_for(app, listening, app.state.site.events.stop)
     port = listening.getsockname()[1]
-    with running(server, listening), httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60) as client:
+    with (
+        running(server, listening),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60, verify=False) as client,
+    ):
         try:
             yield client
         finally:

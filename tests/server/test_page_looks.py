@@ -44,7 +44,11 @@ def check_width(page: Any, view: str) -> None:
 def test_a_phone_never_scrolls_sideways(browser: Any, address: str) -> None:
     for page in opened(browser, address, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True):
         total(page)
-
+        tiles(page).first.dblclick()
+        expect(page.locator(".predictions li").first).to_be_visible()
+        check_width(page, "image")
+        page.keyboard.press("Escape")
+        expect(page.locator(".photo")).to_have_count(0)
         for view in ("map", "teach", "duplicates", "failures", "gallery"):
             page.locator(f"#tab-{view}").click()
             page.wait_for_timeout(300)
@@ -54,11 +58,9 @@ def test_a_phone_never_scrolls_sideways(browser: Any, address: str) -> None:
             page.wait_for_timeout(300)
             check_width(page, panel)
             page.keyboard.press("Escape")
-        tiles(page).first.dblclick()
-        expect(page.locator(".predictions li").first).to_be_visible()
-        check_width(page, "image")
-        page.keyboard.press("Escape")
+            expect(page.locator(".layer")).to_have_count(0)
         tiles(page).first.locator(".check").click()
+        expect(page.locator(".selected-count")).to_have_text("1 selected")
         page.goto(page.url.split("#")[0] + '#gallery?filter={"column":"label","values":["flowers"]}')
         expect(page.locator(".out-of-sight")).to_contain_text("1 not in view")
         check_width(page, "selection")
