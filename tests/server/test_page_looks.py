@@ -44,7 +44,7 @@ def check_width(page: Any, view: str) -> None:
 def test_a_phone_never_scrolls_sideways(browser: Any, address: str) -> None:
     for page in opened(browser, address, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True):
         total(page)
-        tiles(page).first.dblclick()
+        tiles(page).first.tap()
         expect(page.locator(".predictions li").first).to_be_visible()
         check_width(page, "image")
         page.keyboard.press("Escape")
