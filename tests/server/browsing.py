@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import re
 import shutil
 import socket
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from birder.collection.storage import Content, Row, Stamp
+from birder.collection.storage import Content, Row, Stamp, Storage
 from tests.chromium import needs_chromium
 from tests.factory import collection_of, collection_of_images, write
 from tests.server import live
@@ -198,6 +199,15 @@ def collection_of_crops(folder: Path, rows: int) -> Path:
 _AXE = axe.Axe().axe_script
 _CONTRAST = ["color-contrast", "link-in-text-block"]
 """The rules that depend on colours."""
+
+
+def store_map(collection: Storage) -> None:
+    """A map of a collection as if it had been computed, which takes ten seconds of a processor."""
+    rows = collection.to_arrow()
+    places = np.random.default_rng(0).normal(size=(2, len(rows))).astype(np.float32)
+    table = pa.table({"id": rows["id"], "x": places[0], "y": places[1], "sha256": rows["sha256"]})
+    made = {b"birder": json.dumps({"neighbours": 15}).encode()}
+    collection.write_side_table("map", table.replace_schema_metadata(made))
 
 
 _SETTLED = """async () => {
