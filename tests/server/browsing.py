@@ -213,7 +213,7 @@ def store_map(collection: Storage) -> None:
 _SETTLED = """async () => {
     for (let still = 0; still < 3; still++) {  // what an element inherits changes after its parent's
         await new Promise(requestAnimationFrame);
-        const changing = document.getAnimations();
+        const changing = document.getAnimations().filter(each => each.playState === 'running');
         if (changing.length) still = -1;
         await Promise.all(changing.map(each => each.finished.catch(() => null)));
     }
