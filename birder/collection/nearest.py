@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from birder.collection.disk import images_folder
 from birder.collection.manifest import column_files, fragments
+from birder.collection.probe import BREADTH, COMPARED
 from birder.collection.row_files import FittingRows
 from birder.collection.vector_files import (
     GONE,
-    REDUCED,
     Addresses,
     Half,
     VectorFiles,
@@ -42,10 +42,7 @@ _FEW = 20_000
 """Rows that are compared one by one rather than by the graph: gathering and comparing them takes 20 ms at most."""
 _SHARE = 0.1
 """The share of the rows that must match a filter for the graph to be asked: with fewer, it gets lost."""
-_BREADTH = 128
-"""How far the graph is searched, without a filter; of 1,000,000 rows it then finds 0.99 of the ten nearest."""
-_HARDER = 4
-_COMPARED, _COMPARED_FOR_EACH = 40, 4
+_COMPARED_FOR_EACH = 4
 _READ_AT_ONCE = 20_000
 """Rows that the files lack and that a search reads from the table; with more, LanceDB compares all."""
 _BLOCK = 4_096  # rows copied at once; they fit into a core's cache
@@ -138,10 +135,8 @@ class Rows:
         import faiss
 
         files = self.files
-        # All axes are kept where neighbours are hard to tell apart: there the graph is searched more broadly.
-        hard = _HARDER if files.axes.shape[0] == files.axes.shape[1] > REDUCED else 1
-        wanted = hard * max(_COMPARED, _COMPARED_FOR_EACH * k)
-        breadth = int(max(hard * _BREADTH, wanted) / share)
+        wanted = int(files.times * max(COMPARED, _COMPARED_FOR_EACH * k))
+        breadth = int(max(files.times * BREADTH, wanted) / share)
         bits = None if self._all else self._live_bits
         if chosen is not None:
             bits = self._bits(chosen)
