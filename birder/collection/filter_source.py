@@ -64,7 +64,7 @@ def with_persons(where: Filter, journal: Journal, labels: Mapping[str, str | Non
     """
     if where.of_source is None:
         return where
-    persons, removed = [], []
+    persons, removed = list[str](), list[str]()
     for id_, label in labels.items():
         change = journal.word(_LABEL, id_)
         if change is not None and change.value == label:

@@ -36,7 +36,7 @@ class Cluster(NamedTuple):
 
     point: int
     name: str
-    count: int
+    size: int
 
 
 class _Value(NamedTuple):
@@ -80,7 +80,7 @@ def clusters_of(xy: npt.NDArray[np.float32], columns: Mapping[str, pa.Array]) ->
             for value in _telling(number, some, text, total, len(xy))
         ]
         found.append(Cluster(anchor, ", ".join(_chosen(telling, here)), len(inside)))
-    return sorted(found, key=lambda each: (-each.count, each.point))
+    return sorted(found, key=lambda each: (-each.size, each.point))
 
 
 def folders_of(uris: pa.Array) -> pa.Array:

@@ -29,7 +29,8 @@ def made(seed: int, each: list[int]) -> tuple[npt.NDArray[np.float32], npt.NDArr
 def by_hand(xy: npt.NDArray[np.float32], clusters: list[Cluster]) -> npt.NDArray[np.int64]:
     """The cluster of each point: the one whose point is nearest."""
     anchors = xy[[each.point for each in clusters]].astype(np.float64)
-    return np.linalg.norm(xy[:, None].astype(np.float64) - anchors, axis=2).argmin(axis=1)
+    nearest: npt.NDArray[np.int64] = np.linalg.norm(xy[:, None].astype(np.float64) - anchors, axis=2).argmin(axis=1)
+    return nearest
 
 
 def test_a_cluster_is_named_by_what_is_there_and_hardly_elsewhere() -> None:
@@ -49,13 +50,13 @@ def test_a_cluster_is_named_by_what_is_there_and_hardly_elsewhere() -> None:
         "empty": pa.array([None] * 600, pa.string()).dictionary_encode(),
     }
     found = clusters_of(xy, columns)
-    assert [each.count for each in found] == [300, 200, 100]
+    assert [each.size for each in found] == [300, 200, 100]
     # Of what tells the same, the first column; a second name is about other images, and not in the first.
     assert [each.name for each in found] == ["Vulpes vulpes, red fox", "Strix aluco", "Capreolus capreolus"]
     assert [group[each.point] for each in found] == [0, 1, 2]
     assert [each.name for each in clusters_of(xy, {})] == ["", "", ""]
     assert clusters_of(xy[:0], columns) == []
-    assert [each.count for each in clusters_of(np.zeros((40, 2), np.float32), {})] == [40]
+    assert [each.size for each in clusters_of(np.zeros((40, 2), np.float32), {})] == [40]
 
 
 @settings(max_examples=30, deadline=None)
@@ -75,7 +76,7 @@ def test_names_are_the_most_telling_values(seed: int, each: list[int], values: i
     columns = {"c": pa.array(texts, pa.string()).dictionary_encode()}
     found = clusters_of(xy, columns)
     assert 1 <= len(found) <= 60
-    assert [one.count for one in found] == np.bincount(by_hand(xy, found), minlength=len(found)).tolist()
+    assert [one.size for one in found] == np.bincount(by_hand(xy, found), minlength=len(found)).tolist()
     everywhere = Counter(text for text in texts if text)
     for number, one in enumerate(found):
         inside = texts[by_hand(xy, found) == number]
@@ -96,8 +97,8 @@ def test_names_are_the_most_telling_values(seed: int, each: list[int], values: i
     # Neither the order of the points nor the unit of the map matters.
     order = rng.permutation(len(xy))
     shuffled = clusters_of(xy[order] * np.float32(scale), {"c": columns["c"].take(pa.array(order))})
-    key = [(one.count, one.name, *(xy[one.point] * np.float32(scale)).tolist()) for one in found]
-    again = [(one.count, one.name, *(xy[order[one.point]] * np.float32(scale)).tolist()) for one in shuffled]
+    key = [(one.size, one.name, *(xy[one.point] * np.float32(scale)).tolist()) for one in found]
+    again = [(one.size, one.name, *(xy[order[one.point]] * np.float32(scale)).tolist()) for one in shuffled]
     assert sorted(key) == sorted(again)
 
 

@@ -98,7 +98,8 @@ def clusters(site: CurrentSite) -> dict[str, Any]:
     there = _rows(found, snapshot)
     columns = {name: snapshot.encoded(name).take(there) for name in _naming_columns(snapshot)}
     columns["uri"] = folders_of(snapshot.column("uri")).take(there)
-    return {"clusters": [each._asdict() for each in clusters_of(found.xy, columns)]}
+    named = clusters_of(found.xy, columns)
+    return {"clusters": [{"point": point, "name": name, "count": size} for point, name, size in named]}
 
 
 def _naming_columns(snapshot: Snapshot) -> list[str]:
