@@ -37,7 +37,7 @@ def test_names_follow_zoom_filters_and_labels_and_can_be_switched_off(browser: A
     noise = np.random.default_rng(0).normal(scale=0.05, size=(140, 2))
     lay_out(collection, np.array([[KINDS.index(label), 0] for label in labels]) + noise)
     with address_of(collection.path) as where:
-        for page in opened(browser, where):
+        for page in opened(browser, where, reduced_motion="reduce"):
             page.locator("#tab-map").click()
             shown = page.locator(".map-names li.here")
             expect(shown).to_have_count(7)
