@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from birder.collection.filter import Filter, as_filter, filter_errors, quoted
+from birder.collection.filter_source import with_persons
 from birder.collection.in_memory import rows_in_memory
 from birder.collection.index import vectors_for_graph
 from birder.collection.journal import Cells, Journal
@@ -248,7 +249,17 @@ class Snapshot:
         FilterError
             It cannot be used.
         """
-        return as_filter(where or None, self.collection.columns)
+        found = as_filter(where or None, self.collection.columns)
+        if found is None or found.of_source is None:
+            return found
+        journal = self.collection.journal
+        journal.read()
+        given = list(journal.given.get("label", ()))
+        positions = self.positions(given)
+        there = positions >= 0
+        labels = self._kept("label").take(pa.array(positions[there])).to_pylist()
+        ids = [id_ for id_, is_there in zip(given, there.tolist(), strict=True) if is_there]
+        return with_persons(found, journal, dict(zip(ids, labels, strict=True)))
 
     def select(self, where: Filter | None, order: str = "") -> Positions:
         """The rows that match a filter, in an order.
