@@ -114,6 +114,7 @@ class PredictedPhoto(Photo):
     predicted: str | None = None
     predicted_score: float | None = None
     rejected: str | None = Field(None, description="What somebody said that it does not show; ' | ' separates names.")
+    values: dict[str, Value] = Field({}, description="Of the columns asked for; not there if none were.")
 
 
 class Hit(Photo):
@@ -169,6 +170,20 @@ class SearchHits(Hits):
 
     query: dict[str, Any]
     note: str | None = Field(None, description="What the similarities are, where they are not of embeddings.")
+
+
+class FoundPhoto(Hit):
+    """An image that was found, with values of the columns asked for; without these if none were."""
+
+    values: dict[str, Value] = {}
+
+
+class FoundPhotos(BaseModel):
+    """Images, nearest first, and what was searched for."""
+
+    photos: list[FoundPhoto]
+    query: dict[str, Any]
+    note: str | None = Field(description="What the similarities are, where they are not of embeddings.")
 
 
 class KnownWord(BaseModel):

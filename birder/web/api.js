@@ -146,14 +146,15 @@ const IDS_A_REQUEST = 200; // the server takes filters of up to 10,000 character
  * Images by their ids, in the order of the ids; ids that are gone are left out.
  * @param {string[]} ids
  * @param {AbortSignal} [signal]
+ * @param {string[]} [columns] whose values are wanted with them
  * @returns {Promise<Photo[]>}
  */
-async function photosOf(ids, signal) {
+async function photosOf(ids, signal, columns = []) {
   const found = new Map();
   for (let start = 0; start < ids.length; start += IDS_A_REQUEST) {
     const some = ids.slice(start, start + IDS_A_REQUEST);
     const where = `id IN (${some.map((id) => `'${id.replaceAll("'", "''")}'`)})`;
-    const { photos } = await get("/photos", { where, limit: IDS_A_REQUEST }, signal);
+    const { photos } = await get("/photos", { where, limit: IDS_A_REQUEST, columns }, signal);
     for (const each of photos) found.set(each.id, each);
   }
   return ids.map((id) => found.get(id)).filter(Boolean);

@@ -67,6 +67,8 @@ export interface Photo {
   /** What a person said that it does not show. */
   rejected?: string | null;
   sequence?: string | null;
+  /** Values of the columns asked for. */
+  values?: Record<string, Value | null>;
 }
 
 export interface PhotoDetails {
@@ -146,6 +148,8 @@ export interface SearchBody {
   embedding?: number[];
   where?: string;
   k: number;
+  /** Whose values are wanted with the images. */
+  columns?: string[];
 }
 
 /** What a text may become: of a model that understands words by the names of its classes. */
