@@ -228,6 +228,30 @@ class ColumnValues(BaseModel):
     histogram: list[Bin] | None = None
 
 
+class Place(BaseModel):
+    """Where images were taken."""
+
+    latitude: float
+    longitude: float
+    count: int = Field(description="How many images that match the filter.")
+    names: list[str] = Field(description="The stations there, at most 20, the most frequent first.")
+    further: int = Field(description="How many stations there are beside these.")
+    exact: bool = Field(description="Whether its images are those whose station has one of the names.")
+    box: tuple[float, float, float, float] = Field(
+        description="The least and the greatest latitude of its images, and the same of the longitude."
+    )
+
+
+class PlacesOfImages(BaseModel):
+    """All places of the collection, with the number of images at each."""
+
+    station: str | None = Field(description="The column of an image's station, if there is one.")
+    rounded: float = Field(description="The degrees that coordinates are rounded to.")
+    total: int = Field(description="How many images match the filter.")
+    nowhere: int = Field(description="How many of them have no coordinates, or impossible ones.")
+    places: list[Place]
+
+
 class SavedFilter(BaseModel):
     """A filter that somebody kept under a name."""
 

@@ -27,6 +27,7 @@ from birder.server.lesson_job import LessonJob
 from birder.server.limits.work import Workers
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
+from birder.server.places import KnownPlaces
 from birder.server.responses import Problem, plain
 from birder.server.teach_desk import TeachDesk
 from birder.server.thumbnails import Thumbnails
@@ -85,6 +86,7 @@ class Site:
         self.model = ModelWorker(self.catalogue)
         self.examples = Examples()
         self.values = ValuesByWord()
+        self.places = KnownPlaces()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.worth: tuple[int, Worth] | None = None

@@ -164,6 +164,30 @@ export interface Suggestions {
   note: string;
 }
 
+/** Where images were taken. */
+export interface Place {
+  latitude: number;
+  longitude: number;
+  count: number;
+  /** The stations there, the most frequent first, and how many there are beside these. */
+  names: string[];
+  further: number;
+  /** Whether its images are those whose station has one of the names. */
+  exact: boolean;
+  /** The least and the greatest latitude of its images, and the same of the longitude. */
+  box: [south: number, north: number, west: number, east: number];
+}
+
+export interface Places {
+  /** The column of stations. */
+  station: string | null;
+  rounded: number;
+  total: number;
+  /** How many images have no place. */
+  nowhere: number;
+  places: Place[];
+}
+
 export interface SavedFilter {
   name: string;
   where: string;
