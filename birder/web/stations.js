@@ -87,7 +87,10 @@ export function startStations(of) {
     if (!selecting) drawSelected([]);
   });
   showsSelected("stations", async (ids) => {
-    placed ??= api.placeIds({ where: where(state().filters) });
+    placed ??= api.placeIds({ where: where(state().filters) }).catch((error) => {
+      placed = null; // asked for again next time
+      throw error;
+    });
     const there = await placed;
     return ids.filter((id) => there.indexOf(id) >= 0);
   });

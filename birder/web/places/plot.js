@@ -53,7 +53,10 @@ export class PlacePlot {
   #marks = [];
   /** @type {Plane} */
   #plane = projected([]);
-  #most = 1;
+  /** Of each mark, its radius as a share of the largest. */
+  #shares = new Float32Array(0);
+  /** The marks, the largest first. */
+  #order = new Uint32Array(0);
   #hovered = -1;
   #ratio = 1;
   #frame = 0;
@@ -97,7 +100,9 @@ export class PlacePlot {
       marks.length === before.length &&
       marks.every((mark, i) => mark.latitude === before[i].latitude && mark.longitude === before[i].longitude);
     this.#marks = marks;
-    this.#most = Math.max(1, ...marks.map(({ count }) => count));
+    const most = marks.reduce((greatest, { count }) => Math.max(greatest, count), 1);
+    this.#shares = Float32Array.from(marks, ({ count }) => Math.sqrt(count / most));
+    this.#order = Uint32Array.from(marks, (_, index) => index).sort((a, b) => marks[b].count - marks[a].count || a - b);
     if (!same) {
       this.#plane = projected(marks);
       this.view.extent = this.#plane.extent;
@@ -170,9 +175,10 @@ export class PlacePlot {
    */
   pick(x, y) {
     let [best, least] = [-1, Infinity];
+    const largest = this.#largest();
     for (let index = 0; index < this.#marks.length; index++) {
       const at = this.position(index);
-      const radius = this.#radius(index);
+      const radius = this.#radius(index, largest);
       if (radius < least && Math.hypot(at.x - x, at.y - y) <= radius + AROUND) [best, least] = [index, radius];
     }
     return best;
@@ -211,12 +217,19 @@ export class PlacePlot {
     this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
-  /** @param {number} index */
-  #radius(index) {
+  /** The radius of the largest mark: many are drawn small, and closer, they grow. */
+  #largest() {
     const { width, height, scale, fitting } = this.view;
     const room = Math.sqrt((width * height) / Math.max(this.#marks.length, 1)) / 2;
-    const largest = Math.min(Math.max(room, 2 * SMALLEST) * (scale / fitting) ** 0.3, LARGEST);
-    return Math.max(SMALLEST, largest * Math.sqrt(this.#marks[index].count / this.#most));
+    return Math.min(Math.max(room, 2 * SMALLEST) * (scale / fitting) ** 0.3, LARGEST);
+  }
+
+  /**
+   * @param {number} index
+   * @param {number} largest
+   */
+  #radius(index, largest) {
+    return Math.max(SMALLEST, largest * this.#shares[index]);
   }
 
   #draw() {
@@ -251,13 +264,14 @@ export class PlacePlot {
   /** The marks in sight, the largest first. */
   #inSight() {
     const { width, height } = this.view;
+    const largest = this.#largest();
     const found = [];
-    for (let index = 0; index < this.#marks.length; index++) {
+    for (const index of this.#order) {
       const { x, y } = this.position(index);
-      const radius = this.#radius(index);
+      const radius = this.#radius(index, largest);
       if (x > -radius && y > -radius && x < width + radius && y < height + radius) found.push({ index, x, y, radius });
     }
-    return found.sort((a, b) => b.radius - a.radius || a.index - b.index);
+    return found;
   }
 
   /**
