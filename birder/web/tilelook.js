@@ -64,13 +64,14 @@ export class TileLook {
 
   /**
    * The two lines of a tile and, where columns are shown, its name for screen readers, which says what the values are of.
+   * An image that came without values has the gallery's own lines.
    * @param {Photo} photo
    * @param {[string, string]} own what the gallery itself shows
    * @returns {[string, string] | [string, string, string]}
    */
   caption(photo, own) {
     const { shown } = this;
-    if (!shown.some(Boolean)) return own;
+    if (!photo.values || !shown.some(Boolean)) return own;
     const [first, second] = shown.map((name, line) => (name ? this.#text(photo, name) : own[line]));
     const spoken = [first, second].map((text, line) => (shown[line] ? `${shown[line]}: ${text}` : text));
     return [first, second, spoken.filter(Boolean).join(", ")];
