@@ -62,7 +62,7 @@ def found(rows: list[Row]) -> Places:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(ROWS)
 def test_every_row_is_at_the_place_that_the_rule_says(
     rows: list[Row],
@@ -86,7 +86,8 @@ def test_coordinates_are_rounded_until_there_are_few_enough_places_and_names_are
     random = np.random.default_rng(1)
     latitude, longitude = pa.array(random.uniform(50, 50.05, 30_000)), pa.array(random.uniform(4, 4.05, 30_000))
     told = places(30_000, latitude, longitude, None)
-    assert (told.decimals, len(told.latitude)) == (3, 51 * 51)
+    pairs = zip(latitude.to_pylist(), longitude.to_pylist(), strict=True)
+    assert (told.decimals, len(told.latitude)) == (3, len({(round(a, 3), round(b, 3)) for a, b in pairs}))
     assert np.abs(told.latitude[told.codes] - latitude.to_numpy()).max() <= 0.0005 + 1e-9
     named = places(60, pa.array([1.0] * 60), pa.array([2.0] * 60), pa.array([f"S{n % 30}" for n in range(60)]))
     assert (len(named.names[0]), named.further.tolist(), named.exact.tolist()) == (NAMED, [10], [False])
