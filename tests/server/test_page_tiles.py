@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.server.browsing import (
     audit,
     collection_of_crops,
@@ -27,9 +25,8 @@ pytestmark = in_browser
 FIT = "getComputedStyle(document.querySelector('#view-gallery .tile img')).objectFit"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_tiles_show_whole_images_and_the_columns_chosen(browser: Any, tmp_path: Path, scheme: str) -> None:
-    with on_forty(browser, tmp_path, color_scheme=scheme, reduced_motion="reduce") as page:
+def test_tiles_show_whole_images_and_the_columns_chosen(browser: Any, tmp_path: Path) -> None:
+    with on_forty(browser, tmp_path, reduced_motion="reduce") as page:
         assert page.evaluate(FIT) == "cover"
         page.get_by_role("button", name="Tiles").click()
         page.get_by_role("button", name="Whole", exact=True).click()
@@ -40,6 +37,10 @@ def test_tiles_show_whole_images_and_the_columns_chosen(browser: Any, tmp_path: 
         expect(tile(page, 1).locator(".detail")).to_have_text("2024-05-02 00:00")
         expect(tile(page, 2).locator(".name")).to_have_text("no value")
         expect(page.get_by_role("option", name="Temp C: 1, seen: 2024-05-02 00:00", exact=True)).to_have_count(1)
+        assert audit(page) == []
+        page.get_by_role("button", name="Dark colours").click()  # which closes the choices, as any press elsewhere
+        expect(page.locator("#tile-choices")).to_be_hidden()
+        page.get_by_role("button", name="Tiles").click()
         assert audit(page) == []
         tile(page, 1).locator(".check").click()  # a press elsewhere closes the choices
         expect(page.locator("#tile-choices")).to_be_hidden()
