@@ -115,7 +115,7 @@ class Site:
         self.teach.stop()
 
 
-def _site(request: Request) -> Site:
+async def _site(request: Request) -> Site:  # FastAPI runs what is not async in a thread
     site: Site = request.app.state.site
     return site
 
@@ -156,7 +156,7 @@ def with_values(snapshot: Snapshot, photos: list[dict[str, Any]], columns: Seque
     ]
 
 
-def _as_bytes(request: Request) -> bool:
+async def _as_bytes(request: Request) -> bool:
     return BYTES in request.headers.get("accept", "")
 
 
