@@ -245,12 +245,15 @@ export class PlacePlot {
     this.#drawLines(colours);
     const there = this.#inSight();
     const chosen = new Set(this.selected);
-    for (const { index, x, y, radius } of there) {
+    for (const { index, x, y, radius } of there)
       if (chosen.has(index) || index === this.#hovered) this.#ring(x, y, radius, colours.chosen);
+    context.setTransform(1, 0, 0, 1, 0, 0); // whole pixels: thousands of stamps are copied much faster than scaled
+    for (const { index, x, y, radius } of there) {
       const stamp = this.#stamp(this.#marks[index], radius, colours);
-      const size = stamp.width / this.#ratio;
-      context.drawImage(stamp, x - size / 2, y - size / 2, size, size);
+      const half = stamp.width / 2;
+      context.drawImage(stamp, Math.round(x * this.#ratio - half), Math.round(y * this.#ratio - half));
     }
+    context.setTransform(this.#ratio, 0, 0, this.#ratio, 0, 0);
     this.#drawNames(there, colours);
     if (this.lasso) {
       const dots = dotted(this.lasso);
