@@ -27,6 +27,7 @@ from birder.server.limits.work import Workers
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
 from birder.server.responses import Problem
+from birder.server.stacks import Folding
 from birder.server.teach_desk import TeachDesk
 from birder.server.thumbnails import Thumbnails
 from birder.server.values_by_word import ValuesByWord
@@ -82,6 +83,7 @@ class Site:
         self.model = ModelWorker(self.catalogue)
         self.examples = Examples()
         self.values = ValuesByWord()
+        self.folding = Folding()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.worth: tuple[int, Worth] | None = None

@@ -2,6 +2,7 @@
 // The box that labels are typed into: a column, a text with suggestions, and buttons.
 
 import { api } from "./api.js";
+import { countObjection } from "./countfield.js";
 import { debounced, el, fill } from "./dom.js";
 import { labelColumns } from "./labels.js";
 import { objection } from "./labeltext.js";
@@ -176,7 +177,7 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
           input.focus();
           return;
         }
-        input.setCustomValidity(objection(text));
+        input.setCustomValidity(objection(text) || countObjection(columns.value, text));
         if (input.reportValidity() && (await give(text))) input.blur();
       },
     },

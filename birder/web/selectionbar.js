@@ -2,6 +2,7 @@
 // The bar under a selection: how many are selected, which of them are out of sight, and what can be done with them.
 
 import { api } from "./api.js";
+import { COUNT, canCount, countField } from "./countfield.js";
 import { wanted } from "./deciding.js";
 import { byId, el, fill, iconButton, messageOf, say } from "./dom.js";
 import { exportRows } from "./exporting.js";
@@ -12,13 +13,15 @@ import { choose, toast } from "./layers.js";
 import { searchLike, searchUnlike } from "./search.js";
 import { outOfSight, selection } from "./selection.js";
 import { listen } from "./signals.js";
+import { namedBySequence } from "./stacks.js";
+import { folds } from "./stacktile.js";
 import { state, watch } from "./state.js";
 import { showIds } from "./subset.js";
 
 /**
  * @import {Decision} from "./decisions.js"
  * @import {LabelBox} from "./labelbox.js"
- * @import {Collection} from "./types.js"
+ * @import {Collection, Photo} from "./types.js"
  */
 
 const MOST_DECIDED = 1000; // images by what is predicted of each
@@ -54,6 +57,7 @@ export function startSelectionBar(collection) {
     iconButton("x", "Clear the selection (Esc)", () => selection.clear()),
     el("div", { class: "bar-count" }, counter, hiddenOnes),
     box.element,
+    canCount(collection) ? countField({ apply: (value) => labelSelected(COUNT, value) }).element : null,
     collection.writable
       ? el(
           "label",
@@ -139,7 +143,7 @@ export async function decideSelected(decision) {
   }
   try {
     const photos = byName
-      ? await api.photosOf(ids)
+      ? asShown(await api.photosOf(ids))
       : ids.map((id) => ({ id, name: "", label: null, width: null, height: null, v: "" }));
     const labels = wanted(decision, photos, byName ? "label" : currentColumn());
     if (labels && (await giveAll(labels)) && !keep.checked) selection.remove(labels.flatMap((each) => each.ids));
@@ -147,6 +151,12 @@ export async function decideSelected(decision) {
     toast(messageOf(error), { error: true });
   }
 }
+
+/**
+ * Images with the names that the gallery shows: where sequences are folded, those of one have one.
+ * @param {Photo[]} photos
+ */
+const asShown = (photos) => (state().view === "gallery" && folds(state()) ? namedBySequence(photos) : photos);
 
 /** The selected images that somebody means; null if they are to be looked at first. */
 async function meant() {

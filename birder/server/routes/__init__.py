@@ -15,6 +15,7 @@ from birder.server.routes import (
     predictions,
     review,
     search,
+    stacks,
     statistics,
     suggestions,
     teach,
@@ -28,6 +29,7 @@ ROUTERS = tuple(
     for module in (
         collection,
         photos,
+        stacks,
         videos,
         columns,
         filters,
