@@ -54,7 +54,7 @@ export const KEYS = [
       ["← →", "Previous, next"],
       ["↑ ↓", "The images of its sequence, where sequences are folded"],
       ["Space", "Select it"],
-      ["N", "How many it shows"],
+      ["C", "How many it shows"],
       ["L", "Label it: type over what is there"],
       ["+ − 0, wheel", "Enlarge, show the whole"],
       ["P", "Play or pause the video, from the frame on"],

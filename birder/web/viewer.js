@@ -207,7 +207,7 @@ function key(of, event) {
   else if (!event.ctrlKey && !event.metaKey && of.zoom.key(event)) event.stopPropagation();
   else if (event.key === " " && !(event.target instanceof HTMLButtonElement)) toggleSelected();
   else if (event.key.toLowerCase() === "l" && !event.ctrlKey && !event.metaKey) of.box?.focusText();
-  else if (event.key.toLowerCase() === "n" && !event.ctrlKey && !event.metaKey) of.parts.count.focus();
+  else if (event.key.toLowerCase() === "c" && !event.ctrlKey && !event.metaKey) of.parts.count.focus();
   else if (event.key.toLowerCase() === "p" && !event.ctrlKey && !event.metaKey && of.clip) of.clip.toggle();
   else return;
   event.preventDefault();
@@ -220,14 +220,14 @@ function key(of, event) {
  * @param {boolean} held whether the key is held down
  */
 async function decideOn(of, decision, held) {
-  const { row, parts } = of;
+  const { row, parts, id } = of;
   const loaded = parts.image.classList.contains("loaded") || !parts.image.isConnected;
   if (decision === undefined || !row || !collection.writable || (held && !loaded)) return;
   const context = openContext();
   const byName = decision === "accept" || decision === "reject";
   const column = context?.column ?? (byName ? "label" : currentColumn());
   if (parts.stack.whole() && context) {
-    if (await decideStack(context.source, context.index, decision, column)) step(1);
+    if ((await decideStack(context.source, context.index, decision, column)) && view?.id === id) step(1);
     return;
   }
   const listed = context?.source.at(context.index);

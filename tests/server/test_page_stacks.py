@@ -137,7 +137,7 @@ def test_an_open_stack_is_a_strip_in_which_its_images_are_counted(page: Any) -> 
     expect(strip.nth(1)).to_have_attribute("aria-pressed", "true")
 
     count = page.locator(".photo .count-form input")
-    page.keyboard.press("n")
+    page.keyboard.press("c")
     for wrong in ("-1", "1.5"):
         page.keyboard.type(wrong)
         page.keyboard.press("Enter")
@@ -153,7 +153,7 @@ def test_an_open_stack_is_a_strip_in_which_its_images_are_counted(page: Any) -> 
     page.get_by_label("Label, decide and select all 3 images").uncheck()
     page.keyboard.press("b")  # the keys are the page's again, and this image alone is meant
     expect(strip.nth(1)).to_have_attribute("aria-pressed", "true")
-    page.keyboard.press("n")
+    page.keyboard.press("c")
     page.keyboard.type("9")
     page.keyboard.press("Enter")
     soon(page, ids[6:9], [None, "9", None], "count")
