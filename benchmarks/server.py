@@ -4,11 +4,12 @@
 
 The rows are made (seed 0): vectors as benchmarks/search.py makes them, no images, and what a camera-trap project fills
 in: species and family of a long-tailed distribution, deployments, times, places, a sentence of notes, a weight and a
-count; half of the labels; sequences of one to five images. The collection is kept in the working folder (BIRDER_BENCH, or demo/bench; 3.5 GB for a
-million rows), and each run serves a copy that shares its files. What is asked for goes over HTTP to `birder serve` in a
-process of its own; written beside each time are the processor time of that process, its memory before and after, and
-the highest in between. What is asked for at a million rows stands beside what was measured, in a second table. With
---map, the page's map is opened and dragged in Chromium as well (benchmarks/server_map.py).
+count; half of the labels; sequences of one to five images. The collection is kept in the working folder (BIRDER_BENCH,
+or demo/bench; 3.5 GB for a million rows), and each run serves a copy that shares its files. What is asked for goes over
+HTTP to `birder serve` in a process of its own; written beside each time are the processor time of that process, its
+memory before and after, and the highest in between. What is asked for at a million rows stands beside what was
+measured, in a second table. With --map, the page's map is opened and dragged in Chromium as well
+(benchmarks/server_map.py).
 """
 
 from __future__ import annotations
@@ -274,11 +275,13 @@ def measure(path: Path, *, searches: bool, with_map: bool) -> Iterator[dict[str,
         yield from timed("ids of all as JSON", lambda n: server.get("ids"), 3)
         yield from timed("ids of all", lambda n: server.get_bytes("ids"), 3)
         yield from timed("ids of all, sorted", lambda n: server.get_bytes("ids", order="species"), 3)
-        for order in ("", "-weight"):
-            how = ", sorted by weight" if order else ""
-            stacks = functools.partial(server.get, "stacks", order=order)
-            yield from timed(f"a page of 200 stacks{how}, first time", lambda n, ask=stacks: ask(), 1)
-            yield from timed(f"a page of 200 stacks{how}", lambda n, ask=stacks: ask(offset=200 * n), 5)
+
+        def stacked(number: int, order: str) -> httpx.Response:
+            return server.get("stacks", order=order, offset=200 * number)
+
+        for how, order in (("", ""), (", sorted by weight", "-weight")):
+            yield from timed(f"a page of 200 stacks{how}, first time", functools.partial(stacked, order=order), 1)
+            yield from timed(f"a page of 200 stacks{how}", functools.partial(stacked, order=order))
         yield from timed("ids of all stacks", lambda n: server.get_bytes("stacks/ids"), 3)
         yield from timed("map points", lambda n: server.get("map/points"), 1)
         yield from timed("map ids", lambda n: server.get_bytes("map/ids"), 1)
