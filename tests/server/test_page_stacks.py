@@ -41,7 +41,7 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
     with serving(collection.path) as client:
         for page in opened(browser, str(client.base_url).removesuffix("/api/v1/")):
             page.ids = client.get("ids").json()["ids"]
-            page.get_by_label("Fold sequences").check()
+            page.locator("#fold").check()
             expect(counted(page)).to_have_text("25 images in 9 stacks")
             yield page
 
@@ -108,7 +108,7 @@ def test_a_stack_is_selected_labelled_and_decided_as_one(page: Any) -> None:
     page.goto(page.url.split("#")[0] + "#gallery?fold=yes")
     expect(tile(page, 0).locator(".stack-mark")).to_have_text("1 of 3 images")
     page.locator("#selection-bar").get_by_role("button", name="Only these").click()
-    expect(counted(page)).to_have_text("1 of 25 images")
+    expect(counted(page)).to_have_text("1 of 25 images in 1 stack")
     page.goto(page.url.split("#")[0] + f"#gallery?fold=yes&like={ids[4]}")
     expect(counted(page)).to_have_text(re.compile("^24 images, nearest first in [89] stacks$"))
     expect(tile(page, 0).locator(".detail")).to_contain_text("similarity")
@@ -171,8 +171,8 @@ def test_an_open_stack_is_a_strip_in_which_its_images_are_counted(page: Any) -> 
     page.locator("#selection-bar .count-form input").fill("100")
     page.locator("#selection-bar .count-form input").press("Enter")
     soon(page, ids[12:15], ["100"] * 3, "count")
-    page.get_by_label("Column the label goes into").first.select_option("count")
     tile(page, 5).click()
+    page.locator("#selection-bar .label-column").select_option("count")
     page.locator("#selection-bar .label-input").fill("many")
     page.locator("#selection-bar .label-input").press("Enter")
     assert not page.locator("#selection-bar .label-input").evaluate("each => each.validity.valid")
@@ -198,7 +198,8 @@ def test_a_frame_of_a_folded_video_plays_its_clip(browser: Any, tmp_path: Path) 
     rows = {f"{clip.as_uri()}#t=npt:{second}": {"sequence": "a"} for second in range(3)}
     collection_of_columns(tmp_path / "c.birder", rows)
     with serving(tmp_path / "c.birder") as client:
-        for page in opened(browser, str(client.base_url).removesuffix("/api/v1/") + "/#gallery?fold=yes"):
+        for page in opened(browser, str(client.base_url).removesuffix("/api/v1/")):
+            page.locator("#fold").check()
             expect(counted(page)).to_have_text("3 images in 1 stack")
             tile(page, 0).dblclick()
             for second in range(3):
