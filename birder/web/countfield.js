@@ -27,7 +27,7 @@ export const countObjection = (column, text) =>
  * A field for the number; an empty one takes it away.
  * @param {object} options
  * @param {(value: string | null) => Promise<boolean>} options.apply writes it, and gives whether it did
- * @param {() => string} [options.offered] the number that is there; without it, the field is empty once it is written
+ * @param {() => string} options.offered the number that is there
  */
 export function countField({ apply, offered }) {
   let shown = "";
@@ -57,7 +57,7 @@ export function countField({ apply, offered }) {
         const value = input.value === "" ? "" : String(Number(input.value));
         if (value === "" && shown === "") input.focus();
         else if (await apply(value || null)) {
-          shown = input.value = offered ? value : "";
+          shown = input.value = value;
           input.blur();
         }
       },
@@ -72,7 +72,7 @@ export function countField({ apply, offered }) {
     /** Offer the number that is there, unless another was typed. */
     renew() {
       if (document.activeElement === input && input.value !== shown) return;
-      shown = input.value = offered?.() ?? "";
+      shown = input.value = offered();
     },
   };
 }

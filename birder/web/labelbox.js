@@ -2,7 +2,7 @@
 // The box that labels are typed into: a column, a text with suggestions, and buttons.
 
 import { api } from "./api.js";
-import { countObjection } from "./countfield.js";
+import { COUNT, canCount, countObjection } from "./countfield.js";
 import { debounced, el, fill } from "./dom.js";
 import { labelColumns } from "./labels.js";
 import { objection } from "./labeltext.js";
@@ -99,23 +99,32 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
         return;
       }
       use(columns.value);
+      drawInput();
       offer();
       suggest();
     },
   });
   const drawColumns = () => {
     const chosen = currentColumn();
-    const names = [...new Set([...labelColumns(), chosen])];
+    const names = [...new Set([...labelColumns(), chosen, ...(canCount(collection) ? [COUNT] : [])])];
     fill(
       columns,
       names.map((name) => el("option", { value: name }, name)),
       el("option", { value: "" }, "New column …"),
     );
     columns.value = chosen;
+    drawInput();
+  };
+  const drawInput = () => {
+    const isCount = columns.value === COUNT;
+    input.type = isCount ? "number" : "text";
+    input.min = isCount ? "0" : "";
+    input.placeholder = isCount ? "How many" : "Label";
   };
   const offer = () => {
     if (input.value !== offered) return; // typed: it stays
-    offered = input.value = valueIn(columns.value);
+    input.value = valueIn(columns.value);
+    offered = input.value; // a field for a number takes no other text
   };
   const newColumn = () => {
     const name = el("input", {

@@ -2,7 +2,6 @@
 // The bar under a selection: how many are selected, which of them are out of sight, and what can be done with them.
 
 import { api } from "./api.js";
-import { COUNT, canCount, countField } from "./countfield.js";
 import { wanted } from "./deciding.js";
 import { byId, el, fill, iconButton, messageOf, say } from "./dom.js";
 import { exportRows } from "./exporting.js";
@@ -57,7 +56,6 @@ export function startSelectionBar(collection) {
     iconButton("x", "Clear the selection (Esc)", () => selection.clear()),
     el("div", { class: "bar-count" }, counter, hiddenOnes),
     box.element,
-    canCount(collection) ? countField({ apply: (value) => labelSelected(COUNT, value) }).element : null,
     collection.writable
       ? el(
           "label",

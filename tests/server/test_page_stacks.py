@@ -168,14 +168,14 @@ def test_an_open_stack_is_a_strip_in_which_its_images_are_counted(page: Any) -> 
     page.keyboard.press("Escape")
 
     tile(page, 4).click()
-    page.locator("#selection-bar .count-form input").fill("100")
-    page.locator("#selection-bar .count-form input").press("Enter")
-    soon(page, ids[12:15], ["100"] * 3, "count")
-    tile(page, 5).click()
     page.locator("#selection-bar .label-column").select_option("count")
-    page.locator("#selection-bar .label-input").fill("many")
-    page.locator("#selection-bar .label-input").press("Enter")
-    assert not page.locator("#selection-bar .label-input").evaluate("each => each.validity.valid")
+    label_selected(page, "100")
+    assert labels_of(page, ids[12:15], "count") == ["100"] * 3
+    tile(page, 5).click()
+    for wrong in ("-1", "1.5", "007"):
+        page.locator("#selection-bar .label-input").fill(wrong)
+        page.locator("#selection-bar .label-input").press("Enter")
+        assert not page.locator("#selection-bar .label-input").evaluate("each => each.validity.valid")
     page.keyboard.press("Escape")
 
     # As numbers: 100 and 12 are more than 9.
