@@ -64,6 +64,8 @@ export function startViewer(of) {
   listen("selection", () => view && drawSelected(view));
   listen("labels", ({ ids }) => view && ids.includes(view.id) && drawDetails(view));
   listen("labels", () => view?.parts.stack.redraw());
+  listen("theirs", () => view?.parts.stack.renew());
+  listen("undone", () => view?.parts.stack.renew());
   listen("theirs", ({ ids }) => view && ids.includes(view.id) && drawDetails(view));
   listen("undone", () => view && drawDetails(view));
   sync(state().photo);

@@ -1,7 +1,7 @@
 // @ts-check
 // The stack of an open image: a strip of its images to step through, and whether what is done is for all of them.
 
-import { thumbnailUrl } from "./api.js";
+import { api, thumbnailUrl } from "./api.js";
 import { el, fadingImage, fill, keepingFocus } from "./dom.js";
 import { count, fileName, images } from "./format.js";
 import { openContext } from "./opening.js";
@@ -16,6 +16,7 @@ import { go } from "./state.js";
  * @property {(id: string) => Promise<void>} draw for the image that is open now
  * @property {(by: number) => boolean} step opens the next or previous image of the stack; false if there is none
  * @property {() => void} redraw for labels that have changed
+ * @property {() => Promise<void>} renew asks for labels that may have changed
  * @property {() => Photo[] | null} whole the images of the stack, if what is done is for all of them
  * @property {(id: string) => Promise<string[]>} meant the images that what is done is for
  */
@@ -83,6 +84,11 @@ export function stackStrip(onchange) {
       return next !== undefined;
     },
     redraw: drawStack,
+    async renew() {
+      const photos = new Map(stack?.photos.map((photo) => [photo.id, photo]));
+      for (const now of await api.photosOf([...photos.keys()])) Object.assign(photos.get(now.id) ?? {}, now);
+      drawStack();
+    },
     whole: () => (stack && all.checked ? stack.photos : null),
     async meant(id) {
       const context = openContext();

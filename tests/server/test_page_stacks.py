@@ -150,6 +150,11 @@ def test_an_open_stack_is_a_strip_in_which_its_images_are_counted(page: Any) -> 
     page.keyboard.press("u")
     soon(page, ids[3:6], ["unknown"] * 3)
     expect(position).to_have_text("Stack 3 of 9")
+    page.keyboard.press("ArrowLeft")
+    expect(strip.first).to_contain_text("unknown")
+    page.keyboard.press("Control+z")
+    expect(strip.first).to_contain_text("fox?")
+    page.keyboard.press("ArrowRight")
     page.get_by_label("Label, decide and select all 3 images").uncheck()
     page.keyboard.press("b")  # the keys are the page's again, and this image alone is meant
     expect(strip.nth(1)).to_have_attribute("aria-pressed", "true")
