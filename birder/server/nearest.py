@@ -27,13 +27,14 @@ def nearest(
     words: Any = None,
 ) -> list[dict[str, Any]]:
     """Search, and give the images as a list shows them; arguments as for `birder.collection.search.search`."""
-    from birder.collection.search import search  # it brings torch, for which the page's first view need not wait
+    from birder.collection.search import search  # for which the page's first view need not wait
 
     found = search(
         snapshot.collection,
         ids=ids,
         texts=texts,
         unlike=unlike,
+        known=snapshot.embedded([*ids, *unlike]),
         vectors=vectors,
         where=snapshot.with_labels(snapshot.filter(where)),
         k=k,
