@@ -20,6 +20,8 @@ import { among, foldedHits, matchingStacks, stacksByIds } from "./stacksource.js
 import { folds, hasSequences, stackCaption } from "./stacktile.js";
 import { clearAll, go, searching, state, watch } from "./state.js";
 import { idsOf } from "./subset.js";
+import { TileLook } from "./tilelook.js";
+import { tileTools } from "./tiletools.js";
 
 /** @import {Decision} from "./decisions.js" */
 /** @import {Collection, Photo, Source, State} from "./types.js" */
@@ -53,6 +55,10 @@ let sort;
 let direction;
 /** @type {HTMLInputElement} */
 let fold;
+/** @type {TileLook} */
+let look;
+/** @type {ReturnType<typeof tileTools>} */
+let tileChoices;
 let rowsShown = 0; // how many the collection had when they were asked for
 let shown = ""; // the key of what the grid shows
 let abort = new AbortController();
@@ -95,12 +101,16 @@ export function startGallery(of) {
   scroller = el("div", { class: "scroller" });
   notice = el("div", { class: "notice", hidden: true });
   counter = el("p", { class: "count" });
+  look = new TileLook(localStorage, collection.path, () => collection.columns);
   section.append(galleryTools(), notice, scroller);
   grid = new Grid(scroller, {
     label: "Images",
     caption: (photo) => {
       const [name, more] = photo.stack && photo.stack.count > 1 ? stackCaption(photo.stack) : caption(photo);
-      return [name, typeof photo.similarity === "number" ? `similarity ${cosine(photo.similarity)}` : more];
+      return look.caption(photo, [
+        name,
+        typeof photo.similarity === "number" ? `similarity ${cosine(photo.similarity)}` : more,
+      ]);
     },
     onKey: (event, index) => {
       const decision = selection.size ? undefined : decisionOf(event); // the selected are decided together
@@ -109,6 +119,7 @@ export function startGallery(of) {
     },
     onOpen: (index) => grid.source && openPhoto(grid.source.at(index)?.id, { source: grid.source, index }),
   });
+  grid.setWhole(look.whole);
   grid.setSize(keptSize() || (innerWidth < 600 ? SIZE_ON_PHONES : SIZE));
   scroller.addEventListener("scroll", debounced(rememberPosition, 200), { passive: true });
   document.addEventListener("keydown", (event) => {
@@ -127,6 +138,7 @@ export function startGallery(of) {
   listen("labels", ({ ids, column, value }) => {
     if (column === "label") grid.source?.patch(ids, { label: value });
     if (column === REJECTED) grid.source?.patch(ids, { rejected: value });
+    if (look.wanted.includes(column)) grid.source?.renew(ids);
     if (state().filters.some((filter) => filter.column === column) || state().order.endsWith(column)) reload();
   });
   listen("undone", reload);
@@ -208,6 +220,7 @@ function galleryTools() {
       localStorage.setItem(SIZE_KEY, size.value);
     },
   });
+  tileChoices = tileTools(look, { onWhole: () => grid.setWhole(look.whole), onLines: reload });
   drawColumns();
   return toolbar(
     el("div", { class: "counts" }, counter, newRows),
@@ -215,6 +228,7 @@ function galleryTools() {
     direction,
     folding,
     el("label", { class: "tool size", for: "size" }, el("span", {}, "Size"), size),
+    tileChoices.element,
     el(
       "button",
       {
@@ -238,6 +252,7 @@ function drawColumns() {
     el("option", { value: "" }, "path"),
     names.map((name) => el("option", { value: name }, name)),
   );
+  tileChoices.drawColumns();
   drawSort();
 }
 
@@ -317,7 +332,7 @@ function clearButton(now) {
  */
 async function browse(now, first) {
   const list = folds(now) ? matchingStacks : matching;
-  const source = now.subset ? await subset(now) : list(where(now.filters), now.order);
+  const source = now.subset ? await subset(now) : list(where(now.filters), now.order, look.wanted);
   if (!source) return null;
   source.onerror = (error) => showNotice(failed(error, () => load({ keep: true })));
   return source.open(first);
@@ -338,9 +353,16 @@ async function subset(now) {
     return null;
   }
   const asked = { where: where(now.filters), order: now.order };
-  if (folds(now)) return stacksByIds(among(await api.allStacks(asked), (id) => wanted.has(id)));
+  if (folds(now))
+    return stacksByIds(
+      among(await api.allStacks(asked), (id) => wanted.has(id)),
+      look.wanted,
+    );
   const ids = await api.ids(asked);
-  return byIds(ids.slice().filter((id) => wanted.has(id)));
+  return byIds(
+    ids.slice().filter((id) => wanted.has(id)),
+    look.wanted,
+  );
 }
 
 /**
@@ -373,10 +395,11 @@ async function nearest(now, signal) {
     );
     return null;
   }
-  const { photos, note } = await api.search(body, signal);
+  const columns = look.wanted;
+  const { photos, note } = await api.search({ ...body, columns }, signal);
   how = note;
-  if (!folds(now)) return new List(photos);
-  return (await foldedHits(photos, signal)).open();
+  if (!folds(now)) return new List(photos, columns);
+  return (await foldedHits(photos, columns, signal)).open();
 }
 
 /**

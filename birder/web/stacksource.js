@@ -26,8 +26,9 @@ export class Stacks extends Pages {
   /**
    * @param {(offset: number, limit: number, signal: AbortSignal) => Promise<Part>} ask
    * @param {() => Promise<AllStacks>} askAll
+   * @param {string[]} columns whose values `ask` gives with the images
    */
-  constructor(ask, askAll) {
+  constructor(ask, askAll, columns = []) {
     const all = once(askAll);
     super(
       async (offset, limit, signal) => {
@@ -35,6 +36,7 @@ export class Stacks extends Pages {
         return { photos: stacks.map(tileOf), total, images };
       },
       async () => (await all()).ids,
+      columns,
     );
     this.all = all;
   }
@@ -121,25 +123,28 @@ export function among({ ids, starts }, wanted) {
  * The images that match a filter, in an order, folded.
  * @param {string | undefined} where
  * @param {string} order
+ * @param {string[]} columns whose values come with them
  */
-export const matchingStacks = (where, order) =>
+export const matchingStacks = (where, order, columns) =>
   new Stacks(
-    (offset, limit, signal) => api.stacks({ where, order, offset, limit }, signal),
+    (offset, limit, signal) => api.stacks({ where, order, offset, limit, columns }, signal),
     () => api.allStacks({ where, order }),
+    columns,
   );
 
 /**
  * Stacks by the ids of their images.
  * @param {AllStacks} all
+ * @param {string[]} columns whose values come with them
  */
-export function stacksByIds(all) {
+export function stacksByIds(all, columns) {
   const { ids, starts } = all;
   const total = starts.length - 1;
   return new Stacks(
     async (offset, limit, signal) => {
       const numbers = Array.from({ length: Math.min(limit, total - offset) }, (_, at) => offset + at);
       const firsts = numbers.map((at) => ids.slice(starts[at], Math.min(starts[at + 1], starts[at] + GIVEN)));
-      const photos = new Map((await api.photosOf(firsts.flat(), signal)).map((photo) => [photo.id, photo]));
+      const photos = new Map((await api.photosOf(firsts.flat(), signal, columns)).map((photo) => [photo.id, photo]));
       const stacks = firsts.map((some, at) => ({
         count: starts[offset + at + 1] - starts[offset + at],
         photos: some.map((id) => photos.get(id)).filter((photo) => photo !== undefined),
@@ -147,6 +152,7 @@ export function stacksByIds(all) {
       return { stacks: stacks.filter(({ photos }) => photos.length), total, images: ids.length };
     },
     async () => all,
+    columns,
   );
 }
 
@@ -154,14 +160,15 @@ export function stacksByIds(all) {
  * Images that were found, folded: a stack stands where the first of its images was. What is predicted of them, and their
  * sequences, are asked for.
  * @param {Photo[]} hits
+ * @param {string[]} columns whose values come with them
  * @param {AbortSignal} [signal]
  */
-export async function foldedHits(hits, signal) {
+export async function foldedHits(hits, columns, signal) {
   const ids = hits.map(({ id }) => id);
   const similarity = new Map(hits.map((hit) => [hit.id, hit.similarity]));
   /** @type {Map<string, Photo[]>} */
   const stacks = new Map();
-  for (const photo of await api.photosOf(ids, signal)) {
+  for (const photo of await api.photosOf(ids, signal, columns)) {
     const key = photo.sequence ? `sequence ${photo.sequence}` : photo.id;
     const stack = stacks.get(key) ?? [];
     stack.push({ ...photo, similarity: similarity.get(photo.id) });
@@ -177,5 +184,6 @@ export async function foldedHits(hits, signal) {
       images: every.length,
     }),
     async () => ({ ids: every, starts }),
+    columns,
   );
 }

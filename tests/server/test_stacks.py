@@ -75,6 +75,8 @@ def test_stacks_are_listed_in_parts_filtered_and_in_an_order(client: httpx.Clien
     assert numbers(asked(order="-warm", where="warm < 9", offset=2, limit=2)) == [[6, 3, 0], [5, 2]]
     assert numbers(asked(where="warm IN (3, 4)")) == [[3], [4]]  # only those that match
     assert numbers(asked(offset=99)) == [] and asked(where="warm > 99")["total"] == 0
+    with_values = asked(where="warm IN (3, 6)", columns=["warm", "count"])["stacks"][0]["photos"]
+    assert [photo["values"] for photo in with_values] == [{"warm": 3.0, "count": "3"}, {"warm": 6.0, "count": "6"}]
     assert client.get("stacks", params={"where": "nothing"}).status_code == 400
 
     said = client.get("stacks/ids", params={"order": "-warm"}).json()

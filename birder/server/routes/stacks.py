@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from birder.server.responses import StackIds, StackList
 from birder.server.review import with_predictions
-from birder.server.site import BYTES, PROBLEMS, AsBytes, CurrentSite, Order, Where
+from birder.server.site import BYTES, MOST_SHOWN, PROBLEMS, AsBytes, CurrentSite, Order, Where, with_values
 
 router = APIRouter(tags=["images"], responses=PROBLEMS)
 
@@ -34,6 +34,9 @@ def stacks(
     order: Order = "",
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=1, le=200)] = 200,
+    columns: Annotated[
+        list[str] | None, Query(max_length=MOST_SHOWN, description="Columns whose values come with the images")
+    ] = None,
 ) -> dict[str, Any]:
     """List the images that match a filter, those of a sequence together as one stack, some stacks at a time.
 
@@ -44,7 +47,8 @@ def stacks(
     found = site.folding.stacks(snapshot, where, order)
     some = found.some(offset, limit)
     given = [rows[:_GIVEN] for rows in some]
-    photos = iter(with_predictions(snapshot, np.concatenate([*given, np.zeros(0, np.int64)])))
+    listed = with_predictions(snapshot, np.concatenate([*given, np.zeros(0, np.int64)]))
+    photos = iter(with_values(snapshot, listed, columns or []))
     return {
         "total": len(found.starts),
         "images": len(found.positions),
