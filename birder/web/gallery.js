@@ -107,10 +107,12 @@ export function startGallery(of) {
     label: "Images",
     caption: (photo) => {
       const [name, more] = photo.stack && photo.stack.count > 1 ? stackCaption(photo.stack) : caption(photo);
-      return look.caption(photo, [
+      const [first, second, spoken] = look.caption(photo, [
         name,
         typeof photo.similarity === "number" ? `similarity ${cosine(photo.similarity)}` : more,
       ]);
+      if (spoken === undefined) return [first, second];
+      return [first, second, photo.stack ? `${spoken}, ${images(photo.stack.count)}` : spoken];
     },
     onKey: (event, index) => {
       const decision = selection.size ? undefined : decisionOf(event); // the selected are decided together

@@ -183,6 +183,12 @@ def test_an_open_stack_is_a_strip_in_which_its_images_are_counted(page: Any) -> 
         assert not page.locator("#selection-bar .label-input").evaluate("each => each.validity.valid")
     page.keyboard.press("Escape")
 
+    page.get_by_role("button", name="Tiles").click()  # on a tile, for those who want it there
+    page.get_by_label("Second line").select_option("count")
+    page.keyboard.press("Escape")
+    expect(tile(page, 4).locator(".detail")).to_have_text("100")
+    expect(tile(page, 4)).to_have_attribute("aria-label", re.compile("count: 100, 3 images$"))
+
     # As numbers: 100 and 12 are more than 9.
     facet = page.locator("details.facet", has=page.locator("summary", has_text=re.compile("^count$")))
     if facet.get_attribute("open") is None:
