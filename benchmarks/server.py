@@ -4,11 +4,12 @@
 
 The rows are made (seed 0): vectors as benchmarks/search.py makes them, no images, and what a camera-trap project fills
 in: species and family of a long-tailed distribution, deployments, times, places, a sentence of notes, a weight and a
-count; half of the labels. The collection is kept in the working folder (BIRDER_BENCH, or demo/bench; 3.5 GB for a
-million rows), and each run serves a copy that shares its files. What is asked for goes over HTTP to `birder serve` in a
-process of its own; written beside each time are the processor time of that process, its memory before and after, and
-the highest in between. What is asked for at a million rows stands beside what was measured, in a second table. With
---map, the page's map is opened and dragged in Chromium as well (benchmarks/server_map.py).
+count; half of the labels; sequences of one to five images. The collection is kept in the working folder (BIRDER_BENCH,
+or demo/bench; 3.5 GB for a million rows), and each run serves a copy that shares its files. What is asked for goes over
+HTTP to `birder serve` in a process of its own; written beside each time are the processor time of that process, its
+memory before and after, and the highest in between. What is asked for at a million rows stands beside what was
+measured, in a second table. With --map, the page's map is opened and dragged in Chromium as well
+(benchmarks/server_map.py).
 """
 
 from __future__ import annotations
@@ -114,6 +115,8 @@ def _rows(rows: int, schema: pa.Schema, size: int) -> Iterator[pa.RecordBatch]:
     species = _species(rows)
     deployments = np.sort(random.integers(0, DEPLOYMENTS, rows))
     words = np.array(WORDS)
+    bursts = np.repeat(np.arange(rows), np.random.default_rng(4).integers(1, 6, rows))[:rows]
+    firsts = np.searchsorted(bursts, bursts)
     start = 0
     for vectors in batches(rows, 0, size):
         numbers = np.arange(start, start + len(vectors))
@@ -137,6 +140,7 @@ def _rows(rows: int, schema: pa.Schema, size: int) -> Iterator[pa.RecordBatch]:
             "latitude": -3.0 + places / 100,
             "longitude": 36.0 + places / 70,
             "deployment": [f"station-{place:03}" for place in places],
+            "sequence": [_id(int(n)) for n in firsts[numbers]],
             "label": pa.array(named, mask=~labelled),
             "species": named,
             "family": [f"Family{kind // 20}" for kind in kinds],
@@ -271,6 +275,14 @@ def measure(path: Path, *, searches: bool, with_map: bool) -> Iterator[dict[str,
         yield from timed("ids of all as JSON", lambda n: server.get("ids"), 3)
         yield from timed("ids of all", lambda n: server.get_bytes("ids"), 3)
         yield from timed("ids of all, sorted", lambda n: server.get_bytes("ids", order="species"), 3)
+
+        def stacked(number: int, order: str) -> httpx.Response:
+            return server.get("stacks", order=order, offset=200 * number)
+
+        for how, order in (("", ""), (", sorted by weight", "-weight")):
+            yield from timed(f"a page of 200 stacks{how}, first time", functools.partial(stacked, order=order), 1)
+            yield from timed(f"a page of 200 stacks{how}", functools.partial(stacked, order=order))
+        yield from timed("ids of all stacks", lambda n: server.get_bytes("stacks/ids"), 3)
         yield from timed("map points", lambda n: server.get("map/points"), 1)
         yield from timed("map ids", lambda n: server.get_bytes("map/ids"), 1)
         yield from timed("map column", lambda n: server.get_bytes("map/column/species"), 1)

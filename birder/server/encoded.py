@@ -17,6 +17,7 @@ Positions = npt.NDArray[np.int64]
 """Rows, as numbers."""
 
 _SAMPLE = 20_000
+_WHOLE = "^(0|[1-9][0-9]{0,17})$"
 _SHARE = 0.25  # of different texts among all, up to which a dictionary is worthwhile
 
 
@@ -85,8 +86,13 @@ def replaced(column: pa.Array, positions: Positions, values: pa.Array) -> pa.Arr
 
 
 def sorted_positions(column: pa.Array, *, descending: bool = False) -> Positions:
-    """The rows in the order of a column's values; equal ones as they are, those without a value last."""
+    """The rows in the order of a column's values; equal ones as they are, those without a value last.
+
+    Texts are in the order of their bytes; if all of them are whole numbers (counts by people), in that of the numbers.
+    """
     way = "descending" if descending else "ascending"
+    if _is_text(value_type(column.type)):
+        column = _with_numbers(column)
     if _is_text(column.type):
         return text_order(column, descending=descending)
     if not pa.types.is_dictionary(column.type):
@@ -97,6 +103,17 @@ def sorted_positions(column: pa.Array, *, descending: bool = False) -> Positions
     ranks[pc.array_sort_indices(column.dictionary, order=way).to_numpy()] = np.arange(count)
     ranks[-1] = count
     return np.argsort(ranks[codes_of(column)], kind="stable")
+
+
+def _with_numbers(column: pa.Array) -> pa.Array:
+    """A column of texts with numbers in their place if all are whole numbers, else as it is."""
+    if pa.types.is_dictionary(column.type):
+        values = _with_numbers(column.dictionary)
+        return column if values is column.dictionary else pa.DictionaryArray.from_arrays(column.indices, values)
+    for part in (column[:_SAMPLE], column):
+        if not pc.all(pc.match_substring_regex(part, _WHOLE), min_count=0).as_py():
+            return column
+    return column.cast(pa.int64())
 
 
 def _is_text(type_: pa.DataType) -> bool:

@@ -114,6 +114,7 @@ class PredictedPhoto(Photo):
     predicted: str | None = None
     predicted_score: float | None = None
     rejected: str | None = Field(None, description="What somebody said that it does not show; ' | ' separates names.")
+    sequence: str | None = Field(None, description="Where the collection has sequences.")
     values: dict[str, Value] = Field({}, description="Of the columns asked for; not there if none were.")
 
 
@@ -130,6 +131,32 @@ class Photos(BaseModel):
     offset: int
     version: int
     photos: list[PredictedPhoto]
+
+
+class Stack(BaseModel):
+    """Images of one sequence, or one without a sequence."""
+
+    count: int
+    photos: list[PredictedPhoto] = Field(description="The first 50 of them.")
+
+
+class StackList(BaseModel):
+    """Part of a list of stacks."""
+
+    total: int = Field(description="How many stacks there are.")
+    images: int = Field(description="How many images they have together.")
+    offset: int
+    version: int
+    stacks: list[Stack]
+
+
+class StackIds(BaseModel):
+    """All ids of a list of stacks."""
+
+    total: int = Field(description="How many stacks there are.")
+    version: int
+    sizes: list[int] = Field(description="How many images each stack has.")
+    ids: list[str] = Field(description="The ids of their images, stack by stack.")
 
 
 class Ids(BaseModel):

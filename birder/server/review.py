@@ -22,6 +22,7 @@ from birder.server.catalogue import Snapshot
 from birder.server.column_reader import combined
 from birder.server.encoded import Positions, decoded
 from birder.server.site import listed
+from birder.server.stacks import SEQUENCE
 from birder.taxonomy import RANKS
 
 Bools = npt.NDArray[np.bool_]
@@ -32,7 +33,6 @@ REJECTED = "rejected"
 SEPARATOR = " | "
 UNKNOWN = "unknown"
 """The label by which a person says that they cannot tell: neither agreement nor disagreement."""
-SEQUENCE = "sequence"
 MOST_IN_STACK = 1000
 _FIRST_RANKS = tuple(PREFIX + rank for rank in reversed(RANKS))
 
@@ -166,6 +166,11 @@ def whole_stacks(sequences: list[str | None], limit: int) -> int:
     return end
 
 
+def has_sequences(snapshot: Snapshot) -> bool:
+    """Whether any row has a sequence."""
+    return snapshot.types.get(SEQUENCE) == "text" and snapshot.encoded(SEQUENCE).null_count < len(snapshot)
+
+
 def sequence_names(snapshot: Snapshot, positions: Positions) -> list[str | None]:
     """The sequence of each row."""
     found: list[str | None] = _texts(snapshot, SEQUENCE, positions).to_pylist()
@@ -204,7 +209,7 @@ def _equal(texts: pa.Array, text: str) -> Bools:
 
 
 def with_predictions(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
-    """Images as a list shows them, with what a model named them and what a person rejected, where that is known."""
+    """Images as a list shows them, with what a model named them, what a person rejected, and their sequences."""
     photos = listed(snapshot, positions)
     if SCORE in snapshot.types:
         scores = snapshot.column(SCORE, positions).to_pylist()
@@ -213,4 +218,7 @@ def with_predictions(snapshot: Snapshot, positions: Positions) -> list[dict[str,
     if REJECTED in snapshot.types:
         for photo, note in zip(photos, _texts(snapshot, REJECTED, positions).to_pylist(), strict=True):
             photo["rejected"] = note
+    if has_sequences(snapshot):
+        for photo, sequence in zip(photos, sequence_names(snapshot, positions), strict=True):
+            photo["sequence"] = sequence
     return photos

@@ -29,6 +29,7 @@ from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
 from birder.server.places import KnownPlaces
 from birder.server.responses import Problem, plain
+from birder.server.stacks import Folding
 from birder.server.teach_desk import TeachDesk
 from birder.server.thumbnails import Thumbnails
 from birder.server.values_by_word import ValuesByWord
@@ -86,6 +87,7 @@ class Site:
         self.model = ModelWorker(self.catalogue)
         self.examples = Examples()
         self.values = ValuesByWord()
+        self.folding = Folding()
         self.places = KnownPlaces()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)

@@ -23,6 +23,7 @@ const START = {
   reviewSource: "predictions",
   reviewName: "",
   reviewOrder: "doubtful",
+  folded: "", // "yes": the gallery shows the images of a sequence as one
   stacks: "yes", // whether the review shows the images of a sequence together
   threshold: 0.97,
 };
@@ -34,7 +35,7 @@ const LISTS = [
 ];
 /**
  * @typedef {"queryImage"|"subset"|"order"|"photo"|"colour"|"teachColumn"|"teachClass"|"teachOrder"} Text
- * @type {[Text | "reviewSource" | "reviewName" | "reviewOrder" | "stacks", string][]}
+ * @type {[Text | "reviewSource" | "reviewName" | "reviewOrder" | "stacks" | "folded", string][]}
  */
 const TEXTS = [
   ["queryImage", "picture"],
@@ -49,6 +50,7 @@ const TEXTS = [
   ["reviewName", "named"],
   ["reviewOrder", "first"],
   ["stacks", "stacks"],
+  ["folded", "fold"],
 ];
 
 /**
@@ -77,7 +79,7 @@ export function read(hash) {
  */
 function readFilter(json) {
   try {
-    const { column, type, part, values, none, contains, from, to } = JSON.parse(json);
+    const { column, type, part, values, none, contains, from, to, digits } = JSON.parse(json);
     if (typeof column !== "string") return null;
     /** @type {Filter} */
     const filter = { column };
@@ -89,6 +91,7 @@ function readFilter(json) {
     if (typeof contains === "string") filter.contains = contains;
     if (isBound(filter, from)) filter.from = from;
     if (isBound(filter, to)) filter.to = to;
+    if (digits === true) filter.digits = true;
     return filter;
   } catch {
     return null;

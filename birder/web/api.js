@@ -1,13 +1,14 @@
 // @ts-check
 // The server's HTTP interface (docs/api.md). Everything the page knows comes through here.
 
-import { TextList, UuidList } from "./idlist.js";
+import { startsOf, TextList, UuidList } from "./idlist.js";
 
 /**
  * @import {Ids} from "./idlist.js"
  * @import {
  *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapCluster, MapColumn, MapState, PastAct,
- *   PastShift, Photo, PhotoDetails, Places, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
+ *   PastShift, Photo, PhotoDetails, Places, Predictions, Review, SavedFilter, SearchBody, StackAnswer, Suggestions, Taught,
+ *   TeachJobs,
  * } from "./types.js"
  */
 
@@ -102,6 +103,22 @@ async function idsOf(path, values = {}, body = undefined) {
 }
 
 /**
+ * The ids of all images in their stacks, and where each stack begins: the sizes as numbers of 32 bits, before the ids.
+ * @param {Query} values
+ * @returns {Promise<{ids: Ids, starts: Uint32Array}>}
+ */
+async function allStacks(values) {
+  const answer = await request(`/stacks/ids${query(values)}`, BYTES);
+  if (answer.headers.get("Content-Type")?.startsWith("application/json")) {
+    const { ids, sizes } = await answer.json();
+    return { ids: new TextList(ids), starts: startsOf(sizes) };
+  }
+  const bytes = await answer.arrayBuffer();
+  const count = new DataView(bytes).getUint32(0, true);
+  return { ids: new UuidList(bytes.slice(4 + 4 * count)), starts: startsOf(new Uint32Array(bytes, 4, count)) };
+}
+
+/**
  * The values of a column on the map: its head as JSON, behind the length of that, and a number a point.
  * @param {string} name
  * @returns {Promise<MapColumn>}
@@ -175,6 +192,13 @@ export const api = {
   photos: (values, signal) => get("/photos", values, signal),
   /** @param {Query} values */
   ids: (values) => idsOf("/ids", values),
+  /**
+   * @param {Query} values
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{stacks: StackAnswer[], total: number, images: number}>}
+   */
+  stacks: (values, signal) => get("/stacks", values, signal),
+  allStacks,
   /**
    * @param {string} id
    * @param {AbortSignal} [signal]

@@ -3,8 +3,10 @@
 //
 // A filter is of one column: {column, values: [...], none: true} keeps the rows with one of the values, or with none;
 // {column, part: "hour", values: [5, 6]} keeps times of these hours, whatever the day, and "month" those of months;
-// {column, contains: "owl"} keeps texts that contain it; {column, type: "number" | "time", from, to} keeps a range.
+// {column, contains: "owl"} keeps texts that contain it; {column, type: "number" | "time", from, to} keeps a range, with
+// digits: true of whole numbers in a column of text.
 
+import { digitsBetween } from "./digits.js";
 import { time } from "./format.js";
 
 /** @import {DatePart, Filter, Value} from "./types.js" */
@@ -47,6 +49,7 @@ export function sqlOf(filter) {
   } else if (values.length) choices.push(`${column} IN (${values.map(literal).join(", ")})`);
   if (filter.none) choices.push(`${column} IS NULL`);
   if (choices.length) parts.push(choices.length === 1 ? choices[0] : `(${choices.join(" OR ")})`);
+  if (filter.digits) return [...parts, ...digitsBetween(column, filter)].join(" AND ");
   if (filter.from !== undefined) parts.push(`${column} >= ${bound(filter, filter.from)}`);
   if (filter.to !== undefined) parts.push(upTo(column, filter, filter.to));
   return parts.join(" AND ");

@@ -3,6 +3,8 @@
 
 import { filterOf } from "./activefilters.js";
 import { isAbort } from "./api.js";
+import { countFacet } from "./countfacet.js";
+import { COUNT } from "./countfield.js";
 import { datePartFacet } from "./datepartfacet.js";
 import { byId, debounced, el, failed, fill, icon, iconButton, keepingFocus, say } from "./dom.js";
 import { FacetOrder } from "./facetorder.js";
@@ -194,7 +196,8 @@ function newFacet(column, open, drawnBy = null) {
   const summary = el("summary", {}, el("span", { class: "facet-name" }, column.name), icon("down"));
   const element = el("details", { class: "facet", open: open || Boolean(filterOf(column.name)) }, summary, body);
   const ranged = column.type === "number" || column.type === "time";
-  const draw = drawnBy ? drawnBy(body) : ranged ? rangeFacet(column, body) : valuesFacet(column, body);
+  const facet = ranged ? rangeFacet : column.name === COUNT ? countFacet : valuesFacet;
+  const draw = drawnBy ? drawnBy(body) : facet(column, body);
   let stale = true;
   const refresh = () => {
     element.classList.toggle("on", Boolean(filterOf(column.name)));

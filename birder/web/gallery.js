@@ -15,6 +15,9 @@ import { searchBody } from "./query.js";
 import { selection, showsSelected } from "./selection.js";
 import { listen, tellAll } from "./signals.js";
 import { byIds, List, matching } from "./sources.js";
+import { decideStack } from "./stackdeciding.js";
+import { among, foldedHits, matchingStacks, stacksByIds } from "./stacksource.js";
+import { folds, hasSequences, stackCaption } from "./stacktile.js";
 import { clearAll, go, searching, state, watch } from "./state.js";
 import { idsOf } from "./subset.js";
 import { TileLook } from "./tilelook.js";
@@ -50,6 +53,8 @@ let newRows;
 let sort;
 /** @type {HTMLButtonElement} */
 let direction;
+/** @type {HTMLInputElement} */
+let fold;
 /** @type {TileLook} */
 let look;
 /** @type {ReturnType<typeof tileTools>} */
@@ -65,7 +70,10 @@ let tellGalleryShown;
  * @param {State} of
  */
 const keyOf = (of) =>
-  JSON.stringify([of.filters, of.texts, of.like, of.unlike, of.queryImage, searching(of) || of.order, of.subset]);
+  JSON.stringify([
+    ...[of.filters, of.texts, of.like, of.unlike, of.queryImage, searching(of) || of.order, of.subset],
+    ...(folds(of) ? ["folded"] : []),
+  ]);
 
 /** The images shown now, for the arrows of an open image. */
 export const gallerySource = () => grid.source;
@@ -97,11 +105,15 @@ export function startGallery(of) {
   section.append(galleryTools(), notice, scroller);
   grid = new Grid(scroller, {
     label: "Images",
-    caption: (photo) =>
-      look.caption(photo, [
-        photo.label || (photo.predicted ? `${photo.predicted}?` : fileName(photo.name)),
-        typeof photo.similarity === "number" ? `similarity ${cosine(photo.similarity)}` : detail(photo),
-      ]),
+    caption: (photo) => {
+      const [name, more] = photo.stack && photo.stack.count > 1 ? stackCaption(photo.stack) : caption(photo);
+      const [first, second, spoken] = look.caption(photo, [
+        name,
+        typeof photo.similarity === "number" ? `similarity ${cosine(photo.similarity)}` : more,
+      ]);
+      if (spoken === undefined) return [first, second];
+      return [first, second, photo.stack ? `${spoken}, ${images(photo.stack.count)}` : spoken];
+    },
     onKey: (event, index) => {
       const decision = selection.size ? undefined : decisionOf(event); // the selected are decided together
       if (decision !== undefined) decideOn(index, decision, event.repeat);
@@ -135,7 +147,7 @@ export function startGallery(of) {
   listen("back", reload); // images that could not be had meanwhile are asked for again
   listen("theirs", ({ ids }) => grid.source?.renew(ids)); // in its place: nothing moves under somebody's hand
   listen("columns", drawColumns);
-  listen("collection", () => shown && grid.source && drawCount(state(), grid.source.total));
+  listen("collection", () => shown && grid.source && drawCount(state(), grid.source));
   showsSelected("gallery", (ids) => (grid.source && !scroller.hidden ? grid.source.among(ids) : []));
   if (state().view === "gallery") load();
 }
@@ -146,7 +158,7 @@ export function startGallery(of) {
  * @param {Decision} decision
  * @param {boolean} held
  */
-function decideOn(index, decision, held) {
+async function decideOn(index, decision, held) {
   const photo = grid.source?.at(index);
   const loading = grid.imageState(index);
   if (!photo || !collection.writable) return;
@@ -155,11 +167,25 @@ function decideOn(index, decision, held) {
     return;
   }
   const byName = decision === "accept" || decision === "reject";
-  const done = decide(decision, [photo], byName ? "label" : currentColumn());
+  const column = byName ? "label" : currentColumn();
+  const done =
+    photo.stack && grid.source
+      ? await decideStack(grid.source, index, decision, column)
+      : decide(decision, [photo], column)?.text;
   if (!done) return;
-  say(`${fileName(photo.name)}: ${done.text}`);
+  say(`${fileName(photo.name)}: ${done}`);
   grid.move(index + 1);
 }
+
+/**
+ * The two lines below an image.
+ * @param {Photo} photo
+ * @returns {[string, string]}
+ */
+const caption = (photo) => [
+  photo.label || (photo.predicted ? `${photo.predicted}?` : fileName(photo.name)),
+  detail(photo),
+];
 
 /** @param {Photo} photo */
 const detail = (photo) =>
@@ -178,6 +204,12 @@ function galleryTools() {
     const { order } = state();
     if (order) go({ order: order.startsWith("-") ? order.slice(1) : `-${order}` });
   });
+  fold = el("input", {
+    type: "checkbox",
+    id: "fold",
+    onchange: () => go({ folded: fold.checked ? "yes" : "" }),
+  });
+  const folding = el("label", { class: "tool", for: "fold" }, fold, el("span", { class: "always" }, "Fold sequences"));
   const size = el("input", {
     type: "range",
     id: "size",
@@ -196,6 +228,7 @@ function galleryTools() {
     el("div", { class: "counts" }, counter, newRows),
     el("label", { class: "tool", for: "sort" }, el("span", {}, "Sort by"), sort),
     direction,
+    folding,
     el("label", { class: "tool size", for: "size" }, el("span", {}, "Size"), size),
     tileChoices.element,
     el(
@@ -234,6 +267,8 @@ function drawSort() {
   direction.disabled = near || !order;
   direction.classList.toggle("up", order.startsWith("-"));
   direction.setAttribute("aria-pressed", String(order.startsWith("-")));
+  fold.checked = folds(state());
+  /** @type {HTMLElement} */ (fold.parentElement).hidden = !hasSequences(collection) && !fold.checked;
 }
 
 /**
@@ -268,7 +303,7 @@ async function load({ keep = false } = {}) {
     rowsShown = collection.rows;
     tellGalleryShown();
     tellAll("shown");
-    drawCount(now, source.total);
+    drawCount(now, source);
   } catch (error) {
     if (isAbort(error) || signal.aborted) return;
     shown = "";
@@ -298,7 +333,8 @@ function clearButton(now) {
  * @returns {Promise<Source | null>}
  */
 async function browse(now, first) {
-  const source = now.subset ? await subset(now) : matching(where(now.filters), now.order, look.wanted);
+  const list = folds(now) ? matchingStacks : matching;
+  const source = now.subset ? await subset(now) : list(where(now.filters), now.order, look.wanted);
   if (!source) return null;
   source.onerror = (error) => showNotice(failed(error, () => load({ keep: true })));
   return source.open(first);
@@ -318,7 +354,13 @@ async function subset(now) {
     );
     return null;
   }
-  const ids = await api.ids({ where: where(now.filters), order: now.order });
+  const asked = { where: where(now.filters), order: now.order };
+  if (folds(now))
+    return stacksByIds(
+      among(await api.allStacks(asked), (id) => wanted.has(id)),
+      look.wanted,
+    );
+  const ids = await api.ids(asked);
   return byIds(
     ids.slice().filter((id) => wanted.has(id)),
     look.wanted,
@@ -358,19 +400,20 @@ async function nearest(now, signal) {
   const columns = look.wanted;
   const { photos, note } = await api.search({ ...body, columns }, signal);
   how = note;
-  return new List(photos, columns);
+  if (!folds(now)) return new List(photos, columns);
+  return (await foldedHits(photos, columns, signal)).open();
 }
 
 /**
  * Say how many images there are, and why there are none.
  * @param {State} now
- * @param {number} total
+ * @param {Source} source
  */
-function drawCount(now, total) {
+function drawCount(now, { images: total, total: stacks }) {
   notice.hidden = total > 0;
   const all = collection.rows;
   const near = searching(now);
-  const text =
+  const counted =
     near && total === NEAREST
       ? `The ${count(total)} nearest of ${images(all)}${how ? ", by class names" : ""}`
       : near
@@ -378,6 +421,7 @@ function drawCount(now, total) {
         : now.filters.length || now.subset
           ? `${count(total)} of ${images(all)}`
           : images(total);
+  const text = folds(now) ? `${counted} in ${count(stacks)} ${stacks === 1 ? "stack" : "stacks"}` : counted;
   if (counter.textContent !== text) say(text);
   counter.textContent = text;
   counter.title = (near && how) || "";
@@ -413,7 +457,7 @@ function reload() {
 async function exportShown() {
   const now = state();
   const ids = grid.source && (searching(now) || now.subset) ? await grid.source.ids() : undefined;
-  exportRows({ where: ids ? undefined : where(now.filters), ids, total: grid.source?.total ?? 0 });
+  exportRows({ where: ids ? undefined : where(now.filters), ids, total: grid.source?.images ?? 0 });
 }
 
 async function selectAll() {

@@ -6,6 +6,7 @@ import { closest, el, icon } from "./dom.js";
 import { CAPTION, firstAt, layout, placeOf, stepOf, tilesAt, topToShow } from "./gridlayout.js";
 import { selection } from "./selection.js";
 import { listen } from "./signals.js";
+import { drawMark, isSelected } from "./stacktile.js";
 
 /**
  * @import {Layout} from "./gridlayout.js"
@@ -246,6 +247,7 @@ export class Grid {
     element.classList.toggle("active", index === this.active);
     tile.photo = photo;
     element.dataset.id = photo?.id ?? "";
+    drawMark(tile.frame, photo);
     if (!photo) {
       tile.wanted = "";
       tile.name.textContent = tile.detail.textContent = "";
@@ -278,8 +280,9 @@ export class Grid {
   }
 
   /** @param {Tile} tile */
-  #drawSelectedOf({ element, photo }) {
-    const selected = photo !== undefined && selection.has(photo.id);
+  #drawSelectedOf({ element, frame, photo }) {
+    const selected = photo !== undefined && isSelected(photo);
+    if (photo?.stack) drawMark(frame, photo);
     element.setAttribute("aria-selected", String(selected));
     element.classList.toggle("selected", selected);
     this.canvas.classList.toggle("selecting", selection.size > 0);
@@ -307,8 +310,19 @@ export class Grid {
       return;
     }
     this.#anchor = index;
-    if (more || this.#touched) selection.toggle(photo.id);
-    else selection.set([photo.id]);
+    if (more || this.#touched) this.#withIds(index, photo, selection.toggleAll);
+    else this.#withIds(index, photo, selection.set);
+  }
+
+  /**
+   * Do something with the images of a tile.
+   * @param {number} index
+   * @param {Photo} photo
+   * @param {(ids: string[]) => unknown} act
+   */
+  #withIds(index, photo, act) {
+    if (photo.stack) this.source?.ids(index, index).then(act);
+    else act([photo.id]);
   }
 
   /** @param {MouseEvent} event */
@@ -373,7 +387,7 @@ export class Grid {
       else this.#anchor = this.active;
     } else if (event.key === " ") {
       const photo = this.source.at(this.active);
-      if (photo) selection.toggle(photo.id);
+      if (photo) this.#withIds(this.active, photo, selection.toggleAll);
       this.#anchor = this.active;
     } else if (event.key === "Enter") this.onOpen(this.active);
     else return;

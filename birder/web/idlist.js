@@ -167,3 +167,28 @@ function wordsOf(id) {
 const hash = (words, from) =>
   Math.imul(words[from] ^ Math.imul(words[from + 1], 0x9e3779b1) ^ words[from + 2], 0x85ebca6b) ^
   Math.imul(words[from + 3], 0xc2b2ae35);
+
+/**
+ * Which stack the image at a place is in.
+ * @param {Uint32Array} starts of the stacks, ascending, and the end of the last
+ * @param {number} index of the image
+ */
+export function stackAt(starts, index) {
+  let [low, high] = [0, starts.length - 1];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (starts[middle] <= index) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/**
+ * Where stacks of these sizes begin, and where the last ends.
+ * @param {ArrayLike<number>} sizes
+ */
+export function startsOf(sizes) {
+  const starts = new Uint32Array(sizes.length + 1);
+  for (let at = 0; at < sizes.length; at++) starts[at + 1] = starts[at] + sizes[at];
+  return starts;
+}

@@ -52,7 +52,9 @@ export const KEYS = [
     "With an image open",
     [
       ["← →", "Previous, next"],
+      ["↑ ↓", "The images of its sequence, where sequences are folded"],
       ["Space", "Select it"],
+      ["C", "How many it shows"],
       ["L", "Label it: type over what is there"],
       ["+ − 0, wheel", "Enlarge, show the whole"],
       ["P", "Play or pause the video, from the frame on"],

@@ -2,6 +2,7 @@
 // The box that labels are typed into: a column, a text with suggestions, and buttons.
 
 import { api } from "./api.js";
+import { COUNT, canCount, countObjection } from "./countfield.js";
 import { debounced, el, fill } from "./dom.js";
 import { labelColumns } from "./labels.js";
 import { objection } from "./labeltext.js";
@@ -98,23 +99,32 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
         return;
       }
       use(columns.value);
+      drawInput();
       offer();
       suggest();
     },
   });
   const drawColumns = () => {
     const chosen = currentColumn();
-    const names = [...new Set([...labelColumns(), chosen])];
+    const names = [...new Set([...labelColumns(), chosen, ...(canCount(collection) ? [COUNT] : [])])];
     fill(
       columns,
       names.map((name) => el("option", { value: name }, name)),
       el("option", { value: "" }, "New column …"),
     );
     columns.value = chosen;
+    drawInput();
+  };
+  const drawInput = () => {
+    const isCount = columns.value === COUNT;
+    input.type = isCount ? "number" : "text";
+    input.min = isCount ? "0" : "";
+    input.placeholder = isCount ? "How many" : "Label";
   };
   const offer = () => {
     if (input.value !== offered) return; // typed: it stays
-    offered = input.value = valueIn(columns.value);
+    input.value = valueIn(columns.value);
+    offered = input.value; // a field for a number takes no other text
   };
   const newColumn = () => {
     const name = el("input", {
@@ -176,7 +186,7 @@ export function labelBox({ apply, valueIn = () => "", compact = false }) {
           input.focus();
           return;
         }
-        input.setCustomValidity(objection(text));
+        input.setCustomValidity(objection(text) || countObjection(columns.value, text));
         if (input.reportValidity() && (await give(text))) input.blur();
       },
     },

@@ -8,7 +8,7 @@ import { where } from "./filter.js";
 import { bytes, count, decimal, time } from "./format.js";
 import { state } from "./state.js";
 
-/** @import {Column} from "./types.js" */
+/** @import {Column, Filter} from "./types.js" */
 
 /** @typedef {number | string} Bound a number, or a time as ISO 8601 */
 /** @typedef {(from: Bound | undefined, to: Bound | undefined) => void} SetRange */
@@ -19,8 +19,10 @@ const STEPS = 500; // of a slider
  * The function that draws the range of a column into an element.
  * @param {Column} column
  * @param {HTMLElement} body
+ * @param {{ask?: typeof api.values, of?: Partial<Filter>, round?: (value: Bound) => Bound}} [how]
+ *   how the range is asked for, what else the filter says, and the bounds that it has
  */
-export function rangeFacet(column, body) {
+export function rangeFacet(column, body, { ask = api.values, of = {}, round = (value) => value } = {}) {
   const { name } = column;
   /** @type {"time" | "number"} */
   const type = column.type === "time" ? "time" : "number";
@@ -28,7 +30,7 @@ export function rangeFacet(column, body) {
   return async () => {
     abort.abort();
     abort = new AbortController();
-    const found = await api.values(name, { where: where(state().filters, name) }, abort.signal);
+    const found = await ask(name, { where: where(state().filters, name) }, abort.signal);
     const { min, max } = found;
     if (min === null || min === undefined || max === null || max === undefined) {
       fill(body, el("p", { class: "hint" }, "No values under the other filters."));
@@ -37,7 +39,11 @@ export function rangeFacet(column, body) {
     const filter = filterOf(name) ?? { column: name };
     /** @type {SetRange} */
     const set = (from, to) => {
-      const range = { type, ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
+      const bounds = {
+        ...(from === undefined ? {} : { from: round(from) }),
+        ...(to === undefined ? {} : { to: round(to) }),
+      };
+      const range = { type, ...of, ...bounds };
       setFilter(name, from === undefined && to === undefined ? null : range);
     };
     const ends = { min: toNumber(min, column), max: toNumber(max, column) };

@@ -20,6 +20,15 @@ export const selection = {
   add: (ids) => change(() => addAll(ids)),
   /** @param {string} id */
   toggle: (id) => change(() => chosen.delete(id) || chosen.add(id)),
+  /**
+   * Take them all away if all are selected, else add them.
+   * @param {string[]} ids
+   */
+  toggleAll: (ids) =>
+    change(() => {
+      if (!ids.every((id) => chosen.has(id))) addAll(ids);
+      else for (const id of ids) chosen.delete(id);
+    }),
   /** @param {string[]} ids */
   set: (ids) =>
     change(() => {

@@ -12,13 +12,15 @@ import { choose, toast } from "./layers.js";
 import { searchLike, searchUnlike } from "./search.js";
 import { outOfSight, selection } from "./selection.js";
 import { listen } from "./signals.js";
+import { namedBySequence } from "./stacks.js";
+import { folds } from "./stacktile.js";
 import { state, watch } from "./state.js";
 import { showIds } from "./subset.js";
 
 /**
  * @import {Decision} from "./decisions.js"
  * @import {LabelBox} from "./labelbox.js"
- * @import {Collection} from "./types.js"
+ * @import {Collection, Photo} from "./types.js"
  */
 
 const MOST_DECIDED = 1000; // images by what is predicted of each
@@ -139,7 +141,7 @@ export async function decideSelected(decision) {
   }
   try {
     const photos = byName
-      ? await api.photosOf(ids)
+      ? asShown(await api.photosOf(ids))
       : ids.map((id) => ({ id, name: "", label: null, width: null, height: null, v: "" }));
     const labels = wanted(decision, photos, byName ? "label" : currentColumn());
     if (labels && (await giveAll(labels)) && !keep.checked) selection.remove(labels.flatMap((each) => each.ids));
@@ -147,6 +149,12 @@ export async function decideSelected(decision) {
     toast(messageOf(error), { error: true });
   }
 }
+
+/**
+ * Images with the names that the gallery shows: where sequences are folded, those of one have one.
+ * @param {Photo[]} photos
+ */
+const asShown = (photos) => (state().view === "gallery" && folds(state()) ? namedBySequence(photos) : photos);
 
 /** The selected images that somebody means; null if they are to be looked at first. */
 async function meant() {

@@ -64,6 +64,7 @@ class Known {
 /** @implements {Source} */
 export class Pages extends Known {
   total = 0;
+  images = 0; // in the places that `total` counts
   /** @type {(error: unknown) => unknown} */
   onerror = () => {};
   /** @type {Map<number, Photo[]>} the least recently seen first */
@@ -74,7 +75,7 @@ export class Pages extends Known {
   #everyId = null;
 
   /**
-   * @param {(offset: number, limit: number, signal: AbortSignal) => Promise<{photos: Photo[], total: number}>} ask
+   * @param {(offset: number, limit: number, signal: AbortSignal) => Promise<{photos: Photo[], total: number, images?: number}>} ask
    * @param {() => Promise<Ids>} askIds gives the ids of all
    * @param {string[]} [columns] whose values `ask` gives with the images
    */
@@ -127,8 +128,9 @@ export class Pages extends Known {
     const abort = new AbortController();
     this.#underway.set(page, abort);
     try {
-      const { photos, total } = await this.ask(page * PAGE, PAGE, abort.signal);
+      const { photos, total, images = total } = await this.ask(page * PAGE, PAGE, abort.signal);
       this.total = total;
+      this.images = images;
       this.#pages.set(page, photos);
       for (const oldest of this.#pages.keys()) {
         if (this.#pages.size <= KEPT) break;
@@ -156,6 +158,11 @@ export class Pages extends Known {
       throw error;
     });
     return this.#everyId;
+  }
+
+  /** @param {string} id */
+  async placeOf(id) {
+    return (await this.#every()).indexOf(id);
   }
 
   /** @param {string[]} ids */
@@ -217,6 +224,10 @@ export class List extends Known {
     return this.photos.length;
   }
 
+  get images() {
+    return this.photos.length;
+  }
+
   /** @param {number} index */
   at(index) {
     return this.photos[index];
@@ -230,6 +241,11 @@ export class List extends Known {
 
   async ids(first = 0, last = Infinity) {
     return this.photos.slice(first, last + 1).map((photo) => photo.id);
+  }
+
+  /** @param {string} id */
+  async placeOf(id) {
+    return this.photos.findIndex((photo) => photo.id === id);
   }
 
   /** @param {string[]} ids */

@@ -29,10 +29,11 @@ export function stacksOf(photos, fold) {
 }
 
 /**
+ * Images as one stack, with its name.
  * @param {Photo[]} photos
  * @returns {Stack}
  */
-function stackOf(photos) {
+export function stackOf(photos) {
   /** @type {Map<string, number[]>} scores by name */
   const names = new Map();
   for (const { predicted, predicted_score: score } of photos)
@@ -49,3 +50,13 @@ function stackOf(photos) {
  */
 export const asOne = ({ photos, name, score }) =>
   photos.map((photo) => ({ ...photo, predicted: name, predicted_score: score }));
+
+/**
+ * Images in any order, those of a sequence named as one.
+ * @param {Photo[]} photos
+ */
+export function namedBySequence(photos) {
+  const keys = new Map(photos.map(({ sequence }, index) => [sequence, index]));
+  const together = [...photos].sort((a, b) => (keys.get(a.sequence) ?? 0) - (keys.get(b.sequence) ?? 0));
+  return stacksOf(together, true).flatMap(asOne);
+}

@@ -69,6 +69,14 @@ export interface Photo {
   sequence?: string | null;
   /** Values of the columns asked for. */
   values?: Record<string, Value | null>;
+  /** Where sequences are folded: the stack that it stands for, of which it is the first. */
+  stack?: StackAnswer;
+}
+
+/** Images of a sequence as one entry of a list: how many, and the first of them. */
+export interface StackAnswer {
+  count: number;
+  photos: Photo[];
 }
 
 export interface PhotoDetails {
@@ -380,6 +388,8 @@ export interface Filter {
   contains?: string;
   from?: number | string;
   to?: number | string;
+  /** Of a range of numbers: they are written as digits in a column of text. */
+  digits?: boolean;
 }
 
 /** What the page shows; address.js keeps it in the address. */
@@ -401,6 +411,8 @@ export interface State {
   reviewName: string;
   reviewOrder: string;
   stacks: string;
+  /** "yes": the gallery shows the images of a sequence as one. */
+  folded: string;
   threshold: number;
 }
 
@@ -436,7 +448,10 @@ export interface Context {
 
 /** Where a grid takes its images from; sources.js has two of them. */
 export interface Source {
+  /** How many places there are. */
   readonly total: number;
+  /** How many images they have: more where sequences are folded. */
+  readonly images: number;
   onchange: () => void;
   /** An image, or undefined while it is not there. */
   at(index: number): Photo | undefined;
@@ -444,6 +459,8 @@ export interface Source {
   need(first: number, last: number): void;
   /** The ids from one place to another, all without arguments. */
   ids(first?: number, last?: number): Promise<string[]>;
+  /** The place of an image; -1 if it has none. */
+  placeOf(id: string): Promise<number>;
   /** Those of some ids that it has. */
   among(ids: string[]): Promise<string[]>;
   patch(ids: string[], changes: Partial<Photo>): void;

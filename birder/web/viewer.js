@@ -3,6 +3,7 @@
 
 import { api, imageUrl, isAbort, thumbnailUrl } from "./api.js";
 import { clip } from "./clip.js";
+import { COUNT, canCount, countField } from "./countfield.js";
 import { decide, decisionButtons } from "./deciding.js";
 import { decisionOf } from "./decisions.js";
 import { busy, closest, el, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
@@ -17,7 +18,11 @@ import { searchLike, searchUnlike } from "./search.js";
 import { selection } from "./selection.js";
 import { listen } from "./signals.js";
 import { List } from "./sources.js";
+import { decideStack } from "./stackdeciding.js";
+import { Stacks } from "./stacksource.js";
+import { folds } from "./stacktile.js";
 import { go, state, watch } from "./state.js";
+import { stackStrip } from "./viewerstack.js";
 import { Zoom } from "./zoom.js";
 
 /**
@@ -58,6 +63,9 @@ export function startViewer(of) {
   document.addEventListener("keydown", (event) => view && key(view, event));
   listen("selection", () => view && drawSelected(view));
   listen("labels", ({ ids }) => view && ids.includes(view.id) && drawDetails(view));
+  listen("labels", () => view?.parts.stack.redraw());
+  listen("theirs", () => view?.parts.stack.renew());
+  listen("undone", () => view?.parts.stack.renew());
   listen("theirs", ({ ids }) => view && ids.includes(view.id) && drawDetails(view));
   listen("undone", () => view && drawDetails(view));
   sync(state().photo);
@@ -79,6 +87,12 @@ function sync(id) {
 
 const currentId = () => view?.id ?? "";
 
+/**
+ * The images that what is done here is for: the open one, or its whole stack.
+ * @returns {Promise<string[]>}
+ */
+const meant = async () => (view ? view.parts.stack.meant(view.id) : []);
+
 function newParts() {
   return {
     image: el("img", { class: "large", alt: "", draggable: "false" }),
@@ -88,10 +102,15 @@ function newParts() {
     position: el("span", { class: "hint position" }),
     video: el("div", {}),
     label: el("div", {}),
+    count: countField({
+      apply: async (value) => give(await meant(), COUNT, value),
+      offered: () => textOf(view?.row?.[COUNT]),
+    }),
+    stack: stackStrip(() => view && drawSelected(view)),
     row: el("div", {}),
     predictions: el("div", {}),
     neighbours: el("div", {}),
-    select: el("button", { type: "button", onclick: () => selection.toggle(currentId()) }),
+    select: el("button", { type: "button", onclick: toggleSelected }),
     previous: iconButton("left", "Previous image (left arrow)", () => step(-1), {
       class: "icon-button turn previous",
     }),
@@ -124,7 +143,13 @@ function build() {
         parts.select,
       ),
       parts.video,
-      section("Label", parts.label, collection.writable ? parts.decisions.element : null),
+      parts.stack.element,
+      section(
+        "Label",
+        parts.label,
+        canCount(collection) ? parts.count.element : null,
+        collection.writable ? parts.decisions.element : null,
+      ),
       section("Nearest images", parts.neighbours),
       section("What it may show", parts.predictions),
       section("Its row", parts.row),
@@ -173,15 +198,18 @@ function leave() {
  * @param {KeyboardEvent} event
  */
 function key(of, event) {
-  if (closest(event, "input:not([type=range]), select, textarea")) return;
-  if (closest(event, "input") && event.key.startsWith("Arrow")) return; // the slider's own
+  if (closest(event, "input:not([type=range], [type=checkbox]), select, textarea")) return;
+  if (closest(event, "input") && (event.key.startsWith("Arrow") || event.key === " ")) return; // the input's own
   if (closest(event, "video") && (event.key.startsWith("Arrow") || event.key === " ")) return; // the player's own
   if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "ArrowRight") step(1);
-  else if (decisionOf(event) !== undefined) decideOn(of, decisionOf(event), event.repeat);
+  else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+    if (!of.parts.stack.step(event.key === "ArrowDown" ? 1 : -1)) return;
+  } else if (decisionOf(event) !== undefined) decideOn(of, decisionOf(event), event.repeat);
   else if (!event.ctrlKey && !event.metaKey && of.zoom.key(event)) event.stopPropagation();
-  else if (event.key === " " && !(event.target instanceof HTMLButtonElement)) selection.toggle(of.id);
+  else if (event.key === " " && !(event.target instanceof HTMLButtonElement)) toggleSelected();
   else if (event.key.toLowerCase() === "l" && !event.ctrlKey && !event.metaKey) of.box?.focusText();
+  else if (event.key.toLowerCase() === "c" && !event.ctrlKey && !event.metaKey) of.parts.count.focus();
   else if (event.key.toLowerCase() === "p" && !event.ctrlKey && !event.metaKey && of.clip) of.clip.toggle();
   else return;
   event.preventDefault();
@@ -193,19 +221,35 @@ function key(of, event) {
  * @param {Decision | undefined} decision
  * @param {boolean} held whether the key is held down
  */
-function decideOn(of, decision, held) {
-  const { row, parts } = of;
+async function decideOn(of, decision, held) {
+  const { row, parts, id } = of;
   const loaded = parts.image.classList.contains("loaded") || !parts.image.isConnected;
   if (decision === undefined || !row || !collection.writable || (held && !loaded)) return;
   const context = openContext();
+  const byName = decision === "accept" || decision === "reject";
+  const column = context?.column ?? (byName ? "label" : currentColumn());
+  if (parts.stack.whole() && context) {
+    if ((await decideStack(context.source, context.index, decision, column)) && view?.id === id) step(1);
+    return;
+  }
   const listed = context?.source.at(context.index);
   const photo =
     listed?.id === of.id && listed.predicted
       ? listed
       : { id: of.id, name: "", label: null, width: null, height: null, v: "", ...predictedIn(row) };
-  const byName = decision === "accept" || decision === "reject";
-  const done = decide(decision, [photo], context?.column ?? (byName ? "label" : currentColumn()));
-  if (done) step(1);
+  if (decide(decision, [photo], column)) goOn(of);
+}
+
+/**
+ * Go to what comes after an image that was labelled: past its stack if all of that was.
+ * @param {View} of
+ */
+function goOn({ parts }) {
+  if (parts.stack.whole() || !parts.stack.step(1)) step(1);
+}
+
+async function toggleSelected() {
+  selection.toggleAll(await meant());
 }
 
 /**
@@ -247,7 +291,7 @@ async function find(id) {
   if (state().view !== "gallery") return null;
   await galleryShown;
   const source = gallerySource();
-  const index = source ? (await source.ids()).indexOf(id) : -1;
+  const index = source ? await source.placeOf(id) : -1;
   return source && index >= 0 ? { source, index } : null;
 }
 
@@ -293,6 +337,8 @@ function show(of, id) {
   fill(parts.stage, parts.image);
   fill(parts.label);
   fill(parts.video);
+  parts.count.renew();
+  drawStack(of);
   parts.title.textContent = "";
   drawSelected(of);
   drawPosition(of);
@@ -337,17 +383,42 @@ async function drawPart(of, element, ask, draw) {
   }
 }
 
+/**
+ * The stack of the open image, which is looked for if the page was opened at it.
+ * @param {View} of
+ */
+async function drawStack(of) {
+  const { parts, id } = of;
+  try {
+    if (!openContext() && folds(state())) {
+      const context = await find(id);
+      if (view !== of || of.id !== id) return;
+      setContext(context);
+      drawPosition(of);
+    }
+    await parts.stack.draw(id);
+    if (view === of) drawSelected(of);
+  } catch (error) {
+    if (view === of && of.id === id)
+      fill(
+        parts.neighbours,
+        failed(error, () => drawStack(of)),
+      );
+  }
+}
+
 /** @param {View} of */
 function drawPosition({ parts }) {
   const context = openContext();
-  parts.position.textContent = context ? `${context.index + 1} of ${context.source.total}` : "";
+  const what = context?.source instanceof Stacks ? "Stack " : "";
+  parts.position.textContent = context ? `${what}${context.index + 1} of ${context.source.total}` : "";
   parts.previous.disabled = context !== null && context.index === 0;
   parts.next.disabled = context !== null && context.index >= context.source.total - 1;
 }
 
 /** @param {View} of */
 function drawSelected({ parts, id }) {
-  const on = selection.has(id);
+  const on = (parts.stack.whole()?.map((photo) => photo.id) ?? [id]).every(selection.has);
   fill(parts.select, on ? icon("check") : null, on ? "Selected" : "Select");
   parts.select.setAttribute("aria-pressed", String(on));
 }
@@ -374,14 +445,15 @@ function drawDetails(of) {
         of.box = labelBox({
           compact: true,
           apply: async (column, value) => {
-            const done = await give([id], column, value);
-            if (done && value !== null && view?.id === id) step(1);
+            const done = await give(await meant(), column, value);
+            if (done && value !== null && view?.id === id) goOn(of);
             return done;
           },
           valueIn: (column) => textOf(of.row?.[column]),
         });
         fill(parts.label, of.box.element);
       }
+      parts.count.renew();
       fill(parts.row, rowTable(photo));
     },
   );
@@ -493,7 +565,7 @@ function drawNeighbours({ parts, id }, photos) {
  * @param {View} of
  * @param {Predictions} found
  */
-function drawPredictions({ parts, id }, { method, column, predictions, note }) {
+function drawPredictions({ parts }, { method, column, predictions, note }) {
   const canLabel = collection.writable && method !== "classes";
   fill(
     parts.predictions,
@@ -512,7 +584,9 @@ function drawPredictions({ parts, id }, { method, column, predictions, note }) {
                 el("span", { style: { width: `${Math.max(1, 100 * Math.min(1, score))}%` } }),
               ),
               el("span", { class: "number" }, percent(score)),
-              canLabel ? iconButton("check", `Label it “${name}”`, () => give([id], column ?? "label", name)) : null,
+              canLabel
+                ? iconButton("check", `Label it “${name}”`, async () => give(await meant(), column ?? "label", name))
+                : null,
             ),
           ),
         )

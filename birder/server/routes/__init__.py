@@ -16,6 +16,7 @@ from birder.server.routes import (
     predictions,
     review,
     search,
+    stacks,
     statistics,
     suggestions,
     teach,
@@ -29,6 +30,7 @@ ROUTERS = tuple(
     for module in (
         collection,
         photos,
+        stacks,
         videos,
         columns,
         places,
