@@ -338,6 +338,20 @@ class MapColumn(BaseModel):
     max: float | None = None
 
 
+class MapCluster(BaseModel):
+    """A cluster of the map."""
+
+    point: int = Field(description="The number of the point at its peak, in the order of /map/ids.")
+    name: str = Field(description="Its most telling values; empty where none is telling.")
+    count: int = Field(description="How many points it has: those that are nearer to its point than to any other's.")
+
+
+class MapClusters(BaseModel):
+    """The clusters of the map, the largest first."""
+
+    clusters: list[MapCluster]
+
+
 class GivenLabel(BaseModel):
     """What a label changed."""
 

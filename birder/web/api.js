@@ -6,8 +6,8 @@ import { TextList, UuidList } from "./idlist.js";
 /**
  * @import {Ids} from "./idlist.js"
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapColumn, MapState, PastAct, PastShift,
- *   Photo, PhotoDetails, Places, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
+ *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapCluster, MapColumn, MapState, PastAct,
+ *   PastShift, Photo, PhotoDetails, Places, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
  * } from "./types.js"
  */
 
@@ -244,6 +244,8 @@ export const api = {
   /** @returns {Promise<MapState>} */
   computeMap: () => post("/map", {}),
   mapIds: () => idsOf("/map/ids"),
+  /** @returns {Promise<{clusters: MapCluster[]}>} */
+  mapClusters: () => get("/map/clusters"),
   mapColumn,
   /** The points' places: x0, y0, x1, y1, ... */
   async mapPoints() {

@@ -136,6 +136,13 @@ export interface MapState {
   why: string | null;
 }
 
+/** A cluster of the map, and the point at its peak; the name is empty where no value is telling. */
+export interface MapCluster {
+  point: number;
+  name: string;
+  count: number;
+}
+
 /** A column's values, one a point of the map. */
 export type MapColumn =
   | { type: "category"; categories: string[]; codes: Uint8Array } // 255 for none

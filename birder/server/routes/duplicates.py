@@ -69,7 +69,8 @@ def duplicate_ids(
     ids = dict[str, None]()
     for _, photos in groups if group is None else [groups[group]]:
         members = [id_ for id_, _ in photos if snapshot.position(id_) is not None]
-        ids |= dict.fromkeys(id_ for id_ in members if not (others and id_ == _largest(snapshot, members)))
+        kept = _largest(snapshot, members) if others and members else None
+        ids |= dict.fromkeys(id_ for id_ in members if id_ != kept)
     return {"total": len(ids), "version": snapshot.version, "ids": list(ids)}
 
 
