@@ -221,7 +221,7 @@ export class PlacePlot {
   #largest() {
     const { width, height, scale, fitting } = this.view;
     const room = Math.sqrt((width * height) / Math.max(this.#marks.length, 1)) / 2;
-    return Math.min(Math.max(room, 2 * SMALLEST) * (scale / fitting) ** 0.3, LARGEST);
+    return Math.min(Math.max(room, SMALLEST + 1) * (scale / fitting) ** 0.3, LARGEST);
   }
 
   /**
