@@ -29,14 +29,18 @@ def nearest(
     """Search, and give the images as a list shows them; arguments as for `birder.collection.search.search`."""
     from birder.collection.search import search  # for which the page's first view need not wait
 
+    filtered = snapshot.with_labels(snapshot.filter(where))
+    resembled = [*ids, *unlike]
+    by_graph = filtered is None and not texts and clip is None and words is None
+    known = snapshot.embedded(resembled, k + len(resembled) if by_graph else None)
     found = search(
         snapshot.collection,
         ids=ids,
         texts=texts,
         unlike=unlike,
-        known=snapshot.embedded([*ids, *unlike]),
+        known=known,
         vectors=vectors,
-        where=snapshot.with_labels(snapshot.filter(where)),
+        where=filtered,
         k=k,
         columns=["id"],
         clip=clip,

@@ -67,6 +67,8 @@ export interface Photo {
   /** What a person said that it does not show. */
   rejected?: string | null;
   sequence?: string | null;
+  /** Values of the columns asked for. */
+  values?: Record<string, Value | null>;
 }
 
 export interface PhotoDetails {
@@ -153,6 +155,8 @@ export interface SearchBody {
   embedding?: number[];
   where?: string;
   k: number;
+  /** Whose values are wanted with the images. */
+  columns?: string[];
 }
 
 /** What a text may become: of a model that understands words by the names of its classes. */
@@ -165,6 +169,30 @@ export interface Suggestions {
   classes: { name: string; count: number }[];
   photos: Photo[];
   note: string;
+}
+
+/** Where images were taken. */
+export interface Place {
+  latitude: number;
+  longitude: number;
+  count: number;
+  /** The stations there, the most frequent first, and how many there are beside these. */
+  names: string[];
+  further: number;
+  /** Whether its images are those whose station has one of the names. */
+  exact: boolean;
+  /** The least and the greatest latitude of its images, and the same of the longitude. */
+  box: [south: number, north: number, west: number, east: number];
+}
+
+export interface Places {
+  /** The column of stations. */
+  station: string | null;
+  rounded: number;
+  total: number;
+  /** How many images have no place. */
+  nowhere: number;
+  places: Place[];
 }
 
 export interface SavedFilter {
