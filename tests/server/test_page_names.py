@@ -45,6 +45,7 @@ def test_names_follow_zoom_filters_and_labels_and_can_be_switched_off(browser: A
             assert [name for name, box in sorted(whole.items(), key=lambda each: each[1])] == KINDS
             assert audit(page) == []
             page.get_by_role("button", name="Dark colours").click()
+            page.wait_for_timeout(300)  # until the new colours are drawn everywhere
             assert audit(page) == []
             canvas = page.locator(".map-canvas")
             canvas.focus()
