@@ -5,7 +5,6 @@ import faulthandler
 import os
 import select
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -164,7 +163,7 @@ def forked(answer: Callable[[], str]) -> Iterator[Callable[[], str]]:
     if child == 0:  # pragma: no cover
         code = 1
         try:
-            faulthandler.dump_traceback_later(50, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(50, exit=True, file=2)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 os.write(writing, answer().encode())
