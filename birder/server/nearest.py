@@ -29,13 +29,15 @@ def nearest(
     """Search, and give the images as a list shows them; arguments as for `birder.collection.search.search`."""
     from birder.collection.search import search  # it brings torch, for which the page's first view need not wait
 
+    asked = where or ids or texts or unlike or len(vectors)
+    chosen = snapshot.filter(where) if asked else None  # that leaves out wrong boxes, and is not what was asked for
     found = search(
         snapshot.collection,
         ids=ids,
         texts=texts,
         unlike=unlike,
         vectors=vectors,
-        where=snapshot.with_labels(snapshot.filter(where)),
+        where=snapshot.with_labels(chosen),
         k=k,
         columns=["id"],
         clip=clip,

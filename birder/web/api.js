@@ -6,7 +6,7 @@ import { TextList, UuidList } from "./idlist.js";
 /**
  * @import {Ids} from "./idlist.js"
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapColumn, MapState, PastAct, PastShift,
+ *   BoxesOfImage, Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapColumn, MapState, PastAct, PastShift,
  *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
  * } from "./types.js"
  */
@@ -177,6 +177,12 @@ export const api = {
    * @returns {Promise<PhotoDetails>}
    */
   photo: (id, signal) => get(photoPath(id), {}, signal),
+  /**
+   * @param {string} id
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<BoxesOfImage>}
+   */
+  boxes: (id, signal) => get(`${photoPath(id)}/boxes`, {}, signal),
   /**
    * Ask for a byte of an image's video; fails with the reason if it cannot be sent.
    * @param {string} id
@@ -362,14 +368,19 @@ export function thumbnailUrl(photo, pixels) {
 /** The address of the classifier that was saved last. */
 export const CLASSIFIER_URL = `${BASE}/teach/classifier`;
 
-/** @param {string} id */
-export const imageUrl = (id) => `${BASE}${photoPath(id)}/image`;
+/**
+ * The address of an image; of a box, what the box shows or the whole image that it is on.
+ * @param {string} id
+ * @param {{whole?: boolean}} of
+ */
+export const imageUrl = (id, { whole = false } = {}) => `${BASE}${photoPath(id)}/image${whole ? "?whole=true" : ""}`;
 
 /**
  * An image with every pixel that its file has.
  * @param {string} id
+ * @param {{whole?: boolean}} of
  */
-export const fullImageUrl = (id) => `${imageUrl(id)}?full=true`;
+export const fullImageUrl = (id, of = {}) => `${imageUrl(id)}${query({ full: "true", whole: of.whole ? "true" : "" })}`;
 
 /** @param {string} id */
 export const videoUrl = (id) => `${BASE}${photoPath(id)}/video`;

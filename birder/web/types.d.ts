@@ -79,6 +79,30 @@ export interface PhotoDetails {
   video: VideoOfFrame | null;
 }
 
+/** Where a box is: fractions of the upright image, from its upper left corner. */
+export interface Rectangle {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+/** A row that is a box on an image. */
+export interface BoxOnImage extends Photo {
+  place: Rectangle;
+  /** What a detector said it is, and how sure it was. */
+  category: string | null;
+  confidence: number | null;
+  /** What a person said of the box itself: right or wrong. */
+  box: string | null;
+}
+
+export interface BoxesOfImage {
+  /** The row of the whole image. */
+  whole: string | null;
+  boxes: BoxOnImage[];
+}
+
 export interface VideoOfFrame {
   name: string;
   media_type: string;

@@ -1,6 +1,7 @@
 """The routes under /api/v1, one file a resource."""
 
 from birder.server.routes import (
+    boxes,
     collection,
     columns,
     duplicates,
@@ -28,6 +29,7 @@ ROUTERS = tuple(
     for module in (
         collection,
         photos,
+        boxes,
         videos,
         columns,
         filters,

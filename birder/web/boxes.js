@@ -1,0 +1,285 @@
+// @ts-check
+// The boxes of the open image: drawn over the whole of it, and listed beside it. Each is a row of its own; what a person
+// says of a box itself, that it is right or wrong, is a label of that row.
+
+import { api, fullImageUrl, imageUrl, isAbort, thumbnailUrl } from "./api.js";
+import { inOrder, nameOf, neighbourOf, RIGHT, SAID, WRONG } from "./boxlist.js";
+import { el, failed, fadingImage, fill, keepingFocus } from "./dom.js";
+import { count, percent } from "./format.js";
+import { give } from "./labels.js";
+import { WHOLE } from "./zoomview.js";
+
+/**
+ * @import {Zoom} from "./zoom.js"
+ * @import {Zoomed} from "./zoomview.js"
+ * @import {BoxesOfImage, BoxOnImage} from "./types.js"
+ */
+
+const LOW = 0.06; // of the image's height: a box that begins above it has its name inside
+
+/** The boxes of one image at a time, and which of them is open. */
+export class Boxes {
+  /** @type {BoxesOfImage} */
+  #found = { whole: null, boxes: [] };
+  #id = "";
+  /** Names the image that is shown: the row by which it was asked for. */
+  #key = "";
+  #showsWhole = true;
+  #showsWrong = false;
+  /** @type {Readonly<Zoomed>} */
+  #view = WHOLE;
+
+  /**
+   * @param {HTMLImageElement} image
+   * @param {Zoom} zoom
+   * @param {{open: (id: string) => void, show: () => void, writable: boolean}} page
+   *   `open` opens another row, `show` asks for the image again
+   */
+  constructor(image, zoom, page) {
+    this.image = image;
+    this.page = page;
+    this.overlay = el("div", { class: "boxes", role: "group", "aria-label": "Boxes on the image", hidden: true });
+    this.strip = el("div", { class: "strip" });
+    this.note = el("p", { class: "hint" });
+    this.title = el("h3", {});
+    this.toggle = el("button", { type: "button", "aria-keyshortcuts": "W", onclick: () => this.#turn() });
+    this.right = this.#saying(RIGHT, "Box is right", "R");
+    this.wrong = this.#saying(WRONG, "Box is wrong", "Delete");
+    this.element = el(
+      "section",
+      { class: "boxes-beside", hidden: true },
+      this.title,
+      this.strip,
+      el("div", { class: "photo-actions" }, this.toggle, page.writable ? [this.right, this.wrong] : null),
+      this.note,
+    );
+    zoom.onview = (view) => this.place(view);
+    new ResizeObserver(() => this.place()).observe(image);
+  }
+
+  /** Names the image that is shown, for what is kept about it. */
+  get key() {
+    return this.#key;
+  }
+
+  /** Where the image comes from. */
+  get address() {
+    return imageUrl(this.#key, { whole: this.#showsWhole });
+  }
+
+  /** Where every pixel of it comes from. */
+  get fullAddress() {
+    return fullImageUrl(this.#key, { whole: this.#showsWhole });
+  }
+
+  /** The box that is open; undefined for a whole image, and before it is known. */
+  get own() {
+    return this.#found.boxes.find(({ id }) => id === this.#id);
+  }
+
+  /**
+   * Turn to a row; whether it is of the image that is shown already, which stays.
+   * @param {string} id
+   */
+  look(id) {
+    const known = this.#found.whole === id || this.#found.boxes.some((box) => box.id === id);
+    const stays = known && this.#showsWhole && this.image.classList.contains("loaded");
+    this.#id = id;
+    if (!known) this.#found = { whole: null, boxes: [] };
+    if (!known) this.#showsWrong = false;
+    if (!stays) this.#key = id;
+    this.#draw();
+    return stays;
+  }
+
+  /** @param {AbortSignal} [signal] */
+  async load(signal) {
+    const id = this.#id;
+    try {
+      const found = await api.boxes(id, signal);
+      if (id !== this.#id) return;
+      this.#found = found;
+      this.#draw();
+    } catch (error) {
+      if (isAbort(error) || id !== this.#id) return;
+      this.element.hidden = false;
+      fill(
+        this.strip,
+        failed(error, () => this.load(signal)),
+      );
+    }
+  }
+
+  /**
+   * Take a key: N and Shift N go to the next and the previous box, W shows the whole image or the cut-out alone, R and
+   * Delete say that the box is right or wrong.
+   * @param {KeyboardEvent} event
+   */
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || this.element.hidden) return false;
+    const { key, shiftKey } = event;
+    if (key.toLowerCase() === "n") this.#step(shiftKey ? -1 : 1);
+    else if (shiftKey) return false;
+    else if (key.toLowerCase() === "w" && this.own) this.#turn();
+    else if (key.toLowerCase() === "r" && this.own) this.#say(RIGHT);
+    else if (key === "Delete" && this.own) this.#say(WRONG);
+    else return false;
+    return true;
+  }
+
+  /**
+   * Lay the boxes over the image, wherever it is enlarged and moved to.
+   * @param {Readonly<Zoomed>} view
+   */
+  place(view = this.#view) {
+    this.#view = view;
+    const { image, overlay } = this;
+    overlay.hidden = !(this.#showsWhole && image.isConnected && image.classList.contains("loaded"));
+    if (overlay.hidden) return;
+    const fit = Math.min(image.offsetWidth / image.naturalWidth, image.offsetHeight / image.naturalHeight);
+    Object.assign(overlay.style, {
+      left: `${image.offsetLeft + image.offsetWidth / 2 + view.x}px`,
+      top: `${image.offsetTop + image.offsetHeight / 2 + view.y}px`,
+      width: `${image.naturalWidth * fit * view.scale}px`,
+      height: `${image.naturalHeight * fit * view.scale}px`,
+    });
+  }
+
+  /**
+   * @param {string} value
+   * @param {string} title
+   * @param {string} key
+   */
+  #saying(value, title, key) {
+    const onclick = () => this.#say(value);
+    return el("button", { type: "button", "aria-keyshortcuts": key, onclick }, title, el("kbd", {}, key));
+  }
+
+  /** @param {string} value */
+  #say(value) {
+    const { own } = this;
+    if (own && this.page.writable) give([own.id], SAID, own.box === value ? null : value);
+  }
+
+  /** Show the whole image in place of the cut-out, or the other way round. */
+  #turn() {
+    this.#showsWhole = !this.#showsWhole;
+    this.#key = this.#id;
+    this.#draw();
+    this.page.show();
+  }
+
+  /** @param {1 | -1} by */
+  #step(by) {
+    const next = neighbourOf(this.#listed(), this.#id, by);
+    if (next) this.page.open(next.id);
+  }
+
+  /**
+   * Ask again after labels have changed.
+   * @param {string[]} [ids] of these rows; of some, if that is not known
+   */
+  again(ids) {
+    if (!ids || this.#found.boxes.some((box) => ids.includes(box.id))) this.load();
+  }
+
+  /** Those that are listed and drawn: what was said to be wrong is not, unless it is open or asked for. */
+  #listed() {
+    return inOrder(this.#found.boxes).filter((box) => box.box !== WRONG || box.id === this.#id || this.#showsWrong);
+  }
+
+  #draw() {
+    const { own } = this;
+    const boxes = this.#listed();
+    const { whole } = this.#found;
+    const hidden = this.#found.boxes.length - boxes.length;
+    this.element.hidden = !boxes.length && !hidden;
+    this.title.textContent = own ? "Boxes on this image: this one, and the others" : "Boxes on this image";
+    keepingFocus(this.strip, () =>
+      fill(
+        this.strip,
+        boxes.map((box) => this.#tile(box)),
+        whole ? this.#wholeTile(whole) : null,
+      ),
+    );
+    // The small ones above the large ones, so that each can be reached.
+    const above = [...boxes].sort((a, b) => b.place.width * b.place.height - a.place.width * a.place.height);
+    fill(
+      this.overlay,
+      above.map((box) => this.#drawn(box)),
+    );
+    fill(this.toggle, this.#showsWhole ? "Only the cut-out" : "Whole image", el("kbd", {}, "W"));
+    this.toggle.hidden = this.right.hidden = this.wrong.hidden = !own;
+    this.right.setAttribute("aria-pressed", String(own?.box === RIGHT));
+    this.wrong.setAttribute("aria-pressed", String(own?.box === WRONG));
+    fill(
+      this.note,
+      hidden ? `${count(hidden)} ${hidden === 1 ? "box is" : "boxes are"} marked as wrong. ` : null,
+      hidden ? el("button", { type: "button", class: "link", onclick: () => this.#showWrong() }, "Show") : null,
+    );
+    this.place();
+  }
+
+  #showWrong() {
+    this.#showsWrong = true;
+    this.#draw();
+  }
+
+  /** @param {BoxOnImage} box */
+  #tile(box) {
+    const sure = box.confidence === null ? "" : percent(box.confidence);
+    return el(
+      "button",
+      {
+        type: "button",
+        class: "neighbour",
+        title: box.name,
+        "data-key": box.id,
+        "aria-current": box.id === this.#id ? "true" : null,
+        onclick: () => this.page.open(box.id),
+      },
+      fadingImage(thumbnailUrl(box, 96)),
+      el("span", { class: "name" }, nameOf(box)),
+      el("span", { class: "detail" }, [box.box ?? "", sure].filter(Boolean).join(", ")),
+    );
+  }
+
+  /** @param {string} id */
+  #wholeTile(id) {
+    return el(
+      "button",
+      {
+        type: "button",
+        class: "neighbour",
+        "data-key": id,
+        "aria-current": id === this.#id ? "true" : null,
+        onclick: () => this.page.open(id),
+      },
+      fadingImage(thumbnailUrl({ id }, 96)),
+      el("span", { class: "name" }, "whole image"),
+      el("span", { class: "detail" }, "a row, too"),
+    );
+  }
+
+  /** @param {BoxOnImage} box */
+  #drawn(box) {
+    const { x, y, width, height } = box.place;
+    const share = (/** @type {number} */ value) => `${100 * value}%`;
+    const name = nameOf(box);
+    const state = [box.box === WRONG && "wrong", y < LOW && "low"].filter(Boolean).join(" ");
+    return el(
+      "button",
+      {
+        type: "button",
+        class: `box ${state}`,
+        tabindex: "-1", // the list beside it is there for the keyboard
+        title: name,
+        "aria-label": `Box: ${name}`,
+        "aria-current": box.id === this.#id ? "true" : null,
+        style: { left: share(x), top: share(y), width: share(width), height: share(height) },
+        onclick: () => box.id !== this.#id && this.page.open(box.id),
+      },
+      el("span", { class: "box-name" }, name),
+    );
+  }
+}
