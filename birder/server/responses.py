@@ -183,6 +183,13 @@ class BoxesOfImage(BaseModel):
     boxes: list[BoxOnImage] = Field(description="From left to right; at most 1,000.")
 
 
+class DrawnBox(BaseModel):
+    """A box that was drawn, and the act that can be undone."""
+
+    id: str = Field(description="Of its row.")
+    act: str
+
+
 class Hits(BaseModel):
     """Images, nearest first."""
 

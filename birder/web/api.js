@@ -6,7 +6,7 @@ import { TextList, UuidList } from "./idlist.js";
 /**
  * @import {Ids} from "./idlist.js"
  * @import {
- *   BoxesOfImage, Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapColumn, MapState, PastAct, PastShift,
+ *   BoxesOfImage, Collection, ColumnValues, DrawnBox, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapColumn, MapState, PastAct, PastShift,
  *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
  * } from "./types.js"
  */
@@ -183,6 +183,13 @@ export const api = {
    * @returns {Promise<BoxesOfImage>}
    */
   boxes: (id, signal) => get(`${photoPath(id)}/boxes`, {}, signal),
+  /**
+   * Draw a box on an image, or correct the one that the row is.
+   * @param {string} id
+   * @param {DrawnBox} body
+   * @returns {Promise<{id: string, act: string}>}
+   */
+  drawBox: (id, body) => post(`${photoPath(id)}/boxes`, body),
   /**
    * Ask for a byte of an image's video; fails with the reason if it cannot be sent.
    * @param {string} id

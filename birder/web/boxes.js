@@ -4,15 +4,18 @@
 
 import { api, fullImageUrl, imageUrl, isAbort, thumbnailUrl } from "./api.js";
 import { inOrder, nameOf, neighbourOf, RIGHT, SAID, WRONG } from "./boxlist.js";
-import { el, failed, fadingImage, fill, keepingFocus } from "./dom.js";
+import { el, failed, fadingImage, fill, keepingFocus, messageOf } from "./dom.js";
 import { count, percent } from "./format.js";
-import { give } from "./labels.js";
+import { BoxDraw } from "./boxdraw.js";
+import { actOf, give } from "./labels.js";
+import { toast } from "./layers.js";
+import { tellAll } from "./signals.js";
 import { WHOLE } from "./zoomview.js";
 
 /**
  * @import {Zoom} from "./zoom.js"
  * @import {Zoomed} from "./zoomview.js"
- * @import {BoxesOfImage, BoxOnImage} from "./types.js"
+ * @import {BoxesOfImage, BoxOnImage, Collection, Rectangle} from "./types.js"
  */
 
 const LOW = 0.06; // of the image's height: a box that begins above it has its name inside
@@ -32,25 +35,48 @@ export class Boxes {
   /**
    * @param {HTMLImageElement} image
    * @param {Zoom} zoom
-   * @param {{open: (id: string) => void, show: () => void, writable: boolean}} page
+   * @param {{open: (id: string) => void, show: () => void, collection: Collection}} page
    *   `open` opens another row, `show` asks for the image again
    */
   constructor(image, zoom, page) {
     this.image = image;
     this.page = page;
-    this.overlay = el("div", { class: "boxes", role: "group", "aria-label": "Boxes on the image", hidden: true });
+    this.drawing = new BoxDraw({
+      save: (place, label, corrects) => this.#save(place, label, corrects),
+      ended: () => this.#draw(),
+    });
+    this.over = el("div", { class: "over", role: "group", "aria-label": "Boxes on the image" });
+    this.overlay = el("div", { class: "boxes", hidden: true }, this.over, this.drawing.layer);
     this.strip = el("div", { class: "strip" });
     this.note = el("p", { class: "hint" });
     this.title = el("h3", {});
     this.toggle = el("button", { type: "button", "aria-keyshortcuts": "W", onclick: () => this.#turn() });
     this.right = this.#saying(RIGHT, "Box is right", "R");
     this.wrong = this.#saying(WRONG, "Box is wrong", "Delete");
+    this.correct = el(
+      "button",
+      { type: "button", "aria-keyshortcuts": "E", onclick: () => this.#start(true) },
+      "Correct it",
+      el("kbd", {}, "E"),
+    );
+    this.add = el(
+      "button",
+      { type: "button", "aria-keyshortcuts": "D", onclick: () => this.#start(false) },
+      "Draw a box",
+      el("kbd", {}, "D"),
+    );
     this.element = el(
       "section",
       { class: "boxes-beside", hidden: true },
       this.title,
       this.strip,
-      el("div", { class: "photo-actions" }, this.toggle, page.writable ? [this.right, this.wrong] : null),
+      el(
+        "div",
+        { class: "photo-actions" },
+        this.toggle,
+        page.collection.writable ? [this.right, this.wrong, this.correct, this.add] : null,
+      ),
+      this.drawing.element,
       this.note,
     );
     zoom.onview = (view) => this.place(view);
@@ -85,6 +111,7 @@ export class Boxes {
     const known = this.#found.whole === id || this.#found.boxes.some((box) => box.id === id);
     const stays = known && this.#showsWhole && this.image.classList.contains("loaded");
     this.#id = id;
+    this.drawing.end();
     if (!known) this.#found = { whole: null, boxes: [] };
     if (!known) this.#showsWrong = false;
     if (!stays) this.#key = id;
@@ -112,17 +139,20 @@ export class Boxes {
 
   /**
    * Take a key: N and Shift N go to the next and the previous box, W shows the whole image or the cut-out alone, R and
-   * Delete say that the box is right or wrong.
+   * Delete say that the box is right or wrong, D draws a new one and E corrects this one.
    * @param {KeyboardEvent} event
    */
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || this.element.hidden) return false;
+    if (this.drawing.active) return this.drawing.key(event);
     const { key, shiftKey } = event;
     if (key.toLowerCase() === "n") this.#step(shiftKey ? -1 : 1);
     else if (shiftKey) return false;
     else if (key.toLowerCase() === "w" && this.own) this.#turn();
     else if (key.toLowerCase() === "r" && this.own) this.#say(RIGHT);
     else if (key === "Delete" && this.own) this.#say(WRONG);
+    else if (key.toLowerCase() === "d") this.#start(false);
+    else if (key.toLowerCase() === "e" && this.own) this.#start(true);
     else return false;
     return true;
   }
@@ -158,7 +188,7 @@ export class Boxes {
   /** @param {string} value */
   #say(value) {
     const { own } = this;
-    if (own && this.page.writable) give([own.id], SAID, own.box === value ? null : value);
+    if (own && this.page.collection.writable) give([own.id], SAID, own.box === value ? null : value);
   }
 
   /** Show the whole image in place of the cut-out, or the other way round. */
@@ -167,6 +197,52 @@ export class Boxes {
     this.#key = this.#id;
     this.#draw();
     this.page.show();
+  }
+
+  /**
+   * Draw a box, or correct the one that is open, over the whole image.
+   * @param {boolean} corrects
+   */
+  #start(corrects) {
+    const { can, writable } = this.page.collection;
+    if (!writable) return;
+    const why = !can.search_image
+      ? `A box cannot be drawn here, because what it shows has to be embedded: ${can.why}`
+      : !this.image.isConnected && "A box can be drawn on an image that is shown, not on a video or a missing file.";
+    if (why) {
+      toast(why, { error: true });
+      return;
+    }
+    if (!this.#showsWhole) this.#turn();
+    this.drawing.start(corrects && this.own ? this.own.place : null);
+    this.#draw();
+  }
+
+  /**
+   * @param {Rectangle} place
+   * @param {string | null} label
+   * @param {boolean} corrects
+   */
+  async #save(place, label, corrects) {
+    const id = this.#id;
+    let made = "";
+    try {
+      await actOf(
+        async (act) => {
+          made = (await api.drawBox(id, { ...place, corrects, label, ...act })).id;
+          return corrects ? [made, id] : [made];
+        },
+        corrects ? "The box is corrected" : "The box is added",
+      );
+    } catch (error) {
+      toast(messageOf(error), { error: true });
+      return;
+    }
+    tellAll("rows");
+    if (id !== this.#id) return; // another image is open by now
+    await this.load();
+    this.drawing.end();
+    this.page.open(made);
   }
 
   /** @param {1 | -1} by */
@@ -193,7 +269,8 @@ export class Boxes {
     const boxes = this.#listed();
     const { whole } = this.#found;
     const hidden = this.#found.boxes.length - boxes.length;
-    this.element.hidden = !boxes.length && !hidden;
+    this.element.hidden = !boxes.length && !hidden && !this.page.collection.writable;
+    this.strip.hidden = !boxes.length && !whole;
     this.title.textContent = own ? "Boxes on this image: this one, and the others" : "Boxes on this image";
     keepingFocus(this.strip, () =>
       fill(
@@ -205,11 +282,12 @@ export class Boxes {
     // The small ones above the large ones, so that each can be reached.
     const above = [...boxes].sort((a, b) => b.place.width * b.place.height - a.place.width * a.place.height);
     fill(
-      this.overlay,
-      above.map((box) => this.#drawn(box)),
+      this.over,
+      above.filter(({ id }) => !this.drawing.active || id !== this.#id).map((box) => this.#drawn(box)),
     );
     fill(this.toggle, this.#showsWhole ? "Only the cut-out" : "Whole image", el("kbd", {}, "W"));
-    this.toggle.hidden = this.right.hidden = this.wrong.hidden = !own;
+    for (const each of [this.toggle, this.right, this.wrong, this.correct]) each.hidden = !own;
+    for (const each of [this.correct, this.add]) each.setAttribute("aria-pressed", String(this.drawing.active));
     this.right.setAttribute("aria-pressed", String(own?.box === RIGHT));
     this.wrong.setAttribute("aria-pressed", String(own?.box === WRONG));
     fill(

@@ -58,6 +58,7 @@ export const KEYS = [
       ["N, Shift N", "Next, previous box on the image"],
       ["W", "The whole image, or what the box shows alone"],
       ["R, Delete", "The box is right, wrong"],
+      ["D, E", "Draw a box, correct this one: arrows, Shift arrows, Enter"],
       ["P", "Play or pause the video, from the frame on"],
       ["Tab to the video", "There, Space plays and pauses, ← → seek"],
       ["Esc in the box", "Leave the box, with its text"],

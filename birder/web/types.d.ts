@@ -97,6 +97,14 @@ export interface BoxOnImage extends Photo {
   box: string | null;
 }
 
+/** A box that a person draws; `corrects` is the one that the row is. */
+export interface DrawnBox extends Rectangle {
+  corrects: boolean;
+  label: string | null;
+  act: string;
+  by: string | null;
+}
+
 export interface BoxesOfImage {
   /** The row of the whole image. */
   whole: string | null;
@@ -401,6 +409,8 @@ export interface Signals {
   undone: { ids?: string[] };
   /** Images were labelled by somebody else. */
   theirs: { ids: string[]; by: string; column: string; undone: boolean };
+  /** A row was added here. */
+  rows: undefined;
   /** Other columns have values. */
   columns: undefined;
   /** The server described the collection again. */

@@ -145,7 +145,7 @@ function build() {
   );
   const { image } = parts;
   const zoom = new Zoom(parts.stage);
-  const boxes = new Boxes(image, zoom, { open: openBox, show: () => view && look(view), writable: collection.writable });
+  const boxes = new Boxes(image, zoom, { open: openBox, show: () => view && look(view), collection });
   parts.boxes.replaceWith(boxes.element);
   image.addEventListener("load", () => {
     image.style.width = shownWidth(image.naturalWidth);
@@ -192,9 +192,9 @@ function key(of, event) {
   if (closest(event, "input:not([type=range]), select, textarea")) return;
   if (closest(event, "input") && event.key.startsWith("Arrow")) return; // the slider's own
   if (closest(event, "video") && (event.key.startsWith("Arrow") || event.key === " ")) return; // the player's own
-  if (event.key === "ArrowLeft") step(-1);
+  if (of.boxes.key(event)) event.stopPropagation();
+  else if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "ArrowRight") step(1);
-  else if (of.boxes.key(event)) event.stopPropagation();
   else if (decisionOf(event) !== undefined) decideOn(of, decisionOf(event), event.repeat);
   else if (!event.ctrlKey && !event.metaKey && of.zoom.key(event)) event.stopPropagation();
   else if (event.key === " " && !(event.target instanceof HTMLButtonElement)) selection.toggle(of.id);

@@ -1,4 +1,4 @@
-"""Boxes that a person said are wrong: left out wherever animals are counted, named, exported or learned from; undone."""
+"""Boxes that a person said are wrong: left out where animals are counted, named, exported or learned from; undone."""
 
 from __future__ import annotations
 

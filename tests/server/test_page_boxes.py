@@ -127,8 +127,9 @@ def test_all_boxes_lie_over_the_whole_image_and_follow_it(page: Any) -> None:
     fits(page)
     page.goto(page.url.split("#")[0])
     open_row(page, 4)
-    expect(page.locator(".photo .predictions, .photo .hint").first).to_be_visible()
-    expect(beside).to_be_hidden()  # an image without boxes
+    expect(page.locator(".photo .neighbour").first).to_be_visible()
+    expect(beside.locator(".neighbour")).to_have_count(0)  # an image without boxes
+    expect(page.locator(".photo .box")).to_have_count(0)
 
 
 def test_a_box_is_right_or_wrong_by_a_key_and_that_is_undone(page: Any) -> None:
@@ -168,3 +169,73 @@ def test_boxes_on_a_phone_in_the_dark(browser: Any, collection: Path, tmp_path: 
         assert page.evaluate("[document.documentElement.scrollWidth, document.body.scrollWidth]") == [360, 360]
         page.locator(".photo .box").nth(0).tap()
         expect(page.locator(".boxes-beside [aria-current=true]")).to_contain_text("70 %")
+
+
+@pytest.fixture
+def embedded_page(browser: Any, embedded: Path, tmp_path: Path) -> Iterator[Any]:
+    """A page on images whose model is here."""
+    yield from on_boxes(browser, embedded, tmp_path)
+
+
+def test_boxes_are_drawn_and_corrected_with_the_pointer_and_by_keys_and_undone(embedded_page: Any) -> None:
+    page = embedded_page
+    open_row(page, 0)
+    image = page.locator(".photo .large").bounding_box()
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return image["x"] + x * image["width"], image["y"] + y * image["height"]
+
+    def drag(start: tuple[float, float], end: tuple[float, float]) -> None:
+        page.mouse.move(*at(*start))
+        page.mouse.down()
+        page.mouse.move(*at(*end), steps=5)
+        page.mouse.up()
+
+    page.get_by_role("button", name="Draw a box").click()
+    drag((0.1, 0.1), (0.5, 0.6))
+    page.get_by_label("Label of the new box").fill("marten")
+    assert audit(page) == []
+    page.get_by_role("button", name="Save the box").click()
+    expect(page.locator(".toast", has_text="The box is added")).to_be_visible()
+    own = page.locator(".photo .box[aria-current=true]")
+    expect(own).to_have_accessible_name("Box: marten")
+    (found,) = drawn(page)
+    assert [found[name] for name in ("x", "y", "width", "height")] == pytest.approx([0.1, 0.1, 0.4, 0.5], abs=0.02)
+    page.keyboard.press("d")  # another of the same image, without a pointer
+    page.keyboard.press("a")  # what would decide in another place does nothing here
+    for key in ("ArrowRight", "ArrowRight", "Shift+ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator(".photo .box")).to_have_count(2)
+    expect(page.locator(".photo .box[aria-current=true]")).to_have_accessible_name("Box: animal")
+    page.keyboard.press("Shift+N")
+    expect(own).to_have_accessible_name("Box: marten")
+    page.keyboard.press("e")
+    drag((0.5, 0.35), (0.7, 0.35))  # its right edge
+    page.get_by_label("Top, percent").fill("20")
+    page.get_by_label("Top, percent").press("Enter")
+    expect(page.locator(".toast", has_text="The box is corrected")).to_be_visible()
+    expect(own).to_have_accessible_name("Box: marten")  # its label is that of the box before
+    expect(page.locator(".photo .box")).to_have_count(2)
+    expect(page.locator(".boxes-beside")).to_contain_text("1 box is marked as wrong")
+    fixed = drawn(page)[0]
+    assert [fixed[name] for name in ("x", "y", "width", "height")] == pytest.approx([0.1, 0.2, 0.6, 0.5], abs=0.02)
+    page.keyboard.press("Control+z")
+    expect(page.locator(".toast", has_text="Undone")).to_be_visible()
+    acts = page.api.get("labels/history").json()["acts"]
+    assert [act["undone"] for act in acts[:3]] == [True, False, False]
+    page.keyboard.press("e")
+    page.keyboard.press("Escape")  # ends that alone
+    expect(page.locator(".box-form")).to_be_hidden()
+    expect(page.locator(".photo")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".photo")).to_have_count(0)
+    assert page.api.get("photos", params={"where": "label = 'marten'"}).json()["total"] == 1
+
+
+def test_a_box_is_not_drawn_where_it_cannot_be_embedded(page: Any) -> None:
+    open_row(page, 0)
+    page.keyboard.press("d")
+    expect(page.locator(".toast.error")).to_contain_text(
+        "has to be embedded: The weights of tiny are not on this machine"
+    )
+    expect(page.locator(".box-form")).to_be_hidden()
