@@ -38,7 +38,12 @@ export class BoxDraw {
     this.page = page;
     this.draft = el(
       "div",
-      { class: "draft", tabindex: "0", role: "group", "aria-label": "The box: arrows move it, Shift and arrows size it" },
+      {
+        class: "draft",
+        tabindex: "0",
+        role: "group",
+        "aria-label": "The box: arrows move it, Shift and arrows size it",
+      },
       SIDES.map((side) => el("span", { class: `handle ${side}`, "data-side": side })),
     );
     this.layer = el("div", { class: "drawing", hidden: true }, this.draft);
@@ -55,6 +60,7 @@ export class BoxDraw {
         oninput: () => this.#typed(),
       }),
     );
+    /** @type {HTMLInputElement} */
     this.label = el("input", {
       type: "text",
       id: "box-label",

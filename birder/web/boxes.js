@@ -3,10 +3,10 @@
 // says of a box itself, that it is right or wrong, is a label of that row.
 
 import { api, fullImageUrl, imageUrl, isAbort, thumbnailUrl } from "./api.js";
-import { inOrder, nameOf, neighbourOf, RIGHT, SAID, WRONG } from "./boxlist.js";
-import { el, failed, fadingImage, fill, keepingFocus, messageOf } from "./dom.js";
-import { count, percent } from "./format.js";
 import { BoxDraw } from "./boxdraw.js";
+import { inOrder, nameOf, neighbourOf, RIGHT, SAID, WRONG } from "./boxlist.js";
+import { el, fadingImage, failed, fill, keepingFocus, messageOf } from "./dom.js";
+import { count, percent } from "./format.js";
 import { actOf, give } from "./labels.js";
 import { toast } from "./layers.js";
 import { tellAll } from "./signals.js";
@@ -26,7 +26,7 @@ export class Boxes {
   #found = { whole: null, boxes: [] };
   #id = "";
   /** Names the image that is shown: the row by which it was asked for. */
-  #key = "";
+  #shown = "";
   #showsWhole = true;
   #showsWrong = false;
   /** @type {Readonly<Zoomed>} */
@@ -84,18 +84,18 @@ export class Boxes {
   }
 
   /** Names the image that is shown, for what is kept about it. */
-  get key() {
-    return this.#key;
+  get shown() {
+    return this.#shown;
   }
 
   /** Where the image comes from. */
   get address() {
-    return imageUrl(this.#key, { whole: this.#showsWhole });
+    return imageUrl(this.#shown, { whole: this.#showsWhole });
   }
 
   /** Where every pixel of it comes from. */
   get fullAddress() {
-    return fullImageUrl(this.#key, { whole: this.#showsWhole });
+    return fullImageUrl(this.#shown, { whole: this.#showsWhole });
   }
 
   /** The box that is open; undefined for a whole image, and before it is known. */
@@ -114,7 +114,7 @@ export class Boxes {
     this.drawing.end();
     if (!known) this.#found = { whole: null, boxes: [] };
     if (!known) this.#showsWrong = false;
-    if (!stays) this.#key = id;
+    if (!stays) this.#shown = id;
     this.#draw();
     return stays;
   }
@@ -194,7 +194,7 @@ export class Boxes {
   /** Show the whole image in place of the cut-out, or the other way round. */
   #turn() {
     this.#showsWhole = !this.#showsWhole;
-    this.#key = this.#id;
+    this.#shown = this.#id;
     this.#draw();
     this.page.show();
   }

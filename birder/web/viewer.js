@@ -151,7 +151,7 @@ function build() {
     image.style.width = shownWidth(image.naturalWidth);
     if (view?.clip?.player) view.clip.player.style.width = image.style.width;
     image.classList.add("loaded");
-    if (image.isConnected) zoom.look(image, boxes.key, boxes.fullAddress);
+    if (image.isConnected) zoom.look(image, boxes.shown, boxes.fullAddress);
   });
   image.addEventListener(
     "error",
@@ -310,7 +310,7 @@ function openBox(id) {
  */
 function look({ parts, zoom, boxes }) {
   parts.image.classList.remove("loaded");
-  zoom.look(null, boxes.key);
+  zoom.look(null, boxes.shown);
   parts.image.src = boxes.address;
   fill(parts.stage, parts.image, boxes.overlay);
 }
