@@ -109,6 +109,11 @@ export class BoxDraw {
     return !this.layer.hidden;
   }
 
+  /** Whether it is an existing box that is being put right. */
+  get corrects() {
+    return this.active && this.#corrects;
+  }
+
   /** @param {Rectangle | null} place of the box that is corrected; null for a new one */
   start(place) {
     this.#corrects = place !== null;

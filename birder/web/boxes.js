@@ -129,7 +129,7 @@ export class Boxes {
       this.#draw();
     } catch (error) {
       if (isAbort(error) || id !== this.#id) return;
-      this.element.hidden = false;
+      this.element.hidden = this.strip.hidden = false;
       fill(
         this.strip,
         failed(error, () => this.load(signal)),
@@ -150,7 +150,7 @@ export class Boxes {
     else if (shiftKey) return false;
     else if (key.toLowerCase() === "w" && this.own) this.#turn();
     else if (key.toLowerCase() === "r" && this.own) this.#say(RIGHT);
-    else if (key === "Delete" && this.own) this.#say(WRONG);
+    else if ((key === "Delete" || key === "Backspace") && this.own) this.#say(WRONG);
     else if (key.toLowerCase() === "d") this.#start(false);
     else if (key.toLowerCase() === "e" && this.own) this.#start(true);
     else return false;
@@ -270,20 +270,20 @@ export class Boxes {
     const { whole } = this.#found;
     const hidden = this.#found.boxes.length - boxes.length;
     this.element.hidden = !boxes.length && !hidden && !this.page.collection.writable;
-    this.strip.hidden = !boxes.length && !whole;
+    this.strip.hidden = !boxes.length;
     this.title.textContent = own ? "Boxes on this image: this one, and the others" : "Boxes on this image";
     keepingFocus(this.strip, () =>
       fill(
         this.strip,
         boxes.map((box) => this.#tile(box)),
-        whole ? this.#wholeTile(whole) : null,
+        whole && boxes.length ? this.#wholeTile(whole) : null,
       ),
     );
     // The small ones above the large ones, so that each can be reached.
     const above = [...boxes].sort((a, b) => b.place.width * b.place.height - a.place.width * a.place.height);
     fill(
       this.over,
-      above.filter(({ id }) => !this.drawing.active || id !== this.#id).map((box) => this.#drawn(box)),
+      above.filter(({ id }) => !this.drawing.corrects || id !== this.#id).map((box) => this.#drawn(box)),
     );
     fill(this.toggle, this.#showsWhole ? "Only the cut-out" : "Whole image", el("kbd", {}, "W"));
     for (const each of [this.toggle, this.right, this.wrong, this.correct]) each.hidden = !own;
