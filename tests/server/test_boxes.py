@@ -149,7 +149,7 @@ def test_a_drawn_box_is_as_embed_makes_one_and_outlives_the_next_run(tmp_path: P
         rows = {id_: client.get(f"photos/{id_}").json()["row"] for id_ in (old, fixed["id"], added.json()["id"])}
         was, now, new = rows.values()
         assert [row["box"] for row in rows.values()] == ["wrong", "right", "right"]
-        assert (now["species"], now["label"], new["species"], new["label"]) == ("Vulpes vulpes", None, None, "hare")
+        assert (now["species"], now["label"], new["species"], new["label"]) == ("Vulpes vulpes", "creek", None, "hare")
         assert now["deployment"] == new["deployment"] == was["deployment"]
         assert (now["box_x"], now["box_height"], now["category"]) == (0.25, 0.5, "animal")
         (act, *_) = client.get("labels/history", params={"by": "Ada"}).json()["acts"]
@@ -179,7 +179,7 @@ def test_a_drawn_box_is_as_embed_makes_one_and_outlives_the_next_run(tmp_path: P
     drawn = next(row for row in table if row["id"] == fixed["id"])
     file = str(Path(uri_to_path(drawn["uri"])).relative_to(folder))
     detection = {"category": "1", "conf": 0.9, "bbox": list(place.values())}
-    results = {"info": {"format_version": "1.4"}, "detection_categories": {"1": "animal"}}
+    results: dict[str, Any] = {"info": {"format_version": "1.4"}, "detection_categories": {"1": "animal"}}
     results["images"] = [{"file": file, "detections": [detection]}]
     (tmp_path / "boxes.json").write_text(json.dumps(results))
     run("embed", folder, "--in", tmp_path / "d.birder", "--crops", tmp_path / "boxes.json")

@@ -77,6 +77,7 @@ def drawn(page: Any) -> list[dict[str, float]]:
 
 def fits(page: Any) -> None:
     """The boxes lie where they are on the image, to a pixel or two."""
+    expect(page.locator(".photo .boxes")).to_be_visible()
     expect(page.locator(".photo .box")).to_have_count(3)
     for seen, box in zip(drawn(page), BOXES, strict=True):
         assert [seen[name] for name in ("x", "y", "width", "height")] == pytest.approx(box, abs=0.006)
