@@ -17,7 +17,7 @@ from birder.server.encoded import Positions
 from birder.server.review import with_predictions
 from birder.sources import box_of
 
-MOST = 1000
+MOST = 300
 """Boxes of one image that are given."""
 _TOLD = ("category", "confidence", "box")
 

@@ -180,7 +180,7 @@ class BoxesOfImage(BaseModel):
     """The rows that are of one image."""
 
     whole: str | None = Field(description="The id of the row of the whole image, if there is one.")
-    boxes: list[BoxOnImage] = Field(description="From left to right; at most 1,000.")
+    boxes: list[BoxOnImage] = Field(description="From left to right; at most 300.")
 
 
 class DrawnBox(BaseModel):

@@ -64,7 +64,7 @@ export class BoxDraw {
     this.label = el("input", {
       type: "text",
       id: "box-label",
-      class: "label-input",
+      class: "box-label",
       placeholder: "What it shows (may stay empty)",
       "aria-label": "Label of the new box",
       autocomplete: "off",

@@ -88,6 +88,11 @@ export class Boxes {
     return this.#shown;
   }
 
+  /** Whether the whole image is shown, and not the cut-out of a box alone. */
+  get showsWhole() {
+    return this.#showsWhole;
+  }
+
   /** Where the image comes from. */
   get address() {
     return imageUrl(this.#shown, { whole: this.#showsWhole });
@@ -271,7 +276,10 @@ export class Boxes {
     const hidden = this.#found.boxes.length - boxes.length;
     this.element.hidden = !boxes.length && !hidden && !this.page.collection.writable;
     this.strip.hidden = !boxes.length;
-    this.title.textContent = own ? "Boxes on this image: this one, and the others" : "Boxes on this image";
+    const at = boxes.findIndex(({ id }) => id === this.#id) + 1;
+    this.title.textContent = at
+      ? `Boxes on this image: ${at} of ${boxes.length}, and the others`
+      : "Boxes on this image";
     keepingFocus(this.strip, () =>
       fill(
         this.strip,
@@ -287,7 +295,9 @@ export class Boxes {
     );
     fill(this.toggle, this.#showsWhole ? "Only the cut-out" : "Whole image", el("kbd", {}, "W"));
     for (const each of [this.toggle, this.right, this.wrong, this.correct]) each.hidden = !own;
-    for (const each of [this.correct, this.add]) each.setAttribute("aria-pressed", String(this.drawing.active));
+    const { active, corrects } = this.drawing;
+    this.correct.setAttribute("aria-pressed", String(corrects));
+    this.add.setAttribute("aria-pressed", String(active && !corrects));
     this.right.setAttribute("aria-pressed", String(own?.box === RIGHT));
     this.wrong.setAttribute("aria-pressed", String(own?.box === WRONG));
     fill(
@@ -316,7 +326,7 @@ export class Boxes {
         "aria-current": box.id === this.#id ? "true" : null,
         onclick: () => this.page.open(box.id),
       },
-      fadingImage(thumbnailUrl(box, 96)),
+      fadingImage(thumbnailUrl(box, 96), { loading: "lazy" }),
       el("span", { class: "name" }, nameOf(box)),
       el("span", { class: "detail" }, [box.box ?? "", sure].filter(Boolean).join(", ")),
     );

@@ -145,7 +145,7 @@ function build() {
   );
   const { image } = parts;
   const zoom = new Zoom(parts.stage);
-  const boxes = new Boxes(image, zoom, { open: openBox, show: () => view && look(view), collection });
+  const boxes = new Boxes(image, zoom, { open: openBox, show: () => view && turn(view), collection });
   parts.boxes.replaceWith(boxes.element);
   image.addEventListener("load", () => {
     image.style.width = shownWidth(image.naturalWidth);
@@ -199,9 +199,19 @@ function key(of, event) {
   else if (!event.ctrlKey && !event.metaKey && of.zoom.key(event)) event.stopPropagation();
   else if (event.key === " " && !(event.target instanceof HTMLButtonElement)) selection.toggle(of.id);
   else if (event.key.toLowerCase() === "l" && !event.ctrlKey && !event.metaKey) of.box?.focusText();
-  else if (event.key.toLowerCase() === "p" && !event.ctrlKey && !event.metaKey && of.clip) of.clip.toggle();
+  else if (event.key.toLowerCase() === "p" && !event.ctrlKey && !event.metaKey && of.clip) play(of, of.clip);
   else return;
   event.preventDefault();
+}
+
+/**
+ * Play the video of a frame, or pause it; in place of the cut-out, if that is shown.
+ * @param {View} of
+ * @param {Clip} clip
+ */
+function play({ parts }, clip) {
+  if (clip.player && !clip.player.isConnected && parts.image.isConnected) fill(parts.stage, clip.player);
+  clip.toggle();
 }
 
 /**
@@ -313,6 +323,15 @@ function look({ parts, zoom, boxes }) {
   zoom.look(null, boxes.shown);
   parts.image.src = boxes.address;
   fill(parts.stage, parts.image, boxes.overlay);
+}
+
+/**
+ * Show the cut-out of a box in place of the whole image or of the video, or these again.
+ * @param {View} of
+ */
+function turn(of) {
+  look(of);
+  if (of.boxes.showsWhole && of.clip?.player) fill(of.parts.stage, of.clip.player);
 }
 
 /**
@@ -447,7 +466,7 @@ function drawClip(of, photo, video) {
   player.addEventListener("loadedmetadata", () =>
     Object.assign(player.style, { width: shownWidth(player.videoWidth) }),
   );
-  fill(parts.stage, player);
+  if (of.boxes.showsWhole || !photo.uri.includes("xywh=")) fill(parts.stage, player);
 }
 
 /** @param {unknown} value */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, HTTPException
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
@@ -45,9 +46,11 @@ class Drawn(BaseModel):
 def boxes(site: CurrentSite, id: str) -> dict[str, Any]:
     """The boxes on an image, from left to right, whether the row is one of them or the whole image."""
     snapshot = site.catalogue.current()
-    found = rows_of_image(snapshot, image_of(row_of(snapshot, id)["uri"]))
+    row = row_of(snapshot, id)
+    found = rows_of_image(snapshot, image_of(row["uri"]))
+    asked = [snapshot.position(id)] if is_box(row["uri"]) else []  # even if it is not among the first
     whole = None if found.whole is None else snapshot.ids.ids[found.whole].as_py()
-    return {"whole": whole, "boxes": boxes_on(snapshot, found.boxes)}
+    return {"whole": whole, "boxes": boxes_on(snapshot, np.union1d(found.boxes, asked).astype(np.int64))}
 
 
 @router.post("/photos/{id}/boxes", response_model=DrawnBox, responses=CONFLICT)
