@@ -48,9 +48,9 @@ def boxes(site: CurrentSite, id: str) -> dict[str, Any]:
     snapshot = site.catalogue.current()
     row = row_of(snapshot, id)
     found = rows_of_image(snapshot, image_of(row["uri"]))
-    asked = [snapshot.position(id)] if is_box(row["uri"]) else []  # even if it is not among the first
+    asked = snapshot.positions([id] if is_box(row["uri"]) else [])  # even if it is not among the first
     whole = None if found.whole is None else snapshot.ids.ids[found.whole].as_py()
-    return {"whole": whole, "boxes": boxes_on(snapshot, np.union1d(found.boxes, asked).astype(np.int64))}
+    return {"whole": whole, "boxes": boxes_on(snapshot, np.union1d(found.boxes, asked))}
 
 
 @router.post("/photos/{id}/boxes", response_model=DrawnBox, responses=CONFLICT)
