@@ -76,10 +76,22 @@ def make_photographs() -> None:
                 crop.save(folder / f"{i:05}.jpg", quality=int(random.integers(70, 95)))
 
 
+def whole(file: Path) -> bool:
+    """Whether Pillow reads a file to its end, in RGB; the peers stop at one that is cut short, or in CMYK."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return image.mode == "RGB"
+    except OSError:
+        return False
+
+
 def copy_stills(folder: Path) -> None:
-    """Real images from all folders under one, in one folder."""
+    """Real images from all folders under one, in one folder, without those that are damaged."""
     folders = [sorted(each.glob("*.[jJ][pP]*[gG]")) for each in (folder, *sorted(folder.rglob("*/")))]
-    in_turn = [file for row in itertools.zip_longest(*folders) for file in row if file is not None]
+    in_turn = [file for row in itertools.zip_longest(*folders) for file in row if file is not None and whole(file)]
     if not in_turn:
         raise SystemExit(f"There are no JPEGs in {folder}.")
     to = WORK / "stills"

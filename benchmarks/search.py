@@ -8,8 +8,8 @@ row is that direction, a species (one row in a hundred; 0.6 of the variance left
 length of its own. Queries are further individuals, not among the rows. What is right is told by exact cosines of all
 rows in NumPy.
 
-With `--real FILE`, the rows are real embeddings instead, blown up: `FILE` is Parquet with a column `embedding`, or a
-.npy of (N, D). Each row and each query is one of them and noise of `--noise` of its length (0.3), seed 0.
+With `--real FILE`, the rows are real embeddings instead, blown up: `FILE` is Parquet with one column of lists of
+floats, or a .npy of (N, D). Each row and each query is one of them and noise of `--noise` of its length (0.3), seed 0.
 
 Every contestant builds in one process and answers in another; the first five queries of a process are not timed.
 Resident memory is what `smaps_rollup` says after the queries: pages of files, which the system may drop, and the rest.
@@ -87,7 +87,15 @@ def real(file: Path) -> Vectors:
     """The embeddings (N, D) of a file."""
     if file.suffix == ".npy":
         return np.asarray(np.load(file), np.float32)
-    column = pq.read_table(file, columns=["embedding"])["embedding"].combine_chunks()
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    names = [
+        field.name
+        for field in pq.read_schema(file)
+        if any(is_list(field.type) for is_list in lists) and pa.types.is_floating(field.type.value_type)
+    ]
+    if len(names) != 1:
+        raise SystemExit(f"{file} must have one column of lists of floats, and has {', '.join(names) or 'none'}.")
+    column = pq.read_table(file, columns=names)[names[0]].combine_chunks()
     vectors: Vectors = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float32)
     return vectors
 

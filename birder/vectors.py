@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import sys
 import tempfile
@@ -39,6 +40,12 @@ def let_go(array: npt.NDArray[Any]) -> None:
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and sys.platform != "win32":
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def length(vector: npt.NDArray[Float]) -> float:
+    """The length of a vector (D,), computed in float64."""
+    exact = vector.astype(np.float64)
+    return math.sqrt(float(exact @ exact))
 
 
 def unit(vectors: npt.NDArray[Float], out: npt.NDArray[Float] | None = None) -> npt.NDArray[Float]:

@@ -21,25 +21,30 @@ LONGEST = [
     "pipeline/test_distributed.py",
     "test_docs.py",
     "cli/test_examples.py",
-    "robustness/test_memory.py",
-    "learning/test_training.py",
-    "robustness/test_pillow_images.py",
-    "learning/test_train_detector.py",
-    "robustness/test_promises.py",
-    "collection/test_vector_files.py",
-    "cli/test_endings.py",
-    "robustness/test_hostile.py",
-    "test_api.py",
-    "inference/test_export.py",
-    "server/test_load.py",
-    "collection/test_backup.py",
-    "cli/test_embed_cli.py",
-    "server/test_openapi.py",
     "server/test_page_looks.py",
+    "learning/test_train_detector.py",
+    "robustness/test_memory.py",
+    "inference/test_export.py",
+    "robustness/test_hostile.py",
+    "learning/test_training.py",
+    "test_api.py",
     "server/test_page_accepting.py",
+    "server/test_page_review.py",
+    "server/test_page_labels.py",
+    "server/test_openapi.py",
+    "cli/test_endings.py",
+    "collection/test_backup.py",
+    "server/test_serve_cli.py",
+    "collection/test_cut_short.py",
+    "collection/test_filter.py",
+    "robustness/test_pillow_images.py",
+    "robustness/test_promises.py",
     "analysis/test_projection.py",
-    "learning/test_clip.py",
     "inference/test_engine_openvino.py",
+    "cli/test_embed_cli.py",
+    "server/test_load.py",
+    "collection/test_vector_files.py",
+    "learning/test_clip.py",
 ]
 """The files that take longest run first, so that two processes end at the same time (with --no-loadscope-reorder)."""
 
@@ -56,11 +61,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep what Birder caches, here and in children, out of the user's folder."""
-    folder = tmp_path_factory.mktemp("birder-cache")
+    """Keep what Birder caches, here and in children, out of the user's folder; the processes of a run share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BIRDER_CACHE", str(folder))
-        yield folder
+        patch.setenv("BIRDER_CACHE", str(folder / "birder-cache"))
+        yield folder / "birder-cache"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Here and in no child, what is forced onto the disk is only handed to the system; tests of that patch it again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture

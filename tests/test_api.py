@@ -34,28 +34,20 @@ DOCUMENTED = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "make_api.p
 FINDER = doctest.DocTestFinder(recurse=False)
 
 
-def made(folder: Path, photos: Path) -> Path:
-    """A folder with `photos`, and `photos.birder` made of them."""
-    shutil.copytree(photos, folder / "photos")
-    birder.create_collection(folder / "photos.birder", MODEL).embed(folder / "photos", progress=None)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
-    return made(tmp_path_factory.mktemp("api"), photos)
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
-    """The folder that the examples of docstrings run in, and change."""
-    return made(tmp_path_factory.mktemp("examples"), photos)
+    """A folder with `photos`, and `photos.birder` made of them, which the examples of docstrings change."""
+    folder = tmp_path_factory.mktemp("api")
+    shutil.copytree(photos, folder / "photos")
+    birder.create_collection(folder / "photos.birder", MODEL).embed(folder / "photos", progress=None)
+    shutil.copytree(folder / "photos.birder", folder / "whole" / "photos.birder")
+    return folder
 
 
 @pytest.fixture
 def collection(folder: Path, tmp_path: Path) -> birder.Collection:
     """A copy of the collection that a test may change."""
-    shutil.copytree(folder / "photos.birder", tmp_path / "photos.birder")
+    shutil.copytree(folder / "whole" / "photos.birder", tmp_path / "photos.birder")
     return birder.open_collection(tmp_path / "photos.birder")
 
 
@@ -69,8 +61,8 @@ def owl(folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DOCUMENTED(examples=True))
-def test_examples_of_docstrings_give_what_they_show(name: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(examples)
+def test_examples_of_docstrings_give_what_they_show(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     found: object = birder
     for part in name.split("."):
         found = getattr(found, part)

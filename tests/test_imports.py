@@ -34,6 +34,11 @@ def test_reading_images_loads_no_pandas() -> None:
 
 
 @pytest.mark.slow
+def test_searching_by_vectors_loads_no_torch() -> None:
+    assert "torch" not in modules_after("import birder.collection.searching, birder.collection.api")
+
+
+@pytest.mark.slow
 def test_opening_a_collection_builds_no_client_of_remote_namespaces() -> None:
     code = """
 from birder.collection.storage import Storage

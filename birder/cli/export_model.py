@@ -81,7 +81,7 @@ def export_model(
 
     For example:
 
-    birder export-model efficientnet_lite0_in1k exported/lite0.onnx --with-transform
+    birder export-model owls.safetensors exported/owls.onnx --with-transform
 
     birder export-model owls.safetensors for-pytorch/owls.pt2 --output both
     """

@@ -703,7 +703,7 @@ class Collection:
         >>> collection.search(ids="frog.jpg", where="label = 'amphibians'", k=1, columns=["label"]).to_list()
         [{'similarity': 0.60..., 'label': 'amphibians'}]
         """
-        from birder.collection.searching import Query, search_rows  # torch comes with it
+        from birder.collection.searching import Query, search_rows  # LanceDB comes with it
 
         query = Query(
             images=paths_of(images),

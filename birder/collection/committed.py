@@ -19,6 +19,7 @@ from birder.collection.inventory import COLUMNS, FAILURE_COLUMNS, Index, Shard, 
 from birder.collection.journal import Journal
 from birder.collection.nearest import Nearest
 from birder.collection.reading import ROWS_IN_MEMORY, RowReader
+from birder.collection.row_files import in_order
 from birder.collection.schema import ModelCard
 from birder.errors import CollectionError
 
@@ -181,6 +182,13 @@ class Committed:
             raise CollectionError(
                 f"The table {name} of {self.path} is damaged ({error}). Recreate it, or restore it from a copy."
             ) from error
+
+    def take(self, version: int, addresses: npt.NDArray[np.uint64], columns: Sequence[str]) -> pa.Table:
+        """Columns of rows of a version of the table itself, in the order of their addresses."""
+        found = self._async_rows.run(
+            version, lambda table: table.take_row_ids(addresses.tolist()).select(list(columns)).with_row_id()
+        )
+        return in_order(found, addresses).select(list(columns))
 
     @property
     def _images(self) -> Table:

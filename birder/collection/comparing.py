@@ -284,7 +284,7 @@ def _groups(
     if not labelled.any():
         return None
     table = side.table.filter(pa.array(labelled))
-    return find_groups(side.storage, table, embeddings, column=column, group_by=tuple(group_by), split=split)
+    return find_groups(table, embeddings, column=column, group_by=tuple(group_by), split=split)
 
 
 def _by_nearest(

@@ -179,7 +179,7 @@ def evaluate_collection(
                     "it was made is in the file: birder info"
                 )
         show("finding groups", 0.0)
-        groups, names = groups_of(storage, rows, column=column, group_by=group_by, split=split)
+        groups, names = groups_of(rows, column=column, group_by=group_by, split=split)
         rows, by = _with_light(rows, _by(rows, group_by, by))
         table, unknown, further = None, None, None
         if predictions is not None:

@@ -20,12 +20,10 @@ import pyarrow.compute as pc
 from birder.collection.disk import images_folder, optimize, storing
 from birder.collection.filter import Filter, filter_errors
 from birder.collection.manifest import Fragment, column_files, fragments
-from birder.collection.row_files import in_order
 from birder.collection.storage import Storage
 from birder.collection.vector_files import (
     FOLDER,
     GONE,
-    Addresses,
     VectorFiles,
     live_addresses,
     open_files,
@@ -34,7 +32,7 @@ from birder.collection.vector_files import (
 )
 from birder.errors import CollectionError, unknown_name
 from birder.sources import RESERVED
-from birder.vectors import unit
+from birder.vectors import length, unit
 
 AUTOMATIC = 20_000
 """Rows from which a collection is indexed automatically: LanceDB compares so many in about 0.1 s."""
@@ -146,14 +144,17 @@ class NearestRows:
 
     Attributes
     ----------
-    table
-        The columns and `similarity`, the cosine (float64); nearest first. If not all rows were compared, it is the
-        cosine with the embedding as float16, which is off by less than 5e-4.
+    rows
+        The columns of the rows, nearest first.
+    similarities
+        (N,) float64, their cosines. If not all rows were compared, those of the embeddings as float16, which are off by
+        less than 5e-4.
     exact
         Whether all rows were compared, rather than those that the graph led to.
     """
 
-    table: pa.Table
+    rows: pa.Table
+    similarities: npt.NDArray[np.float64]
     exact: bool
 
 
@@ -187,35 +188,27 @@ def nearest_rows(
     rows = collection._nearest.at(images, version)
     if rows is None:
         with filter_errors(where, collection.path):
-            return NearestRows(_compared_by_lancedb(collection, version, vector, k, where, columns), True)
-    asked = unit(vector.astype(np.float64)).astype(np.float32)
+            return _compared_by_lancedb(collection, version, vector, k, where, columns)
+    direction = vector.astype(np.float64) / (length(vector) or 1.0)
     chosen = None
     if where is not None:
         with filter_errors(where, collection.path):
             chosen = rows.places(where.sql, images)
-    addresses, near, compared = rows.nearest(asked, k, chosen, exact=exact)
+    addresses, near, compared = rows.nearest(direction.astype(np.float32), k, chosen, exact=exact)
     cosines = near.astype(np.float64)
     if compared:
-        embeddings = _of_table(collection, version, addresses, ["embedding"])["embedding"].combine_chunks()
+        embeddings = collection.take(version, addresses, ["embedding"])["embedding"].combine_chunks()
         known = unit(embeddings.flatten().to_numpy().reshape(-1, len(vector)).astype(np.float64))
-        cosines = known @ unit(vector.astype(np.float64))
+        cosines = known @ direction
         order = np.lexsort((addresses, -cosines))[:k]
         addresses, cosines = addresses[order], cosines[order]
     found, rest = rows.columns.take(addresses, columns)
     if rest:
-        more = _of_table(collection, version, addresses, rest)
+        more = collection.take(version, addresses, rest)
         for name in rest:
             found = more.select([name]) if not found.num_columns else found.append_column(name, more[name])
         found = found.select(list(columns))
-    return NearestRows(found.append_column("similarity", pa.array(cosines)), compared)
-
-
-def _of_table(collection: Storage, version: int, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
-    """Columns of rows of the table itself, in the order of their addresses."""
-    found = collection._async_rows.run(
-        version, lambda table: table.take_row_ids(addresses.tolist()).select(list(columns)).with_row_id()
-    )
-    return in_order(found, addresses).select(list(columns))
+    return NearestRows(found, cosines, compared)
 
 
 def _compared_by_lancedb(
@@ -225,7 +218,7 @@ def _compared_by_lancedb(
     k: int,
     where: Filter | None,
     columns: Sequence[str],
-) -> pa.Table:
+) -> NearestRows:
     def make(table: Any) -> Any:
         query: Any = table.query().nearest_to(vector).column("embedding").distance_type("cosine").limit(k)
         query = query if where is None else query.where(where.sql)
@@ -233,7 +226,7 @@ def _compared_by_lancedb(
 
     found = collection._async_rows.run(version, make)
     cosines = 1.0 - found["_distance"].to_numpy().astype(np.float64)
-    return found.select(list(columns)).append_column("similarity", pa.array(cosines))
+    return NearestRows(found.select(list(columns)), cosines, True)
 
 
 def _fragments(collection: Storage) -> list[Fragment] | None:

@@ -125,12 +125,12 @@ def read_rows(storage: Storage, column: str, columns: Iterable[str], where: str 
 
 
 def groups_of(
-    storage: Storage, rows: JudgedRows, *, column: str, group_by: Sequence[str], split: Split
+    rows: JudgedRows, *, column: str, group_by: Sequence[str], split: Split
 ) -> tuple[Groups, list[str] | None]:
     """The groups of rows, and a name of each row's group; None where rows are taken for independent."""
     from birder.learning.splits import find_groups
 
-    groups = find_groups(storage, rows.values, rows.embeddings, column=column, group_by=group_by, split=split)
+    groups = find_groups(rows.values, rows.embeddings, column=column, group_by=group_by, split=split)
     if groups.kind == "random" or groups.count == len(rows):
         return groups, None
     width = len(str(max(groups.count - 1, 0)))

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from birder.collection.disk import images_folder
 from birder.collection.manifest import column_files, fragments
+from birder.collection.probe import BREADTH, COMPARED
 from birder.collection.row_files import FittingRows
 from birder.collection.vector_files import (
     GONE,
-    REDUCED,
     Addresses,
     Half,
     VectorFiles,
@@ -42,18 +42,13 @@ _FEW = 20_000
 """Rows that are compared one by one rather than by the graph: gathering and comparing them takes 20 ms at most."""
 _SHARE = 0.1
 """The share of the rows that must match a filter for the graph to be asked: with fewer, it gets lost."""
-_BREADTH = 128
-"""How far the graph is searched, without a filter; of 1,000,000 rows it then finds 0.99 of the ten nearest."""
-_HARDER = 4
-_COMPARED, _COMPARED_FOR_EACH = 40, 4
+_COMPARED_FOR_EACH = 4
 _READ_AT_ONCE = 20_000
 """Rows that the files lack and that a search reads from the table; with more, LanceDB compares all."""
 _BLOCK = 4_096  # rows copied at once; they fit into a core's cache
 _SCANNED = 1 << 16  # rows between which Ctrl-C is looked at
 _MANY = 0.05
 """The share of the rows from which they are compared in the mapped file: skipping the others costs less than copies."""
-_FORGOTTEN_AFTER = 50
-"""Searches by the graph after which the pages that they mapped are given back: 40 candidates map 2.5 MB."""
 _LARGE = 50_000  # rows from which two threads compare
 _PLACES_OF_FILTERS = 4_000_000  # of the last filters, 8 bytes each
 MARGIN = 16
@@ -73,7 +68,7 @@ class Rows:
         # faiss takes the selector of its last bytes from memory that must stay
         self._live_bits = np.packbits(addresses != GONE, bitorder="little")
         self._order = np.argsort(addresses, kind="stable")
-        self._asked = 0  # searches by the graph since `forget`
+        self._ungraphed = self.live[np.searchsorted(self.live, files.graphed) :]
         self._filters: dict[str, Places] = {}
         self._lock = threading.Lock()
 
@@ -126,10 +121,8 @@ class Rows:
         import faiss
 
         files = self.files
-        # All axes are kept where neighbours are hard to tell apart: there the graph is searched more broadly.
-        hard = _HARDER if files.axes.shape[0] == files.axes.shape[1] > REDUCED else 1
-        wanted = hard * max(_COMPARED, _COMPARED_FOR_EACH * k)
-        breadth = int(max(hard * _BREADTH, wanted) / share)
+        wanted = int(files.times * max(COMPARED, _COMPARED_FOR_EACH * k))
+        breadth = int(max(files.times * BREADTH, wanted) / share)
         bits = None if self._all else self._live_bits
         if chosen is not None:
             bits = self._bits(chosen)
@@ -137,12 +130,9 @@ class Rows:
         parameters = faiss.SearchParametersHNSW(efSearch=breadth, **selector)
         asked = ((vector - files.mean) @ files.axes)[None]
         found = files.graph.search(asked, wanted, params=parameters)[1][0]
-        self._forget_at_times()
-        found = found[found >= 0]
-        rows = self.live if chosen is None else chosen
-        later = rows[np.searchsorted(rows, files.graphed) :]
-        candidates = np.sort(found)
-        scores = _cosines(self._at(candidates), vector)
+        candidates = np.sort(found[found >= 0])
+        scores = _cosines(files.at(candidates), vector)
+        later = self._ungraphed if chosen is None else chosen[np.searchsorted(chosen, files.graphed) :]
         if len(later):
             places = np.sort(self._compare(vector, k, later)[0])
             candidates = np.concatenate([candidates, places])
@@ -150,19 +140,12 @@ class Rows:
         order = np.argsort(-scores, kind="stable")[:k]
         return candidates[order], scores[order]
 
-    def _forget_at_times(self) -> None:
-        """Keep what candidates map of the vectors small: each brings 16 pages of the system's cache with it."""
-        self._asked += 1  # searches of other threads that are not counted do no harm
-        if self._asked >= _FORGOTTEN_AFTER:
-            self._asked = 0
-            self.files.forget()
-
     def _at(self, places: Places) -> Half:
         count = len(self.files.vectors)
         if not len(self._more) or not len(places) or places[-1] < count:  # they ascend
-            return np.asarray(self.files.vectors[places])
+            return self.files.at(places)
         first = places[places < count]
-        return np.concatenate([self.files.vectors[first], self._more[places[len(first) :] - count]])
+        return np.concatenate([self.files.at(first), self._more[places[len(first) :] - count]])
 
     def _compare(self, vector: Single, k: int, chosen: Places | None) -> tuple[Places, Single]:
         """The nearest of some places, which ascend, or of all: each is compared.

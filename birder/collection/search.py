@@ -12,9 +12,10 @@ D is the embedding dimension, E that of the shared space, N a number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,14 +30,15 @@ from birder.collection.index import AUTOMATIC, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
 from birder.collection.storage import Storage
-from birder.collection.text_encoder import load_text_encoder, shared_features
 from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import BirderError, CollectionError, ConfigError, ImageError, RowNotFoundError, unknown_name
 from birder.sources import path_to_uri
-from birder.vectors import unit
+from birder.vectors import length, unit
 
 if TYPE_CHECKING:
     import torch
+
+    from birder.weights.clip import LoadedClip
 
 Vector = npt.NDArray[np.float32]
 Unlike = str | Path | Vector
@@ -131,6 +133,7 @@ def search(
     ids: Sequence[str] = (),
     unlike: Sequence[Unlike] = (),
     vectors: Sequence[Vector] = (),
+    known: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     where: str | Filter | None = None,
     k: int = 20,
     columns: Sequence[str] = (),
@@ -155,6 +158,8 @@ def search(
         What they should not resemble: a row's id, uri or file name, else a text; a `Path` is a file; an array a vector.
     vectors
         Embeddings, (D,) float32 each, as the network computes them.
+    known
+        By id, the `uri` and `embedding` of rows among `ids` and `unlike` that need not be looked up.
     where
         A filter, applied first: "family = 'Corvidae' AND taken_at >= '2024-05-01'". Without a query, the matching rows
         are ordered by uri.
@@ -192,7 +197,7 @@ def search(
         if name not in own:
             raise unknown_name("column", name, own)
     selected = list(dict.fromkeys(columns)) or [name for name in own if name not in VECTORS]
-    query = _Query(collection, encoder, clip)
+    query = _Query(collection, known, encoder, clip)
     for image in images:
         query.add_image(image, wanted=True)
     for key in ids:
@@ -208,7 +213,7 @@ def search(
     chosen = without_wrong_boxes(chosen, own)
     wanted = k + len(query.left_out)
     note: str | None = None
-    needed = list(dict.fromkeys([*selected, "uri"]))
+    needed = list(dict.fromkeys([*selected, "uri"])) if query.left_out else selected
     if query.texts and words is not None:
         if query.stored:
             raise ConfigError(
@@ -223,20 +228,26 @@ def search(
     else:
         direction = query.direction(query.stored)
         found = nearest_rows(collection, direction, wanted, where=chosen, columns=needed, exact=exact)
-        length = float(np.linalg.norm(direction.astype(np.float64)))
-        scores = length * found.table["similarity"].to_numpy()
-        table, compared = _with_similarity(found.table.select(needed), scores), found.exact
-    keep = [uri not in query.left_out for uri in table["uri"].to_pylist()]
-    table = table.filter(pa.array(keep, pa.bool_())).slice(0, k)
+        table, compared = _with_similarity(found.rows, length(direction) * found.similarities), found.exact
+    if query.left_out:
+        keep = [uri not in query.left_out for uri in table["uri"].to_pylist()]
+        table = table.filter(pa.array(keep, pa.bool_())).slice(0, k).select(["similarity", *selected])
     notes = tuple(each for each in (query.note, note) if each is not None)
-    return Found(table.select(["similarity", *selected]), notes, exact=compared)
+    return Found(table, notes, exact=compared)
 
 
 class _Query:
     """What is wanted and what is not: stored embeddings (D,), features (E,), and texts that become features."""
 
-    def __init__(self, collection: Storage, encoder: ImageEncoder | None, clip: TextEncoder | None) -> None:
+    def __init__(
+        self,
+        collection: Storage,
+        known: Mapping[str, Mapping[str, Any]],
+        encoder: ImageEncoder | None,
+        clip: TextEncoder | None,
+    ) -> None:
         self.collection = collection
+        self.known = known
         self.encoder = encoder
         self.clip = clip
         self.imported = collection.model.engine == IMPORTED
@@ -274,9 +285,9 @@ class _Query:
         self.left_out.add(path_to_uri(image))
 
     def add_row(self, key: str, wanted: bool) -> None:
-        self._add_found(get_row(self.collection, key), wanted)
+        self._add_found(self.known.get(key) or get_row(self.collection, key), wanted)
 
-    def _add_found(self, row: dict[str, Any], wanted: bool) -> None:
+    def _add_found(self, row: Mapping[str, Any], wanted: bool) -> None:
         self.add_vectors([np.asarray(row["embedding"], dtype=np.float32)], wanted)
         self.left_out.add(row["uri"])
 
@@ -285,13 +296,15 @@ class _Query:
             self.add_image(what, wanted=False)
         elif not isinstance(what, str):
             self.add_vectors([what], wanted=False)
-        elif (row := find_row(self.collection, what)) is not None:
+        elif (row := self.known.get(what) or find_row(self.collection, what)) is not None:
             self._add_found(row, wanted=False)
         else:
             self.texts.append((what, False))
 
     def text_encoder(self) -> TextEncoder:
         if self.clip is None:
+            from birder.collection.text_encoder import load_text_encoder  # it brings torch, for texts alone
+
             self.clip = load_text_encoder(self.collection)
         if self.imported:
             self.note = made_elsewhere(self.collection)
@@ -299,7 +312,7 @@ class _Query:
 
     def project(self, embeddings: Vector) -> Vector:
         """Unit vectors (N, E) in the shared space of stored embeddings (N, D)."""
-        return unit(shared_features(self.collection, self.text_encoder(), embeddings))
+        return unit(_shared(self, embeddings))
 
     def features(self) -> list[tuple[Vector, bool]]:
         """Everything that is wanted or not, in the shared space."""
@@ -312,18 +325,23 @@ class _Query:
         total = np.zeros(len(parts[0][0]), np.float64)
         for sign, side in ((1.0, True), (-1.0, False)):
             vectors = [vector for vector, wanted in parts if wanted is side]
-            if vectors:
-                total += sign * unit(np.stack(vectors).astype(np.float64)).mean(axis=0)
-        if np.linalg.norm(total) < 1e-6:
+            for vector in vectors:  # one is the rule: no matrix is made of it
+                total += vector.astype(np.float64) * (sign / len(vectors) / (length(vector) or 1.0))
+        if length(total) < 1e-6:
             raise CollectionError("The wanted and unwanted queries cancel each other out: leave one of them out.")
         return total.astype(np.float32)
 
+    def _loaded_clip(self) -> LoadedClip | None:
+        """The model whose text encoder is used, if its image encoder can be used as well."""
+        if self.clip is None:
+            return None
+        from birder.weights.clip import LoadedClip  # it brings torch
+
+        return self.clip if isinstance(self.clip, LoadedClip) else None
+
     def _embed(self, image: str | Path) -> Vector:
         if self.encoder is None:
-            from birder.weights.clip import LoadedClip
-
-            clip = self.clip if isinstance(self.clip, LoadedClip) else None
-            self.encoder = load_encoder_of(self.collection, clip=clip)
+            self.encoder = load_encoder_of(self.collection, clip=self._loaded_clip())
         if self.imported:
             self.note = made_elsewhere(self.collection)
         return self.encoder.embed_one(image)
@@ -402,7 +420,7 @@ def _in_shared_space(
         back = _back(query, direction)
         needed = list(dict.fromkeys([*columns, "embedding"]))
         count = max(_TEXT_CANDIDATES, 20 * k)
-        found = nearest_rows(collection, back, count, where=where, columns=needed, exact=True).table
+        found = nearest_rows(collection, back, count, where=where, columns=needed, exact=True).rows
         scores = query.project(_embeddings(found)) @ direction
         order = np.argsort(-scores, kind="stable")[:k]
         return _with_similarity(found.select(columns).take(pa.array(order)), scores[order]), False
@@ -438,7 +456,14 @@ def _best_rows(
 def _back(query: _Query, direction: Vector) -> Vector:
     """P^T q (D,) of a direction (E,): the projection has no bias, so that of the unit vectors is its matrix."""
     identity = np.eye(query.collection.model.embedding_size, dtype=np.float32)
-    return shared_features(query.collection, query.text_encoder(), identity) @ direction
+    return _shared(query, identity) @ direction
+
+
+def _shared(query: _Query, embeddings: Vector) -> Vector:
+    """Features (N, E) of embeddings (N, D); see `birder.collection.text_encoder.shared_features`."""
+    from birder.collection.text_encoder import shared_features  # it brings torch, for texts alone
+
+    return shared_features(query.collection, query.text_encoder(), embeddings)
 
 
 def _embeddings(table: pa.Table) -> Vector:
@@ -447,5 +472,5 @@ def _embeddings(table: pa.Table) -> Vector:
     return np.array(vectors)  # torch requires writable memory
 
 
-def _with_similarity(table: pa.Table, scores: Vector) -> pa.Table:
+def _with_similarity(table: pa.Table, scores: npt.NDArray[np.floating[Any]]) -> pa.Table:
     return table.add_column(0, "similarity", pa.array(scores.astype(np.float64)))

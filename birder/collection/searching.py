@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from birder.collection.filter import Filter, as_filter
-from birder.collection.model import Encoder
 from birder.collection.results import SearchResults
 from birder.collection.search import find_row, search
 from birder.collection.storage import Storage
-from birder.naming.class_words import ClassWords
-from birder.weights.clip import LoadedClip
+
+if TYPE_CHECKING:
+    from birder.collection.model import Encoder
+    from birder.naming.class_words import ClassWords
+    from birder.weights.clip import LoadedClip
 
 Vector = npt.NDArray[np.float32]
 

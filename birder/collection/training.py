@@ -147,7 +147,7 @@ def train_collection(
         wanted = columns_for_groups(storage, group_by)
         rows = labelled_rows(storage, column, wanted, where=where, min_examples=MIN_EXAMPLES)
         show("finding groups", 0.0)
-        groups = find_groups(storage, rows.table, rows.embeddings, column=column, group_by=tuple(group_by))
+        groups = find_groups(rows.table, rows.embeddings, column=column, group_by=tuple(group_by))
         parts = in_parts(rows, groups, recipe.seed)
         strength = None
         if init is not None:

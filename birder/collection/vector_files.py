@@ -30,6 +30,8 @@ import numpy.typing as npt
 
 from birder.collection.disk import images_folder
 from birder.collection.manifest import Fragment, column_files
+from birder.collection.probe import COMPARED, ENOUGH, Probe, nothing
+from birder.collection.reading import ROWS_IN_MEMORY
 from birder.collection.row_files import RowFiles, rows_at, write_row_files
 from birder.faiss_threads import apart
 from birder.files import flush, replacing
@@ -45,15 +47,16 @@ GONE = np.uint64(2**64 - 1)
 GRAPH_FROM = 20_000
 """Rows from which there is a graph: comparing so many takes 2 ms, and the graph a third of one."""
 _STATE = "state.json"
-_FORMAT = 2
+_FORMAT = 3
 _UNGRAPHED = 5_000  # places that every search compares one by one before they are added to the graph
 _GROWN = 4  # times the places that the graph's axes were fitted to, until it is rebuilt
 _NEIGHBOURS, _BREADTH = 16, 60  # of the graph; twice the breadth took twice as long to build and found as much
-REDUCED = 256
-"""Axes that the graph compares by, if they suffice."""
-_SAMPLE, _ASKED, _WANTED, _COMPARED = 20_000, 100, 10, 40
-_ENOUGH = 0.985
+_REDUCED = 256  # axes that the graph compares by, if they suffice
+_SAMPLE = 20_000
 _ROWS_AT_ONCE = 16_384
+_BYTES_AT_ONCE = 2**24  # of embeddings that LanceDB reads
+_SAMPLED_AT_ONCE = 1_024  # rows here and there in a mapped file, each of which maps 64 kB
+_STAYS_MAPPED = 2**27  # bytes of vectors of which all may stay mapped once they were read
 
 Half = npt.NDArray[np.float16]
 Addresses = npt.NDArray[np.uint64]
@@ -95,6 +98,8 @@ class VectorFiles:
         faiss's index over (N, d) float32; None without one.
     mean, axes
         (D,) and (D, d) float32: the graph compares (vector - mean) @ axes.
+    times
+        How many times `birder.collection.probe.BREADTH` the graph is searched to find enough.
     trained_on
         The number of places when the graph was built.
     rows
@@ -119,6 +124,17 @@ class VectorFiles:
             with np.load(folder / state.axes) as fitted:
                 self.mean: Single = fitted["mean"]
                 self.axes: Single = fitted["axes"]
+                self.times = float(fitted["times"])
+
+    def at(self, places: npt.NDArray[np.int64]) -> Half:
+        """The vectors (N, D) of some places, copied with the interpreter's lock released.
+
+        Each may map 2 MB of the system's cache around it, so a large file's pages are given back at once.
+        """
+        found: Half = np.take(self.vectors, places, axis=0)
+        if self.vectors.nbytes > _STAYS_MAPPED:
+            self.forget()
+        return found
 
     def forget(self) -> None:
         """Give back the pages of the vectors that were read; they stay in the system's cache as long as it has room."""
@@ -155,7 +171,7 @@ def write_files(
 ) -> VectorFiles:
     """Make the files of a version of the rows, or bring them up to it; by the one process that may write.
 
-    Memory: blocks of `_ROWS_AT_ONCE` rows, 16 bytes a row, a sample of `_SAMPLE` embeddings, and the graph.
+    Memory: blocks of `_ROWS_AT_ONCE` rows, some 80 bytes a row, a sample of `_SAMPLE` embeddings, and the graph.
 
     Parameters
     ----------
@@ -273,7 +289,8 @@ def _replace_state(folder: Path, state: _State) -> None:
 
 def row_addresses(images: Table) -> Addresses:
     """The addresses (N,) of all rows of a version of the table, ascending."""
-    found: Addresses = np.sort(images.search().select(["_rowid"]).to_arrow()["_rowid"].to_numpy())
+    rows = images.search().select(["_rowid"]).to_batches(ROWS_IN_MEMORY).read_all()
+    found: Addresses = np.sort(rows["_rowid"].to_numpy())
     return found
 
 
@@ -301,7 +318,9 @@ def half(embeddings: Single) -> Half:
 
 def embeddings_at(images: Table, addresses: Addresses) -> Iterator[tuple[Addresses, Single]]:
     """The addresses and embeddings (N, D) of rows, whose addresses ascend; a block at a time, as `rows_at` has them."""
-    for block in rows_at(images, addresses, ["embedding"]):
+    dimension = images.schema.field("embedding").type.list_size
+    at_once = min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // (4 * dimension)))
+    for block in rows_at(images, addresses, ["embedding"], at_once):
         column = block["embedding"].combine_chunks()
         yield block["_rowid"].to_numpy(), column.flatten().to_numpy().reshape(-1, column.type.list_size)
 
@@ -310,36 +329,64 @@ def _fill(
     file: Any, former: VectorFiles | None, addresses: Addresses, missing: Addresses, images: Table, dimension: int
 ) -> Addresses:
     """Give the missing rows places: those that have their vector already, as after rows were moved, else new ones."""
-    free: dict[int, list[int]] = {}
-    if former is not None and len(missing):
-        places = np.flatnonzero(addresses == GONE)
-        for start in range(0, len(places), _ROWS_AT_ONCE):
-            some = places[start : start + _ROWS_AT_ONCE]
-            for place, mark in zip(some.tolist(), _marks(former.vectors[some]).tolist(), strict=True):
-                free.setdefault(mark, []).append(place)
+    free = _Free(former, np.flatnonzero(addresses == GONE)) if former is not None and len(missing) else None
     parts = [addresses.copy()]
     for found, embeddings in embeddings_at(images, missing):
         vectors = half(embeddings)
         new = np.ones(len(found), bool)
-        if free and former is not None:
-            for n, mark in enumerate(_marks(vectors).tolist()):
-                places_of = free.get(mark)
-                if places_of and np.array_equal(former.vectors[places_of[-1]], vectors[n]):
-                    parts[0][places_of.pop()] = found[n]
-                    new[n] = False
+        if free is not None:
+            known, places = free.take(vectors)
+            parts[0][places] = found[known]
+            new[known] = False
         file.write(np.ascontiguousarray(vectors[new]).data)
         parts.append(found[new])
     return np.concatenate(parts)
 
 
-def _marks(vectors: Half) -> npt.NDArray[np.uint64]:
-    """A number for each vector (N, D), the same for the same bytes."""
-    factors = np.random.default_rng(0).integers(1, 2**63, vectors.shape[1], np.uint64)
-    total = np.zeros(len(vectors), np.uint64)
-    bits = np.ascontiguousarray(vectors).view(np.uint16)
-    for n, factor in enumerate(factors):
-        total += bits[:, n].astype(np.uint64) * factor
-    return total
+class _Free:
+    """Places whose rows are gone, to be found by the vectors that they have, and each taken once.
+
+    Parameters
+    ----------
+    files
+        The files; of the vectors in them, a block at a time is in memory.
+    places
+        Which places.
+    """
+
+    def __init__(self, files: VectorFiles, places: npt.NDArray[np.int64]) -> None:
+        self._files = files
+        marks = np.empty(len(places), np.int64)
+        for start in range(0, len(places), _SAMPLED_AT_ONCE):
+            marks[start : start + _SAMPLED_AT_ONCE] = _marks(files.vectors[places[start : start + _SAMPLED_AT_ONCE]])
+            files.forget()
+        order = np.argsort(marks, kind="stable")
+        self._marks, self._places = marks[order], places[order]
+        self._tried = np.zeros(len(places), np.int64)  # of the places with a mark, at the first of them
+
+    def take(self, vectors: Half) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Which of some vectors (N, D) are in a place that is free, and in which; it is free no longer."""
+        marks = _marks(vectors)
+        first, end = (np.searchsorted(self._marks, marks, side) for side in ("left", "right"))
+        order = np.argsort(marks, kind="stable")
+        before = np.empty(len(marks), np.int64)  # vectors with the same mark that come earlier
+        before[order] = np.arange(len(marks)) - np.searchsorted(marks[order], marks[order])
+        known = np.flatnonzero(first < end)
+        at = first[known] + self._tried[first[known]] + before[known]
+        known, at = known[at < end[known]], at[at < end[known]]
+        np.add.at(self._tried, first[known], 1)
+        places = self._places[at]
+        same = np.zeros(len(known), bool)
+        for start in range(0, len(known), _SAMPLED_AT_ONCE):
+            some = slice(start, start + _SAMPLED_AT_ONCE)
+            same[some] = (self._files.vectors[places[some]] == vectors[known[some]]).all(axis=1)
+            self._files.forget()
+        return known[same], places[same]
+
+
+def _marks(vectors: Half) -> npt.NDArray[np.int64]:
+    """A number for each vector (N, D), the same for the same bytes in this process."""
+    return np.fromiter((hash(vector.tobytes()) for vector in vectors), np.int64, len(vectors))
 
 
 def _graph_files(
@@ -363,66 +410,63 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
     if former is not None:
         graph = faiss.read_index(str(folder / str(former._state.graph)))  # not mapped: it grows
         mean, axes, begin, trained_on = former.mean, former.axes, former.graphed, former.trained_on
+        probe = Probe.read(folder / str(former._state.axes))
     else:
-        sample = np.random.default_rng(0).permutation(places)[:_SAMPLE]
-        known = vectors[np.sort(sample)].astype(np.float32)
-        let_go(vectors)
-        mean, axes = _axes(known, vectors)
+        sample = np.sort(np.random.default_rng(0).permutation(places)[:_SAMPLE])
+        known = _sampled(vectors, sample)
+        mean, axes, probe = _axes(known, vectors, Probe.of(known, sample))
         graph = faiss.IndexHNSWSQ(axes.shape[1], faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS, faiss.METRIC_L2)
         graph.hnsw.efConstruction = _BREADTH
         learned = np.ascontiguousarray((known - mean) @ axes)
         apart(lambda: graph.train(learned))
         begin, trained_on = 0, places
     for start in range(begin, places, _ROWS_AT_ONCE):
-        block = np.ascontiguousarray((vectors[start : start + _ROWS_AT_ONCE].astype(np.float32) - mean) @ axes)
+        block = vectors[start : start + _ROWS_AT_ONCE].astype(np.float32)
         let_go(vectors)
-        apart(functools.partial(graph.add, block))
+        if former is not None:
+            probe = probe.seen(start, block)
+        apart(functools.partial(graph.add, np.ascontiguousarray((block - mean) @ axes)))
+    times = probe.breadth(graph, np.ascontiguousarray((probe.asked - mean) @ axes, np.float32))
     token = secrets.token_hex(4)
     names = f"graph-{token}.faiss", f"axes-{token}.npz"
     with replacing(folder / names[0], durable=True) as draft:
         faiss.write_index(graph, str(draft))
     with replacing(folder / names[1], durable=True) as draft, draft.open("wb") as file:
-        np.savez(file, mean=mean, axes=axes)
+        np.savez(file, mean=mean, axes=axes, times=times, **probe.arrays())
     return *names, places, trained_on
 
 
-def _axes(known: Single, vectors: Half) -> tuple[Single, Single]:
+def _sampled(vectors: Half, places: npt.NDArray[np.int64]) -> Single:
+    """Vectors at some places, (N, D) float32."""
+    found = np.empty((len(places), vectors.shape[1]), np.float32)
+    for start in range(0, len(places), _SAMPLED_AT_ONCE):
+        found[start : start + _SAMPLED_AT_ONCE] = vectors[places[start : start + _SAMPLED_AT_ONCE]]
+        let_go(vectors)
+    return found
+
+
+def _axes(known: Single, vectors: Half, probe: Probe) -> tuple[Single, Single, Probe]:
     """Mean (D,) and axes (D, d): the principal ones of a sample, if they find the nearest as well as all axes do.
 
-    Of `_ASKED` vectors, the `_WANTED` nearest of all must be among the `_COMPARED` nearest by these axes. A sample
-    would not tell: it has fewer near ones. Compares each of them with all vectors, a block at a time.
+    The nearest of each vector of the probe must be among the `COMPARED` nearest by these axes. A sample would not tell:
+    it has fewer near ones. So they are compared with all vectors, a block at a time; the probe that has seen them is
+    given back.
     """
     dimension = known.shape[1]
     mean = known.mean(axis=0)
-    if dimension > REDUCED:
+    axes = np.eye(dimension, dtype=np.float32)
+    if dimension > _REDUCED:
         centred = known - mean
         _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-        axes = np.ascontiguousarray(directions[:, ::-1][:, :REDUCED], np.float32)
-        asked = known[np.linspace(0, len(known) - 1, _ASKED).astype(np.int64)]
-        turned = (asked - mean) @ axes
-        right = near = _Best(np.zeros((_ASKED, 0), np.int64), np.zeros((_ASKED, 0), np.float32))
-        for start in range(0, len(vectors), _ROWS_AT_ONCE):
-            block = vectors[start : start + _ROWS_AT_ONCE].astype(np.float32)
-            let_go(vectors)
-            reduced = (block - mean) @ axes
-            right = right.with_more(start, asked @ block.T, _WANTED + 1)
-            near = near.with_more(start, 2 * turned @ reduced.T - (reduced**2).sum(axis=1), _COMPARED)
-        found = np.mean([np.isin(a, b).mean() for a, b in zip(right.places, near.places, strict=True)])
-        if found >= _ENOUGH:
-            return mean, axes
-    return mean, np.eye(dimension, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The places (N, n) with the highest scores (N, n) so far, in no order."""
-
-    places: npt.NDArray[np.int64]
-    scores: Single
-
-    def with_more(self, start: int, scores: Single, most: int) -> _Best:
-        """Of these and of places from `start` on, scored (N, M), the best `most` of each row."""
-        places = np.broadcast_to(np.arange(start, start + scores.shape[1]), scores.shape)
-        all_places, all_scores = np.hstack([self.places, places]), np.hstack([self.scores, scores])
-        best = np.argpartition(-all_scores, min(most, all_scores.shape[1]) - 1, axis=1)[:, :most]
-        return _Best(np.take_along_axis(all_places, best, axis=1), np.take_along_axis(all_scores, best, axis=1))
+        axes = np.ascontiguousarray(directions[:, ::-1][:, :_REDUCED], np.float32)
+    turned = (probe.asked - mean) @ axes
+    near = nothing(len(turned))
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        block = vectors[start : start + _ROWS_AT_ONCE].astype(np.float32)
+        let_go(vectors)
+        probe = probe.seen(start, block)
+        reduced = (block - mean) @ axes
+        near = near.with_more(start, 2 * turned @ reduced.T - (reduced**2).sum(axis=1), COMPARED)
+    if probe.share(near.places) < ENOUGH:
+        axes = np.eye(dimension, dtype=np.float32)
+    return mean, axes, probe

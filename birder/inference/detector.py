@@ -18,7 +18,6 @@ from __future__ import annotations
 import ast
 import math
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from PIL import Image
 
 from birder.errors import WeightsError
 from birder.images.decode import to_rgb
-from birder.inference.engine_openvino import GRAPH, graphs_folder, is_kept, keep_graph, read_facts
+from birder.inference.engine_openvino import GRAPH, converted, graphs_folder, is_kept, keep_graph, read_facts
 from birder.inference.first_touch import touch
 from birder.weights.detector import CHECKPOINTS, load_detector
 from birder.weights.hub import check_is_file, sha256_of
@@ -271,11 +270,7 @@ def _traced(path: Path) -> tuple[openvino.Model, GraphForm]:
     detector = load_detector(path)
     height, width = detector.net.size
     module = RawDetections(detector.net, detector.rgb_stats).eval()
-    with warnings.catch_warnings():
-        # The tracer remarks that sizes become constants, which they are; its end is announced (see engine_openvino).
-        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        graph = openvino.convert_model(module, example_input=torch.zeros(1, 3, height, width))
+    graph = converted(module, torch.zeros(1, 3, height, width))
     graph.reshape([1, 3, height, width])
     return graph, GraphForm("classes", detector.classes, (height, width), detector.fill, others="animal")
 

@@ -187,7 +187,7 @@ def adapt(
         else ranks.taxonomy_of_rows(rows.table, column)
     )
     told("finding groups", 0.0)
-    groups = find_groups(storage, rows.table, rows.embeddings, column=column, group_by=tuple(group_by), split=split)
+    groups = find_groups(rows.table, rows.embeddings, column=column, group_by=tuple(group_by), split=split)
     parts = _folds(rows, groups, folds, seed)
     apart = _apart(groups, parts)
     told("choosing the strength", 0.0)

@@ -152,7 +152,7 @@ def shard_rows(
     order = np.argsort(np.array([_key(id_) for id_ in table["id"].to_pylist()]), kind="stable")
     order = order[has[order]]
     table, embeddings = table.take(pa.array(order)), embeddings[order]
-    held_out, how = _held_out(storage, table, embeddings, column, names, group_by, share, seed)
+    held_out, how = _held_out(table, embeddings, column, names, group_by, share, seed)
     return ShardRows(table, held_out, (*names.warnings, *how), int((~has).sum()), names)
 
 
@@ -249,7 +249,6 @@ def _rows(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def _held_out(
-    storage: Storage,
     table: pa.Table,
     embeddings: npt.NDArray[np.float32],
     column: str,
@@ -261,7 +260,7 @@ def _held_out(
     """Which rows are for validation: those of one fold of whole groups."""
     if share == 0.0:
         return np.zeros(table.num_rows, np.bool_), ("All images are for training: none is held out.",)
-    groups = find_groups(storage, table, embeddings, column=column, group_by=group_by)
+    groups = find_groups(table, embeddings, column=column, group_by=group_by)
     taxa = np.unique([names.texts(row)["taxonomic_name"] for row in _rows(table, names.columns)], return_inverse=True)[
         1
     ]

@@ -9,7 +9,7 @@ N is the number of rows, G of groups, D the embedding dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from birder.analysis.approximate import near_pairs
 from birder.analysis.duplicates import similar_components
 from birder.analysis.sequences import GAP, find_sequences
-from birder.collection.index import index_status, nearest_rows
 from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
@@ -38,10 +38,10 @@ SECONDS = int(GAP)
 CAMERA = ("camera", "cameraID", "camera_id")
 """Names of the column that says which camera took an image."""
 
-_EXACT = 150_000  # rows up to which all pairs are compared, even if there is an index
+_EXACT = 150_000  # rows up to which all pairs are compared
 _AT_ONCE = 4096
 _MOST_BYTES = 2**29  # of embeddings in memory
-_NEIGHBOURS = 16  # of each row that the index is asked for
+_PAIRS = 16_384  # pairs compared at once
 _DOMINANT = 0.5  # the share of rows from which the largest group is worth a sentence
 
 
@@ -111,7 +111,6 @@ def columns_for_groups(storage: Storage, group_by: Sequence[str]) -> list[str]:
 
 
 def find_groups(
-    storage: Storage,
     rows: pa.Table,
     embeddings: npt.NDArray[np.float32],
     *,
@@ -128,13 +127,12 @@ def find_groups(
 
     Parameters
     ----------
-    storage
-        The collection, for its index.
     rows
         N rows with the columns of `columns_for_groups`, and `column` if it is to be compared with folders' names.
     embeddings
-        (N, D) float32, finite, in the same order. All pairs are compared, in blocks; of more than 150,000 rows the
-        collection's index gives the nearest, if there is one. Else it takes a copy of the embeddings and some 700 MB.
+        (N, D) float32, finite, in the same order. Of up to 150,000 rows all pairs are compared, which takes a copy of
+        the embeddings and some 700 MB; of more, each is compared with the 16 nearest that a graph of neighbours
+        proposes, which takes some 800 bytes a row.
     column
         The column of the labels.
     group_by
@@ -162,7 +160,7 @@ def find_groups(
         )
     codes, kind, sentences = _first_groups(rows, column, group_by)
     before = _number(codes)
-    joined, through = _joined(storage, rows, embeddings, codes)
+    joined, by_graph = _joined(rows, embeddings, codes)
     groups = int(joined.max()) + 1 if count else 0
     how = [sentence.replace("{count}", counted(groups, "group")) for sentence in sentences]
     if kind != "duplicates" and groups < before:
@@ -170,8 +168,8 @@ def find_groups(
             f"Groups that share identical or nearly identical images (cosine {NEAR} or more) are joined: "
             f"{before:,} became {groups:,}."
         )
-    if through:
-        how.append("Nearly identical images were found through the collection's index, which may miss some.")
+    if by_graph:
+        how.append("Nearly identical images were proposed by a graph of neighbours, which may miss some.")
     largest = int(np.bincount(joined).max()) if count else 0
     if groups > 1 and largest > _DOMINANT * count:
         how.append(f"One group holds {largest / count:.0%} of the images: {largest:,} of {count:,}.")
@@ -306,38 +304,41 @@ def _plain(name: str) -> str:
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
-def _joined(storage: Storage, rows: pa.Table, embeddings: npt.NDArray[np.float32], codes: Codes) -> tuple[Codes, bool]:
-    """Groups joined where they share a content or near-duplicates; and whether the index was asked."""
+def _joined(rows: pa.Table, embeddings: npt.NDArray[np.float32], codes: Codes) -> tuple[Codes, bool]:
+    """Groups joined where they share a content or near-duplicates; and whether a graph proposed these."""
     content = rows["sha256"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     first = np.unique(content, return_index=True)[1]  # of rows with the same content, one is compared
-    through = len(first) > _EXACT and index_status(storage).indexed is not None
-    if through:
-        numbers = _by_index(storage, rows["id"].take(pa.array(first)).to_pylist(), embeddings, first)
+
+    def stream() -> Iterator[npt.NDArray[np.float32]]:
+        for start in range(0, len(first), _AT_ONCE):
+            yield unit(embeddings[first[start : start + _AT_ONCE]])
+            let_go(embeddings)
+
+    by_graph = len(first) > _EXACT
+    if by_graph:
+        pairs = near_pairs(stream, len(first), NEAR)
+        numbers = _components(len(first), pairs[_near(embeddings, first[pairs])])
     else:
         vectors = room(len(first), embeddings.shape[1], most=_MOST_BYTES)
-        for start in range(0, len(first), _AT_ONCE):
-            vectors[start : start + _AT_ONCE] = unit(embeddings[first[start : start + _AT_ONCE]])
-            let_go(embeddings)
+        done = 0
+        for block in stream():
+            vectors[done : done + len(block)] = block
+            done += len(block)
             let_go(vectors)
         numbers = similar_components(vectors, NEAR)
     alike = numbers[content]
-    return _renumbered(_union(codes, alike)), through
+    return _renumbered(_union(codes, alike)), by_graph
 
 
-def _by_index(storage: Storage, ids: Sequence[str], embeddings: npt.NDArray[np.float32], rows: Codes) -> Codes:
-    """Some rows, with their ids, joined by a chain of near-duplicates, as far as the index finds them."""
-    place = {id_: row for row, id_ in enumerate(ids)}
-    pairs = []
-    for row, number in enumerate(rows.tolist()):
-        vector = np.array(embeddings[number])
-        if row % _AT_ONCE == 0:
-            let_go(embeddings)
-        if not vector.any():
-            continue
-        found = nearest_rows(storage, vector, _NEIGHBOURS, columns=["id"]).table
-        near = found.filter(pc.greater_equal(found["similarity"], NEAR))
-        pairs += [(row, place[id_]) for id_ in near["id"].to_pylist() if id_ in place]
-    return _components(len(rows), np.array(pairs, np.int64).reshape(-1, 2))
+def _near(embeddings: npt.NDArray[np.float32], pairs: Codes) -> npt.NDArray[np.bool_]:
+    """Which pairs of rows (P, 2) have a cosine of `NEAR` or more, bool (P,)."""
+    found = np.zeros(len(pairs), bool)
+    for start in range(0, len(pairs), _PAIRS):
+        one, other = pairs[start : start + _PAIRS].T
+        cosines = np.einsum("nd,nd->n", unit(embeddings[one]), unit(embeddings[other]))
+        found[start : start + _PAIRS] = cosines >= NEAR
+        let_go(embeddings)
+    return found
 
 
 def _union(one: Codes, other: Codes) -> Codes:

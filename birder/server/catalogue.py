@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.filter import Filter, as_filter, quoted
+from birder.collection.filter import Filter, as_filter, filter_errors, quoted
 from birder.collection.in_memory import rows_in_memory
 from birder.collection.journal import Cells, Journal
 from birder.collection.schema import LABEL_SOURCE, VECTORS
@@ -199,6 +199,18 @@ class Snapshot:
     def positions(self, ids: list[str]) -> Positions:
         """The rows of ids, -1 where there is none."""
         return self.ids.positions(ids)
+
+    def embedded(self, ids: list[str]) -> dict[str, dict[str, Any]]:
+        """The uri and the embedding, (D,) float32, of those of some ids that there are; of none while rows change."""
+        positions = self.positions(list(dict.fromkeys(ids)))
+        positions = positions[positions >= 0]
+        if not len(positions) or self.collection.version != self.rows_version:
+            return {}
+        with filter_errors(None, self.collection.path):
+            found = self.collection.take(self.rows_version, self._addresses[positions], ["embedding"])
+        vectors = found["embedding"].combine_chunks().flatten().to_numpy().reshape(len(positions), -1)
+        rows = self.rows(positions, ["id", "uri"])
+        return {row["id"]: {"uri": row["uri"], "embedding": vector} for row, vector in zip(rows, vectors, strict=True)}
 
     def rows(self, positions: Positions, columns: list[str]) -> list[dict[str, Any]]:
         """Values of some rows."""

@@ -27,7 +27,7 @@ def nearest(
     words: Any = None,
 ) -> list[dict[str, Any]]:
     """Search, and give the images as a list shows them; arguments as for `birder.collection.search.search`."""
-    from birder.collection.search import search  # it brings torch, for which the page's first view need not wait
+    from birder.collection.search import search  # for which the page's first view need not wait
 
     asked = where or ids or texts or unlike or len(vectors)
     chosen = snapshot.filter(where) if asked else None  # that leaves out wrong boxes, and is not what was asked for
@@ -36,6 +36,7 @@ def nearest(
         ids=ids,
         texts=texts,
         unlike=unlike,
+        known=snapshot.embedded([*ids, *unlike]),
         vectors=vectors,
         where=snapshot.with_labels(chosen),
         k=k,

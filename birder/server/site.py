@@ -110,7 +110,7 @@ class Site:
         self.teach.stop()
 
 
-def _site(request: Request) -> Site:
+async def _site(request: Request) -> Site:  # FastAPI runs what is not async in a thread
     site: Site = request.app.state.site
     return site
 
@@ -133,7 +133,7 @@ def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
     return [{**row, "name": readable_path(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
 
 
-def _as_bytes(request: Request) -> bool:
+async def _as_bytes(request: Request) -> bool:
     return BYTES in request.headers.get("accept", "")
 
 

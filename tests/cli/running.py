@@ -70,10 +70,16 @@ _SESSION = """if True:
     import json, os, sys
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        sys.argv, folder, out, err = json.loads(line)
+        sys.argv, folder, more, out, err = json.loads(line)
         os.chdir(folder)
+        environment = dict(os.environ)
+        os.environ.update(more)
         for number, file in ((1, out), (2, err)):
-            opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY)
+            if file is None:  # a pipe that nobody reads
+                end, opened = os.pipe()
+                os.close(end)
+            else:
+                opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY)
             os.dup2(opened, number)
             os.close(opened)
         # As Python opens them when it starts: a terminal is buffered by lines, and cannot seek.
@@ -96,6 +102,9 @@ _SESSION = """if True:
             code = -1
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        for name in more:
+            del os.environ[name]
+        os.environ.update(environment)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
@@ -119,6 +128,7 @@ class Session:
     def __init__(self, before: str = "", *, cwd: Path, env: Mapping[str, str] | None = None) -> None:
         self._folder = TemporaryDirectory()
         self._cwd = cwd
+        self._more: dict[str, str] = {}
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"{before}\n{_SESSION}"],
             stdin=subprocess.PIPE,
@@ -132,6 +142,12 @@ class Session:
         """The same interpreter, whose folder is another one."""
         there = copy.copy(self)
         there._cwd = folder
+        return there
+
+    def with_more(self, **variables: str) -> Session:
+        """The same interpreter, in whose environment commands find these variables too."""
+        there = copy.copy(self)
+        there._more = self._more | variables
         return there
 
     def run(
@@ -152,6 +168,12 @@ class Session:
         assert code is None or ended == code, (stdout, stderr)
         return subprocess.CompletedProcess(argv, ended, stdout, stderr)
 
+    def run_unread(self, *arguments: object) -> tuple[int, str]:
+        """The exit code of a command whose standard output is a pipe that nobody reads, and its standard error."""
+        err = Path(self._folder.name) / "err"
+        ended = self._end(["birder", *map(str, arguments)], None, err)
+        return ended, err.read_text("utf-8", "surrogateescape")
+
     def run_on_a_terminal(self, *arguments: object, code: int = 0, columns: int = 80) -> str:
         """What a command writes to a terminal of so many columns, on standard output and standard error."""
         with terminal(columns) as (theirs, written):
@@ -160,10 +182,11 @@ class Session:
         assert ended == code, written
         return b"".join(written).decode()
 
-    def _end(self, argv: Sequence[str], out: Path, err: Path, cwd: Path | None = None) -> int:
+    def _end(self, argv: Sequence[str], out: Path | None, err: Path, cwd: Path | None = None) -> int:
         """Run a command; its exit code."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps([argv, str(cwd or self._cwd), str(out), str(err)]) + "\n")
+        asked = [argv, str(cwd or self._cwd), self._more, out and str(out), str(err)]
+        self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 

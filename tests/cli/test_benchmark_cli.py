@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from birder.cli.benchmark_table import beside_published
 from birder.collection.evaluating import Evaluation
 from birder.evaluation.benchmark_rows import published_rows
 from birder.evaluation.predictions import SCHEMA
-from tests.cli.running import Session
+from tests.cli.running import Session, shared_session
 
 CLIP = Path(__file__).parents[1] / "data" / "openclip"
 NAME = "idle-oo/island"
@@ -38,11 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def session(folder: Path) -> Iterator[Session]:
-    """An interpreter in that folder."""
-    session = Session(cwd=folder, env={"BIRDER_CACHE": str(folder / "cache")})
-    yield session
-    session.close()
+def session(folder: Path) -> Session:
+    """The interpreter in that folder."""
+    return shared_session().at(folder)
 
 
 @pytest.mark.slow

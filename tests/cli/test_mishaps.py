@@ -295,17 +295,18 @@ def test_hub_out_of_reach_is_said_at_once(birder_here: Run, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_ray_is_given_the_token_of_the_user(tmp_path: Path) -> None:
+def test_an_address_without_a_ray_is_reported_and_ray_is_given_the_token_of_the_user(tmp_path: Path) -> None:
     """`ray start` has locked the cluster with it; given an address, Ray's client leaves it out."""
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("a" * 64)
-    lines = "import os; from birder.pipeline.cluster import running_ray\n"
-    lines += "try:\n    running_ray('127.0.0.1:1').__enter__()\nexcept Exception as error: print(error)\n"
+    lines = "import os; from birder.errors import ConfigError; from birder.pipeline.cluster import running_ray\n"
+    lines += "try:\n    running_ray('127.0.0.1:1').__enter__()\nexcept ConfigError as error: print(error)\n"
     lines += "print(os.environ.get('RAY_AUTH_MODE'))"
     plain = {name: value for name, value in with_path(None).items() if not name.startswith("RAY_AUTH")}
     command = [sys.executable, "-c", lines]
     done = subprocess.run(command, capture_output=True, text=True, env={**plain, "HOME": str(tmp_path)})
-    assert done.stdout.startswith("No Ray at 127.0.0.1:1") and done.stdout.endswith("\ntoken\n"), done.stderr
+    assert done.stdout.startswith("No Ray at 127.0.0.1:1: ") and "ray start --head" in done.stdout
+    assert done.stdout.endswith("\ntoken\n"), done.stderr
 
 
 def test_a_filter_takes_the_path_that_is_shown(birder_here: Run, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def embeddings(path: Path) -> dict[str, list[float]]:
     return {row["uri"]: row["embedding"] for row in Storage.open(path).to_arrow().to_pylist()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["image", "clip", "whole"])
 def test_new_images_go_into_imported_embeddings_by_the_model_that_made_them(
     home: Path, tmp_path: Path, form: str

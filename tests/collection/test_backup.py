@@ -190,7 +190,7 @@ class TestWhileItIsWritten:
             [sys.executable, "-c", BACKUP, str(written), str(tmp_path / "whole.birder")], cwd=ROOT, check=True
         )
         took = time.monotonic() - started
-        for number in range(8):
+        for number in range(5):
             child = subprocess.Popen([sys.executable, "-c", BACKUP, str(written), str(to)], cwd=ROOT)
             time.sleep(chance.uniform(0.6, 1.0) * took)
             os.kill(child.pid, signal.SIGKILL)
@@ -202,7 +202,7 @@ class TestWhileItIsWritten:
             else:
                 assert now >= before
                 before = now
-            if number == 3:
+            if number == 2:
                 before = backup(Storage.open(written), to).rows
         assert killed >= 2
         assert backup(Storage.open(written), to).rows == check_written(to) >= before

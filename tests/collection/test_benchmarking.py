@@ -148,6 +148,7 @@ def benchmarking_values(name: str, model: str) -> list[Any]:
     return [value for value in published_values() if (value.benchmark, value.model) == (name, model)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prepared")
 def test_a_clip_in_training_is_judged_by_a_benchmark_and_copes_with_a_broken_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,6 +22,7 @@ from birder.collection.filter_dialect import tokenize
 from birder.collection.search import search
 from birder.collection.storage import Storage
 from birder.errors import BirderError, FilterError
+from tests.cli.running import shared_session
 from tests.factory import collection_of_images
 
 KILLER = ("1+case when 1=1 and 1=1 then 1 else 0 end" + "+1" * 90 + "+") * 28 + "1 > 0"
@@ -169,12 +170,12 @@ class Grammar:
 @pytest.mark.slow
 def test_of_thousands_of_filters_none_that_is_accepted_ends_the_process(collection: Storage) -> None:
     grammar = Grammar(9)
-    lines = "".join(json.dumps(grammar.filter()) + "\n" for _ in range(4_000))
+    lines = "".join(json.dumps(grammar.filter()) + "\n" for _ in range(2_000))
     command = [sys.executable, "-c", ASKING, str(collection.path)]
     run = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=550)
     assert run.returncode == 0, f"ended with {run.returncode} at: {run.stderr[-3000:]}"
     passed, answered = json.loads(run.stdout)
-    assert passed > 2_000 and answered > 800, (passed, answered)  # else nothing was tried
+    assert passed > 1_000 and answered > 400, (passed, answered)  # else nothing was tried
 
 
 @pytest.mark.parametrize(
@@ -212,9 +213,8 @@ def test_filters_within_the_bounds_are_answered(collection: Storage, where: str)
 @pytest.mark.slow
 def test_the_filter_that_ended_the_process_is_refused_in_one_line(collection: Storage) -> None:
     assert 6_200 < len(KILLER) < 6_400
-    command = [sys.executable, "-m", "birder", "search", str(collection.path), "--where", KILLER]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 2 and "Invalid filter: it has more than" in run.stderr and "Traceback" not in run.stderr
+    run = shared_session().run("search", collection.path, "--where", KILLER, code=2)
+    assert "Invalid filter: it has more than" in run.stderr
 
 
 def test_a_parsed_filter_says_what_it_reads_and_cannot_change() -> None:
@@ -364,19 +364,19 @@ def test_a_deep_filter_is_parsed_in_a_thread_and_refused_where_the_stack_is_near
 @pytest.mark.parametrize(
     "where",
     [
-        "(" * 500_000,
-        "not " * 200_000,
+        "(" * 200_000,
+        "not " * 80_000,
         "[" * 20 + "{" * 100_000,
         "a" * 1_000_000,
         "'" * 999_999,
         "`" * 999_999,
-        "abs(" * 100_000,
+        "abs(" * 40_000,
         "-" * 1_000_000,
-        "- " * 400_000 + "width",
+        "- " * 160_000 + "width",
         "1" * 999_999,
         "/*" * 400_000,
-        "width = 1 and " * 60_000,
-        "case when " * 90_000,
+        "width = 1 and " * 25_000,
+        "case when " * 40_000,
         "array[" * 20 + "]" * 20,
         "cast(" * 20 + "width" + " as int)" * 20 + " = 1",
         "((((((((((((((((((((" + "a.b.c.d.e.f.g.h" + "))))))))))))))))))))",
@@ -404,7 +404,7 @@ def test_hostile_texts_are_refused_or_parsed_soon_and_never_end_in_a_recursion_e
         parse_filter(where, COLUMNS)
     except BirderError as error:
         assert isinstance(error, FilterError) and len(str(error)) < 1_000
-    assert time.perf_counter() - begun < 20
+    assert time.perf_counter() - begun < 10
 
 
 @pytest.mark.slow

@@ -66,6 +66,7 @@ def test_a_table_that_repeats_the_folders_label_becomes_its_source(tmp_path: Pat
     assert told(embedded(tmp_path, "--table", str(table))) == {"a.jpg": Source("table")}
 
 
+@pytest.mark.slow
 def test_an_older_collection_gets_the_column_at_the_next_write(tmp_path: Path, photos: Path) -> None:
     folder = tmp_path / "photos" / "trap"
     folder.mkdir(parents=True)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
+import faulthandler
 import os
+import select
+import signal
+import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,48 +156,71 @@ def nearest_uri(collection: Storage) -> str:
     return str(search(collection, vectors=[VECTORS[7]], k=1, columns=["uri"]).to_list()[0]["uri"])
 
 
-def ask_in_a_child(collection: Storage, answers: Any) -> None:
-    answers.put((nearest_uri(collection), collection.count("label = 'kind 1'")))
+@contextlib.contextmanager
+def forked(answer: Callable[[], str]) -> Iterator[Callable[[], str]]:
+    """A forked process that answers; the function waits for it. If it hangs, it says where, and is ended."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        code = 1
+        try:
+            faulthandler.dump_traceback_later(50, exit=True, file=sys.__stderr__)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                os.write(writing, answer().encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writing)
+
+    def wait() -> str:
+        ready, _, _ = select.select([reading], [], [], 60)
+        assert ready, "the forked process does not answer"
+        return os.read(reading, 1000).decode()
+
+    answered = False
+    try:
+        yield wait
+        answered = True
+    finally:
+        os.close(reading)
+        if not answered:
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+    assert status == 0
 
 
 @pytest.mark.filterwarnings("ignore")  # that forking while threads run is not safe in general
 def test_a_forked_process_searches_a_collection_that_its_parent_had_open(collection: Storage) -> None:
-    expected = (nearest_uri(collection), collection.count("label = 'kind 1'"))
-    assert expected[0].endswith("00007.jpg")
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-    children = [context.Process(target=ask_in_a_child, args=(collection, answers), daemon=True) for _ in range(3)]
-    for child in children:
-        child.start()
-    assert [answers.get(timeout=60) for _ in children] == [expected] * 3
-    for child in children:
-        child.join(60)
-        assert child.exitcode == 0
-    assert nearest_uri(collection) == expected[0]
+    def answer() -> str:
+        return f"{nearest_uri(collection)} {collection.count('width = 40')}"
+
+    expected = answer()
+    assert expected.partition(" ")[0].endswith("00007.jpg")
+    with contextlib.ExitStack() as children:
+        waits = [children.enter_context(forked(answer)) for _ in range(3)]
+        assert [wait() for wait in waits] == [expected] * 3
+    assert answer() == expected
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_forked_process_sees_what_was_committed_after_the_fork(collection: Storage) -> None:
     nearest_uri(collection)
     begin, began = os.pipe()
-    answer, answered = os.pipe()
-    child = os.fork()
-    if child == 0:  # pragma: no cover
-        try:
-            os.read(begin, 1)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                collection.see_latest()
-                os.write(answered, nearest_uri(collection).encode())
-        finally:
-            os._exit(0)
-    collection_of_vectors(collection.path, VECTORS[7:8], names=["p/00007.jpg"], known=True)
-    collection_of_vectors(collection.path, 2 * VECTORS[7:8], names=["a/copy.jpg"])
-    collection.write_columns(pa.table({"uri": ["file:///p/00007.jpg"], "label": ["x"]}))
-    os.write(began, b"x")
-    os.close(answered)
-    assert os.read(answer, 1000).decode() in ("file:///a/copy.jpg", "file:///p/00007.jpg")
-    assert os.waitpid(child, 0)[1] == 0
+
+    def answer() -> str:
+        os.read(begin, 1)
+        collection.see_latest()
+        return nearest_uri(collection)
+
+    with forked(answer) as wait:
+        collection_of_vectors(collection.path, VECTORS[7:8], names=["p/00007.jpg"], known=True)
+        collection_of_vectors(collection.path, 2 * VECTORS[7:8], names=["a/copy.jpg"])
+        collection.write_columns(pa.table({"uri": ["file:///p/00007.jpg"], "label": ["x"]}))
+        os.write(began, b"x")
+        assert wait() in ("file:///a/copy.jpg", "file:///p/00007.jpg")
+    os.close(begin)
+    os.close(began)
 
 
 def test_threads_search_at_once(collection: Storage) -> None:

@@ -78,6 +78,7 @@ def test_cells_have_the_figures_of_evaluate_benchmark(data: Path, first: birder.
     assert kept["results"]["protocols"]["zero-shot"]["templates"] == 81
 
 
+@pytest.mark.slow
 def test_what_was_not_run_says_why(data: Path, first: birder.Reproduction) -> None:
     results = json.loads((first.folder / "results.json").read_text("utf-8"))
     assert all((cell["value"] is None) <= bool(cell["why"]) for cell in results["results"])

@@ -65,6 +65,7 @@ def test_a_file_for_emb_explorer_must_be_parquet_with_rows(make: Make, tmp_path:
     assert Storage.open(collection.path).count() == 1
 
 
+@pytest.mark.slow
 def test_image_addresses_are_those_that_birder_serve_answers(tmp_path: Path) -> None:
     from tests.factory import collection_of_images
     from tests.server.live import serving

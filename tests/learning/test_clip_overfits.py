@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import birder
-from birder.learning.clip import ClipData, ClipRecipe, train_clip
-from birder.learning.clip_checkpoint import ClipFolder
+from birder.learning.clip import ClipData, ClipRecipe, ClipTold, train_clip
+from birder.learning.clip_checkpoint import KEPT, ClipFolder
 from birder.learning.clip_judge import ClipJudge
 from birder.learning.clip_model import TextSize, with_new_text
 from birder.learning.parallel import Parallel
@@ -46,10 +46,18 @@ def test_each_image_finds_its_text_and_each_text_its_image(tmp_path: Path, photo
     folder = ClipFolder(tmp_path / "run")
     folder.begin({}, resume=False, force=False)
     recipe = ClipRecipe(texts=("com",), batch_size=IMAGES, accumulate=1, lr=3e-3, warmup=5, epochs=3, resample=False)
+    told: list[ClipTold] = []
     # An epoch has each image twenty times, so that the state is saved three times, not sixty.
-    train_clip(start, ClipData(shards, 20 * IMAGES), recipe, folder, ALONE)
-    after = judge(start.clip.eval())["val"]
+    data = ClipData(shards, 20 * IMAGES)
+    trained = train_clip(start, data, recipe, folder, ALONE, judge=judge, tell=told.append)
+    assert trained is not None
+    after = trained.history[-1]["val"]
     assert (before["n"], before["texts"]) == (after["n"], after["texts"]) == (IMAGES, IMAGES)
     assert max(before["image_to_text_r1"], before["text_to_image_r1"]) < 0.3
     assert after["image_to_text_r1"] == after["text_to_image_r1"] == 1.0
     assert after["loss"] < 0.5 < before["loss"]
+    assert [each.update for each in told] == list(range(1, 61))
+    assert told[-1].left == 0.0 and told[5].rate > 0 and 0 <= told[-1].waited < 1
+    assert told[4].lr == pytest.approx(3e-3) and told[-1].lr < 1e-4
+    assert len(folder.checkpoints()) == KEPT == 2
+    assert (trained.report.failed, trained.report.replaced) == ({}, {})

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from birder.analysis.duplicates import similar_components
-from birder.collection.index import make_index
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, UnknownNameError
 from birder.learning import splits
@@ -39,7 +38,7 @@ def read(collection: Storage, *columns: str) -> tuple[pa.Table, npt.NDArray[np.f
 def groups_of(collection: Storage, *, group_by: Sequence[str] = (), **options: Any) -> Groups:
     columns = columns_for_groups(collection, group_by)
     rows, embeddings = read(collection, *columns, "label")
-    return find_groups(collection, rows, embeddings, column="label", group_by=group_by, **options)
+    return find_groups(rows, embeddings, column="label", group_by=group_by, **options)
 
 
 def of_rows(path: Path, rows: Rows) -> Storage:
@@ -177,18 +176,16 @@ def test_columns_that_cannot_group_are_refused(tmp_path: Path) -> None:
     assert columns_for_groups(collection, ["site"]) == ["id", "uri", "sha256", "taken_at", "deployment", "site"]
 
 
-@pytest.mark.slow
-def test_many_rows_are_compared_through_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_rows_a_graph_proposes_the_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, _ = clusters(12, 25, size=16, spread=0.6)
     vectors = np.concatenate([vectors, vectors[:30] * 2])  # the same directions, other contents
     collection = collection_of_vectors(tmp_path / "c.birder", vectors)
     exact = groups_of(collection)
     assert 12 < exact.count <= 300
     monkeypatch.setattr(splits, "_EXACT", 100)
-    assert groups_of(collection).how == exact.how, "no index: all pairs are compared"
-    make_index(collection)
+    monkeypatch.setattr(splits, "_PAIRS", 7)
     found = groups_of(collection)
-    assert "through the collection's index" in found.how[-1]
+    assert "by a graph of neighbours" in found.how[-1]
     assert found.codes.tolist() == exact.codes.tolist()
 
 

@@ -93,7 +93,7 @@ def test_hostile_files_are_rows_or_failures_within_the_promise_of_memory(tmp_pat
     peak = 0
     while process.poll() is None:
         peak = max(peak, tree_memory(process.pid))
-        time.sleep(0.05)
+        time.sleep(0.1)
     assert process.stderr is not None
     said = process.stderr.read()
     assert process.returncode == 0, said

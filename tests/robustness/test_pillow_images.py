@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,6 +24,7 @@ from tests.robustness.run import birder, failures_of, rows_of
 
 VERSION = "13.0.0"
 CACHE = Path(__file__).parents[2] / ".cache"
+TINY = Path(__file__).parents[1] / "data" / "birder" / "vit_tiny_p16_pn_test.pt"
 
 pytestmark = pytest.mark.slow
 
@@ -52,9 +54,10 @@ def images() -> Path:
 
 @pytest.fixture(scope="module")
 def done(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The collection after one run over all of them, whatever their extension."""
+    """The collection after one run over all of them, whatever their extension; their network is a small one."""
     collection = tmp_path_factory.mktemp("pillow") / "c"
-    said = birder("embed", f"{images}/**/*", "--in", collection, code=1)
+    model = Path(shutil.copy(TINY, collection.with_name("vit_b16_pn_tiny.pt")))
+    said = birder("embed", f"{images}/**/*", "--in", collection, "--model", model, code=1)
     assert "Embedded" in said
     return collection
 

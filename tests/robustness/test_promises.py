@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
+from birder.registry import create_network
+from birder.weights.checkpoint import make_signature, save_model
 from tests.robustness.run import birder, failures_of, rows_of
 
 pytestmark = pytest.mark.slow
@@ -244,9 +246,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def fill(photos: Path, collection: Path, then: Callable[[], None] = lambda: None, **options: Any) -> None:
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory, photo: Image.Image) -> Path:
+    """A network that is quick and gives long embeddings; its graph is in the cache."""
+    folder = tmp_path_factory.mktemp("wide")
+    config = {"num_layers": 1, "num_heads": 2, "hidden_dim": 1280, "mlp_dim": 64}
+    net = create_network("vit_b16_pn", 0, size=(32, 32), config=config)
+    stats = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    path = folder / "vit_b16_pn_wide.pt"
+    save_model(net, path, signature=make_signature((32, 32), 0), rgb_stats=stats, config=config)
+    birder("embed", some_photos(folder, photo, 1), "--in", folder / "c", "--model", path)
+    return path
+
+
+def fill(wide: Path, photos: Path, collection: Path, then: Callable[[], None] = lambda: None, **options: Any) -> None:
     """Embed 60 images, for which there is room, then 240 more (1.2 MB), for which there is none, then again."""
-    birder("embed", f"{photos}/00[0-5]?.png", "--in", collection, **options)
+    birder("embed", f"{photos}/00[0-5]?.png", "--in", collection, "--model", wide, **options)
     said = birder("embed", photos, "--in", collection, code=1, **options)
     assert "Cannot write to" in said and "run the same command again" in said.splitlines()[-1]
     kept = set(rows_of(collection))
@@ -259,12 +274,12 @@ def fill(photos: Path, collection: Path, then: Callable[[], None] = lambda: None
 
 
 def test_a_disk_that_fills_up_ends_the_run_with_advice_and_it_goes_on(
-    tmp_path: Path, small_disk: Path, photo: Image.Image
+    tmp_path: Path, small_disk: Path, photo: Image.Image, wide: Path
 ) -> None:
     def make_room() -> None:
         subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
 
-    fill(some_photos(tmp_path, photo, 300), small_disk / "c", make_room)
+    fill(wide, some_photos(tmp_path, photo, 300), small_disk / "c", make_room)
 
 
 def test_a_disk_that_is_full_before_the_start_is_reported(tmp_path: Path, small_disk: Path, photo: Image.Image) -> None:
@@ -278,8 +293,10 @@ def test_a_disk_that_is_full_before_the_start_is_reported(tmp_path: Path, small_
     assert len(rows_of(small_disk / "c")) == 2
 
 
-def test_files_that_may_not_grow_end_the_run_with_advice_and_it_goes_on(tmp_path: Path, photo: Image.Image) -> None:
+def test_files_that_may_not_grow_end_the_run_with_advice_and_it_goes_on(
+    tmp_path: Path, photo: Image.Image, wide: Path
+) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    fill(some_photos(tmp_path, photo, 300), tmp_path / "c", preexec_fn=limit)
+    fill(wide, some_photos(tmp_path, photo, 300), tmp_path / "c", preexec_fn=limit)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +14,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,7 +22,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from birder.collection.storage import Content, Row, Stamp
+from birder.collection.storage import Content, Row, Stamp, Storage
 from tests.chromium import needs_chromium
 from tests.factory import collection_of, collection_of_images, write
 from tests.server import live
@@ -56,8 +60,13 @@ def serving(collection: Path, *options: str, port: int = 0) -> Iterator[str]:
 
 
 def opened(browser: Any, address: str, *, expected: str = "$^", **how: Any) -> Iterator[Any]:
-    context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | how))
+    """A page at an address; in the end, the console said only what is expected, and no other machine was asked.
+
+    It is a new tab, without anything that the browser kept of that address but the page's own files.
+    """
+    context = _context(browser, {"viewport": {"width": 1280, "height": 800}} | how)
     page = context.new_page()
+    _forget(page, address)
     page.set_default_timeout(20_000)
     known = "location.protocol == 'http:' && (localStorage['birder:name'] ??= '')"  # who labels is not asked for
     page.add_init_script(known)
@@ -68,12 +77,37 @@ def opened(browser: Any, address: str, *, expected: str = "$^", **how: Any) -> I
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
     yield page
-    context.close()
+    for each in context.pages:
+        each.close()
     unexpected = [text for text in said if not re.search(expected, text)]
     elsewhere = [url for url in asked if not url.startswith((address, "blob:", "data:"))]
     assert not unexpected, unexpected
     assert not elsewhere, elsewhere
     assert asked
+
+
+def _context(browser: Any, how: dict[str, Any]) -> Any:
+    """A browser's context of this kind without a tab, from an earlier test or new: a second one is another person's.
+
+    The first load of the page in a context takes two seconds of a processor, later ones take one.
+    """
+    kind = repr(sorted(how.items()))
+    for context in browser.contexts:
+        if getattr(context, "kind", None) == kind and not context.pages:
+            return context
+    context = browser.new_context(**how)
+    context.kind = kind
+    return context
+
+
+def _forget(page: Any, address: str) -> None:
+    """Remove what earlier tests have left in the browser."""
+    page.context.clear_cookies()
+    origin = re.match(r"\w+://[^/]+", address)
+    assert origin is not None
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Storage.clearDataForOrigin", {"origin": origin[0], "storageTypes": "local_storage"})
+    devtools.detach()
 
 
 def total(page: Any, view: str = "gallery") -> int:
@@ -162,18 +196,73 @@ def collection_of_crops(folder: Path, rows: int) -> Path:
     return collection.path
 
 
-def audit(page: Any) -> list[str]:
-    """What axe-core (https://github.com/dequelabs/axe-core) finds wrong for people who do not see, or use no mouse."""
+_AXE = axe.Axe().axe_script
+_CONTRAST = ["color-contrast", "link-in-text-block"]
+"""The rules that depend on colours."""
+
+
+def store_map(collection: Storage) -> None:
+    """A map of a collection as if it had been computed, which takes ten seconds of a processor."""
+    rows = collection.to_arrow()
+    places = np.random.default_rng(0).normal(size=(2, len(rows))).astype(np.float32)
+    table = pa.table({"id": rows["id"], "x": places[0], "y": places[1], "sha256": rows["sha256"]})
+    made = {b"birder": json.dumps({"neighbours": 15}).encode()}
+    collection.write_side_table("map", table.replace_schema_metadata(made))
+
+
+_SETTLED = """async () => {
+    for (let still = 0; still < 3; still++) {  // what an element inherits changes after its parent's
+        await new Promise(requestAnimationFrame);
+        const changing = document.getAnimations().filter(each => each.playState === 'running');
+        if (changing.length) still = -1;
+        await Promise.all(changing.map(each => each.finished.catch(() => null)));
+    }
+}"""
+"""Wait until colours have stopped changing."""
+
+
+def audit(page: Any, *, contrast: bool = False) -> list[str]:
+    """What axe-core (https://github.com/dequelabs/axe-core) finds wrong for people who do not see, or use no mouse.
+
+    With `contrast`, by the rules on colours alone.
+    """
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(_AXE)
     # It takes the first tab, scrolled out of sight on a phone, for a link that skips; these addresses are of views.
-    found = axe.Axe().run(page, options={"rules": {"skip-link": {"enabled": False}}}).response["violations"]
+    options: dict[str, Any] = {"rules": {"skip-link": {"enabled": False}}, "resultTypes": ["violations"]}
+    if contrast:
+        options["runOnly"] = _CONTRAST
+    found = page.evaluate("async options => (await axe.run(options)).violations", options)
     nodes = [(each["id"], node) for each in found for node in each["nodes"]]
     return [f"{name}: {node['html'][:120]} {node['failureSummary'][:300]}" for name, node in nodes]
 
 
+def audit_both_schemes(page: Any) -> list[str]:
+    """`audit` in light colours, and in dark ones what depends on colours."""
+    found = audit(page)
+    page.emulate_media(color_scheme="dark")
+    page.evaluate(_SETTLED)
+    found += [f"dark: {each}" for each in audit(page, contrast=True)]
+    page.emulate_media(color_scheme="light")
+    page.evaluate(_SETTLED)
+    return found
+
+
+@functools.cache
+def _forty(labelled: int) -> TemporaryDirectory[str]:
+    """The collection of `on_forty`, and its images."""
+    folder = TemporaryDirectory()
+    collection_of_images(Path(folder.name), labelled=labelled)
+    return folder
+
+
 @contextlib.contextmanager
 def on_forty(browser: Any, folder: Path, *, labelled: int = 20, expected: str = "$^", **how: Any) -> Iterator[Any]:
-    """A page on 40 little images in four clusters, some of them labelled; `ids` are in the gallery's order."""
-    with live.serving(collection_of_images(folder, labelled=labelled).path) as client:
+    """A page on 40 little images in four clusters, some of them labelled; `ids` are in the gallery's order.
+
+    The collection is c.birder in the folder, and a test's own; its images are those of other tests too.
+    """
+    with live.serving(Path(shutil.copytree(Path(_forty(labelled).name, "c.birder"), folder / "c.birder"))) as client:
         for page in opened(browser, str(client.base_url).removesuffix("/api/v1/"), expected=expected, **how):
             page.api = client
             page.ids = client.get("ids").json()["ids"]

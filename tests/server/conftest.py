@@ -49,8 +49,9 @@ def address(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield where
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
+    """A Chromium; while it runs, `asyncio.run` needs a thread of its own: Playwright's loop is the main thread's."""
     from tests.chromium import CHROMIUM
     from tests.server.browsing import playwright_api
 

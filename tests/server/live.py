@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,10 @@ def serving(path: Path, **options: Any) -> Iterator[httpx.Client]:
     listening = listen("127.0.0.1", 0)
     server = server_for(app, listening, app.state.site.events.stop)
     port = listening.getsockname()[1]
-    with running(server, listening), httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60) as client:
+    with (
+        running(server, listening),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60, verify=False) as client,
+    ):
         try:
             yield client
         finally:
@@ -52,3 +57,9 @@ def running(server: uvicorn.Server, listening: socket.socket) -> Iterator[None]:
         thread.join(20)
         listening.close()
         assert not thread.is_alive(), "the server did not end"
+
+
+def awaited(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end in a thread: a browser's loop may be the main thread's."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()

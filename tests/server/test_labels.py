@@ -27,7 +27,7 @@ from birder.server import label_desk
 from birder.server.catalogue import Catalogue
 from birder.server.label_desk import LabelDesk
 from tests.factory import collection_of_images, collection_of_vectors, images_of
-from tests.server.live import serving
+from tests.server.live import awaited, serving
 
 
 @pytest.fixture
@@ -438,7 +438,7 @@ def test_ten_thousand_single_labels_cost_less_than_fifty_megabytes(tmp_path: Pat
             await asyncio.gather(*map(desk.do, tasks))
 
     desk = LabelDesk(collection.path, Catalogue(collection.path), lambda: None)
-    asyncio.run(label(desk))
+    awaited(label(desk))
     desk.stop()
     after, files = size(collection.path)
     print(f"{(after - before) / 1e6:.1f} MB and {files - files_before} files for 10,000 labels of 4,000 rows")

@@ -21,7 +21,9 @@ def test_schemathesis_finds_no_defect(tmp_path: Path) -> None:
     with serving(tmp_path / "c.birder") as client:
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
         command += [str(client.base_url.join("openapi.json")), "--continue-on-failure", "--no-color"]
-        command += ["--max-examples", "25", "--seed", "1", "--request-timeout", "60"]
+        command += ["--max-examples", "10", "--seed", "1", "--request-timeout", "60"]
+        # It may make up a request for longer than the server keeps a connection that says nothing.
+        command += ["--header", "Connection: close"]
         run = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=tmp_path)
         assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
         assert client.get("collection").json()["rows"] == 12

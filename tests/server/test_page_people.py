@@ -64,7 +64,9 @@ def test_without_a_name_the_undo_key_takes_back_labels_of_this_tab(page: Any, ot
     assert labels_of(page, page.ids[:1]) == ["eagle owl"]
 
 
-def test_labels_by_others_appear_within_seconds_with_their_author(page: Any, other: Any) -> None:
+def test_labels_by_others_appear_within_seconds_with_their_author_and_do_not_disturb_typing(
+    page: Any, other: Any
+) -> None:
     called(page, "Ana")
     tile(other, 3).dblclick()
     tile(page, 3).click()
@@ -79,9 +81,6 @@ def test_labels_by_others_appear_within_seconds_with_their_author(page: Any, oth
     expect(other.locator(".toast")).to_have_text("Ana undid labels: label of 1 image", timeout=5_000)
     expect(tile(other, 3).locator(".name")).not_to_have_text("barn owl")
     expect(page.locator(".toast", has_text="labelled 1 image")).to_have_count(0)  # one's own is no news
-
-
-def test_labels_by_others_do_not_disturb_typing(page: Any, other: Any) -> None:
     tile(other, 3).dblclick()
     expect(other.locator(".photo .label-input")).to_have_value("Größe")
     other.keyboard.press("l")

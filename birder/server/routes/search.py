@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field
 from birder.errors import ConfigError, UnknownNameError
 from birder.server.nearest import nearest
 from birder.server.responses import Hits, KnownWords, SearchHits
-from birder.server.site import PROBLEMS, CurrentSite, Where, row_of
+from birder.server.site import PROBLEMS, CurrentSite, Site, Where, row_of
 
 router = APIRouter(tags=["search"], responses=PROBLEMS)
 
@@ -39,15 +40,14 @@ class SearchRequest(BaseModel):
 @router.post("/search", response_model=SearchHits)
 async def find(site: CurrentSite, asked: SearchRequest) -> dict[str, Any]:
     """Find the images nearest to what is wanted and far from what is not, nearest first."""
-    snapshot = await site.searches.run(site.catalogue.current)
     vectors = [] if asked.embedding is None else [np.array(asked.embedding, np.float32)]
-    unlike_texts = [each for each in asked.unlike if snapshot.position(each) is None]
-
-    can = site.model.abilities()
+    unlike_texts = await site.searches.run(_texts_of, site, asked.unlike) if asked.unlike else []
     with_texts = bool(asked.texts or unlike_texts)
+    can = site.model.abilities() if with_texts else {}
     by_words = with_texts and can["text_by"] == "class names"
 
     def found() -> tuple[list[dict[str, Any]], str | None]:
+        snapshot = site.catalogue.current()
         words = site.model.words() if by_words else None
         texts = [*((text, True) for text in asked.texts), *((text, False) for text in unlike_texts)]
         note = None if words is None else words.scorer(texts)[1]
@@ -68,6 +68,12 @@ async def find(site: CurrentSite, asked: SearchRequest) -> dict[str, Any]:
         raise HTTPException(400, str(can["why"]))
     photos, note = await (site.model.workers if with_texts else site.searches).run(found)
     return {"photos": photos, "query": asked.model_dump(exclude={"embedding"}, exclude_none=True), "note": note}
+
+
+def _texts_of(site: Site, unlike: Sequence[str]) -> list[str]:
+    """Those of some ids and words that are no ids."""
+    snapshot = site.catalogue.current()
+    return [each for each in unlike if snapshot.position(each) is None]
 
 
 @router.get("/words", response_model=KnownWords)
