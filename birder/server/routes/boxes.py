@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from birder.collection.labels import Recorder, check_column, checked_name, checked_value
 from birder.collection.schema import Row
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import BOX
 from birder.errors import CollectionError, ImageError
 from birder.formats.megadetector import box_on_image
 from birder.pipeline.drawn import embed_box, is_box, uri_of_box, wishes_of_box, write_box
@@ -68,8 +69,9 @@ async def draw(site: CurrentSite, id: str, asked: Drawn) -> dict[str, Any]:
         raise HTTPException(400, "The box is where it was: there is nothing to correct.")
     if label is not None:
         check_column(site.catalogue.current().collection.columns, asked.column)
-        await _or_conflict(run_in_threadpool(site.labels.have_column, asked.column))
     new = await _row_of_box(site, uri, box, corrects=asked.corrects)
+    for column in [BOX, *([] if label is None else [asked.column])]:
+        await _or_conflict(run_in_threadpool(site.labels.have_column, column))
     act = asked.act or str(uuid.uuid4())
     corrected = id if asked.corrects else None
 
