@@ -209,7 +209,7 @@ def search(
     if query.empty:
         if chosen is None:
             raise ConfigError("Nothing to search by: give an image, a text, an id, a vector or a filter.")
-        return _matching(collection, without_wrong_boxes(chosen, own), k, selected)
+        return _matching(collection, without_wrong_boxes(chosen, own) or chosen, k, selected)
     chosen = without_wrong_boxes(chosen, own)
     wanted = k + len(query.left_out)
     note: str | None = None
