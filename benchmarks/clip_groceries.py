@@ -48,7 +48,7 @@ def judge(table: Path, taxa: Path, model: Path) -> dict[str, float]:
     with table.open(encoding="utf-8", newline="") as file:
         truth = {Path(row["file_name"]).as_posix(): row for row in csv.DictReader(file)}
     with names.open(encoding="utf-8", newline="") as file:
-        rows = [(truth[row["image"]], row) for row in csv.DictReader(file)]
+        rows = [(truth[row["path"]], row) for row in csv.DictReader(file)]
     assert len(rows) == len(truth)
     return {
         "fine": figures["protocols"]["zero-shot"]["metrics"]["top1"]["estimate"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
 import pickle
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -159,6 +160,16 @@ def collection_of_images(folder: Path, rows: int = 40, *, labelled: int = 20) ->
     failures = [Failure("file:///gone/bad.jpg", "not an image (it begins with text)", None)]
     types = {"site": pa.string(), "night": pa.bool_(), "Temp C": pa.float64(), "seen": pa.timestamp("us")}
     return collection_of(folder / "c.birder", written, failures, model=card(DIMENSION), types=types)
+
+
+def lay_out(collection: Storage, xy: npt.NDArray[np.floating[Any]]) -> None:
+    """Store a map of a collection with these places, (N, 2), of its rows in the order in which they are stored."""
+    rows = collection.stored_rows().to_table(["id", "sha256"])
+    places = {name: pa.array(values, pa.float32()) for name, values in zip("xy", xy.T, strict=True)}
+    table = pa.table({"id": rows["id"], **places, "sha256": rows["sha256"]})
+    collection.write_side_table(
+        "map", table.replace_schema_metadata({b"birder": json.dumps({"neighbours": 15}).encode()})
+    )
 
 
 def collection_by_model(folder: Path, paths: Iterable[Path]) -> Path:

@@ -442,7 +442,7 @@ def test_predict_names_only_rows_that_match_a_filter(
 ) -> None:
     plain, _ = birder.embed(folder / "photos" / "birds", tmp_path / "b.birder", MODEL, progress=None)
     found = plain.predict(examples=collection.path, where="ends_with(uri, '/owl.jpg')", k=1)
-    assert [Path(row["image"]).name for row in found] == ["owl.jpg"]
+    assert [Path(row["path"]).name for row in found] == ["owl.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ def classify(
     found = birder.classify(images, model=model, k=k, device=device)
     note(f"Classified with {found.model}.")
     rows = [
-        {"image": row["image"], "rank": row["rank"], "class": row["label"], "probability": row["score"]}
+        {"path": row["path"], "rank": row["rank"], "class": row["label"], "probability": row["score"]}
         for row in found.ranked()
     ]
-    write_rows(rows, form, to, columns=("image", "rank", "class", "probability"))
+    write_rows(rows, form, to, columns=("path", "rank", "class", "probability"))
     tell_unreadable(found.unreadable, len(images))

@@ -207,7 +207,7 @@ def predict(
             settings=by_text | on_rows | {"-k": k, "--min-score": min_score},
             output=to,
             saved=bool(found.saved),
-            images=(row["image"] for row in found),
+            images=(row["path"] for row in found),
             unreadable=(path for path, _ in found.unreadable),
         )
     _tell_end(found, min_score)

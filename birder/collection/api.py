@@ -832,7 +832,7 @@ class Collection:
         by
             "sequence": one answer for all rows of a sequence (see `sequences`), from the mean of their log
             probabilities, or of their scores where names come from examples. The result has a row for each sequence and
-            name, with `sequence`, the number of its `rows`, and the first of them as `image`; saved, it is in columns
+            name, with `sequence`, the number of its `rows`, and the first of them as `path`; saved, it is in columns
             predicted_sequence_... beside each row's own.
         model
             The whole model whose text encoder belongs to the embeddings (default: the collection's own). Or the file of

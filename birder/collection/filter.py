@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from birder.collection.filter_path import COMPARED, PATH, Unsupported, is_path, said_of_uris
+from birder.collection.schema import LABEL_SOURCE
 from birder.errors import CollectionError, FilterError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _NAME = re.compile(r"[^\W\d]\w*")
 _WORDS = re.compile(r"[\w\"`]")  # how a name, keyword or number begins
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _CACHED_LENGTH = 10_000  # characters
+_NULL = "nullif('', '')"  # a text
 _HINT = "A filter is an SQL expression: label = 'owl'"
 
 
@@ -66,11 +68,15 @@ class Filter:
         As LanceDB gets it: an expression in brackets.
     columns
         The columns that it reads; uri for `path`.
+    of_source
+        Of a filter on `label_source`, `sql` with 'person' and with null in place of the column: see
+        `birder.collection.filter_source`.
     """
 
     text: str
     sql: str
     columns: frozenset[str]
+    of_source: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -158,7 +164,17 @@ def _parse(text: str, columns: tuple[tuple[str, pa.DataType], ...]) -> Filter:
                 f"the column path can be compared with texts, by {COMPARED}; not so {_at(text, error.place)}. "
                 "For more there is the column uri."
             ) from None
-    return Filter(text, _sql(text, tokens, instead), frozenset(name for name in names if name is not None))
+    sources = [
+        node.parts[0].meta["start"]
+        for node in nodes
+        if isinstance(node, exp.Column) and _column_of(node, types) == LABEL_SOURCE
+    ]
+    of_source = None
+    if sources:
+        person, nothing = (_sql(text, tokens, instead | dict.fromkeys(sources, each)) for each in ("'person'", _NULL))
+        of_source = person, nothing
+    read = frozenset(name for name in names if name is not None)
+    return Filter(text, _sql(text, tokens, instead), read, of_source)
 
 
 def _has_path(types: Mapping[str, pa.DataType]) -> bool:

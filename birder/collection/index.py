@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from birder.collection.disk import images_folder, optimize, storing
 from birder.collection.filter import Filter, filter_errors
+from birder.collection.filter_source import sql_of
 from birder.collection.manifest import Fragment, column_files, fragments
 from birder.collection.storage import Storage
 from birder.collection.vector_files import (
@@ -193,7 +194,7 @@ def nearest_rows(
     chosen = None
     if where is not None:
         with filter_errors(where, collection.path):
-            chosen = rows.places(where.sql, images)
+            chosen = rows.places(sql_of(where, collection.path, images), images)
     addresses, near, compared = rows.nearest(direction.astype(np.float32), k, chosen, exact=exact)
     cosines = near.astype(np.float64)
     if compared:
@@ -211,6 +212,29 @@ def nearest_rows(
     return NearestRows(found, cosines, compared)
 
 
+def vectors_for_graph(collection: Storage, addresses: npt.NDArray[np.uint64], k: int) -> npt.NDArray[np.float32] | None:
+    """Embeddings of rows as float16 vectors of length 1, (N, D), from the files beside the table.
+
+    They are as precise as what the graph compares them with, and are there in a tenth of the time that LanceDB takes.
+
+    Parameters
+    ----------
+    collection
+        The collection.
+    addresses
+        Where the rows are stored in its version.
+    k
+        How many rows are searched for, among all.
+
+    Returns
+    -------
+    None if the graph does not answer such a search, or the files lack one of the rows: LanceDB has their embeddings.
+    """
+    rows = collection._nearest.at(collection._images, collection.version)
+    found = rows.vectors(addresses) if rows is not None and rows.has_graph_for(k, None) else None
+    return None if found is None else found.astype(np.float32)
+
+
 def _compared_by_lancedb(
     collection: Storage,
     version: int,
@@ -219,9 +243,11 @@ def _compared_by_lancedb(
     where: Filter | None,
     columns: Sequence[str],
 ) -> NearestRows:
+    sql = None if where is None else sql_of(where, collection.path, collection._images)
+
     def make(table: Any) -> Any:
         query: Any = table.query().nearest_to(vector).column("embedding").distance_type("cosine").limit(k)
-        query = query if where is None else query.where(where.sql)
+        query = query if sql is None else query.where(sql)
         return query.bypass_vector_index().select([*columns, "_distance"])
 
     found = collection._async_rows.run(version, make)

@@ -89,6 +89,21 @@ class Rows:
                     self._filters.pop(next(iter(self._filters)))
         return known
 
+    def vectors(self, addresses: Addresses) -> Half | None:
+        """The vectors (N, D), of length 1, of rows as the files have them; None if they lack one."""
+        ascending, row_of = np.unique(addresses, return_inverse=True)
+        places = self._order[np.searchsorted(self.addresses, ascending, sorter=self._order) % len(self._order)]
+        if (self.addresses[places] != ascending).any():
+            return None
+        order = np.argsort(places)
+        return self._at(places[order])[np.argsort(order)][row_of]
+
+    def has_graph_for(self, k: int, chosen: Places | None) -> bool:
+        """Whether the graph is asked for so many rows, out of those at some places, or out of all."""
+        count = len(self.live if chosen is None else chosen)
+        share = count / max(1, len(self.live))
+        return self.files.graph is not None and share >= _SHARE and count > max(_FEW, 20 * k)
+
     def nearest(
         self, vector: Single, k: int, chosen: Places | None, *, exact: bool
     ) -> tuple[Addresses, npt.NDArray[np.float32], bool]:
@@ -108,9 +123,8 @@ class Rows:
             Compare all.
         """
         rows = self.live if chosen is None else chosen
-        share = len(rows) / max(1, len(self.live))
-        if not exact and self.files.graph is not None and share >= _SHARE and len(rows) > max(_FEW, 20 * k):
-            places, scores = self._by_graph(vector, k, chosen, share)
+        if not exact and self.has_graph_for(k, chosen):
+            places, scores = self._by_graph(vector, k, chosen, len(rows) / len(self.live))
             if len(places) >= k:
                 return self.addresses[places], scores, False
         everything = chosen is None and self._all

@@ -420,17 +420,12 @@ def class_predictions(
     )
 
 
-def image_name(key: str) -> str:
-    """A uri or path as people read it."""
-    return readable_path(key)
-
-
 def _image(key: str) -> dict[str, str]:
     uri = key if key.startswith("file://") or is_url(key) else path_to_uri(Path(key))
-    return {"image": image_name(key), "uri": uri}
+    return {"path": readable_path(key), "uri": uri}
 
 
 def _schema(columns: Sequence[str], further: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
-    texts = [pa.field(name, pa.string()) for name in ("image", "uri", *columns)]
+    texts = [pa.field(name, pa.string()) for name in ("path", "uri", *columns)]
     more = [pa.field(name, type_) for name, type_ in (further or {}).items()]
     return pa.schema([*texts, pa.field("score", pa.float32()), *more])

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from birder.collection.disk import reading
 from birder.collection.filter import Filter, filter_errors
+from birder.collection.filter_source import sql_of
 from birder.collection.schema import VECTORS
 from birder.errors import unknown_name
 
@@ -55,13 +56,13 @@ class RowReader:
     def count(self, where: Filter | None = None) -> int:
         """Count the rows, or those that match a filter."""
         with self._explained(where):
-            return int(self._images.count_rows(None if where is None else where.sql))
+            return int(self._images.count_rows(None if where is None else self._sql(where)))
 
     def count_filled(self, column: str, where: Filter | None = None) -> int:
         """Count the rows with a value in a column, among those that match a filter."""
         filled = f"`{column}` IS NOT NULL"
         with self._explained(where):
-            return int(self._images.count_rows(filled if where is None else f"{where.sql} AND {filled}"))
+            return int(self._images.count_rows(filled if where is None else f"{self._sql(where)} AND {filled}"))
 
     def scan(self, columns: Sequence[str] | None = None, where: Filter | None = None) -> Iterator[pa.RecordBatch]:
         """Iterate over the rows in the order they were written, a batch at a time.
@@ -90,7 +91,7 @@ class RowReader:
         """Where rows are stored, a number each: for rows of this version alone; see `scan`."""
         query: Any = self._images.search().select(["_rowid"])
         with self._explained(where):
-            found = (query if where is None else query.where(where.sql)).to_batches(ROWS_IN_MEMORY).read_all()
+            found = (query if where is None else query.where(self._sql(where))).to_batches(ROWS_IN_MEMORY).read_all()
         addresses: npt.NDArray[np.uint64] = found["_rowid"].to_numpy()
         return addresses
 
@@ -141,7 +142,10 @@ class RowReader:
             if name not in own:
                 raise unknown_name("column", name, own)
         query: Any = self._images.search().select(names)
-        return query if where is None else query.where(where.sql)
+        return query if where is None else query.where(self._sql(where))
+
+    def _sql(self, where: Filter) -> str:
+        return sql_of(where, self.path, self._images)
 
     @contextlib.contextmanager
     def _explained(self, where: Filter | None) -> Iterator[None]:

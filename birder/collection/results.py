@@ -227,7 +227,7 @@ class Predictions(Rows):
     Attributes
     ----------
     table
-        One row for each image and name: `image` (its path), `uri`, the columns of the name (`label`, or the ranks from
+        One row for each image and name: `path`, `uri`, the columns of the name (`label`, or the ranks from
         kingdom down, and `common_name`), and `score` (float32, between 0 and 1).
     columns
         The columns of the name.
@@ -269,8 +269,8 @@ class Predictions(Rows):
         ranks: Counter[str] = Counter()
         rows = []
         for row in self:
-            ranks[row["image"]] += 1
-            rows.append({**row, "rank": ranks[row["image"]]})
+            ranks[row["uri"]] += 1
+            rows.append({**row, "rank": ranks[row["uri"]]})
         return rows
 
     def _repr_html_(self) -> str:

@@ -26,6 +26,7 @@ from lancedb.query import ColumnOrdering
 
 from birder.collection.filter import Filter, as_filter, filter_errors, quoted
 from birder.collection.filter_path import encodings, uris_of
+from birder.collection.filter_source import sql_of
 from birder.collection.index import AUTOMATIC, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
@@ -398,8 +399,9 @@ def get_row(collection: Storage, key: str) -> dict[str, Any]:
 def _matching(collection: Storage, where: Filter, k: int, columns: list[str]) -> Found:
     images = collection._images
     with filter_errors(where, collection.path):
-        matching = int(images.count_rows(where.sql))
-        query = images.search().where(where.sql).order_by([ColumnOrdering(column_name="uri")])
+        sql = sql_of(where, collection.path, images)
+        matching = int(images.count_rows(sql))
+        query = images.search().where(sql).order_by([ColumnOrdering(column_name="uri")])
         table = query.limit(k).select(list(dict.fromkeys([*columns, "uri"]))).to_arrow()
     return Found(table.select(columns), (), matching)
 
@@ -415,7 +417,7 @@ def _in_shared_space(
     images = collection._images
     direction = query.direction(query.features())
     with filter_errors(where, collection.path):
-        matching = int(images.count_rows(where.sql if where else None))
+        matching = int(images.count_rows(sql_of(where, collection.path, images) if where else None))
     if not exact and matching > AUTOMATIC:
         back = _back(query, direction)
         needed = list(dict.fromkeys([*columns, "embedding"]))
@@ -438,7 +440,7 @@ def _best_rows(
     numbers, best = np.zeros(0, np.int64), np.zeros(0, np.float32)
     scan = images.search().select(["embedding"]).with_row_id(True)
     if where is not None:
-        scan = scan.where(where.sql)
+        scan = scan.where(sql_of(where, collection.path, images))
     with filter_errors(where, collection.path):
         for batch in scan.to_batches(_ROWS_AT_ONCE):
             if not batch.num_rows:

@@ -47,7 +47,9 @@ def without_wrong_boxes(where: str | Filter | None, columns: Mapping[str, pa.Dat
     shown = parse_filter(f"{BOX} IS NULL OR {BOX} <> '{WRONG}'", {BOX: columns[BOX]})
     if chosen is None:
         return shown
-    return Filter(chosen.text, f"({chosen.sql} AND {shown.sql})", chosen.columns | shown.columns)
+    sql, *of_source = (f"({each} AND {shown.sql})" for each in (chosen.sql, *(chosen.of_source or ())))
+    source = (of_source[0], of_source[1]) if of_source else None
+    return Filter(chosen.text, sql, chosen.columns | shown.columns, source)
 
 
 def only_wrong_boxes(columns: Mapping[str, pa.DataType]) -> Filter | None:

@@ -22,12 +22,15 @@ from birder.collection.storage import Storage
 from birder.collection.text_encoder import shared_features
 from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import CollectionError, ConfigError, ImageError
-from birder.images.open import open_image
+from birder.images.open import IMAGE_EXTENSIONS, open_image
+from birder.images.video import VIDEO_EXTENSIONS
 from birder.sources import find_images
+from birder.sources.video import is_video
 from birder.taxonomy import is_rank, ranks_down_to
 from birder.weights.clip import LoadedClip
 
 IMAGES_AT_ONCE = 16
+_OF_VIDEO = "it is a video: embed it into a collection (birder embed), and its frames are images of that"
 
 T = TypeVar("T")
 Vectors = npt.NDArray[np.float32]
@@ -154,13 +157,15 @@ def image_features(
 
 def _readable(images: Sequence[str], read: Callable[[str], T], on_unreadable: OnUnreadable) -> Iterator[tuple[str, T]]:
     """Each image as it is read; those that cannot be read are reported and left out."""
-    sources = find_images(images, labels=False)
+    sources = find_images(images, labels=False, extensions=IMAGE_EXTENSIONS | VIDEO_EXTENSIONS)
     if not sources:
         raise ConfigError(f"There are no images in {', '.join(images)}: no files that end in .jpg, .png, ...")
     for source in sources:
         try:
             if source.problem is not None:
                 raise ImageError(source.problem)
+            if is_video(source.path):
+                raise ImageError(_OF_VIDEO)
             result = read(source.path)
         except ImageError as error:
             on_unreadable(source.path, error)

@@ -31,14 +31,18 @@ def nearest(
 
     asked = where or ids or texts or unlike or len(vectors)
     chosen = snapshot.filter(where) if asked else None  # that leaves out wrong boxes, and is not what was asked for
+    filtered = snapshot.with_labels(chosen)
+    resembled = [*ids, *unlike]
+    by_graph = filtered is None and not texts and clip is None and words is None
+    known = snapshot.embedded(resembled, k + len(resembled) if by_graph else None)
     found = search(
         snapshot.collection,
         ids=ids,
         texts=texts,
         unlike=unlike,
-        known=snapshot.embedded([*ids, *unlike]),
+        known=known,
         vectors=vectors,
-        where=snapshot.with_labels(chosen),
+        where=filtered,
         k=k,
         columns=["id"],
         clip=clip,

@@ -114,6 +114,7 @@ class PredictedPhoto(Photo):
     predicted: str | None = None
     predicted_score: float | None = None
     rejected: str | None = Field(None, description="What somebody said that it does not show; ' | ' separates names.")
+    values: dict[str, Value] = Field({}, description="Of the columns asked for; not there if none were.")
 
 
 class Hit(Photo):
@@ -203,6 +204,20 @@ class SearchHits(Hits):
     note: str | None = Field(None, description="What the similarities are, where they are not of embeddings.")
 
 
+class FoundPhoto(Hit):
+    """An image that was found, with values of the columns asked for; without these if none were."""
+
+    values: dict[str, Value] = {}
+
+
+class FoundPhotos(BaseModel):
+    """Images, nearest first, and what was searched for."""
+
+    photos: list[FoundPhoto]
+    query: dict[str, Any]
+    note: str | None = Field(description="What the similarities are, where they are not of embeddings.")
+
+
 class KnownWord(BaseModel):
     """A text of words that classes are known by, and how many classes its last word stands for."""
 
@@ -243,6 +258,30 @@ class ColumnValues(BaseModel):
     min: Value = None
     max: Value = None
     histogram: list[Bin] | None = None
+
+
+class Place(BaseModel):
+    """Where images were taken."""
+
+    latitude: float
+    longitude: float
+    count: int = Field(description="How many images that match the filter.")
+    names: list[str] = Field(description="The stations there, at most 20, the most frequent first.")
+    further: int = Field(description="How many stations there are beside these.")
+    exact: bool = Field(description="Whether its images are those whose station has one of the names.")
+    box: tuple[float, float, float, float] = Field(
+        description="The least and the greatest latitude of its images, and the same of the longitude."
+    )
+
+
+class PlacesOfImages(BaseModel):
+    """All places of the collection, with the number of images at each."""
+
+    station: str | None = Field(description="The column of an image's station, if there is one.")
+    rounded: float = Field(description="The degrees that coordinates are rounded to.")
+    total: int = Field(description="How many images match the filter.")
+    nowhere: int = Field(description="How many of them have no coordinates, or impossible ones.")
+    places: list[Place]
 
 
 class SavedFilter(BaseModel):
@@ -329,6 +368,20 @@ class MapColumn(BaseModel):
     values: list[float | None] | None = None
     min: float | None = None
     max: float | None = None
+
+
+class MapCluster(BaseModel):
+    """A cluster of the map."""
+
+    point: int = Field(description="The number of the point at its peak, in the order of /map/ids.")
+    name: str = Field(description="Its most telling values; empty where none is telling.")
+    count: int = Field(description="How many points it has: those that are nearer to its point than to any other's.")
+
+
+class MapClusters(BaseModel):
+    """The clusters of the map, the largest first."""
+
+    clusters: list[MapCluster]
 
 
 class GivenLabel(BaseModel):

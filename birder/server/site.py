@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,8 @@ from birder.server.lesson_job import LessonJob
 from birder.server.limits.work import Workers
 from birder.server.map_job import MapJob
 from birder.server.model import ModelWorker
-from birder.server.responses import Problem
+from birder.server.places import KnownPlaces
+from birder.server.responses import Problem, plain
 from birder.server.teach_desk import TeachDesk
 from birder.server.thumbnails import Thumbnails
 from birder.server.values_by_word import ValuesByWord
@@ -56,6 +58,8 @@ Order = Annotated[
     str, Query(max_length=300, description="A column's name, with - before it for descending; default: by uri")
 ]
 
+MOST_SHOWN = 8
+"""Columns whose values a list gives with its images, at most."""
 
 _JSON = "application/json"
 BYTES = "application/octet-stream"
@@ -82,6 +86,7 @@ class Site:
         self.model = ModelWorker(self.catalogue)
         self.examples = Examples()
         self.values = ValuesByWord()
+        self.places = KnownPlaces()
         self.uploads = Workers("uploads", threads=_DECODERS, waiting=128)
         self.decoders = Decoders(_DECODERS, seconds=20.0)
         self.worth: tuple[int, Worth] | None = None
@@ -131,6 +136,24 @@ def listed(snapshot: Snapshot, positions: Positions) -> list[dict[str, Any]]:
     """Images as a list shows them."""
     rows = snapshot.rows(positions, list(LISTED))
     return [{**row, "name": readable_path(row.pop("uri")), "v": row.pop("sha256")[:16]} for row in rows]
+
+
+def with_values(snapshot: Snapshot, photos: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Images of a list together with their values of some columns; as they are if none are asked for.
+
+    Raises
+    ------
+    UnknownNameError
+        A column does not exist or cannot be shown.
+    """
+    if not columns:
+        return photos
+    positions = snapshot.positions([photo["id"] for photo in photos])
+    values = {name: snapshot.column(name, positions).to_pylist() for name in columns}
+    return [
+        photo | {"values": {name: plain(column[place]) for name, column in values.items()}}
+        for place, photo in enumerate(photos)
+    ]
 
 
 async def _as_bytes(request: Request) -> bool:

@@ -214,7 +214,8 @@ def _find_url(url: str, lists: Sequence[ImageList]) -> Iterator[Source]:
         whole = [str(filesystem.unstrip_protocol(name)) for name in sorted(names)]
     except (OSError, NotImplementedError, ValueError) as error:
         raise BirderError(f"Cannot list {url}: {error}. Name its files, or a table of them.") from error
-    wanted = [name for name in whole if os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS or _is_list(name, lists)]  # noqa: PTH122
+    known = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS  # a video is refused with the reason, and not left out silently
+    wanted = [name for name in whole if os.path.splitext(name)[1].lower() in known or _is_list(name, lists)]  # noqa: PTH122
     if not wanted:
         raise BirderError(f"There are no images in {url}. Check it; nothing was done.")
     for name in wanted:

@@ -3,7 +3,7 @@
 
 /** @import {Filter, State} from "./types.js" */
 
-export const VIEWS = ["gallery", "map", "review", "teach", "duplicates", "failures"];
+export const VIEWS = ["gallery", "map", "stations", "review", "teach", "duplicates", "failures"];
 
 /** @type {State} */
 const START = {

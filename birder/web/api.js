@@ -6,13 +6,14 @@ import { TextList, UuidList } from "./idlist.js";
 /**
  * @import {Ids} from "./idlist.js"
  * @import {
- *   BoxesOfImage, Collection, ColumnValues, DrawnBox, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapColumn, MapState, PastAct, PastShift,
- *   Photo, PhotoDetails, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
+ *   BoxesOfImage, Collection, ColumnValues, DrawnBox, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapCluster, MapColumn, MapState, PastAct,
+ *   PastShift, Photo, PhotoDetails, Places, Predictions, Review, SavedFilter, SearchBody, Suggestions, Taught, TeachJobs,
  * } from "./types.js"
  */
 
 const BASE = "/api/v1";
 const BYTES = { headers: { Accept: "application/octet-stream" } };
+const JSON_BODY = { "Content-Type": "application/json" };
 
 /** A request that failed; `message` is for the person in front of the page. */
 export class ApiError extends Error {
@@ -90,10 +91,12 @@ const get = async (path, values = {}, signal = undefined) => (await request(path
 /**
  * @param {string} path
  * @param {Query} values
+ * @param {object} [body] what is posted, if something is
  * @returns {Promise<Ids>}
  */
-async function idsOf(path, values = {}) {
-  const answer = await request(path + query(values), BYTES);
+async function idsOf(path, values = {}, body = undefined) {
+  const posted = { method: "POST", headers: { ...BYTES.headers, ...JSON_BODY }, body: JSON.stringify(body) };
+  const answer = await request(path + query(values), body ? posted : BYTES);
   const isJson = answer.headers.get("Content-Type")?.startsWith("application/json");
   return isJson ? new TextList((await answer.json()).ids) : new UuidList(await answer.arrayBuffer());
 }
@@ -122,7 +125,7 @@ const post = async (path, body, signal = undefined) =>
     await request(path, {
       method: "POST",
       signal,
-      headers: { "Content-Type": "application/json" },
+      headers: JSON_BODY,
       body: JSON.stringify(body),
     })
   ).json();
@@ -146,14 +149,15 @@ const IDS_A_REQUEST = 200; // the server takes filters of up to 10,000 character
  * Images by their ids, in the order of the ids; ids that are gone are left out.
  * @param {string[]} ids
  * @param {AbortSignal} [signal]
+ * @param {string[]} [columns] whose values are wanted with them
  * @returns {Promise<Photo[]>}
  */
-async function photosOf(ids, signal) {
+async function photosOf(ids, signal, columns = []) {
   const found = new Map();
   for (let start = 0; start < ids.length; start += IDS_A_REQUEST) {
     const some = ids.slice(start, start + IDS_A_REQUEST);
     const where = `id IN (${some.map((id) => `'${id.replaceAll("'", "''")}'`)})`;
-    const { photos } = await get("/photos", { where, limit: IDS_A_REQUEST }, signal);
+    const { photos } = await get("/photos", { where, limit: IDS_A_REQUEST, columns }, signal);
     for (const each of photos) found.set(each.id, each);
   }
   return ids.map((id) => found.get(id)).filter(Boolean);
@@ -237,11 +241,24 @@ export const api = {
    * @returns {Promise<{embedding: number[]}>}
    */
   embed: (file) => upload("/embed", file),
+  /**
+   * @param {string | undefined} where
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Places>}
+   */
+  places: (where, signal) => get("/places", { where }, signal),
+  /**
+   * The ids of images at some places, each a latitude and a longitude, or at all.
+   * @param {{places?: number[][], where?: string}} body
+   */
+  placeIds: (body) => idsOf("/places/ids", {}, body),
   /** @returns {Promise<MapState>} */
   map: () => get("/map"),
   /** @returns {Promise<MapState>} */
   computeMap: () => post("/map", {}),
   mapIds: () => idsOf("/map/ids"),
+  /** @returns {Promise<{clusters: MapCluster[]}>} */
+  mapClusters: () => get("/map/clusters"),
   mapColumn,
   /** The points' places: x0, y0, x1, y1, ... */
   async mapPoints() {
@@ -335,8 +352,7 @@ export const api = {
    * @param {{format: string, where?: string, ids?: string[]}} body
    */
   async export(body) {
-    const headers = { "Content-Type": "application/json" };
-    const response = await request("/export", { method: "POST", headers, body: JSON.stringify(body) });
+    const response = await request("/export", { method: "POST", headers: JSON_BODY, body: JSON.stringify(body) });
     const name = /filename\*?="?(?:utf-8'')?([^"]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1];
     return { file: await response.blob(), name: decodeURIComponent(name ?? "export") };
   },

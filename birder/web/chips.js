@@ -10,7 +10,7 @@ import { nameOf } from "./subset.js";
 
 /** @import {Child, State} from "./types.js" */
 
-const FILTERED = ["teach", "duplicates"]; // views that follow the filters, and not the search
+const FILTERED = ["stations", "teach", "duplicates"]; // views that follow the filters, and not the search
 
 export function startChips() {
   watch(draw);

@@ -39,6 +39,11 @@ export function startFilters(of) {
   listen("undone", refreshSoon);
   listen("theirs", refreshSoon);
   listen("columns", draw);
+  let { rows } = of;
+  listen("collection", () => {
+    if (of.rows !== rows) refreshSoon();
+    rows = of.rows;
+  });
 }
 
 function draw() {

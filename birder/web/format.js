@@ -99,6 +99,20 @@ export function bytes(number) {
 }
 
 /**
+ * A value of a column.
+ * @param {string} name of the column
+ * @param {string | undefined} type what the column contains, if that is known
+ * @param {unknown} value not null
+ */
+export function columnValue(name, type, value) {
+  if (name === "bytes") return bytes(Number(value));
+  if (type === "time") return time(value);
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : decimal(value);
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/**
  * The last part of a path or uri.
  * @param {string} name
  */

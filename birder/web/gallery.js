@@ -17,6 +17,8 @@ import { listen, tellAll } from "./signals.js";
 import { byIds, List, matching } from "./sources.js";
 import { clearAll, go, searching, state, watch } from "./state.js";
 import { idsOf } from "./subset.js";
+import { TileLook } from "./tilelook.js";
+import { tileTools } from "./tiletools.js";
 
 /** @import {Decision} from "./decisions.js" */
 /** @import {Collection, Photo, Source, State} from "./types.js" */
@@ -48,6 +50,10 @@ let newRows;
 let sort;
 /** @type {HTMLButtonElement} */
 let direction;
+/** @type {TileLook} */
+let look;
+/** @type {ReturnType<typeof tileTools>} */
+let tileChoices;
 let rowsShown = 0; // how many the collection had when they were asked for
 let shown = ""; // the key of what the grid shows
 let abort = new AbortController();
@@ -87,13 +93,15 @@ export function startGallery(of) {
   scroller = el("div", { class: "scroller" });
   notice = el("div", { class: "notice", hidden: true });
   counter = el("p", { class: "count" });
+  look = new TileLook(localStorage, collection.path, () => collection.columns);
   section.append(galleryTools(), notice, scroller);
   grid = new Grid(scroller, {
     label: "Images",
-    caption: (photo) => [
-      photo.label || (photo.predicted ? `${photo.predicted}?` : fileName(photo.name)),
-      typeof photo.similarity === "number" ? `similarity ${cosine(photo.similarity)}` : detail(photo),
-    ],
+    caption: (photo) =>
+      look.caption(photo, [
+        photo.label || (photo.predicted ? `${photo.predicted}?` : fileName(photo.name)),
+        typeof photo.similarity === "number" ? `similarity ${cosine(photo.similarity)}` : detail(photo),
+      ]),
     onKey: (event, index) => {
       const decision = selection.size ? undefined : decisionOf(event); // the selected are decided together
       if (decision !== undefined) decideOn(index, decision, event.repeat);
@@ -101,6 +109,7 @@ export function startGallery(of) {
     },
     onOpen: (index) => grid.source && openPhoto(grid.source.at(index)?.id, { source: grid.source, index }),
   });
+  grid.setWhole(look.whole);
   grid.setSize(keptSize() || (innerWidth < 600 ? SIZE_ON_PHONES : SIZE));
   scroller.addEventListener("scroll", debounced(rememberPosition, 200), { passive: true });
   document.addEventListener("keydown", (event) => {
@@ -119,6 +128,7 @@ export function startGallery(of) {
   listen("labels", ({ ids, column, value }) => {
     if (column === "label") grid.source?.patch(ids, { label: value });
     if (column === REJECTED) grid.source?.patch(ids, { rejected: value });
+    if (look.wanted.includes(column)) grid.source?.renew(ids);
     if (state().filters.some((filter) => filter.column === column) || state().order.endsWith(column)) reload();
   });
   listen("undone", reload);
@@ -181,12 +191,14 @@ function galleryTools() {
       localStorage.setItem(SIZE_KEY, size.value);
     },
   });
+  tileChoices = tileTools(look, { onWhole: () => grid.setWhole(look.whole), onLines: reload });
   drawColumns();
   return toolbar(
     el("div", { class: "counts" }, counter, newRows),
     el("label", { class: "tool", for: "sort" }, el("span", {}, "Sort by"), sort),
     direction,
     el("label", { class: "tool size", for: "size" }, el("span", {}, "Size"), size),
+    tileChoices.element,
     el(
       "button",
       {
@@ -210,6 +222,7 @@ function drawColumns() {
     el("option", { value: "" }, "path"),
     names.map((name) => el("option", { value: name }, name)),
   );
+  tileChoices.drawColumns();
   drawSort();
 }
 
@@ -286,7 +299,7 @@ function clearButton(now) {
  * @returns {Promise<Source | null>}
  */
 async function browse(now, first) {
-  const source = now.subset ? await subset(now) : matching(where(now.filters), now.order);
+  const source = now.subset ? await subset(now) : matching(where(now.filters), now.order, look.wanted);
   if (!source) return null;
   source.onerror = (error) => showNotice(failed(error, () => load({ keep: true })));
   return source.open(first);
@@ -307,7 +320,10 @@ async function subset(now) {
     return null;
   }
   const ids = await api.ids({ where: where(now.filters), order: now.order });
-  return byIds(ids.slice().filter((id) => wanted.has(id)));
+  return byIds(
+    ids.slice().filter((id) => wanted.has(id)),
+    look.wanted,
+  );
 }
 
 /**
@@ -340,9 +356,10 @@ async function nearest(now, signal) {
     );
     return null;
   }
-  const { photos, note } = await api.search(body, signal);
+  const columns = look.wanted;
+  const { photos, note } = await api.search({ ...body, columns }, signal);
   how = note;
-  return new List(photos);
+  return new List(photos, columns);
 }
 
 /**

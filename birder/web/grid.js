@@ -58,7 +58,8 @@ export class Grid {
    * @param {object} options
    * @param {string} options.label names the grid for screen readers
    * @param {(index: number) => unknown} options.onOpen opens an image
-   * @param {(photo: Photo) => [string, string]} options.caption gives two lines of text
+   * @param {(photo: Photo) => [string, string] | [string, string, string]} options.caption gives two lines of text and,
+   *   if these do not say what they are, the name of the tile for screen readers
    * @param {(event: KeyboardEvent, index: number) => boolean} [options.onKey] may take a key (and give true)
    * @param {(photo: Photo) => boolean} [options.mark] whether an image is marked
    */
@@ -118,6 +119,14 @@ export class Grid {
     this.size = size;
     this.#layOut();
     this.scrollTo(first);
+  }
+
+  /**
+   * Show whole images, or square cuts of them.
+   * @param {boolean} whole
+   */
+  setWhole(whole) {
+    this.canvas.classList.toggle("whole", whole);
   }
 
   /**
@@ -243,11 +252,12 @@ export class Grid {
       element.setAttribute("aria-label", "Loading");
       return;
     }
-    const [name, detail] = this.caption(photo);
+    const [name, detail, spoken] = this.caption(photo);
     tile.name.textContent = name;
     tile.detail.textContent = detail;
-    element.title = photo.name;
-    element.removeAttribute("aria-label"); // its caption is its name
+    element.title = spoken ? `${photo.name}\n${spoken}` : photo.name;
+    if (spoken) element.setAttribute("aria-label", spoken);
+    else element.removeAttribute("aria-label"); // its caption is its name
     tile.wanted = thumbnailUrl(photo, (this.#layout?.tile ?? this.size) * (devicePixelRatio || 1));
     element.classList.toggle("marked", this.mark(photo));
     this.#drawSelectedOf(tile);

@@ -75,6 +75,14 @@ export const KEYS = [
       ["0", "Show all"],
     ],
   ],
+  [
+    "In the list of stations",
+    [
+      ["↑ ↓", "Move"],
+      ["Enter", "Filter by the place"],
+      ["Space", "Select its images"],
+    ],
+  ],
 ];
 
 /**

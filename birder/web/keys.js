@@ -34,8 +34,9 @@ export function startKeys() {
     else if (action === "gallery") focusGallery();
     else if (action === "decide") decideSelected(decisionOf(event));
     else {
-      const to = VIEWS.indexOf(state().view) + Number(action.split(" ")[1]);
-      go({ view: VIEWS[(to + VIEWS.length) % VIEWS.length] });
+      const views = VIEWS.filter((view) => !byId(`tab-${view}`).hidden);
+      const to = views.indexOf(state().view) + Number(action.split(" ")[1]);
+      go({ view: views[(to + views.length) % views.length] });
     }
   });
 }

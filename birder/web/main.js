@@ -25,6 +25,7 @@ import { startSearch } from "./search.js";
 import { startSelectionBar } from "./selectionbar.js";
 import { listen } from "./signals.js";
 import { go, state, watch } from "./state.js";
+import { startStations } from "./stations.js";
 import { startTeach } from "./teach.js";
 import { startTheme } from "./theme.js";
 import { startTidying } from "./tidying.js";
@@ -34,7 +35,15 @@ import { startViewer } from "./viewer.js";
 /** @import {Collection} from "./types.js" */
 
 /** @type {Record<string, string>} */
-const ICONS = { gallery: "grid", map: "map", review: "check", teach: "tag", duplicates: "copies", failures: "warning" };
+const ICONS = {
+  gallery: "grid",
+  map: "map",
+  stations: "pin",
+  review: "check",
+  teach: "tag",
+  duplicates: "copies",
+  failures: "warning",
+};
 
 async function start() {
   const waiting = byId("waiting");
@@ -77,6 +86,7 @@ function build(collection) {
   startGallery(collection);
   startViewer(collection);
   startMap(collection);
+  startStations(collection);
   startReview(collection);
   startTeach(collection);
   startDuplicates();

@@ -23,6 +23,7 @@ import { count, fileName, images, percent } from "./format.js";
 import { TextList } from "./idlist.js";
 import { toast } from "./layers.js";
 import { drawLegend, NO_VALUE } from "./maplegend.js";
+import { MapNames } from "./mapnames.js";
 import { openPhoto } from "./opening.js";
 import { searchBody } from "./query.js";
 import { Scatter } from "./scatter/scatter.js";
@@ -64,6 +65,8 @@ let modes;
 let colours;
 /** @type {Scatter | undefined} */
 let scatter;
+/** @type {MapNames} of its clusters */
+let names;
 /** @type {Ids} of the points, in their order */
 let ids = new TextList([]);
 /** @type {Ids | null} those that the filters or the search keep in colour; null for all */
@@ -98,6 +101,11 @@ export function startMap(of) {
   listen("theirs", drawAgain);
   showsSelected("map", (some) => some.filter((id) => scatter && isShown(id)));
   listen("columns", drawColumns);
+  let { rows } = of;
+  listen("collection", () => {
+    if (of.rows !== rows && scatter && state().view === "map" && !banner.querySelector("progress")) check();
+    rows = of.rows;
+  });
   if (state().view === "map") check();
 }
 
@@ -112,6 +120,7 @@ function buildTools() {
   banner = el("div", { class: "banner", hidden: true });
   counter = el("p", { class: "count" });
   stage = el("div", { class: "map-stage" });
+  names = new MapNames();
   modes = {
     pan: el(
       "button",
@@ -139,6 +148,7 @@ function buildTools() {
       iconButton("plus", "Zoom in (+)", () => scatter?.zoom(ZOOM), { class: "icon-button zoom" }),
       iconButton("minus", "Zoom out (-)", () => scatter?.zoom(1 / ZOOM), { class: "icon-button zoom" }),
       iconButton("fit", "Show all (0)", () => scatter?.fit()),
+      names.button,
     ),
     banner,
     stage,
@@ -180,6 +190,7 @@ function colourColumn() {
 function drawAgain() {
   colouredBy = filteredBy = undefined;
   seen.clear();
+  names.loadSoon();
   if (scatter && state().view === "map") draw(scatter);
 }
 
@@ -314,13 +325,14 @@ async function build() {
     role: "application",
   });
   const card = el("div", { class: "map-card", hidden: true });
-  fill(stage, canvas, card, legend);
+  fill(stage, canvas, names.element, card, legend);
   const plot = new Scatter(canvas, {
     onHover: (index, at) => {
       canvas.style.cursor = plot.mode === "lasso" ? "crosshair" : index < 0 ? "" : "pointer";
       hover(card, index, at);
     },
     onOpen: (index) => openFrom(index, points),
+    onDraw: () => names.place(),
     onSelect: (indices) => {
       selecting = true;
       selection.set(indices.map((index) => ids.at(index)));
@@ -329,6 +341,7 @@ async function build() {
   });
   plot.setPoints(points);
   plot.setSelected(indicesOf(selection.ids()));
+  names.of(plot, points);
   return plot;
 }
 
@@ -421,6 +434,7 @@ async function drawFilter(plot) {
     if (filteredBy !== key) return;
     const indices = kept && ids.indicesOf(kept);
     plot.setHighlighted(indices);
+    names.keep(indices);
     bright = kept;
     drawMeaning();
     tellAll("shown");

@@ -16,6 +16,8 @@ const RENEWED = 1000; // images at once
 /** What both have. */
 class Known {
   onchange = () => {};
+  /** @type {string[]} the columns whose values come with the images */
+  columns = [];
 
   /**
    * The images that are there.
@@ -40,9 +42,18 @@ class Known {
     const wanted = new Set(ids);
     const mine = [...this.known()].filter((photo) => wanted.has(photo.id)).slice(0, RENEWED);
     if (!mine.length) return;
-    const now = new Map((await api.photosOf(mine.map((photo) => photo.id))).map((photo) => [photo.id, photo]));
+    const now = new Map((await this.#again(mine)).map((photo) => [photo.id, photo]));
     for (const photo of mine) Object.assign(photo, now.get(photo.id));
     this.onchange();
+  }
+
+  /** @param {Photo[]} some */
+  #again(some) {
+    return api.photosOf(
+      some.map((photo) => photo.id),
+      undefined,
+      this.columns,
+    );
   }
 
   close() {
@@ -65,9 +76,11 @@ export class Pages extends Known {
   /**
    * @param {(offset: number, limit: number, signal: AbortSignal) => Promise<{photos: Photo[], total: number}>} ask
    * @param {() => Promise<Ids>} askIds gives the ids of all
+   * @param {string[]} [columns] whose values `ask` gives with the images
    */
-  constructor(ask, askIds) {
+  constructor(ask, askIds, columns = []) {
     super();
+    this.columns = columns;
     this.ask = ask;
     this.askIds = askIds;
   }
@@ -164,31 +177,39 @@ export class Pages extends Known {
  * The images that match a filter, in an order.
  * @param {string | undefined} where
  * @param {string} order
+ * @param {string[]} [columns] whose values come with them
  */
-export const matching = (where, order) =>
+export const matching = (where, order, columns = []) =>
   new Pages(
-    (offset, limit, signal) => api.photos({ where, order, offset, limit }, signal),
+    (offset, limit, signal) => api.photos({ where, order, offset, limit, columns }, signal),
     () => api.ids({ where, order }),
+    columns,
   );
 
 /**
  * Images by their ids.
  * @param {string[]} ids
+ * @param {string[]} [columns] whose values come with them
  */
-export const byIds = (ids) =>
+export const byIds = (ids, columns = []) =>
   new Pages(
     async (offset, limit, signal) => ({
-      photos: await api.photosOf(ids.slice(offset, offset + limit), signal),
+      photos: await api.photosOf(ids.slice(offset, offset + limit), signal, columns),
       total: ids.length,
     }),
     async () => new TextList(ids),
+    columns,
   );
 
 /** @implements {Source} */
 export class List extends Known {
-  /** @param {Photo[]} photos */
-  constructor(photos) {
+  /**
+   * @param {Photo[]} photos
+   * @param {string[]} [columns] whose values they have
+   */
+  constructor(photos, columns = []) {
     super();
+    this.columns = columns;
     this.photos = photos;
   }
 

@@ -67,6 +67,8 @@ export interface Photo {
   /** What a person said that it does not show. */
   rejected?: string | null;
   sequence?: string | null;
+  /** Values of the columns asked for. */
+  values?: Record<string, Value | null>;
 }
 
 export interface PhotoDetails {
@@ -166,6 +168,13 @@ export interface MapState {
   why: string | null;
 }
 
+/** A cluster of the map, and the point at its peak; the name is empty where no value is telling. */
+export interface MapCluster {
+  point: number;
+  name: string;
+  count: number;
+}
+
 /** A column's values, one a point of the map. */
 export type MapColumn =
   | { type: "category"; categories: string[]; codes: Uint8Array } // 255 for none
@@ -178,6 +187,8 @@ export interface SearchBody {
   embedding?: number[];
   where?: string;
   k: number;
+  /** Whose values are wanted with the images. */
+  columns?: string[];
 }
 
 /** What a text may become: of a model that understands words by the names of its classes. */
@@ -190,6 +201,30 @@ export interface Suggestions {
   classes: { name: string; count: number }[];
   photos: Photo[];
   note: string;
+}
+
+/** Where images were taken. */
+export interface Place {
+  latitude: number;
+  longitude: number;
+  count: number;
+  /** The stations there, the most frequent first, and how many there are beside these. */
+  names: string[];
+  further: number;
+  /** Whether its images are those whose station has one of the names. */
+  exact: boolean;
+  /** The least and the greatest latitude of its images, and the same of the longitude. */
+  box: [south: number, north: number, west: number, east: number];
+}
+
+export interface Places {
+  /** The column of stations. */
+  station: string | null;
+  rounded: number;
+  total: number;
+  /** How many images have no place. */
+  nowhere: number;
+  places: Place[];
 }
 
 export interface SavedFilter {

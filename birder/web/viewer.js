@@ -7,7 +7,7 @@ import { clip } from "./clip.js";
 import { decide, decisionButtons } from "./deciding.js";
 import { decisionOf } from "./decisions.js";
 import { busy, closest, el, fadingImage, failed, fill, icon, iconButton } from "./dom.js";
-import { bytes, clock, cosine, decimal, fileName, percent, time } from "./format.js";
+import { clock, columnValue, cosine, fileName, percent } from "./format.js";
 import { focusGallery, galleryShown, gallerySource } from "./gallery.js";
 import { currentColumn, labelBox } from "./labelbox.js";
 import { give } from "./labels.js";
@@ -503,12 +503,8 @@ function rowTable({ uri, row }) {
  * @param {unknown} value
  */
 function shownValue(name, value) {
-  if (name === "bytes") return bytes(Number(value));
   const column = collection.columns.find((each) => each.name === name);
-  if (column?.type === "time") return time(value);
-  if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value === "number") return Number.isInteger(value) ? String(value) : decimal(value);
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return columnValue(name, column?.type, value);
 }
 
 /**

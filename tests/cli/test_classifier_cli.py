@@ -57,7 +57,7 @@ def test_rows_of_a_collection(home: Path, tmp_path: Path, name: str) -> None:
     rows: list[dict[str, Any]] = json.loads(out)
     assert len(rows) == 4
     assert set(rows[0]) == {
-        "image", "label", "score", "unknown", "unknown_score", "set", "deepest", "deepest_rank", "deepest_score",
+        "path", "label", "score", "unknown", "unknown_score", "set", "deepest", "deepest_rank", "deepest_score",
     }  # fmt: skip
     assert {row["deepest"] for row in rows} == {"Strigiformes"}
     unknown = sum(row["unknown"] for row in rows)

@@ -64,7 +64,7 @@ def test_zero_shot_names_as_predict_does(session: Session) -> None:
     named = json.loads(
         session.run("predict", "--in", "c.birder", "--labels", "cats,dogs", "-k", "1", "--format", "json").stdout
     )
-    right = [Path(each["image"]).parent.name == each["label"] for each in named]
+    right = [Path(each["path"]).parent.name == each["label"] for each in named]
     assert len(right) == found["metrics"]["top1"]["n"] == 24
     assert found["metrics"]["top1"]["estimate"] == pytest.approx(sum(right) / 24)
     assert found["metrics"]["top5"]["estimate"] == 1  # of two classes

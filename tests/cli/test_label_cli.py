@@ -74,7 +74,7 @@ def test_a_persons_word_is_that_persons_even_if_the_folder_said_the_same(session
     assert "set label of 1 row." in said
     assert labels(collection)[0] == ("birds", "person")
     session.run("label", collection.path, "--where", "label_source = 'folder'", "--clear", "label")
-    assert [label for label, _ in labels(collection)] == [None, None, "Strix aluco", None, None]
+    assert [label for label, _ in labels(collection)] == ["birds", None, "Strix aluco", None, None]
     session.run("label", collection.path, "--undo")
     session.run("undo", collection.path)
     assert labels(collection)[0] == ("birds", "folder")

@@ -43,7 +43,7 @@ def test_csv_of_images_that_cannot_be_read_is_its_header(tmp_path: Path) -> None
     (tmp_path / "bad.jpg").write_text("no image")
     done = CliRunner().invoke(app, ["classify", str(tmp_path / "bad.jpg"), "--format", "csv"])
     assert done.exit_code == 1
-    assert done.stdout == "image,rank,class,probability\n"
+    assert done.stdout == "path,rank,class,probability\n"
 
 
 def test_csv_of_names_for_no_rows_is_its_header(collection: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_csv_of_names_for_no_rows_is_its_header(collection: Path, tmp_path: Path
     names = ["--in", str(collection), "--model", str(head.save(tmp_path / "ab.head.safetensors"))]
     done = CliRunner().invoke(app, ["predict", *names, "--where", "width > 100", "--format", "csv"])
     assert done.exit_code == 0, done.output
-    assert done.stdout == "image,label,score\n"
+    assert done.stdout == "path,label,score\n"
 
 
 def test_parquet_without_rows_has_the_columns(collection: Path, tmp_path: Path) -> None:

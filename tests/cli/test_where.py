@@ -137,7 +137,7 @@ CATS = ["--in", "c.birder", "--where", "label = 'cats'"]
 def test_commands_that_run_a_network_take_a_filter(session: Session, tmp_path: Path) -> None:
     def images(*arguments: Any) -> list[str]:
         rows = json.loads(session.run(*arguments, *CATS, "--format", "json").stdout)
-        return [each.get("path") or each["image"] for each in rows]
+        return [each["path"] for each in rows]
 
     similar = images("similar", "photos/dogs/0.png")
     named = images("predict", "--labels", "cat,dog", "-k", "1")

@@ -83,6 +83,12 @@ def test_what_is_wrong_is_left_out_everywhere_and_comes_back(tmp_path: Path) -> 
         assert without_wrong_boxes(named, own) == as_filter(named, own)
     once = without_wrong_boxes("label = 'owl' OR label = 'fox'", own)
     assert without_wrong_boxes(once, own) == once
+    give_label(collection, table["id"].to_pylist()[:1], "label", "lynx")  # of a box that is wrong
+    give_label(collection, table["id"].to_pylist()[3:4], "label", "lynx")
+    collection.see_latest()
+    assert collection.count(without_wrong_boxes("label_source = 'person'", own)) == 1
+    for _ in range(2):
+        undo(collection)
     undo(collection, act.act)
     collection.see_latest()
     back = reached(collection, tmp_path / "out.csv")

@@ -152,7 +152,7 @@ def test_any_checkpoint_with_class_names_on_the_same_backbone_will_do(
     by_uri = {row["uri"]: row for row in found}
     assert [by_uri[uri]["label"] for uri in uris] == [f"class {int(i)}" for i in expected.indices]
     np.testing.assert_allclose([by_uri[u]["score"] for u in uris], expected.values.numpy(), rtol=1e-5)
-    assert set(found.table.column_names) == {"image", "uri", "label", "score"}
+    assert set(found.table.column_names) == {"path", "uri", "label", "score"}
 
 
 @pytest.mark.parametrize("name", ["owls.pt", "owls.safetensors"])

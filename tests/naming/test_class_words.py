@@ -134,7 +134,7 @@ def test_words_find_images_and_the_answer_says_how(birds: birder.Collection) -> 
 
 def test_labels_name_images_by_words(birds: birder.Collection, photos: Path) -> None:
     named = birds.predict(labels=["bird", "feline", "insect"], k=1)
-    best = {Path(row["image"]).name: row["label"] for row in named}
+    best = {Path(row["path"]).name: row["label"] for row in named}
     assert best["hen.jpg"] == best["penguin.jpg"] == "bird"
     assert best["tiger-sumatran.jpg"] == "feline"
     assert best["mantis.jpg"] == "insect"
@@ -142,7 +142,7 @@ def test_labels_name_images_by_words(birds: birder.Collection, photos: Path) -> 
     with pytest.raises(UnknownNameError, match="nearest: finch"):
         birds.predict(labels="bird,zebra finch")
     file = birder.predict(photos / "birds" / "hen.jpg", labels="bird,feline", model=DEFAULT_WEIGHTS, k=2)
-    stored = {row["label"]: row["score"] for row in birds.predict(labels="bird,feline", k=2) if "hen" in row["image"]}
+    stored = {row["label"]: row["score"] for row in birds.predict(labels="bird,feline", k=2) if "hen" in row["path"]}
     assert {row["label"]: row["score"] for row in file} == pytest.approx(stored, abs=0.02)
 
 

@@ -123,7 +123,7 @@ def test_a_collection_is_named_without_its_image_files(home: Path, tree: Path, t
         stored = name("--in", home / "c.birder", *arguments)
     finally:
         os.rename(home / "away", home / "photos")  # noqa: PTH104
-    key = lambda row: (row["image"], -row["score"])  # noqa: E731
+    key = lambda row: (row["path"], -row["score"])  # noqa: E731
     for a, b in zip(sorted(from_photos, key=key), sorted(stored, key=key), strict=True):
         assert a | {"score": 0} == b | {"score": 0}
         assert a["score"] == pytest.approx(b["score"], abs=1e-5)
@@ -215,14 +215,16 @@ def test_predictions_are_the_same_in_every_format(home: Path, tmp_path: Path) ->
 def test_a_broken_image_is_reported_and_the_others_are_named(home: Path, tmp_path: Path) -> None:
     shutil.copy(home / "photos" / "cats" / "1.png", tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"")
+    (tmp_path / "clip.MP4").write_bytes(b"")  # what is in a folder is never left out silently
     arguments = ("predict", tmp_path, "--format", "json", "--model", CLIP, "--labels", "owl,fox")
     out, notes = run(*arguments, code=1)
-    assert {Path(row["image"]).name for row in json.loads(out)} == {"good.png"}
+    assert {Path(row["path"]).name for row in json.loads(out)} == {"good.png"}
     assert "bad.png" in notes
-    assert "1 of 2 could not be read" in notes
+    assert "2 of 3 could not be read" in notes
+    assert "clip.MP4: it is a video: embed it into a collection (birder embed)" in notes
     out, notes = run("predict", tmp_path, "--format", "json", "--like", home / "c.birder", code=1)
-    assert {Path(row["image"]).name for row in json.loads(out)} == {"good.png"}
-    assert "1 of 2 could not be read" in notes
+    assert {Path(row["path"]).name for row in json.loads(out)} == {"good.png"}
+    assert "2 of 3 could not be read" in notes
 
 
 def test_names_below_the_minimum_score_are_counted(home: Path) -> None:
@@ -242,9 +244,9 @@ def test_best_names_are_saved_beside_the_rows(collection: Path, tree: Path) -> N
     after = Storage.open(collection).to_arrow().sort_by("uri")
     assert after.select(before.column_names).equals(before)
     saved = after.column("predicted_genus").to_pylist()
-    assert saved == [row["genus"] for row in sorted(rows, key=lambda row: row["image"])]
+    assert saved == [row["genus"] for row in sorted(rows, key=lambda row: row["path"])]
     assert after.column("predicted_score").to_pylist() == pytest.approx(
-        [row["score"] for row in sorted(rows, key=lambda row: row["image"])]
+        [row["score"] for row in sorted(rows, key=lambda row: row["path"])]
     )
     assert set(after.column("predicted_by").to_pylist()) == {str(CLIP)}
     age = datetime.now(UTC) - min(after.column("predicted_at").to_pylist())
@@ -265,14 +267,14 @@ def test_unlabelled_rows_are_named_by_the_labelled_ones(collection: Path) -> Non
     unknown = [row["uri"] for row in rows if row["uri"].endswith(("6.png", "7.png"))]
     opened.write_columns(pa.table({"uri": unknown, "label": pa.nulls(2, pa.string())}))
     named = name("--in", collection, "--like", collection, "-k", "1")
-    assert {Path(row["image"]).name for row in named} == {"6.png", "7.png"}
+    assert {Path(row["path"]).name for row in named} == {"6.png", "7.png"}
     with pytest.raises(CollectionError, match="--hold-out"):
         run("predict", "--in", collection, "--like", collection, "--column", "uri")
 
 
 def test_images_are_named_by_examples_as_rows_are(home: Path, collection: Path, tmp_path: Path) -> None:
-    from_photos = {row["image"]: row for row in name(home / "photos", "--like", home / "c.birder", "-k", "1")}
-    stored = {row["image"]: row for row in name("--in", collection, "--like", home / "c.birder", "-k", "1")}
+    from_photos = {row["path"]: row for row in name(home / "photos", "--like", home / "c.birder", "-k", "1")}
+    stored = {row["path"]: row for row in name("--in", collection, "--like", home / "c.birder", "-k", "1")}
     assert from_photos.keys() == stored.keys()
     for image, row in stored.items():
         assert from_photos[image]["label"] == row["label"]

@@ -204,5 +204,5 @@ def test_batches_change_no_name(photo: Path, tmp_path: Path, size: str) -> None:
     arguments = ("predict", tmp_path / "*.png", "--model", CLIP, "--labels", "cat,dog", "--template", "{}")
     one = json.loads(run(*arguments, "--format", "json")[0])
     other = json.loads(run(*arguments, "--format", "json", "--batch-size", size)[0])
-    assert [(row["image"], row["label"]) for row in one] == [(row["image"], row["label"]) for row in other]
+    assert [(row["path"], row["label"]) for row in one] == [(row["path"], row["label"]) for row in other]
     np.testing.assert_allclose([row["score"] for row in one], [row["score"] for row in other], atol=1e-5)

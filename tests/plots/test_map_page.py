@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,21 @@ def test_the_map_page_is_self_contained_and_escapes_names(made: tuple[Storage, M
     assert not re.search(r"(src|href)=|@import|url\(", page)
     xy = base64.b64decode(re.search(r'<script id="xy" type="text/plain">([^<]*)<', page)[1])  # type: ignore[index]
     assert np.array_equal(np.frombuffer(xy, "<f4").reshape(-1, 2), points.xy)
+    about = re.findall(r"<p>(60 images, [^<]*)</p>", page)
+    assert about == [f"60 images, {collection.model.name}"]
+
+
+def test_the_map_page_says_how_many_were_laid_out_and_how_many_are_missing(
+    made: tuple[Storage, MapPoints], tmp_path: Path
+) -> None:
+    collection, points = made
+    sampled = replace(points, made=points.made | {"laid_out": 1_040}, missing=2_500)
+    write_map_page(collection, sampled, tmp_path / "map.html", None, None)
+    line = re.findall(r"<p>(60 images, [^<]*)</p>", (tmp_path / "map.html").read_text())
+    assert line == [
+        f"60 images, {collection.model.name}; 1,040 of them laid out, and the others placed by these; "
+        "2,500 added or changed since are not on it"
+    ]
 
 
 @pytest.fixture(scope="module")

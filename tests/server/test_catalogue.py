@@ -15,15 +15,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from birder.collection import in_place
-from birder.collection.labels import Wish, recording
+from birder.collection import in_place, index, nearest, vector_files
+from birder.collection.index import ensure_index, vectors_for_graph
+from birder.collection.labels import Wish, give_label, recording
 from birder.collection.reading import RowReader
 from birder.collection.storage import Storage
 from birder.server.catalogue import Catalogue, Snapshot
 from birder.server.encoded import counted, decoded, encoded, replaced, sorted_positions
 from birder.server.id_index import IdIndex
 from birder.server.label_desk import _Values
-from tests.factory import collection_of_vectors
+from tests.factory import collection_of_vectors, images_of
 
 ROWS = 60
 VALUES = ["owl", "fox", "Größe", "o'hare", None]
@@ -244,3 +245,42 @@ def test_ids_are_bytes_where_all_are_uuids() -> None:
     assert index.uuids is not None and index.uuids.tobytes() == b"".join(uuid.UUID(text).bytes for text in texts)
     for other in (texts[0].upper(), texts[0].replace("-", "x"), "g" + texts[0][1:], "row 0", "é" * 18, None):
         assert IdIndex(pa.array([*texts, other])).uuids is None, other
+
+
+@pytest.mark.parametrize("worth_an_index", [0, 10**9])  # labels are written where rows are, or rows are written anew
+def test_embeddings_are_those_of_the_rows_as_they_are_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_an_index: int
+) -> None:
+    monkeypatch.setattr(in_place, "WORTH_AN_INDEX", worth_an_index)
+    vectors = np.random.default_rng(0).normal(size=(300, 4))
+    names = [f"p/{n * 29 % 300:03}.jpg" for n in range(300)]
+    collection = collection_of_vectors(tmp_path / "c.birder", vectors, names=names)
+    catalogue = Catalogue(collection.path)
+    ids = collection.to_arrow()["id"].to_pylist()
+
+    def check() -> None:
+        rows = Storage.open(collection.path).to_arrow().to_pylist()
+        snapshot = catalogue.refresh()
+        found, halved = (snapshot.embedded([*ids, ids[0], "absent"], k) for k in (None, 3))
+        for each in (found, halved):
+            assert {id_: row["uri"] for id_, row in each.items()} == {row["id"]: row["uri"] for row in rows}
+        assert all(found[row["id"]]["embedding"].tolist() == row["embedding"] for row in rows)
+        for row in rows:
+            expected = np.array(row["embedding"]) / np.linalg.norm(row["embedding"])
+            assert halved[row["id"]]["embedding"] == pytest.approx(expected, abs=2**-11)
+
+    monkeypatch.setattr(nearest, "_FEW", 10)
+    monkeypatch.setattr(vector_files, "GRAPH_FROM", 10)
+    monkeypatch.setattr(index, "AUTOMATIC", 10)
+    with collection.writing():
+        ensure_index(collection)
+    snapshot = catalogue.refresh()
+    assert vectors_for_graph(snapshot.collection, snapshot.collection._rows.addresses(), 3) is not None
+    check()
+    give_label(collection, ids[3:40:2], "label", "owl")
+    collection.fold_labels()
+    check()
+    collection_of_vectors(collection.path, vectors[7:9] + 1, names=names[7:9], known=True)
+    with collection.writing():
+        images_of(collection.path).delete(f"id = '{ids[5]}'")
+    check()

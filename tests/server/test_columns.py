@@ -135,8 +135,8 @@ def test_answers_are_compressed_where_that_makes_them_shorter(client: httpx.Clie
 
 def test_times_are_counted_and_filtered_by_hour_and_month(tmp_path: Path) -> None:
     moments = [datetime(2024, 5, 1, 23, 59), datetime(2025, 5, 2, 0, 0), datetime(2024, 12, 31, 23, 0), None]
-    rows = {f"file:///{n}.jpg": {"seen": moment} for n, moment in enumerate(moments)}
-    collection_of_columns(tmp_path / "c.birder", rows, {"seen": pa.timestamp("us")})
+    rows = {f"file:///{n}.jpg": {"seen": moment, "day": moment and moment.date()} for n, moment in enumerate(moments)}
+    collection_of_columns(tmp_path / "c.birder", rows, {"seen": pa.timestamp("us"), "day": pa.date32()})
     with serving(tmp_path / "c.birder") as client:
 
         def counted(part: str, **how: str) -> dict[int, int]:
@@ -149,4 +149,8 @@ def test_times_are_counted_and_filtered_by_hour_and_month(tmp_path: Path) -> Non
         for part, values in (("hour", "22, 23"), ("month", "5")):
             where = f"date_part('{part}', `seen`) IN ({values})"
             assert client.get("ids", params={"where": where}).json()["total"] == 2
-        assert client.get("columns/uri/values", params={"part": "hour"}).status_code == 400
+        for name in ("uri", "day"):
+            assert client.get(f"columns/{name}/values", params={"part": "hour"}).status_code == 400
+        days = client.get("columns/day/values", params={"part": "month"}).raise_for_status().json()
+        assert days["values"] == client.get("columns/seen/values", params={"part": "month"}).json()["values"]
+        assert client.get("ids", params={"where": "date_part('month', `day`) IN (5)"}).json()["total"] == 2

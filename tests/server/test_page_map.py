@@ -77,8 +77,10 @@ def test_rows_that_are_newer_than_the_map_are_reported(browser: Any, few: str, t
         expect(page.locator("#view-map .banner")).to_be_hidden()
         with collection.writing():
             collection.write(crops(tmp_path, 40, 43))
-        page.reload()
+        # Without a reload, numbers follow the collection.
         expect(page.locator("#view-map .banner")).to_contain_text("3 images were added after the map was made")
+        expect(page.locator("label.choice", has_text="kind 5")).to_contain_text(re.compile(r"kind 5\s*6"))
+        expect(page.locator("#collection-about")).to_contain_text("43 images")
         page.get_by_role("button", name="Compute it again").click()
         expect(page.locator("#view-map .count")).to_have_text("43 images", timeout=120_000)
         expect(page.locator("#view-map .banner")).to_be_hidden()

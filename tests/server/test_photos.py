@@ -331,3 +331,21 @@ def test_unknown_ids_and_addresses_are_404(client: httpx.Client) -> None:
     ):
         answer = client.get(address)
         assert answer.status_code == 404 and isinstance(answer.json()["detail"], str)
+
+
+def test_lists_and_searches_give_values_of_the_columns_asked_for(client: httpx.Client) -> None:
+    columns = ["Temp C", "seen", "night", "label"]
+    listed = rows(client, columns=columns, offset=1, limit=3)
+    assert [photo["values"] for photo in listed] == [
+        {"Temp C": 1.0, "seen": "2024-05-02T00:00:00", "night": False, "label": "fox"},
+        {"Temp C": None, "seen": "2024-05-03T00:00:00", "night": True, "label": "o'hare"},  # nan is not a value
+        {"Temp C": None, "seen": "2024-05-04T00:00:00", "night": False, "label": "Größe"},
+    ]
+    asked = {"ids": [listed[0]["id"]], "k": 3, "columns": columns}
+    found = client.post("search", json=asked).json()
+    assert "columns" not in found["query"] and len(found["photos"]) == 3
+    of = {photo["id"]: photo["values"] for photo in rows(client, columns=columns)}
+    assert all(photo["values"] == of[photo["id"]] for photo in found["photos"])
+    assert "values" not in rows(client)[0]
+    unknown = client.get("photos", params={"columns": "embedding"})
+    assert unknown.status_code == 404 and "embedding" in unknown.json()["detail"]

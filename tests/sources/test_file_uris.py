@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birder.sources import Source, path_to_uri, uri_to_windows_path, windows_path_to_uri
+from birder.sources import Source, path_to_uri, uri_to_name, uri_to_windows_path, windows_path_to_uri
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters='\0/\\:<>"|?*'), min_size=1, max_size=8).filter(
     lambda name: name.strip(". ") == name
@@ -60,3 +60,13 @@ def test_bytes_that_are_not_utf_8_survive_in_the_uri_of_a_windows_path() -> None
 def test_the_uri_of_a_path_is_that_of_its_normal_form_encoded(path: str) -> None:
     expected = "file://" + quote(os.path.abspath("/" + path))  # noqa: PTH100
     assert path_to_uri("/" + path) == Source("/" + path).uri == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")
+@given(st.text(st.sampled_from("aZ9_.~-/ %#?é&=\udcf6"), max_size=12))
+def test_the_name_of_a_uri_is_the_path_that_it_is_of(path: str) -> None:
+    uri = path_to_uri("/" + path)
+    assert uri_to_name(uri) == os.path.abspath("/" + path).replace("\udcf6", "\ufffd")  # noqa: PTH100 - as path_to_uri
+    assert uri_to_name(f"{uri}?v=1") == uri_to_name(uri)
+    for other in (f"{uri}#xywh=percent:1,2,3,4", f"https://x.org{path}", ""):
+        assert uri_to_name(other) == other

@@ -110,6 +110,9 @@ def test_a_bucket_is_listed(tmp_path: Path) -> None:
         "memory:///birder-test/b/deep/2.PNG",
     ]
     assert [s.path for s in find_sources(["memory://birder-test/b/*.jpg"])] == ["memory:///birder-test/b/1.jpg"]
+    memory.pipe("/birder-test/b/owl.MP4", b"x")
+    videos = [each for each in find_sources(["memory://birder-test/b/"]) if each.path.endswith(".MP4")]
+    assert len(videos) == 1 and "download it first" in str(videos[0].problem)
     with pytest.raises(BirderError, match="no images"):
         find_sources(["memory://birder-test/nowhere/"])
     stamp = stamp_of(Source("memory://birder-test/b/1.jpg"))

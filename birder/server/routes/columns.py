@@ -49,7 +49,7 @@ def values(
     chosen = snapshot.filter(where, wrong_boxes=name == BOX)  # its own values are all counted
     column = snapshot.encoded(name, None if chosen is None else snapshot.select(chosen))
     if part is not None:
-        if not pa.types.is_timestamp(column.type):
+        if not (pa.types.is_timestamp(column.type) or (part == "month" and pa.types.is_date(column.type))):
             raise HTTPException(400, f"{name[:100]} has no times of day: only a column of times has hours and months.")
         column = pc.hour(column) if part == "hour" else pc.month(column)
     return count_values(column, limit, contains, offset=offset, order=order, also=also or [])

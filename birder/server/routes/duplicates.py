@@ -10,16 +10,15 @@ import pyarrow.compute as pc
 from fastapi import APIRouter, HTTPException, Query, Response
 
 from birder.analysis.duplicates import THRESHOLD
-from birder.collection.schema import DEPLOYMENT
 from birder.server.catalogue import Snapshot
 from birder.server.duplicates_job import Group, Wanted
+from birder.server.places import station_column
 from birder.server.responses import Duplicates, Ids, plain
 from birder.server.site import PROBLEMS, CurrentSite, Where, listed
 
 router = APIRouter(tags=["whole collection"], responses=PROBLEMS)
 
 _SHOWN = 24  # images of a group
-_STATIONS = (*DEPLOYMENT, "station", "site", "location", "camera")
 
 Threshold = Annotated[float, Query(ge=0.8, le=1.0, description="The minimum cosine of similar images")]
 GroupOrder = Literal["size", "time", "station"]
@@ -70,7 +69,8 @@ def duplicate_ids(
     ids = dict[str, None]()
     for _, photos in groups if group is None else [groups[group]]:
         members = [id_ for id_, _ in photos if snapshot.position(id_) is not None]
-        ids |= dict.fromkeys(id_ for id_ in members if not (others and id_ == _largest(snapshot, members)))
+        kept = _largest(snapshot, members) if others and members else None
+        ids |= dict.fromkeys(id_ for id_ in members if id_ != kept)
     return {"total": len(ids), "version": snapshot.version, "ids": list(ids)}
 
 
@@ -79,11 +79,6 @@ def cancel_duplicates(site: CurrentSite, threshold: Threshold = THRESHOLD, where
     """End a search that is under way; the next request for these duplicates begins it again."""
     site.duplicates.cancel(Wanted(threshold, where or ""))
     return Response(status_code=204)
-
-
-def station_column(snapshot: Snapshot) -> str | None:
-    """The column of an image's station or camera; None if there is none with values."""
-    return next((name for name in _STATIONS if snapshot.types.get(name) == "text" and snapshot.filled[name]), None)
 
 
 def _ordered(snapshot: Snapshot, groups: list[Group], order: GroupOrder, station: str | None) -> list[int]:

@@ -11,12 +11,22 @@ import pyarrow.compute as pc
 from fastapi import APIRouter, HTTPException, Response
 from pydantic_core import to_json
 
+from birder.collection.predictions import BY, PREFIX, SEQUENCE
+from birder.collection.schema import TECHNICAL_COLUMNS
+from birder.server.catalogue import Snapshot
 from birder.server.encoded import codes_of
+from birder.server.map_clusters import clusters_of, folders_of
 from birder.server.map_job import Map
-from birder.server.responses import Ids, MapColumn, MapState
+from birder.server.responses import Ids, MapClusters, MapColumn, MapState
 from birder.server.site import BYTES, CONFLICT, IDS_AS_BYTES, PROBLEMS, AsBytes, CurrentSite, Site, listed_ids
+from birder.taxonomy import COMMON_NAME, RANKS
 
 router = APIRouter(tags=["map"], responses=PROBLEMS)
+
+_FIRST = ("label", COMMON_NAME, *reversed(RANKS))
+"""Of columns that tell the same, the first names a cluster: what people call things, then the lowest rank."""
+_NAMELESS = {*TECHNICAL_COLUMNS, "sequence", "rejected", BY}
+"""Columns of text that say nothing of what images show."""
 
 _CATEGORIES = 40
 _POINTS: dict[int | str, dict[str, Any]] = {
@@ -74,14 +84,42 @@ def column(site: CurrentSite, as_bytes: AsBytes, name: str) -> Response:
     """A column's values, one a point: categories, the most frequent 40 by name; or numbers."""
     found = _ready(site)
     snapshot = site.catalogue.current()
-    if found.of is snapshot.ids:
-        positions = found.positions
-    else:  # rows have come or gone meanwhile: the point of one that is gone has no value
-        positions = snapshot.ids.positions(found.of.ids.take(pa.array(found.positions)))
-    values = snapshot.encoded(name).take(pa.array(positions, mask=positions < 0))
+    values = snapshot.encoded(name).take(_rows(found, snapshot))
     if snapshot.types[name] in ("number", "time"):
         return _numbers(values, as_bytes=as_bytes)
     return _categories(values, as_bytes=as_bytes)
+
+
+@router.get("/map/clusters", response_model=MapClusters)
+def clusters(site: CurrentSite) -> dict[str, Any]:
+    """The clusters of the map; their names are values of text columns, and folders, much more frequent there."""
+    found = _ready(site)
+    snapshot = site.catalogue.current()
+    there = _rows(found, snapshot)
+    columns = {name: snapshot.encoded(name).take(there) for name in _naming_columns(snapshot)}
+    columns["uri"] = folders_of(snapshot.column("uri")).take(there)
+    named = clusters_of(found.xy, columns)
+    return {"clusters": [{"point": point, "name": name, "count": size} for point, name, size in named]}
+
+
+def _naming_columns(snapshot: Snapshot) -> list[str]:
+    """The columns whose values name clusters, in the order in which they are preferred."""
+    texts = [name for name, kind in snapshot.types.items() if kind == "text"]
+
+    def preference(name: str) -> tuple[bool, int, str]:
+        plain = name.removeprefix(PREFIX)
+        return name != plain, _FIRST.index(plain) if plain in _FIRST else len(_FIRST), name
+
+    return sorted((name for name in texts if name not in _NAMELESS and not name.startswith(SEQUENCE)), key=preference)
+
+
+def _rows(found: Map, snapshot: Snapshot) -> pa.Array:
+    """The row of each point; null for one that is gone."""
+    if found.of is snapshot.ids:
+        positions = found.positions
+    else:  # rows have come or gone meanwhile
+        positions = snapshot.ids.positions(found.of.ids.take(pa.array(found.positions)))
+    return pa.array(positions, mask=positions < 0)
 
 
 def _ready(site: Site) -> Map:

@@ -12,6 +12,7 @@ from birder.server.responses import Ids, PhotoDetails, Photos, plain
 from birder.server.review import with_predictions
 from birder.server.site import (
     IDS_AS_BYTES,
+    MOST_SHOWN,
     PROBLEMS,
     AsBytes,
     CurrentSite,
@@ -20,6 +21,7 @@ from birder.server.site import (
     Where,
     listed_ids,
     row_of,
+    with_values,
 )
 from birder.sources import image_of, readable_path
 from birder.sources.row_images import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
@@ -66,6 +68,9 @@ def photos(
     order: Order = "",
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    columns: Annotated[
+        list[str] | None, Query(max_length=MOST_SHOWN, description="Columns whose values come with the images")
+    ] = None,
 ) -> dict[str, Any]:
     """List the images that match a filter, some at a time."""
     snapshot = site.catalogue.current()
@@ -74,7 +79,7 @@ def photos(
         "total": len(found),
         "offset": offset,
         "version": snapshot.version,
-        "photos": with_predictions(snapshot, found[offset : offset + limit]),
+        "photos": with_values(snapshot, with_predictions(snapshot, found[offset : offset + limit]), columns or []),
     }
 
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 
 from birder.errors import ConfigError, UnknownNameError
 from birder.server.nearest import nearest
-from birder.server.responses import Hits, KnownWords, SearchHits
-from birder.server.site import PROBLEMS, CurrentSite, Site, Where, row_of
+from birder.server.responses import FoundPhotos, Hits, KnownWords
+from birder.server.site import MOST_SHOWN, PROBLEMS, CurrentSite, Site, Where, row_of, with_values
 
 router = APIRouter(tags=["search"], responses=PROBLEMS)
 
@@ -35,9 +35,10 @@ class SearchRequest(BaseModel):
     )
     where: str | None = Field(None, max_length=10_000, description="A filter: an SQL expression on the columns.")
     k: int = Field(50, ge=1, le=1000)
+    columns: list[str] = Field([], max_length=MOST_SHOWN, description="Columns whose values come with the images.")
 
 
-@router.post("/search", response_model=SearchHits)
+@router.post("/search", response_model=FoundPhotos, response_model_exclude_unset=True)
 async def find(site: CurrentSite, asked: SearchRequest) -> dict[str, Any]:
     """Find the images nearest to what is wanted and far from what is not, nearest first."""
     vectors = [] if asked.embedding is None else [np.array(asked.embedding, np.float32)]
@@ -62,12 +63,16 @@ async def find(site: CurrentSite, asked: SearchRequest) -> dict[str, Any]:
             clip=site.model.clip() if with_texts and not by_words else None,
             words=words,
         )
-        return photos, note
+        return with_values(snapshot, photos, asked.columns), note
 
     if with_texts and not can["search_text"]:
         raise HTTPException(400, str(can["why"]))
     photos, note = await (site.model.workers if with_texts else site.searches).run(found)
-    return {"photos": photos, "query": asked.model_dump(exclude={"embedding"}, exclude_none=True), "note": note}
+    return {
+        "photos": photos,
+        "query": asked.model_dump(exclude={"embedding", "columns"}, exclude_none=True),
+        "note": note,
+    }
 
 
 def _texts_of(site: Site, unlike: Sequence[str]) -> list[str]:

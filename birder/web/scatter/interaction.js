@@ -5,6 +5,12 @@
 
 /** @typedef {[x: number, y: number]} Place in CSS pixels from the canvas's corner */
 
+/**
+ * What is drawn: the scatter plot, or another that offers the same.
+ * @typedef {Pick<Scatter, "canvas" | "mode" | "view" | "pan" | "zoom" | "fit" | "pick" | "hover" | "redraw" | "inLasso" |
+ *   "setLasso" | "select" | "onOpen"> & {lasso: number[] | null, selected: ArrayLike<number> & Iterable<number>}} Plot
+ */
+
 const STILL = 4; // CSS pixels that a click may move
 const CORNERS_APART = 2; // CSS pixels from one corner of a lasso to the next
 const KEY_ZOOM = 1.4;
@@ -18,7 +24,7 @@ export class Interaction {
   #lassoing = false;
 
   /**
-   * @param {Scatter} plot
+   * @param {Plot} plot
    * @param {AbortSignal} signal ends it
    */
   constructor(plot, signal) {

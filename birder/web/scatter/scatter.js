@@ -33,6 +33,7 @@ const LASSO_DOT = 2.5; // CSS pixels
  * @property {(indices: number[]) => void} [onSelect]
  *   the selection was changed by a lasso, Ctrl-click, Escape, or emptied
  * @property {(index: number) => void} [onOpen] a point was clicked, or tapped
+ * @property {() => void} [onDraw] it was drawn: what stands at `plot.position(index)` may have moved
  * @property {"webgl" | "2d"} [renderer]
  */
 
@@ -65,11 +66,12 @@ export class Scatter {
    * @param {HTMLCanvasElement} canvas
    * @param {Options} options
    */
-  constructor(canvas, { onHover, onSelect, onOpen, renderer } = {}) {
+  constructor(canvas, { onHover, onSelect, onOpen, onDraw, renderer } = {}) {
     this.canvas = canvas;
     this.onHover = onHover ?? (() => {});
     this.onSelect = onSelect ?? (() => {});
     this.onOpen = onOpen ?? (() => {});
+    this.onDraw = onDraw ?? (() => {});
     if (!canvas.hasAttribute("tabindex")) canvas.tabIndex = 0;
     Object.assign(canvas.style, {
       touchAction: "none",
@@ -245,6 +247,7 @@ export class Scatter {
     }
     if (this.lasso) drawing.dots(dotted(this.lasso), LASSO_DOT * ratio, ring);
     drawing.end();
+    this.onDraw();
   }
 
   /** @param {ResizeObserverEntry} entry */
