@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from birder.analysis.approximate import near_pairs, some_of
 from birder.analysis.neighbours import Vectors, blocks_of, principal
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import ConfigError
 from birder.vectors import room, unit
 
@@ -106,7 +107,7 @@ def find_duplicates(
     if not 0 < threshold <= 1:
         raise ConfigError(f"The threshold must be above 0 and at most 1, not {threshold}; the default is {THRESHOLD}.")
     rows = collection.snapshot()
-    chosen = as_filter(where, rows.columns)
+    chosen = without_wrong_boxes(where, rows.columns)
     table = rows.to_table(["id", "uri", "sha256", "width", "height"], chosen)
     ids, uris = table["id"].to_pylist(), table["uri"].to_pylist()
     widths, heights = table["width"].to_pylist(), table["height"].to_pylist()

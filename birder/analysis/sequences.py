@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from birder.collection.reading import RowReader
 from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE, whole_number
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import BOX, are_wrong
 from birder.sources import image_of
 
 GAP = 60.0
@@ -27,7 +28,7 @@ GAP = 60.0
 
 Codes = npt.NDArray[np.int64]
 
-_FURTHER = ("label", "category", "count")
+_FURTHER = ("label", "category", "count", BOX)
 
 
 def find_sequences(
@@ -165,8 +166,8 @@ def summarise_sequences(rows: Storage | RowReader) -> pa.Table:
 
     Columns: `sequence` (its id), `deployment`, `start`, `end` (null without a time), `images`, `count` (int64; the
     largest value in the collection's column `count` where a person gave one; else the largest number of animals' boxes
-    on one image; null where neither is known), and `labels` (those of its rows, joined by "; "). Takes memory as
-    `read_timed_rows`.
+    on one image; null where neither is known), and `labels` (those of its rows, joined by "; "). Boxes that a person
+    said are wrong count as no animals. Takes memory as `read_timed_rows`.
     """
     own = rows.columns
     further = [name for name in _FURTHER if name in own]
@@ -209,15 +210,17 @@ def _counts(table: pa.Table, sequences: Codes, images: Codes, number: int) -> li
     """How many animals each sequence shows: as a person said, else by boxes; None if neither is known."""
     said: dict[int, int] = {}
     if "count" in table.column_names:
-        for sequence, value in zip(sequences.tolist(), table["count"].to_pylist(), strict=True):
-            if (given := whole_number(value)) is not None:
+        for sequence, value, wrong in zip(
+            sequences.tolist(), table["count"].to_pylist(), are_wrong(table), strict=True
+        ):
+            if not wrong and (given := whole_number(value)) is not None:
                 said[sequence] = max(given, said.get(sequence, 0))
     boxes: Sequence[int | None] = [None] * number
     if "category" in table.column_names:
         category = _array(table["category"])
         known = np.zeros(number, bool)
         known[sequences[pc.is_valid(category).to_numpy(zero_copy_only=False)]] = True
-        animals = pc.equal(category, "animal").fill_null(False).to_numpy(zero_copy_only=False)
+        animals = pc.equal(category, "animal").fill_null(False).to_numpy(zero_copy_only=False) & ~are_wrong(table)
         by_boxes = count_animals(np.r_[sequences, number - 1], np.r_[images, -1], np.r_[animals, False])
         boxes = [count if there else None for count, there in zip(by_boxes.tolist(), known, strict=True)]
     return [said.get(sequence, boxes[sequence]) for sequence in range(number)]
@@ -226,8 +229,10 @@ def _counts(table: pa.Table, sequences: Codes, images: Codes, number: int) -> li
 def _labels(table: pa.Table, sequences: Codes, number: int) -> list[str | None]:
     found: list[Counter[str]] = [Counter() for _ in range(number)]
     if "label" in table.column_names:
-        for sequence, label in zip(sequences.tolist(), table["label"].to_pylist(), strict=True):
-            if label:
+        for sequence, label, wrong in zip(
+            sequences.tolist(), table["label"].to_pylist(), are_wrong(table), strict=True
+        ):
+            if label and not wrong:
                 found[sequence][label] += 1
     return ["; ".join(sorted(each)) or None for each in found]
 

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.reading import RowReader
 from birder.collection.schema import VECTORS
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import unknown_name
 from birder.taxonomy import RANKS
 
@@ -88,7 +89,7 @@ def stats(collection: Storage, *, where: str | Filter | None = None) -> Stats:
         The filter cannot be used.
     """
     rows = collection.snapshot()
-    chosen = as_filter(where, rows.columns)
+    chosen = without_wrong_boxes(where, rows.columns)
     columns = tuple(_column_stats(name, _column(rows, name, chosen)) for name in rows.columns if name not in VECTORS)
     card = collection.model
     return Stats(
@@ -125,7 +126,7 @@ def value_counts(collection: Storage, column: str, *, where: str | Filter | None
     if column not in collection.columns or column in VECTORS:
         raise unknown_name("column", column, [name for name in collection.columns if name not in VECTORS])
     rows = collection.snapshot()
-    return count_values(_column(rows, column, as_filter(where, rows.columns)))
+    return count_values(_column(rows, column, without_wrong_boxes(where, rows.columns)))
 
 
 def count_values(values: pa.Array | pa.ChunkedArray) -> list[ValueCount]:

@@ -65,6 +65,7 @@ from birder.collection.sequencing import (
     undo_shift,
 )
 from birder.collection.storage import Storage, exists
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import ConfigError, file_exists, unknown_name
 from birder.files import at_home
 from birder.formats.boxes import BoxFormat
@@ -1467,7 +1468,7 @@ class Collection:
         ConfigError
             It does not hold names that a model predicted.
         """
-        return accept(self._storage, predicted, above=above, where=as_filter(where, self.columns), by=author)
+        return accept(self._storage, predicted, above=above, where=without_wrong_boxes(where, self.columns), by=author)
 
     def undo(self, act: Change | Relocated | Shifted | str | None = None) -> Undone:
         """Undo an act of labelling; rows that have been changed since stay as they are.

@@ -9,9 +9,10 @@ from birder.analysis.activity import Activity, find_activity
 from birder.analysis.agreement import Agreement, neighbour_agreement
 from birder.analysis.projection import MapPoints, compute_map, matching_points, read_map
 from birder.analysis.stats import TAXA, Stats, value_counts
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.progress import StageProgress, stages_shown
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import ConfigError
 from birder.plots.colouring import PALETTE, colour_values
 from birder.taxonomy import RANKS
@@ -35,7 +36,7 @@ def map_of(
         if to is None:
             raise ConfigError("Colours need a file to draw to.")
         colour_values(storage, colour, [])  # reports an unknown column before minutes of work
-    chosen = as_filter(where, storage.columns)
+    chosen = without_wrong_boxes(where, storage.columns)
     points = None if recompute else read_map(storage)
     if points is None:
         with stages_shown(progress) as show:
@@ -101,7 +102,7 @@ def activity_of(
 ) -> Activity:
     """Effort, captures and activity, as a page or an image if a file is named; see `Collection.activity`."""
     rows = storage.snapshot()
-    filter = as_filter(where, rows.columns)
+    filter = without_wrong_boxes(where, rows.columns)
     found = find_activity(rows, storage.journal, species=species, column=column, where=filter, seed=seed)
     if to is None:
         return found

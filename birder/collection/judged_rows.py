@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.predictions import PREFIX
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import CollectionError, ConfigError, unknown_name
 from birder.learning.rows import by_content
 
@@ -103,7 +104,7 @@ def read_rows(storage: Storage, column: str, columns: Iterable[str], where: str 
     if not (pa.types.is_string(own[column]) or pa.types.is_large_string(own[column])):
         raise ConfigError(f"The column {column} holds {own[column]}, not text: labels are names.")
     tables, blocks, unlabelled = [], [], 0
-    for table, embeddings in storage.embedding_batches(names, as_filter(where, own)):
+    for table, embeddings in storage.embedding_batches(names, without_wrong_boxes(where, own)):
         labelled = np.array([bool(label) for label in table[column].to_pylist()], bool)
         unlabelled += int((~labelled).sum())
         tables.append(table.filter(pa.array(labelled)))

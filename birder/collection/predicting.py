@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.model import Encoder
 from birder.collection.predictions import is_prediction
 from birder.collection.progress import StageProgress, stages_shown
 from birder.collection.results import HeldOut, ImageFeatures, Predictions
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import CollectionError, ConfigError, ImageError, unknown_name
 from birder.formats.features import write_features
 from birder.naming.by_classifier import ClassifierNames, is_classifier, names_by_classifier
@@ -92,7 +93,7 @@ def predict_names(
     classifier = None if load_examples is not None or words is not None else classifier_of(model, deepest, choices)
     if deepest is not None and classifier is None:
         raise ConfigError("The deepest rank is told by a classifier: name its file as the model.")
-    filter = as_filter(where, storage.columns)
+    filter = without_wrong_boxes(where, storage.columns)
     files = [os.fspath(image) for image in images or ()]
     named = None if images is not None else storage
     unreadable: list[tuple[str, str]] = []
@@ -387,7 +388,7 @@ def collect_features(
         files = [os.fspath(image) for image in images]
         batches = image_features(files, clip, lambda path, error: unreadable.append((path, str(error))), batch_size)
     else:
-        batches = stored_features(collection, clip, where=as_filter(where, collection.columns))
+        batches = stored_features(collection, clip, where=without_wrong_boxes(where, collection.columns))
     for keys, block in batches:
         names += [readable(uri_to_name(key)) for key in keys]
         blocks.append(block)

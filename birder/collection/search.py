@@ -31,6 +31,7 @@ from birder.collection.index import AUTOMATIC, nearest_rows
 from birder.collection.model import load_encoder_of, made_elsewhere
 from birder.collection.schema import IMPORTED, VECTORS
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import BirderError, CollectionError, ConfigError, ImageError, RowNotFoundError, unknown_name
 from birder.sources import path_to_uri
 from birder.vectors import length, unit
@@ -209,7 +210,8 @@ def search(
     if query.empty:
         if chosen is None:
             raise ConfigError("Nothing to search by: give an image, a text, an id, a vector or a filter.")
-        return _matching(collection, chosen, k, selected)
+        return _matching(collection, without_wrong_boxes(chosen, own) or chosen, k, selected)
+    chosen = without_wrong_boxes(chosen, own)
     wanted = k + len(query.left_out)
     note: str | None = None
     needed = list(dict.fromkeys([*selected, "uri"])) if query.left_out else selected

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 
 from birder.collection.predictions import Prediction, prediction_columns, prediction_of
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import only_wrong_boxes
 from birder.errors import ConfigError
 from birder.files import replacing
 from birder.formats.matching import Parts, find_prefix, path_parts, uri_parts
 from birder.formats.names import classifier_of
 from birder.formats.snapshot import Snapshot
 from birder.formats.table import ExportReport
-from birder.sources import Box, Source, as_number, read_json, readable
+from birder.sources import Box, Source, as_number, box_of, read_json, readable
 from birder.sources.manifest import resolve
 from birder.words import counted
 
@@ -99,7 +100,8 @@ def export(
     """Write MegaDetector's results with the collection's predictions as `classifications`.
 
     A row that was made from a box (`birder embed --crops`) belongs to the detection with this box; a row of a whole
-    image, to the highest-confidence detection of an animal on it. Everything else stays as it is in the original; a
+    image, to the highest-confidence detection of an animal on it. A detection whose box a person said is wrong is left
+    out. Everything else stays as it is in the original; a
     detection that is classified there already gets the prediction instead. `classification_completion_time` is the
     time of the latest prediction, so that the same rows give the same bytes; without any it is left out.
 
@@ -127,8 +129,9 @@ def export(
         raise ConfigError("Name MegaDetector's results, into which the predictions are merged: --results FILE.json")
     document = _read(results)
     named = _named(rows)
+    wrong = _wrong(collection)
     times = [each.prediction.at for several in named.values() for each in several if each.prediction.at is not None]
-    merged, unmatched = _merge(document, named, Path(results))
+    merged, unmatched, gone = _merge(document, named, wrong, Path(results))
     info = document["info"]
     info["classifier"] = classifier or classifier_of(collection)
     info.pop("classification_completion_time", None)
@@ -137,6 +140,8 @@ def export(
     with replacing(to, force=force) as draft:
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
     left = f"; {counted(unmatched, 'prediction matches', 'predictions match')} no detection" if unmatched else ""
+    if gone:
+        left += f"; left out: {counted(gone, 'detection')} that a person said {'is' if gone == 1 else 'are'} wrong"
     return ExportReport(f"{counted(merged, 'detection has', 'detections have')} a classification in {to}{left}.")
 
 
@@ -230,19 +235,26 @@ class _Named(NamedTuple):
     prediction: Prediction
 
 
-def _merge(results: dict[str, Any], named: dict[Parts, list[_Named]], file: Path) -> tuple[int, int]:
-    """Merge the predictions of rows, by the paths of their images, into results.
+def _merge(
+    results: dict[str, Any], named: dict[Parts, list[_Named]], wrong: dict[Parts, list[Box]], file: Path
+) -> tuple[int, int, int]:
+    """Merge the predictions of rows, by the paths of their images, into results, and leave out what is wrong.
 
     Returns
     -------
-    How many detections got a prediction, and how many predictions match no detection.
+    How many detections got a prediction, how many predictions match no detection, and how many detections are wrong.
     """
     animals = _animals(results)
     images = [(image, path_parts(image["file"])) for image in results["images"]]
-    prefix = find_prefix((parts for _, parts in images), named, file, whole=True)
+    prefix = find_prefix((parts for _, parts in images), named | wrong, file, whole=True)
     categories = _Categories(results)
-    merged = unmatched = 0
+    merged = unmatched = gone = 0
     for image, parts in images:
+        for box in wrong.get(prefix.moved(parts), []):
+            detections = image.get("detections") or []
+            if (there := _detection(detections, box, animals)) is not None:
+                detections.remove(there)
+                gone += 1
         for row in named.pop(prefix.moved(parts), []):
             detection = _detection(image.get("detections") or [], row.box, animals)
             if detection is None:
@@ -251,7 +263,7 @@ def _merge(results: dict[str, Any], named: dict[Parts, list[_Named]], file: Path
             confidence = round(row.prediction.score, 6)
             detection["classifications"] = [[categories.key(row.prediction), confidence]]
             merged += 1
-    return merged, unmatched + sum(map(len, named.values()))
+    return merged, unmatched + sum(map(len, named.values())), gone
 
 
 def _named(rows: Snapshot) -> dict[Parts, list[_Named]]:
@@ -268,6 +280,18 @@ def _named(rows: Snapshot) -> dict[Parts, list[_Named]]:
             given = [float(value) for value in box if value is not None]
             named[uri_parts(row["uri"])].append(_Named(Box(*given) if len(given) == 4 else None, prediction))
     return named
+
+
+def _wrong(collection: Storage) -> dict[Parts, list[Box]]:
+    """The boxes that a person said are wrong, by the paths of their images."""
+    found: dict[Parts, list[Box]] = defaultdict(list)
+    only = only_wrong_boxes(collection.columns)
+    if only is not None:
+        for table in Snapshot(collection, only).batches(["uri"]):
+            for uri in table["uri"].to_pylist():
+                if (box := box_of(uri.partition("#")[2])) is not None:
+                    found[uri_parts(uri)].append(box)
+    return found
 
 
 def _detection(detections: list[dict[str, Any]], box: Box | None, animals: set[str]) -> dict[str, Any] | None:

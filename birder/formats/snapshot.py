@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.provenance import with_sources_told
 from birder.collection.schema import LABEL_SOURCE
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 
 ROWS_AT_ONCE = 8192
 _BYTES_AT_ONCE = 64 * 2**20
@@ -21,6 +22,8 @@ _BYTES_AT_ONCE = 64 * 2**20
 
 class Snapshot:
     """The rows of a collection that match a filter, as of now; later commits do not show.
+
+    Boxes that a person said are wrong are left out: `birder.collection.wrong_boxes`.
 
     Attributes
     ----------
@@ -34,13 +37,14 @@ class Snapshot:
         self.path = collection.path
         self._rows = collection.snapshot()
         self._journal = collection.journal
-        self._where = as_filter(where, self._rows.columns)
+        self._is_whole = where is None
+        self._where = without_wrong_boxes(where, self._rows.columns)
         self.schema: pa.Schema = self._rows.schema
 
     @property
     def is_whole(self) -> bool:
-        """Whether these are all rows, without a filter."""
-        return self._where is None
+        """Whether these are all rows, without a filter; boxes that a person said are wrong aside."""
+        return self._is_whole
 
     def count(self) -> int:
         """How many rows there are."""

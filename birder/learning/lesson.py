@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.filter import Filter, as_filter, quoted
+from birder.collection.filter import Filter, quoted
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import ConfigError
 from birder.evaluation.judged import Judged
 from birder.evaluation.selective import PERCENTS, risk_coverage
@@ -208,7 +209,7 @@ def without_label(
     storage: Storage, column: str, where: str | Filter | None = None
 ) -> Iterator[tuple[list[str], list[str], Vectors]]:
     """Ids, uris and embeddings (B, D) of the rows without a label, among those of a filter, a batch at a time."""
-    chosen = as_filter(where, storage.columns)
+    chosen = without_wrong_boxes(where, storage.columns)
     for table, embeddings in storage.embedding_batches(("id", "uri", column), chosen):
         open_ = np.array([name_of(value) is None for value in table[column].to_pylist()], np.bool_)
         if open_.any():

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.schema import VECTORS
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import ConfigError, unknown_name
 from birder.vectors import let_go, room
 
@@ -128,7 +129,7 @@ def labelled_rows(
     _check_column(storage, column, reader.columns)
     if min_examples < 1:
         raise ConfigError(f"At least one example of each class is needed, not {min_examples}.")
-    chosen = as_filter(where, reader.columns)
+    chosen = without_wrong_boxes(where, reader.columns)
     wanted = list(dict.fromkeys([*_OF_CONTENT, *columns, column]))
     parts, labels, places = [], [], []
     for table in reader.tables(wanted, chosen):

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.provenance import with_sources_told
 from birder.collection.schema import LABEL_SOURCE, VECTORS
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import ConfigError, unknown_name
 from birder.learning.ranks import taxonomy_of_file
 from birder.learning.splits import columns_for_groups, find_groups, make_folds
@@ -129,7 +130,7 @@ def shard_rows(
         raise unknown_name("column", column, [name for name in reader.columns if name not in VECTORS])
     if not _is_text(reader.columns[column]):
         raise ConfigError(f"The column {column!r} of {storage.path} holds {reader.columns[column]}, not names.")
-    chosen = as_filter(where, reader.columns)
+    chosen = without_wrong_boxes(where, reader.columns)
     own = [
         name
         for name in (*ranks_in(reader.columns), COMMON_NAME, LABEL_SOURCE)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import ConfigError, unknown_name
 from birder.evaluation.linear_fit import Layer, fit
 from birder.inference.classifier import softmax
@@ -93,7 +94,8 @@ def suggest(
     seed
         For drawing examples where there are very many.
     labels
-        The label of each row by its id; default: what the rows of the collection have.
+        The label of each row by its id; rows that are not among these are neither learned from nor suggested. Default:
+        what the rows of the collection have, without boxes that a person said are wrong.
     among
         The ids of the rows that may be suggested; default: all. The classifier learns from all labels.
     batches
@@ -135,9 +137,9 @@ def name_of(value: object) -> str | None:
 
 
 def read_labels(collection: Storage, column: str) -> dict[str, str | None]:
-    """The label of each row by its id; None for an empty one."""
+    """The label of each row by its id; None for an empty one. Boxes that a person said are wrong are left out."""
     found: dict[str, str | None] = {}
-    for batch in collection.scan(["id", column]):
+    for batch in collection.scan(["id", column], without_wrong_boxes(None, collection.columns)):
         for id_, value in zip(batch["id"].to_pylist(), batch[column].to_pylist(), strict=True):
             found[id_] = name_of(value)
     return found

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from birder.collection.filter import Filter, as_filter
+from birder.collection.filter import Filter
 from birder.collection.reading import RowReader
 from birder.collection.storage import Storage
 from birder.collection.text_encoder import shared_features
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import CollectionError, ConfigError, ImageError
 from birder.images.open import IMAGE_EXTENSIONS, open_image
 from birder.images.video import VIDEO_EXTENSIONS
@@ -82,7 +83,7 @@ def labelled_embeddings(collection: Storage, column: str, *, where: str | Filter
         No rows have a value in it.
     """
     rows = collection.snapshot()
-    chosen = as_filter(where, rows.columns)
+    chosen = without_wrong_boxes(where, rows.columns)
     uris: list[str] = []
     labels: list[str] = []
     ranks = [each for each in ranks_down_to(column)[:-1] if each in rows.columns] if is_rank(column) else []

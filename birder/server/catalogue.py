@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -29,6 +31,7 @@ from birder.collection.index import vectors_for_graph
 from birder.collection.journal import Cells, Journal
 from birder.collection.schema import LABEL_SOURCE, VECTORS
 from birder.collection.storage import Storage
+from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import BirderError, unknown_name
 from birder.server.column_reader import ColumnReader
 from birder.server.encoded import Positions, decoded, replaced, sorted_positions
@@ -241,15 +244,19 @@ class Snapshot:
         column = self._kept(name)
         return column if positions is None else column.take(pa.array(positions))
 
-    def filter(self, where: str | None) -> Filter | None:
-        """A request's filter, parsed and checked; None where it is absent or empty.
+    def filter(self, where: str | None, *, wrong_boxes: bool = False) -> Filter | None:
+        """A request's filter, parsed and checked; None where all rows match.
+
+        Boxes that a person said are wrong are left out unless they are asked for, here or by the filter itself:
+        `birder.collection.wrong_boxes`.
 
         Raises
         ------
         FilterError
             It cannot be used.
         """
-        found = as_filter(where or None, self.collection.columns)
+        parsed = as_filter if wrong_boxes else without_wrong_boxes
+        found = parsed(where or None, self.collection.columns)
         if found is None or found.of_source is None:
             return found
         journal = self.collection.journal
@@ -370,6 +377,12 @@ def _by_uri(uri: pa.Array) -> pa.Array | None:
         "uri": uri,
     }
     return pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys])
+
+
+def uri_key(uri: str) -> tuple[str, float, str]:
+    """What the rows of a snapshot are sorted by, of one uri: see `_by_uri`."""
+    seconds = re.search(r"#t=npt:([0-9]{1,9}(?:\.[0-9]{1,3})?)", uri)
+    return re.sub("#t=npt:.*", "#", uri), float(seconds[1]) if seconds else math.inf, uri
 
 
 def kind_of(type_: pa.DataType) -> str | None:

@@ -79,10 +79,12 @@ class Examples:
     def _draw(self, snapshot: Snapshot, column: str) -> _Drawn:
         key = (snapshot.version, column)
         if key not in self._drawn:
-            values = snapshot.column(column)
+            shown = snapshot.select(snapshot.filter(None))
+            values = snapshot.column(column, shown)
             has = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(values), ""), False)
-            positions = np.flatnonzero(has.to_numpy(zero_copy_only=False))
-            encoded = values.take(pa.array(positions)).dictionary_encode()
+            labelled = np.flatnonzero(has.to_numpy(zero_copy_only=False))
+            positions = shown[labelled]
+            encoded = values.take(pa.array(labelled)).dictionary_encode()
             order = np.random.default_rng(0).random(len(snapshot))[positions]
             chosen = draw_examples(encoded.indices.to_numpy().astype(np.int64), MOST_EXAMPLES, order)
             labels = encoded.take(pa.array(chosen)).to_pylist()

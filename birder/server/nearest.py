@@ -29,7 +29,9 @@ def nearest(
     """Search, and give the images as a list shows them; arguments as for `birder.collection.search.search`."""
     from birder.collection.search import search  # for which the page's first view need not wait
 
-    filtered = snapshot.with_labels(snapshot.filter(where))
+    asked = where or ids or texts or unlike or len(vectors)
+    chosen = snapshot.filter(where) if asked else None  # that leaves out wrong boxes, and is not what was asked for
+    filtered = snapshot.with_labels(chosen)
     resembled = [*ids, *unlike]
     by_graph = filtered is None and not texts and clip is None and words is None
     known = snapshot.embedded(resembled, k + len(resembled) if by_graph else None)

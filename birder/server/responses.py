@@ -186,6 +186,38 @@ class PhotoDetails(BaseModel):
     video: VideoOfFrame | None = Field(description="If it is a frame: of what, which /photos/{id}/video gives.")
 
 
+class Rectangle(BaseModel):
+    """Where a box is: fractions of the upright image, from its upper left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class BoxOnImage(PredictedPhoto):
+    """A row that is a box on an image."""
+
+    place: Rectangle
+    category: str | None = Field(description="What a detector said it is: animal, person, vehicle.")
+    confidence: float | None = Field(description="The detector's.")
+    box: str | None = Field(description="What a person said of the box itself: right or wrong.")
+
+
+class BoxesOfImage(BaseModel):
+    """The rows that are of one image."""
+
+    whole: str | None = Field(description="The id of the row of the whole image, if there is one.")
+    boxes: list[BoxOnImage] = Field(description="From left to right; at most 300.")
+
+
+class DrawnBox(BaseModel):
+    """A box that was drawn, and the act that can be undone."""
+
+    id: str = Field(description="Of its row.")
+    act: str
+
+
 class Hits(BaseModel):
     """Images, nearest first."""
 

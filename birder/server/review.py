@@ -59,6 +59,13 @@ class Named:
         return Named(self.positions[chosen], self.names.take(pa.array(chosen)), self.scores[chosen])
 
 
+def labels_of(snapshot: Snapshot, column: str) -> dict[str, Any]:
+    """The label of each row by its id; None without one. Boxes that a person said are wrong are left out."""
+    shown = snapshot.select(snapshot.filter(None))
+    ids = snapshot.ids.ids.take(pa.array(shown)).to_pylist()
+    return dict(zip(ids, snapshot.column(column, shown).to_pylist(), strict=True))
+
+
 def predicted(snapshot: Snapshot, positions: Positions) -> Named:
     """The rows of some that have a prediction: its label, or its lowest rank.
 

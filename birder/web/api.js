@@ -6,9 +6,9 @@ import { startsOf, TextList, UuidList } from "./idlist.js";
 /**
  * @import {Ids} from "./idlist.js"
  * @import {
- *   Collection, ColumnValues, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapCluster, MapColumn, MapState, PastAct,
- *   PastShift, Photo, PhotoDetails, Places, Predictions, Review, SavedFilter, SearchBody, StackAnswer, Suggestions, Taught,
- *   TeachJobs,
+ *   BoxesOfImage, Collection, ColumnValues, DrawnBox, Duplicates, Failure, FoundByWords, KnownWords, LabelBody, MapCluster,
+ *   MapColumn, MapState, PastAct, PastShift, Photo, PhotoDetails, Places, Predictions, Review, SavedFilter, SearchBody, StackAnswer,
+ *   Suggestions, Taught, TeachJobs,
  * } from "./types.js"
  */
 
@@ -206,6 +206,19 @@ export const api = {
    */
   photo: (id, signal) => get(photoPath(id), {}, signal),
   /**
+   * @param {string} id
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<BoxesOfImage>}
+   */
+  boxes: (id, signal) => get(`${photoPath(id)}/boxes`, {}, signal),
+  /**
+   * Draw a box on an image, or correct the one that the row is.
+   * @param {string} id
+   * @param {DrawnBox} body
+   * @returns {Promise<{id: string, act: string}>}
+   */
+  drawBox: (id, body) => post(`${photoPath(id)}/boxes`, body),
+  /**
    * Ask for a byte of an image's video; fails with the reason if it cannot be sent.
    * @param {string} id
    */
@@ -402,14 +415,19 @@ export function thumbnailUrl(photo, pixels) {
 /** The address of the classifier that was saved last. */
 export const CLASSIFIER_URL = `${BASE}/teach/classifier`;
 
-/** @param {string} id */
-export const imageUrl = (id) => `${BASE}${photoPath(id)}/image`;
+/**
+ * The address of an image; of a box, what the box shows or the whole image that it is on.
+ * @param {string} id
+ * @param {{whole?: boolean}} of
+ */
+export const imageUrl = (id, { whole = false } = {}) => `${BASE}${photoPath(id)}/image${whole ? "?whole=true" : ""}`;
 
 /**
  * An image with every pixel that its file has.
  * @param {string} id
+ * @param {{whole?: boolean}} of
  */
-export const fullImageUrl = (id) => `${imageUrl(id)}?full=true`;
+export const fullImageUrl = (id, of = {}) => `${imageUrl(id)}${query({ full: "true", whole: of.whole ? "true" : "" })}`;
 
 /** @param {string} id */
 export const videoUrl = (id) => `${BASE}${photoPath(id)}/video`;

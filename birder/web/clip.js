@@ -44,7 +44,7 @@ export function clip({ id }, video, title, onfailed) {
     class: "large loaded",
     controls: true,
     preload: "none",
-    poster: imageUrl(id),
+    poster: imageUrl(id, { whole: true }),
     src: videoUrl(id),
     "aria-label": title,
   });

@@ -144,6 +144,7 @@ export function startGallery(of) {
     if (state().filters.some((filter) => filter.column === column) || state().order.endsWith(column)) reload();
   });
   listen("undone", reload);
+  listen("rows", reload);
   listen("back", reload); // images that could not be had meanwhile are asked for again
   listen("theirs", ({ ids }) => grid.source?.renew(ids)); // in its place: nothing moves under somebody's hand
   listen("columns", drawColumns);

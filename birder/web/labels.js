@@ -90,6 +90,20 @@ export async function giveAll(labels, { gather = false } = {}) {
 }
 
 /**
+ * Do what is written otherwise than as labels, as an act of this person that is undone as those are; fails as `write`.
+ * @param {(act: {act: string, by: string | null}) => Promise<string[]>} write gives the ids of the images that it changed
+ * @param {string} done what is said afterwards
+ */
+export async function actOf(write, done) {
+  await introduced();
+  const act = newId();
+  outbox().own(act);
+  const ids = await write({ act, by: me() });
+  given.remember(act, [{ change: newId(), ids }]);
+  toast(done, { action: { label: "Undo", act: () => undo({ act }) } });
+}
+
+/**
  * An act was undone elsewhere: there is nothing left of it to take back.
  * @param {string} act
  */

@@ -89,6 +89,38 @@ export interface PhotoDetails {
   video: VideoOfFrame | null;
 }
 
+/** Where a box is: fractions of the upright image, from its upper left corner. */
+export interface Rectangle {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+/** A row that is a box on an image. */
+export interface BoxOnImage extends Photo {
+  place: Rectangle;
+  /** What a detector said it is, and how sure it was. */
+  category: string | null;
+  confidence: number | null;
+  /** What a person said of the box itself: right or wrong. */
+  box: string | null;
+}
+
+/** A box that a person draws; `corrects` is the one that the row is. */
+export interface DrawnBox extends Rectangle {
+  corrects: boolean;
+  label: string | null;
+  act: string;
+  by: string | null;
+}
+
+export interface BoxesOfImage {
+  /** The row of the whole image. */
+  whole: string | null;
+  boxes: BoxOnImage[];
+}
+
 export interface VideoOfFrame {
   name: string;
   media_type: string;
@@ -424,6 +456,8 @@ export interface Signals {
   undone: { ids?: string[] };
   /** Images were labelled by somebody else. */
   theirs: { ids: string[]; by: string; column: string; undone: boolean };
+  /** A row was added here. */
+  rows: undefined;
   /** Other columns have values. */
   columns: undefined;
   /** The server described the collection again. */

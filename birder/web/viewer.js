@@ -1,7 +1,8 @@
 // @ts-check
 // One image: large, with its row, its neighbours, what it may show, and its label.
 
-import { api, imageUrl, isAbort, thumbnailUrl } from "./api.js";
+import { api, isAbort, thumbnailUrl } from "./api.js";
+import { Boxes } from "./boxes.js";
 import { clip } from "./clip.js";
 import { COUNT, canCount, countField } from "./countfield.js";
 import { decide, decisionButtons } from "./deciding.js";
@@ -36,6 +37,7 @@ const LARGE = 900; // CSS pixels
 const ENLARGED = 3.5; // times
 const SWIPE = 50; // CSS pixels
 const NEIGHBOURS = 12;
+const NEAR = 50; // images of a list, among which another box of the same one is looked for
 const AFTER_OTHERS = ["taken_at", "latitude", "longitude"]; // these columns stand before the technical ones
 
 /**
@@ -43,6 +45,7 @@ const AFTER_OTHERS = ["taken_at", "latitude", "longitude"]; // these columns sta
  * @typedef {object} View
  * @property {ReturnType<typeof newParts>} parts
  * @property {Zoom} zoom
+ * @property {Boxes} boxes
  * @property {string} id
  * @property {PhotoDetails["row"] | null} row
  * @property {LabelBox | null} box
@@ -62,12 +65,20 @@ export function startViewer(of) {
   watch(({ photo }) => sync(photo));
   document.addEventListener("keydown", (event) => view && key(view, event));
   listen("selection", () => view && drawSelected(view));
-  listen("labels", ({ ids }) => view && ids.includes(view.id) && drawDetails(view));
+  /** @param {{ids: string[]}} labelled */
+  const labelled = ({ ids }) => {
+    view?.boxes.again(ids);
+    if (view && ids.includes(view.id)) drawDetails(view);
+  };
+  listen("labels", labelled);
+  listen("theirs", labelled);
+  listen("undone", () => {
+    view?.boxes.again();
+    if (view) drawDetails(view);
+  });
   listen("labels", () => view?.parts.stack.redraw());
   listen("theirs", () => view?.parts.stack.renew());
   listen("undone", () => view?.parts.stack.renew());
-  listen("theirs", ({ ids }) => view && ids.includes(view.id) && drawDetails(view));
-  listen("undone", () => view && drawDetails(view));
   sync(state().photo);
 }
 
@@ -101,6 +112,7 @@ function newParts() {
     title: el("h2", { class: "photo-title" }),
     position: el("span", { class: "hint position" }),
     video: el("div", {}),
+    boxes: el("div", {}),
     label: el("div", {}),
     count: countField({
       apply: async (value) => give(await meant(), COUNT, value),
@@ -144,6 +156,7 @@ function build() {
       ),
       parts.video,
       parts.stack.element,
+      parts.boxes,
       section(
         "Label",
         parts.label,
@@ -156,22 +169,25 @@ function build() {
     ),
   );
   const { image } = parts;
+  const zoom = new Zoom(parts.stage);
+  const boxes = new Boxes(image, zoom, { open: openBox, show: () => view && turn(view), collection });
+  parts.boxes.replaceWith(boxes.element);
   image.addEventListener("load", () => {
     image.style.width = shownWidth(image.naturalWidth);
     if (view?.clip?.player) view.clip.player.style.width = image.style.width;
     image.classList.add("loaded");
-    if (view && image.isConnected) view.zoom.look(image, view.id);
+    if (image.isConnected) zoom.look(image, boxes.shown, boxes.fullAddress);
   });
   image.addEventListener(
     "error",
     () => view && !view.clip?.player?.isConnected && fill(parts.stage, noImage(view.row?.uri)),
   );
-  const zoom = new Zoom(parts.stage);
   element.querySelector(".stage-side")?.append(zoom.tools);
   listenForSwipes(parts.stage, zoom);
   return {
     parts,
     zoom,
+    boxes,
     id: "",
     row: null,
     box: null,
@@ -201,7 +217,8 @@ function key(of, event) {
   if (closest(event, "input:not([type=range], [type=checkbox]), select, textarea")) return;
   if (closest(event, "input") && (event.key.startsWith("Arrow") || event.key === " ")) return; // the input's own
   if (closest(event, "video") && (event.key.startsWith("Arrow") || event.key === " ")) return; // the player's own
-  if (event.key === "ArrowLeft") step(-1);
+  if (of.boxes.key(event)) event.stopPropagation();
+  else if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "ArrowRight") step(1);
   else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
     if (!of.parts.stack.step(event.key === "ArrowDown" ? 1 : -1)) return;
@@ -210,9 +227,19 @@ function key(of, event) {
   else if (event.key === " " && !(event.target instanceof HTMLButtonElement)) toggleSelected();
   else if (event.key.toLowerCase() === "l" && !event.ctrlKey && !event.metaKey) of.box?.focusText();
   else if (event.key.toLowerCase() === "c" && !event.ctrlKey && !event.metaKey) of.parts.count.focus();
-  else if (event.key.toLowerCase() === "p" && !event.ctrlKey && !event.metaKey && of.clip) of.clip.toggle();
+  else if (event.key.toLowerCase() === "p" && !event.ctrlKey && !event.metaKey && of.clip) play(of, of.clip);
   else return;
   event.preventDefault();
+}
+
+/**
+ * Play the video of a frame, or pause it; in place of the cut-out, if that is shown.
+ * @param {View} of
+ * @param {Clip} clip
+ */
+function play({ parts }, clip) {
+  if (clip.player && !clip.player.isConnected && parts.image.isConnected) fill(parts.stage, clip.player);
+  clip.toggle();
 }
 
 /**
@@ -320,6 +347,38 @@ async function step(by) {
 }
 
 /**
+ * Open the row of another box of the same image; the arrows go on from it if it stands near in the list.
+ * @param {string} id
+ */
+function openBox(id) {
+  const context = openContext();
+  const near = Array.from({ length: 2 * NEAR + 1 }, (_, place) => (context?.index ?? 0) + place - NEAR);
+  const index = near.find((each) => each >= 0 && context?.source.at(each)?.id === id);
+  if (context && index !== undefined) setContext({ ...context, index });
+  go({ photo: id }, { replace: true });
+}
+
+/**
+ * Ask for the image, whole or what the box shows.
+ * @param {View} of
+ */
+function look({ parts, zoom, boxes }) {
+  parts.image.classList.remove("loaded");
+  zoom.look(null, boxes.shown);
+  parts.image.src = boxes.address;
+  fill(parts.stage, parts.image, boxes.overlay);
+}
+
+/**
+ * Show the cut-out of a box in place of the whole image or of the video, or these again.
+ * @param {View} of
+ */
+function turn(of) {
+  look(of);
+  if (of.boxes.showsWhole && of.clip?.player) fill(of.parts.stage, of.clip.player);
+}
+
+/**
  * @param {View} of
  * @param {string} id
  */
@@ -330,11 +389,9 @@ function show(of, id) {
   of.id = id;
   of.clip?.end();
   of.row = of.box = of.clip = null;
-  parts.image.classList.remove("loaded");
-  of.zoom.look(null, id);
+  if (of.boxes.look(id)) fill(parts.stage, parts.image, of.boxes.overlay);
+  else look(of);
   parts.decisions.draw(openContext()?.column ?? currentColumn());
-  parts.image.src = imageUrl(id);
-  fill(parts.stage, parts.image);
   fill(parts.label);
   fill(parts.video);
   parts.count.renew();
@@ -346,6 +403,7 @@ function show(of, id) {
   fill(parts.predictions, busy("Looking"));
   drawDetails(of);
   const { signal } = abort;
+  of.boxes.load(signal);
   drawPart(
     of,
     parts.neighbours,
@@ -469,19 +527,18 @@ function drawClip(of, photo, video) {
   const { parts, id } = of;
   of.clip = clip(photo, video, parts.image.alt, () => {
     if (view !== of || of.id !== id) return;
-    fill(parts.stage, parts.image);
-    parts.image.src = imageUrl(id); // again: it says so if the frame cannot be shown either
+    look(of); // again: it says so if the frame cannot be shown either
   });
   fill(parts.video, of.clip.note);
   const { player } = of.clip;
   if (!player) return;
   of.zoom.look(null, id);
   player.style.width = parts.image.style.width;
-  // A box is shown alone, the video whole.
+  // The video is shown whole, and without boxes: they are of one of its frames.
   player.addEventListener("loadedmetadata", () =>
     Object.assign(player.style, { width: shownWidth(player.videoWidth) }),
   );
-  fill(parts.stage, player);
+  if (of.boxes.showsWhole || !photo.uri.includes("xywh=")) fill(parts.stage, player);
 }
 
 /** @param {unknown} value */

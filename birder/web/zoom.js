@@ -9,6 +9,7 @@ import { enlarged, moved, WHOLE } from "./zoomview.js";
 /** @import {Zoomed} from "./zoomview.js" */
 
 const STEP = 1.5;
+const STILL = 4; // CSS pixels that a press may move
 const WHEEL = 400; // CSS pixels of the wheel for a factor of e
 
 export class Zoom {
@@ -17,6 +18,9 @@ export class Zoom {
   /** @type {HTMLImageElement | null} */
   #image = null;
   #id = "";
+  #full = "";
+  /** Told whenever the image is enlarged or moved, for what lies over it. */
+  onview = (/** @type {Readonly<Zoomed>} */ _view) => {};
   #light = { brightness: 1, contrast: 1 };
 
   /** @param {HTMLElement} frame that the image fills, and does not leave */
@@ -39,9 +43,11 @@ export class Zoom {
    * Look at an image, whole; the same image, when there is a better one of it, stays where it is.
    * @param {HTMLImageElement | null} image
    * @param {string} id
+   * @param {string} full the address of every pixel of it
    */
-  look(image, id) {
+  look(image, id, full = fullImageUrl(id)) {
     this.#image = image;
+    this.#full = full;
     this.tools.hidden = !image;
     this.#to(id === this.#id ? this.#view : WHOLE);
     this.#id = id;
@@ -105,7 +111,7 @@ export class Zoom {
       const scale = image.naturalWidth / (devicePixelRatio || 1) / shown;
       this.#to(enlarged(WHOLE, scale, { x: 0, y: 0 }, this.#size()));
     };
-    const full = fullImageUrl(this.#id);
+    const full = this.#full;
     if (image.getAttribute("src") === full) {
       show();
       return;
@@ -123,6 +129,7 @@ export class Zoom {
   #to(view) {
     this.#view = view;
     this.frame.classList.toggle("enlarged", view.scale > 1);
+    this.onview(view);
     if (!this.#image) return;
     const { brightness, contrast } = this.#light;
     this.#image.style.transform = view.scale === 1 ? "" : `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
@@ -153,13 +160,21 @@ export class Zoom {
     let { clientX: x, clientY: y } = event;
     /** @param {PointerEvent} moving */
     const move = (moving) => {
+      // Not before it moves: a press on a box over the image stays one.
+      if (!this.frame.hasPointerCapture(event.pointerId)) {
+        if (Math.hypot(moving.clientX - x, moving.clientY - y) < STILL) return;
+        this.frame.setPointerCapture(event.pointerId);
+      }
       this.#to(moved(this.#view, { x: moving.clientX - x, y: moving.clientY - y }, this.#size()));
       [x, y] = [moving.clientX, moving.clientY];
     };
-    this.frame.setPointerCapture(event.pointerId);
     this.frame.addEventListener("pointermove", move);
-    const end = () => this.frame.removeEventListener("pointermove", move);
-    this.frame.addEventListener("pointerup", end, { once: true });
-    this.frame.addEventListener("pointercancel", end, { once: true });
+    const end = () => {
+      this.frame.removeEventListener("pointermove", move);
+      removeEventListener("pointerup", end);
+      removeEventListener("pointercancel", end);
+    };
+    addEventListener("pointerup", end);
+    addEventListener("pointercancel", end);
   }
 }

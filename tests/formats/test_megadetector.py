@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from birder.collection.labels import give_label
 from birder.collection.storage import Storage
 from birder.errors import CollectionError, ConfigError
 from birder.formats.export import export
@@ -155,3 +156,17 @@ def test_hostile_results_are_refused_in_words_or_cost_only_themselves(
         (tmp_path / "o.json").unlink()
         merged += 1
     assert merged > 100
+
+
+def test_a_detection_that_a_person_said_is_wrong_is_left_out(make: Make, results: Path, tmp_path: Path) -> None:
+    collection = crops(make, results, "/photos", {0: ("owl", 0.875), 1: ("deer", 0.25)})
+    uris = collection.to_arrow().select(["uri", "id"]).to_pylist()
+    (wrong,) = [row["id"] for row in uris if row["uri"].endswith("#xywh=percent:0,50,19,50")]
+    give_label(collection, [wrong], "box", "wrong")
+    collection.see_latest()
+    report = export(collection, tmp_path / "out.json", format="megadetector", results=results)
+    assert "left out: 1 detection that a person said is wrong" in report.summary
+    (first, *others) = json.loads((tmp_path / "out.json").read_text())["images"]
+    kept = RESULTS["images"][0]["detections"]
+    assert [each["bbox"] for each in first["detections"]] == [kept[0]["bbox"], kept[2]["bbox"]]
+    assert others == RESULTS["images"][1:]

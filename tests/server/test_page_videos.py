@@ -138,15 +138,17 @@ def test_the_player_is_reached_by_keyboard_and_has_keys_of_its_own(page: Any) ->
     expect(page.locator(".photo")).to_have_count(0)
 
 
-def test_a_box_is_shown_alone_and_its_video_whole(page: Any) -> None:
+def test_a_box_is_shown_alone_if_that_is_asked_for_and_its_video_whole(page: Any) -> None:
     open_frame(page, "xywh=percent:0,0,25,25")
     video = page.locator(".stage video")
     expect(video).to_be_visible()
-    expect(video).to_have_css("width", "280px")  # 80 pixels, 3.5 times
+    expect(video).to_have_attribute("poster", re.compile("whole=true"))
+    page.get_by_role("button", name="Only the cut-out").click()
+    expect(page.locator(".stage img.loaded")).to_have_css("width", "280px")  # 80 pixels, 3.5 times
+    expect(video).to_have_count(0)
     page.locator(".photo").get_by_role("button", name="Next image").focus()
     page.keyboard.press("p")
     assert playing(page)["width"] == 320
-    expect(video).not_to_have_css("width", "280px")
     assert video.evaluate("each => each.offsetWidth") > 500
 
 

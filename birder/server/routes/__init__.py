@@ -1,6 +1,7 @@
 """The routes under /api/v1, one file a resource."""
 
 from birder.server.routes import (
+    boxes,
     collection,
     columns,
     duplicates,
@@ -31,6 +32,7 @@ ROUTERS = tuple(
         collection,
         photos,
         stacks,
+        boxes,
         videos,
         columns,
         places,

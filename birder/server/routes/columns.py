@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, HTTPException, Query
 
+from birder.collection.wrong_boxes import BOX
 from birder.server.catalogue import kind_of
 from birder.server.encoded import counted, value_type
 from birder.server.responses import ColumnValues, plain
@@ -45,7 +46,8 @@ def values(
     """
     snapshot = site.catalogue.current()
     # Unfiltered is the common case, and needs no list of all rows.
-    column = snapshot.encoded(name, snapshot.select(snapshot.filter(where)) if where else None)
+    chosen = snapshot.filter(where, wrong_boxes=name == BOX)  # its own values are all counted
+    column = snapshot.encoded(name, None if chosen is None else snapshot.select(chosen))
     if part is not None:
         if not (pa.types.is_timestamp(column.type) or (part == "month" and pa.types.is_date(column.type))):
             raise HTTPException(400, f"{name[:100]} has no times of day: only a column of times has hours and months.")

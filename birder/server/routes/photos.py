@@ -23,7 +23,7 @@ from birder.server.site import (
     row_of,
     with_values,
 )
-from birder.sources import readable_path
+from birder.sources import image_of, readable_path
 from birder.sources.row_images import Place, exists, place_of, shrunk, stamp_of_place, to_jpeg
 from birder.sources.row_videos import video_of
 
@@ -137,16 +137,18 @@ async def image(
     id: str,
     row: RowOfImage,
     full: Annotated[bool, Query(description="All pixels of the file")] = False,
+    whole: Annotated[bool, Query(description="Of a box, the image that it is on")] = False,
 ) -> Response:
     """The image, encoded again as a JPEG of at most 2048 pixels a side or in full; of a box, what the box shows."""
-    if row.place is None:
+    place = place_of(image_of(row.uri)) if whole else row.place
+    if place is None:
         raise _no_image(row.uri)
-    stamp = stamp_of_place(row.place)
-    tag = f"{id} {stamp} {'full' if full else ''}"
+    stamp = stamp_of_place(place)
+    tag = f"{id} {stamp} {'full' if full else ''} {'whole' if whole else ''}"
     if stamp is not None and _tag(tag) == request.headers.get("if-none-match"):
         return _jpeg(request, b"", tag, kept_for_good=False)
     try:
-        data = await site.images.run(_image, site, row.place, _LARGEST_JPEG if full else _LARGEST)
+        data = await site.images.run(_image, site, place, _LARGEST_JPEG if full else _LARGEST)
     except ImageError as error:
         raise HTTPException(404, f"The image cannot be shown: {error}.") from None
     return _jpeg(request, data, tag, kept_for_good=False)

@@ -18,6 +18,7 @@ from birder.server.review import (
     Order,
     in_order,
     judgements,
+    labels_of,
     open_ones,
     predicted,
     sequence_names,
@@ -104,7 +105,7 @@ def _agreement(site: Site, snapshot: Snapshot, named: Named) -> dict[str, Any] |
 
 
 def _suggested(site: Site, snapshot: Snapshot, rows: Any, column: str) -> tuple[Named, str]:
-    labels = dict(zip(snapshot.ids.ids.to_pylist(), snapshot.column(column).to_pylist(), strict=True))
+    labels = labels_of(snapshot, column)
     batches = site.embeddings.batches(snapshot)
     found = suggest(snapshot.collection, column, limit=_MOST_SUGGESTED, labels=labels, batches=batches)
     positions = snapshot.positions([each.id for each in found.rows])

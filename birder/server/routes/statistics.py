@@ -21,5 +21,5 @@ def stats(
 ) -> dict[str, Any]:
     """The values of a column, how many images have each, and their share of all; those without one last."""
     snapshot = site.catalogue.current()
-    counts = count_values(snapshot.column(column))[:limit]
+    counts = count_values(snapshot.column(column, snapshot.select(snapshot.filter(None))))[:limit]
     return {"rows": [{"value": plain(each.value), "count": each.count, "share": each.share} for each in counts]}

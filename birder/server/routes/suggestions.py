@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 
 from birder.learning.suggest import suggest
 from birder.server.responses import Suggestions
-from birder.server.review import Named, rejects
+from birder.server.review import Named, labels_of, rejects
 from birder.server.site import PROBLEMS, CurrentSite, Site, Where, listed
 
 router = APIRouter(tags=["whole collection"], responses=PROBLEMS)
@@ -38,7 +38,7 @@ def _suggest(
     site: Site, column: str, label: str | None, order: Literal["certain", "useful"], limit: int, where: str | None
 ) -> dict[str, Any]:
     snapshot = site.catalogue.current()
-    labels = dict(zip(snapshot.ids.ids.to_pylist(), snapshot.column(column).to_pylist(), strict=True))
+    labels = labels_of(snapshot, column)
     among = None
     if where:
         selected = snapshot.select(snapshot.filter(where))

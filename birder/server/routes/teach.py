@@ -145,7 +145,7 @@ def _counts(snapshot: Snapshot, column: str) -> dict[str, int]:
     if snapshot.types.get(column) != "text":
         texts = [name for name, kind in snapshot.types.items() if kind == "text"]
         raise unknown_name("column of text", column, texts)
-    counted = pc.value_counts(snapshot.column(column)).to_pylist()
+    counted = pc.value_counts(snapshot.column(column, snapshot.select(snapshot.filter(None)))).to_pylist()
     return {each["values"]: each["counts"] for each in counted if name_of(each["values"]) is not None}
 
 
