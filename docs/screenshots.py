@@ -100,17 +100,18 @@ def desk(browser: Any) -> None:
     dark.locator(".map-canvas").wait_for(timeout=120_000)
     dark.locator("#colour").select_option("group")
     dark.locator(".legend li").first.wait_for()
+    dark.locator(".map-names li.here").first.wait_for()
     hover_a_point(dark)
     shoot(dark, "map")
 
 
 def give_labels(page: Any, group: str, value: str) -> None:
-    """Label four images of a group, as a person would."""
+    """Label eight images of a group, as a person would."""
     page.evaluate(
         """async ([group, value]) => {
             const where = encodeURIComponent(`\\`group\\` LIKE '${group}'`);
             const { ids } = await (await fetch('/api/v1/ids?where=' + where)).json();
-            const body = JSON.stringify({ ids: ids.slice(0, 4), column: 'kind', value });
+            const body = JSON.stringify({ ids: ids.slice(0, 8), column: 'kind', value });
             const headers = { 'Content-Type': 'application/json' };
             await fetch('/api/v1/labels', { method: 'POST', headers, body });
         }""",
