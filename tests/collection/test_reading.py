@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import select
 import signal
@@ -158,18 +157,18 @@ def nearest_uri(collection: Storage) -> str:
 
 @contextlib.contextmanager
 def forked(answer: Callable[[], str]) -> Iterator[Callable[[], str]]:
-    """A forked process that answers; the function waits for it. If it hangs, it says where, and is ended.
+    """A forked process that answers; the function waits for it. If it hangs, it is ended, and the test fails.
 
-    LanceDB promises nothing of a fork while its own threads are busy, and they go on for a moment after an answer: the
-    child then ends, now and then, with a segmentation fault (LanceDB 0.40, in `AsyncTable.schema`).
+    LanceDB promises nothing of a fork while its own threads are busy, and they go on for a moment after an answer: now
+    and then the child crashes or hangs in `AsyncTable.schema` (LanceDB 0.40).
     """
-    time.sleep(0.3)
+    time.sleep(0.5)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover
         code = 1
         try:
-            faulthandler.dump_traceback_later(50, exit=True, file=2)
+            signal.alarm(50)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 os.write(writing, answer().encode())
