@@ -21,7 +21,7 @@ MakeQuery = Callable[["AsyncTable"], Any]
 
 
 class AsyncRows:
-    """The images of a collection, kept open for queries; several threads may use it, and so may a forked process.
+    """The images of a collection, kept open for queries; several threads may use it.
 
     Parameters
     ----------
