@@ -115,7 +115,7 @@ def test_the_player_is_reached_by_keyboard_and_has_keys_of_its_own(page: Any) ->
         page.emulate_media(color_scheme=scheme)
         page.wait_for_timeout(400)  # colours fade
         assert audit(page) == []
-    for _ in range(30):
+    for _ in range(60):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.tagName") == "VIDEO":
             break
