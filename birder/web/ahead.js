@@ -1,5 +1,6 @@
 // @ts-check
-// Images fetched ahead, so that the next one is there at once: first as a thumbnail, then whole.
+// Images fetched ahead, so that the next one is there at once: first as a thumbnail, then whole, once it is decoded:
+// to decode a large one takes longer than a person's step from one image to the next may.
 
 import { imageUrl, thumbnailUrl } from "./api.js";
 import { el } from "./dom.js";
@@ -8,7 +9,16 @@ import { el } from "./dom.js";
 
 const THUMBNAIL = 512; // pixels
 
-/** @typedef {{thumbnail: HTMLImageElement, large: HTMLImageElement, state: "" | "loaded" | "broken"}} Fetched */
+/**
+ * @typedef {object} Fetched
+ * @property {HTMLImageElement} thumbnail
+ * @property {HTMLImageElement} large
+ * @property {"" | "loaded" | "broken"} state
+ * @property {"" | "under way" | "done"} decoded whether the large one can be drawn without waiting
+ */
+
+/** @param {HTMLImageElement} image */
+const isThere = (image) => image.complete && image.naturalWidth > 0;
 
 export class Ahead {
   /** @type {Map<string, Fetched>} by id */
@@ -25,7 +35,9 @@ export class Ahead {
    */
   keep(photos) {
     const wanted = new Set(photos.map(({ id }) => id));
-    for (const [id, { thumbnail, large }] of this.#kept) {
+    for (const [id, fetched] of this.#kept) {
+      const { thumbnail, large } = fetched;
+      if (id !== photos[0]?.id) fetched.decoded = ""; // the browser may drop what is not shown
       if (wanted.has(id)) continue;
       this.#kept.delete(id);
       for (const image of [thumbnail, large]) image.removeAttribute("src"); // gives up a request under way
@@ -41,8 +53,9 @@ export class Ahead {
     const known = this.#kept.get(photo.id);
     if (known) return known;
     const [thumbnail, large] = [0, 0].map(() => el("img", { class: "large", alt: "", draggable: "false" }));
+    thumbnail.decoding = "sync"; // it is in the next picture that the browser draws
     /** @type {Fetched} */
-    const fetched = { thumbnail, large, state: "" };
+    const fetched = { thumbnail, large, state: "", decoded: "" };
     const isKept = () => this.#kept.get(photo.id) === fetched;
     /** @param {Fetched["state"]} to */
     const become = (to) => {
@@ -66,11 +79,30 @@ export class Ahead {
   }
 
   /**
-   * The best element of an image that can be shown now; null before there is one.
+   * The best element of an image that can be shown now; null before there is one. A better one is announced.
    * @param {Photo} photo
    */
   element(photo) {
-    const { thumbnail, large } = this.of(photo);
-    return [large, thumbnail].find((image) => image.complete && image.naturalWidth > 0) ?? null;
+    const fetched = this.of(photo);
+    const { thumbnail, large } = fetched;
+    if (fetched.decoded === "done" || !isThere(thumbnail)) return isThere(large) ? large : null;
+    if (isThere(large) && !fetched.decoded) this.#decode(photo.id, fetched);
+    return thumbnail;
+  }
+
+  /**
+   * @param {string} id
+   * @param {Fetched} fetched
+   */
+  async #decode(id, fetched) {
+    fetched.decoded = "under way";
+    try {
+      await fetched.large.decode();
+    } catch {
+      return; // given up meanwhile, or damaged: the thumbnail stays
+    }
+    if (this.#kept.get(id) !== fetched || fetched.decoded !== "under way") return;
+    fetched.decoded = "done";
+    this.onchange(id);
   }
 }
