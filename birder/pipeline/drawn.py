@@ -65,7 +65,7 @@ def embed_box(storage: Storage, encoder: Encoder, uri: str, box: Box, *, correct
     ImageError
         The image cannot be read.
     CollectionError
-        There is no such row.
+        No row has this id.
     """
     item = Pending(replace(_source_of(image_of(uri)), box=box), None)
     read = read_one(item, encoder.transform, bool(encoder.card.transform["draft"]))

@@ -76,7 +76,7 @@ async def find(site: CurrentSite, asked: SearchRequest) -> dict[str, Any]:
 
 
 def _texts_of(site: Site, unlike: Sequence[str]) -> list[str]:
-    """Those of some ids and words that are no ids."""
+    """Those of some ids and words that are not ids."""
     snapshot = site.catalogue.current()
     return [each for each in unlike if snapshot.position(each) is None]
 

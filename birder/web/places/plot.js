@@ -4,12 +4,13 @@
 
 import { Interaction } from "../scatter/interaction.js";
 import { dotted, within } from "../scatter/lasso.js";
-import { View } from "../scatter/view.js";
+import { Plot } from "../scatter/plot.js";
 import { placed } from "./names.js";
 import { graticule, projected, scaleBar } from "./projection.js";
 
 /**
  * @import {Plane} from "./projection.js"
+ * @import {Told} from "../scatter/plot.js"
  */
 
 const SMALLEST = 3; // CSS pixels: the radius of a mark
@@ -41,14 +42,9 @@ const COLOURS = /** @type {const} */ ({
 
 /** @typedef {keyof typeof COLOURS} ColourName */
 
-export class PlacePlot {
-  /** @type {"pan" | "lasso"} */
-  mode = "pan";
-  view = new View();
+export class PlacePlot extends Plot {
   /** @type {number[]} */
   selected = [];
-  /** @type {number[] | null} corners in CSS pixels while one is drawn */
-  lasso = null;
   /** @type {Mark[]} */
   #marks = [];
   /** @type {Plane} */
@@ -57,7 +53,6 @@ export class PlacePlot {
   #shares = new Float32Array(0);
   /** The marks, the largest first. */
   #order = new Uint32Array(0);
-  #hovered = -1;
   #ratio = 1;
   #frame = 0;
   /** @type {Map<string, number>} how wide names are */
@@ -69,17 +64,10 @@ export class PlacePlot {
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {object} options
-   * @param {(index: number, at: {x: number, y: number}) => void} options.onHover
-   *   the mark under the pointer, -1 when there is none; its place in CSS pixels
-   * @param {(indices: number[]) => void} options.onSelect places were chosen: by a lasso, Ctrl-click or Escape
-   * @param {(index: number) => void} options.onOpen a mark was pressed
+   * @param {Told} told
    */
   constructor(canvas, { onHover, onSelect, onOpen }) {
-    this.canvas = canvas;
-    this.onHover = onHover;
-    this.onSelect = onSelect;
-    this.onOpen = onOpen;
+    super(canvas, { onHover, onSelect, onOpen });
     const context = canvas.getContext("2d");
     if (!context) throw new Error("This browser cannot draw on a canvas.");
     this.context = context;
@@ -106,56 +94,10 @@ export class PlacePlot {
     if (!same) {
       this.#plane = projected(marks);
       this.view.extent = this.#plane.extent;
-      this.#hovered = -1;
+      this.hovered = -1;
       this.selected = [];
       this.fit();
     }
-    this.redraw();
-  }
-
-  /** @param {number[]} indices */
-  setSelected(indices) {
-    this.selected = indices;
-    this.redraw();
-  }
-
-  /**
-   * Choose places, and tell.
-   * @param {number[]} indices
-   */
-  select(indices) {
-    this.setSelected(indices);
-    this.onSelect(indices);
-  }
-
-  /** @param {"pan" | "lasso"} mode */
-  setMode(mode) {
-    this.mode = mode;
-    this.canvas.style.cursor = mode === "lasso" ? "crosshair" : "";
-  }
-
-  /** Show all places. */
-  fit() {
-    this.view.fit();
-    this.redraw();
-  }
-
-  /**
-   * Zoom by a factor about a place in CSS pixels, default: the middle.
-   * @param {number} factor
-   */
-  zoom(factor, x = this.view.width / 2, y = this.view.height / 2) {
-    this.view.zoom(factor, x, y);
-    this.redraw();
-  }
-
-  /**
-   * Move by CSS pixels.
-   * @param {number} dx
-   * @param {number} dy
-   */
-  pan(dx, dy) {
-    this.view.pan(dx, dy);
     this.redraw();
   }
 
@@ -186,31 +128,11 @@ export class PlacePlot {
 
   /** The places in the lasso that have images. */
   inLasso() {
-    const lasso = this.lasso ?? [];
-    const outline = [];
-    for (let i = 0; i < lasso.length; i += 2) outline.push(...this.view.toUnits(lasso[i], lasso[i + 1]));
     return within(
       this.#plane.xy,
-      outline,
+      this.outline(),
       Uint8Array.from(this.#marks, ({ count }) => (count ? 1 : 0)),
     );
-  }
-
-  /** @param {number[] | null} lasso */
-  setLasso(lasso) {
-    this.lasso = lasso;
-    this.redraw();
-  }
-
-  /**
-   * Another mark is pointed at; -1: none.
-   * @param {number} index
-   */
-  hover(index) {
-    if (index === this.#hovered) return;
-    this.#hovered = index;
-    this.redraw();
-    this.onHover(index, index >= 0 ? this.position(index) : { x: 0, y: 0 });
   }
 
   redraw() {
@@ -246,7 +168,7 @@ export class PlacePlot {
     const there = this.#inSight();
     const chosen = new Set(this.selected);
     for (const { index, x, y, radius } of there)
-      if (chosen.has(index) || index === this.#hovered) this.#ring(x, y, radius, colours.chosen);
+      if (chosen.has(index) || index === this.hovered) this.#ring(x, y, radius, colours.chosen);
     context.setTransform(1, 0, 0, 1, 0, 0); // whole pixels: thousands of stamps are copied much faster than scaled
     for (const { index, x, y, radius } of there) {
       const stamp = this.#stamp(this.#marks[index], radius, colours);

@@ -17,8 +17,8 @@ import { Canvas2DDrawing } from "./canvas2d.js";
 import { CssColour } from "./csscolour.js";
 import { Interaction } from "./interaction.js";
 import { dotted, within } from "./lasso.js";
+import { Plot } from "./plot.js";
 import { framed, PointIndex } from "./points.js";
-import { View } from "./view.js";
 import { hasFastWebGL, WebGLDrawing } from "./webgl.js";
 
 const PICK = 10; // CSS pixels from the pointer within which a point is hovered
@@ -27,23 +27,13 @@ const PLAIN = [76, 120, 168, 200]; // the colour of points that were given none
 const LASSO_DOT = 2.5; // CSS pixels
 
 /**
- * @typedef {object} Options
- * @property {(index: number, at: {x: number, y: number}) => void} [onHover]
- *   the point under the pointer, -1 when there is none; its place in CSS pixels
- * @property {(indices: number[]) => void} [onSelect]
- *   the selection was changed by a lasso, Ctrl-click, Escape, or emptied
- * @property {(index: number) => void} [onOpen] a point was clicked, or tapped
- * @property {() => void} [onDraw] it was drawn: what stands at `plot.position(index)` may have moved
- * @property {"webgl" | "2d"} [renderer]
+ * @import {Told} from "./plot.js"
+ * @typedef {Told & {onDraw?: () => void, renderer?: "webgl" | "2d"}} Options
+ *   onDraw: it was drawn, and what stands at `plot.position(index)` may have moved
  */
 
-export class Scatter {
-  /** @type {"pan" | "lasso"} */
-  mode = "pan";
-  view = new View();
+export class Scatter extends Plot {
   selected = new Uint32Array(0);
-  /** @type {number[] | null} corners in CSS pixels while one is drawn */
-  lasso = null;
   #count = 0;
   /** @type {Float32Array} */
   #xy = new Float32Array(0);
@@ -54,7 +44,6 @@ export class Scatter {
   #highlighted = null;
   /** @type {Uint8Array | null} 1 for each point that is highlighted; null: all are shown */
   #shown = null;
-  #hovered = -1;
   #ratio = 1;
   #frame = 0;
   #ended = new AbortController();
@@ -67,10 +56,7 @@ export class Scatter {
    * @param {Options} options
    */
   constructor(canvas, { onHover, onSelect, onOpen, onDraw, renderer } = {}) {
-    this.canvas = canvas;
-    this.onHover = onHover ?? (() => {});
-    this.onSelect = onSelect ?? (() => {});
-    this.onOpen = onOpen ?? (() => {});
+    super(canvas, { onHover, onSelect, onOpen });
     this.onDraw = onDraw ?? (() => {});
     if (!canvas.hasAttribute("tabindex")) canvas.tabIndex = 0;
     Object.assign(canvas.style, {
@@ -95,7 +81,7 @@ export class Scatter {
     this.#index = new PointIndex(placed);
     this.#highlighted = this.#shown = null;
     this.selected = new Uint32Array(0);
-    this.#hovered = -1;
+    this.hovered = -1;
     if (this.#colours.length !== 4 * this.#count) {
       this.#colours = new Uint8Array(4 * this.#count);
       for (let i = 0; i < this.#count; i++) this.#colours.set(PLAIN, 4 * i);
@@ -131,38 +117,6 @@ export class Scatter {
     this.redraw();
   }
 
-  /** @param {"pan" | "lasso"} mode */
-  setMode(mode) {
-    if (mode !== "pan" && mode !== "lasso") throw new RangeError(`The mode is "pan" or "lasso", not ${mode}`);
-    this.mode = mode;
-    this.canvas.style.cursor = mode === "lasso" ? "crosshair" : "";
-  }
-
-  /** Show all points. */
-  fit() {
-    this.view.fit();
-    this.redraw();
-  }
-
-  /**
-   * Zoom by a factor about a place in CSS pixels, default: the middle.
-   * @param {number} factor
-   */
-  zoom(factor, x = this.view.width / 2, y = this.view.height / 2) {
-    this.view.zoom(factor, x, y);
-    this.redraw();
-  }
-
-  /**
-   * Move by CSS pixels.
-   * @param {number} dx
-   * @param {number} dy
-   */
-  pan(dx, dy) {
-    this.view.pan(dx, dy);
-    this.redraw();
-  }
-
   /**
    * Where a point is, in CSS pixels from the canvas's corner.
    * @param {number} index
@@ -182,36 +136,7 @@ export class Scatter {
 
   /** The points in the lasso. */
   inLasso() {
-    const lasso = this.lasso ?? [];
-    const outline = [];
-    for (let i = 0; i < lasso.length; i += 2) outline.push(...this.view.toUnits(lasso[i], lasso[i + 1]));
-    return within(this.#xy, outline, this.#shown);
-  }
-
-  /** @param {number[] | null} lasso */
-  setLasso(lasso) {
-    this.lasso = lasso;
-    this.redraw();
-  }
-
-  /**
-   * Select points, and tell.
-   * @param {number[]} indices
-   */
-  select(indices) {
-    this.setSelected(indices);
-    this.onSelect(indices);
-  }
-
-  /**
-   * The pointer is over another point; -1: over none.
-   * @param {number} index
-   */
-  hover(index) {
-    if (index === this.#hovered) return;
-    this.#hovered = index;
-    this.redraw();
-    this.onHover(index, index >= 0 ? this.position(index) : { x: 0, y: 0 });
+    return within(this.#xy, this.outline(), this.#shown);
   }
 
   redraw() {
@@ -241,9 +166,9 @@ export class Scatter {
       drawing.points(selected, size + 4 * ratio, 1, ring);
       drawing.points(selected, size, 1);
     }
-    if (this.#hovered >= 0) {
-      drawing.points([this.#hovered], size + 8 * ratio, 1, ring);
-      drawing.points([this.#hovered], size + 4 * ratio, 1);
+    if (this.hovered >= 0) {
+      drawing.points([this.hovered], size + 8 * ratio, 1, ring);
+      drawing.points([this.hovered], size + 4 * ratio, 1);
     }
     if (this.lasso) drawing.dots(dotted(this.lasso), LASSO_DOT * ratio, ring);
     drawing.end();
