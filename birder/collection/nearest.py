@@ -65,11 +65,11 @@ class Rows:
         self.addresses = addresses  # of the places, and then of `more`
         self.live: Places = np.flatnonzero(addresses != GONE)
         self._all = len(self.live) == len(addresses)
-        # faiss takes the selector of its last bytes from memory that must stay
         self._live_bits = np.packbits(addresses != GONE, bitorder="little")
         self._order = np.argsort(addresses, kind="stable")
         self._ungraphed = self.live[np.searchsorted(self.live, files.graphed) :]
         self._filters: dict[str, Places] = {}
+        self._kept_parameters: dict[int, Any] = {}  # by breadth
         self._lock = threading.Lock()
 
     @property
@@ -132,27 +132,37 @@ class Rows:
         return self.addresses[places], scores, True
 
     def _by_graph(self, vector: Single, k: int, chosen: Places | None, share: float) -> tuple[Places, Single]:
-        import faiss
-
         files = self.files
         wanted = int(files.times * max(COMPARED, _COMPARED_FOR_EACH * k))
         breadth = int(max(files.times * BREADTH, wanted) / share)
-        bits = None if self._all else self._live_bits
-        if chosen is not None:
-            bits = self._bits(chosen)
-        selector = {} if bits is None else {"sel": faiss.IDSelectorBitmap(bits)}
-        parameters = faiss.SearchParametersHNSW(efSearch=breadth, **selector)
         asked = ((vector - files.mean) @ files.axes)[None]
-        found = files.graph.search(asked, wanted, params=parameters)[1][0]
+        found = files.graph.search(asked, wanted, params=self._parameters(breadth, chosen))[1][0]
         candidates = np.sort(found[found >= 0])
-        scores = _cosines(files.at(candidates), vector)
+        with _Best(vector, k, None) as best:
+            best.compare(files.at(candidates), candidates)
+        places, scores = best.places, best.scores
         later = self._ungraphed if chosen is None else chosen[np.searchsorted(chosen, files.graphed) :]
         if len(later):
-            places = np.sort(self._compare(vector, k, later)[0])
-            candidates = np.concatenate([candidates, places])
-            scores = np.concatenate([scores, _cosines(self._at(places), vector)])
-        order = np.argsort(-scores, kind="stable")[:k]
-        return candidates[order], scores[order]
+            more, theirs = self._compare(vector, k, later)
+            places, scores = np.concatenate([places, more]), np.concatenate([scores, theirs])
+        order = np.lexsort((places, -scores))
+        order = order[places[order] >= 0][:k]
+        return places[order], scores[order]
+
+    def _parameters(self, breadth: int, chosen: Places | None) -> Any:
+        """How faiss searches the graph; those for all rows are kept."""
+        import faiss
+
+        if chosen is None and breadth in self._kept_parameters:
+            return self._kept_parameters[breadth]
+        selector = {}
+        if chosen is not None or not self._all:
+            # faiss takes the selector of its last bytes from memory that must stay
+            selector["sel"] = faiss.IDSelectorBitmap(self._live_bits if chosen is None else self._bits(chosen))
+        parameters = faiss.SearchParametersHNSW(efSearch=breadth, **selector)
+        if chosen is None:
+            self._kept_parameters[breadth] = parameters
+        return parameters
 
     def _at(self, places: Places) -> Half:
         count = len(self.files.vectors)
@@ -299,11 +309,3 @@ def _rows_of(path: Path, images: Table, version: int, dimension: int) -> Rows | 
     found = list(embeddings_at(images, missing))
     more = [half(vectors) for _, vectors in found] or [np.zeros((0, dimension), np.float16)]
     return Rows(files, np.concatenate([addresses, *(each for each, _ in found)]), np.concatenate(more), columns)
-
-
-def _cosines(vectors: Half, asked: Single) -> Single:
-    """Of vectors (N, D), by the length that rounding to float16 has left them, with one of length 1."""
-    known = vectors.astype(np.float32)
-    lengths = np.sqrt(np.einsum("nd,nd->n", known, known))
-    cosines: Single = (known @ asked) / np.maximum(lengths, np.float32(1e-12))
-    return cosines

@@ -18,8 +18,10 @@ import contextlib
 import functools
 import json
 import mmap
+import os
 import secrets
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -56,6 +58,7 @@ _SAMPLE = 20_000
 _ROWS_AT_ONCE = 16_384
 _BYTES_AT_ONCE = 2**24  # of embeddings that LanceDB reads
 _SAMPLED_AT_ONCE = 1_024  # rows here and there in a mapped file, each of which maps 64 kB
+_READ_SINGLY = 1_024  # vectors, up to which they are read one by one
 _STAYS_MAPPED = 2**27  # bytes of vectors of which all may stay mapped once they were read
 
 Half = npt.NDArray[np.float16]
@@ -111,8 +114,9 @@ class VectorFiles:
         self.version, self.fragments = state.version, state.fragments
         self.graphed, self.trained_on = state.graphed, state.trained_on
         shape = (state.places, state.dimension)
-        with (folder / state.vectors).open("rb") as file:
-            self._mapped = mmap.mmap(file.fileno(), 2 * state.places * state.dimension, access=mmap.ACCESS_READ)
+        self._file = os.open(folder / state.vectors, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._file)
+        self._mapped = mmap.mmap(self._file, 2 * state.places * state.dimension, access=mmap.ACCESS_READ)
         self.vectors: Half = np.frombuffer(self._mapped, np.float16).reshape(shape)
         self.addresses: Addresses = np.load(folder / state.addresses)
         self.rows = RowFiles(folder, state.rows)
@@ -127,13 +131,19 @@ class VectorFiles:
                 self.times = float(fitted["times"])
 
     def at(self, places: npt.NDArray[np.int64]) -> Half:
-        """The vectors (N, D) of some places, copied with the interpreter's lock released.
+        """The vectors (N, D) of some places, copied.
 
-        Each may map 2 MB of the system's cache around it, so a large file's pages are given back at once.
+        Few are read from a large file: each that is touched in the mapped one may map 2 MB of the system's cache around
+        it, which takes four times as long as reading it. After many, its pages are given back.
         """
+        if self.vectors.nbytes <= _STAYS_MAPPED:
+            return np.take(self.vectors, places, axis=0)
+        if len(places) <= _READ_SINGLY and sys.platform != "win32":
+            file, size = self._file, 2 * self.vectors.shape[1]
+            read = b"".join([os.pread(file, size, size * place) for place in places.tolist()])
+            return np.frombuffer(read, np.float16).reshape(-1, self.vectors.shape[1])
         found: Half = np.take(self.vectors, places, axis=0)
-        if self.vectors.nbytes > _STAYS_MAPPED:
-            self.forget()
+        self.forget()
         return found
 
     def forget(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import re
@@ -299,10 +300,30 @@ def test_the_pages_that_searches_map_of_a_large_file_are_given_back(
         return sum(int(part.split("Rss:")[1].split()[0]) for part in ours)
 
     for where in (None, "width < 15"):
-        for bytes_, given_back in ((2**27, False), (0, True)):
+        for bytes_, given_back in ((0, True), (2**27, False)):
             monkeypatch.setattr(vector_files, "_STAYS_MAPPED", bytes_)
-            search(collection, vectors=[ASKED[0]], columns=COLUMNS, k=10, where=where)
+            opened = Storage.open(collection.path)
+            search(opened, vectors=[ASKED[0]], columns=COLUMNS, k=10, where=where)
             assert (resident() == 0) is given_back
+            del opened
+            gc.collect()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a large file is read where it is mapped")
+@pytest.mark.parametrize("singly", [0, 1_024])
+def test_vectors_of_a_large_file_are_the_same_read_or_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, singly: int
+) -> None:
+    collection = collection_in_bulk(tmp_path / "c.birder", clustered(400))
+    make_index(collection)
+    rows = collection._nearest.at(collection._images, collection.version)
+    assert rows is not None
+    places = np.array([399, 0, 7, 7, 120])
+    mapped = rows.files.at(places)
+    monkeypatch.setattr(vector_files, "_STAYS_MAPPED", 0)
+    monkeypatch.setattr(vector_files, "_READ_SINGLY", singly)
+    assert rows.files.at(places).tobytes() == mapped.tobytes()
+    assert rows.files.at(places[:0]).shape == (0, mapped.shape[1])
 
 
 @pytest.mark.slow
