@@ -5,9 +5,10 @@
 
 Everything runs in its own process, the contestants of a row in turn (A B C A B C ...), so that a slow minute of the
 machine hits all of them. Photographs are mosaics of scikit-learn's two sample photographs with grain, as JPEG of
-quality 90; with --stills, real ones are embedded beside them. Writes embedding.json into the working folder
-(BIRDER_BENCH, or demo/bench), and with --write the table in benchmarks/RESULTS.md: the one for processors that have
-bf16, or the one for those that have not.
+quality 90; with --stills, real ones are embedded beside them, each so often that there are 128 files, which differ in
+bytes behind the image's end: a run of a few seconds would mostly tell how it begins and ends. Writes embedding.json
+into the working folder (BIRDER_BENCH, or demo/bench), and with --write the table in benchmarks/RESULTS.md: the one for
+processors that have bf16, or the one for those that have not.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SIZES = {"3mp": ((2048, 1536), 128), "12mp": ((4000, 3000), 64)}
 SMALL = 10_000
 COMPARED = {"3mp": "3 MP", "12mp": "12 MP", "stills": "camera-trap images"}
 STILLS = 128
-"""The most real images; the first by name of each of their folders in turn."""
+"""Files of real images; the first by name of each of their folders in turn, and again where there are fewer."""
 
 
 def make_photographs() -> None:
@@ -97,8 +98,12 @@ def copy_stills(folder: Path) -> None:
     to = WORK / "stills"
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir(parents=True)
-    for number, file in enumerate(in_turn[:STILLS]):
-        shutil.copy(file, to / f"{number:04}.jpg")
+    for number, file in enumerate(itertools.islice(itertools.cycle(in_turn), STILLS)):
+        copied = to / f"{number:04}.jpg"
+        shutil.copyfile(file, copied)
+        if number >= len(in_turn):
+            with copied.open("ab") as behind:
+                behind.write(number.to_bytes(2))
 
 
 def make_weights() -> tuple[Path, Path]:

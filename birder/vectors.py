@@ -15,6 +15,7 @@ Float = TypeVar("Float", np.float32, np.float64)
 
 
 _IN_MEMORY = 2**30  # bytes
+_SCATTERED = 64  # rows of a mapped file touched at once: each may map 2 MB of the system's cache around it
 
 
 def room(
@@ -40,6 +41,28 @@ def let_go(array: npt.NDArray[Any]) -> None:
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and sys.platform != "win32":
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def take_rows(array: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Some rows of an array of `room`, copied; of a mapped file, no more than a few are mapped at once."""
+    if getattr(array, "_mmap", None) is None:
+        found: npt.NDArray[Any] = array[rows]
+        return found
+    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), _SCATTERED):
+        found[start : start + _SCATTERED] = array[rows[start : start + _SCATTERED]]
+        let_go(array)
+    return found
+
+
+def put_rows(array: npt.NDArray[Any], rows: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
+    """Write some rows of an array of `room`; of a mapped file, no more than a few are mapped at once."""
+    if getattr(array, "_mmap", None) is None:
+        array[rows] = values
+        return
+    for start in range(0, len(rows), _SCATTERED):
+        array[rows[start : start + _SCATTERED]] = values[start : start + _SCATTERED]
+        let_go(array)
 
 
 def length(vector: npt.NDArray[Float]) -> float:

@@ -23,10 +23,15 @@ PATIENCE = 30.0
 """Seconds that a writer waits for the commit of another process."""
 _PAUSE = 0.05
 _NEVER = timedelta(days=36500)
+_MEMORY = "LANCE_MEM_POOL_SIZE"
+_MOST_MEMORY = 4 * 2**30
+"""Bytes that LanceDB may hold for a join, which fails beyond, or a sort, which goes on on the disk, unless the user
+says otherwise. Its own limit of 150 MB is too little to write columns of a million rows."""
 
 
 def connect(path: Path) -> DBConnection:
     """The database in a collection's folder."""
+    os.environ.setdefault(_MEMORY, str(_MOST_MEMORY))
     import lancedb  # a second and more, which workers of a cluster that only read images save
 
     return lancedb.connect(path)
@@ -183,6 +188,12 @@ def storing(path: Path) -> Iterator[None]:
         if "/_indices/" in str(error).replace("\\", "/"):
             raise CollectionError(
                 f"An index of {path} is damaged. The rows are safe. Rebuild the index: birder index {path}"
+            ) from error
+        if "Resources exhausted" in str(error):
+            raise CollectionError(
+                f"Cannot write to {path}: LanceDB would have to hold more in memory at once than it may, which is "
+                f"{os.environ.get(_MEMORY)} bytes. What was written before is safe. Set {_MEMORY} to more bytes, and "
+                "run the same command again."
             ) from error
         raise CollectionError(
             f"Cannot write to {path}: {disk_says(error)}. What was written before is safe. "

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from birder.vectors import let_go, room
+from birder.vectors import let_go, put_rows, room, take_rows
 
 if TYPE_CHECKING:
     import torch
@@ -65,9 +65,7 @@ class Layer(NamedTuple):
         """The same of some rows, into those of `logits` (N, C)."""
         weight, bias = self.weight.astype(np.float32).T, self.bias.astype(np.float32)
         for block in _blocks(len(rows)):
-            logits[rows[block]] = X[rows[block]] @ weight + bias
-            let_go(X)
-            let_go(logits)
+            put_rows(logits, rows[block], take_rows(X, rows[block]) @ weight + bias)
 
 
 @dataclass(frozen=True)
@@ -117,10 +115,9 @@ class _Problem:
         self.mean, self.scale = standardisation(X, rows)
         moments = np.zeros((X.shape[1],) * 2)
         for block in _blocks(len(rows)):
-            part = (X[rows[block]] - self.mean) / self.scale
+            part = (take_rows(X, rows[block]) - self.mean) / self.scale
             turned[block] = part
             moments += part.T @ part
-            let_go(X)
             let_go(turned)
         variances, self._axes = np.linalg.eigh(moments / len(rows))
         self._variances = np.maximum(variances, 0)
@@ -171,11 +168,11 @@ class _Problem:
         """The diagonal of the log loss's second derivatives, (D + 1, C), by some of the rows."""
         import torch
 
-        rows = self._rows[:: -(-len(self._y) // _AT_ONCE)]
+        some = np.arange(0, len(self._y), -(-len(self._y) // _AT_ONCE))
+        rows = torch.from_numpy(take_rows(self._room, some))
         shares = torch.addmm(layer[-1], rows, layer[:-1]).softmax(dim=1)
         shares.mul_(1 - shares)
         found = torch.cat([rows.square().T @ shares, shares.sum(dim=0, keepdim=True)])
-        let_go(self._room)
         measured: Doubles = found.double().numpy() * (len(self._y) / len(rows))
         return np.maximum(measured, 1e-12)
 
@@ -216,12 +213,10 @@ def standardisation(X: Floats, rows: npt.NDArray[np.int64] | None = None) -> tup
     rows = np.arange(len(X)) if rows is None else rows
     mean, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     for block in _blocks(len(rows)):
-        mean += X[rows[block]].sum(axis=0, dtype=np.float64)
-        let_go(X)
+        mean += take_rows(X, rows[block]).sum(axis=0, dtype=np.float64)
     mean /= len(rows)
     for block in _blocks(len(rows)):
-        squares += np.square(X[rows[block]] - mean).sum(axis=0)
-        let_go(X)
+        squares += np.square(take_rows(X, rows[block]) - mean).sum(axis=0)
     deviations = np.sqrt(squares / len(rows))
     constant = deviations <= 1e-7 * np.maximum(np.abs(mean), 1e-30)
     return mean, np.where(constant, 1.0, deviations)

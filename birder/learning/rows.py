@@ -17,7 +17,7 @@ from birder.collection.schema import VECTORS
 from birder.collection.storage import Storage
 from birder.collection.wrong_boxes import without_wrong_boxes
 from birder.errors import ConfigError, unknown_name
-from birder.vectors import let_go, room
+from birder.vectors import let_go, put_rows, room
 
 _NAMED = 5  # examples in a message
 _BYTES_AT_ONCE = 2**24
@@ -162,9 +162,8 @@ def labelled_rows(
     read = 0
     for table, vectors in reader.embedding_batches(["id"], chosen):
         at = place[read : read + table.num_rows]
-        embeddings[at[at >= 0]] = vectors[at >= 0]
+        put_rows(embeddings, at[at >= 0], vectors[at >= 0])
         read += table.num_rows
-        let_go(embeddings)
     _check_finite(embeddings)
     return LabelledRows(
         rows.take(pa.array(order)), embeddings, classes, codes, dropped, tuple(_warnings(counts, classes, dropped))

@@ -24,7 +24,7 @@ from birder.analysis.sequences import GAP, find_sequences
 from birder.collection.schema import DEPLOYMENT, TIME_OF_IMAGE
 from birder.collection.storage import Storage
 from birder.errors import ConfigError, unknown_name
-from birder.vectors import let_go, room, unit
+from birder.vectors import let_go, room, take_rows, unit
 from birder.words import counted
 
 Kind = Literal["columns", "deployment", "sequences", "duplicates", "random"]
@@ -311,8 +311,7 @@ def _joined(rows: pa.Table, embeddings: npt.NDArray[np.float32], codes: Codes) -
 
     def stream() -> Iterator[npt.NDArray[np.float32]]:
         for start in range(0, len(first), _AT_ONCE):
-            yield unit(embeddings[first[start : start + _AT_ONCE]])
-            let_go(embeddings)
+            yield unit(take_rows(embeddings, first[start : start + _AT_ONCE]))
 
     by_graph = len(first) > _EXACT
     if by_graph:
@@ -335,9 +334,8 @@ def _near(embeddings: npt.NDArray[np.float32], pairs: Codes) -> npt.NDArray[np.b
     found = np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), _PAIRS):
         one, other = pairs[start : start + _PAIRS].T
-        cosines = np.einsum("nd,nd->n", unit(embeddings[one]), unit(embeddings[other]))
+        cosines = np.einsum("nd,nd->n", unit(take_rows(embeddings, one)), unit(take_rows(embeddings, other)))
         found[start : start + _PAIRS] = cosines >= NEAR
-        let_go(embeddings)
     return found
 
 

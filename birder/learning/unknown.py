@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from birder.inference.classifier import as_examples, directions, mean_distances
 from birder.naming.by_examples import draw_examples
-from birder.vectors import let_go
+from birder.vectors import take_rows
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
@@ -75,7 +75,7 @@ def learn_unknown(embeddings: Floats, codes: Codes, folds: Codes, apart: Codes, 
     most = min(MOST_EXAMPLES, _MOST_BYTES // embeddings.shape[1])
     random = np.random.default_rng(seed)
     chosen = draw_examples(codes, most, random.random(len(codes)))
-    examples = as_examples(embeddings[chosen])
+    examples = as_examples(take_rows(embeddings, chosen))
     compared = _Compared(embeddings, directions(examples), codes[chosen], apart[chosen])
     judged = np.flatnonzero(folds >= 0)
     scores = np.full(len(codes), np.nan, np.float32)
@@ -118,6 +118,5 @@ class _Compared:
             places = np.flatnonzero(here)
             for start in range(0, len(places), _AT_ONCE):
                 some = places[start : start + _AT_ONCE]
-                found[some] = mean_distances(self.embeddings[rows[some]], examples, NEAREST)
-                let_go(self.embeddings)
+                found[some] = mean_distances(take_rows(self.embeddings, rows[some]), examples, NEAREST)
         return found

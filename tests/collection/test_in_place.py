@@ -13,7 +13,8 @@ import pytest
 from birder.collection import in_place
 from birder.collection.labels import Wish, recording
 from birder.collection.storage import Storage
-from tests.factory import collection_of_vectors
+from birder.errors import CollectionError
+from tests.factory import collection_in_bulk, collection_of_vectors
 
 
 def test_rows_stay_where_they_are_when_labels_are_folded_by_an_index(
@@ -82,3 +83,20 @@ def merge_that(die: Callable[..., None]) -> Callable[..., object]:
         execute = staticmethod(die)
 
     return lambda *_: Merge()
+
+
+@pytest.mark.slow
+def test_columns_of_more_than_lancedb_may_hold_by_itself_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LANCE_MEM_POOL_SIZE", raising=False)
+    collection = collection_in_bulk(tmp_path / "c.birder", np.ones((6_000, 2), np.float32))
+    ids = collection.to_arrow()["id"]
+    texts = [f"{n:30000}" for n in range(len(ids))]  # 180 MB
+    rows = pa.table({"id": ids, "note": pa.array(texts, pa.string())})
+    collection.write_columns(rows)
+    stored = dict(zip(*collection.to_arrow().select(["id", "note"]).to_pydict().values(), strict=True))
+    assert stored == dict(zip(ids.to_pylist(), texts, strict=True))
+    monkeypatch.setenv("LANCE_MEM_POOL_SIZE", "150000000")
+    with pytest.raises(CollectionError, match="Set LANCE_MEM_POOL_SIZE to more bytes"):
+        collection.write_columns(rows)

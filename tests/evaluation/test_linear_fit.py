@@ -26,6 +26,7 @@ from birder.evaluation.linear_fit import (
     standardisation,
     temperature,
 )
+from birder.vectors import put_rows, room, take_rows
 
 VECTORS = Path(__file__).parents[1] / "data" / "bioclip2-tol200m-1030.parquet"
 Floats = npt.NDArray[np.float32]
@@ -228,3 +229,19 @@ def test_the_temperature_is_where_scipy_finds_the_lowest_loss(scale: float) -> N
     for start in (1.0, 15.0):
         assert math.log(temperature(logits, y, some, start=start)) == pytest.approx(found.x, abs=1e-3)
     assert log_loss(logits, y, 2.0, some) == pytest.approx(log_loss(logits[some], y[some], 2.0), rel=1e-6)
+
+
+def test_scattered_rows_of_a_file_are_taken_and_put_as_in_memory() -> None:
+    random = np.random.default_rng(0)
+    kept = random.standard_normal((1_000, 7), dtype=np.float32)
+    mapped = room(*kept.shape, most=0)
+    mapped[:] = kept
+    rows = random.integers(0, len(kept), 300)
+    for array in (kept, mapped):
+        assert take_rows(array, rows).tobytes() == kept[rows].tobytes()
+        assert take_rows(array, rows[:0]).shape == (0, 7)
+    places = random.permutation(len(kept))[:300]
+    values = random.standard_normal((300, 7), dtype=np.float32)
+    put_rows(mapped, places, values)
+    put_rows(kept, places, values)
+    assert mapped.tobytes() == kept.tobytes()
