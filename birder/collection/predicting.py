@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -301,16 +302,16 @@ def _save(
     """
     now = datetime.now(UTC)
     names = namer.names
-    best = best + [(uri, None) for uri in _stale(save, namer.left_out)]
+    rows = itertools.chain(best, ((uri, None) for uri in _stale(save, namer.left_out)))
     more: dict[str, pa.DataType] = {}
     if of_sequence is not None:
         more = {f"sequence_{name}": pa.string() for name in names.columns} | {"sequence_score": pa.float32()}
     if not isinstance(names, ClassifierNames):
-        return save.save_predictions(_joined(best, of_sequence), names.columns, namer.model, now, more)
+        return save.save_predictions(_joined(rows, of_sequence), names.columns, namer.model, now, more)
     ranks = (names.classifier.adaptation.get("ranks") or {}).get("names", []) if names.floor is not None else []
     columns = [*names.columns, *(rank for rank in ranks if rank not in names.columns)]
     further = {name: pa.string() if name == "set" else type_ for name, type_ in names.further.items()}
-    values = [
+    values = (
         (
             key,
             found
@@ -321,8 +322,8 @@ def _save(
                 "sha256": namer.sha256,
             },
         )
-        for key, found in best
-    ]
+        for key, found in rows
+    )
     further |= {"sha256": pa.string()} | more
     return save.save_predictions(_joined(values, of_sequence), columns, namer.model, now, further)
 
@@ -340,12 +341,12 @@ def _stale(collection: Storage, left_out: Set[str]) -> list[str]:
 
 
 def _joined(
-    best: list[tuple[str, dict[str, Any] | None]], of_sequence: Mapping[str, Mapping[str, Any] | None] | None
-) -> list[tuple[str, dict[str, Any] | None]]:
+    best: Iterable[tuple[str, dict[str, Any] | None]], of_sequence: Mapping[str, Mapping[str, Any] | None] | None
+) -> Iterable[tuple[str, dict[str, Any] | None]]:
     """What was predicted for rows, with what was predicted for their sequences."""
     if of_sequence is None:
         return best
-    return [(uri, {**(found or {}), **(of_sequence.get(uri) or {})} or None) for uri, found in best]
+    return ((uri, {**(found or {}), **(of_sequence.get(uri) or {})} or None) for uri, found in best)
 
 
 def held_out_predictions(found: HeldOutNames, sha256: str, k: int, min_score: float) -> HeldOut:

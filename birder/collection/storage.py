@@ -13,6 +13,7 @@ which reads, the right to write. Its parts are `creation` (tables made and opene
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -76,6 +77,9 @@ __all__ = [
     "column_types",
     "exists",
 ]
+
+_PREDICTED_AT_ONCE = 16_384
+"""Predictions put into an Arrow table at once: as dictionaries, those of a million rows take more than 1 GB."""
 
 
 class _Folded(NamedTuple):
@@ -320,22 +324,29 @@ class Storage(Committed):
 
     def save_predictions(
         self,
-        best: Sequence[tuple[str, Mapping[str, Any] | None]],
+        best: Iterable[tuple[str, Mapping[str, Any] | None]],
         names: Sequence[str],
         by: Sequence[str] | str,
         at: datetime | None,
         further: Mapping[str, pa.DataType] | None = None,
     ) -> list[str]:
-        """Write the best name of each row into its columns of predictions; labels are not touched.
+        """Write the best name of each row into its columns of predictions, in one commit; labels are not touched.
 
         Values that an earlier run left in other such columns of these rows are removed. Parameters as for
-        `birder.collection.predictions.prediction_table`.
+        `birder.collection.predictions.prediction_table`; `best` is gone through once.
 
         Returns
         -------
         The columns that have been written.
         """
-        self.write_columns(prediction_table(best, names, by, at, self.columns, further))
+        columns, rows, parts = self.columns, iter(best), []
+        for start in itertools.count(0, _PREDICTED_AT_ONCE):
+            some = list(itertools.islice(rows, _PREDICTED_AT_ONCE))
+            models = by if isinstance(by, str) else by[start : start + len(some)]
+            parts.append(prediction_table(some, names, models, at, columns, further))
+            if len(some) < _PREDICTED_AT_ONCE:
+                break
+        self.write_columns(pa.concat_tables(parts))
         return [*(PREFIX + name for name in (*names, *(further or {}))), SCORE, BY, AT]
 
     def check_columns(self, columns: Mapping[str, pa.DataType]) -> None:

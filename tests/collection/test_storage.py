@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from birder.collection import storage
 from birder.collection.search import search
 from birder.collection.storage import Failure, ModelCard, Stamp, Storage, column_types, exists
 from birder.errors import CollectionError, CollectionNotFoundError, FilterError, UnknownNameError, WrongModelError
-from tests.factory import CARD, TRANSFORM, collection_of, row, write
+from tests.factory import CARD, TRANSFORM, collection_of, collection_of_vectors, row, write
 
 
 @pytest.fixture
@@ -176,3 +177,19 @@ def test_a_damaged_collection_is_reported(collection: Storage) -> None:
         manifest.write_bytes(b"\0" * 100)
     with pytest.raises(CollectionError, match="damaged"):
         Storage.open(collection.path)
+
+
+def test_predictions_are_saved_a_block_at_a_time_as_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = collection_of_vectors(tmp_path / "c.birder", np.eye(7, 8))
+    uris = sorted(collection.to_arrow()["uri"].to_pylist())
+    best = [(uri, {"label": f"kind {n}", "score": n / 10} if n % 3 else None) for n, uri in enumerate(uris)]
+    for at_once in (7, 3, 2, 1):  # the last block is full, or not
+        monkeypatch.setattr(storage, "_PREDICTED_AT_ONCE", at_once)
+        models = [f"net {n} of {at_once}" for n in range(7)]
+        assert "predicted_label" in collection.save_predictions(iter(best), ["label"], models, None)
+        rows = {row["uri"]: row for row in Storage.open(collection.path).to_arrow().to_pylist()}
+        assert [rows[uri]["predicted_label"] for uri in uris] == [found and found["label"] for _, found in best]
+        assert [rows[uri]["predicted_by"] for uri in uris] == [m if n % 3 else None for n, m in enumerate(models)]
+    assert collection.save_predictions([], ["label"], "net", None)

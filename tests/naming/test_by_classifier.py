@@ -71,10 +71,11 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a network is loaded, or an image decoded")
 
     for place in (
+        "birder.naming.inputs.open_image",  # imported here, before what it takes over is replaced
         "birder.collection.model.open_engine",
+        "birder.collection.model.open_image",
         "birder.weights.resolve.Weights.load",
         "birder.images.open.open_image",
-        "birder.collection.model.open_image",
     ):
         monkeypatch.setattr(place, fail)
 
