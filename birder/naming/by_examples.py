@@ -37,6 +37,7 @@ _AT_ONCE = 4096
 _CELLS = 2**24  # cosines at once: 64 MB
 _PER_BLOCK = 128  # images whose candidates are compared exactly at once
 _TO_COMPARE = 8  # further candidates, beside those that vote, whose cosines are computed exactly
+_ROUNDING = 2e-6  # of a cosine in single precision
 NEIGHBOURS = 24
 """How many examples vote."""
 TEMPERATURE = 0.07
@@ -201,11 +202,15 @@ class NearestNeighbours:
 
 
 def _highest(values: Features, k: int) -> npt.NDArray[np.int64]:
-    """The positions of the k highest of each row (B, k), ascending; of equal ones the first."""
+    """The positions of the k highest cosines of each row (B, k), ascending; of those as good as equal the first.
+
+    The product of the same two vectors differs in its last bits with their place in the matrices.
+    """
     found = np.argpartition(-values, k - 1, axis=1)[:, :k]
     least = np.take_along_axis(values, found, axis=1).min(axis=1)
-    for row in np.flatnonzero((values >= least[:, None]).sum(axis=1) > k):
-        above, equal = np.flatnonzero(values[row] > least[row]), np.flatnonzero(values[row] == least[row])
+    for row in np.flatnonzero((values >= least[:, None] - _ROUNDING).sum(axis=1) > k):
+        above = np.flatnonzero(values[row] > least[row] + _ROUNDING)
+        equal = np.flatnonzero(np.abs(values[row] - least[row]) <= _ROUNDING)
         found[row] = np.concatenate([above, equal[: k - len(above)]])
     return np.sort(found, axis=1)
 

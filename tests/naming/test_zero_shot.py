@@ -152,7 +152,7 @@ print((memory("VmHWM") - before) / matrix.nbytes)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_below_two_and_a_half_matrices(tmp_path: Path) -> None:
     path = tmp_path / "matrix.npy"
-    np.save(path, np.random.default_rng(0).standard_normal((128, 100_000), dtype=np.float32))
+    np.save(path, np.random.default_rng(0).standard_normal((128, 200_000), dtype=np.float32))
     done = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     # All probabilities of 2,000 images at once would be almost sixteen times the matrix.
