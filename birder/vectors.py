@@ -44,7 +44,7 @@ def let_go(array: npt.NDArray[Any]) -> None:
 
 
 def take_rows(array: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Some rows of an array of `room`, copied; of a mapped file, no more than a few are mapped at once."""
+    """Some rows of an array of `room` or of a mapped file, copied; of a file, no more than a few are mapped at once."""
     if getattr(array, "_mmap", None) is None:
         found: npt.NDArray[Any] = array[rows]
         return found

@@ -69,7 +69,7 @@ class Rows:
         self._order = np.argsort(addresses, kind="stable")
         self._ungraphed = self.live[np.searchsorted(self.live, files.graphed) :]
         self._filters: dict[str, Places] = {}
-        self._kept_parameters: dict[int, Any] = {}  # by breadth
+        self._kept_parameters: dict[int, tuple[Any, Any]] = {}  # by breadth
         self._lock = threading.Lock()
 
     @property
@@ -136,7 +136,8 @@ class Rows:
         wanted = int(files.times * max(COMPARED, _COMPARED_FOR_EACH * k))
         breadth = int(max(files.times * BREADTH, wanted) / share)
         asked = ((vector - files.mean) @ files.axes)[None]
-        found = files.graph.search(asked, wanted, params=self._parameters(breadth, chosen))[1][0]
+        parameters, _selector = self._parameters(breadth, chosen)
+        found = files.graph.search(asked, wanted, params=parameters)[1][0]
         candidates = np.sort(found[found >= 0])
         with _Best(vector, k, None) as best:
             best.compare(files.at(candidates), candidates)
@@ -149,20 +150,21 @@ class Rows:
         order = order[places[order] >= 0][:k]
         return places[order], scores[order]
 
-    def _parameters(self, breadth: int, chosen: Places | None) -> Any:
-        """How faiss searches the graph; those for all rows are kept."""
+    def _parameters(self, breadth: int, chosen: Places | None) -> tuple[Any, Any]:
+        """How faiss searches the graph, and the selector in it, which must stay as long; those for all rows stay."""
         import faiss
 
         if chosen is None and breadth in self._kept_parameters:
             return self._kept_parameters[breadth]
-        selector = {}
+        selector = None
         if chosen is not None or not self._all:
-            # faiss takes the selector of its last bytes from memory that must stay
-            selector["sel"] = faiss.IDSelectorBitmap(self._live_bits if chosen is None else self._bits(chosen))
-        parameters = faiss.SearchParametersHNSW(efSearch=breadth, **selector)
+            selector = faiss.IDSelectorBitmap(self._live_bits if chosen is None else self._bits(chosen))
+        parameters = faiss.SearchParametersHNSW(efSearch=breadth)
+        if selector is not None:
+            parameters.sel = selector
         if chosen is None:
-            self._kept_parameters[breadth] = parameters
-        return parameters
+            self._kept_parameters[breadth] = parameters, selector
+        return parameters, selector
 
     def _at(self, places: Places) -> Half:
         count = len(self.files.vectors)

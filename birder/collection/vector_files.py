@@ -37,7 +37,7 @@ from birder.collection.reading import ROWS_IN_MEMORY
 from birder.collection.row_files import RowFiles, rows_at, write_row_files
 from birder.faiss_threads import apart
 from birder.files import flush, replacing
-from birder.vectors import let_go, unit
+from birder.vectors import let_go, take_rows, unit
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -423,7 +423,7 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
         probe = Probe.read(folder / str(former._state.axes))
     else:
         sample = np.sort(np.random.default_rng(0).permutation(places)[:_SAMPLE])
-        known = _sampled(vectors, sample)
+        known = take_rows(vectors, sample).astype(np.float32)
         mean, axes, probe = _axes(known, vectors, Probe.of(known, sample))
         graph = faiss.IndexHNSWSQ(axes.shape[1], faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS, faiss.METRIC_L2)
         graph.hnsw.efConstruction = _BREADTH
@@ -444,15 +444,6 @@ def _built(folder: Path, former: VectorFiles | None, vectors: Half) -> tuple[str
     with replacing(folder / names[1], durable=True) as draft, draft.open("wb") as file:
         np.savez(file, mean=mean, axes=axes, times=times, **probe.arrays())
     return *names, places, trained_on
-
-
-def _sampled(vectors: Half, places: npt.NDArray[np.int64]) -> Single:
-    """Vectors at some places, (N, D) float32."""
-    found = np.empty((len(places), vectors.shape[1]), np.float32)
-    for start in range(0, len(places), _SAMPLED_AT_ONCE):
-        found[start : start + _SAMPLED_AT_ONCE] = vectors[places[start : start + _SAMPLED_AT_ONCE]]
-        let_go(vectors)
-    return found
 
 
 def _axes(known: Single, vectors: Half, probe: Probe) -> tuple[Single, Single, Probe]:
