@@ -10,6 +10,7 @@ import { where } from "./filter.js";
 import { cosine, count, fileName, images, percent, quoted } from "./format.js";
 import { Grid } from "./grid.js";
 import { currentColumn } from "./labelbox.js";
+import { meanwhile } from "./meanwhile.js";
 import { openPhoto } from "./opening.js";
 import { searchBody } from "./query.js";
 import { selection, showsSelected } from "./selection.js";
@@ -299,6 +300,7 @@ async function load({ keep = false } = {}) {
     shown = key;
     section.classList.remove("loading");
     if (!source) return;
+    source.onerror = (error) => showNotice(failed(error, () => load({ keep: true })));
     scroller.hidden = source.total === 0; // a grid needs its width to be laid out
     grid.show(source, { first, active });
     rowsShown = collection.rows;
@@ -336,9 +338,7 @@ function clearButton(now) {
 async function browse(now, first) {
   const list = folds(now) ? matchingStacks : matching;
   const source = now.subset ? await subset(now) : list(where(now.filters), now.order, look.wanted);
-  if (!source) return null;
-  source.onerror = (error) => showNotice(failed(error, () => load({ keep: true })));
-  return source.open(first);
+  return source ? source.open(first) : null;
 }
 
 /**
@@ -399,10 +399,13 @@ async function nearest(now, signal) {
     return null;
   }
   const columns = look.wanted;
-  const { photos, note } = await api.search({ ...body, columns }, signal);
-  how = note;
-  if (!folds(now)) return new List(photos, columns);
-  return (await foldedHits(photos, columns, signal)).open();
+  const { answer, labelled } = await meanwhile(async () => {
+    const { photos, note } = await api.search({ ...body, columns }, signal);
+    how = note;
+    return folds(now) ? (await foldedHits(photos, columns, signal)).open() : new List(photos, columns);
+  });
+  answer.renew(labelled).catch((error) => answer.onerror(error));
+  return answer;
 }
 
 /**

@@ -3,6 +3,7 @@
 
 import { api, isAbort } from "./api.js";
 import { TextList } from "./idlist.js";
+import { meanwhile } from "./meanwhile.js";
 
 /**
  * @import {Ids} from "./idlist.js"
@@ -16,6 +17,8 @@ const RENEWED = 1000; // images at once
 /** What both have. */
 class Known {
   onchange = () => {};
+  /** @type {(error: unknown) => unknown} */
+  onerror = () => {};
   /** @type {string[]} the columns whose values come with the images */
   columns = [];
 
@@ -37,14 +40,20 @@ class Known {
     this.onchange();
   }
 
-  /** @param {string[]} ids */
+  /**
+   * Ask what has changed of some; again of those that are labelled meanwhile.
+   * @param {string[]} ids
+   */
   async renew(ids) {
     const wanted = new Set(ids);
-    const mine = [...this.known()].filter((photo) => wanted.has(photo.id)).slice(0, RENEWED);
+    const mine = ids.length ? [...this.known()].filter((photo) => wanted.has(photo.id)).slice(0, RENEWED) : [];
     if (!mine.length) return;
-    const now = new Map((await this.#again(mine)).map((photo) => [photo.id, photo]));
+    const { answer, labelled } = await meanwhile(() => this.#again(mine));
+    const now = new Map(answer.map((photo) => [photo.id, photo]));
     for (const photo of mine) Object.assign(photo, now.get(photo.id));
     this.onchange();
+    const older = labelled.filter((id) => wanted.has(id));
+    if (older.length) await this.renew(older);
   }
 
   /** @param {Photo[]} some */
@@ -65,8 +74,6 @@ class Known {
 export class Pages extends Known {
   total = 0;
   images = 0; // in the places that `total` counts
-  /** @type {(error: unknown) => unknown} */
-  onerror = () => {};
   /** @type {Map<number, Photo[]>} the least recently seen first */
   #pages = new Map();
   /** @type {Map<number, AbortController>} */
@@ -128,10 +135,12 @@ export class Pages extends Known {
     const abort = new AbortController();
     this.#underway.set(page, abort);
     try {
-      const { photos, total, images = total } = await this.ask(page * PAGE, PAGE, abort.signal);
+      const { answer, labelled } = await meanwhile(() => this.ask(page * PAGE, PAGE, abort.signal));
+      const { photos, total, images = total } = answer;
       this.total = total;
       this.images = images;
       this.#pages.set(page, photos);
+      this.renew(labelled).catch((error) => this.onerror(error));
       for (const oldest of this.#pages.keys()) {
         if (this.#pages.size <= KEPT) break;
         this.#pages.delete(oldest);

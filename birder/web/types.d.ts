@@ -487,6 +487,8 @@ export interface Source {
   /** How many images they have: more where sequences are folded. */
   readonly images: number;
   onchange: () => void;
+  /** Called when images that were asked for later could not be had. */
+  onerror: (error: unknown) => unknown;
   /** An image, or undefined while it is not there. */
   at(index: number): Photo | undefined;
   /** Have these there soon. */

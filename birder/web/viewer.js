@@ -58,6 +58,8 @@ let collection;
 /** @type {View | null} */
 let view = null;
 let abort = new AbortController();
+/** @type {WeakMap<Element, object>} what was asked last for each part of the view */
+const latest = new WeakMap();
 
 /** @param {Collection} of */
 export function startViewer(of) {
@@ -428,7 +430,9 @@ function show(of, id) {
  */
 async function drawPart(of, element, ask, draw) {
   const { id } = of;
-  const isOpen = () => view === of && of.id === id;
+  const question = {};
+  latest.set(element, question); // an answer to an earlier one may come after it
+  const isOpen = () => view === of && of.id === id && latest.get(element) === question;
   try {
     const answer = await ask();
     if (isOpen()) draw(answer);

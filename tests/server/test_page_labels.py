@@ -235,3 +235,33 @@ def test_the_history_has_acts_with_what_was_before_and_shows_them(forty: Any) ->
     entries.first.get_by_role("button", name="Undo").click()
     expect(entries.first).to_have_class("undone")
     assert labels_of(page, [page.ids[index] for index in (0, 1, 4, 21)]) == ["owl", "fox", "owl", None]
+
+
+LATE = """() => {
+    const ask = window.fetch;
+    const late = new Promise(resolve => { window.letThemCome = resolve; });
+    window.fetch = async (...all) => {
+        const answer = await ask(...all);
+        if (String(all[0].url ?? all[0]).includes('columns=')) {
+            document.body.dataset.held = 'yes';
+            await late;
+            document.body.dataset.held = 'no longer';
+        }
+        return answer;
+    };
+}"""
+
+
+def test_rows_that_come_later_than_a_label_do_not_show_the_former_one(page: Any) -> None:
+    total(page)
+    page.evaluate(LATE)
+    page.get_by_role("button", name="Tiles").click()
+    page.get_by_label("First line").select_option("label")  # which asks for all rows again
+    expect(page.locator("body[data-held=yes]")).to_have_count(1)
+    page.keyboard.press("Escape")
+    tiles(page).nth(0).locator(".check").click()
+    label_selected(page, "given meanwhile")
+    page.evaluate("letThemCome()")
+    expect(page.locator("body[data-held='no longer']")).to_have_count(1)
+    expect(page.locator("#view-gallery.loading")).to_have_count(0)
+    expect(tiles(page).nth(0).locator(".name")).to_have_text("given meanwhile")

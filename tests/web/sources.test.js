@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { TextList } from "../../birder/web/idlist.js";
+import { tellAll } from "../../birder/web/signals.js";
 import { List, Pages } from "../../birder/web/sources.js";
 
 /** @import {Photo} from "../../birder/web/types.js" */
@@ -113,4 +114,36 @@ test("a list has all its images, and shows their new labels", async () => {
   list.close();
   list.patch(["id0"], { label: "fox" });
   assert.equal(changes, 1);
+});
+
+test("what is labelled while it is on its way is asked for again", async (context) => {
+  /** @type {((label: string | null) => void)[]} */
+  const answers = [];
+  context.mock.method(
+    globalThis,
+    "fetch",
+    () =>
+      new Promise((resolve) => {
+        answers.push((label) => resolve(Response.json({ photos: [{ ...photo(1), label }] })));
+      }),
+  );
+  /** @type {(photos: Photo[]) => void} */
+  let come = () => {};
+  const pages = new Pages(
+    () => new Promise((resolve) => (come = (photos) => resolve({ photos, total: 2 }))),
+    async () => new TextList([]),
+  );
+  const opened = pages.open();
+  tellAll("labels", { ids: ["id1", "id9"], column: "label", value: "fox" });
+  come([photo(0), photo(1)]);
+  await opened;
+  tellAll("labels", { ids: ["id1"], column: "label", value: "hare" });
+  assert.equal(answers.length, 1, "one question, for the image of this page");
+  answers[0]("fox");
+  await settled();
+  assert.equal(pages.at(1)?.label, "fox");
+  answers[1]("hare");
+  await settled();
+  assert.equal(pages.at(1)?.label, "hare");
+  assert.equal(answers.length, 2);
 });
