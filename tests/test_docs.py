@@ -270,6 +270,7 @@ def is_said(message: str) -> bool:
     return re.search(".*".join(map(re.escape, parts)), texts_of_the_code()) is not None
 
 
+@pytest.mark.slow
 def test_the_messages_of_the_troubleshooting_page_are_said_by_the_code() -> None:
     assert len(MESSAGES) > 40
     assert [message for message in MESSAGES if len(re.sub(r"\.\.\.|\W", "", message)) < 10] == []  # found by chance
@@ -286,6 +287,7 @@ def test_the_page_of_the_python_interface_is_made_from_the_docstrings() -> None:
     assert (ROOT / "docs" / "api.md").read_text("utf-8") == made, "docs/api.md is not current: make docs"
 
 
+@pytest.mark.slow
 def test_the_page_of_the_python_interface_tells_everything() -> None:
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
     headings = set(re.findall(r"^### birder\.(\w+)$", page, re.MULTILINE))

@@ -43,6 +43,7 @@ def test_a_file_on_disk_is_served_and_data_sets_are_apart_from_models(hub: Hub, 
         hf_hub_download("someone/data", "table.npy", endpoint=hub.url, cache_dir=cache)
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_resumes_where_it_was(hub: Hub, tmp_path: Path) -> None:
     content = CONTENT * 24
     hub.add("someone/model", "model.bin", content)

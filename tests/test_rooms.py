@@ -211,6 +211,7 @@ def birder() -> dict[str, str]:
     return sources
 
 
+@pytest.mark.slow
 def test_no_import_runs_up(birder: dict[str, str]) -> None:
     assert upward_imports(birder) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
@@ -60,6 +61,7 @@ def test_times_all_over_the_day_are_flat_and_seconds_go_to_the_next_minute() -> 
     assert count_minutes(np.array([86_399_000_000, 31_000_000, -29_000_000]))[:2].tolist() == [2, 1]
 
 
+@pytest.mark.slow
 def test_an_overlap_is_1_with_oneself_and_0_with_the_other_half_of_the_day() -> None:
     mine, theirs = counted(MORNING), counted((MORNING + 720) % 1440)
     same = overlap(mine, mine, ("a", "b"))

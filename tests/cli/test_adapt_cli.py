@@ -46,6 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         (["--to", "owls.pt", "--column", "Temp C"], "a column of text"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_use_is_refused_in_words(home: Home, arguments: list[str], said: str) -> None:
     column = [] if "--column" in arguments else ["--column", "label"]
     done = home.session.run("adapt", "c.birder", *column, *arguments, code=2)
@@ -75,6 +76,7 @@ def test_a_report_that_exists_is_refused_before_the_work(home: Home, name: str) 
     assert f"{name} already exists" in done.stderr and "..." not in done.stderr
 
 
+@pytest.mark.slow
 def test_it_says_how_it_was_measured_and_how_good_it_is(home: Home) -> None:
     done = home.session.run(
         "adapt",

@@ -58,6 +58,7 @@ def test_figures_go_to_each_format_and_the_report_to_a_folder(session: Session, 
     assert "zero-shot.top1 is" in limits.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_told_and_ends_with_1(session: Session, folder: Path) -> None:
     asked = ("--benchmark", NAME, "--data", "broken", "--model", CLIP, "--protocol", "zero-shot")
     done = session.run("evaluate", "kept.birder", *asked, code=1)

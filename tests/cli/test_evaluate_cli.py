@@ -148,6 +148,7 @@ def test_a_report_that_exists_is_refused_before_the_work_and_replaced_with_force
     assert (folder / "mine" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_nothing_in_the_collection_is_changed(session: Session, folder: Path) -> None:
     def files() -> dict[str, int]:
         return {str(file): file.stat().st_mtime_ns for file in sorted((folder / "c.birder").rglob("*"))}

@@ -69,6 +69,7 @@ def test_predictions_are_accepted_as_one_act_and_taken_back(session: Session, co
     assert labels(collection) == before
 
 
+@pytest.mark.slow
 def test_a_persons_word_is_that_persons_even_if_the_folder_said_the_same(session: Session, collection: Storage) -> None:
     said = session.run("label", collection.path, "--where", "uri LIKE '%/1.jpg'", "--set", "label=birds").stderr
     assert "set label of 1 row." in said

@@ -48,6 +48,7 @@ def test_former_spelling_in_a_message_is_found(text: str) -> None:
     assert wrong_commands(text)
 
 
+@pytest.mark.slow
 def test_messages_name_commands_that_exist() -> None:
     files = [*(ROOT / "birder").rglob("*.py"), *(ROOT / "birder" / "web").glob("*.js")]
     assert len(files) > 100

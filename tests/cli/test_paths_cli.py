@@ -28,6 +28,7 @@ def session(home: Path) -> Iterator[Session]:
     running.close()
 
 
+@pytest.mark.slow
 def test_a_tilde_that_the_shell_left_is_the_users_folder_in_every_path(session: Session, home: Path) -> None:
     """LanceDB and pyarrow expand it themselves, Python does not: a collection would lie in two places."""
     session.run("export", "~/c.birder", "--to=~/rows.csv")

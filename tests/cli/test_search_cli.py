@@ -84,6 +84,7 @@ def test_an_image_and_its_row_find_the_same(home: Path) -> None:
     assert list(by_image[0])[:2] == ["similarity", "path"]
 
 
+@pytest.mark.slow
 def test_several_queries_with_unlike_and_a_filter(home: Path) -> None:
     both = found(home / "c.birder", "--id", "1.png", "--id", "2.png", "--unlike", "3.png", "--where", "label = 'dogs'")
     assert set(files(both)) == {"0.png", "a green leaf.png"}

@@ -72,6 +72,7 @@ def test_new_images_go_into_imported_embeddings_by_the_model_that_made_them(
     assert birder.embed(home / "photos", tmp_path / "c.birder", progress=None)[1].already == 12
 
 
+@pytest.mark.slow
 def test_another_model_than_the_one_that_made_the_embeddings_is_told_by_the_images(home: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(home / "image.csv")
     columns = [name for name in frame.columns if name.startswith("emb_")]

@@ -189,6 +189,7 @@ def test_what_cannot_be_compared_is_refused(made: Made, tmp_path: Path) -> None:
         collection.compare(made[1].path, k=0, progress=None)
 
 
+@pytest.mark.slow
 def test_the_command_tells_programs_and_people_the_same(made: Made, results: dict[str, Any], tmp_path: Path) -> None:
     told = json.loads(run(*(each.path for each in made[:2]), "--format", "json").stdout)
     assert told == json.loads(json.dumps(results))

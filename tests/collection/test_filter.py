@@ -327,6 +327,7 @@ def test_accepted_sql_reaches_lancedb_as_it_was_written(collection: Storage, whe
 
 @given(st.text(st.sampled_from("ab1 '\"`.,()[]=<>!|:;-/*+%{}#$?@\\\n\0é"), max_size=30))
 @settings(max_examples=1_000, deadline=None)
+@pytest.mark.slow
 def test_texts_of_any_symbols_are_read_whole_or_refused(where: str) -> None:
     try:
         parsed = parse_filter(where, {"a": pa.string(), "b": pa.int32(), "ab": pa.bool_()})

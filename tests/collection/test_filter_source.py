@@ -86,6 +86,7 @@ def test_filters_find_what_outputs_show(collection: Storage) -> None:
     assert birder.open_collection(collection.path).count("label_source = 'person'") == 9 - 3
 
 
+@pytest.mark.slow
 def test_the_server_finds_the_same_while_labels_are_pending(collection: Storage) -> None:
     with serving(collection.path) as client:
 

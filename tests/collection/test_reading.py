@@ -193,6 +193,7 @@ def forked(answer: Callable[[], str]) -> Iterator[Callable[[], str]]:
 
 
 @pytest.mark.filterwarnings("ignore")  # that forking while threads run is not safe in general
+@pytest.mark.slow
 def test_a_forked_process_searches_a_collection_that_its_parent_had_open(collection: Storage) -> None:
     def answer() -> str:
         return f"{nearest_uri(collection)} {collection.count('width = 40')}"
@@ -209,6 +210,7 @@ def test_a_forked_process_searches_a_collection_that_its_parent_had_open(collect
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_forked_process_sees_what_was_committed_after_the_fork(collection: Storage) -> None:
     nearest_uri(collection)
     begin, began = os.pipe()

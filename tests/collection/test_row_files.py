@@ -36,6 +36,7 @@ def check(collection: Storage) -> None:
     assert found.to_pylist() == theirs.select(names).to_pylist()[::-1]
 
 
+@pytest.mark.slow
 def test_many_small_changes_do_not_write_the_columns_of_all_rows_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,6 +221,7 @@ def test_impossible_queries_are_reported(collection: Storage, tmp_path: Path) ->
         ("label = '" + "x" * 2_000_000 + "'", "longer than"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_an_invalid_filter_is_refused_and_changes_nothing(
     collection: Storage, where: str, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

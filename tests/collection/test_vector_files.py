@@ -287,6 +287,7 @@ def test_a_folder_that_cannot_be_written_to_is_searched_all_the_same(tmp_path: P
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is mapped")
+@pytest.mark.slow
 def test_the_pages_that_searches_map_of_a_large_file_are_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +364,7 @@ def test_columns_come_from_the_files_only_as_long_as_the_table_has_the_same(tmp_
     check(collection)
 
 
+@pytest.mark.slow
 def test_labels_written_into_the_rows_are_in_the_files_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_place, "WORTH_AN_INDEX", 1)  # as in large collections, rows stay where they are
     collection = indexed(tmp_path / "c.birder")

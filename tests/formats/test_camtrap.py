@@ -225,6 +225,7 @@ def test_the_name_of_a_folder_is_not_a_determination_by_a_person(make: Make, tmp
         export(only, tmp_path / "none", format="camtrap-dp", project=PROJECT)
 
 
+@pytest.mark.slow
 def test_a_name_that_may_not_be_a_taxon_gives_a_warning(make: Make, tmp_path: Path) -> None:
     rows: dict[str, dict[str, Any]] = {
         path_to_uri("/photos/x/a.jpg"): {"label": "fox", "label_source": "table"},

@@ -44,6 +44,7 @@ def written(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.is_file()}
 
 
+@pytest.mark.slow
 def test_every_format_gives_the_same_bytes_again(collection: Storage, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     box = {"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.5, 0.5]}
@@ -88,6 +89,7 @@ def test_every_format_gives_the_same_bytes_again(collection: Storage, tmp_path: 
     assert datetime.now(UTC) - created < timedelta(minutes=5), "a label is the latest change"
 
 
+@pytest.mark.slow
 def test_boxes_are_written_as_the_same_bytes_again(tmp_path: Path) -> None:
     found = [ImageDetections("a.jpg", (Detection("animal", 0.9, 0.1, 0.1, 0.5, 0.5),), None, 40, 30)]
     facts = DetectorFacts("net", "00", (640, 640), 0.1)

@@ -243,6 +243,7 @@ def test_a_file_that_does_not_compute_what_its_network_does_is_not_kept(
     assert (tmp_path / "owls.onnx").read_bytes() == b"the user's own"
 
 
+@pytest.mark.slow
 def test_nothing_is_replaced_unasked(adapted: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     with pytest.raises(FileExistsError, match="README.md already exists"):
@@ -335,6 +336,7 @@ def test_a_detector_finds_the_boxes_of_birder_detect(ending: str, tmp_path: Path
     assert (np.diff(outputs["scores"]) <= 0).all()
 
 
+@pytest.mark.slow
 def test_an_exported_program_loads_as_the_published_package_loads_it(adapted: Path, tmp_path: Path) -> None:
     done = birder.export_model(adapted, tmp_path / "vit_b16_pn_owls.pt2", output="logits")
     net, info = fs_ops.load_model("cpu", "vit_b16_pn", path=done.path, inference=True, pt2=True)

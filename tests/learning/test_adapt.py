@@ -323,6 +323,7 @@ def test_large_collections_are_learned_from_in_files_with_the_same_result(
     assert again.evaluation == adapted.evaluation
 
 
+@pytest.mark.slow
 def test_what_is_said_of_held_out_rows_takes_no_copy_of_their_probabilities() -> None:
     classes = tuple(f"kind {n}" for n in range(400))
     peaks = []

@@ -181,6 +181,7 @@ def test_a_text_that_is_missing_is_replaced_and_counted() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_server_that_breaks_off_is_asked_again(
     site: tuple[str, Path, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +234,7 @@ BRACED = st.recursive(
 
 
 @given(BRACED)
+@pytest.mark.slow
 def test_braces_are_expanded_as_by_the_published_library(text: str) -> None:
     assert expand_braces(text) == list(braceexpand.braceexpand(text))
 

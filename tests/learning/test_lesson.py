@@ -141,6 +141,7 @@ def test_of_very_many_labels_a_sample_is_measured(tmp_path: Path, monkeypatch: p
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
 
 
+@pytest.mark.slow
 def test_the_rest_is_named_and_no_label_is_changed(tmp_path: Path) -> None:
     storage, _, names = made(tmp_path)
     before = {row["id"]: row for row in storage.to_arrow().to_pylist()}

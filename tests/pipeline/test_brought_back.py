@@ -100,6 +100,7 @@ def test_cells_that_were_changed_come_back(
     assert bring(collection, table).updated == 0
 
 
+@pytest.mark.slow
 def test_rows_are_found_by_their_id_after_their_files_have_moved_and_new_images_by_their_uri(tmp_path: Path) -> None:
     draw(tmp_path, 3)
     shutil.copy(Path(__file__).parents[1] / "data/birder/vit_tiny_p16_pn_test.pt", tmp_path / "vit_b16_pn_tiny.pt")

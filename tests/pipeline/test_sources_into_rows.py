@@ -269,6 +269,7 @@ def test_a_missing_file_is_the_reason_for_all_its_boxes(tmp_path: Path) -> None:
     assert outcomes == [Unreadable(item, None, "the file does not exist") for item in items]
 
 
+@pytest.mark.slow
 def test_ten_thousand_members_take_little_memory(tmp_path: Path) -> None:
     members = [(f"{i}.jpg", b"") for i in range(10_000)]
     (source,) = find_sources([write_tar(tmp_path / "x.tar", members)])

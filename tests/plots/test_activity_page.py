@@ -33,6 +33,7 @@ def made(path: Path, *, placed: bool = True) -> birder.Collection:
     return birder.open_collection(path)
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_escaped_and_the_same_each_time(tmp_path: Path) -> None:
     collection = made(tmp_path / "c.birder")
     found = collection.activity(tmp_path / "a.html", where="label != 'x'")

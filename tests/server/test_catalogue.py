@@ -98,6 +98,7 @@ STEP = st.one_of(
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, min_size=1, max_size=8), st.sampled_from([0, 10**9]))
 @example([("label", [0], "site", "new"), ("undo",), ("fold",)], 0)
+@pytest.mark.slow
 def test_any_sequence_of_labels_undoing_and_folding_gives_what_a_plain_table_gives(
     path: Path, steps: list[Any], worth_an_index: int
 ) -> None:

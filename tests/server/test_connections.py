@@ -93,6 +93,7 @@ def test_small_answers_are_sent_at_once() -> None:
     assert len(accepted) == 1 and accepted[0] != 0
 
 
+@pytest.mark.slow
 def test_a_request_without_its_head_is_closed_and_one_being_answered_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_request_without_its_head_is_closed_and_one_being_answered_is_not(
             assert all(ended(each) for each in [*clients, *silent])
 
 
+@pytest.mark.slow
 def test_connections_of_an_address_are_limited_and_idle_ones_are_closed_first() -> None:
     listener = Listener(socket.AF_INET, most=40, most_of_one=20)
     listener.bind(("127.0.0.1", 0))
@@ -200,6 +202,7 @@ def test_half_sent_uploads_hold_up_no_label_and_make_the_next_upload_wait(
             assert each.recv(100).startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.slow
 def test_a_body_that_arrives_too_slowly_is_refused(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "_SILENCE", 0.8)
     with serving(collection) as client, socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as slow:

@@ -57,6 +57,7 @@ def test_whole_words_come_before_parts_in_every_column(folder: Path) -> None:
     assert sorted(column.values) == sorted(expected[:4])
 
 
+@pytest.mark.slow
 def test_several_words_in_any_order_accents_and_two_columns(folder: Path) -> None:
     assert [each.value for each in found(folder, "owl barn").values] == ["Barn Owl"]
     assert [each.value for each in found(folder, "aguila").values] == ["Águila real"]

@@ -40,6 +40,7 @@ def foreign(path: Path, change: dict[str, pa.Array | None] | None = None) -> Pat
     return path
 
 
+@pytest.mark.slow
 def test_rows_with_an_invalid_sha256_are_labelled_and_shown(tmp_path: Path) -> None:
     path = foreign(tmp_path / "c")
     assert Storage.open(path).index().contents == {b"\xab", b"\xab" * 32, bytes(32)}

@@ -204,6 +204,7 @@ def test_a_label_that_changes_nothing_is_not_in_the_history(client: httpx.Client
     "column",
     ["id", "uri", "sha256", "embedding", "width", "label_source", "Temp C", "night", "_x", "a b", "a`; --", ""],
 )
+@pytest.mark.slow
 def test_only_columns_of_text_of_the_users_can_be_written(
     client: httpx.Client, collection: Storage, column: str
 ) -> None:
@@ -291,6 +292,7 @@ def test_more_pending_labels_than_a_filter_can_name_are_folded_for_a_search(
     assert sorted(each["id"] for each in found) == sorted(ids[3:8])
 
 
+@pytest.mark.slow
 def test_labels_are_folded_when_many_are_pending_when_it_is_quiet_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

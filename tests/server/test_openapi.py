@@ -29,6 +29,7 @@ def test_schemathesis_finds_no_defect(tmp_path: Path) -> None:
         assert client.get("collection").json()["rows"] == 12
 
 
+@pytest.mark.slow
 def test_everything_is_described_and_the_page_that_shows_it_needs_no_network(tmp_path: Path) -> None:
     collection_of_images(tmp_path, 2)
     with serving(tmp_path / "c.birder") as client:

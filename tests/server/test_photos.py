@@ -286,6 +286,7 @@ def test_a_file_that_has_changed_is_shown_as_it_is_and_not_kept_for_the_former_c
     assert changed.headers["etag"] != same.headers["etag"]
 
 
+@pytest.mark.slow
 def test_rows_that_another_process_adds_appear_and_the_version_changes(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 5)
     with serving(tmp_path / "c.birder") as client:
@@ -302,6 +303,7 @@ def test_rows_that_another_process_adds_appear_and_the_version_changes(tmp_path:
         assert client.get(f"photos/{after['photos'][-1]['id']}/thumbnail").status_code == 200
 
 
+@pytest.mark.slow
 def test_opening_the_page_shows_what_was_committed_a_moment_ago(tmp_path: Path) -> None:
     collection = collection_of_images(tmp_path, 5)
     with serving(tmp_path / "c.birder") as client:

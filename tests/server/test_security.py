@@ -267,6 +267,7 @@ def test_any_query_without_a_token_is_answered_with_401(locked: httpx.Client, qu
     assert status == (401 if "token=" not in query else status) and status in (401, 429) and b"token" in body
 
 
+@pytest.mark.slow
 def test_the_cookie_does_not_contain_the_token_is_signed_and_expires(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def numbers(answer: dict[str, Any]) -> list[list[int]]:
     return [[int(photo["name"][-6:-4]) for photo in stack["photos"]] for stack in answer["stacks"]]
 
 
+@pytest.mark.slow
 def test_stacks_are_listed_in_parts_filtered_and_in_an_order(client: httpx.Client) -> None:
     def asked(**how: Any) -> dict[str, Any]:
         answer: dict[str, Any] = client.get("stacks", params=how).raise_for_status().json()

@@ -6,6 +6,8 @@ import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 import birder
 from birder.collection.times import FILE
 from tests.factory import collection_of_columns
@@ -14,6 +16,7 @@ from tests.server.live import serving
 NOON = datetime(2024, 5, 1, 12)
 
 
+@pytest.mark.slow
 def test_shifts_are_listed_and_undone(tmp_path: Path) -> None:
     rows = {
         f"file:///{place}/{n}.jpg": {"deployment": place, "taken_at": NOON + timedelta(hours=n)}

@@ -140,6 +140,7 @@ class Zeros:
 
 
 @pytest.mark.parametrize("told", [True, False])
+@pytest.mark.slow
 def test_a_gigabyte_is_refused_and_not_kept(client: httpx.Client, told: bool) -> None:
     zeros = Zeros(1 << 30)
     headers = {"Content-Type": "multipart/form-data; boundary=b"} | (

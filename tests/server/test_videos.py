@@ -119,6 +119,7 @@ def test_frames_say_their_video_and_are_listed_in_the_order_of_time(client: http
     assert client.get("ids", params={"where": "video_seconds > 1"}).json()["ids"] == ids[1:]
 
 
+@pytest.mark.slow
 def test_nothing_but_videos_of_frames_is_sent(tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("the password is owl")
@@ -156,6 +157,7 @@ def test_nothing_but_videos_of_frames_is_sent(tmp_path: Path) -> None:
         assert locked.get(f"photos/{id_}/video").status_code == 401
 
 
+@pytest.mark.slow
 def test_a_video_that_shrinks_or_stalls_neither_lies_nor_holds_up_the_server(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -180,6 +180,7 @@ def test_a_bad_parquet_file_among_many_fails_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zeros", "rows", "list"])
+@pytest.mark.slow
 def test_parquet_that_expands_a_thousandfold_is_refused_unread(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

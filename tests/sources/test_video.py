@@ -283,6 +283,7 @@ def test_header_that_claims_days_is_refused(tmp_path: Path) -> None:
     assert len(found) < 100
 
 
+@pytest.mark.slow
 def test_ten_hours_are_listed_at_once(tmp_path: Path) -> None:
     seconds = 36_000
     path = write_video(
@@ -302,6 +303,7 @@ def test_ten_hours_are_listed_at_once(tmp_path: Path) -> None:
     assert brightness(load_source(sources[-1]).data) == pytest.approx(grey_of(seconds // 4 - 1), abs=6)
 
 
+@pytest.mark.slow
 def test_video_that_takes_too_long_costs_two_processes_and_no_other_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readers: VideoReaders
 ) -> None:
