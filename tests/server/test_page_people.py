@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.browsing import expect, in_browser, label_selected, labels_of, on_forty, opened, tile
+from tests.server.browsing import expect, in_browser, label_selected, labels_of, on_forty, opened, tile, total
 
 pytestmark = in_browser
 
@@ -22,7 +22,9 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
 @pytest.fixture
 def other(browser: Any, page: Any) -> Iterator[Any]:
     """The page of another person, on another machine."""
-    yield from opened(browser, page.url.split("#")[0])
+    for each in opened(browser, page.url.split("#")[0]):
+        total(each)  # before it has its images, it takes no keys
+        yield each
 
 
 def called(page: Any, name: str) -> None:
